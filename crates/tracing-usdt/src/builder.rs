@@ -1,0 +1,314 @@
+//! Options: what is set in code, then the environment, then the default.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::context::SpanContext;
+use crate::delivery::{Inline, at_exit};
+use crate::error::{Callback, Error, Reporter};
+use crate::layer::UsdtLayer;
+use crate::resource::{Resource, parse_attributes};
+use crate::sampler::Sampler;
+use crate::thread;
+
+/// Sets up a [`UsdtLayer`]. What is not set here is read from the environment when
+/// [`build`](Builder::build) is called; the [crate documentation](crate#environment) lists the
+/// variables.
+///
+/// ```
+/// use std::time::Duration;
+/// use tracing_subscriber::prelude::*;
+///
+/// let layer = tracing_usdt::builder()
+///     .socket("/run/my-service/trace.sock")
+///     .service_name("my-service")
+///     .max_wait(Duration::from_millis(5))
+///     .on_error(|error| eprintln!("tracing: {error}"))
+///     .build();
+/// let handle = layer.handle();
+/// let subscriber = tracing_subscriber::registry().with(layer);
+/// # drop(subscriber);
+/// assert_eq!(handle.stats().closed, 0);
+/// ```
+#[derive(Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    socket: Option<Option<PathBuf>>,
+    max_wait: Option<Duration>,
+    service_name: Option<String>,
+    resource_attributes: Option<Vec<(String, String)>>,
+    sampler: Option<Sampler>,
+    parent: Option<Option<SpanContext>>,
+    on_error: Option<Callback>,
+}
+
+impl Builder {
+    /// Sends every completed span to the `SOCK_DGRAM` socket bound at `path`. The collector may
+    /// start later, and may come and go. Instead of `TRACING_USDT_SOCKET`.
+    pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.socket = Some(Some(path.into()));
+        self
+    }
+
+    /// Sends no datagrams, whatever `TRACING_USDT_SOCKET` says.
+    pub fn no_socket(mut self) -> Self {
+        self.socket = Some(None);
+        self
+    }
+
+    /// How long a closing span may wait for room in the receiver's queue before it is dropped and
+    /// counted; zero, the default, for not at all. Instead of `TRACING_USDT_MAX_WAIT_MS`.
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = Some(max_wait);
+        self
+    }
+
+    /// The service's name in the datagrams. Instead of `OTEL_SERVICE_NAME`; by default the
+    /// executable's name.
+    pub fn service_name(mut self, name: impl Into<String>) -> Self {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// Adds what every span says of this process, such as `deployment.environment.name`. Instead
+    /// of `OTEL_RESOURCE_ATTRIBUTES`.
+    pub fn resource_attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let attributes = self.resource_attributes.get_or_insert_default();
+        attributes.push((key.into(), value.into()));
+        self
+    }
+
+    /// Which traces are sent. Instead of `OTEL_TRACES_SAMPLER`. Probes fire for all of them.
+    pub fn sampler(mut self, sampler: Sampler) -> Self {
+        self.sampler = Some(sampler);
+        self
+    }
+
+    /// The span of another process that this process's root spans continue, or `None` for new
+    /// traces. Instead of `TRACEPARENT`.
+    pub fn parent(mut self, parent: Option<SpanContext>) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Takes the problems that are otherwise printed on stderr, each kind once. Called on the
+    /// thread that met the problem, so it should be quick; it may make spans and events itself.
+    pub fn on_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Box::new(callback));
+        self
+    }
+
+    /// Reads the environment for what has not been set, and makes the layer. It always succeeds:
+    /// what can't be used is reported and left out.
+    pub fn build(self) -> UsdtLayer {
+        self.build_with(&|variable| std::env::var_os(variable))
+    }
+
+    fn build_with(self, read: &dyn Fn(&str) -> Option<OsString>) -> UsdtLayer {
+        thread::watch_forks();
+        let env = Environment { read, reporter: Reporter::new(self.on_error) };
+        let service_name = self.service_name.or_else(|| env.text("OTEL_SERVICE_NAME"));
+        let attributes = self.resource_attributes.unwrap_or_else(|| env.resource_attributes());
+        let resource = Arc::new(Resource::new(service_name, attributes));
+        let sampler = self.sampler.unwrap_or_else(|| env.sampler());
+        let parent = self.parent.unwrap_or_else(|| env.parent());
+        let format_is_known = env.format_is_known();
+        let socket = self.socket.unwrap_or_else(|| env.socket()).filter(|_| format_is_known);
+        env.check_delivery();
+        let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
+        let delivery = socket.map(|path| {
+            let inline = Inline::new(path, max_wait, Arc::clone(&resource), env.reporter);
+            let inline = Arc::new(inline);
+            at_exit(&inline);
+            inline
+        });
+        UsdtLayer::new(sampler, parent, resource, delivery)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("socket", &self.socket)
+            .field("max_wait", &self.max_wait)
+            .field("service_name", &self.service_name)
+            .field("resource_attributes", &self.resource_attributes)
+            .field("sampler", &self.sampler)
+            .field("parent", &self.parent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The contract's variables. An empty one counts as unset, as everywhere in OpenTelemetry.
+struct Environment<'a> {
+    read: &'a dyn Fn(&str) -> Option<OsString>,
+    reporter: Reporter,
+}
+
+impl Environment<'_> {
+    fn text(&self, variable: &str) -> Option<String> {
+        let value = (self.read)(variable)?.to_string_lossy().into_owned();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The variable's value as `parse` understands it; where it doesn't, that is reported.
+    fn parsed<T>(
+        &self,
+        variable: &'static str,
+        expected: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.text(variable)?;
+        let parsed = parse(&value);
+        if parsed.is_none() {
+            self.reporter.report(Error::Environment { variable, value, expected });
+        }
+        parsed
+    }
+
+    fn socket(&self) -> Option<PathBuf> {
+        (self.read)("TRACING_USDT_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// Whether the datagrams are wanted in a format that this version writes. If not there are
+    /// none: a collector should not get what it didn't ask for.
+    fn format_is_known(&self) -> bool {
+        self.text("TRACING_USDT_FORMAT").is_none()
+            || self
+                .parsed(
+                    "TRACING_USDT_FORMAT",
+                    "zipkin, the only format so far; no datagrams are sent",
+                    |format| (format == "zipkin").then_some(()),
+                )
+                .is_some()
+    }
+
+    fn check_delivery(&self) {
+        self.parsed(
+            "TRACING_USDT_DELIVERY",
+            "inline, the only delivery so far; it is what is used",
+            |delivery| (delivery == "inline").then_some(()),
+        );
+    }
+
+    fn max_wait(&self) -> Duration {
+        self.parsed("TRACING_USDT_MAX_WAIT_MS", "a whole number of milliseconds", |value| {
+            value.trim().parse().ok()
+        })
+        .map_or(Duration::ZERO, Duration::from_millis)
+    }
+
+    fn resource_attributes(&self) -> Vec<(String, String)> {
+        self.parsed(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "key=value pairs with commas between, values percent-encoded",
+            parse_attributes,
+        )
+        .unwrap_or_default()
+    }
+
+    fn sampler(&self) -> Sampler {
+        let name = self.text("OTEL_TRACES_SAMPLER").unwrap_or_default();
+        let takes_ratio = name.trim().to_ascii_lowercase().ends_with("traceidratio");
+        let ratio = if takes_ratio {
+            self.parsed("OTEL_TRACES_SAMPLER_ARG", "a ratio from 0 to 1", |value| {
+                value.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
+            })
+        } else {
+            None
+        };
+        self.parsed(
+            "OTEL_TRACES_SAMPLER",
+            "always_on, always_off, traceidratio, or one of these with parentbased_ before it",
+            |name| Sampler::from_name(&name.trim().to_ascii_lowercase(), ratio.unwrap_or(1.0)),
+        )
+        .unwrap_or_default()
+    }
+
+    fn parent(&self) -> Option<SpanContext> {
+        self.parsed(
+            "TRACEPARENT",
+            "a W3C trace context such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            |value| SpanContext::from_traceparent(value.trim()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Builds from `variables`, and gives the layer with what was reported.
+    fn build(builder: Builder, variables: &[(&str, &str)]) -> (UsdtLayer, Vec<String>) {
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&errors);
+        let layer = builder
+            .on_error(move |error| sink.lock().expect("no panic inside").push(error.to_string()))
+            .build_with(&|variable| {
+                let (_, value) = variables.iter().find(|(name, _)| *name == variable)?;
+                Some(value.into())
+            });
+        let errors = errors.lock().expect("no panic inside").clone();
+        (layer, errors)
+    }
+
+    #[test]
+    fn without_environment_there_is_nothing_to_report() {
+        let (layer, errors) = build(Builder::default(), &[]);
+        assert_eq!(errors, [""; 0]);
+        assert_eq!(layer.settings(), (Sampler::default(), None, false));
+    }
+
+    #[test]
+    fn each_unusable_value_is_reported_once_by_name() {
+        let cases = [
+            ("TRACING_USDT_FORMAT", "xml"),
+            ("TRACING_USDT_DELIVERY", "pigeon"),
+            ("TRACING_USDT_MAX_WAIT_MS", "-1"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "no-equals-sign"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("TRACEPARENT", "00-00-00-00"),
+        ];
+        for (variable, value) in cases {
+            let (_, errors) = build(Builder::default(), &[(variable, value)]);
+            assert_eq!(errors.len(), 1, "{variable}: {errors:?}");
+            assert!(errors[0].contains(variable) && errors[0].contains(value), "{errors:?}");
+        }
+        let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "7")];
+        let (_, errors) = build(Builder::default(), &ratio);
+        assert!(errors.len() == 1 && errors[0].contains("SAMPLER_ARG"), "{errors:?}");
+    }
+
+    #[test]
+    fn the_environment_is_read_and_code_wins() {
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let variables = [("TRACEPARENT", traceparent), ("OTEL_TRACES_SAMPLER", "always_off")];
+        let (layer, errors) = build(Builder::default(), &variables);
+        let parent = SpanContext::from_traceparent(traceparent);
+        assert_eq!(layer.settings(), (Sampler::AlwaysOff, parent, false));
+        assert_eq!(errors, [""; 0]);
+
+        let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
+        let (layer, _) = build(code, &variables);
+        assert_eq!(layer.settings(), (Sampler::AlwaysOn, None, false));
+    }
+
+    #[test]
+    fn a_socket_nobody_binds_is_reported_with_its_path() {
+        let socket = [("TRACING_USDT_SOCKET", "/nonexistent/trace.sock")];
+        let (layer, errors) = build(Builder::default(), &socket);
+        assert!(layer.settings().2);
+        assert!(errors.len() == 1 && errors[0].contains("/nonexistent/trace.sock"), "{errors:?}");
+
+        let (layer, errors) = build(Builder::default().no_socket(), &socket);
+        assert!(!layer.settings().2);
+        assert_eq!(errors, [""; 0]);
+
+        let otlp = [socket[0], ("TRACING_USDT_FORMAT", "otlp")];
+        assert!(!build(Builder::default(), &otlp).0.settings().2, "zipkin sent to an otlp reader");
+    }
+}

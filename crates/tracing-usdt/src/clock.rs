@@ -1,0 +1,83 @@
+//! Time: CLOCK_MONOTONIC for durations, which is also bpftrace's `nsecs` and `bpf_ktime_get_ns`,
+//! and the offset that turns it into wall-clock time.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Monotonic(u64);
+
+impl Monotonic {
+    #[cfg(unix)]
+    pub(crate) fn now() -> Self {
+        // The clock exists on every unix; the call can't fail for it.
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+        Self(now.map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64))
+    }
+
+    /// Nobody can listen here, so nobody ever asks.
+    #[cfg(not(unix))]
+    pub(crate) fn now() -> Self {
+        Self(0)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_ns(ns: u64) -> Self {
+        Self(ns)
+    }
+
+    pub(crate) fn as_ns(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What to add to the monotonic clock to get nanoseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WallOffset(i64);
+
+impl WallOffset {
+    /// Microseconds since 1970.
+    pub(crate) fn micros(self, at: Monotonic) -> u64 {
+        at.0.saturating_add_signed(self.0) / 1000
+    }
+}
+
+/// How long an offset is trusted. Wall clocks are stepped and slewed, and the monotonic one stands
+/// still while the machine sleeps; measuring again for every trace would cost a clock call each.
+const TRUST_NS: i64 = 1_000_000_000;
+
+static OFFSET: AtomicI64 = AtomicI64::new(0);
+static MEASURED: AtomicI64 = AtomicI64::new(i64::MIN);
+
+/// The offset as of `now`, at most a second old.
+///
+/// A trace takes it once, at its first span, so that its spans agree with each other.
+pub(crate) fn wall_offset(now: Monotonic) -> WallOffset {
+    let now_ns = now.0 as i64;
+    if now_ns.saturating_sub(MEASURED.load(Ordering::Acquire)) > TRUST_NS {
+        let wall = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as i64);
+        OFFSET.store(wall.saturating_sub(Monotonic::now().0 as i64), Ordering::Relaxed);
+        MEASURED.store(now_ns, Ordering::Release);
+    }
+    WallOffset(OFFSET.load(Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    #[test]
+    fn converts_to_wall_clock() {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
+        let now = Monotonic::now();
+        let converted = u128::from(wall_offset(now).micros(now));
+        assert!(converted.abs_diff(wall) < 1_000_000, "{converted} against {wall}");
+    }
+}

@@ -1,0 +1,41 @@
+//! The end of the program: a layer that is the global default is never dropped, so its last word
+//! is said from `atexit`, which runs on return from `main` and on `exit`.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use super::Inline;
+
+static OPEN: Mutex<Vec<Weak<Inline>>> = Mutex::new(Vec::new());
+
+/// Has `inline` finish when the program does.
+pub(crate) fn at_exit(inline: &Arc<Inline>) {
+    if let Ok(mut open) = OPEN.lock() {
+        open.retain(|other| other.strong_count() > 0);
+        open.push(Arc::downgrade(inline));
+    }
+    register();
+}
+
+#[cfg(unix)]
+fn register() {
+    extern "C" fn finish() {
+        // Not `lock`: at this point another thread may hold it for good.
+        let open = OPEN.try_lock().map(|mut open| std::mem::take(&mut *open));
+        for inline in open.unwrap_or_default().iter().filter_map(Weak::upgrade) {
+            inline.finish();
+        }
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: `finish` takes nothing, doesn't unwind (no panic in what it calls) and lives as
+        // long as the image it is in: libc runs the handlers of an image before unloading it.
+        // It fails only for want of memory; then the last losses go untold.
+        #[allow(unsafe_code)]
+        unsafe {
+            nix::libc::atexit(finish);
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn register() {}

@@ -1,0 +1,142 @@
+//! Inline delivery: one `send` on a connected socket before the span's close returns. What is
+//! closed has left the process, even if the next instruction is `abort()`.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::socket::Socket;
+use super::stats::{Counters, Dropped, Outcome, Stats};
+use crate::clock::{Monotonic, wall_offset};
+use crate::context::{SpanContext, SpanId, TraceId};
+use crate::encode::zipkin;
+use crate::error::Reporter;
+use crate::resource::Resource;
+use crate::thread;
+
+/// Losses are told at most this often.
+const TELL_NS: u64 = 1_000_000_000;
+
+pub(crate) struct Inline {
+    socket: Socket,
+    max_wait: Duration,
+    resource: Arc<Resource>,
+    counters: Counters,
+    told: Mutex<Told>,
+    /// The sum of what was told: the one thing to look at while nothing is lost.
+    told_total: AtomicU64,
+    /// The fork generation that the counters belong to.
+    forks: AtomicU32,
+    reporter: Reporter,
+}
+
+impl Inline {
+    pub(crate) fn new(
+        path: PathBuf,
+        max_wait: Duration,
+        resource: Arc<Resource>,
+        reporter: Reporter,
+    ) -> Self {
+        let socket = Socket::new(path);
+        socket.try_connect(&reporter);
+        Self {
+            socket,
+            max_wait,
+            resource,
+            counters: Counters::default(),
+            told: Mutex::new(Told::nothing()),
+            told_total: AtomicU64::new(0),
+            forks: AtomicU32::new(thread::forks()),
+            reporter,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.notice_fork();
+        self.counters.read()
+    }
+
+    /// Sends the datagram of one span.
+    pub(crate) fn send(&self, datagram: &[u8]) {
+        self.notice_fork();
+        let outcome = self.socket.send(datagram, self.max_wait, &self.reporter);
+        self.counters.count(outcome);
+        if outcome == Outcome::Sent {
+            self.tell_losses(TELL_NS);
+        }
+    }
+
+    /// Counts a span of a trace that is not sampled.
+    pub(crate) fn leave_out(&self) {
+        self.notice_fork();
+        self.counters.count(Outcome::SampledOut);
+    }
+
+    /// Sends the losses that the receiver doesn't know of, unless it was told within `every` ns.
+    pub(super) fn tell_losses(&self, every: u64) {
+        let losses = self.counters.read().dropped;
+        if losses.lost() == self.told_total.load(Ordering::Relaxed) {
+            return;
+        }
+        // A thread that is telling tells for all.
+        let Ok(mut told) = self.told.try_lock() else { return };
+        let now = Monotonic::now();
+        if now.since(told.until) < every {
+            return;
+        }
+        let new: Vec<(&str, u64)> = losses
+            .losses()
+            .into_iter()
+            .zip(told.losses.losses())
+            .map(|((reason, all), (_, known))| (reason, all.saturating_sub(known)))
+            .filter(|(_, spans)| *spans > 0)
+            .collect();
+        let wall = wall_offset(now);
+        let context = SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true };
+        let (start, end) = (wall.micros(told.until), wall.micros(now));
+        let datagram = zipkin::losses(context, start, end, &new, &self.resource);
+        if self.socket.send(&datagram, self.max_wait, &self.reporter) == Outcome::Sent {
+            *told = Told { losses, until: now };
+            self.told_total.store(losses.lost(), Ordering::Relaxed);
+        }
+    }
+
+    /// Tells what has not been told yet, without regard to the interval.
+    pub(super) fn finish(&self) {
+        self.notice_fork();
+        self.tell_losses(0);
+    }
+
+    /// A forked child answers for its own spans; its parent's account is the parent's.
+    fn notice_fork(&self) {
+        let forks = thread::forks();
+        if self.forks.load(Ordering::Relaxed) == forks || self.forks.swap(forks, Ordering::Relaxed) == forks {
+            return;
+        }
+        self.counters.reset();
+        self.told_total.store(0, Ordering::Relaxed);
+        // Not `lock`: a thread of the parent that held it is not here to let go.
+        if let Ok(mut told) = self.told.try_lock() {
+            *told = Told::nothing();
+        }
+    }
+}
+
+impl Drop for Inline {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// What the receiver knows of the losses.
+struct Told {
+    losses: Dropped,
+    until: Monotonic,
+}
+
+impl Told {
+    fn nothing() -> Self {
+        Self { losses: Dropped::default(), until: Monotonic::now() }
+    }
+}

@@ -1,0 +1,242 @@
+//! Zipkin v2 spans, a JSON array of them to a datagram, ready to POST to `/api/v2/spans`.
+//!
+//! Status, dropped counts and event attributes are mapped as OpenTelemetry's
+//! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) says.
+
+use std::borrow::Cow;
+
+use crate::clock::{Monotonic, WallOffset};
+use crate::context::{SpanContext, SpanId};
+use crate::encode::json::{Object, array, fields_into, string, value_text};
+use crate::fields::Fields;
+use crate::resource::Resource;
+use crate::span::{Elapsed, Event, Record};
+
+/// A closed span.
+pub(crate) struct Span<'a> {
+    pub(crate) context: SpanContext,
+    pub(crate) parent_id: Option<SpanId>,
+    pub(crate) start: Monotonic,
+    pub(crate) wall: WallOffset,
+    pub(crate) elapsed: Elapsed,
+    pub(crate) record: &'a Record,
+}
+
+/// The datagram that holds this one span.
+pub(crate) fn datagram(span: &Span<'_>, resource: &Resource) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    array(&mut out, [span], |out, span| write_span(out, span, resource));
+    out
+}
+
+fn write_span(out: &mut Vec<u8>, span: &Span<'_>, resource: &Resource) {
+    let record = span.record;
+    let fields = record.fields();
+    let name = fields.get("otel.name").map_or(Cow::Borrowed(record.metadata.name()), value_text);
+
+    let mut object = Object::open(out);
+    object.string("traceId", &span.context.trace_id.to_string());
+    object.string("id", &span.context.span_id.to_string());
+    if let Some(parent) = span.parent_id {
+        object.string("parentId", &parent.to_string());
+    }
+    if let Some(kind) = fields.get("otel.kind").and_then(|kind| kind_name(&value_text(kind))) {
+        object.string("kind", kind);
+    }
+    object.string("name", &name);
+    object.number("timestamp", span.wall.micros(span.start));
+    object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
+    local_endpoint(&mut object, resource);
+    if !record.events().is_empty() {
+        array(object.key("annotations"), record.events(), |out, event| {
+            annotation(out, event, span.wall);
+        });
+    }
+    let mut tags = Tags { object: Object::open(object.key("tags")), fields };
+    write_tags(&mut tags, span, resource);
+    tags.object.close();
+    object.close();
+}
+
+/// The fields first; then ours, where no field has the name already, so that no key comes twice.
+fn write_tags(tags: &mut Tags<'_>, span: &Span<'_>, resource: &Resource) {
+    let record = span.record;
+    for (key, value) in record.fields().iter() {
+        if !INTERPRETED.contains(&key) {
+            tags.object.string(key, &value_text(value));
+        }
+    }
+
+    match Status::of(record) {
+        Status::Unset => {}
+        Status::Ok => tags.ours("otel.status_code", "OK"),
+        Status::Error(description) => {
+            tags.ours("otel.status_code", "ERROR");
+            tags.ours("error", &description);
+        }
+    }
+
+    let metadata = record.metadata;
+    tags.ours("level", metadata.level().as_str());
+    tags.ours("target", metadata.target());
+    if let Some(file) = metadata.file() {
+        tags.ours("code.file.path", file);
+    }
+    if let Some(line) = metadata.line() {
+        tags.ours("code.line.number", &line.to_string());
+    }
+    if let Some(module) = metadata.module_path() {
+        tags.ours("code.module.name", module);
+    }
+    if let Some(id) = record.thread.id {
+        tags.ours("thread.id", &id.to_string());
+    }
+    if let Some(name) = &record.thread.name {
+        tags.ours("thread.name", name);
+    }
+    let elapsed = span.elapsed;
+    tags.ours("busy_ns", &elapsed.busy_ns.to_string());
+    let idle_ns = elapsed.duration_ns.saturating_sub(elapsed.busy_ns);
+    tags.ours("idle_ns", &idle_ns.to_string());
+
+    if !record.links().is_empty() {
+        let ids: Vec<String> =
+            record.links().iter().map(|link| format!("{}-{}", link.trace_id, link.span_id)).collect();
+        tags.ours("follows_from", &ids.join(","));
+    }
+    let left_out = record.left_out;
+    for (key, count) in [
+        ("otel.dropped_attributes_count", left_out.attributes),
+        ("otel.dropped_events_count", left_out.events),
+        ("otel.dropped_links_count", left_out.links),
+        ("tracing_usdt.shortened_values_count", left_out.shortened),
+    ] {
+        if count > 0 {
+            tags.ours(key, &count.to_string());
+        }
+    }
+    for (key, value) in resource.attributes() {
+        if !OURS.contains(&key) {
+            tags.ours(key, value);
+        }
+    }
+}
+
+/// Fields that say something about the span instead of being a tag of it.
+const INTERPRETED: [&str; 4] = ["otel.name", "otel.kind", "otel.status_code", "otel.status_description"];
+
+/// The tags that [`write_tags`] makes; a resource attribute may not repeat one.
+const OURS: [&str; 16] = [
+    "otel.status_code",
+    "error",
+    "level",
+    "target",
+    "code.file.path",
+    "code.line.number",
+    "code.module.name",
+    "thread.id",
+    "thread.name",
+    "busy_ns",
+    "idle_ns",
+    "follows_from",
+    "otel.dropped_attributes_count",
+    "otel.dropped_events_count",
+    "otel.dropped_links_count",
+    "tracing_usdt.shortened_values_count",
+];
+
+struct Tags<'a> {
+    object: Object<'a>,
+    fields: &'a Fields,
+}
+
+impl Tags<'_> {
+    fn ours(&mut self, key: &str, value: &str) {
+        // An interpreted field is not among the tags, so its name is free.
+        if INTERPRETED.contains(&key) || self.fields.get(key).is_none() {
+            self.object.string(key, value);
+        }
+    }
+}
+
+enum Status {
+    Unset,
+    Ok,
+    Error(String),
+}
+
+impl Status {
+    /// What the span's own fields say stands; else what an event inside it told. A description
+    /// alone means an error, as in tracing-opentelemetry.
+    fn of(record: &Record) -> Self {
+        let field = |key| record.fields().get(key).map(|value| value_text(value).into_owned());
+        let code = field("otel.status_code").map(|code| code.to_ascii_lowercase());
+        let description = field("otel.status_description");
+        match (code.as_deref(), description, record.event_error()) {
+            (Some("ok"), ..) => Self::Ok,
+            (_, Some(description), _) => Self::Error(description),
+            (_, None, Some(error)) => Self::Error(error.to_owned()),
+            (Some("error"), None, None) => Self::Error(String::new()),
+            _ => Self::Unset,
+        }
+    }
+}
+
+/// Zipkin knows no internal kind: it leaves it out.
+fn kind_name(kind: &str) -> Option<&'static str> {
+    ["CLIENT", "SERVER", "PRODUCER", "CONSUMER"].into_iter().find(|name| name.eq_ignore_ascii_case(kind))
+}
+
+fn local_endpoint(object: &mut Object<'_>, resource: &Resource) {
+    let mut endpoint = Object::open(object.key("localEndpoint"));
+    endpoint.string("serviceName", resource.service_name());
+    endpoint.close();
+}
+
+/// `"name": {attributes}`, the attributes with their JSON types.
+fn annotation(out: &mut Vec<u8>, event: &Event, wall: WallOffset) {
+    let mut value = Vec::new();
+    string(&mut value, &event.name);
+    value.extend_from_slice(b": ");
+    let mut attributes = Object::open(&mut value);
+    for (key, text) in [("level", event.metadata.level().as_str()), ("target", event.metadata.target())] {
+        if event.fields.get(key).is_none() {
+            attributes.string(key, text);
+        }
+    }
+    fields_into(&mut attributes, &event.fields);
+    attributes.close();
+
+    let mut object = Object::open(out);
+    object.number("timestamp", wall.micros(event.at));
+    object.string("value", &String::from_utf8_lossy(&value));
+    object.close();
+}
+
+/// The datagram that tells of losses: a span of its own trace over the interval they fell in, one
+/// tag a reason.
+pub(crate) fn losses(
+    context: SpanContext,
+    start_us: u64,
+    end_us: u64,
+    reasons: &[(&str, u64)],
+    resource: &Resource,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    array(&mut out, [()], |out, ()| {
+        let mut object = Object::open(out);
+        object.string("traceId", &context.trace_id.to_string());
+        object.string("id", &context.span_id.to_string());
+        object.string("name", "tracing_usdt.dropped");
+        object.number("timestamp", start_us);
+        object.number("duration", end_us.saturating_sub(start_us).max(1));
+        local_endpoint(&mut object, resource);
+        let mut tags = Object::open(object.key("tags"));
+        for (reason, spans) in reasons {
+            tags.string(&format!("tracing_usdt.dropped.{reason}"), &spans.to_string());
+        }
+        tags.close();
+        object.close();
+    });
+    out
+}

@@ -1,0 +1,199 @@
+//! Field values out of `tracing`'s visitor, with their types kept and their size bounded.
+//!
+//! The visitor runs the user's own `Debug` and `Display` code. It therefore runs before any lock
+//! is taken, writes only to memory of its own, and may panic without leaving anything half done.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt::{self, Write};
+
+use tracing_core::Field;
+use tracing_core::field::Visit;
+
+/// The longest text value kept, in bytes. A longer one is cut at a character boundary and counted.
+pub(crate) const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// A field's value.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Value {
+    I64(i64),
+    U64(u64),
+    I128(i128),
+    U128(u128),
+    F64(f64),
+    Bool(bool),
+    Text(String),
+    List(Vec<String>),
+}
+
+/// Fields in the order of their first recording; recorded again, the last value stands.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Fields {
+    entries: Vec<(Cow<'static, str>, Value)>,
+    /// Values that were cut at [`MAX_VALUE_BYTES`].
+    pub(crate) shortened: u32,
+}
+
+impl Fields {
+    /// Runs `record`, which is `Attributes::record` and its like, into a new set of fields.
+    pub(crate) fn visit(record: impl FnOnce(&mut dyn Visit)) -> Self {
+        let mut fields = Self::default();
+        record(&mut fields);
+        fields
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(key, value)| (&**key, value))
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.iter().find_map(|(k, value)| (k == key).then_some(value))
+    }
+
+    /// Takes `key` out.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Value> {
+        let at = self.entries.iter().position(|(k, _)| k == key)?;
+        Some(self.entries.remove(at).1)
+    }
+
+    pub(crate) fn set(&mut self, key: Cow<'static, str>, value: Value) {
+        match self.entries.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, old)) => *old = value,
+            None => self.entries.push((key, value)),
+        }
+    }
+
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Cow<'static, str>, Value)> {
+        self.entries.into_iter()
+    }
+
+    /// What is written to `write` as a text value, bounded.
+    fn text(&mut self, write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
+        let mut bounded = Bounded::default();
+        // A `Debug` that reports an error has said what it could; that is kept.
+        let _ = write(&mut bounded);
+        self.shortened += u32::from(bounded.cut);
+        bounded.text
+    }
+
+    fn set_text(&mut self, field: &Field, write: impl FnOnce(&mut Bounded) -> fmt::Result) {
+        let text = self.text(write);
+        self.set(field.name().into(), Value::Text(text));
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field.name().into(), Value::F64(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field.name().into(), Value::I64(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field.name().into(), Value::U64(value));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.set(field.name().into(), Value::I128(value));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.set(field.name().into(), Value::U128(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field.name().into(), Value::Bool(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set_text(field, |out| out.write_str(value));
+    }
+
+    /// Lower-case hex digits without separators, as tools that take bytes as text expect them.
+    fn record_bytes(&mut self, field: &Field, value: &[u8]) {
+        self.set_text(field, |out| value.iter().try_for_each(|byte| write!(out, "{byte:02x}")));
+    }
+
+    /// The message, its chain of sources, and both again under the names that OpenTelemetry has
+    /// for them; the same four attributes that tracing-opentelemetry makes of an error.
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        let message = self.text(|out| write!(out, "{value}"));
+        let mut chain = Vec::new();
+        let mut next = value.source();
+        // A chain longer than this is a loop.
+        while let Some(source) = next.filter(|_| chain.len() < 64) {
+            chain.push(self.text(|out| write!(out, "{source}")));
+            next = source.source();
+        }
+        let chain_key = format!("{}.chain", field.name());
+        self.set("exception.message".into(), Value::Text(message.clone()));
+        self.set("exception.stacktrace".into(), Value::List(chain.clone()));
+        self.set(field.name().into(), Value::Text(message));
+        self.set(chain_key.into(), Value::List(chain));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set_text(field, |out| write!(out, "{value:?}"));
+    }
+}
+
+/// Text up to [`MAX_VALUE_BYTES`]. What comes after is let go, not refused: a refusal would reach
+/// user code as an error, and some of it unwraps.
+#[derive(Default)]
+struct Bounded {
+    text: String,
+    cut: bool,
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if self.cut {
+            return Ok(());
+        }
+        let fits = floor_char_boundary(part, MAX_VALUE_BYTES - self.text.len());
+        self.cut = fits < part.len();
+        self.text.push_str(&part[..fits]);
+        Ok(())
+    }
+}
+
+/// The greatest char boundary of `text` not after `max`.
+pub(crate) fn floor_char_boundary(text: &str, max: usize) -> usize {
+    if max >= text.len() {
+        return text.len();
+    }
+    (0..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_at_a_character_boundary_and_counted() {
+        let mut fields = Fields::default();
+        let long = format!("a{}", "é".repeat(MAX_VALUE_BYTES));
+        let text = fields.text(|out| out.write_str(&long));
+        assert_eq!(text.len(), MAX_VALUE_BYTES - 1, "an é takes two bytes and must not be halved");
+        assert!(long.starts_with(&text));
+        assert_eq!(fields.shortened, 1);
+
+        let exact = "x".repeat(MAX_VALUE_BYTES);
+        assert_eq!(fields.text(|out| out.write_str(&exact)), exact);
+        assert_eq!(fields.shortened, 1);
+    }
+
+    #[test]
+    fn a_failing_debug_keeps_what_it_wrote() {
+        struct Fails;
+        impl fmt::Debug for Fails {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half")?;
+                Err(fmt::Error)
+            }
+        }
+        assert_eq!(Fields::default().text(|out| write!(out, "{:?}", Fails)), "half");
+    }
+}

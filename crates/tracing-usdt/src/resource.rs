@@ -1,0 +1,102 @@
+//! Who sends: the service's name and what else OpenTelemetry's resource says of the process.
+
+/// The same on every span of the process.
+pub(crate) struct Resource {
+    service_name: String,
+    attributes: Vec<(String, String)>,
+}
+
+impl Resource {
+    /// `service_name` wins over a `service.name` among the attributes, as in OpenTelemetry; without
+    /// either it is the executable's name.
+    pub(crate) fn new(service_name: Option<String>, attributes: Vec<(String, String)>) -> Self {
+        let mut resource = Self { service_name: String::new(), attributes: Vec::new() };
+        let mut named = None;
+        for (key, value) in attributes {
+            if key == "service.name" {
+                named = Some(value);
+            } else if let Some(known) = resource.attributes.iter_mut().find(|(k, _)| *k == key) {
+                known.1 = value;
+            } else {
+                resource.attributes.push((key, value));
+            }
+        }
+        resource.service_name = service_name.or(named).unwrap_or_else(executable_name);
+        resource
+    }
+
+    pub(crate) fn service_name(&self) -> &str {
+        &self.service_name
+    }
+
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attributes.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+fn executable_name() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_name().map_or_else(|| "unknown_service".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Reads `OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between, values percent-encoded.
+/// `None` where a pair has no `=` or a value doesn't decode; the specification then drops the whole.
+pub(crate) fn parse_attributes(text: &str) -> Option<Vec<(String, String)>> {
+    text.split(',')
+        .filter(|pair| !pair.trim().is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let key = key.trim();
+            (!key.is_empty()).then_some(())?;
+            Some((key.to_owned(), percent_decode(value.trim())?))
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            bytes.push((digit()? * 16 + digit()?) as u8);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_read_as_opentelemetry_says() {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        let cases = [
+            ("", Some(vec![])),
+            ("a=1, b = 2 ", Some(vec![pair("a", "1"), pair("b", "2")])),
+            ("a=x%2Cy%3D%20z", Some(vec![pair("a", "x,y= z")])),
+            ("a=b=c", Some(vec![pair("a", "b=c")])),
+            ("a", None),
+            ("=1", None),
+            ("a=%2", None),
+            ("a=%ff", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_attributes(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_service_is_named_by_its_own_setting_first() {
+        let attributes = || vec![("service.name".to_owned(), "inner".to_owned())];
+        let name = |own: Option<&str>| Resource::new(own.map(str::to_owned), attributes());
+        assert_eq!(name(Some("own")).service_name(), "own");
+        assert_eq!(name(None).service_name(), "inner");
+        assert_eq!(name(None).attributes().count(), 0);
+        let default = Resource::new(None, vec![]);
+        assert!(default.service_name().starts_with("tracing_usdt"), "the test executable");
+    }
+}

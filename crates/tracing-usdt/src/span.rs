@@ -1,0 +1,353 @@
+//! What the layer keeps of a span while it is open.
+//!
+//! It lives in the registry's extensions. A span that nobody listened to has none of it; one that
+//! was met only later, by a probe, has an identity but neither times nor a record, because half of
+//! them would be a lie.
+
+use std::borrow::Cow;
+
+use tracing_core::{Level, Metadata};
+
+use crate::clock::{Monotonic, WallOffset};
+use crate::context::{SpanContext, SpanId};
+use crate::fields::{Fields, Value, floor_char_boundary};
+use crate::thread::ThreadInfo;
+
+/// Bounds of one open span, chosen so that its JSON stays below 64 KiB: any receiver's buffer takes
+/// it, and so does an eBPF program. The counts are OpenTelemetry's defaults.
+const ATTRIBUTE_BYTES: usize = 32 * 1024;
+const EVENT_BYTES: usize = 24 * 1024;
+const MAX_EVENTS: usize = 128;
+const MAX_LINKS: usize = 128;
+
+pub(crate) struct SpanState {
+    /// The layer instance that saw the span first and answers for it.
+    pub(crate) layer: u64,
+    pub(crate) context: SpanContext,
+    pub(crate) parent_id: Option<SpanId>,
+    pub(crate) wall: WallOffset,
+    /// `None`: it began before anyone listened.
+    pub(crate) timing: Option<Timing>,
+    /// `None`: nobody wanted its text when it began.
+    pub(crate) record: Option<Box<Record>>,
+}
+
+/// When a span was created, worked and stopped working.
+pub(crate) struct Timing {
+    start: Monotonic,
+    last_exit: Option<Monotonic>,
+    /// How many enters have not been left yet, on all threads.
+    depth: u32,
+    busy_since: Monotonic,
+    busy_ns: u64,
+}
+
+impl Timing {
+    pub(crate) fn start(now: Monotonic) -> Self {
+        Self { start: now, last_exit: None, depth: 0, busy_since: now, busy_ns: 0 }
+    }
+
+    pub(crate) fn started(&self) -> Monotonic {
+        self.start
+    }
+
+    /// Only the outermost enter counts: a span entered twice works once.
+    pub(crate) fn enter(&mut self, now: Monotonic) {
+        if self.depth == 0 {
+            self.busy_since = now;
+        }
+        self.depth = self.depth.saturating_add(1);
+    }
+
+    pub(crate) fn exit(&mut self, now: Monotonic) {
+        self.depth = self.depth.saturating_sub(1);
+        if self.depth == 0 {
+            self.busy_ns = self.busy_ns.saturating_add(now.since(self.busy_since));
+            self.last_exit = Some(now);
+        }
+    }
+
+    /// From the creation to the last exit, or to `now` for a span that was never entered or is
+    /// still inside; and how much of it was spent inside. Nanoseconds, the first at least 1.
+    pub(crate) fn finish(mut self, now: Monotonic) -> Elapsed {
+        if self.depth > 0 {
+            self.depth = 1;
+            self.exit(now);
+        }
+        let end = self.last_exit.unwrap_or(now);
+        Elapsed { duration_ns: end.since(self.start).max(1), busy_ns: self.busy_ns }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Elapsed {
+    pub(crate) duration_ns: u64,
+    pub(crate) busy_ns: u64,
+}
+
+/// All that the span's text will be made of.
+pub(crate) struct Record {
+    pub(crate) metadata: &'static Metadata<'static>,
+    pub(crate) thread: ThreadInfo,
+    fields: Fields,
+    events: Vec<Event>,
+    links: Vec<SpanContext>,
+    /// The span failed, as an event inside it told; empty where it gave no reason.
+    event_error: Option<String>,
+    pub(crate) left_out: LeftOut,
+    attribute_bytes: usize,
+    event_bytes: usize,
+}
+
+/// What the limits kept out of a record.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct LeftOut {
+    pub(crate) attributes: u32,
+    pub(crate) shortened: u32,
+    pub(crate) events: u32,
+    pub(crate) links: u32,
+}
+
+/// An event inside a span.
+pub(crate) struct Event {
+    pub(crate) at: Monotonic,
+    pub(crate) name: String,
+    pub(crate) metadata: &'static Metadata<'static>,
+    pub(crate) fields: Fields,
+}
+
+impl Record {
+    pub(crate) fn new(metadata: &'static Metadata<'static>, thread: ThreadInfo, fields: Fields) -> Self {
+        let mut record = Self {
+            metadata,
+            thread,
+            fields: Fields::default(),
+            events: Vec::new(),
+            links: Vec::new(),
+            event_error: None,
+            left_out: LeftOut::default(),
+            attribute_bytes: 0,
+            event_bytes: 0,
+        };
+        record.add_fields(fields);
+        record
+    }
+
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    pub(crate) fn links(&self) -> &[SpanContext] {
+        &self.links
+    }
+
+    pub(crate) fn event_error(&self) -> Option<&str> {
+        self.event_error.as_deref()
+    }
+
+    pub(crate) fn add_fields(&mut self, fields: Fields) {
+        self.left_out.shortened += fields.shortened;
+        for (key, value) in fields.into_entries() {
+            self.add_field(key, value);
+        }
+    }
+
+    fn add_field(&mut self, key: Cow<'static, str>, mut value: Value) {
+        let replaced = self.fields.get(&key).map_or(0, |old| cost(&key, old));
+        let room = ATTRIBUTE_BYTES - (self.attribute_bytes - replaced);
+        if cost(&key, &value) > room {
+            let Some(shorter) = shorten(&key, value, room) else {
+                self.left_out.attributes += 1;
+                return;
+            };
+            self.left_out.shortened += 1;
+            value = shorter;
+        }
+        self.attribute_bytes = self.attribute_bytes - replaced + cost(&key, &value);
+        self.fields.set(key, value);
+    }
+
+    /// Adds an event, named by its message as in OpenTelemetry. One without a message but with an
+    /// `error` is an exception, and fails the span; so does any event of level ERROR, unless the
+    /// span's own fields say otherwise.
+    pub(crate) fn add_event(
+        &mut self,
+        at: Monotonic,
+        metadata: &'static Metadata<'static>,
+        message: Option<String>,
+        mut fields: Fields,
+    ) {
+        let error = fields.get("error").map(text);
+        match (&message, error) {
+            (None, Some(error)) => {
+                fields.set("exception.message".into(), Value::Text(error.clone()));
+                self.event_error = Some(error);
+            }
+            _ if *metadata.level() == Level::ERROR => {
+                self.event_error.get_or_insert_default();
+            }
+            _ => {}
+        }
+        // Only a real error value has a chain; its exception is also the span's.
+        if let (Some(message), Some(chain)) =
+            (fields.get("exception.message").cloned(), fields.get("exception.stacktrace").cloned())
+        {
+            self.add_field("exception.message".into(), message);
+            self.add_field("exception.stacktrace".into(), chain);
+        }
+        let exception = fields.get("exception.message").is_some() && message.is_none();
+        let name = match message {
+            Some(message) => message,
+            None if exception => "exception".to_owned(),
+            None => metadata.name().to_owned(),
+        };
+
+        let bytes = text_cost(&name)
+            + text_cost(metadata.target())
+            + fields.iter().map(|(key, value)| cost(key, value)).sum::<usize>();
+        if self.events.len() == MAX_EVENTS || self.event_bytes + bytes > EVENT_BYTES {
+            self.left_out.events += 1;
+            return;
+        }
+        self.event_bytes += bytes;
+        self.left_out.shortened += fields.shortened;
+        self.events.push(Event { at, name, metadata, fields });
+    }
+
+    pub(crate) fn add_link(&mut self, to: SpanContext) {
+        if self.links.len() == MAX_LINKS {
+            self.left_out.links += 1;
+        } else {
+            self.links.push(to);
+        }
+    }
+}
+
+/// The value as it reads without quotes.
+fn text(value: &Value) -> String {
+    crate::encode::value_text(value).into_owned()
+}
+
+/// At least the bytes that a field takes in the datagram. Event fields are JSON inside of a JSON
+/// string, where a control character grows to seven bytes.
+fn cost(key: &str, value: &Value) -> usize {
+    let value = match value {
+        Value::Text(text) => text_cost(text),
+        Value::List(items) => items.iter().map(|item| text_cost(item)).sum(),
+        _ => 40,
+    };
+    text_cost(key) + value
+}
+
+fn text_cost(text: &str) -> usize {
+    16 + text.len() + 6 * text.bytes().filter(|b| matches!(b, 0..0x20 | b'"' | b'\\' | 0x7f)).count()
+}
+
+/// `value` cut so that it costs at most `room`; `None` where nothing useful would be left.
+fn shorten(key: &str, value: Value, room: usize) -> Option<Value> {
+    let Value::Text(mut text) = value else {
+        return None;
+    };
+    let room = room.checked_sub(text_cost(key) + 16)?;
+    let mut left = room;
+    let fits = text
+        .char_indices()
+        .find(|(_, c)| {
+            let cost = text_cost(c.encode_utf8(&mut [0; 4])) - 16;
+            let over = cost > left;
+            left = left.saturating_sub(cost);
+            over
+        })
+        .map_or(text.len(), |(at, _)| at);
+    text.truncate(floor_char_boundary(&text, fits));
+    (!text.is_empty()).then_some(Value::Text(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ns: u64) -> Monotonic {
+        Monotonic::from_ns(ns)
+    }
+
+    #[test]
+    fn duration_ends_with_the_last_exit() {
+        let mut timing = Timing::start(at(100));
+        timing.enter(at(110));
+        timing.exit(at(130));
+        timing.enter(at(150));
+        timing.exit(at(155));
+        let elapsed = timing.finish(at(900));
+        assert_eq!((elapsed.duration_ns, elapsed.busy_ns), (55, 25));
+    }
+
+    #[test]
+    fn reentrant_enters_are_busy_once() {
+        let mut timing = Timing::start(at(0));
+        timing.enter(at(10));
+        timing.enter(at(20));
+        timing.exit(at(30));
+        timing.exit(at(40));
+        let elapsed = timing.finish(at(50));
+        assert_eq!((elapsed.duration_ns, elapsed.busy_ns), (40, 30));
+    }
+
+    #[test]
+    fn never_entered_lasts_to_its_close() {
+        let elapsed = Timing::start(at(5)).finish(at(25));
+        assert_eq!((elapsed.duration_ns, elapsed.busy_ns), (20, 0));
+        assert_eq!(Timing::start(at(5)).finish(at(5)).duration_ns, 1, "0 would mean unknown");
+    }
+
+    fn metadata() -> &'static Metadata<'static> {
+        let callsite = tracing::callsite! {
+            name: "work",
+            kind: tracing::metadata::Kind::SPAN,
+            fields:
+        };
+        tracing::callsite::Callsite::metadata(callsite)
+    }
+
+    fn record() -> Record {
+        let thread = ThreadInfo { id: None, name: None };
+        Record::new(metadata(), thread, Fields::default())
+    }
+
+    #[test]
+    fn a_field_recorded_for_ever_is_not_lost() {
+        let mut record = record();
+        for n in 0..100_000 {
+            record.add_field("progress".into(), Value::Text(format!("{n}")));
+        }
+        assert_eq!(record.fields.get("progress"), Some(&Value::Text("99999".into())));
+        assert_eq!(record.left_out.attributes, 0);
+    }
+
+    #[test]
+    fn attributes_beyond_the_limit_are_shortened_then_counted() {
+        let mut record = record();
+        for name in ["a", "b", "c"] {
+            record.add_field(name.into(), Value::Text("\u{1}".repeat(3000)));
+        }
+        assert_eq!(record.left_out.shortened, 1);
+        assert!(record.attribute_bytes <= ATTRIBUTE_BYTES);
+        let kept = record.fields.get("b").map(text).unwrap_or_default();
+        assert!((1..3000).contains(&kept.len()), "kept {} of b", kept.len());
+        assert_eq!(record.left_out.attributes, 1, "nothing of c fits");
+    }
+
+    #[test]
+    fn events_in_an_endless_span_are_bounded_and_counted() {
+        let mut record = record();
+        for _ in 0..1000 {
+            record.add_event(at(1), metadata(), Some("tick".into()), Fields::default());
+        }
+        assert_eq!(record.events.len(), MAX_EVENTS);
+        assert_eq!(record.left_out.events, 1000 - MAX_EVENTS as u32);
+    }
+}
