@@ -16,6 +16,8 @@ use crate::thread::ThreadInfo;
 /// Bounds of one open span, chosen so that its JSON stays below 64 KiB: any receiver's buffer takes
 /// it, and so does an eBPF program. The counts are OpenTelemetry's defaults.
 const ATTRIBUTE_BYTES: usize = 32 * 1024;
+const SHORT_BYTES: usize = 256;
+const RESERVED_BYTES: usize = 4 * 1024;
 const EVENT_BYTES: usize = 24 * 1024;
 const MAX_EVENTS: usize = 128;
 const MAX_LINKS: usize = 128;
@@ -159,8 +161,14 @@ impl Record {
     fn add_field(&mut self, key: Cow<'static, str>, mut value: Value) {
         let replaced = self.fields.get(&key).map_or(0, |old| cost(&key, old));
         let room = ATTRIBUTE_BYTES - (self.attribute_bytes - replaced);
-        if cost(&key, &value) > room {
-            let Some(shorter) = shorten(&key, value, room) else {
+        // A long text gets half of the room at most, and none of the last of it: it should not
+        // push out the short ones that come after.
+        let share = match cost(&key, &value) {
+            long if long > SHORT_BYTES => room.saturating_sub(RESERVED_BYTES) / 2,
+            _ => room,
+        };
+        if cost(&key, &value) > share {
+            let Some(shorter) = shorten(&key, value, share) else {
                 self.left_out.attributes += 1;
                 return;
             };
@@ -331,14 +339,20 @@ mod tests {
     #[test]
     fn attributes_beyond_the_limit_are_shortened_then_counted() {
         let mut record = record();
-        for name in ["a", "b", "c"] {
-            record.add_field(name.into(), Value::Text("\u{1}".repeat(3000)));
+        let long = "\u{1}".repeat(1900);
+        for n in 0..20 {
+            record.add_field(format!("long {n}").into(), Value::Text(long.clone()));
+            record.add_field(format!("short {n}").into(), Value::U64(n));
         }
-        assert_eq!(record.left_out.shortened, 1);
         assert!(record.attribute_bytes <= ATTRIBUTE_BYTES);
-        let kept = record.fields.get("b").map(text).unwrap_or_default();
-        assert!((1..3000).contains(&kept.len()), "kept {} of b", kept.len());
-        assert_eq!(record.left_out.attributes, 1, "nothing of c fits");
+        let kept = |key: &str| record.fields.get(key).map_or(0, |value| text(value).len());
+        assert_eq!(kept("long 0"), 1900);
+        assert!((1..1900).contains(&kept("long 1")), "kept {}", kept("long 1"));
+        assert_eq!(kept("long 19"), 0);
+        assert!((0..20).all(|n| kept(&format!("short {n}")) > 0), "no short one is pushed out");
+        let long_kept = (0..20).filter(|n| kept(&format!("long {n}")) > 0).count() as u32;
+        assert_eq!(record.left_out.attributes, 20 - long_kept);
+        assert_eq!(record.left_out.shortened, long_kept - 1);
     }
 
     #[test]

@@ -1,0 +1,355 @@
+//! Sockets that aren't there, values that misbehave, and code that comes back into the layer.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod collector;
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use collector::{Collector, assert_accounted, tag, text, wait_until};
+use tracing::{info, info_span, subscriber::with_default};
+use tracing_subscriber::prelude::*;
+use tracing_usdt::{Builder, Handle, Sampler, UsdtLayer};
+
+/// The layer with everything it reports.
+fn reporting(builder: Builder) -> (UsdtLayer, Arc<Mutex<Vec<String>>>) {
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&errors);
+    let layer = builder.on_error(move |error| sink.lock().unwrap().push(error.to_string())).build();
+    (layer, errors)
+}
+
+/// Runs three spans with the socket at `path`: what was reported, and the account.
+fn three_spans_to(path: &Path) -> (Vec<String>, Handle) {
+    let (layer, errors) = reporting(tracing_usdt::builder().socket(path));
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        for _ in 0..3 {
+            drop(info_span!("span"));
+        }
+    });
+    assert_accounted(&handle);
+    let errors = errors.lock().unwrap().clone();
+    (errors, handle)
+}
+
+/// Each is reported once, with the path and `reason`, and the spans are counted.
+#[track_caller]
+fn assert_reported(path: &Path, reason: &str) {
+    let (errors, handle) = three_spans_to(path);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains(path.to_str().unwrap()), "no path in {errors:?}");
+    assert!(errors[0].contains(reason), "no {reason:?} in {errors:?}");
+    assert_eq!(handle.stats().dropped.no_receiver, 3);
+}
+
+#[test]
+fn a_missing_socket_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_reported(&folder.path().join("none.sock"), "start a collector");
+}
+
+#[test]
+fn a_file_is_reported_as_no_socket() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert_reported(file.path(), "not a socket");
+    let folder = tempfile::tempdir().unwrap();
+    assert_reported(folder.path(), "not a socket");
+}
+
+#[test]
+fn a_stale_socket_is_reported_as_unbound() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stale.sock");
+    drop(UnixDatagram::bind(&path).unwrap());
+    assert_reported(&path, "nobody listens");
+}
+
+#[test]
+fn a_stream_socket_is_reported_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stream.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    assert_reported(&path, "stream socket");
+}
+
+#[test]
+fn a_path_that_is_too_long_is_reported_with_its_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x".repeat(200));
+    assert_reported(&path, &format!("{} bytes", path.as_os_str().len()));
+}
+
+/// Root may connect to anything, so the attempt is made as another user, in a process of its own.
+#[test]
+fn a_socket_without_permission_is_reported() {
+    const CHILD: &str = "BAD_DAYS_NO_PERMISSION";
+    if let Some(path) = std::env::var_os(CHILD) {
+        assert_reported(&PathBuf::from(path), "write permission");
+        return;
+    }
+    let collector = Collector::bind();
+    fs::set_permissions(collector.path(), PermissionsExt::from_mode(0o000)).unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        assert_reported(collector.path(), "write permission");
+        return;
+    }
+    // The test executable may lie where only root can go.
+    let exe = collector.folder().join("bad_days");
+    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    fs::set_permissions(collector.folder(), PermissionsExt::from_mode(0o755)).unwrap();
+    let output = std::os::unix::process::CommandExt::uid(
+        std::process::Command::new(exe)
+            .args(["--exact", "a_socket_without_permission_is_reported"])
+            .env(CHILD, collector.path()),
+        65534,
+    )
+    .output()
+    .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
+
+#[test]
+fn a_collector_that_starts_late_gets_what_comes_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late.sock");
+    let (layer, errors) = reporting(tracing_usdt::builder().socket(&path));
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        drop(info_span!("too early"));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        wait_until("a span arrives", || {
+            drop(info_span!("in time"));
+            handle.stats().sent > 0
+        });
+        drop(socket);
+    });
+    assert_eq!(errors.lock().unwrap().len(), 1);
+    assert_accounted(&handle);
+}
+
+#[test]
+fn spans_survive_a_restart_of_the_collector() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("restart.sock");
+    let first = UnixDatagram::bind(&path).unwrap();
+    let (layer, errors) = reporting(tracing_usdt::builder().socket(&path));
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        drop(info_span!("to the first"));
+        drop(first);
+        drop(info_span!("to nobody"));
+        drop(info_span!("to nobody"));
+        assert_eq!(handle.stats().dropped.no_receiver, 2);
+
+        fs::remove_file(&path).unwrap();
+        let second = UnixDatagram::bind(&path).unwrap();
+        let back = Instant::now();
+        let mut made = 0;
+        wait_until("sending resumes", || {
+            made += 1;
+            drop(info_span!("to the second"));
+            handle.stats().sent == 2
+        });
+        assert!(back.elapsed() < Duration::from_secs(1), "resumed after {:?}", back.elapsed());
+        assert_eq!(handle.stats().closed, 3 + made);
+
+        // The new one is bound before the old one is gone: nothing is lost.
+        fs::remove_file(&path).unwrap();
+        let third = UnixDatagram::bind(&path).unwrap();
+        drop(second);
+        let before = handle.stats().dropped;
+        drop(info_span!("to the third"));
+        assert_eq!(handle.stats().dropped, before);
+        drop(third);
+    });
+    assert_eq!(errors.lock().unwrap().len(), 1, "{errors:?}");
+    assert_accounted(&handle);
+}
+
+#[test]
+fn a_receiver_that_does_not_read_costs_nothing_but_its_spans() {
+    let collector = Collector::bind();
+    let (layer, errors) = reporting(collector.builder());
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        for _ in 0..1000 {
+            drop(info_span!("span"));
+        }
+        let stats = handle.stats();
+        assert!(stats.sent > 0 && stats.dropped.queue_full > 0, "{stats:?}");
+        assert_eq!(stats.sent + stats.dropped.queue_full, 1000);
+        assert_eq!(collector.drain().len() as u64, stats.sent);
+
+        // Once there is room again, the stream tells what is missing.
+        let mut told = None;
+        wait_until("the losses are told", || {
+            drop(info_span!("span"));
+            told = collector.drain().into_iter().find(|s| text(s, "name") == "tracing_usdt.dropped");
+            told.is_some()
+        });
+        let told = told.unwrap();
+        assert_eq!(
+            tag(&told, "tracing_usdt.dropped.queue_full"),
+            Some(&*stats.dropped.queue_full.to_string())
+        );
+        assert_eq!(told["tags"].as_object().unwrap().len(), 1);
+        assert!(!told.contains_key("parentId"));
+        assert!(told["duration"].as_u64().unwrap() >= 1_000_000, "at most once a second: {told:?}");
+    });
+    assert!(errors.lock().unwrap().is_empty(), "a slow receiver is no error: {errors:?}");
+    assert_accounted(&handle);
+    assert_eq!(collector.drain().len(), 0, "told once");
+}
+
+#[test]
+fn the_last_losses_are_told_at_the_end() {
+    let collector = Collector::bind();
+    let layer = collector.builder().build();
+    let handle = layer.handle();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let guard = tracing::subscriber::set_default(subscriber);
+    for _ in 0..100 {
+        drop(info_span!("span"));
+    }
+    let lost = handle.stats().dropped.queue_full;
+    collector.drain();
+    drop((guard, handle));
+    let last = collector.drain();
+    assert_eq!(last.len(), 1);
+    assert_eq!(tag(&last[0], "tracing_usdt.dropped.queue_full"), Some(&*lost.to_string()));
+}
+
+#[test]
+fn waiting_for_room_loses_nothing() {
+    let collector = Collector::bind();
+    let layer = collector.builder().max_wait(Duration::from_secs(20)).build();
+    let handle = layer.handle();
+    let received = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut received = 0;
+            wait_until("all spans arrive", || {
+                received += collector.drain().len();
+                received == 200
+            });
+            received
+        });
+        with_default(tracing_subscriber::registry().with(layer), || {
+            for _ in 0..200 {
+                drop(info_span!("span"));
+            }
+        });
+        reader.join().unwrap()
+    });
+    assert_eq!((received, handle.stats().sent), (200, 200));
+}
+
+#[test]
+fn a_wait_ends_at_its_bound() {
+    let collector = Collector::bind();
+    let layer = collector.builder().max_wait(Duration::from_millis(50)).build();
+    let handle = layer.handle();
+    let start = Instant::now();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        while handle.stats().dropped.queue_full == 0 {
+            drop(info_span!("span"));
+        }
+    });
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    assert_accounted(&handle);
+}
+
+#[test]
+fn huge_values_are_shortened_and_the_datagram_is_whole() {
+    let collector = Collector::bind();
+    let long = "é\u{1}\"".repeat(50_000);
+    let spans = collector.spans_of(|| {
+        let span = info_span!("huge", a = %long, b = %long, c = %long, small = 1);
+        span.in_scope(|| {
+            for _ in 0..1000 {
+                info!(long, "tick");
+            }
+        });
+    });
+    let span = &spans["huge"];
+    let a = tag(span, "a").unwrap();
+    assert!(!a.is_empty() && long.starts_with(a));
+    assert_eq!(tag(span, "small"), Some("1"), "a small field is not lost to large ones");
+    let number = |key: &str| tag(span, key).map_or(0, |n| n.parse::<usize>().unwrap());
+    assert!(number("tracing_usdt.shortened_values_count") >= 1);
+    let annotations = span.get("annotations").map_or(0, |a| a.as_array().unwrap().len());
+    assert_eq!(annotations + number("otel.dropped_events_count"), 1000);
+    assert!(serde_json::to_string(span).unwrap().len() < 65_536, "any receiver's buffer takes it");
+}
+
+#[test]
+fn a_panicking_debug_leaves_the_layer_usable() {
+    struct Panics;
+    impl fmt::Debug for Panics {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            std::panic::panic_any("the application's own")
+        }
+    }
+    let collector = Collector::bind();
+    let spans = collector.spans_of(|| {
+        let outer = info_span!("outer", later = tracing::field::Empty);
+        let _outer = outer.enter();
+        // A root: the registry keeps such a span, and with it its parent, open for ever.
+        let new_span = || drop(info_span!(parent: None, "never", x = ?Panics));
+        let event = || info!(x = ?Panics, "never");
+        let record = || drop(outer.record("later", tracing::field::debug(Panics)));
+        let attempts: [&dyn Fn(); 3] = [&new_span, &event, &record];
+        for attempt in attempts {
+            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_err();
+            assert_eq!(panic.downcast_ref(), Some(&"the application's own"));
+        }
+        drop(info_span!("after", x = 1));
+    });
+    assert_eq!(spans.keys().collect::<Vec<_>>(), ["after", "outer"]);
+    assert_eq!(text(&spans["after"], "parentId"), text(&spans["outer"], "id"));
+    assert!(!spans["outer"].contains_key("annotations"));
+}
+
+#[test]
+fn a_trace_that_is_not_sampled_sends_nothing_and_counts_apart() {
+    let collector = Collector::bind();
+    let layer = collector.builder().sampler(Sampler::AlwaysOff).build();
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        info_span!("root").in_scope(|| drop(info_span!("child")));
+    });
+    let stats = handle.stats();
+    assert_eq!((stats.closed, stats.dropped.sampled_out), (2, 2));
+    assert_eq!(collector.drain().len(), 0, "not even a word about losses");
+}
+
+/// Who a span is depends on its root, however far that is from a span met for the first time.
+#[test]
+fn deep_nesting_does_not_recurse() {
+    let collector = Collector::bind();
+    let (layer, reload) = tracing_subscriber::reload::Layer::new(None::<UsdtLayer>);
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let mut spans = vec![info_span!("root")];
+        for _ in 0..200_000 {
+            let parent = spans.last().unwrap();
+            spans.push(info_span!(parent: parent, "nested"));
+        }
+        reload.reload(Some(collector.builder().build())).unwrap();
+        let deepest = spans.last().unwrap();
+        let leaf = info_span!(parent: deepest, "leaf");
+        let other = info_span!(parent: deepest, "other");
+        drop((leaf, other));
+        let sent = collector.drain();
+        assert_eq!(text(&sent[0], "parentId"), text(&sent[1], "parentId"));
+        assert_eq!(text(&sent[0], "traceId"), text(&sent[1], "traceId"));
+        // From the leaves up: the registry closes a chain of parents by recursion.
+        while spans.pop().is_some() {}
+    });
+}
