@@ -304,7 +304,7 @@ fn a_panicking_debug_leaves_the_layer_usable() {
         // A root: the registry keeps such a span, and with it its parent, open for ever.
         let new_span = || drop(info_span!(parent: None, "never", x = ?Panics));
         let event = || info!(x = ?Panics, "never");
-        let record = || drop(outer.record("later", tracing::field::debug(Panics)));
+        let record = || _ = outer.record("later", tracing::field::debug(Panics));
         let attempts: [&dyn Fn(); 3] = [&new_span, &event, &record];
         for attempt in attempts {
             let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_err();

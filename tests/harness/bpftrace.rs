@@ -1,0 +1,113 @@
+//! A real bpftrace, known to be attached.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait_until;
+
+/// What tests need for it.
+pub const NEEDS: [&str; 3] = ["bpftrace", "root", "btf"];
+
+/// Prints from the script's first probe and from its last. bpftrace attaches in one
+/// order or the other; when both have fired, all between them are attached.
+const FIRST: &str = "interval:ms:10 /@first == 0/ { @first = 1; printf(\"!first\\n\"); }\n";
+const LAST: &str = "interval:ms:10 { printf(\"!tick\\n\"); }\nEND { clear(@first); }\n";
+
+/// A consumer of the probes. It ends with the value.
+pub struct Bpftrace {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Bpftrace {
+    /// Attaches `script` and returns when it is attached. With `pid` only to that process.
+    pub fn attach(script: &str, pid: Option<u32>) -> Self {
+        let mut command = Command::new("bpftrace");
+        command.args(["-B", "line", "-e", &format!("{FIRST}{script}\n{LAST}")]);
+        if let Some(pid) = pid {
+            command.args(["-p", &pid.to_string()]);
+        }
+        let mut bpftrace = Self::spawn(&mut command);
+        bpftrace.wait_for("!first");
+        bpftrace.wait_for("!tick");
+        bpftrace
+    }
+
+    /// Starts `command`, which is bpftrace.
+    pub fn spawn(command: &mut Command) -> Self {
+        // Longer strings than 64 bytes would not fit the stack of a probe with three of them.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in stdout.split(b'\n').map_while(Result::ok) {
+                sink.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { child, lines, reader: Some(reader) }
+    }
+
+    /// A script's line for each of `probes` of the executable or library at `path`.
+    pub fn probe(path: &Path, probe: &str, action: &str) -> String {
+        format!("usdt:{}:tracing:{probe} {{ {action} }}\n", path.display())
+    }
+
+    /// What was printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that contains `text`.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) {
+        wait_until(&format!("bpftrace prints {text:?}"), || {
+            let found = self.lines.lock().unwrap().iter().any(|line| line.contains(text));
+            if let (false, Some(status)) = (found, self.child.try_wait().unwrap()) {
+                panic!("bpftrace ended with {status} before it printed {text:?}: {:?}", self.lines());
+            }
+            found
+        });
+    }
+
+    /// Detaches, and returns all that was printed by the script's own probes.
+    pub fn end(mut self) -> Vec<String> {
+        // What is still in its buffers when the signal comes, it throws away. Each of its rounds
+        // empties all of them, so what was there before a round began is printed after it.
+        let ticks = |lines: &[String]| lines.iter().filter(|line| *line == "!tick").count();
+        let before = ticks(&self.lines());
+        if before > 0 {
+            wait_until("bpftrace has printed what it knows", || ticks(&self.lines()) >= before + 3);
+        }
+        self.interrupt();
+        self.reader.take().unwrap().join().unwrap();
+        let lines = std::mem::take(&mut *self.lines.lock().unwrap());
+        let is_output =
+            |line: &String| !line.is_empty() && !line.starts_with('!') && !line.starts_with("Attaching ");
+        lines.into_iter().filter(is_output).collect()
+    }
+
+    fn interrupt(&mut self) {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        if self.child.try_wait().unwrap().is_none() {
+            kill(pid, Signal::SIGINT).unwrap();
+        }
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Bpftrace {
+    fn drop(&mut self) {
+        if self.reader.is_some() {
+            self.interrupt();
+        }
+    }
+}

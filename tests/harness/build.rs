@@ -1,0 +1,117 @@
+//! The fixture in every build that users have.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How the fixture is built. Each has a target folder of its own and is built once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Build {
+    /// Unoptimised.
+    Debug,
+    /// Optimised.
+    Release,
+    /// The smallest: `opt-level = "z"`, fat LTO, one codegen unit, `panic = "abort"`, stripped.
+    Smallest,
+    /// Optimised, linked by GNU ld instead of the toolchain's default.
+    Bfd,
+    /// Optimised, at a fixed address.
+    NoPie,
+    /// Optimised, static glibc.
+    StaticGlibc,
+    /// Optimised, static musl.
+    Musl,
+    /// Optimised, for another processor.
+    Aarch64,
+}
+
+/// What of a build is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Linkage {
+    /// The executable.
+    Executable,
+    /// The C library, loaded by Python.
+    Cdylib,
+}
+
+impl Build {
+    /// The builds that run on any Linux on x86-64 with nothing but Rust and binutils.
+    pub const EVERYWHERE: [Self; 5] = [Self::Debug, Self::Release, Self::Smallest, Self::Bfd, Self::NoPie];
+
+    /// Builds it, with `pad` strings more in its read-only data, and returns the path of a copy
+    /// that is the calling test's own.
+    pub fn path(self, linkage: Linkage, pad: usize) -> PathBuf {
+        let target_dir = workspace().join("target/fixtures").join(format!("{self:?}").to_lowercase());
+        let mut cargo = Command::new(env!("CARGO"));
+        // What the test runner was told about its own build is not for this one.
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_") && name != "CARGO_HOME" || name == "RUSTFLAGS" {
+                cargo.env_remove(variable);
+            }
+        }
+        cargo.current_dir(workspace()).args(["rustc", "--quiet", "--locked", "--package", "fixture"]);
+        cargo.arg("--target-dir").arg(&target_dir).env("FIXTURE_PAD", pad.to_string());
+        match linkage {
+            Linkage::Executable => cargo.args(["--bin", "fixture"]),
+            Linkage::Cdylib => cargo.arg("--lib"),
+        };
+        self.configure(&mut cargo);
+        let output = cargo.output().unwrap_or_else(|e| panic!("can't run cargo: {e}"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "building {self:?} failed:\n{stderr}");
+
+        let mut folder = target_dir;
+        folder.extend(self.triple());
+        folder.push(if self == Self::Debug { "debug" } else { "release" });
+        let built = match linkage {
+            Linkage::Executable => folder.join("fixture"),
+            Linkage::Cdylib => folder.join("libfixture.so"),
+        };
+        // Consumers attach to a file, and see every process of it: each test has its own.
+        let test = std::thread::current().name().unwrap_or("main").to_owned();
+        let name = built.file_name().unwrap().to_string_lossy().into_owned();
+        let copy = folder.join("tests").join(format!("{test}-{pad}-{name}"));
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&copy);
+        std::fs::copy(&built, &copy).unwrap();
+        copy
+    }
+
+    fn triple(self) -> Option<&'static str> {
+        match self {
+            Self::StaticGlibc => Some("x86_64-unknown-linux-gnu"),
+            Self::Musl => Some("x86_64-unknown-linux-musl"),
+            Self::Aarch64 => Some("aarch64-unknown-linux-gnu"),
+            _ => None,
+        }
+    }
+
+    fn configure(self, cargo: &mut Command) {
+        if self != Self::Debug {
+            cargo.arg("--release");
+        }
+        if let Some(triple) = self.triple() {
+            cargo.args(["--target", triple]);
+        }
+        match self {
+            Self::Debug | Self::Release | Self::Musl => cargo,
+            Self::Smallest => cargo
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z")
+                .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+                .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+                .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+                .env("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+            Self::Bfd => cargo.env("RUSTFLAGS", "-C link-arg=-fuse-ld=bfd"),
+            // For the executable alone: the library can't be.
+            Self::NoPie => cargo.args(["--", "-C", "relocation-model=static"]),
+            Self::StaticGlibc => cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"),
+            Self::Aarch64 => {
+                cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc")
+            }
+        };
+    }
+}
+
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}

@@ -1,0 +1,82 @@
+//! A running fixture.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::Linkage;
+
+/// A traced program that does what it is told. It ends with the value.
+pub struct Fixture {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Fixture {
+    /// Starts what was built at `path`; with `socket`, it sends its spans there.
+    pub fn start(path: &Path, linkage: Linkage, socket: Option<&Path>) -> Self {
+        let mut command = match linkage {
+            Linkage::Executable => Command::new(path),
+            Linkage::Cdylib => {
+                let mut python = Command::new("python3");
+                let load = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).fixture_obey()";
+                python.args(["-c", load]).arg(path);
+                python
+            }
+        };
+        Self::spawn(&mut command, socket)
+    }
+
+    /// Starts `command`, which ends in a fixture.
+    pub fn spawn(command: &mut Command, socket: Option<&Path>) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("OTEL_SERVICE_NAME", "fixture");
+        command.env_remove("TRACING_USDT_SOCKET").envs(socket.map(|path| ("TRACING_USDT_SOCKET", path)));
+        // A receiver on a busy machine is slow at times; the test is not about that.
+        command.env("TRACING_USDT_MAX_WAIT_MS", "10000");
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut fixture = Self { child, stdin, stdout };
+        assert_eq!(fixture.line(), "ready");
+        fixture
+    }
+
+    /// Has one command carried out, and returns what it printed.
+    pub fn run(&mut self, command: &str) -> String {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        let mut printed = String::new();
+        loop {
+            match self.line() {
+                line if line == "done" => return printed,
+                line => printed += &line,
+            }
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it in the normal way.
+    pub fn end(mut self) {
+        drop(self.stdin.take());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the fixture ended with {status}");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert!(line.ends_with('\n'), "the fixture is gone: {:?}", self.child.try_wait());
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

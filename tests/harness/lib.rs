@@ -1,0 +1,32 @@
+//! What the end-to-end tests share: the traced program in all its builds, and its consumers.
+//!
+//! `build` compiles the fixture, `fixture` runs it, `bpftrace` and `collector` look at it, and
+//! `need` skips what this machine can't do, for everybody to see.
+#![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+
+mod bpftrace;
+mod build;
+mod collector;
+mod fixture;
+mod need;
+
+pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
+pub use build::{Build, Linkage};
+pub use collector::{Collector, Span, text};
+pub use fixture::Fixture;
+pub use need::need;
+
+use std::time::{Duration, Instant};
+
+/// Long enough that only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,190 @@
+//! All eight probes, as real bpftrace reads them, against the datagrams of the same run.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::path::Path;
+
+use e2e::{BPFTRACE, Bpftrace, Build, Collector, Fixture, Linkage, Span, need, text};
+use serde_json::Value;
+
+/// A line for each hit: the probe, then its arguments with tabs between. In bpftrace 0.17 strings
+/// end after 63 bytes and three of them fill its stack, so longer ones come in pieces.
+fn script(path: &Path) -> String {
+    let pieces = |arg: &str| format!("str({arg}), str({arg} + 63), str({arg} + 126)");
+    [
+        ("new_span", r#"printf("new_span\t%016llx\t%s\t%s\t%d\t%016llx\n", arg0, str(arg1), str(arg2), arg3, arg4);"#.to_owned()),
+        ("new_span", r#"printf("fields\t%016llx\t%s\n", arg0, str(arg5));"#.to_owned()),
+        ("enter", r#"printf("enter\t%016llx\t%s\t%016llx%016llx\n", arg0, str(arg1), arg2, arg3);"#.to_owned()),
+        ("exit", r#"printf("exit\t%016llx\t%s\t%016llx%016llx\n", arg0, str(arg1), arg2, arg3);"#.to_owned()),
+        ("close", r#"printf("close\t%016llx\t%s\t%llu\t%llu\t%016llx%016llx\n", arg0, str(arg1), arg2, arg3, arg4, arg5);"#.to_owned()),
+        ("record", r#"printf("record\t%016llx\t%s\t%s\n", arg0, str(arg1), str(arg2));"#.to_owned()),
+        ("follows_from", r#"printf("follows_from\t%016llx\t%s\t%016llx\n", arg0, str(arg1), arg2);"#.to_owned()),
+        ("event", r#"printf("event\t%016llx\t%s\t%s\t%d\n", arg0, str(arg1), str(arg2), arg3);"#.to_owned()),
+        ("event", r#"printf("event_fields\t%016llx\t%s\n", arg0, str(arg4));"#.to_owned()),
+        ("span_emit", format!(r#"printf("span_emit\t%016llx\t%d\t%s%s%s\n", arg0, arg2, {});"#, pieces("arg1"))),
+    ]
+    .iter()
+    .map(|(probe, action)| Bpftrace::probe(path, probe, action))
+    .collect()
+}
+
+/// The hits of one run, in the order in which they were printed.
+struct Hits(Vec<Vec<String>>);
+
+impl Hits {
+    /// The arguments of every hit of `probe` for the span `id`.
+    fn of(&self, probe: &str, id: &str) -> Vec<Vec<&str>> {
+        let hits = self.0.iter().filter(|hit| hit[0] == probe && hit[1] == id);
+        hits.map(|hit| hit[2..].iter().map(String::as_str).collect()).collect()
+    }
+
+    #[track_caller]
+    fn one(&self, probe: &str, id: &str) -> Vec<&str> {
+        let mut hits = self.of(probe, id);
+        assert_eq!(hits.len(), 1, "{probe} of {id}: {hits:?}");
+        hits.remove(0)
+    }
+}
+
+/// Runs `commands` under a bpftrace that was attached before the program began.
+fn run(build: Build, linkage: Linkage, commands: &[&str]) -> (Hits, Vec<Span>, Vec<String>) {
+    let path = build.path(linkage, 0);
+    let collector = Collector::start();
+    let bpftrace = Bpftrace::attach(&script(&path), None);
+    let mut fixture = Fixture::start(&path, linkage, Some(collector.path()));
+    for command in commands {
+        assert_eq!(fixture.run(command), "");
+    }
+    fixture.end();
+    let lines = bpftrace.end();
+    let split = |line: &String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
+    let datagrams = collector.datagrams();
+    let spans = datagrams.iter().flat_map(|d| serde_json::from_str::<Vec<Span>>(d).unwrap()).collect();
+    (Hits(lines.iter().map(split).collect()), spans, datagrams)
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    let mut named = spans.iter().filter(|span| text(span, "name") == name);
+    let span = named.next().unwrap_or_else(|| panic!("no span {name:?} in {spans:?}"));
+    assert!(named.next().is_none(), "several spans {name:?}");
+    span
+}
+
+/// What holds for every span: the same ids, names and times on both ways.
+fn assert_agree(hits: &Hits, spans: &[Span], datagrams: &[String]) {
+    for (span, datagram) in spans.iter().zip(datagrams) {
+        let (id, name, trace) = (text(span, "id"), text(span, "name"), text(span, "traceId"));
+        let root = "0".repeat(16);
+        let parent = span.get("parentId").map_or(&*root, |id| id.as_str().unwrap());
+        let level = if name == "child" { "4" } else { "3" };
+        assert_eq!(hits.one("new_span", id), [name, "fixture", level, parent]);
+
+        let close = hits.one("close", id);
+        assert_eq!((close[0], close[3]), (name, trace));
+        let duration_ns: u64 = close[1].parse().unwrap();
+        let duration_us = span["duration"].as_u64().unwrap();
+        assert!(duration_us.abs_diff(duration_ns / 1000) <= 1, "{duration_us} us, {duration_ns} ns");
+        assert_eq!(span["tags"]["busy_ns"].as_str(), Some(close[2]));
+
+        let (enters, exits) = (hits.of("enter", id), hits.of("exit", id));
+        assert_eq!(enters.len(), exits.len());
+        for step in enters.iter().chain(&exits) {
+            assert_eq!(*step, [name, trace]);
+        }
+
+        let emit = hits.one("span_emit", id);
+        assert_eq!(emit[0].parse::<usize>().unwrap(), datagram.len());
+        assert!(emit[1].len() == 189 && datagram.starts_with(emit[1]), "{emit:?} {datagram}");
+    }
+}
+
+fn assert_all_eight(build: Build, linkage: Linkage) {
+    let (hits, spans, datagrams) = run(build, linkage, &["tree", "reentrant", "outlive"]);
+    assert_eq!(spans.len(), 6, "{spans:?}");
+    assert_agree(&hits, &spans, &datagrams);
+    let id = |name: &str| text(named(&spans, name), "id");
+
+    let fields: Value = serde_json::from_str(hits.one("fields", id("parent"))[0]).unwrap();
+    assert_eq!(fields, serde_json::json!({"number": 42, "text": "quote\" and é", "float": 1.5}));
+    assert_eq!(hits.one("fields", id("before")), ["{}"]);
+    let records = [["parent", r#"{"late":"first"}"#], ["parent", r#"{"late":"second"}"#]];
+    assert_eq!(hits.of("record", id("parent")), records);
+    assert_eq!(named(&spans, "parent")["tags"]["late"], "second");
+    assert_eq!(hits.one("follows_from", id("child")), ["child", id("before")]);
+    assert_eq!(hits.one("event", id("parent")), ["something happened", "fixture", "2"]);
+    assert_eq!(hits.one("event_fields", id("parent")), [r#"{"code":7}"#]);
+    assert_eq!(hits.one("event", &"0".repeat(16)), ["outside of any span", "fixture", "3"]);
+
+    // Entered twice at once: both show, and the time counts once.
+    let reentrant = named(&spans, "reentrant");
+    assert_eq!(hits.of("enter", id("reentrant")).len(), 2);
+    let close = hits.one("close", id("reentrant"));
+    let (duration, busy): (u64, u64) = (close[1].parse().unwrap(), close[2].parse().unwrap());
+    assert!(busy <= duration, "busy {busy} of {duration}: {reentrant:?}");
+
+    // The child lived 20 ms longer; the parent's work ended before.
+    let (short, long) = (named(&spans, "short parent"), named(&spans, "long child"));
+    assert_eq!(short["id"], long["parentId"]);
+    assert!(long["duration"].as_u64().unwrap() >= 20_000);
+    assert!(short["duration"].as_u64() < long["duration"].as_u64());
+    let order: Vec<&String> = hits.0.iter().filter(|hit| hit[0] == "close").map(|hit| &hit[1]).collect();
+    let at = |name: &str| order.iter().position(|closed| *closed == id(name)).unwrap();
+    assert!(at("long child") < at("short parent"), "the child keeps its parent open");
+}
+
+#[test]
+fn all_eight_fire_in_an_unoptimised_executable() {
+    if need(&BPFTRACE) {
+        assert_all_eight(Build::Debug, Linkage::Executable);
+    }
+}
+
+#[test]
+fn all_eight_fire_in_an_optimised_executable() {
+    if need(&BPFTRACE) {
+        assert_all_eight(Build::Release, Linkage::Executable);
+    }
+}
+
+#[test]
+fn all_eight_fire_in_the_smallest_executable() {
+    if need(&BPFTRACE) {
+        assert_all_eight(Build::Smallest, Linkage::Executable);
+    }
+}
+
+#[test]
+fn all_eight_fire_in_c_libraries() {
+    if need(&BPFTRACE) && need(&["python3"]) {
+        assert_all_eight(Build::Debug, Linkage::Cdylib);
+        assert_all_eight(Build::Release, Linkage::Cdylib);
+    }
+}
+
+#[test]
+fn eight_threads_have_no_id_in_common() {
+    if !need(&BPFTRACE) {
+        return;
+    }
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let collector = Collector::start();
+    let action = r#"printf("%016llx %016llx%016llx %llu\n", arg0, arg4, arg5, arg2);"#;
+    let bpftrace = Bpftrace::attach(&Bpftrace::probe(&path, "close", action), None);
+    let mut fixture = Fixture::start(&path, Linkage::Executable, Some(collector.path()));
+    fixture.run("threads 8 250");
+    fixture.end();
+    let mut closed = bpftrace.end();
+    closed.sort();
+    let mut sent: Vec<String> = collector
+        .spans()
+        .iter()
+        .map(|span| format!("{} {} ", text(span, "id"), text(span, "traceId")))
+        .collect();
+    sent.sort();
+    assert_eq!(sent.len(), 4000);
+    sent.dedup();
+    assert_eq!(sent.len(), 4000, "an id came twice");
+    assert_eq!(closed.len(), 4000);
+    for (closed, sent) in closed.iter().zip(&sent) {
+        assert!(closed.starts_with(sent), "{closed} {sent}");
+    }
+}
