@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
     let receiver = Receiver::bind(&socket)?;
     // Attached before the service starts, so that it misses nothing and the numbers can be compared.
     let bpftrace = Bpftrace::attach(&binary, &root);
-    let mut service = Service::start(&binary, &socket)?;
+    let mut service = Service::start(&binary, &socket, folder.path())?;
     let traffic = traffic::drive(service.address)?;
     service.stop()?;
     let histogram = bpftrace.and_then(Bpftrace::finish);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -36,6 +37,7 @@ pub(crate) fn clear_up_on_signals() -> Result<()> {
             let run = run(); // held to the end: nobody starts or reaps anything any more
             for pid in &run.running {
                 let _ = kill(*pid, Signal::SIGKILL);
+                let _ = waitpid(*pid, None);
             }
             for folder in &run.folders {
                 let _ = std::fs::remove_dir_all(folder);
@@ -143,9 +145,10 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         if let Ok(None) = self.ended() {
+            let mut run = run();
             let _ = self.child.kill();
             let _ = self.child.wait();
-            run().running.retain(|pid| *pid != self.pid);
+            run.running.retain(|pid| *pid != self.pid);
         }
     }
 }

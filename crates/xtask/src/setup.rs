@@ -59,7 +59,7 @@ pub(crate) fn ensure(packages: &[Package]) -> Vec<Missing> {
         return Vec::new();
     }
     let why = match install(&lacking) {
-        Ok(()) => "apt-get installed it, but not on the PATH".to_owned(),
+        Ok(()) => "apt-get installed it, yet it is not on the PATH".to_owned(),
         Err(error) => format!("{error:#}"),
     };
     let still = lacking.into_iter().filter(|package| !is_there(package.program));
@@ -67,7 +67,7 @@ pub(crate) fn ensure(packages: &[Package]) -> Vec<Missing> {
 }
 
 fn install(lacking: &[Package]) -> Result<()> {
-    anyhow::ensure!(is_there("apt-get"), "and there is no apt-get");
+    anyhow::ensure!(is_there("apt-get"), "no apt-get to install it with");
     let as_root: &[&str] = match () {
         () if is_root() => &[],
         () if sudo_does_not_ask() => &["sudo", "-n"],

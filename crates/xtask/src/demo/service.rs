@@ -45,8 +45,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it on a free port with its spans going to `socket`, and waits until it listens.
-    pub(crate) fn start(binary: &Path, socket: &Path) -> Result<Self> {
+    /// Starts it on a free port with its spans going to `socket` and its database in `folder`, and
+    /// waits until it listens.
+    pub(crate) fn start(binary: &Path, socket: &Path, folder: &Path) -> Result<Self> {
         let log = binary.with_file_name("shop.log");
         // A file left by another user's run can be removed, but not written.
         let _ = fs::remove_file(&log);
@@ -54,6 +55,7 @@ impl Service {
         let mut command = Command::new(binary);
         command
             .arg("0")
+            .env("TMPDIR", folder)
             .env("TRACING_USDT_SOCKET", socket)
             .env("TRACING_USDT_MAX_WAIT_MS", "100")
             .stdin(Stdio::null())
@@ -61,6 +63,7 @@ impl Service {
             .stderr(log_file);
         // What somebody may have set for programs of their own.
         for variable in [
+            "RUST_BACKTRACE",
             "OTEL_RESOURCE_ATTRIBUTES",
             "OTEL_SERVICE_NAME",
             "OTEL_TRACES_SAMPLER",
@@ -101,6 +104,7 @@ impl Service {
 
 fn last_words(log: &Path) -> String {
     let text = match fs::read_to_string(log) {
+        Ok(text) if text.trim().is_empty() => return format!("its log {} is empty", log.display()),
         Ok(text) => text,
         Err(error) => return format!("its log {} can't be read: {error}", log.display()),
     };

@@ -18,18 +18,21 @@
 //! # how long each kind of span takes, in microseconds
 //! bpftrace -e 'usdt:target/release/shop:tracing:close { @us[str(arg1)] = hist(arg2 / 1000); }'
 //!
-//! # spans that took more than 20 ms, and how much of it they were at work
+//! # spans that took more than 20 ms, and how much of it they were at work; for /report:
+//! #   fcb6375304bd7ed4 sqlite: 81 ms, busy 81 ms
+//! #   5adc9dbabb6be4d1 sales: 81 ms, busy 12 ms
 //! bpftrace -e 'usdt:target/release/shop:tracing:close /arg2 > 20000000/ {
 //!     printf("%016llx %s: %d ms, busy %d ms\n", arg0, str(arg1), arg2 / 1000000, arg3 / 1000000); }'
 //!
-//! # what goes wrong, as it happens
+//! # what goes wrong, as it happens; for /products/333:
+//! #   {"error":"there is no product 333"}
 //! bpftrace -e 'usdt:target/release/shop:tracing:event /arg3 == 1/ { printf("%s\n", str(arg4)); }'
 //! ```
 //!
 //! And every completed span as JSON, to whoever has bound a datagram socket:
 //!
 //! ```text
-//! socat -u UNIX-RECV:/tmp/spans.sock - &
+//! socat -u -b 65536 UNIX-RECV:/tmp/spans.sock - &
 //! TRACING_USDT_SOCKET=/tmp/spans.sock cargo run --release -p examples --bin shop
 //! ```
 
@@ -67,12 +70,11 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .with_context(|| format!("can't listen on 127.0.0.1:{port}; is the port taken? 0 takes any"))?;
+    let stop = asked_to_stop()?; // from here on, so that whoever reads the address may stop us at once
     println!("listening on http://{}", listener.local_addr()?);
     stdout().flush()?;
 
-    axum::serve(listener, routes::router(store, confirmations.clone()))
-        .with_graceful_shutdown(asked_to_stop()?)
-        .await?;
+    axum::serve(listener, routes::router(store, confirmations.clone())).with_graceful_shutdown(stop).await?;
     stock.abort();
     confirmations.close();
     confirmations.wait().await;
