@@ -119,7 +119,7 @@ fn show_traces(out: &mut impl Write, terminal: Terminal, spans: &Spans) -> Resul
     }
     let own_work = traces.iter().filter(|trace| trace.complete && trace.root.name == "check_stock").collect();
     if let Some((trace, of)) = median(own_work) {
-        chosen.push((format!("nobody's request, {}", one_of(of)), trace, None));
+        chosen.push((format!("a periodic task, {}", one_of(of)), trace, None));
     }
 
     writeln!(out, "{}", terminal.heading("One trace of each kind"))?;
