@@ -1,1 +1,78 @@
-//! x
+//! Datagrams received by Python's standard library alone.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use e2e::{Build, Fixture, Linkage, need, wait_until};
+
+/// A Python that ends with the value.
+struct Python(Child);
+
+impl Python {
+    fn start(script: &Path, args: &[&str]) -> Self {
+        let mut python = Command::new("python3");
+        python.arg(script).args(args).stdout(Stdio::piped());
+        Self(python.spawn().unwrap())
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn python_checks_every_span_of_eight_threads() {
+    if !need(&["python3"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("trace.sock");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("check_spans.py");
+    let mut python = Python::start(&script, &[socket.to_str().unwrap(), "8000"]);
+    let mut stdout = BufReader::new(python.0.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "bound\n");
+
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let mut fixture = Fixture::start(&path, Linkage::Executable, Some(&socket));
+    fixture.run("threads 8 500");
+    assert_eq!(fixture.run("stats"), "8000 8000 0");
+    fixture.end();
+    let mut said = String::new();
+    stdout.read_to_string(&mut said).unwrap();
+    assert!(python.0.wait().unwrap().success(), "{said}");
+    assert_eq!(said, "checked 8000 spans of 4000 traces from 8 threads\n");
+}
+
+/// What the README tells a newcomer to do.
+#[test]
+fn the_collector_of_the_readme_prints_the_spans() {
+    if !need(&["python3"]) {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let script = root.join("examples/collector.py");
+    let code = std::fs::read_to_string(&script).unwrap();
+    let (_doc, code) = code.split_once("\"\"\"\n").unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.contains(code), "README.md shows another collector than examples/collector.py");
+
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("trace.sock");
+    let mut python = Python::start(&script, &[socket.to_str().unwrap()]);
+    wait_until("the collector binds its socket", || socket.exists());
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let mut fixture = Fixture::start(&path, Linkage::Executable, Some(&socket));
+    fixture.run("tree");
+    fixture.end();
+    let lines = BufReader::new(python.0.stdout.take().unwrap()).lines();
+    let names: Vec<String> =
+        lines.take(3).map(|line| line.unwrap().split_whitespace().last().unwrap().to_owned()).collect();
+    assert_eq!(names, ["child", "before", "parent"]);
+}

@@ -276,7 +276,7 @@ fn shorten(key: &str, value: Value, room: usize) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn at(ns: u64) -> Monotonic {
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(Timing::start(at(5)).finish(at(5)).duration_ns, 1, "0 would mean unknown");
     }
 
-    fn metadata() -> &'static Metadata<'static> {
+    pub(crate) fn metadata() -> &'static Metadata<'static> {
         let callsite = tracing::callsite! {
             name: "work",
             kind: tracing::metadata::Kind::SPAN,

@@ -12,7 +12,7 @@ mod receiver;
 mod service;
 mod spans;
 mod summary;
-mod terminal;
+
 mod traffic;
 mod tree;
 
@@ -24,11 +24,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{Folder, clear_up_on_signals};
 use crate::setup;
+use crate::terminal::{Colour, Terminal, cut};
 use histogram::Bpftrace;
 use receiver::Receiver;
 use service::Service;
 use spans::{Spans, Trace};
-use terminal::{Colour, Terminal, cut};
 use traffic::{KINDS, Kind};
 use tree::Columns;
 

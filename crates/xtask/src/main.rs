@@ -3,6 +3,8 @@
 mod demo;
 mod process;
 mod setup;
+mod terminal;
+mod test;
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -11,6 +13,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   demo    runs a real HTTP service under load and shows its traces, and what bpftrace sees
+  test    runs every check, and says which were skipped
 ";
 
 fn main() -> ExitCode {
@@ -18,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
         ["demo"] => demo::run(),
+        ["test"] => test::run(),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -240,3 +240,118 @@ pub(crate) fn losses(
     });
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::TraceId;
+    use crate::fields::Value;
+    use crate::span::{Timing, tests::metadata};
+    use crate::thread;
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
+    /// Any value, with what a tag and a JSON field should say of it.
+    fn any_value() -> impl Strategy<Value = (Value, String, Json)> {
+        let beyond = |n: String| Json::from(n);
+        prop_oneof![
+            any::<String>().prop_map(|s| (Value::Text(s.clone()), s.clone(), Json::from(s))),
+            any::<i64>().prop_map(|n| (Value::I64(n), n.to_string(), Json::from(n))),
+            any::<u64>().prop_map(|n| (Value::U64(n), n.to_string(), Json::from(n))),
+            any::<bool>().prop_map(|b| (Value::Bool(b), b.to_string(), Json::from(b))),
+            any::<u128>().prop_map(move |n| {
+                let json = u64::try_from(n).map_or_else(|_| beyond(n.to_string()), Json::from);
+                (Value::U128(n), n.to_string(), json)
+            }),
+            any::<i128>().prop_map(move |n| {
+                let json = i64::try_from(n).map_or_else(|_| beyond(n.to_string()), Json::from);
+                (Value::I128(n), n.to_string(), json)
+            }),
+            // Whatever the float: JSON that reads back to the same number.
+            any::<f64>().prop_map(|n| (Value::F64(n), Json::from(n).to_string(), Json::from(n))),
+            prop::collection::vec(any::<String>(), 0..4).prop_map(|items| {
+                let json = Json::from(items.clone());
+                (Value::List(items), json.to_string(), json)
+            }),
+        ]
+    }
+
+    /// Any names and values; of equal names the last stands.
+    fn any_fields() -> impl Strategy<Value = Vec<(String, (Value, String, Json))>> {
+        prop::collection::vec((any::<String>(), any_value()), 0..12)
+    }
+
+    fn fields_of(all: &[(String, (Value, String, Json))]) -> Fields {
+        let mut fields = Fields::default();
+        for (name, (value, ..)) in all {
+            fields.set(name.clone().into(), value.clone());
+        }
+        fields
+    }
+
+    fn parse(datagram: &[u8]) -> Json {
+        let parsed = serde_json::from_slice(datagram);
+        parsed.unwrap_or_else(|e| panic!("{e} in {}", String::from_utf8_lossy(datagram)))
+    }
+
+    fn datagram_of(record: &Record, service: &str) -> Vec<u8> {
+        let start = Monotonic::now();
+        let trace_id = TraceId::random();
+        let span = Span {
+            context: SpanContext { trace_id, span_id: SpanId::random(), sampled: true },
+            parent_id: None,
+            start,
+            wall: crate::clock::wall_offset(start),
+            elapsed: Timing::start(start).finish(start),
+            record,
+        };
+        datagram(&span, &Resource::new(Some(service.to_owned()), Vec::new()))
+    }
+
+    proptest! {
+        #[test]
+        fn any_field_reads_back_from_the_tags(all in any_fields(), service in any::<String>()) {
+            let record = Record::new(metadata(), thread::info(), fields_of(&all));
+            let parsed = parse(&datagram_of(&record, &service));
+            let span = &parsed[0];
+            prop_assert_eq!(&span["localEndpoint"]["serviceName"], &service);
+            for (at, (name, (_, text, _))) in all.iter().enumerate() {
+                let again = all[at + 1..].iter().any(|(later, _)| later == name);
+                if !again && !INTERPRETED.contains(&&**name) {
+                    // serde_json has no NaN or infinity: ours are named.
+                    let tag = span["tags"][name].as_str();
+                    prop_assert!(tag == Some(text) || text == "null", "{name:?}: {tag:?} {text:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn any_event_reads_back_from_its_annotation(
+            message in any::<String>(),
+            all in any_fields(),
+        ) {
+            let mut record = Record::new(metadata(), thread::info(), Fields::default());
+            record.add_event(Monotonic::now(), metadata(), Some(message.clone()), fields_of(&all));
+            let parsed = parse(&datagram_of(&record, "test"));
+            let value = parsed[0]["annotations"][0]["value"].as_str().expect("a string");
+            let event = parse(format!("{{{value}}}").as_bytes());
+            for (at, (name, (_, text, json))) in all.iter().enumerate() {
+                if !all[at + 1..].iter().any(|(later, _)| later == name) {
+                    let read = &event[&message][name];
+                    prop_assert!(read == json || text == "null", "{name:?}: {read} {json}");
+                }
+            }
+        }
+
+        #[test]
+        fn any_field_reads_back_from_a_probe(all in any_fields()) {
+            let object = crate::encode::fields_object(&fields_of(&all));
+            let read = parse(object.to_bytes());
+            for (at, (name, (_, text, json))) in all.iter().enumerate() {
+                if !all[at + 1..].iter().any(|(later, _)| later == name) {
+                    prop_assert!(&read[name] == json || text == "null", "{name:?}: {} {json}", read[name]);
+                }
+            }
+        }
+    }
+}

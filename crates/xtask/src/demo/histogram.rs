@@ -11,9 +11,9 @@ use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
 
 use super::spans::Spans;
-use super::terminal::{Colour, Terminal};
 use crate::process::{Started, lines};
 use crate::setup;
+use crate::terminal::{Colour, Terminal};
 
 /// The names whose histograms are shown; there is one for each name.
 const SHOWN: [&str; 2] = ["request", "sqlite"];

@@ -7,7 +7,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::spans::Spans;
-use super::terminal::{Colour, Terminal, cut, percentile, took};
+use crate::terminal::{Colour, Terminal, cut, percentile, took};
 
 #[derive(Default)]
 struct Row {

@@ -1,7 +1,7 @@
 //! A trace as a tree: one line a span, with a bar that shows when in the trace it was.
 
 use super::spans::{Span, Trace};
-use super::terminal::{Colour, Terminal, cut, took};
+use crate::terminal::{Colour, Terminal, cut, took};
 
 /// Where the columns are, the same for all trees that are shown together.
 pub(crate) struct Columns {

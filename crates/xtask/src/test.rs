@@ -1,0 +1,155 @@
+//! `cargo xtask test`: sets up what the checks need, runs all of them, and says what was skipped.
+//!
+//! Under `CI=true` a check that can't run has failed.
+
+use std::fs;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{Folder, Started, clear_up_on_signals};
+use crate::setup::{self, Package};
+use crate::terminal::{Colour, Terminal};
+
+const PACKAGES: [Package; 7] = [
+    setup::CC,
+    setup::BPFTRACE,
+    Package { program: "gdb", packages: &["gdb"] },
+    Package { program: "readelf", packages: &["binutils"] },
+    Package { program: "python3", packages: &["python3"] },
+    Package {
+        program: "aarch64-linux-gnu-gcc",
+        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+    },
+    Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
+];
+
+/// Where the layer must compile, though it does nothing on most of them.
+const CHECKED_TARGETS: [&str; 4] = [
+    "aarch64-apple-darwin",
+    "x86_64-pc-windows-msvc",
+    "wasm32-unknown-unknown",
+    "riscv64gc-unknown-linux-gnu",
+];
+
+/// Where it also runs, in the end-to-end tests.
+const RUN_TARGETS: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-gnu"];
+
+/// The workspace's `rust-version`.
+const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
+
+/// A check may hang, but not for ever.
+const AT_MOST: Duration = Duration::from_secs(30 * 60);
+
+pub(crate) fn run() -> Result<()> {
+    clear_up_on_signals()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root.canonicalize().with_context(|| format!("{} is gone", root.display()))?;
+    let folder = Folder::new()?;
+    let mut checks = Checks {
+        root,
+        skips: folder.path().join("skipped"),
+        terminal: Terminal::of_stdout(),
+        done: Vec::new(),
+        skipped: Vec::new(),
+    };
+
+    checks.heading("set-up")?;
+    checks.skipped.extend(setup::ensure(&PACKAGES).iter().map(ToString::to_string));
+    for target in CHECKED_TARGETS.iter().chain(&RUN_TARGETS) {
+        checks.rustup(&["target", "add", target])?;
+    }
+    let toolchain = format!("{OLDEST}.0");
+    let has_oldest = checks.rustup(&["toolchain", "install", &toolchain, "--profile", "minimal"])?;
+
+    checks.cargo("formatting", &["fmt", "--all", "--check"])?;
+    checks
+        .cargo("clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    checks.cargo("documentation", &["doc", "--workspace", "--no-deps", "--locked"])?;
+    for target in CHECKED_TARGETS {
+        let args = ["check", "--package", "tracing-usdt", "--locked", "--target", target];
+        checks.cargo(&format!("compiles for {target}"), &args)?;
+    }
+    if has_oldest {
+        let oldest = format!("+{toolchain}");
+        let args = [&oldest, "check", "--workspace", "--locked", "--target-dir", "target/oldest-rust"];
+        checks.cargo(&format!("compiles with Rust {OLDEST}"), &args)?;
+    }
+    checks.cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])?;
+    checks.conclude()
+}
+
+struct Checks {
+    root: PathBuf,
+    /// Tests append a line here for each that they skip.
+    skips: PathBuf,
+    terminal: Terminal,
+    done: Vec<(String, bool, Duration)>,
+    skipped: Vec<String>,
+}
+
+impl Checks {
+    fn heading(&self, name: &str) -> Result<()> {
+        Ok(writeln!(stdout(), "{}", self.terminal.heading(name))?)
+    }
+
+    /// Runs a check; whether it passed is said at the end, so that one run finds all that fail.
+    fn cargo(&mut self, name: &str, args: &[&str]) -> Result<()> {
+        self.heading(name)?;
+        let start = Instant::now();
+        // By name, which is rustup's proxy: a check may want another toolchain.
+        let mut cargo = Command::new("cargo");
+        cargo.args(args).current_dir(&self.root);
+        cargo.env("RUSTDOCFLAGS", "-D warnings").env("TRACING_USDT_SKIPS", &self.skips);
+        let status = Started::spawn(name, &mut cargo)?.wait(AT_MOST)?;
+        self.done.push((name.to_owned(), status.success(), start.elapsed()));
+        Ok(())
+    }
+
+    /// Whether rustup has, or could get, what it is asked for.
+    fn rustup(&mut self, args: &[&str]) -> Result<bool> {
+        let command = format!("rustup {}", args.join(" "));
+        let output = Command::new("rustup").args(args).output();
+        let why = match output {
+            Ok(output) if output.status.success() => return Ok(true),
+            Ok(output) => {
+                let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+                stderr.lines().last().unwrap_or("no reason given").to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        self.skipped.push(format!("`{command}` failed ({why}), and what needs it was not checked"));
+        Ok(false)
+    }
+
+    fn conclude(mut self) -> Result<()> {
+        let by_tests = fs::read_to_string(&self.skips).unwrap_or_default();
+        self.skipped.extend(by_tests.lines().map(str::to_owned));
+
+        self.heading("result")?;
+        let mut out = stdout().lock();
+        for (name, passed, took) in &self.done {
+            let (mark, colour) = if *passed { ("passed", Colour::Green) } else { ("FAILED", Colour::Red) };
+            let mark = self.terminal.paint(colour, mark);
+            writeln!(out, "  {mark}  {:>6.1} s  {name}", took.as_secs_f64())?;
+        }
+        for line in &self.skipped {
+            writeln!(out, "  {}", self.terminal.paint(Colour::Red, line))?;
+        }
+        if self.skipped.is_empty() {
+            writeln!(out, "  nothing was skipped")?;
+        }
+        let failed: Vec<&str> =
+            self.done.iter().filter(|(_, passed, _)| !passed).map(|(name, ..)| &**name).collect();
+        if !failed.is_empty() {
+            bail!("{} failed", failed.join(", "));
+        }
+        if !self.skipped.is_empty() && std::env::var("CI").as_deref() == Ok("true") {
+            bail!("under CI nothing may be skipped");
+        }
+        Ok(())
+    }
+}
