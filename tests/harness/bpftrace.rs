@@ -14,10 +14,10 @@ use crate::wait_until;
 /// What tests need for it.
 pub const NEEDS: [&str; 3] = ["bpftrace", "root", "btf"];
 
-/// Prints from the script's first probe and from its last. bpftrace attaches in one
-/// order or the other; when both have fired, all between them are attached.
-const FIRST: &str = "interval:ms:10 /@first == 0/ { @first = 1; printf(\"!first\\n\"); }\n";
-const LAST: &str = "interval:ms:10 { printf(\"!tick\\n\"); }\nEND { clear(@first); }\n";
+/// The script's first and last probe, which print. bpftrace attaches in one order or the other;
+/// once both have fired, all between them are attached.
+const FIRST: &str = "interval:ms:10 { printf(\"!first\\n\"); }\n";
+const LAST: &str = "interval:ms:10 { printf(\"!tick\\n\"); }\n";
 
 /// A consumer of the probes. It ends with the value.
 pub struct Bpftrace {
@@ -34,15 +34,32 @@ impl Bpftrace {
         if let Some(pid) = pid {
             command.args(["-p", &pid.to_string()]);
         }
-        let mut bpftrace = Self::spawn(&mut command);
+        Self::attached(&mut command)
+    }
+
+    /// Attaches the tool in the file `tool`, with its arguments, and returns when it is attached.
+    pub fn attach_tool(tool: &Path, args: &[&str]) -> Self {
+        let text = std::fs::read_to_string(tool).unwrap();
+        let (shebang, script) = text.split_once('\n').unwrap();
+        assert_eq!(shebang, "#!/usr/bin/env bpftrace");
+        let marked = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&marked, format!("{FIRST}{script}\n{LAST}")).unwrap();
+        Self::attached(with_tracefs("bpftrace").args(["-B", "line"]).arg(marked.path()).args(args))
+    }
+
+    /// Starts the tool in the file `tool` the way its user does.
+    pub fn run_tool(tool: &Path, args: &[&str]) -> Self {
+        Self::spawn(with_tracefs(&tool.to_string_lossy()).args(args))
+    }
+
+    fn attached(command: &mut Command) -> Self {
+        let mut bpftrace = Self::spawn(command);
         bpftrace.wait_for("!first");
         bpftrace.wait_for("!tick");
         bpftrace
     }
 
-    /// Starts `command`, which is bpftrace.
-    pub fn spawn(command: &mut Command) -> Self {
-        // Longer strings than 64 bytes would not fit the stack of a probe with three of them.
+    fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -110,4 +127,16 @@ impl Drop for Bpftrace {
             self.interrupt();
         }
     }
+}
+
+/// `program` where the kernel's tracepoints are listed: if tracefs is not mounted, in a mount
+/// namespace of its own in which it is.
+fn with_tracefs(program: &str) -> Command {
+    if Path::new("/sys/kernel/tracing/events").exists() {
+        return Command::new(program);
+    }
+    let mut unshare = Command::new("unshare");
+    let mount = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\"";
+    unshare.args(["--mount", "sh", "-c", mount, "sh", program]);
+    unshare
 }
