@@ -4,27 +4,32 @@
 use std::path::Path;
 
 use e2e::{BPFTRACE, Bpftrace, Build, Collector, Fixture, Linkage, Span, need, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// A line for each hit: the probe, then its arguments with tabs between. In bpftrace 0.17 strings
-/// end after 63 bytes and three of them fill its stack, so longer ones come in pieces.
+/// What is printed of each probe: the format and the values.
+const PRINTED: [(&str, &str, &str); 9] = [
+    ("new_span", "%016llx %s %s %d %016llx", "arg0, str(arg1), str(arg2), arg3, arg4"),
+    ("new_span", "fields %016llx %s", "arg0, str(arg5)"),
+    ("enter", "%016llx %s %016llx%016llx", "arg0, str(arg1), arg2, arg3"),
+    ("exit", "%016llx %s %016llx%016llx", "arg0, str(arg1), arg2, arg3"),
+    ("close", "%016llx %s %llu %llu %016llx%016llx", "arg0, str(arg1), arg2, arg3, arg4, arg5"),
+    ("record", "%016llx %s %s", "arg0, str(arg1), str(arg2)"),
+    ("follows_from", "%016llx %s %016llx", "arg0, str(arg1), arg2"),
+    ("event", "%016llx %s %s %d", "arg0, str(arg1), str(arg2), arg3"),
+    ("event", "fields %016llx %s", "arg0, str(arg4)"),
+];
+
+/// Strings end after 63 bytes and three of them fill its stack, so a longer one comes in pieces.
+const EMIT: (&str, &str, &str) =
+    ("span_emit", "%016llx %d %s%s%s", "arg0, arg2, str(arg1), str(arg1 + 63), str(arg1 + 126)");
+
+/// Prints a line for each hit, the probe and its arguments with tabs between: names have blanks.
 fn script(path: &Path) -> String {
-    let pieces = |arg: &str| format!("str({arg}), str({arg} + 63), str({arg} + 126)");
-    [
-        ("new_span", r#"printf("new_span\t%016llx\t%s\t%s\t%d\t%016llx\n", arg0, str(arg1), str(arg2), arg3, arg4);"#.to_owned()),
-        ("new_span", r#"printf("fields\t%016llx\t%s\n", arg0, str(arg5));"#.to_owned()),
-        ("enter", r#"printf("enter\t%016llx\t%s\t%016llx%016llx\n", arg0, str(arg1), arg2, arg3);"#.to_owned()),
-        ("exit", r#"printf("exit\t%016llx\t%s\t%016llx%016llx\n", arg0, str(arg1), arg2, arg3);"#.to_owned()),
-        ("close", r#"printf("close\t%016llx\t%s\t%llu\t%llu\t%016llx%016llx\n", arg0, str(arg1), arg2, arg3, arg4, arg5);"#.to_owned()),
-        ("record", r#"printf("record\t%016llx\t%s\t%s\n", arg0, str(arg1), str(arg2));"#.to_owned()),
-        ("follows_from", r#"printf("follows_from\t%016llx\t%s\t%016llx\n", arg0, str(arg1), arg2);"#.to_owned()),
-        ("event", r#"printf("event\t%016llx\t%s\t%s\t%d\n", arg0, str(arg1), str(arg2), arg3);"#.to_owned()),
-        ("event", r#"printf("event_fields\t%016llx\t%s\n", arg0, str(arg4));"#.to_owned()),
-        ("span_emit", format!(r#"printf("span_emit\t%016llx\t%d\t%s%s%s\n", arg0, arg2, {});"#, pieces("arg1"))),
-    ]
-    .iter()
-    .map(|(probe, action)| Bpftrace::probe(path, probe, action))
-    .collect()
+    let print = |(probe, format, values): (&str, &str, &str)| {
+        let format = format!("{probe} {format}").replace(' ', "\\t");
+        Bpftrace::probe(path, probe, &format!("printf(\"{format}\\n\", {values});"))
+    };
+    PRINTED.into_iter().chain([EMIT]).map(print).collect()
 }
 
 /// The hits of one run, in the order in which they were printed.
@@ -35,6 +40,15 @@ impl Hits {
     fn of(&self, probe: &str, id: &str) -> Vec<Vec<&str>> {
         let hits = self.0.iter().filter(|hit| hit[0] == probe && hit[1] == id);
         hits.map(|hit| hit[2..].iter().map(String::as_str).collect()).collect()
+    }
+
+    /// The JSON of the `fields` of the one hit of `probe` for `id`.
+    #[track_caller]
+    fn fields(&self, probe: &str, id: &str) -> Value {
+        let mut hits = self.0.iter().filter(|hit| hit[0] == probe && hit[1] == "fields" && hit[2] == id);
+        let hit = hits.next().unwrap();
+        assert!(hits.next().is_none(), "several {probe} of {id}");
+        serde_json::from_str(&hit[3]).unwrap()
     }
 
     #[track_caller]
@@ -103,15 +117,15 @@ fn assert_all_eight(build: Build, linkage: Linkage) {
     assert_agree(&hits, &spans, &datagrams);
     let id = |name: &str| text(named(&spans, name), "id");
 
-    let fields: Value = serde_json::from_str(hits.one("fields", id("parent"))[0]).unwrap();
-    assert_eq!(fields, serde_json::json!({"number": 42, "text": "quote\" and é", "float": 1.5}));
-    assert_eq!(hits.one("fields", id("before")), ["{}"]);
+    let fields = json!({"number": 42, "text": "quote\" and é", "float": 1.5});
+    assert_eq!(hits.fields("new_span", id("parent")), fields);
+    assert_eq!(hits.fields("new_span", id("before")), json!({}));
     let records = [["parent", r#"{"late":"first"}"#], ["parent", r#"{"late":"second"}"#]];
     assert_eq!(hits.of("record", id("parent")), records);
     assert_eq!(named(&spans, "parent")["tags"]["late"], "second");
     assert_eq!(hits.one("follows_from", id("child")), ["child", id("before")]);
     assert_eq!(hits.one("event", id("parent")), ["something happened", "fixture", "2"]);
-    assert_eq!(hits.one("event_fields", id("parent")), [r#"{"code":7}"#]);
+    assert_eq!(hits.fields("event", id("parent")), json!({"code": 7}));
     assert_eq!(hits.one("event", &"0".repeat(16)), ["outside of any span", "fixture", "3"]);
 
     // Entered twice at once: both show, and the time counts once.

@@ -1,13 +1,8 @@
 //! The USDT contract: provider `tracing`, eight probes, each in exactly one place of the binary.
 //!
-//! Every probe is one function. Called with `None` it only says whether a consumer is attached;
-//! called with the probe's values while one is, it fires. Both through the same `probe_lazy!`,
-//! because the semaphore belongs to that one place: `return` in the first argument leaves before
-//! the probe's instruction is reached.
-//!
-//! The functions are neither generic nor inlined. A second copy of a probe's instruction would be
-//! a second location with a second semaphore to every consumer, and old bpftrace and bcc see only
-//! one of the two (bpftrace issue 3601).
+//! Every probe is one function, which `usdt!` makes. The functions are neither generic nor inlined.
+//! A second copy of a probe's instruction would be a second location with a second semaphore to
+//! every consumer, and old bpftrace and bcc see only one of the two (bpftrace issue 3601).
 //!
 //! An argument keeps its position for ever; a new one goes to the end.
 
@@ -35,6 +30,32 @@ struct OwnPage([AtomicU8; 0]); // an atomic, for a writable section like the sem
 #[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".probes"))]
 static OWN_PAGE: OwnPage = OwnPage([]);
 
+/// Makes the function of a probe. Called with `None` it only says whether a consumer is attached;
+/// called with the probe's values while one is, it fires. Both through the same `probe_lazy!`,
+/// because the semaphore belongs to that one place: `return` in the first argument leaves before
+/// the probe's instruction is reached.
+macro_rules! usdt {
+    ($(#[$doc:meta])* $name:ident($a:ident: $args:ty) => $first:expr $(, $rest:expr)*) => {
+        $(#[$doc])*
+        #[inline(never)]
+        pub(crate) fn $name(args: Option<&$args>) -> bool {
+            let $a;
+            probe_lazy!(
+                tracing,
+                $name,
+                match args {
+                    Some(args) => {
+                        $a = args;
+                        $first
+                    }
+                    None => return true,
+                }
+                $(, $rest)*
+            )
+        }
+    };
+}
+
 /// Whether any of the eight has a consumer.
 pub(crate) fn any_attached() -> bool {
     new_span(None)
@@ -57,28 +78,17 @@ pub(crate) struct NewSpan<'a> {
     pub(crate) fields: &'a CStr,
 }
 
-/// A span came to be.
-#[inline(never)]
-pub(crate) fn new_span(args: Option<&NewSpan<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        new_span,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span.span_id.get()
-            }
-            None => return true,
-        },
-        a.name.as_ptr(),
-        a.target.as_ptr(),
-        a.level,
-        a.parent_id,
-        a.fields.as_ptr(),
-        a.span.trace_id.high(),
-        a.span.trace_id.low()
-    )
+usdt! {
+    /// A span came to be.
+    new_span(a: NewSpan<'_>) =>
+    a.span.span_id.get(),
+    a.name.as_ptr(),
+    a.target.as_ptr(),
+    a.level,
+    a.parent_id,
+    a.fields.as_ptr(),
+    a.span.trace_id.high(),
+    a.span.trace_id.low()
 }
 
 /// What `enter` and `exit` carry.
@@ -87,44 +97,22 @@ pub(crate) struct Step<'a> {
     pub(crate) name: &'a CStr,
 }
 
-/// The thread goes into the span.
-#[inline(never)]
-pub(crate) fn enter(args: Option<&Step<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        enter,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span.span_id.get()
-            }
-            None => return true,
-        },
-        a.name.as_ptr(),
-        a.span.trace_id.high(),
-        a.span.trace_id.low()
-    )
+usdt! {
+    /// The thread goes into the span.
+    enter(a: Step<'_>) =>
+    a.span.span_id.get(),
+    a.name.as_ptr(),
+    a.span.trace_id.high(),
+    a.span.trace_id.low()
 }
 
-/// The thread leaves the span.
-#[inline(never)]
-pub(crate) fn exit(args: Option<&Step<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        exit,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span.span_id.get()
-            }
-            None => return true,
-        },
-        a.name.as_ptr(),
-        a.span.trace_id.high(),
-        a.span.trace_id.low()
-    )
+usdt! {
+    /// The thread leaves the span.
+    exit(a: Step<'_>) =>
+    a.span.span_id.get(),
+    a.name.as_ptr(),
+    a.span.trace_id.high(),
+    a.span.trace_id.low()
 }
 
 pub(crate) struct Close<'a> {
@@ -135,26 +123,15 @@ pub(crate) struct Close<'a> {
     pub(crate) busy_ns: u64,
 }
 
-/// Nobody holds the span any more.
-#[inline(never)]
-pub(crate) fn close(args: Option<&Close<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        close,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span.span_id.get()
-            }
-            None => return true,
-        },
-        a.name.as_ptr(),
-        a.duration_ns,
-        a.busy_ns,
-        a.span.trace_id.high(),
-        a.span.trace_id.low()
-    )
+usdt! {
+    /// Nobody holds the span any more.
+    close(a: Close<'_>) =>
+    a.span.span_id.get(),
+    a.name.as_ptr(),
+    a.duration_ns,
+    a.busy_ns,
+    a.span.trace_id.high(),
+    a.span.trace_id.low()
 }
 
 pub(crate) struct Record<'a> {
@@ -163,23 +140,12 @@ pub(crate) struct Record<'a> {
     pub(crate) fields: &'a CStr,
 }
 
-/// The span was given more fields.
-#[inline(never)]
-pub(crate) fn record(args: Option<&Record<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        record,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span.span_id.get()
-            }
-            None => return true,
-        },
-        a.name.as_ptr(),
-        a.fields.as_ptr()
-    )
+usdt! {
+    /// The span was given more fields.
+    record(a: Record<'_>) =>
+    a.span.span_id.get(),
+    a.name.as_ptr(),
+    a.fields.as_ptr()
 }
 
 pub(crate) struct FollowsFrom<'a> {
@@ -188,23 +154,12 @@ pub(crate) struct FollowsFrom<'a> {
     pub(crate) follows: u64,
 }
 
-/// The span follows from another.
-#[inline(never)]
-pub(crate) fn follows_from(args: Option<&FollowsFrom<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        follows_from,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span.span_id.get()
-            }
-            None => return true,
-        },
-        a.name.as_ptr(),
-        a.follows
-    )
+usdt! {
+    /// The span follows from another.
+    follows_from(a: FollowsFrom<'_>) =>
+    a.span.span_id.get(),
+    a.name.as_ptr(),
+    a.follows
 }
 
 pub(crate) struct Event<'a> {
@@ -216,25 +171,14 @@ pub(crate) struct Event<'a> {
     pub(crate) fields: &'a CStr,
 }
 
-/// Something happened, in the current span or in none.
-#[inline(never)]
-pub(crate) fn event(args: Option<&Event<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        event,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span_id
-            }
-            None => return true,
-        },
-        a.message.as_ptr(),
-        a.target.as_ptr(),
-        a.level,
-        a.fields.as_ptr()
-    )
+usdt! {
+    /// Something happened, in the current span or in none.
+    event(a: Event<'_>) =>
+    a.span_id,
+    a.message.as_ptr(),
+    a.target.as_ptr(),
+    a.level,
+    a.fields.as_ptr()
 }
 
 pub(crate) struct SpanEmit<'a> {
@@ -243,21 +187,10 @@ pub(crate) struct SpanEmit<'a> {
     pub(crate) json: &'a CStr,
 }
 
-/// The span ended; this is all of it.
-#[inline(never)]
-pub(crate) fn span_emit(args: Option<&SpanEmit<'_>>) -> bool {
-    let a;
-    probe_lazy!(
-        tracing,
-        span_emit,
-        match args {
-            Some(args) => {
-                a = args;
-                a.span_id
-            }
-            None => return true,
-        },
-        a.json.as_ptr(),
-        a.json.count_bytes()
-    )
+usdt! {
+    /// The span ended; this is all of it.
+    span_emit(a: SpanEmit<'_>) =>
+    a.span_id,
+    a.json.as_ptr(),
+    a.json.count_bytes()
 }

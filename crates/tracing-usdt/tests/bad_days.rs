@@ -267,6 +267,21 @@ fn a_wait_ends_at_its_bound() {
 }
 
 #[test]
+fn a_program_that_is_started_does_not_inherit_the_socket() {
+    let collector = Collector::bind();
+    let layer = collector.builder().build();
+    with_default(tracing_subscriber::registry().with(layer), || drop(info_span!("connects")));
+    let inode = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with("socket:"));
+    assert!(inode.count() >= 1, "the collector's own, at least");
+    let list = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.contains("/proc/") && !list.contains("socket:"), "{list}");
+}
+
+#[test]
 fn huge_values_are_shortened_and_the_datagram_is_whole() {
     let collector = Collector::bind();
     let long = "é\u{1}\"".repeat(50_000);
