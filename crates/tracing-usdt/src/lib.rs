@@ -86,9 +86,9 @@
 //! `code.*`, `thread.*`, `busy_ns`, `idle_ns` and, for the spans it follows, `follows_from`. A field
 //! of yours wins over a tag of ours with the same name.
 //!
-//! A span's text is bounded, so that its datagram stays below 64 KiB: a value of more than 16 KiB
-//! is cut at a character boundary, long values yield to short ones, and at most 128 events and 128
-//! links are kept. What was cut or left out is counted on the span, in
+//! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
+//! are large): a value of more than 16 KiB is cut at a character boundary, long values yield to
+//! short ones, and at most 128 events and 128 links are kept. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count`.
 //!
 //! # Losses

@@ -15,10 +15,12 @@ use crate::thread::ThreadInfo;
 
 /// Bounds of one open span, chosen so that its JSON stays below 64 KiB: any receiver's buffer takes
 /// it, and so does an eBPF program. The counts are OpenTelemetry's defaults.
-const ATTRIBUTE_BYTES: usize = 32 * 1024;
+const ATTRIBUTE_BYTES: usize = 30 * 1024;
 const SHORT_BYTES: usize = 256;
 const RESERVED_BYTES: usize = 4 * 1024;
-const EVENT_BYTES: usize = 24 * 1024;
+const EVENT_BYTES: usize = 20 * 1024;
+/// An annotation without its texts.
+const EMPTY_EVENT_BYTES: usize = 96;
 const MAX_EVENTS: usize = 128;
 const MAX_LINKS: usize = 128;
 
@@ -214,7 +216,8 @@ impl Record {
             None => metadata.name().to_owned(),
         };
 
-        let bytes = text_cost(&name)
+        let bytes = EMPTY_EVENT_BYTES
+            + text_cost(&name)
             + text_cost(metadata.target())
             + fields.iter().map(|(key, value)| cost(key, value)).sum::<usize>();
         if self.events.len() == MAX_EVENTS || self.event_bytes + bytes > EVENT_BYTES {
@@ -339,15 +342,15 @@ pub(crate) mod tests {
     #[test]
     fn attributes_beyond_the_limit_are_shortened_then_counted() {
         let mut record = record();
-        let long = "\u{1}".repeat(1900);
+        let long = "\u{1}".repeat(1800);
         for n in 0..20 {
             record.add_field(format!("long {n}").into(), Value::Text(long.clone()));
             record.add_field(format!("short {n}").into(), Value::U64(n));
         }
         assert!(record.attribute_bytes <= ATTRIBUTE_BYTES);
         let kept = |key: &str| record.fields.get(key).map_or(0, |value| text(value).len());
-        assert_eq!(kept("long 0"), 1900);
-        assert!((1..1900).contains(&kept("long 1")), "kept {}", kept("long 1"));
+        assert_eq!(kept("long 0"), 1800);
+        assert!((1..1800).contains(&kept("long 1")), "kept {}", kept("long 1"));
         assert_eq!(kept("long 19"), 0);
         assert!((0..20).all(|n| kept(&format!("short {n}")) > 0), "no short one is pushed out");
         let long_kept = (0..20).filter(|n| kept(&format!("long {n}")) > 0).count() as u32;

@@ -307,6 +307,29 @@ mod tests {
         datagram(&span, &Resource::new(Some(service.to_owned()), Vec::new()))
     }
 
+    /// Whatever the mix of texts that grow most when escaped, short ones and long ones.
+    #[test]
+    fn the_largest_datagram_stays_below_64_kib() {
+        for text in ["\u{1}".repeat(8000), "\"".repeat(300), "x".repeat(16_000), String::new()] {
+            let mut record = Record::new(metadata(), thread::info(), Fields::default());
+            for n in 0..2000 {
+                let mut fields = Fields::default();
+                fields.set(format!("{text:.40}{n}").into(), Value::Text(text.clone()));
+                record.add_fields(fields.clone());
+                let message = (n % 2 == 0).then(|| text.clone());
+                record.add_event(Monotonic::now(), metadata(), message, fields);
+                record.add_event(Monotonic::now(), metadata(), None, Fields::default());
+                record.add_link(SpanContext {
+                    trace_id: TraceId::random(),
+                    span_id: SpanId::random(),
+                    sampled: true,
+                });
+            }
+            let bytes = datagram_of(&record, "test").len();
+            assert!((16_384..65_536).contains(&bytes), "{bytes} bytes of {:?}", text.get(..1));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_field_reads_back_from_the_tags(all in any_fields(), service in any::<String>()) {
