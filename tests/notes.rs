@@ -96,7 +96,7 @@ fn bpftrace_lists_every_probe() {
     assert_eq!(listed, PROBES.map(|(name, _)| name), "{text}");
 }
 
-/// The three that gdb reads all arguments of, also those that bpftrace has no names for.
+/// All of them, also those that bpftrace 0.17 has no names for.
 #[test]
 fn gdb_reads_the_arguments_of_new_span() {
     if !need(&["gdb"]) {

@@ -202,3 +202,23 @@ fn eight_threads_have_no_id_in_common() {
         assert!(closed.starts_with(sent), "{closed} {sent}");
     }
 }
+
+#[test]
+fn probes_fire_for_traces_that_are_not_sampled() {
+    if !need(&BPFTRACE) {
+        return;
+    }
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let collector = Collector::start();
+    let bpftrace = Bpftrace::attach(&Bpftrace::probe(&path, "close", r#"printf("%d\n", arg2);"#), None);
+    let mut command = std::process::Command::new(&path);
+    let mut fixture =
+        Fixture::spawn(command.env("OTEL_TRACES_SAMPLER", "always_off"), Some(collector.path()));
+    fixture.run("threads 2 10");
+    assert_eq!(fixture.run("stats"), "40 0 40");
+    fixture.end();
+    let durations = bpftrace.end();
+    assert_eq!(durations.len(), 40);
+    assert!(durations.iter().all(|ns| ns.parse::<u64>().unwrap() > 0), "their durations are known");
+    assert_eq!(collector.spans().len(), 0);
+}

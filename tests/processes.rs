@@ -1,15 +1,21 @@
-//! The layer where processes begin: in forked children and in programs that are started.
+//! The layer where processes begin and end: what it inherits, what it says, what it leaves behind.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
-use e2e::{Build, Collector, Fixture, Linkage, text};
+use e2e::{Build, Collector, Fixture, Linkage, Span, text};
+
+fn fixture() -> Command {
+    Command::new(Build::Release.path(Linkage::Executable, 0))
+}
 
 #[test]
 fn a_forked_child_draws_ids_of_its_own() {
-    let path = Build::Release.path(Linkage::Executable, 0);
     let collector = Collector::start();
-    let mut fixture = Fixture::start(&path, Linkage::Executable, Some(collector.path()));
+    let mut fixture = Fixture::spawn(&mut fixture(), Some(collector.path()));
     assert_eq!(fixture.run("fork"), "");
     // The parent's account has the parent's spans alone.
     assert_eq!(fixture.run("stats"), "11 11 0");
@@ -24,4 +30,76 @@ fn a_forked_child_draws_ids_of_its_own() {
     assert_eq!(traces.len(), 1, "below a span that both have open, all are of its trace");
     let own = spans.iter().filter(|span| span["tags"]["thread.id"] == *parent);
     assert_eq!(own.count(), 11, "the child's spans name the child's thread");
+}
+
+#[test]
+fn what_is_closed_has_left_even_if_the_next_instruction_is_abort() {
+    let collector = Collector::start();
+    let status = Fixture::spawn(&mut fixture(), Some(collector.path())).run_last("abort");
+    assert_eq!(status.signal(), Some(nix::sys::signal::Signal::SIGABRT as i32));
+    let spans = collector.spans();
+    assert_eq!(spans.iter().map(|span| text(span, "name")).collect::<Vec<_>>(), ["the last"]);
+}
+
+#[test]
+fn what_was_lost_is_told_by_the_time_the_program_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let receive = || {
+        let mut buffer = vec![0; 1 << 17];
+        std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|bytes| buffer[..bytes].to_vec()))
+            .flat_map(|datagram| serde_json::from_slice::<Vec<Span>>(&datagram).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let mut fixture = Fixture::spawn(fixture().env("TRACING_USDT_MAX_WAIT_MS", "0"), Some(&path));
+    fixture.run("threads 4 1000");
+    let stats = fixture.run("stats");
+    let stats: Vec<u64> = stats.split(' ').map(|number| number.parse().unwrap()).collect();
+    let mut received = receive();
+    fixture.end();
+    received.extend(receive());
+
+    let (told, spans): (Vec<_>, Vec<_>) =
+        received.into_iter().partition(|span| text(span, "name") == "tracing_usdt.dropped");
+    let lost = |span: &Span| {
+        span["tags"]["tracing_usdt.dropped.queue_full"].as_str().unwrap().parse::<u64>().unwrap()
+    };
+    assert!(stats[2] > 0, "the test lost nothing: {stats:?}");
+    assert_eq!((stats[0], spans.len() as u64), (8000, stats[1]));
+    assert_eq!(told.iter().map(lost).sum::<u64>(), stats[2], "{told:?}");
+}
+
+#[test]
+fn problems_are_reported_once_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let stderr = folder.path().join("stderr");
+    let mut command = fixture();
+    command.stderr(std::fs::File::create(&stderr).unwrap()).env("OTEL_TRACES_SAMPLER", "sometimes");
+    let mut fixture = Fixture::spawn(&mut command, Some(&folder.path().join("none.sock")));
+    fixture.run("threads 4 100");
+    assert_eq!(fixture.run("stats"), "800 0 800");
+    fixture.end();
+    let said = std::fs::read_to_string(stderr).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines.iter().all(|line| line.starts_with("tracing-usdt: ")), "{said}");
+    assert!(lines[0].contains("OTEL_TRACES_SAMPLER=\"sometimes\""), "{said}");
+    assert!(lines[1].contains("/none.sock: No such file"), "{said}");
+}
+
+#[test]
+fn the_traceparent_of_the_environment_is_continued() {
+    let collector = Collector::start();
+    let remote = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut fixture = Fixture::spawn(fixture().env("TRACEPARENT", remote), Some(collector.path()));
+    fixture.run("threads 1 1");
+    fixture.end();
+    let spans = collector.spans();
+    let named = |name: &str| spans.iter().find(|span| text(span, "name") == name).unwrap();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    assert!(spans.len() == 2 && spans.iter().all(|span| text(span, "traceId") == trace), "{spans:?}");
+    assert_eq!(text(named("outer"), "parentId"), "00f067aa0ba902b7");
+    assert_eq!(text(named("inner"), "parentId"), text(named("outer"), "id"));
 }

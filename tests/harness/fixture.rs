@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use crate::Linkage;
 
@@ -32,8 +32,11 @@ impl Fixture {
     pub fn spawn(command: &mut Command, socket: Option<&Path>) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("OTEL_SERVICE_NAME", "fixture");
         command.env_remove("TRACING_USDT_SOCKET").envs(socket.map(|path| ("TRACING_USDT_SOCKET", path)));
-        // A receiver on a busy machine is slow at times; the test is not about that.
-        command.env("TRACING_USDT_MAX_WAIT_MS", "10000");
+        // A receiver on a busy machine is slow at times; few tests are about that.
+        const MAX_WAIT: &str = "TRACING_USDT_MAX_WAIT_MS";
+        if !command.get_envs().any(|(variable, _)| variable == MAX_WAIT) {
+            command.env(MAX_WAIT, "10000");
+        }
         let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -52,6 +55,12 @@ impl Fixture {
                 line => printed += &line,
             }
         }
+    }
+
+    /// Has one command carried out that ends the process, and waits for that.
+    pub fn run_last(mut self, command: &str) -> ExitStatus {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        self.child.wait().unwrap()
     }
 
     /// The process id.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::SpanContext;
-use crate::delivery::{Inline, at_exit};
+use crate::delivery;
 use crate::error::{Callback, Error, Reporter};
+use crate::identity::Identities;
 use crate::layer::UsdtLayer;
 use crate::resource::{Resource, parse_attributes};
 use crate::sampler::Sampler;
@@ -95,7 +96,9 @@ impl Builder {
     }
 
     /// Takes the problems that are otherwise printed on stderr, each kind once. Called on the
-    /// thread that met the problem, so it should be quick; it may make spans and events itself.
+    /// thread that met the problem, so it should be quick. It may log; but it should make no span,
+    /// because the registry keeps one that closes while another is closing, with all above it.
+    /// At the end of the program it is not called any more.
     pub fn on_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Box::new(callback));
         self
@@ -109,23 +112,22 @@ impl Builder {
 
     fn build_with(self, read: &dyn Fn(&str) -> Option<OsString>) -> UsdtLayer {
         thread::watch_forks();
-        let env = Environment { read, reporter: Reporter::new(self.on_error) };
+        let env = Environment { read, reporter: Arc::new(Reporter::new(self.on_error)) };
         let service_name = self.service_name.or_else(|| env.text("OTEL_SERVICE_NAME"));
         let attributes = self.resource_attributes.unwrap_or_else(|| env.resource_attributes());
-        let resource = Arc::new(Resource::new(service_name, attributes));
-        let sampler = self.sampler.unwrap_or_else(|| env.sampler());
-        let parent = self.parent.unwrap_or_else(|| env.parent());
-        let format_is_known = env.format_is_known();
-        let socket = self.socket.unwrap_or_else(|| env.socket()).filter(|_| format_is_known);
-        env.check_delivery();
+        let resource = Arc::new(Resource::new(service_name, attributes, &env.reporter));
+        let identities = Identities {
+            sampler: self.sampler.unwrap_or_else(|| env.sampler()),
+            remote_parent: self.parent.unwrap_or_else(|| env.parent()),
+        };
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
-        let delivery = socket.map(|path| {
-            let inline = Inline::new(path, max_wait, Arc::clone(&resource), env.reporter);
-            let inline = Arc::new(inline);
-            at_exit(&inline);
-            inline
-        });
-        UsdtLayer::new(sampler, parent, resource, delivery)
+        let format_is_known = env.format_is_known();
+        env.check_delivery();
+        let reporter = env.reporter;
+        let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format_is_known);
+        let delivery = socket
+            .and_then(|path| delivery::open(path, max_wait, Arc::clone(&resource), Arc::clone(&reporter)));
+        UsdtLayer::new(identities, resource, delivery, reporter)
     }
 }
 
@@ -142,10 +144,14 @@ impl fmt::Debug for Builder {
     }
 }
 
+fn socket(read: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    read("TRACING_USDT_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// The contract's variables. An empty one counts as unset, as everywhere in OpenTelemetry.
 struct Environment<'a> {
     read: &'a dyn Fn(&str) -> Option<OsString>,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
 }
 
 impl Environment<'_> {
@@ -162,15 +168,11 @@ impl Environment<'_> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         let value = self.text(variable)?;
-        let parsed = parse(&value);
+        let parsed = parse(value.trim());
         if parsed.is_none() {
             self.reporter.report(Error::Environment { variable, value, expected });
         }
         parsed
-    }
-
-    fn socket(&self) -> Option<PathBuf> {
-        (self.read)("TRACING_USDT_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     /// Whether the datagrams are wanted in a format that this version writes. If not there are
@@ -195,10 +197,8 @@ impl Environment<'_> {
     }
 
     fn max_wait(&self) -> Duration {
-        self.parsed("TRACING_USDT_MAX_WAIT_MS", "a whole number of milliseconds", |value| {
-            value.trim().parse().ok()
-        })
-        .map_or(Duration::ZERO, Duration::from_millis)
+        self.parsed("TRACING_USDT_MAX_WAIT_MS", "a whole number of milliseconds", |value| value.parse().ok())
+            .map_or(Duration::ZERO, Duration::from_millis)
     }
 
     fn resource_attributes(&self) -> Vec<(String, String)> {
@@ -215,7 +215,7 @@ impl Environment<'_> {
         let takes_ratio = name.trim().to_ascii_lowercase().ends_with("traceidratio");
         let ratio = if takes_ratio {
             self.parsed("OTEL_TRACES_SAMPLER_ARG", "a ratio from 0 to 1", |value| {
-                value.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
+                value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
             })
         } else {
             None
@@ -223,7 +223,7 @@ impl Environment<'_> {
         self.parsed(
             "OTEL_TRACES_SAMPLER",
             "always_on, always_off, traceidratio, or one of these with parentbased_ before it",
-            |name| Sampler::from_name(&name.trim().to_ascii_lowercase(), ratio.unwrap_or(1.0)),
+            |name| Sampler::from_name(&name.to_ascii_lowercase(), ratio.unwrap_or(1.0)),
         )
         .unwrap_or_default()
     }
@@ -232,7 +232,7 @@ impl Environment<'_> {
         self.parsed(
             "TRACEPARENT",
             "a W3C trace context such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            |value| SpanContext::from_traceparent(value.trim()),
+            SpanContext::from_traceparent,
         )
     }
 }
@@ -256,11 +256,15 @@ mod tests {
         (layer, errors)
     }
 
+    fn identities(sampler: Sampler, remote_parent: Option<SpanContext>) -> Identities {
+        Identities { sampler, remote_parent }
+    }
+
     #[test]
     fn without_environment_there_is_nothing_to_report() {
         let (layer, errors) = build(Builder::default(), &[]);
         assert_eq!(errors, [""; 0]);
-        assert_eq!(layer.settings(), (Sampler::default(), None, false));
+        assert_eq!(layer.settings(), (identities(Sampler::default(), None), false));
     }
 
     #[test]
@@ -289,26 +293,26 @@ mod tests {
         let variables = [("TRACEPARENT", traceparent), ("OTEL_TRACES_SAMPLER", "always_off")];
         let (layer, errors) = build(Builder::default(), &variables);
         let parent = SpanContext::from_traceparent(traceparent);
-        assert_eq!(layer.settings(), (Sampler::AlwaysOff, parent, false));
+        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOff, parent), false));
         assert_eq!(errors, [""; 0]);
 
         let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
         let (layer, _) = build(code, &variables);
-        assert_eq!(layer.settings(), (Sampler::AlwaysOn, None, false));
+        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), false));
     }
 
     #[test]
     fn a_socket_nobody_binds_is_reported_with_its_path() {
         let socket = [("TRACING_USDT_SOCKET", "/nonexistent/trace.sock")];
         let (layer, errors) = build(Builder::default(), &socket);
-        assert!(layer.settings().2);
+        assert!(layer.settings().1);
         assert!(errors.len() == 1 && errors[0].contains("/nonexistent/trace.sock"), "{errors:?}");
 
         let (layer, errors) = build(Builder::default().no_socket(), &socket);
-        assert!(!layer.settings().2);
+        assert!(!layer.settings().1);
         assert_eq!(errors, [""; 0]);
 
         let otlp = [socket[0], ("TRACING_USDT_FORMAT", "otlp")];
-        assert!(!build(Builder::default(), &otlp).0.settings().2, "zipkin sent to an otlp reader");
+        assert!(!build(Builder::default(), &otlp).0.settings().1, "zipkin sent to an otlp reader");
     }
 }

@@ -1,13 +1,12 @@
 //! Names and targets as C strings, made once for each callsite.
 //!
-//! Consumers read `char *`, `tracing` has `&'static str` without a NUL. The copies are leaked on
-//! purpose: there are as many as the program has callsites, and they live as long as it does. Being
-//! written once also puts them into memory, so that an eBPF program that may not take a page fault
-//! can read them at once.
+//! Consumers read `char *`, `tracing` has `&'static str` without a NUL. The copies live as long as the
+//! program, as its callsites do. Being written once also puts them into memory, so that an eBPF
+//! program that may not take a page fault can read them at once.
 
-use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::sync::{PoisonError, RwLock};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 
 use tracing_core::callsite::Identifier;
 use tracing_core::{Level, Metadata};
@@ -17,23 +16,34 @@ pub(crate) struct CallsiteText {
     pub(crate) target: CString,
 }
 
-static TEXTS: RwLock<Option<HashMap<Identifier, &'static CallsiteText>>> = RwLock::new(None);
+/// A hash table whose lists only grow, so that looking into it takes no lock: a forked child could
+/// find one held by a thread that it doesn't have.
+static TEXTS: [Slot; 256] = [const { Slot::new() }; 256];
+
+type Slot = OnceLock<Box<Entry>>;
+
+struct Entry {
+    callsite: Identifier,
+    text: CallsiteText,
+    next: Slot,
+}
 
 /// The callsite's strings.
 pub(crate) fn text(metadata: &Metadata<'_>) -> &'static CallsiteText {
     let callsite = metadata.callsite();
-    let known = TEXTS.read().unwrap_or_else(PoisonError::into_inner);
-    if let Some(text) = known.as_ref().and_then(|texts| texts.get(&callsite)) {
-        return text;
+    let mut hasher = DefaultHasher::new();
+    callsite.hash(&mut hasher);
+    let mut slot = &TEXTS[hasher.finish() as usize % TEXTS.len()];
+    loop {
+        let entry = slot.get_or_init(|| {
+            let text = CallsiteText { name: c_string(metadata.name()), target: c_string(metadata.target()) };
+            Box::new(Entry { callsite: metadata.callsite(), text, next: Slot::new() })
+        });
+        if entry.callsite == callsite {
+            return &entry.text;
+        }
+        slot = &entry.next;
     }
-    drop(known);
-    let mut texts = TEXTS.write().unwrap_or_else(PoisonError::into_inner);
-    texts.get_or_insert_default().entry(callsite).or_insert_with(|| {
-        Box::leak(Box::new(CallsiteText {
-            name: c_string(metadata.name()),
-            target: c_string(metadata.target()),
-        }))
-    })
 }
 
 /// A copy with a NUL at its end; one inside would end it too early and becomes U+FFFD.
@@ -51,5 +61,24 @@ pub(crate) fn level_number(level: &Level) -> u8 {
         Level::INFO => 3,
         Level::DEBUG => 4,
         Level::TRACE => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::tests::metadata;
+
+    #[test]
+    fn a_callsite_has_one_text() {
+        let first = text(metadata());
+        let again = std::thread::spawn(|| text(metadata())).join().expect("no panic");
+        assert!(std::ptr::eq(first, again));
+        assert_eq!((&*first.name, &*first.target), (c"work", c"tracing_usdt::span::tests"));
+    }
+
+    #[test]
+    fn a_nul_inside_does_not_end_the_string() {
+        assert_eq!(c_string("a\0b").as_c_str(), c"a\u{fffd}b");
     }
 }

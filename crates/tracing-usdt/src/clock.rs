@@ -59,13 +59,27 @@ static MEASURED: AtomicI64 = AtomicI64::new(i64::MIN);
 pub(crate) fn wall_offset(now: Monotonic) -> WallOffset {
     let now_ns = now.0 as i64;
     if now_ns.saturating_sub(MEASURED.load(Ordering::Acquire)) > TRUST_NS {
-        let wall = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos() as i64);
-        OFFSET.store(wall.saturating_sub(Monotonic::now().0 as i64), Ordering::Relaxed);
+        OFFSET.store(measure(), Ordering::Relaxed);
         MEASURED.store(now_ns, Ordering::Release);
     }
     WallOffset(OFFSET.load(Ordering::Relaxed))
+}
+
+/// Reads the wall clock between two readings of the other. Where they are far apart the thread was
+/// put aside in between, and the next try is likely to be better.
+fn measure() -> i64 {
+    let mut best = (u64::MAX, 0);
+    for _ in 0..4 {
+        let before = Monotonic::now();
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let width = Monotonic::now().since(before);
+        let wall_ns = wall.map_or(0, |since| since.as_nanos() as i64);
+        best = best.min((width, wall_ns - (before.0 + width / 2) as i64));
+        if best.0 < 2_000 {
+            break;
+        }
+    }
+    best.1
 }
 
 #[cfg(test)]

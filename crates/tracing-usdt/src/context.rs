@@ -15,8 +15,7 @@ pub struct TraceId(NonZeroU128);
 impl TraceId {
     pub(crate) fn random() -> Self {
         loop {
-            let bits = u128::from(thread::random()) << 64 | u128::from(thread::random());
-            if let Some(id) = NonZeroU128::new(bits) {
+            if let Some(id) = NonZeroU128::new(thread::random_wide()) {
                 return Self(id);
             }
         }

@@ -2,8 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::fields::floor_char_boundary;
+use crate::resource::MAX_RESOURCE_BYTES;
 
 /// Something the layer could not do. The program runs on without it.
 ///
@@ -22,8 +27,8 @@ pub enum Error {
         /// What would have been understood.
         expected: &'static str,
     },
-    /// The socket can't be connected to. Spans are dropped and counted; it is tried again four
-    /// times a second.
+    /// The socket can't be connected to. Spans are dropped and counted; while spans close it is
+    /// tried again, up to four times a second.
     #[non_exhaustive]
     Connect {
         /// The socket's path.
@@ -31,6 +36,14 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The resource attributes take more than a datagram has room for.
+    #[non_exhaustive]
+    ResourceTooLarge {
+        /// The first that is left out; all after it are, too.
+        left_out: String,
+    },
+    /// The subscriber has such a layer already; this one does nothing.
+    SecondLayer,
     /// The socket refused a datagram, which was dropped and counted.
     #[non_exhaustive]
     Send {
@@ -46,7 +59,7 @@ pub enum Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Environment { .. } => None,
+            Self::Environment { .. } | Self::ResourceTooLarge { .. } | Self::SecondLayer => None,
             Self::Connect { source, .. } | Self::Send { source, .. } => Some(source),
         }
     }
@@ -64,6 +77,14 @@ impl fmt::Display for Error {
                 let socket_type = connect_hint(path, source, path_len);
                 write!(f, "{socket_type}. Spans are dropped until it works")
             }
+            Self::ResourceTooLarge { left_out } => write!(
+                f,
+                "the resource attributes from {left_out:?} on are left out: together they have more than \
+                 {MAX_RESOURCE_BYTES} bytes"
+            ),
+            Self::SecondLayer => f.write_str(
+                "the subscriber has a tracing-usdt layer already, and a second one does nothing: remove it",
+            ),
             Self::Send { path, bytes, source } => write!(
                 f,
                 "a datagram of {bytes} bytes to the socket {} was dropped: {source}",
@@ -75,20 +96,20 @@ impl fmt::Display for Error {
 
 /// What to do about it.
 fn connect_hint(path: &std::path::Path, source: &io::Error, path_len: usize) -> String {
-    match source.kind() {
-        io::ErrorKind::NotFound => "start a collector that binds it".into(),
-        io::ErrorKind::PermissionDenied => {
-            "this user needs write permission on it and search permission on its folders".into()
-        }
-        io::ErrorKind::ConnectionRefused => match std::fs::metadata(path) {
+    match &*errno(source) {
+        "ENOENT" => "start a collector that binds it".into(),
+        "EACCES" => "this user needs write permission on it and search permission on its folders".into(),
+        "EPERM" => "its receiver is itself connected, to another sender".into(),
+        "EPROTOTYPE" => "it is a stream socket: the collector must bind SOCK_DGRAM".into(),
+        "EPIPE" => "its receiver has shut down reading".into(),
+        "ENAMETOOLONG" => format!("its path has {path_len} bytes, a socket's has at most 107"),
+        "ECONNREFUSED" => match std::fs::metadata(path) {
             Ok(file) if !is_socket(&file) => "it is not a socket".into(),
             _ => "nobody listens on it any more: start a collector that binds it anew".into(),
         },
-        io::ErrorKind::InvalidInput => {
-            format!("its path has {path_len} bytes, a socket's has at most 107 and no NUL")
+        _ if source.kind() == io::ErrorKind::Unsupported => {
+            "this platform has no Unix datagram sockets".into()
         }
-        io::ErrorKind::Unsupported => "this platform has no Unix datagram sockets".into(),
-        _ if is_wrong_type(source) => "it is a stream socket: the collector must bind SOCK_DGRAM".into(),
         _ => "see unix(7)".into(),
     }
 }
@@ -98,9 +119,15 @@ fn is_socket(file: &std::fs::Metadata) -> bool {
     std::os::unix::fs::FileTypeExt::is_socket(&file.file_type())
 }
 
+/// The name of the operating system's error: std has no kind for some of them.
 #[cfg(unix)]
-fn is_wrong_type(source: &io::Error) -> bool {
-    source.raw_os_error() == Some(nix::libc::EPROTOTYPE)
+fn errno(source: &io::Error) -> String {
+    source.raw_os_error().map_or_else(String::new, |code| format!("{:?}", nix::errno::Errno::from_raw(code)))
+}
+
+#[cfg(not(unix))]
+fn errno(_: &io::Error) -> String {
+    String::new()
 }
 
 #[cfg(not(unix))]
@@ -108,9 +135,34 @@ fn is_socket(_: &std::fs::Metadata) -> bool {
     false
 }
 
+/// One line on stderr, if there is room for it: the program may have a pipe there that nobody reads,
+/// or one that is broken, which by `SIGPIPE` would end a program that is not written in Rust.
+fn print(error: &Error) {
+    let mut line = format!("tracing-usdt: {error}").replace(char::is_control, "\u{fffd}");
+    line.truncate(floor_char_boundary(&line, MAX_LINE_BYTES));
+    line.push('\n');
+    if stderr_has_room() {
+        // Whole, so that lines of several processes don't mix; and not `eprintln!`, which panics
+        // where stderr is closed.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// Less than `PIPE_BUF`, up to which a pipe takes a write whole.
+const MAX_LINE_BYTES: usize = 1024;
+
+#[cfg(unix)]
+fn stderr_has_room() -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO) == Ok(1) && fds[0].revents() == Some(PollFlags::POLLOUT)
+}
+
 #[cfg(not(unix))]
-fn is_wrong_type(_: &io::Error) -> bool {
-    false
+fn stderr_has_room() -> bool {
+    true
 }
 
 pub(crate) type Callback = Box<dyn Fn(&Error) + Send + Sync>;
@@ -120,40 +172,53 @@ pub(crate) type Callback = Box<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Reporter {
     callback: Option<Callback>,
     seen: Mutex<Vec<Kind>>,
+    silent: AtomicBool,
 }
 
 #[derive(PartialEq)]
 enum Kind {
     Variable(&'static str),
+    ResourceTooLarge,
+    SecondLayer,
     Connect(Option<i32>),
     Send(Option<i32>),
 }
 
 impl Reporter {
     pub(crate) fn new(callback: Option<Callback>) -> Self {
-        Self { callback, seen: Mutex::default() }
+        Self { callback, seen: Mutex::default(), silent: AtomicBool::new(false) }
+    }
+
+    /// Reports nothing from now on: the program is ending, and a callback may rely on what is gone.
+    pub(crate) fn silence(&self) {
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn report(&self, error: Error) {
+        if self.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let kind = match &error {
             Error::Environment { variable, .. } => Kind::Variable(variable),
+            Error::ResourceTooLarge { .. } => Kind::ResourceTooLarge,
+            Error::SecondLayer => Kind::SecondLayer,
             Error::Connect { source, .. } => Kind::Connect(source.raw_os_error()),
             Error::Send { source, .. } => Kind::Send(source.raw_os_error()),
         };
         {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            // Not `lock`: in a forked child a thread that isn't there may hold it. Who is passed
+            // over here comes again.
+            let Ok(mut seen) = self.seen.try_lock() else { return };
             if seen.contains(&kind) {
                 return;
             }
             seen.push(kind);
         }
-        // The lock is gone by now: the callback may make spans, whose sending may report.
+        // The lock is gone by now: what the callback logs may lead back here.
         match &self.callback {
-            Some(callback) => callback(&error),
-            // Not `eprintln!`, which panics where stderr is closed.
-            None => {
-                let _ = writeln!(io::stderr(), "tracing-usdt: {error}");
-            }
+            // A panic in it is not the fault of the span that happens to close.
+            Some(callback) => drop(catch_unwind(AssertUnwindSafe(|| callback(&error)))),
+            None => print(&error),
         }
     }
 }

@@ -13,6 +13,12 @@ use tracing_core::field::Visit;
 /// The longest text value kept, in bytes. A longer one is cut at a character boundary and counted.
 pub(crate) const MAX_VALUE_BYTES: usize = 16 * 1024;
 
+/// The same for what names a thing, and for each error of a chain.
+pub(crate) const MAX_NAME_BYTES: usize = 512;
+
+/// How many sources of an error are kept.
+const MAX_CHAIN: usize = 16;
+
 /// A field's value.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Value {
@@ -50,6 +56,14 @@ impl Fields {
         self.iter().find_map(|(k, value)| (k == key).then_some(value))
     }
 
+    /// Every text, for it to be shortened.
+    pub(crate) fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.entries.iter_mut().filter_map(|(_, value)| match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
     /// Takes `key` out.
     pub(crate) fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.entries.iter().position(|(k, _)| k == key)?;
@@ -67,9 +81,9 @@ impl Fields {
         self.entries.into_iter()
     }
 
-    /// What is written to `write` as a text value, bounded.
-    fn text(&mut self, write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
-        let mut bounded = Bounded::default();
+    /// What is written to `write` as a text value of at most `max` bytes.
+    fn text(&mut self, max: usize, write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
+        let mut bounded = Bounded { text: String::new(), max, cut: false };
         // A `Debug` that reports an error has said what it could; that is kept.
         let _ = write(&mut bounded);
         self.shortened += u32::from(bounded.cut);
@@ -77,7 +91,7 @@ impl Fields {
     }
 
     fn set_text(&mut self, field: &Field, write: impl FnOnce(&mut Bounded) -> fmt::Result) {
-        let text = self.text(write);
+        let text = self.text(MAX_VALUE_BYTES, write);
         self.set(field.name().into(), Value::Text(text));
     }
 }
@@ -119,14 +133,12 @@ impl Visit for Fields {
     /// The message, its chain of sources, and both again under the names that OpenTelemetry has
     /// for them; the same four attributes that tracing-opentelemetry makes of an error.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let message = self.text(|out| write!(out, "{value}"));
-        let mut chain = Vec::new();
-        let mut next = value.source();
-        // A chain longer than this is a loop.
-        while let Some(source) = next.filter(|_| chain.len() < 64) {
-            chain.push(self.text(|out| write!(out, "{source}")));
-            next = source.source();
-        }
+        let message = self.text(MAX_VALUE_BYTES, |out| write!(out, "{value}"));
+        let sources = std::iter::successors(value.source(), |&error| error.source());
+        let chain: Vec<String> = sources
+            .take(MAX_CHAIN)
+            .map(|source| self.text(MAX_NAME_BYTES, |out| write!(out, "{source}")))
+            .collect();
         let chain_key = format!("{}.chain", field.name());
         self.set("exception.message".into(), Value::Text(message.clone()));
         self.set("exception.stacktrace".into(), Value::List(chain.clone()));
@@ -139,11 +151,11 @@ impl Visit for Fields {
     }
 }
 
-/// Text up to [`MAX_VALUE_BYTES`]. What comes after is let go, not refused: a refusal would reach
-/// user code as an error, and some of it unwraps.
-#[derive(Default)]
+/// Text of at most `max` bytes. What comes after is let go, not refused: a refusal would reach user
+/// code as an error, and some of it unwraps.
 struct Bounded {
     text: String,
+    max: usize,
     cut: bool,
 }
 
@@ -152,7 +164,7 @@ impl Write for Bounded {
         if self.cut {
             return Ok(());
         }
-        let fits = floor_char_boundary(part, MAX_VALUE_BYTES - self.text.len());
+        let fits = floor_char_boundary(part, self.max - self.text.len());
         self.cut = fits < part.len();
         self.text.push_str(&part[..fits]);
         Ok(())
@@ -167,6 +179,30 @@ pub(crate) fn floor_char_boundary(text: &str, max: usize) -> usize {
     (0..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
+/// At least the bytes that a text takes in a datagram, quotes and separators included. Event fields
+/// are JSON inside of a JSON string, where a control character grows to seven bytes.
+pub(crate) fn text_cost(text: &str) -> usize {
+    16 + text.bytes().map(|byte| if grows(byte) { 7 } else { 1 }).sum::<usize>()
+}
+
+fn grows(byte: u8) -> bool {
+    matches!(byte, 0..0x20 | b'"' | b'\\' | 0x7f)
+}
+
+/// Cuts `text` so that it costs at most `cost`; whether anything had to go.
+pub(crate) fn cut_to_cost(text: &mut String, cost: usize) -> bool {
+    let mut left = cost.saturating_sub(16);
+    let fits = text.bytes().position(|byte| {
+        let bytes = if grows(byte) { 7 } else { 1 };
+        let over = bytes > left;
+        left = left.saturating_sub(bytes);
+        over
+    });
+    let Some(fits) = fits else { return false };
+    text.truncate(floor_char_boundary(text, fits));
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,13 +211,13 @@ mod tests {
     fn text_is_cut_at_a_character_boundary_and_counted() {
         let mut fields = Fields::default();
         let long = format!("a{}", "é".repeat(MAX_VALUE_BYTES));
-        let text = fields.text(|out| out.write_str(&long));
+        let text = fields.text(MAX_VALUE_BYTES, |out| out.write_str(&long));
         assert_eq!(text.len(), MAX_VALUE_BYTES - 1, "an é takes two bytes and must not be halved");
         assert!(long.starts_with(&text));
         assert_eq!(fields.shortened, 1);
 
         let exact = "x".repeat(MAX_VALUE_BYTES);
-        assert_eq!(fields.text(|out| out.write_str(&exact)), exact);
+        assert_eq!(fields.text(MAX_VALUE_BYTES, |out| out.write_str(&exact)), exact);
         assert_eq!(fields.shortened, 1);
     }
 
@@ -194,6 +230,6 @@ mod tests {
                 Err(fmt::Error)
             }
         }
-        assert_eq!(Fields::default().text(|out| write!(out, "{:?}", Fails)), "half");
+        assert_eq!(Fields::default().text(MAX_VALUE_BYTES, |out| write!(out, "{:?}", Fails)), "half");
     }
 }

@@ -7,7 +7,6 @@
 //! An argument keeps its position for ever; a new one goes to the end.
 
 use std::ffi::CStr;
-use std::sync::atomic::AtomicU8;
 
 use probe::probe_lazy;
 
@@ -20,14 +19,16 @@ use crate::context::SpanContext;
 /// semaphores in the mapping that is about to be replaced: they stay 0 and the probes stay silent.
 /// A page-aligned object in the same section moves the section, hence all eight, to a page start.
 /// Pages are up to 64 KiB outside of x86.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 #[cfg_attr(target_arch = "x86_64", repr(C, align(4096)))]
 #[cfg_attr(not(target_arch = "x86_64"), repr(C, align(65536)))]
-struct OwnPage([AtomicU8; 0]); // an atomic, for a writable section like the semaphores'
+struct OwnPage([std::sync::atomic::AtomicU8; 0]); // an atomic, for a writable section like the semaphores'
 
 // SAFETY: nothing but the semaphores, of the same alignment class and flags, is in the section.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 #[allow(unsafe_code)]
 #[used]
-#[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".probes"))]
+#[unsafe(link_section = ".probes")]
 static OWN_PAGE: OwnPage = OwnPage([]);
 
 /// Makes the function of a probe. Called with `None` it only says whether a consumer is attached;

@@ -1,28 +1,46 @@
 //! Who sends: the service's name and what else OpenTelemetry's resource says of the process.
 
+use crate::error::{Error, Reporter};
+use crate::fields::{MAX_NAME_BYTES, floor_char_boundary, text_cost};
+
 /// The same on every span of the process.
 pub(crate) struct Resource {
     service_name: String,
     attributes: Vec<(String, String)>,
 }
 
+/// Room for the attributes in every datagram, and for what they are escaped to.
+pub(crate) const MAX_RESOURCE_BYTES: usize = 4 * 1024;
+
 impl Resource {
     /// `service_name` wins over a `service.name` among the attributes, as in OpenTelemetry; without
-    /// either it is the executable's name.
-    pub(crate) fn new(service_name: Option<String>, attributes: Vec<(String, String)>) -> Self {
-        let mut resource = Self { service_name: String::new(), attributes: Vec::new() };
+    /// either it is the executable's name. Attributes beyond the limit are reported and left out.
+    pub(crate) fn new(
+        service_name: Option<String>,
+        attributes: Vec<(String, String)>,
+        reporter: &Reporter,
+    ) -> Self {
+        let mut kept: Vec<(String, String)> = Vec::new();
         let mut named = None;
+        let mut bytes = 0;
         for (key, value) in attributes {
             if key == "service.name" {
                 named = Some(value);
-            } else if let Some(known) = resource.attributes.iter_mut().find(|(k, _)| *k == key) {
-                known.1 = value;
-            } else {
-                resource.attributes.push((key, value));
+                continue;
+            }
+            bytes += text_cost(&key) + text_cost(&value);
+            if bytes > MAX_RESOURCE_BYTES {
+                reporter.report(Error::ResourceTooLarge { left_out: key });
+                break;
+            }
+            match kept.iter_mut().find(|(known, _)| *known == key) {
+                Some(known) => known.1 = value,
+                None => kept.push((key, value)),
             }
         }
-        resource.service_name = service_name.or(named).unwrap_or_else(executable_name);
-        resource
+        let mut service_name = service_name.or(named).unwrap_or_else(executable_name);
+        service_name.truncate(floor_char_boundary(&service_name, MAX_NAME_BYTES));
+        Self { service_name, attributes: kept }
     }
 
     pub(crate) fn service_name(&self) -> &str {
@@ -90,13 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn attributes_beyond_the_limit_are_left_out() {
+        let attributes = (0..1000).map(|n| (format!("key {n}"), "value".to_owned())).collect();
+        let resource = Resource::new(None, attributes, &Reporter::default());
+        let kept = resource.attributes().count();
+        assert!((50..150).contains(&kept), "{kept} kept");
+    }
+
+    #[test]
     fn the_service_is_named_by_its_own_setting_first() {
         let attributes = || vec![("service.name".to_owned(), "inner".to_owned())];
-        let name = |own: Option<&str>| Resource::new(own.map(str::to_owned), attributes());
+        let name =
+            |own: Option<&str>| Resource::new(own.map(str::to_owned), attributes(), &Reporter::default());
         assert_eq!(name(Some("own")).service_name(), "own");
         assert_eq!(name(None).service_name(), "inner");
         assert_eq!(name(None).attributes().count(), 0);
-        let default = Resource::new(None, vec![]);
+        let default = Resource::new(None, vec![], &Reporter::default());
         assert!(default.service_name().starts_with("tracing_usdt"), "the test executable");
     }
 }

@@ -5,35 +5,74 @@
 //! them would be a lie.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing_core::{Level, Metadata};
 
-use crate::clock::{Monotonic, WallOffset};
-use crate::context::{SpanContext, SpanId};
-use crate::fields::{Fields, Value, floor_char_boundary};
-use crate::thread::ThreadInfo;
+use crate::clock::Monotonic;
+use crate::context::SpanContext;
+use crate::fields::{Fields, Value, cut_to_cost, text_cost};
+use crate::identity::Identity;
+use crate::thread::{self, ThreadInfo};
 
 /// Bounds of one open span, chosen so that its JSON stays below 64 KiB: any receiver's buffer takes
-/// it, and so does an eBPF program. The counts are OpenTelemetry's defaults.
-const ATTRIBUTE_BYTES: usize = 30 * 1024;
+/// it, and so does an eBPF program. 28 + 20 + 6.4 (links of 50 bytes) + 2 + 4 (resource) leaves 3.6 for
+/// names and ids. The counts are OpenTelemetry's defaults.
+const ATTRIBUTE_BYTES: usize = 28 * 1024;
 const SHORT_BYTES: usize = 256;
 const RESERVED_BYTES: usize = 4 * 1024;
 const EVENT_BYTES: usize = 20 * 1024;
+const EVENT_TEXT_BYTES: usize = 4 * 1024;
 /// An annotation without its texts.
 const EMPTY_EVENT_BYTES: usize = 96;
+const ERROR_BYTES: usize = 2 * 1024;
 const MAX_EVENTS: usize = 128;
 const MAX_LINKS: usize = 128;
 
 pub(crate) struct SpanState {
-    /// The layer instance that saw the span first and answers for it.
-    pub(crate) layer: u64,
-    pub(crate) context: SpanContext,
-    pub(crate) parent_id: Option<SpanId>,
-    pub(crate) wall: WallOffset,
+    pub(crate) identity: Identity,
     /// `None`: it began before anyone listened.
     pub(crate) timing: Option<Timing>,
     /// `None`: nobody wanted its text when it began.
     pub(crate) record: Option<Box<Record>>,
+    /// The process it began in.
+    forks: u32,
+}
+
+/// How many states there are. While it is 0, the callbacks have no span to look up.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether any span of the process has a state.
+pub(crate) fn any_open() -> bool {
+    OPEN.load(Ordering::Relaxed) > 0
+}
+
+impl SpanState {
+    pub(crate) fn new(identity: Identity, timing: Option<Timing>, record: Option<Box<Record>>) -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self { identity, timing, record, forks: thread::forks() }
+    }
+
+    /// What there is to say at the end. The identity stays: spans below may still ask for it.
+    pub(crate) fn take(&mut self) -> (Identity, Option<Timing>, Option<Box<Record>>) {
+        (self.identity, self.timing.take(), self.record.take())
+    }
+
+    /// A span that was open at a fork is the parent process's to report. In the child it is like
+    /// one that began unheard: it has its identity, under which more spans may come.
+    pub(crate) fn notice_fork(&mut self) {
+        if self.forks != thread::forks() {
+            self.forks = thread::forks();
+            self.timing = None;
+            self.record = None;
+        }
+    }
+}
+
+impl Drop for SpanState {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// When a span was created, worked and stopped working.
@@ -63,9 +102,11 @@ impl Timing {
         self.depth = self.depth.saturating_add(1);
     }
 
+    /// An exit without an enter, which only a broken caller makes, is none.
     pub(crate) fn exit(&mut self, now: Monotonic) {
-        self.depth = self.depth.saturating_sub(1);
-        if self.depth == 0 {
+        let Some(depth) = self.depth.checked_sub(1) else { return };
+        self.depth = depth;
+        if depth == 0 {
             self.busy_ns = self.busy_ns.saturating_add(now.since(self.busy_since));
             self.last_exit = Some(now);
         }
@@ -171,6 +212,9 @@ impl Record {
         };
         if cost(&key, &value) > share {
             let Some(shorter) = shorten(&key, value, share) else {
+                // Nor may the value of an earlier recording stand for this one.
+                self.fields.remove(&key);
+                self.attribute_bytes -= replaced;
                 self.left_out.attributes += 1;
                 return;
             };
@@ -188,13 +232,21 @@ impl Record {
         &mut self,
         at: Monotonic,
         metadata: &'static Metadata<'static>,
-        message: Option<String>,
+        mut message: Option<String>,
         mut fields: Fields,
     ) {
-        let error = fields.get("error").map(text);
+        let shortened = fields.shortened
+            + message.iter_mut().chain(fields.texts_mut()).map(shorten_event_text).sum::<u32>();
+        self.left_out.shortened += shortened;
+        // Text only: `error = false` is no exception.
+        let error = match fields.get("error") {
+            Some(Value::Text(error)) => Some(error.clone()),
+            _ => None,
+        };
         match (&message, error) {
-            (None, Some(error)) => {
+            (None, Some(mut error)) => {
                 fields.set("exception.message".into(), Value::Text(error.clone()));
+                self.left_out.shortened += u32::from(cut_to_cost(&mut error, ERROR_BYTES));
                 self.event_error = Some(error);
             }
             _ if *metadata.level() == Level::ERROR => {
@@ -225,7 +277,6 @@ impl Record {
             return;
         }
         self.event_bytes += bytes;
-        self.left_out.shortened += fields.shortened;
         self.events.push(Event { at, name, metadata, fields });
     }
 
@@ -238,13 +289,10 @@ impl Record {
     }
 }
 
-/// The value as it reads without quotes.
-fn text(value: &Value) -> String {
-    crate::encode::value_text(value).into_owned()
+fn shorten_event_text(text: &mut String) -> u32 {
+    u32::from(cut_to_cost(text, EVENT_TEXT_BYTES))
 }
 
-/// At least the bytes that a field takes in the datagram. Event fields are JSON inside of a JSON
-/// string, where a control character grows to seven bytes.
 fn cost(key: &str, value: &Value) -> usize {
     let value = match value {
         Value::Text(text) => text_cost(text),
@@ -254,33 +302,22 @@ fn cost(key: &str, value: &Value) -> usize {
     text_cost(key) + value
 }
 
-fn text_cost(text: &str) -> usize {
-    16 + text.len() + 6 * text.bytes().filter(|b| matches!(b, 0..0x20 | b'"' | b'\\' | 0x7f)).count()
-}
-
 /// `value` cut so that it costs at most `room`; `None` where nothing useful would be left.
 fn shorten(key: &str, value: Value, room: usize) -> Option<Value> {
-    let Value::Text(mut text) = value else {
-        return None;
-    };
-    let room = room.checked_sub(text_cost(key) + 16)?;
-    let mut left = room;
-    let fits = text
-        .char_indices()
-        .find(|(_, c)| {
-            let cost = text_cost(c.encode_utf8(&mut [0; 4])) - 16;
-            let over = cost > left;
-            left = left.saturating_sub(cost);
-            over
-        })
-        .map_or(text.len(), |(at, _)| at);
-    text.truncate(floor_char_boundary(&text, fits));
-    (!text.is_empty()).then_some(Value::Text(text))
+    let room = room.checked_sub(text_cost(key))?;
+    match value {
+        Value::Text(mut text) => {
+            cut_to_cost(&mut text, room);
+            (!text.is_empty()).then_some(Value::Text(text))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::encode;
 
     fn at(ns: u64) -> Monotonic {
         Monotonic::from_ns(ns)
@@ -342,15 +379,15 @@ pub(crate) mod tests {
     #[test]
     fn attributes_beyond_the_limit_are_shortened_then_counted() {
         let mut record = record();
-        let long = "\u{1}".repeat(1800);
+        let long = "\u{1}".repeat(1700);
         for n in 0..20 {
             record.add_field(format!("long {n}").into(), Value::Text(long.clone()));
             record.add_field(format!("short {n}").into(), Value::U64(n));
         }
         assert!(record.attribute_bytes <= ATTRIBUTE_BYTES);
-        let kept = |key: &str| record.fields.get(key).map_or(0, |value| text(value).len());
-        assert_eq!(kept("long 0"), 1800);
-        assert!((1..1800).contains(&kept("long 1")), "kept {}", kept("long 1"));
+        let kept = |key: &str| record.fields.get(key).map_or(0, |value| encode::value_text(value).len());
+        assert_eq!(kept("long 0"), 1700);
+        assert!((1..1700).contains(&kept("long 1")), "kept {}", kept("long 1"));
         assert_eq!(kept("long 19"), 0);
         assert!((0..20).all(|n| kept(&format!("short {n}")) > 0), "no short one is pushed out");
         let long_kept = (0..20).filter(|n| kept(&format!("long {n}")) > 0).count() as u32;

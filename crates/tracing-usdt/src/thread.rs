@@ -10,6 +10,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::fields::{MAX_NAME_BYTES, floor_char_boundary};
+
 /// The thread as a span names it.
 #[derive(Clone, Debug)]
 pub(crate) struct ThreadInfo {
@@ -20,7 +22,8 @@ pub(crate) struct ThreadInfo {
 
 struct Block {
     forks: u32,
-    random: fastrand::Rng,
+    /// Two, because one has 64 bits of state, and a trace id is to have 128.
+    random: [fastrand::Rng; 2],
     info: ThreadInfo,
 }
 
@@ -28,10 +31,15 @@ impl Block {
     fn new(forks: u32) -> Self {
         Self {
             forks,
-            random: fastrand::Rng::with_seed(seed()),
-            info: ThreadInfo { id: kernel_id(), name: std::thread::current().name().map(Arc::from) },
+            random: [(); 2].map(|()| fastrand::Rng::with_seed(seed())),
+            info: ThreadInfo { id: kernel_id(), name: std::thread::current().name().map(cut) },
         }
     }
+}
+
+/// Long enough for a name.
+fn cut(name: &str) -> Arc<str> {
+    name[..floor_char_boundary(name, MAX_NAME_BYTES)].into()
 }
 
 thread_local! {
@@ -56,7 +64,14 @@ fn with_block<T>(f: impl FnOnce(&mut Block) -> T) -> Option<T> {
 
 /// 64 random bits.
 pub(crate) fn random() -> u64 {
-    with_block(|block| block.random.u64(..)).unwrap_or_else(seed)
+    with_block(|block| block.random[0].u64(..)).unwrap_or_else(seed)
+}
+
+/// 128 random bits.
+pub(crate) fn random_wide() -> u128 {
+    let halves = with_block(|block| block.random.each_mut().map(|half| half.u64(..)));
+    let [high, low] = halves.unwrap_or_else(|| [seed(), seed()]);
+    u128::from(high) << 64 | u128::from(low)
 }
 
 /// The calling thread.
@@ -126,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_new_generation_draws_anew() {
-        let state = |block: &mut Block| block.random.get_seed();
+        let state = |block: &mut Block| block.random.each_ref().map(fastrand::Rng::get_seed);
         let before = with_block(state);
         FORKS.fetch_add(1, Ordering::Relaxed);
         assert_ne!(with_block(state), before);

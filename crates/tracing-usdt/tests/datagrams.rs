@@ -58,7 +58,9 @@ fn a_span_has_the_members_of_the_contract() {
         assert!(id.bytes().any(|b| b != b'0'), "{key} is zero");
     }
     let timestamp = span["timestamp"].as_u64().unwrap();
-    assert!((before..=after).contains(&timestamp), "{before} {timestamp} {after}");
+    // The offset between the clocks may be a second old, in which the wall clock is slewed.
+    let slack_us = 10_000;
+    assert!((before - slack_us..=after + slack_us).contains(&timestamp), "{before} {timestamp} {after}");
     assert!(span["duration"].as_u64().unwrap() >= 1);
     assert_eq!(span["localEndpoint"], json!({"serviceName": "test"}));
 
@@ -207,7 +209,8 @@ fn events_are_annotations_of_the_span_they_happen_in() {
     assert_eq!(inner[0].0, "by parent");
     assert_eq!(inner[1], ("inside inner".into(), json!({"level": "WARN", "target": target})));
     let start = spans["outer"]["timestamp"].as_u64().unwrap();
-    let end = start + spans["outer"]["duration"].as_u64().unwrap();
+    // All three are cut to microseconds.
+    let end = start + spans["outer"]["duration"].as_u64().unwrap() + 1;
     for annotation in spans["outer"]["annotations"].as_array().unwrap() {
         let at = annotation["timestamp"].as_u64().unwrap();
         assert!((start..=end).contains(&at), "{at} outside of {start}..{end}");
@@ -224,6 +227,7 @@ fn error_events_fail_the_span_as_in_tracing_opentelemetry() {
         info_span!("value").in_scope(|| error!(error = &failure as &dyn Error));
         info_span!("ok", otel.status_code = "ok").in_scope(|| error!("shrugged off"));
         info_span!("warned").in_scope(|| warn!("careful"));
+        info_span!("no error").in_scope(|| info!(error = false, retries = 0));
     });
     let status = |name: &str| (tag(&spans[name], "otel.status_code"), tag(&spans[name], "error"));
     assert_eq!(status("level"), (Some("ERROR"), Some("")));
@@ -231,6 +235,7 @@ fn error_events_fail_the_span_as_in_tracing_opentelemetry() {
     assert_eq!(status("value"), (Some("ERROR"), Some("loading failed")));
     assert_eq!(status("ok"), (Some("OK"), None));
     assert_eq!(status("warned"), (None, None));
+    assert_eq!(status("no error"), (None, None));
 
     let (name, attributes) = event_of(annotations(&spans["value"])[0]);
     assert_eq!(name, "exception");
@@ -310,9 +315,10 @@ fn work_after_the_last_exit_is_not_in_the_duration() {
         drop(parent);
         child.in_scope(|| std::thread::sleep(pause));
     });
-    let duration = |name: &str| spans[name]["duration"].as_u64().unwrap();
-    assert!(duration("child") >= 30_000);
-    assert!(duration("parent") < 30_000, "the child kept it open, not busy: {}", duration("parent"));
+    let number = |name: &str, key: &str| spans[name][key].as_u64().unwrap();
+    let end = |name: &str| number(name, "timestamp") + number(name, "duration");
+    assert!(number("child", "duration") >= 30_000);
+    assert!(end("parent") + 30_000 <= end("child") + 2, "the child kept it open, not at work: {spans:?}");
 }
 
 #[test]

@@ -177,14 +177,37 @@ fn options_vectors_and_boxes_are_layers_too() {
 }
 
 #[test]
-fn a_second_one_sends_nothing_twice() {
+fn a_second_one_is_reported_and_does_nothing() {
     let collector = Collector::bind();
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&errors);
     let first = collector.builder().build().with_filter(LevelFilter::INFO);
-    let second = collector.builder().build();
+    let report = move |error: &tracing_usdt::Error| sink.lock().unwrap().push(error.to_string());
+    let second = collector.builder().on_error(report).build();
     let account = second.handle();
-    with_default(registry().with(first).with(second), traffic);
-    assert_eq!(sent(&collector).len(), 3, "each span once");
-    assert_eq!(account.stats().closed, 1, "the second answers for what the first may not see");
+    with_default(registry().with(first).with(Log::default().layer()).with(second), traffic);
+    assert_eq!(sent(&collector), tree(&INFO_ONLY));
+    assert_eq!(account.stats().closed, 0);
+    let errors = errors.lock().unwrap();
+    assert!(errors.len() == 1 && errors[0].contains("second"), "{errors:?}");
+}
+
+#[test]
+fn a_layer_put_in_anothers_place_takes_over_its_spans() {
+    let collector = Collector::bind();
+    let (layer, reload) = reload::Layer::new(Some(collector.builder().build()));
+    with_default(registry().with(layer), || {
+        let open = info_span!("open", n = 1);
+        let entered = open.enter();
+        let later = collector.builder().build();
+        let account = later.handle();
+        reload.reload(Some(later)).unwrap();
+        drop(entered);
+        drop(open);
+        assert_eq!(account.stats().sent, 1);
+    });
+    let spans = collector.drain();
+    assert_eq!(collector::tag(&spans[0], "n"), Some("1"));
 }
 
 #[test]

@@ -8,28 +8,29 @@ use super::Inline;
 static OPEN: Mutex<Vec<Weak<Inline>>> = Mutex::new(Vec::new());
 
 /// Has `inline` finish when the program does.
-pub(crate) fn at_exit(inline: &Arc<Inline>) {
+pub(super) fn register(inline: &Arc<Inline>) {
     if let Ok(mut open) = OPEN.lock() {
         open.retain(|other| other.strong_count() > 0);
         open.push(Arc::downgrade(inline));
     }
-    register();
+    hook();
 }
 
 #[cfg(unix)]
-fn register() {
+fn hook() {
     extern "C" fn finish() {
         // Not `lock`: at this point another thread may hold it for good.
         let open = OPEN.try_lock().map(|mut open| std::mem::take(&mut *open));
         for inline in open.unwrap_or_default().iter().filter_map(Weak::upgrade) {
-            inline.finish();
+            inline.finish_at_exit();
         }
     }
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // SAFETY: `finish` takes nothing, doesn't unwind (no panic in what it calls) and lives as
-        // long as the image it is in: libc runs the handlers of an image before unloading it.
-        // It fails only for want of memory; then the last losses go untold.
+        // SAFETY: `finish` takes nothing, calls no code but this crate's and std's (the reporter is
+        // silenced first) and lives as long as the image it is in: libc runs the handlers of an
+        // image before unloading it. It fails only for want of memory; then the last losses go
+        // untold.
         #[allow(unsafe_code)]
         unsafe {
             nix::libc::atexit(finish);
@@ -38,4 +39,4 @@ fn register() {
 }
 
 #[cfg(not(unix))]
-fn register() {}
+fn hook() {}

@@ -1,10 +1,8 @@
 //! Inline delivery: one `send` on a connected socket before the span's close returns. What is
 //! closed has left the process, even if the next instruction is `abort()`.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::socket::Socket;
 use super::stats::{Counters, Dropped, Outcome, Stats};
@@ -20,7 +18,6 @@ const TELL_NS: u64 = 1_000_000_000;
 
 pub(crate) struct Inline {
     socket: Socket,
-    max_wait: Duration,
     resource: Arc<Resource>,
     counters: Counters,
     told: Mutex<Told>,
@@ -28,26 +25,21 @@ pub(crate) struct Inline {
     told_total: AtomicU64,
     /// The fork generation that the counters belong to.
     forks: AtomicU32,
-    reporter: Reporter,
+    /// Held by the thread that notices a fork, so that nothing is counted before it is done.
+    noticing: Mutex<()>,
+    reporter: Arc<Reporter>,
 }
 
 impl Inline {
-    pub(crate) fn new(
-        path: PathBuf,
-        max_wait: Duration,
-        resource: Arc<Resource>,
-        reporter: Reporter,
-    ) -> Self {
-        let socket = Socket::new(path);
-        socket.try_connect(&reporter);
+    pub(super) fn new(socket: Socket, resource: Arc<Resource>, reporter: Arc<Reporter>) -> Self {
         Self {
             socket,
-            max_wait,
             resource,
             counters: Counters::default(),
             told: Mutex::new(Told::nothing()),
             told_total: AtomicU64::new(0),
             forks: AtomicU32::new(thread::forks()),
+            noticing: Mutex::new(()),
             reporter,
         }
     }
@@ -60,7 +52,7 @@ impl Inline {
     /// Sends the datagram of one span.
     pub(crate) fn send(&self, datagram: &[u8]) {
         self.notice_fork();
-        let outcome = self.socket.send(datagram, self.max_wait, &self.reporter);
+        let outcome = self.socket.send(datagram, true, &self.reporter);
         self.counters.count(outcome);
         if outcome == Outcome::Sent {
             self.tell_losses(TELL_NS);
@@ -75,8 +67,7 @@ impl Inline {
 
     /// Sends the losses that the receiver doesn't know of, unless it was told within `every` ns.
     pub(super) fn tell_losses(&self, every: u64) {
-        let losses = self.counters.read().dropped;
-        if losses.lost() == self.told_total.load(Ordering::Relaxed) {
+        if self.counters.read().dropped.lost() == self.told_total.load(Ordering::Relaxed) {
             return;
         }
         // A thread that is telling tells for all.
@@ -85,6 +76,7 @@ impl Inline {
         if now.since(told.until) < every {
             return;
         }
+        let losses = self.counters.read().dropped;
         let new: Vec<(&str, u64)> = losses
             .losses()
             .into_iter()
@@ -92,26 +84,40 @@ impl Inline {
             .map(|((reason, all), (_, known))| (reason, all.saturating_sub(known)))
             .filter(|(_, spans)| *spans > 0)
             .collect();
+        if new.is_empty() {
+            return;
+        }
         let wall = wall_offset(now);
         let context = SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true };
         let (start, end) = (wall.micros(told.until), wall.micros(now));
         let datagram = zipkin::losses(context, start, end, &new, &self.resource);
-        if self.socket.send(&datagram, self.max_wait, &self.reporter) == Outcome::Sent {
+        // Without waiting: where there is no room it is told later, with what is lost until then.
+        if self.socket.send(&datagram, false, &self.reporter) == Outcome::Sent {
             *told = Told { losses, until: now };
             self.told_total.store(losses.lost(), Ordering::Relaxed);
         }
     }
 
     /// Tells what has not been told yet, without regard to the interval.
-    pub(super) fn finish(&self) {
+    fn finish(&self) {
         self.notice_fork();
         self.tell_losses(0);
+    }
+
+    /// The same when the program ends, and nobody is there any more to hear of problems.
+    pub(super) fn finish_at_exit(&self) {
+        self.reporter.silence();
+        self.finish();
     }
 
     /// A forked child answers for its own spans; its parent's account is the parent's.
     fn notice_fork(&self) {
         let forks = thread::forks();
-        if self.forks.load(Ordering::Relaxed) == forks || self.forks.swap(forks, Ordering::Relaxed) == forks {
+        if self.forks.load(Ordering::Acquire) == forks {
+            return;
+        }
+        let _one = self.noticing.lock();
+        if self.forks.load(Ordering::Acquire) == forks {
             return;
         }
         self.counters.reset();
@@ -120,6 +126,7 @@ impl Inline {
         if let Ok(mut told) = self.told.try_lock() {
             *told = Told::nothing();
         }
+        self.forks.store(forks, Ordering::Release);
     }
 }
 

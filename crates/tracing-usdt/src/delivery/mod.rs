@@ -1,7 +1,7 @@
 //! From text to the socket, and the account of what got there.
 //!
-//! `inline` sends each span before its close returns. `stats` counts, `socket` connects and
-//! reconnects, `at_exit` tells the last losses when the program ends.
+//! `inline` sends each span before its close returns. `socket` connects and reconnects, `stats`
+//! counts, `at_exit` tells the last losses when the program ends.
 
 mod at_exit;
 mod inline;
@@ -9,6 +9,26 @@ mod inline;
 mod socket;
 mod stats;
 
-pub(crate) use at_exit::at_exit;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 pub(crate) use inline::Inline;
+use socket::Socket;
 pub use stats::{Dropped, Stats};
+
+use crate::error::Reporter;
+use crate::resource::Resource;
+
+/// Delivery to the socket at `path`; `None` on a platform that has none, which is reported.
+pub(crate) fn open(
+    path: PathBuf,
+    max_wait: Duration,
+    resource: Arc<Resource>,
+    reporter: Arc<Reporter>,
+) -> Option<Arc<Inline>> {
+    let socket = Socket::open(path, max_wait, &reporter)?;
+    let inline = Arc::new(Inline::new(socket, resource, reporter));
+    at_exit::register(&inline);
+    Some(inline)
+}

@@ -1,139 +1,307 @@
-//! One connected datagram socket, connected again when its receiver went away.
+//! One datagram socket, connected to its receiver, and again when the receiver went away.
 //!
-//! Connected, because a `send` by path resolves it each time and costs 2.3 times as much. std opens
-//! it close-on-exec. Non-blocking, so that a receiver that stopped reading can't stop the program.
+//! Connected, because a send by path resolves it each time and costs 2.3 times as much. It is the same
+//! socket for good: a datagram socket may be connected anew, so there is nothing to exchange and no
+//! lock, which a forked child could find held by a thread that it doesn't have.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::socket::{MsgFlags, UnixAddr, connect, send};
 
 use super::stats::Outcome;
 use crate::clock::Monotonic;
 use crate::error::{Error, Reporter};
 
-/// How often a missing receiver is looked for. A closing span pays for the look.
+/// How often a missing receiver is looked for, and whether a new one has taken the place of one
+/// that doesn't read. A closing span pays for the look.
 const RETRY_NS: u64 = 250_000_000;
+
+/// `send`, not `write`: should the descriptor no longer be ours, a file must not get our text.
+/// std has turned SIGPIPE off for the socket where there is no flag for it.
+const FLAGS: MsgFlags = {
+    #[cfg(target_vendor = "apple")]
+    const NO_SIGNAL: MsgFlags = MsgFlags::empty();
+    #[cfg(not(target_vendor = "apple"))]
+    const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
+    NO_SIGNAL
+};
+
+const NONE: RawFd = -1;
 
 pub(super) struct Socket {
     path: PathBuf,
-    connected: RwLock<Option<Arc<UnixDatagram>>>,
+    max_wait: Duration,
+    fd: AtomicI32,
+    connected: AtomicBool,
     /// When the last look for a receiver failed, in monotonic nanoseconds; 0 for never.
     failed_ns: AtomicU64,
+    /// Since when the receiver's queue has been full at every send; 0 for not.
+    full_ns: AtomicU64,
 }
 
 impl Socket {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, connected: RwLock::new(None), failed_ns: AtomicU64::new(0) }
+    /// Connects if it can, so that the program's owner hears at start what is wrong. A `send` that
+    /// may wait does so for up to `max_wait`.
+    pub(super) fn open(path: PathBuf, max_wait: Duration, reporter: &Reporter) -> Option<Self> {
+        let socket = Self {
+            path,
+            max_wait,
+            fd: AtomicI32::new(NONE),
+            connected: AtomicBool::new(false),
+            failed_ns: AtomicU64::new(0),
+            full_ns: AtomicU64::new(0),
+        };
+        socket.is_connected(reporter);
+        Some(socket)
     }
 
-    /// Connects now if it can, so that the program's owner hears at start what is wrong.
-    pub(super) fn try_connect(&self, reporter: &Reporter) {
-        self.connection(reporter);
-    }
-
-    /// Sends, waiting up to `max_wait` for room in the receiver's queue.
-    pub(super) fn send(&self, datagram: &[u8], max_wait: Duration, reporter: &Reporter) -> Outcome {
-        // The second round is for a receiver that came back since the last send.
-        for _ in 0..2 {
-            let Some(socket) = self.connection(reporter) else {
-                return Outcome::NoReceiver;
+    /// Sends, waiting for room in the receiver's queue if it `may_wait`.
+    pub(super) fn send(&self, datagram: &[u8], may_wait: bool, reporter: &Reporter) -> Outcome {
+        let mut began: Option<Instant> = None;
+        let mut gone = None;
+        let mut flags = FLAGS | MsgFlags::MSG_DONTWAIT;
+        while self.is_connected(reporter) {
+            let fd = self.fd.load(Ordering::Acquire);
+            let errno = match send(fd, datagram, flags) {
+                // A datagram goes whole or not at all.
+                Ok(_) => {
+                    if self.full_ns.load(Ordering::Relaxed) != 0 {
+                        self.full_ns.store(0, Ordering::Relaxed);
+                    }
+                    return Outcome::Sent;
+                }
+                Err(errno) => errno,
             };
-            let error = match send_within(&socket, datagram, max_wait) {
-                Ok(()) => return Outcome::Sent,
-                Err(error) => error,
-            };
-            match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EAGAIN) => return Outcome::QueueFull,
-                Some(
-                    Errno::ECONNREFUSED
-                    | Errno::ECONNRESET
-                    | Errno::ENOTCONN
-                    | Errno::EDESTADDRREQ
-                    | Errno::EPIPE
-                    | Errno::ENOENT,
-                ) => self.disconnect(&socket),
-                errno => {
-                    let (path, bytes) = (self.path.clone(), datagram.len());
-                    reporter.report(Error::Send { path, bytes, source: error });
-                    return if errno == Some(Errno::EMSGSIZE) { Outcome::TooLarge } else { Outcome::Other };
+            match errno {
+                Errno::EAGAIN | Errno::EINTR => {
+                    if errno == Errno::EAGAIN && self.is_full_for_long() {
+                        self.connected.store(false, Ordering::Release);
+                    }
+                    let waited = began.get_or_insert_with(Instant::now).elapsed();
+                    if !may_wait || waited >= self.max_wait {
+                        return Outcome::QueueFull;
+                    }
+                    // Waits up to the socket's own time limit, a part of `max_wait`.
+                    flags = FLAGS;
+                }
+                Errno::EMSGSIZE => {
+                    self.report_refused(datagram, errno, reporter);
+                    return Outcome::TooLarge;
+                }
+                Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ENOTCONN | Errno::EPIPE => {
+                    self.connected.store(false, Ordering::Release);
+                    // The first time, the receiver may have come back since the last send.
+                    if gone.replace(errno).is_some() {
+                        self.failed(errno.into(), reporter);
+                    }
+                }
+                Errno::EBADF | Errno::ENOTSOCK => {
+                    // The program closed our descriptor, and the number may be somebody's by now:
+                    // it is left alone.
+                    let _ = self.fd.compare_exchange(fd, NONE, Ordering::AcqRel, Ordering::Relaxed);
+                    self.connected.store(false, Ordering::Release);
+                }
+                _ => {
+                    self.report_refused(datagram, errno, reporter);
+                    return Outcome::Other;
                 }
             }
         }
         Outcome::NoReceiver
     }
 
-    /// The connection, made anew where there is none and the last try is long enough ago.
-    fn connection(&self, reporter: &Reporter) -> Option<Arc<UnixDatagram>> {
-        let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(socket) = &*connected {
-            return Some(Arc::clone(socket));
+    /// Whether there is a receiver, after a look for one if the last is long enough ago.
+    fn is_connected(&self, reporter: &Reporter) -> bool {
+        if self.connected.load(Ordering::Acquire) {
+            return true;
         }
-        drop(connected);
-
-        let now = Monotonic::now().as_ns().max(1);
         let failed = self.failed_ns.load(Ordering::Relaxed);
-        if failed != 0 && now.saturating_sub(failed) < RETRY_NS {
-            return None;
+        if failed != 0 && now_ns().saturating_sub(failed) < RETRY_NS {
+            return false;
         }
-        // One thread tries; the others need not queue up behind it.
-        let mut connected = self.connected.try_write().ok()?;
-        if connected.is_none() {
-            match connect(&self.path) {
-                Ok(socket) => *connected = Some(Arc::new(socket)),
-                Err(source) => {
-                    self.failed_ns.store(now, Ordering::Relaxed);
-                    drop(connected);
-                    reporter.report(Error::Connect { path: self.path.clone(), source });
-                    return None;
-                }
+        // Several threads may do this at once: the same socket is connected to the same path.
+        match self.descriptor().and_then(|fd| Ok(connect(fd, &UnixAddr::new(&self.path)?)?)) {
+            Ok(()) => {
+                self.failed_ns.store(0, Ordering::Relaxed);
+                self.connected.store(true, Ordering::Release);
+                true
             }
-            self.failed_ns.store(0, Ordering::Relaxed);
+            Err(error) => {
+                self.failed(error, reporter);
+                false
+            }
         }
-        connected.clone()
     }
 
-    /// Forgets `socket`, unless another thread has replaced it already.
-    fn disconnect(&self, socket: &Arc<UnixDatagram>) {
-        let mut connected = self.connected.write().unwrap_or_else(PoisonError::into_inner);
-        if connected.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket)) {
-            *connected = None;
+    fn failed(&self, source: io::Error, reporter: &Reporter) {
+        self.failed_ns.store(now_ns(), Ordering::Relaxed);
+        reporter.report(Error::Connect { path: self.path.clone(), source });
+    }
+
+    fn report_refused(&self, datagram: &[u8], errno: Errno, reporter: &Reporter) {
+        let (path, bytes) = (self.path.clone(), datagram.len());
+        reporter.report(Error::Send { path, bytes, source: errno.into() });
+    }
+
+    /// Whether it is time to look if somebody else has bound the path: the old receiver may hang,
+    /// or be kept alive by a descriptor that its child inherited.
+    fn is_full_for_long(&self) -> bool {
+        let (now, since) = (now_ns(), self.full_ns.load(Ordering::Relaxed));
+        if since == 0 || now.saturating_sub(since) >= RETRY_NS {
+            self.full_ns.store(now, Ordering::Relaxed);
+        }
+        since != 0 && now.saturating_sub(since) >= RETRY_NS
+    }
+
+    fn descriptor(&self) -> io::Result<RawFd> {
+        let fd = self.fd.load(Ordering::Acquire);
+        if fd != NONE {
+            return Ok(fd);
+        }
+        let new = self.new_descriptor()?;
+        let exchanged = self.fd.compare_exchange(NONE, new.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire);
+        Ok(match exchanged {
+            Ok(_) => new.into_raw_fd(),
+            // Another thread was faster; `new` is closed again.
+            Err(other) => other,
+        })
+    }
+
+    /// A socket that is close-on-exec (std sees to it) and not one of the standard streams, even if
+    /// the program has closed those: what it prints is not ours to send.
+    fn new_descriptor(&self) -> io::Result<OwnedFd> {
+        let socket = UnixDatagram::unbound()?;
+        if !self.max_wait.is_zero() {
+            let parts = self.max_wait.as_nanos().div_ceil(u128::from(RETRY_NS)).max(1);
+            let part = self.max_wait / u32::try_from(parts).unwrap_or(u32::MAX);
+            let part = part.clamp(Duration::from_millis(1), Duration::from_nanos(RETRY_NS));
+            socket.set_write_timeout(Some(part))?;
+        }
+        let fd = OwnedFd::from(socket);
+        if fd.as_raw_fd() > 2 {
+            return Ok(fd);
+        }
+        let above = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+        // SAFETY: `fcntl` has just made it, and nobody else knows of it.
+        #[allow(unsafe_code)]
+        Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(above) })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let fd = *self.fd.get_mut();
+        if fd != NONE {
+            let _ = nix::unistd::close(fd);
         }
     }
 }
 
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    socket.connect(path)?;
-    Ok(socket)
+/// Never 0, which stands for "not".
+fn now_ns() -> u64 {
+    Monotonic::now().as_ns().max(1)
 }
 
-fn send_within(socket: &UnixDatagram, datagram: &[u8], max_wait: Duration) -> io::Result<()> {
-    let mut deadline = None;
-    loop {
-        match socket.send(datagram) {
-            // A datagram goes whole or not at all.
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !max_wait.is_zero() => {
-                let until = *deadline.get_or_insert_with(|| Instant::now() + max_wait);
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(error);
-                }
-                let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-                // At least a millisecond, poll's unit; an interrupted wait starts over.
-                let ms = i32::try_from(left.as_millis().max(1)).unwrap_or(i32::MAX);
-                let _ = poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
-            }
-            Err(error) => return Err(error),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    fn reporting() -> (Reporter, Arc<Mutex<Vec<String>>>) {
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&errors);
+        let report = move |error: &Error| sink.lock().expect("no panic").push(error.to_string());
+        (Reporter::new(Some(Box::new(report))), errors)
+    }
+
+    #[test]
+    fn a_datagram_beyond_the_sockets_buffer_is_too_large_and_reported() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let _receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, errors) = reporting();
+        let socket = Socket::open(path, Duration::ZERO, &reporter).expect("unix has sockets");
+        let huge = vec![b' '; 64 << 20];
+        for _ in 0..2 {
+            assert_eq!(socket.send(&huge, true, &reporter), Outcome::TooLarge);
         }
+        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent);
+        let errors = errors.lock().expect("no panic");
+        assert!(errors.len() == 1 && errors[0].contains("67108864 bytes"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_receiver_that_refuses_to_read_is_gone_and_reported() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        receiver.shutdown(std::net::Shutdown::Read).expect("a bound socket");
+        let (reporter, errors) = reporting();
+        let socket = Socket::open(path, Duration::ZERO, &reporter).expect("unix has sockets");
+        for _ in 0..10 {
+            assert_eq!(socket.send(b"[]", true, &reporter), Outcome::NoReceiver);
+        }
+        assert_eq!(errors.lock().expect("no panic").len(), 1);
+    }
+
+    #[test]
+    fn a_wait_without_end_waits() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, _) = reporting();
+        let socket = Socket::open(path, Duration::MAX, &reporter).expect("unix has sockets");
+        while socket.send(b"[]", false, &reporter) == Outcome::Sent {}
+        let sent = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| socket.send(b"[]", true, &reporter));
+            std::thread::sleep(Duration::from_millis(600));
+            receiver.recv(&mut [0; 16]).expect("a full queue");
+            sender.join().expect("no panic")
+        });
+        assert_eq!(sent, Outcome::Sent);
+    }
+
+    /// Which a hung collector has bound, or one whose child inherited its socket.
+    #[test]
+    fn a_new_receiver_takes_over_from_one_that_does_not_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let _hung = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, _) = reporting();
+        let socket = Socket::open(path.clone(), Duration::ZERO, &reporter).expect("unix has sockets");
+        while socket.send(b"[]", true, &reporter) == Outcome::Sent {}
+        std::fs::remove_file(&path).expect("the socket's file");
+        let _new = UnixDatagram::bind(&path).expect("a free path");
+        let begin = Instant::now();
+        while socket.send(b"[]", true, &reporter) != Outcome::Sent {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it never looked again");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_was_closed_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let _receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, _) = reporting();
+        let socket = Socket::open(path, Duration::ZERO, &reporter).expect("unix has sockets");
+        // Its number now belongs to a file of the program.
+        let fd = socket.fd.load(Ordering::Relaxed);
+        let file = folder.path().join("file");
+        let open = std::fs::File::create(&file).expect("a file in a folder of our own");
+        // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
+        #[allow(unsafe_code)]
+        let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+        nix::unistd::dup2(&open, &mut target).expect("two open descriptors");
+        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent, "through a new descriptor");
+        assert_ne!(socket.fd.load(Ordering::Relaxed), fd);
+        assert_eq!(std::fs::read(&file).expect("the file"), b"", "the file got the datagram");
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! cargo run --release -p examples --bin shop -- 8080
 //! curl http://127.0.0.1:8080/products/3
-//! curl --json '{"product": 3, "quantity": 1}' http://127.0.0.1:8080/orders
+//! curl -H 'content-type: application/json' -d '{"product": 3, "quantity": 1}' http://127.0.0.1:8080/orders
 //! curl http://127.0.0.1:8080/report
 //! ```
 //!
