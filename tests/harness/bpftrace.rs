@@ -19,6 +19,10 @@ pub const NEEDS: [&str; 3] = ["bpftrace", "root", "btf"];
 const FIRST: &str = "interval:ms:10 { printf(\"!first\\n\"); }\n";
 const LAST: &str = "interval:ms:10 { printf(\"!tick\\n\"); }\n";
 
+fn is_marker(line: &str) -> bool {
+    line.starts_with('!')
+}
+
 /// A consumer of the probes. It ends with the value.
 pub struct Bpftrace {
     child: Child,
@@ -61,6 +65,8 @@ impl Bpftrace {
 
     fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // Room for what comes while a busy machine keeps bpftrace from reading: 16 MiB a processor.
+        command.env("BPFTRACE_PERF_RB_PAGES", "4096");
         let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -97,19 +103,32 @@ impl Bpftrace {
 
     /// Detaches, and returns all that was printed by the script's own probes.
     pub fn end(mut self) -> Vec<String> {
-        // What is still in its buffers when the signal comes, it throws away. Each of its rounds
-        // empties all of them, so what was there before a round began is printed after it.
-        let ticks = |lines: &[String]| lines.iter().filter(|line| *line == "!tick").count();
-        let before = ticks(&self.lines());
-        if before > 0 {
-            wait_until("bpftrace has printed what it knows", || ticks(&self.lines()) >= before + 3);
-        }
+        self.wait_for_the_rest();
         self.interrupt();
         self.reader.take().unwrap().join().unwrap();
         let lines = std::mem::take(&mut *self.lines.lock().unwrap());
+        let lost = lines.iter().find(|line| line.starts_with("Lost "));
+        assert!(lost.is_none(), "bpftrace could not keep up: {lost:?}");
         let is_output =
             |line: &String| !line.is_empty() && !line.starts_with('!') && !line.starts_with("Attaching ");
         lines.into_iter().filter(is_output).collect()
+    }
+
+    /// What is still in its buffers when the signal comes, bpftrace throws away. It reads one
+    /// processor's after another's, so the rest is there when for two stretches of ticks nothing
+    /// but ticks has come.
+    fn wait_for_the_rest(&self) {
+        let counts = || {
+            let lines = self.lines.lock().unwrap();
+            let ticks = lines.iter().filter(|line| is_marker(line)).count();
+            (ticks, lines.len() - ticks)
+        };
+        let mut quiet = if counts().0 == 0 { 2 } else { 0 };
+        while quiet < 2 {
+            let (ticks, others) = counts();
+            wait_until("bpftrace goes on", || counts().0 >= ticks + 10);
+            quiet = if counts().1 == others { quiet + 1 } else { 0 };
+        }
     }
 
     fn interrupt(&mut self) {
