@@ -79,7 +79,10 @@ fn problems_are_reported_once_on_stderr() {
     command.stderr(std::fs::File::create(&stderr).unwrap()).env("OTEL_TRACES_SAMPLER", "sometimes");
     let mut fixture = Fixture::spawn(&mut command, Some(&folder.path().join("none.sock")));
     fixture.run("threads 4 100");
-    assert_eq!(fixture.run("stats"), "800 0 800");
+    // The receiver is looked for again by then, and again in vain.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    fixture.run("threads 4 100");
+    assert_eq!(fixture.run("stats"), "1600 0 1600");
     fixture.end();
     let said = std::fs::read_to_string(stderr).unwrap();
     let lines: Vec<&str> = said.lines().collect();
