@@ -30,8 +30,8 @@ use crate::thread;
 /// A [`Layer`] that fires a USDT probe for whatever happens to a span, and sends every completed
 /// span as a JSON datagram. Made by [`layer`](crate::layer()) or [`builder`](crate::builder()).
 ///
-/// One for a subscriber is enough: a second one is reported and does nothing, since two would
-/// show every span twice.
+/// One for a subscriber is enough: a second one added `with` it is reported and does nothing, since
+/// two would show every span twice. (One that comes within a `Vec` or a `reload` goes unnoticed.)
 pub struct UsdtLayer {
     identities: Identities,
     resource: Arc<Resource>,

@@ -98,6 +98,12 @@
 //! trades that for a bounded wait. What was lost is also told in the stream, at most once a second
 //! and at the end of the program, by a span named `tracing_usdt.dropped` with one tag a reason.
 //!
+//! # Processes
+//!
+//! After `fork` the child draws ids of its own and keeps an account of its own; a span that was open
+//! at the fork is its parent's to report. (A child made without `fork`'s handlers, by a raw `clone`,
+//! goes unnoticed.) The socket is close-on-exec, so a program that is started has none of it.
+//!
 //! # Environment
 //!
 //! Read when the layer is built; what is set on the [`Builder`] wins.
@@ -118,7 +124,8 @@
 //! # Beside other layers
 //!
 //! `EnvFilter`, per-layer filters, `reload`, `Option` and `Vec` of layers work as with any other
-//! layer, in any order. Without a filter of its own this layer is interested in all spans, so in a
+//! layer, in any order; where `reload` puts another layer of ours in the place of one, it takes over
+//! the spans that are open. Without a filter of its own this layer is interested in all spans, so in a
 //! stack where only per-layer filters limit what is enabled it raises the global level to TRACE;
 //! give it one too (`tracing_usdt::layer().with_filter(LevelFilter::INFO)`) where that costs more
 //! than you want.
