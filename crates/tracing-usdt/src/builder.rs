@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::context::SpanContext;
 use crate::delivery;
+use crate::encode::Format;
 use crate::error::{Callback, Error, Reporter};
 use crate::identity::Identities;
 use crate::layer::UsdtLayer;
@@ -38,6 +39,7 @@ use crate::thread;
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     socket: Option<Option<PathBuf>>,
+    format: Option<Format>,
     max_wait: Option<Duration>,
     service_name: Option<String>,
     resource_attributes: Option<Vec<(String, String)>>,
@@ -57,6 +59,12 @@ impl Builder {
     /// Sends no datagrams, whatever `TRACING_USDT_SOCKET` says.
     pub fn no_socket(mut self) -> Self {
         self.socket = Some(None);
+        self
+    }
+
+    /// What a datagram holds, and `span_emit` with it. Instead of `TRACING_USDT_FORMAT`.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
         self
     }
 
@@ -121,13 +129,17 @@ impl Builder {
             remote_parent: self.parent.unwrap_or_else(|| env.parent()),
         };
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
-        let format_is_known = env.format_is_known();
+        // Without a format that is known there are no datagrams: a collector should not get what it
+        // didn't ask for.
+        let format = self.format.or_else(|| env.format());
         env.check_delivery();
         let reporter = env.reporter;
-        let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format_is_known);
-        let delivery = socket
-            .and_then(|path| delivery::open(path, max_wait, Arc::clone(&resource), Arc::clone(&reporter)));
-        UsdtLayer::new(identities, resource, delivery, reporter)
+        let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format.is_some());
+        let format = format.unwrap_or_default();
+        let delivery = socket.and_then(|path| {
+            delivery::open(path, max_wait, format, Arc::clone(&resource), Arc::clone(&reporter))
+        });
+        UsdtLayer::new(identities, format, resource, delivery, reporter)
     }
 }
 
@@ -135,6 +147,7 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("socket", &self.socket)
+            .field("format", &self.format)
             .field("max_wait", &self.max_wait)
             .field("service_name", &self.service_name)
             .field("resource_attributes", &self.resource_attributes)
@@ -175,17 +188,16 @@ impl Environment<'_> {
         parsed
     }
 
-    /// Whether the datagrams are wanted in a format that this version writes. If not there are
-    /// none: a collector should not get what it didn't ask for.
-    fn format_is_known(&self) -> bool {
-        self.text("TRACING_USDT_FORMAT").is_none()
-            || self
-                .parsed(
-                    "TRACING_USDT_FORMAT",
-                    "zipkin, the only format so far; no datagrams are sent",
-                    |format| (format == "zipkin").then_some(()),
-                )
-                .is_some()
+    fn format(&self) -> Option<Format> {
+        if self.text("TRACING_USDT_FORMAT").is_none() {
+            return Some(Format::default());
+        }
+        let expected = "zipkin or otlp; no datagrams are sent";
+        self.parsed("TRACING_USDT_FORMAT", expected, |format| match format {
+            "zipkin" => Some(Format::Zipkin),
+            "otlp" => Some(Format::Otlp),
+            _ => None,
+        })
     }
 
     fn check_delivery(&self) {
@@ -264,7 +276,7 @@ mod tests {
     fn without_environment_there_is_nothing_to_report() {
         let (layer, errors) = build(Builder::default(), &[]);
         assert_eq!(errors, [""; 0]);
-        assert_eq!(layer.settings(), (identities(Sampler::default(), None), false));
+        assert_eq!(layer.settings(), (identities(Sampler::default(), None), None));
     }
 
     #[test]
@@ -293,26 +305,30 @@ mod tests {
         let variables = [("TRACEPARENT", traceparent), ("OTEL_TRACES_SAMPLER", "always_off")];
         let (layer, errors) = build(Builder::default(), &variables);
         let parent = SpanContext::from_traceparent(traceparent);
-        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOff, parent), false));
+        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOff, parent), None));
         assert_eq!(errors, [""; 0]);
 
         let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
         let (layer, _) = build(code, &variables);
-        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), false));
+        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), None));
     }
 
     #[test]
     fn a_socket_nobody_binds_is_reported_with_its_path() {
         let socket = [("TRACING_USDT_SOCKET", "/nonexistent/trace.sock")];
         let (layer, errors) = build(Builder::default(), &socket);
-        assert!(layer.settings().1);
+        assert_eq!(layer.settings().1, Some(Format::Zipkin));
         assert!(errors.len() == 1 && errors[0].contains("/nonexistent/trace.sock"), "{errors:?}");
 
         let (layer, errors) = build(Builder::default().no_socket(), &socket);
-        assert!(!layer.settings().1);
+        assert_eq!(layer.settings().1, None);
         assert_eq!(errors, [""; 0]);
 
-        let otlp = [socket[0], ("TRACING_USDT_FORMAT", "otlp")];
-        assert!(!build(Builder::default(), &otlp).0.settings().1, "zipkin sent to an otlp reader");
+        let format = |name| {
+            let variables = [socket[0], ("TRACING_USDT_FORMAT", name)];
+            build(Builder::default(), &variables).0.settings().1
+        };
+        assert_eq!(format("otlp"), Some(Format::Otlp));
+        assert_eq!(format("xml"), None, "zipkin sent to a reader of something else");
     }
 }

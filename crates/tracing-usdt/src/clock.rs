@@ -40,9 +40,14 @@ impl Monotonic {
 pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
+    /// Nanoseconds since 1970.
+    pub(crate) fn nanos(self, at: Monotonic) -> u64 {
+        at.0.saturating_add_signed(self.0)
+    }
+
     /// Microseconds since 1970.
     pub(crate) fn micros(self, at: Monotonic) -> u64 {
-        at.0.saturating_add_signed(self.0) / 1000
+        self.nanos(at) / 1000
     }
 }
 

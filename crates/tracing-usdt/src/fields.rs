@@ -182,7 +182,7 @@ pub(crate) fn floor_char_boundary(text: &str, max: usize) -> usize {
 /// At least the bytes that a text takes in a datagram, quotes and separators included. Event fields
 /// are JSON inside of a JSON string, where a control character grows to seven bytes.
 pub(crate) fn text_cost(text: &str) -> usize {
-    16 + text.bytes().map(|byte| if grows(byte) { 7 } else { 1 }).sum::<usize>()
+    20 + text.bytes().map(|byte| if grows(byte) { 7 } else { 1 }).sum::<usize>()
 }
 
 fn grows(byte: u8) -> bool {
@@ -191,7 +191,7 @@ fn grows(byte: u8) -> bool {
 
 /// Cuts `text` so that it costs at most `cost`; whether anything had to go.
 pub(crate) fn cut_to_cost(text: &mut String, cost: usize) -> bool {
-    let mut left = cost.saturating_sub(16);
+    let mut left = cost.saturating_sub(20);
     let fits = text.bytes().position(|byte| {
         let bytes = if grows(byte) { 7 } else { 1 };
         let over = bytes > left;

@@ -18,7 +18,7 @@ use crate::callsite;
 use crate::clock::Monotonic;
 use crate::context::SpanId;
 use crate::delivery::{Inline, Stats};
-use crate::encode;
+use crate::encode::{self, Format};
 use crate::error::{Error, Reporter};
 use crate::fields::{Fields, Value};
 use crate::identity::Identities;
@@ -34,6 +34,7 @@ use crate::thread;
 /// two would show every span twice. (One that comes within a `Vec` or a `reload` goes unnoticed.)
 pub struct UsdtLayer {
     identities: Identities,
+    format: Format,
     resource: Arc<Resource>,
     delivery: Option<Arc<Inline>>,
     reporter: Arc<Reporter>,
@@ -57,11 +58,12 @@ impl Handle {
 impl UsdtLayer {
     pub(crate) fn new(
         identities: Identities,
+        format: Format,
         resource: Arc<Resource>,
         delivery: Option<Arc<Inline>>,
         reporter: Arc<Reporter>,
     ) -> Self {
-        Self { identities, resource, delivery, reporter, second: false }
+        Self { identities, format, resource, delivery, reporter, second: false }
     }
 
     /// For reading [`Stats`] later on.
@@ -69,10 +71,10 @@ impl UsdtLayer {
         Handle { delivery: self.delivery.clone() }
     }
 
-    /// What it was built with, and whether there is a socket.
+    /// What it was built with; the format if there is a socket.
     #[cfg(test)]
-    pub(crate) fn settings(&self) -> (Identities, bool) {
-        (self.identities.clone(), self.delivery.is_some())
+    pub(crate) fn settings(&self) -> (Identities, Option<Format>) {
+        (self.identities.clone(), self.delivery.is_some().then_some(self.format))
     }
 
     /// Whether a callback about a span that began earlier has anything to do. `attached` is its
@@ -156,8 +158,8 @@ impl UsdtLayer {
         let delivery = self.delivery.as_ref().filter(|_| context.sampled);
         let emitted = probes::span_emit(None);
         let Some(record) = record.filter(|_| emitted || delivery.is_some()) else { return };
-        let closed = encode::zipkin::Span { identity, start, elapsed, record: &record };
-        let json = encode::nul_terminated(encode::zipkin::datagram(&closed, &self.resource));
+        let closed = encode::Span { identity, start, elapsed, record: &record };
+        let json = encode::nul_terminated(self.format.datagram(&closed, &self.resource));
         if emitted {
             let span_id = context.span_id.get();
             probes::span_emit(Some(&probes::SpanEmit { span_id, json: &json }));

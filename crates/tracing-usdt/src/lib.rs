@@ -77,19 +77,23 @@
 //!
 //! With `TRACING_USDT_SOCKET=/run/my-app/trace.sock`, or [`Builder::socket`], every span that ends
 //! is sent to that `SOCK_DGRAM` socket as a JSON array holding one [Zipkin v2 span], which can be
-//! POSTed as it is to a Zipkin `/api/v2/spans`. The collector may start later, die and come back.
+//! POSTed as it is to a Zipkin `/api/v2/spans`; with [`Format::Otlp`], as an OTLP/JSON request with
+//! that span, for any OpenTelemetry collector's `/v1/traces`. The collector may start later, die and
+//! come back.
 //!
 //! `otel.name`, `otel.kind`, `otel.status_code` and `otel.status_description` mean what they mean
 //! to `tracing-opentelemetry`; an event of level ERROR, and one with an `error` field and no
-//! message, fail the span they happen in. Events are annotations, written `"message": {fields}`.
-//! Error values keep their chain of sources. All other fields are tags, beside `level`, `target`,
-//! `code.*`, `thread.*`, `busy_ns`, `idle_ns` and, for the spans it follows, `follows_from`. A field
-//! of yours wins over a tag of ours with the same name.
+//! message, fail the span they happen in. Error values keep their chain of sources. All other fields
+//! are tags, beside `level`, `target`, `code.*`, `thread.*`, `busy_ns` and `idle_ns`; a field of
+//! yours wins over a tag of ours with the same name. In Zipkin events are annotations, written
+//! `"message": {fields}`, and the spans it follows are the tag `follows_from`; OTLP has events and
+//! links, and types.
 //!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
 //! are large): a value of more than 16 KiB is cut at a character boundary, long values yield to
-//! short ones, and at most 128 events and 128 links are kept. What was cut or left out is counted on the span, in
-//! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count`.
+//! short ones, and events are kept up to 20 KiB and 128, links up to 128. What was cut or left out is counted on the span, in
+//! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
+//! its own fields).
 //!
 //! # Losses
 //!
@@ -111,7 +115,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `TRACING_USDT_SOCKET` | path of the `SOCK_DGRAM` socket; unset: no datagrams |
-//! | `TRACING_USDT_FORMAT` | `zipkin`, the default and so far the only one |
+//! | `TRACING_USDT_FORMAT` | `zipkin` (default) or `otlp` |
 //! | `TRACING_USDT_DELIVERY` | `inline`, the default and so far the only one |
 //! | `TRACING_USDT_MAX_WAIT_MS` | how long a closing span may wait for room in the receiver's queue; default 0 |
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry defines them; default service: the executable's name |
@@ -169,6 +173,7 @@ mod thread;
 pub use builder::Builder;
 pub use context::{SpanContext, SpanId, TraceId};
 pub use delivery::{Dropped, Stats};
+pub use encode::Format;
 pub use error::Error;
 pub use layer::{Handle, UsdtLayer};
 pub use sampler::Sampler;

@@ -8,7 +8,7 @@ use super::socket::Socket;
 use super::stats::{Counters, Dropped, Outcome, Stats};
 use crate::clock::{Monotonic, wall_offset};
 use crate::context::{SpanContext, SpanId, TraceId};
-use crate::encode::zipkin;
+use crate::encode::{Format, Losses};
 use crate::error::Reporter;
 use crate::resource::Resource;
 use crate::thread;
@@ -18,6 +18,7 @@ const TELL_NS: u64 = 1_000_000_000;
 
 pub(crate) struct Inline {
     socket: Socket,
+    format: Format,
     resource: Arc<Resource>,
     counters: Counters,
     told: Mutex<Told>,
@@ -31,9 +32,15 @@ pub(crate) struct Inline {
 }
 
 impl Inline {
-    pub(super) fn new(socket: Socket, resource: Arc<Resource>, reporter: Arc<Reporter>) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        format: Format,
+        resource: Arc<Resource>,
+        reporter: Arc<Reporter>,
+    ) -> Self {
         Self {
             socket,
+            format,
             resource,
             counters: Counters::default(),
             told: Mutex::new(Told::nothing()),
@@ -77,7 +84,7 @@ impl Inline {
             return;
         }
         let losses = self.counters.read().dropped;
-        let new: Vec<(&str, u64)> = losses
+        let new: Vec<(&'static str, u64)> = losses
             .losses()
             .into_iter()
             .zip(told.losses.losses())
@@ -89,8 +96,9 @@ impl Inline {
         }
         let wall = wall_offset(now);
         let context = SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true };
-        let (start, end) = (wall.micros(told.until), wall.micros(now));
-        let datagram = zipkin::losses(context, start, end, &new, &self.resource);
+        let (start_ns, end_ns) = (wall.nanos(told.until), wall.nanos(now));
+        let untold = Losses { context, start_ns, end_ns, reasons: &new };
+        let datagram = self.format.losses(&untold, &self.resource);
         // Without waiting: where there is no room it is told later, with what is lost until then.
         if self.socket.send(&datagram, false, &self.reporter) == Outcome::Sent {
             *told = Told { losses, until: now };

@@ -17,6 +17,7 @@ pub(crate) use inline::Inline;
 use socket::Socket;
 pub use stats::{Dropped, Stats};
 
+use crate::encode::Format;
 use crate::error::Reporter;
 use crate::resource::Resource;
 
@@ -24,11 +25,12 @@ use crate::resource::Resource;
 pub(crate) fn open(
     path: PathBuf,
     max_wait: Duration,
+    format: Format,
     resource: Arc<Resource>,
     reporter: Arc<Reporter>,
 ) -> Option<Arc<Inline>> {
     let socket = Socket::open(path, max_wait, &reporter)?;
-    let inline = Arc::new(Inline::new(socket, resource, reporter));
+    let inline = Arc::new(Inline::new(socket, format, resource, reporter));
     at_exit::register(&inline);
     Some(inline)
 }
