@@ -14,7 +14,7 @@ pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
 pub use build::{Build, Linkage};
 pub use collector::{Collector, Span, text};
 pub use fixture::Fixture;
-pub use need::need;
+pub use need::{need, rotel};
 
 use std::time::{Duration, Instant};
 

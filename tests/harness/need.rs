@@ -1,9 +1,11 @@
 //! Tests that need a tool or a right say so where it is missing; under CI they fail.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Whether everything in `needs` is here: `root`, a program on the `PATH`, `btf`, or a
+use crate::build::workspace;
+
+/// Whether everything in `needs` is here: `root`, a program on the `PATH`, `btf`, `rotel`, or a
 /// `target:TRIPLE` of rustup. If not, the test should return: it is reported as skipped on stderr,
 /// past the capture of the test runner, and in the file that `TRACING_USDT_SKIPS` names.
 ///
@@ -29,12 +31,18 @@ fn is_here(need: &str) -> bool {
     match need.split_once(':') {
         Some(("target", triple)) => has_target(triple),
         _ if need == "root" => nix::unistd::geteuid().is_root(),
+        _ if need == "rotel" => rotel().exists(),
         _ if need == "btf" => Path::new("/sys/kernel/btf/vmlinux").exists(),
         _ => {
             let path = std::env::var_os("PATH").unwrap_or_default();
             std::env::split_paths(&path).any(|folder| folder.join(need).is_file())
         }
     }
+}
+
+/// The OpenTelemetry collector that `cargo xtask test` installs.
+pub fn rotel() -> PathBuf {
+    workspace().join("target/rotel/rotel/rotel-agent")
 }
 
 fn has_target(triple: &str) -> bool {

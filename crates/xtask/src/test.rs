@@ -14,18 +14,22 @@ use crate::process::{Folder, Started, clear_up_on_signals};
 use crate::setup::{self, Package};
 use crate::terminal::{Colour, Terminal};
 
-const PACKAGES: [Package; 7] = [
+const PACKAGES: [Package; 8] = [
     setup::CC,
     setup::BPFTRACE,
     Package { program: "gdb", packages: &["gdb"] },
     Package { program: "readelf", packages: &["binutils"] },
     Package { program: "python3", packages: &["python3"] },
+    Package { program: "pip3", packages: &["python3-pip"] },
     Package {
         program: "aarch64-linux-gnu-gcc",
         packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
     },
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
 ];
+
+/// An OpenTelemetry collector, as a Python package.
+const ROTEL: &str = "rotel==0.0.1a15";
 
 /// Where the layer must compile, though it does nothing on most of them.
 const CHECKED_TARGETS: [&str; 4] = [
@@ -64,6 +68,8 @@ pub(crate) fn run() -> Result<()> {
     }
     let toolchain = format!("{OLDEST}.0");
     let has_oldest = checks.rustup(&["toolchain", "install", &toolchain, "--profile", "minimal"])?;
+
+    checks.rotel()?;
 
     checks.cargo("formatting", &["fmt", "--all", "--check"])?;
     checks
@@ -112,8 +118,22 @@ impl Checks {
 
     /// Whether rustup has, or could get, what it is asked for.
     fn rustup(&mut self, args: &[&str]) -> Result<bool> {
-        let command = format!("rustup {}", args.join(" "));
-        let output = Command::new("rustup").args(args).output();
+        self.set_up("rustup", args)
+    }
+
+    /// Puts the collector where the tests look for it.
+    fn rotel(&mut self) -> Result<bool> {
+        let folder = self.root.join("target/rotel");
+        if folder.join("rotel/rotel-agent").exists() {
+            return Ok(true);
+        }
+        let folder = folder.to_string_lossy().into_owned();
+        self.set_up("pip3", &["install", "--quiet", "--target", &folder, ROTEL])
+    }
+
+    fn set_up(&mut self, program: &str, args: &[&str]) -> Result<bool> {
+        let command = format!("{program} {}", args.join(" "));
+        let output = Command::new(program).args(args).current_dir(&self.root).output();
         let why = match output {
             Ok(output) if output.status.success() => return Ok(true),
             Ok(output) => {

@@ -1,0 +1,114 @@
+//! OTLP datagrams as the body of a POST to a real OpenTelemetry collector.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use e2e::{Build, Collector, Fixture, Linkage, need, rotel, wait_until};
+use serde_json::Value;
+
+/// A rotel that prints every span it is given; it ends with the value.
+struct Rotel {
+    agent: Child,
+    http: SocketAddr,
+    log: tempfile::NamedTempFile,
+}
+
+impl Rotel {
+    fn start() -> Self {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (grpc, http) = (free(), free());
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut agent = Command::new(rotel());
+        agent.args(["start", "--exporter", "blackhole", "--debug-log", "traces"]);
+        agent.args(["--debug-log-verbosity", "detailed"]);
+        agent.args(["--otlp-grpc-endpoint", &grpc.to_string(), "--otlp-http-endpoint", &http.to_string()]);
+        agent.stdout(log.reopen().unwrap()).stderr(Stdio::null());
+        let rotel = Self { agent: agent.spawn().unwrap(), http, log };
+        wait_until("rotel listens", || TcpStream::connect(http).is_ok());
+        rotel
+    }
+
+    /// What it answers to `body`.
+    fn post(&self, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        let head =
+            "POST /v1/traces HTTP/1.1\r\nHost: rotel\r\nConnection: close\r\nContent-Type: application/json";
+        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+}
+
+impl Drop for Rotel {
+    fn drop(&mut self) {
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+#[test]
+fn a_real_collector_takes_every_datagram_as_it_is() {
+    if !need(&["rotel"]) {
+        return;
+    }
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let collector = Collector::start();
+    let mut command = Command::new(path);
+    command.env("TRACING_USDT_FORMAT", "otlp").env("OTEL_RESOURCE_ATTRIBUTES", "host.name=box");
+    let mut fixture = Fixture::spawn(&mut command, Some(collector.path()));
+    fixture.run("tree");
+    fixture.run("threads 2 10");
+    fixture.end();
+    let datagrams = collector.datagrams();
+    assert_eq!(datagrams.len(), 43);
+
+    let rotel = Rotel::start();
+    for datagram in &datagrams {
+        let answer = rotel.post(datagram);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer} to {datagram}");
+        assert!(answer.contains(r#"{"partialSuccess":null}"#), "{answer} to {datagram}");
+    }
+    wait_until("rotel has printed all spans", || rotel.log().matches("Span #0").count() == 43);
+
+    // As it printed them: what is before the next `ResourceSpans` belongs to one request.
+    let log = rotel.log();
+    for datagram in &datagrams {
+        let request: Value = serde_json::from_str(datagram).unwrap();
+        let span = &request["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        let member = |key: &str| span[key].as_str().unwrap_or_default();
+        let printed = log
+            .split("ResourceSpans #0")
+            .find(|part| part.contains(&format!("\n    ID             : {}\n", member("spanId"))));
+        let printed = printed.unwrap_or_else(|| panic!("{span} is not in {log}"));
+        for line in [
+            "-> service.name: Str(fixture)".to_owned(),
+            "-> host.name: Str(box)".to_owned(),
+            format!("Trace ID       : {}", member("traceId")),
+            format!("Parent ID      : {}", member("parentSpanId")),
+            format!("Name           : {}", member("name")),
+            format!("Start time: {}", member("startTimeUnixNano")),
+            format!("End time: {}", member("endTimeUnixNano")),
+        ] {
+            assert!(printed.contains(&line), "no {line:?} in {printed}");
+        }
+    }
+    let parent = log.split("ResourceSpans #0").find(|part| part.contains(": parent\n")).unwrap();
+    for line in ["number: Int(42)", "text: Str(quote\" and é)", "float: Double(1.5)", "late: Str(second)"] {
+        assert!(parent.contains(&format!("-> {line}\n")), "no {line:?} in {parent}");
+    }
+    assert!(
+        parent.contains("-> Name: something happened\n") && parent.contains("-> code: Int(7)\n"),
+        "{parent}"
+    );
+    let child = log.split("ResourceSpans #0").find(|part| part.contains(": child\n")).unwrap();
+    let before = log.split("ResourceSpans #0").find(|part| part.contains(": before\n")).unwrap();
+    let id = before.lines().find_map(|line| line.trim().strip_prefix("ID             : ")).unwrap();
+    assert!(child.contains("SpanLink #0") && child.contains(&format!("-> ID: {id}\n")), "{child}");
+}
