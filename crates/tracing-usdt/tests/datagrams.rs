@@ -350,3 +350,67 @@ fn resource_attributes_are_on_every_span() {
     assert_eq!(tag(&spans[0], "host.name"), Some("box"));
     assert_eq!(tag(&spans[0], "level"), Some("INFO"));
 }
+
+#[test]
+fn otlp_says_the_same_in_its_own_members() {
+    let collector = Collector::bind();
+    let layer = collector.builder().format(tracing_usdt::Format::Otlp).build();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let outer = info_span!("outer", otel.kind = "client", wide = u64::MAX, nan = f64::NAN, yes = true);
+        outer.in_scope(|| {
+            (0..200).for_each(|n| info!(n, "tick"));
+            error!(error = "no space");
+        });
+        drop(info_span!(parent: &outer, "inner", otel.status_code = "ok", bytes = &b"\x01\xff"[..]));
+    });
+    let spans: Vec<Value> = collector
+        .drain_text()
+        .iter()
+        .map(|text| serde_json::from_str::<Value>(text).unwrap())
+        .map(|mut request| request["resourceSpans"][0]["scopeSpans"][0]["spans"][0].take())
+        .collect();
+    let (inner, outer) = (&spans[0], &spans[1]);
+    assert_eq!((&inner["name"], &outer["name"]), (&json!("inner"), &json!("outer")));
+    assert_eq!(inner["parentSpanId"], outer["spanId"]);
+    assert_eq!(inner["traceId"], outer["traceId"]);
+    assert_eq!((&inner["kind"], &outer["kind"]), (&json!(1), &json!(3)));
+    assert_eq!(inner["status"], json!({"code": 1}));
+    assert_eq!(outer["status"], json!({"message": "no space", "code": 2}));
+    let attribute = |span: &Value, key: &str| {
+        let all = span["attributes"].as_array().unwrap();
+        all.iter().find(|attribute| attribute["key"] == key).map(|attribute| attribute["value"].clone())
+    };
+    assert_eq!(attribute(outer, "wide"), Some(json!({"stringValue": "18446744073709551615"})));
+    assert_eq!(attribute(outer, "nan"), Some(json!({"doubleValue": "NaN"})));
+    assert_eq!(attribute(outer, "yes"), Some(json!({"boolValue": true})));
+    assert_eq!(attribute(inner, "bytes"), Some(json!({"stringValue": "01ff"})));
+    for key in ["otel.kind", "otel.status_code", "error"] {
+        assert_eq!(attribute(outer, key).or(attribute(inner, key)), None, "{key} has a member of its own");
+    }
+    let events = outer["events"].as_array().unwrap().len() as u64;
+    assert_eq!(events + outer["droppedEventsCount"].as_u64().unwrap(), 201);
+    let nanos = |key: &str| outer[key].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(nanos("startTimeUnixNano") < nanos("endTimeUnixNano"));
+}
+
+#[test]
+fn otlp_tells_of_losses() {
+    let collector = Collector::bind();
+    let layer = collector.builder().format(tracing_usdt::Format::Otlp).build();
+    let handle = layer.handle();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        while handle.stats().dropped.queue_full < 3 {
+            drop(info_span!("span"));
+        }
+        collector.drain_text();
+    });
+    drop(handle);
+    let last = collector.drain_text();
+    assert_eq!(last.len(), 1);
+    let request: Value = serde_json::from_str(&last[0]).unwrap();
+    let span = &request["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+    assert_eq!(span["name"], "tracing_usdt.dropped");
+    let lost = json!([{"key": "tracing_usdt.dropped.queue_full", "value": {"intValue": "3"}}]);
+    assert_eq!(span["attributes"], lost);
+}
