@@ -69,7 +69,8 @@ impl Builder {
     }
 
     /// How long a closing span may wait for room in the receiver's queue before it is dropped and
-    /// counted; zero, the default, for not at all. Instead of `TRACING_USDT_MAX_WAIT_MS`.
+    /// counted, give or take a quarter of a second; zero, the default, for not at all. Instead of
+    /// `TRACING_USDT_MAX_WAIT_MS`.
     pub fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = Some(max_wait);
         self

@@ -16,8 +16,8 @@ pub(crate) struct CallsiteText {
     pub(crate) target: CString,
 }
 
-/// A hash table whose lists only grow, so that looking into it takes no lock: a forked child could
-/// find one held by a thread that it doesn't have.
+/// A hash table whose lists only grow, so that to look into it takes no lock. Only the first look at
+/// a callsite waits for another thread that is just having the same first look.
 static TEXTS: [Slot; 256] = [const { Slot::new() }; 256];
 
 type Slot = OnceLock<Box<Entry>>;

@@ -1,7 +1,7 @@
 //! What can go wrong, and how the program's owner hears of it: each problem once.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -79,7 +79,7 @@ impl fmt::Display for Error {
             }
             Self::ResourceTooLarge { left_out } => write!(
                 f,
-                "the resource attributes from {left_out:?} on are left out: together they have more than \
+                "the resource attributes from {left_out:?} on are left out: in JSON they would take more than \
                  {MAX_RESOURCE_BYTES} bytes"
             ),
             Self::SecondLayer => f.write_str(
@@ -102,7 +102,7 @@ fn connect_hint(path: &std::path::Path, source: &io::Error, path_len: usize) -> 
         "EPERM" => "its receiver is itself connected, to another sender".into(),
         "EPROTOTYPE" => "it is a stream socket: the collector must bind SOCK_DGRAM".into(),
         "EPIPE" => "its receiver has shut down reading".into(),
-        "ENAMETOOLONG" => format!("its path has {path_len} bytes, a socket's has at most 107"),
+        "ENAMETOOLONG" => format!("its path has {path_len} bytes, a socket's has at most 107 on Linux"),
         "ECONNREFUSED" => match std::fs::metadata(path) {
             Ok(file) if !is_socket(&file) => "it is not a socket".into(),
             _ => "nobody listens on it any more: start a collector that binds it anew".into(),
@@ -142,9 +142,7 @@ fn print(error: &Error) {
     line.truncate(floor_char_boundary(&line, MAX_LINE_BYTES));
     line.push('\n');
     if stderr_has_room() {
-        // Whole, so that lines of several processes don't mix; and not `eprintln!`, which panics
-        // where stderr is closed.
-        let _ = io::stderr().write_all(line.as_bytes());
+        write_to_stderr(line.as_bytes());
     }
 }
 
@@ -160,9 +158,21 @@ fn stderr_has_room() -> bool {
     poll(&mut fds, PollTimeout::ZERO) == Ok(1) && fds[0].revents() == Some(PollFlags::POLLOUT)
 }
 
+/// Whole, so that lines of several processes don't mix; and past std, whose lock a forked child may
+/// find held, and whose `eprintln!` panics where stderr is closed.
+#[cfg(unix)]
+fn write_to_stderr(line: &[u8]) {
+    let _ = nix::unistd::write(io::stderr(), line);
+}
+
 #[cfg(not(unix))]
 fn stderr_has_room() -> bool {
     true
+}
+
+#[cfg(not(unix))]
+fn write_to_stderr(line: &[u8]) {
+    let _ = io::Write::write_all(&mut io::stderr(), line);
 }
 
 pub(crate) type Callback = Box<dyn Fn(&Error) + Send + Sync>;
@@ -206,8 +216,8 @@ impl Reporter {
             Error::Send { source, .. } => Kind::Send(source.raw_os_error()),
         };
         {
-            // Not `lock`: in a forked child a thread that isn't there may hold it. Who is passed
-            // over here comes again.
+            // Not `lock`: in a forked child a thread that isn't there may hold it. What is passed
+            // over here, while another thread reports, comes again if it lasts.
             let Ok(mut seen) = self.seen.try_lock() else { return };
             if seen.contains(&kind) {
                 return;

@@ -11,7 +11,7 @@ use tracing_core::Field;
 use tracing_core::field::Visit;
 
 /// The longest text value kept, in bytes. A longer one is cut at a character boundary and counted.
-pub(crate) const MAX_VALUE_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_VALUE_BYTES: usize = 10 * 1024;
 
 /// The same for what names a thing, and for each error of a chain.
 pub(crate) const MAX_NAME_BYTES: usize = 512;
@@ -35,9 +35,17 @@ pub(crate) enum Value {
 /// Fields in the order of their first recording; recorded again, the last value stands.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Fields {
-    entries: Vec<(Cow<'static, str>, Value)>,
-    /// Values that were cut at [`MAX_VALUE_BYTES`].
-    pub(crate) shortened: u32,
+    entries: Vec<Entry>,
+    /// The text just taken was cut.
+    cut: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Cow<'static, str>,
+    pub(crate) value: Value,
+    /// It was longer.
+    pub(crate) cut: bool,
 }
 
 impl Fields {
@@ -49,35 +57,32 @@ impl Fields {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(key, value)| (&**key, value))
+        self.entries.iter().map(|entry| (&*entry.key, &entry.value))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.iter().find_map(|(k, value)| (k == key).then_some(value))
     }
 
-    /// Every text, for it to be shortened.
-    pub(crate) fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
-        self.entries.iter_mut().filter_map(|(_, value)| match value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        })
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
     }
 
     /// Takes `key` out.
-    pub(crate) fn remove(&mut self, key: &str) -> Option<Value> {
-        let at = self.entries.iter().position(|(k, _)| k == key)?;
-        Some(self.entries.remove(at).1)
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Entry> {
+        let at = self.entries.iter().position(|entry| entry.key == key)?;
+        Some(self.entries.remove(at))
     }
 
     pub(crate) fn set(&mut self, key: Cow<'static, str>, value: Value) {
-        match self.entries.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, old)) => *old = value,
-            None => self.entries.push((key, value)),
+        let entry = Entry { key, value, cut: std::mem::take(&mut self.cut) };
+        match self.entries.iter_mut().find(|old| old.key == entry.key) {
+            Some(old) => *old = entry,
+            None => self.entries.push(entry),
         }
     }
 
-    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Cow<'static, str>, Value)> {
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = Entry> {
         self.entries.into_iter()
     }
 
@@ -86,7 +91,7 @@ impl Fields {
         let mut bounded = Bounded { text: String::new(), max, cut: false };
         // A `Debug` that reports an error has said what it could; that is kept.
         let _ = write(&mut bounded);
-        self.shortened += u32::from(bounded.cut);
+        self.cut |= bounded.cut;
         bounded.text
     }
 
@@ -140,10 +145,16 @@ impl Visit for Fields {
             .map(|source| self.text(MAX_NAME_BYTES, |out| write!(out, "{source}")))
             .collect();
         let chain_key = format!("{}.chain", field.name());
-        self.set("exception.message".into(), Value::Text(message.clone()));
-        self.set("exception.stacktrace".into(), Value::List(chain.clone()));
-        self.set(field.name().into(), Value::Text(message));
-        self.set(chain_key.into(), Value::List(chain));
+        let cut = self.cut;
+        for (key, value) in [
+            ("exception.message".into(), Value::Text(message.clone())),
+            ("exception.stacktrace".into(), Value::List(chain.clone())),
+            (field.name().into(), Value::Text(message)),
+            (chain_key.into(), Value::List(chain)),
+        ] {
+            self.cut = cut;
+            self.set(key, value);
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -214,11 +225,11 @@ mod tests {
         let text = fields.text(MAX_VALUE_BYTES, |out| out.write_str(&long));
         assert_eq!(text.len(), MAX_VALUE_BYTES - 1, "an é takes two bytes and must not be halved");
         assert!(long.starts_with(&text));
-        assert_eq!(fields.shortened, 1);
+        assert!(std::mem::take(&mut fields.cut));
 
         let exact = "x".repeat(MAX_VALUE_BYTES);
         assert_eq!(fields.text(MAX_VALUE_BYTES, |out| out.write_str(&exact)), exact);
-        assert_eq!(fields.shortened, 1);
+        assert!(!fields.cut);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::context::SpanId;
 use crate::delivery::{Inline, Stats};
 use crate::encode::{self, Format};
 use crate::error::{Error, Reporter};
-use crate::fields::{Fields, Value};
+use crate::fields::Fields;
 use crate::identity::Identities;
 use crate::probes;
 use crate::resource::Resource;
@@ -85,7 +85,9 @@ impl UsdtLayer {
 
     fn begin<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, attributes: &Attributes<'_>) {
         let now = Monotonic::now();
-        let identity = self.identities.draw(span);
+        // A layer below may have made an event in the span already, which gave it an identity.
+        let known = span.extensions().get::<SpanState>().map(|state| state.identity);
+        let identity = known.unwrap_or_else(|| self.identities.draw(span));
         let probed = probes::new_span(None);
         let sent = self.delivery.is_some() && identity.context.sampled;
         let recorded = sent || probes::span_emit(None);
@@ -269,15 +271,13 @@ where
             return;
         }
         let mut fields = Fields::visit(|visitor| event.record(visitor));
-        let message = fields.remove("message").map(|message| match message {
-            Value::Text(text) => text,
-            other => encode::value_text(&other).into_owned(),
-        });
+        let message = fields.remove("message");
         if probed {
             let span_id = span.as_ref().map_or(0, |span| self.identities.of(span).context.span_id.get());
+            let text = message.as_ref().map(|message| encode::value_text(&message.value));
             probes::event(Some(&probes::Event {
                 span_id,
-                message: &callsite::c_string(message.as_deref().unwrap_or_default()),
+                message: &callsite::c_string(&text.unwrap_or_default()),
                 target: &callsite::text(event.metadata()).target,
                 level: callsite::level_number(event.metadata().level()),
                 fields: &encode::fields_object(&fields),

@@ -90,7 +90,7 @@
 //! links, and types.
 //!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
-//! are large): a value of more than 16 KiB is cut at a character boundary, long values yield to
+//! are large): a value of more than 10 KiB is cut at a character boundary, long values yield to
 //! short ones, and events are kept up to 20 KiB and 128, links up to 128. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
@@ -100,7 +100,7 @@
 //! A span is sent before its close returns, without waiting: where the receiver's queue is full, or
 //! nobody is there, the span is dropped and counted ([`Handle::stats`]). [`Builder::max_wait`]
 //! trades that for a bounded wait. What was lost is also told in the stream, at most once a second
-//! and at the end of the program, by a span named `tracing_usdt.dropped` with one tag a reason.
+//! and at the end of the program (which waits up to 200 ms for room), by a span named `tracing_usdt.dropped` with one tag a reason.
 //!
 //! # Processes
 //!
@@ -137,7 +137,8 @@
 //! # Platforms
 //!
 //! Linux on x86-64 and aarch64, glibc or static musl, is the full thing. On other Unix systems the
-//! probes are inert and datagrams work; elsewhere the layer compiles and does nothing.
+//! probes are inert, and the datagrams have been compiled but not run; elsewhere the layer compiles
+//! and does nothing.
 //!
 //! # How it is built
 //!

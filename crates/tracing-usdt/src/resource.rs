@@ -21,13 +21,11 @@ impl Resource {
         reporter: &Reporter,
     ) -> Self {
         let mut kept: Vec<(String, String)> = Vec::new();
-        let mut named = None;
         let mut bytes = 0;
-        for (key, value) in attributes {
-            if key == "service.name" {
-                named = Some(value);
-                continue;
-            }
+        let (names, others): (Vec<_>, Vec<_>) =
+            attributes.into_iter().partition(|(key, _)| key == "service.name");
+        let named = names.into_iter().next_back().map(|(_, name)| name);
+        for (key, value) in others {
             bytes += text_cost(&key) + text_cost(&value);
             if bytes > MAX_RESOURCE_BYTES {
                 reporter.report(Error::ResourceTooLarge { left_out: key });

@@ -11,7 +11,8 @@ use tracing_core::{Level, Metadata};
 
 use crate::clock::Monotonic;
 use crate::context::SpanContext;
-use crate::fields::{Fields, Value, cut_to_cost, text_cost};
+use crate::encode::value_text;
+use crate::fields::{Entry, Fields, Value, cut_to_cost, text_cost};
 use crate::identity::Identity;
 use crate::thread::{self, ThreadInfo};
 
@@ -195,13 +196,12 @@ impl Record {
     }
 
     pub(crate) fn add_fields(&mut self, fields: Fields) {
-        self.left_out.shortened += fields.shortened;
-        for (key, value) in fields.into_entries() {
-            self.add_field(key, value);
+        for Entry { key, value, cut } in fields.into_entries() {
+            self.add_field(key, value, cut);
         }
     }
 
-    fn add_field(&mut self, key: Cow<'static, str>, mut value: Value) {
+    fn add_field(&mut self, key: Cow<'static, str>, mut value: Value, mut cut: bool) {
         let replaced = self.fields.get(&key).map_or(0, |old| cost(&key, old));
         let room = ATTRIBUTE_BYTES - (self.attribute_bytes - replaced);
         // A long text gets half of the room at most, and none of the last of it: it should not
@@ -215,12 +215,12 @@ impl Record {
                 // Nor may the value of an earlier recording stand for this one.
                 self.fields.remove(&key);
                 self.attribute_bytes -= replaced;
-                self.left_out.attributes += 1;
+                count(&mut self.left_out.attributes, true);
                 return;
             };
-            self.left_out.shortened += 1;
-            value = shorter;
+            (value, cut) = (shorter, true);
         }
+        count(&mut self.left_out.shortened, cut);
         self.attribute_bytes = self.attribute_bytes - replaced + cost(&key, &value);
         self.fields.set(key, value);
     }
@@ -232,12 +232,15 @@ impl Record {
         &mut self,
         at: Monotonic,
         metadata: &'static Metadata<'static>,
-        mut message: Option<String>,
+        mut message: Option<Entry>,
         mut fields: Fields,
     ) {
-        let shortened = fields.shortened
-            + message.iter_mut().chain(fields.texts_mut()).map(shorten_event_text).sum::<u32>();
-        self.left_out.shortened += shortened;
+        for entry in message.iter_mut().chain(fields.entries_mut()) {
+            if let Value::Text(text) = &mut entry.value {
+                entry.cut |= cut_to_cost(text, EVENT_TEXT_BYTES);
+            }
+            count(&mut self.left_out.shortened, entry.cut);
+        }
         // Text only: `error = false` is no exception.
         let error = match fields.get("error") {
             Some(Value::Text(error)) => Some(error.clone()),
@@ -246,7 +249,7 @@ impl Record {
         match (&message, error) {
             (None, Some(mut error)) => {
                 fields.set("exception.message".into(), Value::Text(error.clone()));
-                self.left_out.shortened += u32::from(cut_to_cost(&mut error, ERROR_BYTES));
+                cut_to_cost(&mut error, ERROR_BYTES);
                 self.event_error = Some(error);
             }
             _ if *metadata.level() == Level::ERROR => {
@@ -258,12 +261,13 @@ impl Record {
         if let (Some(message), Some(chain)) =
             (fields.get("exception.message").cloned(), fields.get("exception.stacktrace").cloned())
         {
-            self.add_field("exception.message".into(), message);
-            self.add_field("exception.stacktrace".into(), chain);
+            self.add_field("exception.message".into(), message, false);
+            self.add_field("exception.stacktrace".into(), chain, false);
         }
-        let exception = fields.get("exception.message").is_some() && message.is_none();
+        let exception = fields.get("exception.message").is_some();
         let name = match message {
-            Some(message) => message,
+            Some(Entry { value: Value::Text(text), .. }) => text,
+            Some(Entry { value, .. }) => value_text(&value).into_owned(),
             None if exception => "exception".to_owned(),
             None => metadata.name().to_owned(),
         };
@@ -273,7 +277,7 @@ impl Record {
             + text_cost(metadata.target())
             + fields.iter().map(|(key, value)| cost(key, value)).sum::<usize>();
         if self.events.len() == MAX_EVENTS || self.event_bytes + bytes > EVENT_BYTES {
-            self.left_out.events += 1;
+            count(&mut self.left_out.events, true);
             return;
         }
         self.event_bytes += bytes;
@@ -282,15 +286,15 @@ impl Record {
 
     pub(crate) fn add_link(&mut self, to: SpanContext) {
         if self.links.len() == MAX_LINKS {
-            self.left_out.links += 1;
+            count(&mut self.left_out.links, true);
         } else {
             self.links.push(to);
         }
     }
 }
 
-fn shorten_event_text(text: &mut String) -> u32 {
-    u32::from(cut_to_cost(text, EVENT_TEXT_BYTES))
+fn count(counter: &mut u32, one_more: bool) {
+    *counter = counter.saturating_add(u32::from(one_more));
 }
 
 fn cost(key: &str, value: &Value) -> usize {
@@ -370,7 +374,7 @@ pub(crate) mod tests {
     fn a_field_recorded_for_ever_is_not_lost() {
         let mut record = record();
         for n in 0..100_000 {
-            record.add_field("progress".into(), Value::Text(format!("{n}")));
+            record.add_field("progress".into(), Value::Text(format!("{n}")), false);
         }
         assert_eq!(record.fields.get("progress"), Some(&Value::Text("99999".into())));
         assert_eq!(record.left_out.attributes, 0);
@@ -381,8 +385,8 @@ pub(crate) mod tests {
         let mut record = record();
         let long = "\u{1}".repeat(1400);
         for n in 0..20 {
-            record.add_field(format!("long {n}").into(), Value::Text(long.clone()));
-            record.add_field(format!("short {n}").into(), Value::U64(n));
+            record.add_field(format!("long {n}").into(), Value::Text(long.clone()), false);
+            record.add_field(format!("short {n}").into(), Value::U64(n), false);
         }
         assert!(record.attribute_bytes <= ATTRIBUTE_BYTES);
         let kept = |key: &str| record.fields.get(key).map_or(0, |value| encode::value_text(value).len());
@@ -399,7 +403,7 @@ pub(crate) mod tests {
     fn events_in_an_endless_span_are_bounded_and_counted() {
         let mut record = record();
         for _ in 0..1000 {
-            record.add_event(at(1), metadata(), Some("tick".into()), Fields::default());
+            record.add_event(at(1), metadata(), None, Fields::default());
         }
         let kept = record.events.len();
         assert!((64..=MAX_EVENTS).contains(&kept), "{kept} kept");

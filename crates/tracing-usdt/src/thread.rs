@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::clock::Monotonic;
 use crate::fields::{MAX_NAME_BYTES, floor_char_boundary};
 
 /// The thread as a span names it.
@@ -80,10 +81,11 @@ pub(crate) fn info() -> ThreadInfo {
 }
 
 /// 64 bits from the operating system's randomness, which `RandomState` is keyed with. The keys are
-/// per thread and survive a fork, the process id tells parent and child apart.
+/// per thread and survive a fork: process id and time tell parent and children apart.
 fn seed() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
+    hasher.write_u64(Monotonic::now().as_ns());
     hasher.finish()
 }
 

@@ -310,6 +310,24 @@ fn huge_values_are_shortened_and_the_datagram_is_whole() {
 }
 
 #[test]
+fn each_value_that_was_shortened_counts_once() {
+    let collector = Collector::bind();
+    let long = "x".repeat(100_000);
+    let spans = collector.spans_of(|| {
+        info_span!("one", long);
+        info_span!("two", a = %long, b = %long);
+        info_span!("in an event").in_scope(|| info!("{long}"));
+        info_span!("none", short = "x");
+    });
+    let count = |name: &str| tag(&spans[name], "tracing_usdt.shortened_values_count");
+    assert_eq!(count("one"), Some("1"));
+    assert_eq!(count("two"), Some("2"));
+    assert_eq!(count("in an event"), Some("1"));
+    assert_eq!(count("none"), None);
+    assert_eq!(tag(&spans["one"], "long").unwrap().len() / 1000, 10, "about 10 KiB are kept");
+}
+
+#[test]
 fn a_panicking_debug_leaves_the_layer_usable() {
     struct Panics;
     impl fmt::Debug for Panics {

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::socket::Socket;
 use super::stats::{Counters, Dropped, Outcome, Stats};
@@ -15,6 +16,9 @@ use crate::thread;
 
 /// Losses are told at most this often.
 const TELL_NS: u64 = 1_000_000_000;
+
+/// How long the end of the program may take for the last of them.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 pub(crate) struct Inline {
     socket: Socket,
@@ -73,15 +77,16 @@ impl Inline {
     }
 
     /// Sends the losses that the receiver doesn't know of, unless it was told within `every` ns.
-    pub(super) fn tell_losses(&self, every: u64) {
+    /// What became of it, if there was something to tell.
+    fn tell_losses(&self, every: u64) -> Option<Outcome> {
         if self.counters.read().dropped.lost() == self.told_total.load(Ordering::Relaxed) {
-            return;
+            return None;
         }
         // A thread that is telling tells for all.
-        let Ok(mut told) = self.told.try_lock() else { return };
+        let mut told = self.told.try_lock().ok()?;
         let now = Monotonic::now();
         if now.since(told.until) < every {
-            return;
+            return None;
         }
         let losses = self.counters.read().dropped;
         let new: Vec<(&'static str, u64)> = losses
@@ -92,7 +97,7 @@ impl Inline {
             .filter(|(_, spans)| *spans > 0)
             .collect();
         if new.is_empty() {
-            return;
+            return None;
         }
         let wall = wall_offset(now);
         let context = SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true };
@@ -100,16 +105,22 @@ impl Inline {
         let untold = Losses { context, start_ns, end_ns, reasons: &new };
         let datagram = self.format.losses(&untold, &self.resource);
         // Without waiting: where there is no room it is told later, with what is lost until then.
-        if self.socket.send(&datagram, false, &self.reporter) == Outcome::Sent {
+        let outcome = self.socket.send(&datagram, false, &self.reporter);
+        if outcome == Outcome::Sent {
             *told = Told { losses, until: now };
             self.told_total.store(losses.lost(), Ordering::Relaxed);
         }
+        Some(outcome)
     }
 
-    /// Tells what has not been told yet, without regard to the interval.
+    /// Tells what has not been told yet, without regard to the interval, and waits a little for room:
+    /// where spans were lost for want of it, there is none at first.
     fn finish(&self) {
         self.notice_fork();
-        self.tell_losses(0);
+        let begin = Instant::now();
+        while self.tell_losses(0) == Some(Outcome::QueueFull) && begin.elapsed() < LAST_WORD {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The same when the program ends, and nobody is there any more to hear of problems.

@@ -3,6 +3,9 @@
 //! Connected, because a send by path resolves it each time and costs 2.3 times as much. It is the same
 //! socket for good: a datagram socket may be connected anew, so there is nothing to exchange and no
 //! lock, which a forked child could find held by a thread that it doesn't have.
+//!
+//! The program may close our descriptor, as daemons do with all they have. A number that is a file's
+//! by then takes no `send`; one that is another socket's is noticed at the next `connect`.
 
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -39,6 +42,8 @@ pub(super) struct Socket {
     path: PathBuf,
     max_wait: Duration,
     fd: AtomicI32,
+    /// Which socket `fd` is to be; 0 where that can't be told.
+    inode: AtomicU64,
     connected: AtomicBool,
     /// When the last look for a receiver failed, in monotonic nanoseconds; 0 for never.
     failed_ns: AtomicU64,
@@ -54,6 +59,7 @@ impl Socket {
             path,
             max_wait,
             fd: AtomicI32::new(NONE),
+            inode: AtomicU64::new(0),
             connected: AtomicBool::new(false),
             failed_ns: AtomicU64::new(0),
             full_ns: AtomicU64::new(0),
@@ -80,9 +86,12 @@ impl Socket {
                 Err(errno) => errno,
             };
             match errno {
-                Errno::EAGAIN | Errno::EINTR => {
-                    if errno == Errno::EAGAIN && self.is_full_for_long() {
-                        self.connected.store(false, Ordering::Release);
+                // A full queue is EAGAIN on Linux and ENOBUFS elsewhere.
+                Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR => {
+                    gone = None;
+                    if errno != Errno::EINTR && self.is_full_for_long() {
+                        // If there is nobody else at the path, it stays connected as it is.
+                        let _ = self.connect();
                     }
                     let waited = began.get_or_insert_with(Instant::now).elapsed();
                     if !may_wait || waited >= self.max_wait {
@@ -90,12 +99,20 @@ impl Socket {
                     }
                     // Waits up to the socket's own time limit, a part of `max_wait`.
                     flags = FLAGS;
+                    if errno == Errno::ENOBUFS {
+                        // Which is not waited for.
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                 }
                 Errno::EMSGSIZE => {
                     self.report_refused(datagram, errno, reporter);
                     return Outcome::TooLarge;
                 }
-                Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ENOTCONN | Errno::EPIPE => {
+                Errno::ECONNREFUSED
+                | Errno::ECONNRESET
+                | Errno::ENOTCONN
+                | Errno::EDESTADDRREQ
+                | Errno::EPIPE => {
                     self.connected.store(false, Ordering::Release);
                     // The first time, the receiver may have come back since the last send.
                     if gone.replace(errno).is_some() {
@@ -103,9 +120,7 @@ impl Socket {
                     }
                 }
                 Errno::EBADF | Errno::ENOTSOCK => {
-                    // The program closed our descriptor, and the number may be somebody's by now:
-                    // it is left alone.
-                    let _ = self.fd.compare_exchange(fd, NONE, Ordering::AcqRel, Ordering::Relaxed);
+                    self.forget(fd);
                     self.connected.store(false, Ordering::Release);
                 }
                 _ => {
@@ -126,8 +141,7 @@ impl Socket {
         if failed != 0 && now_ns().saturating_sub(failed) < RETRY_NS {
             return false;
         }
-        // Several threads may do this at once: the same socket is connected to the same path.
-        match self.descriptor().and_then(|fd| Ok(connect(fd, &UnixAddr::new(&self.path)?)?)) {
+        match self.connect() {
             Ok(()) => {
                 self.failed_ns.store(0, Ordering::Relaxed);
                 self.connected.store(true, Ordering::Release);
@@ -138,6 +152,23 @@ impl Socket {
                 false
             }
         }
+    }
+
+    /// Several threads may do this at once: the same socket is connected to the same path.
+    fn connect(&self) -> io::Result<()> {
+        let address = UnixAddr::new(&self.path)?;
+        let mut fd = self.descriptor()?;
+        if inode_of(fd) != self.inode.load(Ordering::Acquire) {
+            self.forget(fd);
+            fd = self.descriptor()?;
+        }
+        Ok(connect(fd, &address)?)
+    }
+
+    /// The program closed our descriptor, and the number may be somebody else's by now: it is left
+    /// alone.
+    fn forget(&self, fd: RawFd) {
+        let _ = self.fd.compare_exchange(fd, NONE, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     fn failed(&self, source: io::Error, reporter: &Reporter) {
@@ -166,9 +197,13 @@ impl Socket {
             return Ok(fd);
         }
         let new = self.new_descriptor()?;
+        let inode = inode_of(new.as_raw_fd());
         let exchanged = self.fd.compare_exchange(NONE, new.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire);
         Ok(match exchanged {
-            Ok(_) => new.into_raw_fd(),
+            Ok(_) => {
+                self.inode.store(inode, Ordering::Release);
+                new.into_raw_fd()
+            }
             // Another thread was faster; `new` is closed again.
             Err(other) => other,
         })
@@ -198,10 +233,18 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let fd = *self.fd.get_mut();
-        if fd != NONE {
+        if fd != NONE && inode_of(fd) == *self.inode.get_mut() {
             let _ = nix::unistd::close(fd);
         }
     }
+}
+
+/// The inode that `/proc` shows for a socket, as `socket:[4242]`; 0 for what is none, and where there
+/// is no `/proc`.
+fn inode_of(fd: RawFd) -> u64 {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    let number = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Never 0, which stands for "not".
@@ -283,6 +326,44 @@ mod tests {
         while socket.send(b"[]", true, &reporter) != Outcome::Sent {
             assert!(begin.elapsed() < Duration::from_secs(20), "it never looked again");
         }
+    }
+
+    #[test]
+    fn a_full_queue_is_no_reason_to_give_up_a_connection() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, errors) = reporting();
+        let socket = Socket::open(path.clone(), Duration::ZERO, &reporter).expect("unix has sockets");
+        std::fs::remove_file(&path).expect("the socket's file");
+        let begin = Instant::now();
+        // Long enough for a look at the path, where there is nothing.
+        while begin.elapsed() < Duration::from_nanos(2 * RETRY_NS) {
+            let outcome = socket.send(b"[]", true, &reporter);
+            assert!(matches!(outcome, Outcome::Sent | Outcome::QueueFull), "{outcome:?}");
+        }
+        receiver.recv(&mut [0; 16]).expect("a full queue");
+        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent);
+        assert_eq!(*errors.lock().expect("no panic"), [""; 0]);
+    }
+
+    /// Closed while there is no receiver, and taken by another socket of the program.
+    #[test]
+    fn another_socket_in_our_place_is_not_connected() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let (reporter, _) = reporting();
+        let socket = Socket::open(path.clone(), Duration::ZERO, &reporter).expect("unix has sockets");
+        let fd = socket.fd.load(Ordering::Relaxed);
+        let other = UnixDatagram::unbound().expect("a socket");
+        // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
+        #[allow(unsafe_code)]
+        let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+        nix::unistd::dup2(&other, &mut target).expect("two open descriptors");
+        let _receiver = UnixDatagram::bind(&path).expect("a free path");
+        std::thread::sleep(Duration::from_nanos(RETRY_NS));
+        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent);
+        assert!(other.peer_addr().is_err(), "it was connected to our receiver");
     }
 
     #[test]

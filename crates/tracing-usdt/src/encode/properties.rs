@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::{Monotonic, wall_offset};
 use crate::context::{SpanId, TraceId};
 use crate::error::Reporter;
-use crate::fields::Value;
+use crate::fields::{Entry, Value};
 use crate::identity::Identity;
 use crate::span::{Record, Timing, tests::metadata};
 use crate::thread;
@@ -48,6 +48,10 @@ fn fields_of(all: &[(String, (Value, String, Json))]) -> Fields {
         fields.set(name.clone().into(), value.clone());
     }
     fields
+}
+
+fn entry(text: &str) -> Entry {
+    Entry { key: "message".into(), value: Value::Text(text.to_owned()), cut: false }
 }
 
 fn parse(datagram: &[u8]) -> Json {
@@ -104,7 +108,7 @@ fn the_largest_datagram_stays_below_64_kib() {
             let mut fields = Fields::default();
             fields.set(format!("{text:.40}{n}").into(), Value::Text(text.clone()));
             record.add_fields(fields.clone());
-            let message = (n % 2 == 0).then(|| text.clone());
+            let message = (n % 2 == 0).then(|| entry(&text));
             record.add_event(Monotonic::now(), metadata(), message, fields);
             record.add_event(Monotonic::now(), metadata(), None, Fields::default());
             let mut failure = Fields::default();
@@ -148,7 +152,7 @@ proptest! {
         all in any_fields(),
     ) {
         let mut record = Record::new(metadata(), thread::info(), Fields::default());
-        record.add_event(Monotonic::now(), metadata(), Some(message.clone()), fields_of(&all));
+        record.add_event(Monotonic::now(), metadata(), Some(entry(&message)), fields_of(&all));
         let parsed = parse(&datagram_of(Format::Zipkin, &record, "test", Vec::new()));
         let value = parsed[0]["annotations"][0]["value"].as_str().expect("a string");
         let event = parse(format!("{{{value}}}").as_bytes());
@@ -162,7 +166,7 @@ proptest! {
     #[test]
     fn any_field_and_event_read_back_from_otlp(all in any_fields(), service in any::<String>()) {
         let mut record = Record::new(metadata(), thread::info(), fields_of(&all));
-        record.add_event(Monotonic::now(), metadata(), Some(service.clone()), fields_of(&all));
+        record.add_event(Monotonic::now(), metadata(), Some(entry(&service)), fields_of(&all));
         let (span, resource) = otlp_span(&datagram_of(Format::Otlp, &record, &service, Vec::new()));
         prop_assert_eq!(otlp_text(&resource, "service.name"), Some(service.clone()));
         prop_assert_eq!(&span["events"][0]["name"], &service);
