@@ -74,8 +74,10 @@ impl Build {
         let name = built.file_name().unwrap().to_string_lossy().into_owned();
         let copy = folder.join("tests").join(format!("{test}-{pad}-{name}"));
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        let _ = std::fs::remove_file(&copy);
-        std::fs::copy(&built, &copy).unwrap();
+        // By another process: a child that some other test starts just then would inherit our
+        // descriptor, and the file would be busy.
+        let copied = Command::new("cp").arg("--remove-destination").arg(&built).arg(&copy).status().unwrap();
+        assert!(copied.success(), "cp {} {}: {copied}", built.display(), copy.display());
         copy
     }
 
