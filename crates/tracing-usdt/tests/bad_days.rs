@@ -102,7 +102,9 @@ fn a_socket_without_permission_is_reported() {
     }
     // The test executable may lie where only root can go.
     let exe = collector.folder().join("bad_days");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    // By another process: with our descriptor in a child of some other test it would be busy.
+    let this = std::env::current_exe().unwrap();
+    assert!(std::process::Command::new("cp").arg(this).arg(&exe).status().unwrap().success());
     fs::set_permissions(collector.folder(), PermissionsExt::from_mode(0o755)).unwrap();
     let output = std::os::unix::process::CommandExt::uid(
         std::process::Command::new(exe)
