@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait_until;
+use crate::{PATIENCE, wait_until};
 
 /// What tests need for it.
 pub const NEEDS: [&str; 3] = ["bpftrace", "root", "btf"];
@@ -131,12 +132,15 @@ impl Bpftrace {
         }
     }
 
+    /// As often as it takes: bpftrace forgets a signal that comes while it is still attaching.
     fn interrupt(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32);
-        if self.child.try_wait().unwrap().is_none() {
-            kill(pid, Signal::SIGINT).unwrap();
+        let begin = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            let signal = if begin.elapsed() < PATIENCE { Signal::SIGINT } else { Signal::SIGKILL };
+            kill(pid, signal).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
         }
-        self.child.wait().unwrap();
     }
 }
 
