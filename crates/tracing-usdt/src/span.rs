@@ -206,11 +206,9 @@ impl Record {
         let room = ATTRIBUTE_BYTES - (self.attribute_bytes - replaced);
         // A long text gets half of the room at most, and none of the last of it: it should not
         // push out the short ones that come after.
-        let share = match cost(&key, &value) {
-            long if long > SHORT_BYTES => room.saturating_sub(RESERVED_BYTES) / 2,
-            _ => room,
-        };
-        if cost(&key, &value) > share {
+        let mut bytes = cost(&key, &value);
+        let share = if bytes > SHORT_BYTES { room.saturating_sub(RESERVED_BYTES) / 2 } else { room };
+        if bytes > share {
             let Some(shorter) = shorten(&key, value, share) else {
                 // Nor may the value of an earlier recording stand for this one.
                 self.fields.remove(&key);
@@ -218,10 +216,11 @@ impl Record {
                 count(&mut self.left_out.attributes, true);
                 return;
             };
+            bytes = cost(&key, &shorter);
             (value, cut) = (shorter, true);
         }
         count(&mut self.left_out.shortened, cut);
-        self.attribute_bytes = self.attribute_bytes - replaced + cost(&key, &value);
+        self.attribute_bytes = self.attribute_bytes - replaced + bytes;
         self.fields.set(key, value);
     }
 
