@@ -32,10 +32,13 @@ impl Fixture {
     pub fn spawn(command: &mut Command, socket: Option<&Path>) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("OTEL_SERVICE_NAME", "fixture");
         command.env_remove("TRACING_USDT_SOCKET").envs(socket.map(|path| ("TRACING_USDT_SOCKET", path)));
-        // A receiver on a busy machine is slow at times; few tests are about that.
-        const MAX_WAIT: &str = "TRACING_USDT_MAX_WAIT_MS";
-        if !command.get_envs().any(|(variable, _)| variable == MAX_WAIT) {
-            command.env(MAX_WAIT, "10000");
+        // A receiver on a busy machine is slow at times; few tests are about that. And most look at
+        // each span by itself, as soon as it is closed.
+        for (variable, value) in [("TRACING_USDT_MAX_WAIT_MS", "10000"), ("TRACING_USDT_DELIVERY", "inline")]
+        {
+            if !command.get_envs().any(|(set, _)| set == variable) {
+                command.env(variable, value);
+            }
         }
         let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
         let stdin = child.stdin.take();

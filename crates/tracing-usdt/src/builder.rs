@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::context::SpanContext;
-use crate::delivery;
-use crate::encode::Format;
+use crate::delivery::{Carrier, Delivery};
+use crate::encode::{Encoder, Format};
 use crate::error::{Callback, Error, Reporter};
 use crate::identity::Identities;
 use crate::layer::UsdtLayer;
+use crate::limits::Limits;
+use crate::process;
 use crate::resource::{Resource, parse_attributes};
 use crate::sampler::Sampler;
-use crate::thread;
 
 /// Sets up a [`UsdtLayer`]. What is not set here is read from the environment when
 /// [`build`](Builder::build) is called; the [crate documentation](crate#environment) lists the
@@ -40,6 +42,7 @@ use crate::thread;
 pub struct Builder {
     socket: Option<Option<PathBuf>>,
     format: Option<Format>,
+    delivery: Option<Delivery>,
     max_wait: Option<Duration>,
     service_name: Option<String>,
     resource_attributes: Option<Vec<(String, String)>>,
@@ -68,9 +71,15 @@ impl Builder {
         self
     }
 
-    /// How long a closing span may wait for room in the receiver's queue before it is dropped and
-    /// counted, give or take a quarter of a second; zero, the default, for not at all. Instead of
-    /// `TRACING_USDT_MAX_WAIT_MS`.
+    /// How spans get to the socket. Instead of `TRACING_USDT_DELIVERY`.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = Some(delivery);
+        self
+    }
+
+    /// How long a thread that closes a span may wait for room, in memory or (with
+    /// [`Delivery::Inline`]) in the receiver's queue, before the span is dropped and counted; zero,
+    /// the default, for not at all. Instead of `TRACING_USDT_MAX_WAIT_MS`.
     pub fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = Some(max_wait);
         self
@@ -120,27 +129,29 @@ impl Builder {
     }
 
     fn build_with(self, read: &dyn Fn(&str) -> Option<OsString>) -> UsdtLayer {
-        thread::watch_forks();
+        process::watch_forks();
+        clock::prepare();
         let env = Environment { read, reporter: Arc::new(Reporter::new(self.on_error)) };
         let service_name = self.service_name.or_else(|| env.text("OTEL_SERVICE_NAME"));
         let attributes = self.resource_attributes.unwrap_or_else(|| env.resource_attributes());
-        let resource = Arc::new(Resource::new(service_name, attributes, &env.reporter));
+        let resource = Resource::new(service_name, attributes, &env.reporter);
         let identities = Identities {
             sampler: self.sampler.unwrap_or_else(|| env.sampler()),
             remote_parent: self.parent.unwrap_or_else(|| env.parent()),
         };
+        let limits = env.limits();
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
+        let delivery = self.delivery.unwrap_or_else(|| env.delivery());
         // Without a format that is known there are no datagrams: a collector should not get what it
         // didn't ask for.
         let format = self.format.or_else(|| env.format());
-        env.check_delivery();
         let reporter = env.reporter;
         let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format.is_some());
-        let format = format.unwrap_or_default();
-        let delivery = socket.and_then(|path| {
-            delivery::open(path, max_wait, format, Arc::clone(&resource), Arc::clone(&reporter))
+        let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), resource));
+        let carrier = socket.and_then(|path| {
+            Carrier::open(delivery, path, max_wait, Arc::clone(&encoder), Arc::clone(&reporter))
         });
-        UsdtLayer::new(identities, format, resource, delivery, reporter)
+        UsdtLayer::new(identities, limits, encoder, carrier, reporter)
     }
 }
 
@@ -149,6 +160,7 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("socket", &self.socket)
             .field("format", &self.format)
+            .field("delivery", &self.delivery)
             .field("max_wait", &self.max_wait)
             .field("service_name", &self.service_name)
             .field("resource_attributes", &self.resource_attributes)
@@ -201,12 +213,31 @@ impl Environment<'_> {
         })
     }
 
-    fn check_delivery(&self) {
-        self.parsed(
-            "TRACING_USDT_DELIVERY",
-            "inline, the only delivery so far; it is what is used",
-            |delivery| (delivery == "inline").then_some(()),
-        );
+    fn delivery(&self) -> Delivery {
+        let expected = "background or inline; it is background that is used";
+        self.parsed("TRACING_USDT_DELIVERY", expected, |delivery| match delivery {
+            "background" => Some(Delivery::Background),
+            "inline" => Some(Delivery::Inline),
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
+    /// The limit for spans, or else the one for all of OpenTelemetry.
+    fn limits(&self) -> Limits {
+        let limit = |variables: [&'static str; 2]| {
+            variables.into_iter().find_map(|variable| {
+                self.parsed(variable, "a whole number, or nothing for no limit", |value| value.parse().ok())
+            })
+        };
+        let attributes = limit(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"]);
+        let characters =
+            limit(["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"]);
+        let standard = Limits::default();
+        Limits {
+            attributes: attributes.unwrap_or(standard.attributes),
+            characters: characters.map_or(standard.characters, |limit| limit as usize),
+        }
     }
 
     fn max_wait(&self) -> Duration {
@@ -277,7 +308,7 @@ mod tests {
     fn without_environment_there_is_nothing_to_report() {
         let (layer, errors) = build(Builder::default(), &[]);
         assert_eq!(errors, [""; 0]);
-        assert_eq!(layer.settings(), (identities(Sampler::default(), None), None));
+        assert_eq!(layer.settings(), (identities(Sampler::default(), None), Limits::default(), None));
     }
 
     #[test]
@@ -286,6 +317,8 @@ mod tests {
             ("TRACING_USDT_FORMAT", "xml"),
             ("TRACING_USDT_DELIVERY", "pigeon"),
             ("TRACING_USDT_MAX_WAIT_MS", "-1"),
+            ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+            ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1"),
             ("OTEL_RESOURCE_ATTRIBUTES", "no-equals-sign"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("TRACEPARENT", "00-00-00-00"),
@@ -306,28 +339,28 @@ mod tests {
         let variables = [("TRACEPARENT", traceparent), ("OTEL_TRACES_SAMPLER", "always_off")];
         let (layer, errors) = build(Builder::default(), &variables);
         let parent = SpanContext::from_traceparent(traceparent);
-        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOff, parent), None));
+        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOff, parent), Limits::default(), None));
         assert_eq!(errors, [""; 0]);
 
         let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
         let (layer, _) = build(code, &variables);
-        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), None));
+        assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), Limits::default(), None));
     }
 
     #[test]
     fn a_socket_nobody_binds_is_reported_with_its_path() {
         let socket = [("TRACING_USDT_SOCKET", "/nonexistent/trace.sock")];
         let (layer, errors) = build(Builder::default(), &socket);
-        assert_eq!(layer.settings().1, Some(Format::Zipkin));
+        assert_eq!(layer.settings().2, Some(Format::Zipkin));
         assert!(errors.len() == 1 && errors[0].contains("/nonexistent/trace.sock"), "{errors:?}");
 
         let (layer, errors) = build(Builder::default().no_socket(), &socket);
-        assert_eq!(layer.settings().1, None);
+        assert_eq!(layer.settings().2, None);
         assert_eq!(errors, [""; 0]);
 
         let format = |name| {
             let variables = [socket[0], ("TRACING_USDT_FORMAT", name)];
-            build(Builder::default(), &variables).0.settings().1
+            build(Builder::default(), &variables).0.settings().2
         };
         assert_eq!(format("otlp"), Some(Format::Otlp));
         assert_eq!(format("xml"), None, "zipkin sent to a reader of something else");

@@ -1,6 +1,9 @@
 //! Time: CLOCK_MONOTONIC for durations, which is also bpftrace's `nsecs` and `bpf_ktime_get_ns`,
 //! and the offset that turns it into wall-clock time.
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
+mod tsc;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Nanoseconds of the monotonic clock.
@@ -8,8 +11,21 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub(crate) struct Monotonic(u64);
 
 impl Monotonic {
-    #[cfg(unix)]
+    /// The clock to within some tens of nanoseconds.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
+    #[inline]
     pub(crate) fn now() -> Self {
+        Self(tsc::now())
+    }
+
+    #[cfg(not(all(target_os = "linux", target_arch = "x86_64", not(miri))))]
+    pub(crate) fn now() -> Self {
+        Self::of_kernel()
+    }
+
+    /// The clock itself.
+    #[cfg(unix)]
+    pub(crate) fn of_kernel() -> Self {
         // The clock exists on every unix; the call can't fail for it.
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
         Self(now.map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64))
@@ -17,11 +33,10 @@ impl Monotonic {
 
     /// Nobody can listen here, so nobody ever asks.
     #[cfg(not(unix))]
-    pub(crate) fn now() -> Self {
+    pub(crate) fn of_kernel() -> Self {
         Self(0)
     }
 
-    #[cfg(test)]
     pub(crate) fn from_ns(ns: u64) -> Self {
         Self(ns)
     }
@@ -36,7 +51,7 @@ impl Monotonic {
 }
 
 /// What to add to the monotonic clock to get nanoseconds since 1970.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
@@ -45,10 +60,20 @@ impl WallOffset {
         at.0.saturating_add_signed(self.0)
     }
 
-    /// Microseconds since 1970.
-    pub(crate) fn micros(self, at: Monotonic) -> u64 {
-        self.nanos(at) / 1000
+    /// For handing it over as a number.
+    pub(crate) fn as_ns(self) -> i64 {
+        self.0
     }
+
+    pub(crate) fn from_ns(ns: i64) -> Self {
+        Self(ns)
+    }
+}
+
+/// To be called when a layer is built: finds out what the clock is best read with.
+pub(crate) fn prepare() {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
+    tsc::prepare();
 }
 
 /// How long an offset is trusted. Wall clocks are stepped and slewed, and the monotonic one stands
@@ -75,9 +100,9 @@ pub(crate) fn wall_offset(now: Monotonic) -> WallOffset {
 fn measure() -> i64 {
     let mut best = (u64::MAX, 0);
     for _ in 0..4 {
-        let before = Monotonic::now();
+        let before = Monotonic::of_kernel();
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let width = Monotonic::now().since(before);
+        let width = Monotonic::of_kernel().since(before);
         let wall_ns = wall.map_or(0, |since| since.as_nanos() as i64);
         best = best.min((width, wall_ns - (before.0 + width / 2) as i64));
         if best.0 < 2_000 {
@@ -96,7 +121,7 @@ mod tests {
     fn converts_to_wall_clock() {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
         let now = Monotonic::now();
-        let converted = u128::from(wall_offset(now).micros(now));
+        let converted = u128::from(wall_offset(now).nanos(now) / 1000);
         assert!(converted.abs_diff(wall) < 1_000_000, "{converted} against {wall}");
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 
+use crate::fields::take;
 use crate::thread;
 
 /// 128 random bits, never all zero, shared by every span of a trace. Printed as 32 hex digits.
@@ -51,6 +52,10 @@ impl SpanId {
         }
     }
 
+    pub(crate) fn from_u64(id: u64) -> Option<Self> {
+        NonZeroU64::new(id).map(Self)
+    }
+
     /// The id as the probes carry it.
     pub fn get(self) -> u64 {
         self.0.get()
@@ -75,6 +80,27 @@ pub struct SpanContext {
 }
 
 impl SpanContext {
+    pub(crate) const BYTES: usize = 24;
+
+    /// The ids, for handing them over.
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&self.trace_id.0.get().to_le_bytes());
+        bytes[16..].copy_from_slice(&self.span_id.get().to_le_bytes());
+        bytes
+    }
+
+    /// Of a sampled trace: nothing is handed over of others.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let [low, high, span_id] = [(); 3].map(|()| u64::from_le_bytes(take(&mut bytes)));
+        Self::from_parts(high, low, span_id)
+    }
+
+    pub(crate) fn from_parts(high: u64, low: u64, span_id: u64) -> Option<Self> {
+        let trace_id = TraceId(NonZeroU128::new(u128::from(high) << 64 | u128::from(low))?);
+        Some(Self { trace_id, span_id: SpanId::from_u64(span_id)?, sampled: true })
+    }
+
     /// Reads a W3C `traceparent`, such as
     /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
     ///

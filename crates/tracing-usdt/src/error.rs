@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::fields::floor_char_boundary;
 use crate::resource::MAX_RESOURCE_BYTES;
@@ -44,6 +45,21 @@ pub enum Error {
     },
     /// The subscriber has such a layer already; this one does nothing.
     SecondLayer,
+    /// There is no thread to be had for sending in the background. Spans stay in memory as far as
+    /// there is room; it is tried again once a second.
+    #[non_exhaustive]
+    Thread {
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Not everything could be sent in time.
+    #[non_exhaustive]
+    Flush {
+        /// How many spans are still in memory.
+        queued: u64,
+        /// How long it was tried.
+        timeout: Duration,
+    },
     /// The socket refused a datagram, which was dropped and counted.
     #[non_exhaustive]
     Send {
@@ -59,8 +75,13 @@ pub enum Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Environment { .. } | Self::ResourceTooLarge { .. } | Self::SecondLayer => None,
-            Self::Connect { source, .. } | Self::Send { source, .. } => Some(source),
+            Self::Environment { .. }
+            | Self::ResourceTooLarge { .. }
+            | Self::SecondLayer
+            | Self::Flush { .. } => None,
+            Self::Connect { source, .. } | Self::Send { source, .. } | Self::Thread { source } => {
+                Some(source)
+            }
         }
     }
 }
@@ -84,6 +105,15 @@ impl fmt::Display for Error {
             ),
             Self::SecondLayer => f.write_str(
                 "the subscriber has a tracing-usdt layer already, and a second one does nothing: remove it",
+            ),
+            Self::Thread { source } => write!(
+                f,
+                "can't start the thread that sends spans: {source}. Spans are kept while there is room; \
+                 TRACING_USDT_DELIVERY=inline needs no thread"
+            ),
+            Self::Flush { queued, timeout } => write!(
+                f,
+                "{queued} spans are still to be sent after {timeout:?}: the receiver is away, or doesn't keep up"
             ),
             Self::Send { path, bytes, source } => write!(
                 f,
@@ -191,6 +221,8 @@ enum Kind {
     ResourceTooLarge,
     SecondLayer,
     Connect(Option<i32>),
+    Thread,
+    Flush,
     Send(Option<i32>),
 }
 
@@ -213,6 +245,8 @@ impl Reporter {
             Error::ResourceTooLarge { .. } => Kind::ResourceTooLarge,
             Error::SecondLayer => Kind::SecondLayer,
             Error::Connect { source, .. } => Kind::Connect(source.raw_os_error()),
+            Error::Thread { .. } => Kind::Thread,
+            Error::Flush { .. } => Kind::Flush,
             Error::Send { source, .. } => Kind::Send(source.raw_os_error()),
         };
         {

@@ -3,14 +3,15 @@
 //! A span that began unheard gets its identity when it is first needed, and so do all above it, from
 //! the root down, because the trace id and the sampling decision are the root's.
 
+use tracing_core::span::Id;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock::{Monotonic, WallOffset, wall_offset};
 use crate::context::{SpanContext, SpanId, TraceId};
 use crate::sampler::Sampler;
-use crate::span::SpanState;
+use crate::spans::Spans;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Identity {
     pub(crate) context: SpanContext,
     pub(crate) parent_id: Option<SpanId>,
@@ -26,51 +27,55 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// An identity for a span that has none yet.
-    pub(crate) fn draw<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
-        match span.parent() {
-            Some(parent) => child_of(&self.of(&parent)),
-            None => self.root(),
+    /// An identity for a new span below `parent`.
+    #[inline]
+    pub(crate) fn draw(&self, parent: Option<&Identity>, now: Monotonic) -> Identity {
+        match parent {
+            Some(parent) => child_of(parent),
+            None => self.root(now),
         }
     }
 
     /// The identity of `span`, which it keeps. A loop, since spans may nest deeper than the stack.
-    pub(crate) fn of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
-        let mut unknown = Vec::new();
+    pub(crate) fn of<'a, R: LookupSpan<'a>>(
+        &self,
+        spans: &Spans,
+        span: &SpanRef<'a, R>,
+        count: bool,
+    ) -> Identity {
+        if let Some(known) = spans.identity(&span.id()) {
+            return known;
+        }
+        let mut unknown: Vec<Id> = vec![span.id()];
         let mut known = None;
-        for ancestor in span.scope() {
-            known = ancestor.extensions().get::<SpanState>().map(|state| state.identity);
+        for ancestor in span.scope().skip(1) {
+            known = spans.identity(&ancestor.id());
             if known.is_some() {
                 break;
             }
-            unknown.push(ancestor);
+            unknown.push(ancestor.id());
         }
-        for ancestor in unknown.into_iter().rev() {
-            let drawn = known.as_ref().map_or_else(|| self.root(), child_of);
-            let mut extensions = ancestor.extensions_mut();
-            // Another thread may have been here in the meantime; its answer stands.
-            let standing = extensions.get_mut::<SpanState>().map(|state| state.identity);
-            if standing.is_none() {
-                extensions.insert(SpanState::new(drawn, None, None));
-            }
-            known = Some(standing.unwrap_or(drawn));
+        for id in unknown.into_iter().rev() {
+            let drawn = known.as_ref().map_or_else(|| self.root(Monotonic::now()), child_of);
+            known = Some(spans.meet(&id, drawn, count));
         }
-        // A scope begins with the span itself, so one of the two loops has found it.
-        known.unwrap_or_else(|| self.root())
+        // There was at least the span itself.
+        known.unwrap_or_else(|| self.root(Monotonic::now()))
     }
 
-    fn root(&self) -> Identity {
+    fn root(&self, now: Monotonic) -> Identity {
         let remote = self.remote_parent;
         let trace_id = remote.map_or_else(TraceId::random, |remote| remote.trace_id);
         let sampled = self.sampler.sample(trace_id, remote.map(|remote| remote.sampled));
         Identity {
             context: SpanContext { trace_id, span_id: SpanId::random(), sampled },
             parent_id: remote.map(|remote| remote.span_id),
-            wall: wall_offset(Monotonic::now()),
+            wall: wall_offset(now),
         }
     }
 }
 
+#[inline]
 fn child_of(parent: &Identity) -> Identity {
     Identity {
         context: SpanContext { span_id: SpanId::random(), ..parent.context },

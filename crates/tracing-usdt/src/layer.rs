@@ -3,11 +3,12 @@
 //! Every callback begins with the question whether anyone listens: a socket, a consumer of one of
 //! its probes, or a span that is being followed already. Without one it ends there.
 //!
-//! Three rules, each learned from another layer's bug reports: the extensions' lock is never held
-//! while a user's `Debug` or anything else outside of this crate runs; a span or a state that is
+//! Three rules, each learned from another layer's bug reports: no lock is held while a user's `Debug`
+//! or anything else outside of this crate runs; a span or a state that is
 //! not there is passed over, never expected; and user code may make spans wherever it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing_core::span::{Attributes, Id, Record as Values};
 use tracing_core::{Event, Subscriber};
@@ -17,179 +18,245 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use crate::callsite;
 use crate::clock::Monotonic;
 use crate::context::SpanId;
-use crate::delivery::{Inline, Stats};
-use crate::encode::{self, Format};
+use crate::delivery::{Carrier, Stats};
+use crate::encode::{self, Encoder};
 use crate::error::{Error, Reporter};
-use crate::fields::Fields;
-use crate::identity::Identities;
-use crate::probes;
-use crate::resource::Resource;
-use crate::span::{self, Record, SpanState, Timing};
+use crate::fields::Owner;
+use crate::identity::{Identities, Identity};
+use crate::limits::Limits;
+use crate::probes::{self, Probe};
+use crate::span::{ClosedSpan, Timing};
+use crate::spans::Spans;
 use crate::thread;
 
 /// A [`Layer`] that fires a USDT probe for whatever happens to a span, and sends every completed
-/// span as a JSON datagram. Made by [`layer`](crate::layer()) or [`builder`](crate::builder()).
+/// span to a socket. Made by [`layer`](crate::layer()) or [`builder`](crate::builder()).
 ///
 /// One for a subscriber is enough: a second one added `with` it is reported and does nothing, since
 /// two would show every span twice. (One that comes within a `Vec` or a `reload` goes unnoticed.)
 pub struct UsdtLayer {
     identities: Identities,
-    format: Format,
-    resource: Arc<Resource>,
-    delivery: Option<Arc<Inline>>,
+    limits: Limits,
+    encoder: Arc<Encoder>,
+    carrier: Option<Arc<Carrier>>,
     reporter: Arc<Reporter>,
+    spans: Spans,
     /// Another one was in the subscriber before.
     second: bool,
 }
 
-/// Reads the layer's account after the layer itself has gone into a subscriber.
+/// Reads the layer's account, and has it send what it has, after the layer itself has gone into a
+/// subscriber.
 #[derive(Clone)]
 pub struct Handle {
-    delivery: Option<Arc<Inline>>,
+    carrier: Option<Arc<Carrier>>,
 }
 
 impl Handle {
-    /// Spans closed, sent and dropped so far; all zero without a socket.
+    /// Spans closed, sent, queued and dropped so far; all zero without a socket.
     pub fn stats(&self) -> Stats {
-        self.delivery.as_ref().map(|delivery| delivery.stats()).unwrap_or_default()
+        self.carrier.as_ref().map(|carrier| carrier.stats()).unwrap_or_default()
+    }
+
+    /// Returns when the spans that were closed before have left the process, or were dropped and
+    /// counted. The calling thread helps with it.
+    ///
+    /// The end of the program does this by itself, for up to a second; so this is for tests, and for
+    /// what ends without `exit`, such as a frozen or killed process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Flush`] if some are still queued after `timeout`. They stay queued.
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.carrier.as_ref().map_or(Ok(()), |carrier| carrier.flush(timeout))
     }
 }
 
 impl UsdtLayer {
     pub(crate) fn new(
         identities: Identities,
-        format: Format,
-        resource: Arc<Resource>,
-        delivery: Option<Arc<Inline>>,
+        limits: Limits,
+        encoder: Arc<Encoder>,
+        carrier: Option<Arc<Carrier>>,
         reporter: Arc<Reporter>,
     ) -> Self {
-        Self { identities, format, resource, delivery, reporter, second: false }
+        Self { identities, limits, encoder, carrier, reporter, spans: Spans::new(), second: false }
     }
 
     /// For reading [`Stats`] later on.
     pub fn handle(&self) -> Handle {
-        Handle { delivery: self.delivery.clone() }
+        Handle { carrier: self.carrier.clone() }
     }
 
     /// What it was built with; the format if there is a socket.
     #[cfg(test)]
-    pub(crate) fn settings(&self) -> (Identities, Option<Format>) {
-        (self.identities.clone(), self.delivery.is_some().then_some(self.format))
+    pub(crate) fn settings(&self) -> (Identities, Limits, Option<encode::Format>) {
+        (self.identities.clone(), self.limits, self.carrier.is_some().then_some(self.encoder.format()))
     }
 
-    /// Whether a callback about a span that began earlier has anything to do. `attached` is its
-    /// probe, asked last because asking costs a call.
-    fn listens(&self, attached: impl FnOnce() -> bool) -> bool {
-        !self.second && (span::any_open() || attached())
+    /// Whether a callback about a span that began earlier has anything to do. All that an idle layer
+    /// does is to ask this.
+    #[inline]
+    fn listens(&self, probe: Probe) -> bool {
+        (self.is_sending() || probes::attached(probe) || !self.spans.is_empty()) && !self.second
     }
 
-    fn begin<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, attributes: &Attributes<'_>) {
+    #[inline]
+    fn is_sending(&self) -> bool {
+        self.carrier.is_some()
+    }
+
+    /// Whether to keep count of the open spans, as only `listens` asks for.
+    #[inline]
+    fn counts(&self) -> bool {
+        !self.is_sending()
+    }
+
+    fn identity<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
+        self.identities.of(&self.spans, span, self.counts())
+    }
+
+    #[inline(never)]
+    fn begin<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
         let now = Monotonic::now();
-        // A layer below may have made an event in the span already, which gave it an identity.
-        let known = span.extensions().get::<SpanState>().map(|state| state.identity);
-        let identity = known.unwrap_or_else(|| self.identities.draw(span));
-        let probed = probes::new_span(None);
-        let sent = self.delivery.is_some() && identity.context.sampled;
-        let recorded = sent || probes::span_emit(None);
-        let fields = (probed || recorded).then(|| Fields::visit(|visitor| attributes.record(visitor)));
+        let is_root =
+            attributes.is_root() || (attributes.is_contextual() && ctx.current_span().id().is_none());
+        let parent = if is_root { None } else { ctx.span(id).and_then(|span| span.parent()) };
+        let parent = parent.map(|parent| self.identity(&parent));
+        let drawn = self.identities.draw(parent.as_ref(), now);
 
-        if probed {
-            let text = callsite::text(attributes.metadata());
-            probes::new_span(Some(&probes::NewSpan {
-                span: identity.context,
-                name: &text.name,
-                target: &text.target,
-                level: callsite::level_number(attributes.metadata().level()),
-                parent_id: identity.parent_id.map_or(0, SpanId::get),
-                fields: &encode::fields_object(fields.as_ref().unwrap_or(&Fields::default())),
-            }));
+        let probed = probes::attached(Probe::NewSpan);
+        let sent = self.is_sending() && drawn.context.sampled;
+        let recorded = sent || probes::attached(Probe::SpanEmit);
+        let callsite = callsite::of(attributes.metadata());
+        let mut span = thread::open_span(drawn);
+        if probed || recorded {
+            let record = |visitor: &mut dyn tracing_core::field::Visit| attributes.record(visitor);
+            span.record.fields.visit(callsite, Owner::Span, &self.limits, record);
         }
-        let record = fields
-            .filter(|_| recorded)
-            .map(|fields| Box::new(Record::new(attributes.metadata(), thread::info(), fields)));
-        span.extensions_mut().replace(SpanState::new(identity, Some(Timing::start(now)), record));
+        let fields = probed.then(|| encode::fields_object(span.record.fields.view(callsite), None));
+        span.timing = Some(Timing::start(now));
+        span.callsite = recorded.then_some(callsite);
+        let identity = self.spans.begin(id, span, self.counts());
+        if let Some(fields) = fields {
+            probes::new_span(&probes::NewSpan {
+                span: identity.context,
+                name: &callsite.name,
+                target: &callsite.target,
+                level: callsite.level(),
+                parent_id: identity.parent_id.map_or(0, SpanId::get),
+                fields: &fields,
+            });
+        }
     }
 
     /// An enter or an exit: `fire` is its probe, `count` what it does to the times.
-    fn step<'a, R: LookupSpan<'a>>(
+    #[inline]
+    fn step<S>(
         &self,
-        span: &SpanRef<'a, R>,
-        fire: fn(Option<&probes::Step<'_>>) -> bool,
-        count: fn(&mut Timing, Monotonic),
-    ) {
+        id: &Id,
+        ctx: &Context<'_, S>,
+        (probe, fire): (Probe, fn(&probes::Step<'_>)),
+        count: impl FnOnce(&mut Timing, Monotonic),
+    ) where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
         let now = Monotonic::now();
-        with_state(span, |state| {
-            if let Some(timing) = &mut state.timing {
+        self.spans.with(id, |span| {
+            if let Some(timing) = &mut span.timing {
                 count(timing, now);
             }
         });
-        if fire(None) {
-            fire(Some(&probes::Step {
-                span: self.identities.of(span).context,
-                name: &callsite::text(span.metadata()).name,
-            }));
+        if probes::attached(probe) {
+            if let Some(span) = ctx.span(id) {
+                let name = &callsite::of(span.metadata()).name;
+                fire(&probes::Step { span: self.identity(&span).context, name });
+            }
         }
     }
 
-    fn end<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
-        let now = Monotonic::now();
-        let state = with_state(span, SpanState::take);
-        let probed = probes::close(None);
-        let (identity, timing, record) = match state {
-            Some(state) => state,
+    #[inline(never)]
+    fn enter<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        self.step(id, ctx, (Probe::Enter, probes::enter), Timing::enter);
+    }
+
+    #[inline(never)]
+    fn exit<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        self.step(id, ctx, (Probe::Exit, probes::exit), Timing::exit);
+    }
+
+    #[inline(never)]
+    fn end<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let probed = probes::attached(Probe::Close);
+        let mut known = self.spans.remove(id, self.counts());
+        let identity = match &known {
+            Some(span) => span.identity,
+            None if !probed => return,
             // Met for the first time: it has an identity and nothing else.
-            None if probed => (self.identities.of(span), None, None),
-            None => return,
+            None => {
+                let Some(span) = ctx.span(id) else { return };
+                let identity = self.identity(&span);
+                self.spans.remove(id, self.counts());
+                identity
+            }
         };
-        let context = identity.context;
-        let started = timing.as_ref().map(Timing::started);
-        let elapsed = timing.map(|timing| timing.finish(now));
+        let timing = known.as_mut().and_then(|span| span.timing.take());
+        let start = timing.as_ref().map(Timing::started);
+        let elapsed = timing.map(|timing| timing.finish(Monotonic::now));
         if probed {
-            probes::close(Some(&probes::Close {
-                span: context,
-                name: &callsite::text(span.metadata()).name,
-                duration_ns: elapsed.map_or(0, |elapsed| elapsed.duration_ns),
-                busy_ns: elapsed.map_or(0, |elapsed| elapsed.busy_ns),
-            }));
+            if let Some(span) = ctx.span(id) {
+                probes::close(&probes::Close {
+                    span: identity.context,
+                    name: &callsite::of(span.metadata()).name,
+                    duration_ns: elapsed.map_or(0, |elapsed| elapsed.duration_ns),
+                    busy_ns: elapsed.map_or(0, |elapsed| elapsed.busy_ns),
+                });
+            }
         }
+        let Some(span) = known else { return };
+        if let (Some(start), Some(elapsed)) = (start, elapsed) {
+            if let Some(callsite) = span.callsite {
+                let record = span.record.view();
+                self.deliver(&ClosedSpan { identity, callsite, start, elapsed, record });
+            } else if let Some(carrier) = self.carrier.as_ref().filter(|_| !identity.context.sampled) {
+                carrier.leave_out();
+            }
+        }
+        thread::give_back(span);
+    }
 
-        let (Some(start), Some(elapsed)) = (started, elapsed) else { return };
-        if let Some(delivery) = self.delivery.as_ref().filter(|_| !context.sampled) {
-            delivery.leave_out();
+    #[inline]
+    fn deliver(&self, span: &ClosedSpan<'_>) {
+        let context = span.identity.context;
+        if probes::attached(Probe::SpanEmit) {
+            thread::with_text(|json| {
+                self.encoder.open(json);
+                self.encoder.span(json, span);
+                self.encoder.close(json);
+                json.push(0);
+                if let Ok(json) = std::ffi::CStr::from_bytes_with_nul(json) {
+                    probes::span_emit(&probes::SpanEmit { span_id: context.span_id.get(), json });
+                }
+            });
         }
-        let delivery = self.delivery.as_ref().filter(|_| context.sampled);
-        let emitted = probes::span_emit(None);
-        let Some(record) = record.filter(|_| emitted || delivery.is_some()) else { return };
-        let closed = encode::Span { identity, start, elapsed, record: &record };
-        let json = encode::nul_terminated(self.format.datagram(&closed, &self.resource));
-        if emitted {
-            let span_id = context.span_id.get();
-            probes::span_emit(Some(&probes::SpanEmit { span_id, json: &json }));
-        }
-        if let Some(delivery) = delivery {
-            delivery.send(json.as_bytes());
+        match &self.carrier {
+            Some(carrier) if context.sampled => carrier.send(span),
+            Some(carrier) => carrier.leave_out(),
+            None => {}
         }
     }
-}
-
-/// Runs `f` on the state of the span, if it has one. Nothing of the user's runs in it.
-fn with_state<'a, R: LookupSpan<'a>, T>(
-    span: &SpanRef<'a, R>,
-    f: impl FnOnce(&mut SpanState) -> T,
-) -> Option<T> {
-    let mut extensions = span.extensions_mut();
-    let state = extensions.get_mut::<SpanState>()?;
-    state.notice_fork();
-    Some(f(state))
-}
-
-/// Whether the span's text is being collected.
-fn is_recorded<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>) -> bool {
-    with_state(span, |state| state.record.is_some()) == Some(true)
-}
-
-fn with_record<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>, f: impl FnOnce(&mut Record)) {
-    with_state(span, |state| state.record.as_deref_mut().map(f));
 }
 
 impl<S> Layer<S> for UsdtLayer
@@ -200,115 +267,127 @@ where
         let subscriber: &dyn Subscriber = subscriber;
         if subscriber.is::<Self>() {
             self.second = true;
+            self.carrier = None;
             self.reporter.report(Error::SecondLayer);
         }
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if !self.second && (self.delivery.is_some() || probes::any_attached()) {
-            if let Some(span) = ctx.span(id) {
-                self.begin(&span, attributes);
-            }
+        if (self.is_sending() || probes::any_attached()) && !self.second {
+            self.begin(attributes, id, &ctx);
         }
     }
 
     fn on_record(&self, id: &Id, values: &Values<'_>, ctx: Context<'_, S>) {
-        if !self.listens(|| probes::record(None)) {
+        if !self.listens(Probe::Record) {
+            return;
+        }
+        let recorded = self.spans.with(id, |span| span.callsite.is_some()) == Some(true);
+        if !(probes::attached(Probe::Record) || recorded) {
             return;
         }
         let Some(span) = ctx.span(id) else { return };
-        let (probed, recorded) = (probes::record(None), is_recorded(&span));
-        if !(probed || recorded) {
-            return;
-        }
-        let fields = Fields::visit(|visitor| values.record(visitor));
-        if probed {
-            probes::record(Some(&probes::Record {
-                span: self.identities.of(&span).context,
-                name: &callsite::text(span.metadata()).name,
-                fields: &encode::fields_object(&fields),
-            }));
-        }
-        if recorded {
-            with_record(&span, |record| record.add_fields(fields));
-        }
+        let callsite = callsite::of(span.metadata());
+        thread::with_fields(|fields| {
+            fields.visit(callsite, Owner::Span, &self.limits, |visitor| values.record(visitor));
+            if probes::attached(Probe::Record) {
+                probes::record(&probes::Record {
+                    span: self.identity(&span).context,
+                    name: &callsite.name,
+                    fields: &encode::fields_object(fields.view(callsite), None),
+                });
+            }
+            if recorded {
+                self.spans.with(id, |span| span.record.fields.merge(callsite, fields, &self.limits));
+            }
+        });
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Context<'_, S>) {
-        if !self.listens(|| probes::follows_from(None)) {
+        if !self.listens(Probe::FollowsFrom) {
             return;
         }
         // A span that is closed by now has left no identity to name.
         let (Some(span), Some(follows)) = (ctx.span(id), ctx.span(follows)) else {
             return;
         };
-        let (probed, recorded) = (probes::follows_from(None), is_recorded(&span));
+        let recorded = self.spans.with(id, |span| span.callsite.is_some()) == Some(true);
+        let probed = probes::attached(Probe::FollowsFrom);
         if !(probed || recorded) {
             return;
         }
-        let follows = self.identities.of(&follows).context;
+        let follows = self.identity(&follows).context;
         if probed {
-            probes::follows_from(Some(&probes::FollowsFrom {
-                span: self.identities.of(&span).context,
-                name: &callsite::text(span.metadata()).name,
+            probes::follows_from(&probes::FollowsFrom {
+                span: self.identity(&span).context,
+                name: &callsite::of(span.metadata()).name,
                 follows: follows.span_id.get(),
-            }));
+            });
         }
         if recorded {
-            with_record(&span, |record| record.add_link(follows));
+            self.spans.with(id, |span| span.record.add_link(follows));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        if !self.listens(|| probes::event(None)) {
+        if !self.listens(Probe::Event) {
             return;
         }
         let now = Monotonic::now();
         let span = ctx.event_span(event);
-        let recorded = span.as_ref().filter(|span| is_recorded(span));
-        let probed = probes::event(None);
+        let recorded =
+            span.as_ref().and_then(|span| self.spans.with(&span.id(), |span| span.callsite)).flatten();
+        let probed = probes::attached(Probe::Event);
         if !probed && recorded.is_none() {
             return;
         }
-        let mut fields = Fields::visit(|visitor| event.record(visitor));
-        let message = fields.remove("message");
-        if probed {
-            let span_id = span.as_ref().map_or(0, |span| self.identities.of(span).context.span_id.get());
-            let text = message.as_ref().map(|message| encode::value_text(&message.value));
-            probes::event(Some(&probes::Event {
-                span_id,
-                message: &callsite::c_string(&text.unwrap_or_default()),
-                target: &callsite::text(event.metadata()).target,
-                level: callsite::level_number(event.metadata().level()),
-                fields: &encode::fields_object(&fields),
-            }));
-        }
-        if let Some(span) = recorded {
-            with_record(span, |record| record.add_event(now, event.metadata(), message, fields));
-        }
+        let callsite = callsite::of(event.metadata());
+        thread::with_fields(|fields| {
+            fields.visit(callsite, Owner::Event, &self.limits, |visitor| event.record(visitor));
+            if probed {
+                let view = fields.view(callsite);
+                let message = view.get("message").map(encode::value_text).unwrap_or_default();
+                probes::event(&probes::Event {
+                    span_id: span.as_ref().map_or(0, |span| self.identity(span).context.span_id.get()),
+                    message: &callsite::c_string(&message),
+                    target: &callsite.target,
+                    level: callsite.level(),
+                    fields: &encode::fields_object(view, Some("message")),
+                });
+            }
+            if let (Some(span), Some(of_span)) = (span, recorded) {
+                self.spans.with(&span.id(), |span| {
+                    span.record.add_event(of_span, now, callsite, fields, &self.limits);
+                });
+            }
+        });
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.listens(|| probes::enter(None)) {
-            if let Some(span) = ctx.span(id) {
-                self.step(&span, probes::enter, Timing::enter);
-            }
+        if self.listens(Probe::Enter) {
+            self.enter(id, &ctx);
         }
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.listens(|| probes::exit(None)) {
-            if let Some(span) = ctx.span(id) {
-                self.step(&span, probes::exit, Timing::exit);
-            }
+        if self.listens(Probe::Exit) {
+            self.exit(id, &ctx);
         }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        if self.listens(|| probes::close(None)) {
-            if let Some(span) = ctx.span(&id) {
-                self.end(&span);
-            }
+        if self.listens(Probe::Close) {
+            self.end(&id, &ctx);
+        }
+    }
+}
+
+impl Drop for UsdtLayer {
+    fn drop(&mut self) {
+        if let Some(carrier) = &self.carrier {
+            // A subscriber outlives its spans, so there are some only if `reload` takes the layer out.
+            carrier.abandon(self.spans.recorded());
+            carrier.close();
         }
     }
 }

@@ -1,72 +1,40 @@
 //! The USDT contract: provider `tracing`, eight probes, each in exactly one place of the binary.
 //!
 //! Every probe is one function, which `usdt!` makes. The functions are neither generic nor inlined.
-//! A second copy of a probe's instruction would be a second location with a second semaphore to
-//! every consumer, and old bpftrace and bcc see only one of the two (bpftrace issue 3601).
+//! A second copy of a probe's instruction would be a second location to every consumer, and old
+//! bpftrace and bcc see only one of the two (bpftrace issue 3601).
 //!
 //! An argument keeps its position for ever; a new one goes to the end.
 
+#[cfg_attr(
+    not(all(
+        any(target_os = "linux", target_os = "android"),
+        any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
+        target_endian = "little",
+        target_pointer_width = "64",
+        not(miri),
+    )),
+    path = "probes/note_none.rs"
+)]
+mod note;
+
 use std::ffi::CStr;
 
-use probe::probe_lazy;
-
 use crate::context::SpanContext;
+use note::usdt;
+pub(crate) use note::{any_attached, attached};
 
-/// Gives the semaphores a page of their own.
-///
-/// `.probes` otherwise follows the read-only-after-relocation segment directly. With rust-lld both
-/// can share a page, and for a process that starts after the attach the kernel then increments the
-/// semaphores in the mapping that is about to be replaced: they stay 0 and the probes stay silent.
-/// A page-aligned object in the same section moves the section, hence all eight, to a page start.
-/// Pages are up to 64 KiB outside of x86.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[cfg_attr(target_arch = "x86_64", repr(C, align(4096)))]
-#[cfg_attr(not(target_arch = "x86_64"), repr(C, align(65536)))]
-struct OwnPage([std::sync::atomic::AtomicU8; 0]); // an atomic, for a writable section like the semaphores'
-
-// SAFETY: nothing but the semaphores, of the same alignment class and flags, is in the section.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[allow(unsafe_code)]
-#[used]
-#[unsafe(link_section = ".probes")]
-static OWN_PAGE: OwnPage = OwnPage([]);
-
-/// Makes the function of a probe. Called with `None` it only says whether a consumer is attached;
-/// called with the probe's values while one is, it fires. Both through the same `probe_lazy!`,
-/// because the semaphore belongs to that one place: `return` in the first argument leaves before
-/// the probe's instruction is reached.
-macro_rules! usdt {
-    ($(#[$doc:meta])* $name:ident($a:ident: $args:ty) => $first:expr $(, $rest:expr)*) => {
-        $(#[$doc])*
-        #[inline(never)]
-        pub(crate) fn $name(args: Option<&$args>) -> bool {
-            let $a;
-            probe_lazy!(
-                tracing,
-                $name,
-                match args {
-                    Some(args) => {
-                        $a = args;
-                        $first
-                    }
-                    None => return true,
-                }
-                $(, $rest)*
-            )
-        }
-    };
-}
-
-/// Whether any of the eight has a consumer.
-pub(crate) fn any_attached() -> bool {
-    new_span(None)
-        || enter(None)
-        || exit(None)
-        || close(None)
-        || record(None)
-        || follows_from(None)
-        || event(None)
-        || span_emit(None)
+/// The probes, in the order of their semaphores.
+#[derive(Clone, Copy)]
+pub(crate) enum Probe {
+    NewSpan,
+    Enter,
+    Exit,
+    Close,
+    Record,
+    FollowsFrom,
+    Event,
+    SpanEmit,
 }
 
 pub(crate) struct NewSpan<'a> {
@@ -81,7 +49,7 @@ pub(crate) struct NewSpan<'a> {
 
 usdt! {
     /// A span came to be.
-    new_span(a: NewSpan<'_>) =>
+    new_span[NewSpan](a: NewSpan<'_>) =>
     a.span.span_id.get(),
     a.name.as_ptr(),
     a.target.as_ptr(),
@@ -100,7 +68,7 @@ pub(crate) struct Step<'a> {
 
 usdt! {
     /// The thread goes into the span.
-    enter(a: Step<'_>) =>
+    enter[Enter](a: Step<'_>) =>
     a.span.span_id.get(),
     a.name.as_ptr(),
     a.span.trace_id.high(),
@@ -109,7 +77,7 @@ usdt! {
 
 usdt! {
     /// The thread leaves the span.
-    exit(a: Step<'_>) =>
+    exit[Exit](a: Step<'_>) =>
     a.span.span_id.get(),
     a.name.as_ptr(),
     a.span.trace_id.high(),
@@ -126,7 +94,7 @@ pub(crate) struct Close<'a> {
 
 usdt! {
     /// Nobody holds the span any more.
-    close(a: Close<'_>) =>
+    close[Close](a: Close<'_>) =>
     a.span.span_id.get(),
     a.name.as_ptr(),
     a.duration_ns,
@@ -143,7 +111,7 @@ pub(crate) struct Record<'a> {
 
 usdt! {
     /// The span was given more fields.
-    record(a: Record<'_>) =>
+    record[Record](a: Record<'_>) =>
     a.span.span_id.get(),
     a.name.as_ptr(),
     a.fields.as_ptr()
@@ -157,7 +125,7 @@ pub(crate) struct FollowsFrom<'a> {
 
 usdt! {
     /// The span follows from another.
-    follows_from(a: FollowsFrom<'_>) =>
+    follows_from[FollowsFrom](a: FollowsFrom<'_>) =>
     a.span.span_id.get(),
     a.name.as_ptr(),
     a.follows
@@ -174,7 +142,7 @@ pub(crate) struct Event<'a> {
 
 usdt! {
     /// Something happened, in the current span or in none.
-    event(a: Event<'_>) =>
+    event[Event](a: Event<'_>) =>
     a.span_id,
     a.message.as_ptr(),
     a.target.as_ptr(),
@@ -190,7 +158,7 @@ pub(crate) struct SpanEmit<'a> {
 
 usdt! {
     /// The span ended; this is all of it.
-    span_emit(a: SpanEmit<'_>) =>
+    span_emit[SpanEmit](a: SpanEmit<'_>) =>
     a.span_id,
     a.json.as_ptr(),
     a.json.count_bytes()

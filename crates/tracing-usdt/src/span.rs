@@ -1,78 +1,50 @@
 //! What the layer keeps of a span while it is open.
 //!
-//! It lives in the registry's extensions. A span that nobody listened to has none of it; one that
-//! was met only later, by a probe, has an identity but neither times nor a record, because half of
-//! them would be a lie.
+//! A span that nobody listened to has none of it; one that was met only later, by a probe, has an
+//! identity but neither times nor a record, because half of them would be a lie.
 
-use std::borrow::Cow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
-use tracing_core::{Level, Metadata};
+use tracing_core::Level;
 
+use crate::callsite::{self, Callsite};
 use crate::clock::Monotonic;
 use crate::context::SpanContext;
-use crate::encode::value_text;
-use crate::fields::{Entry, Fields, Value, cut_to_cost, text_cost};
+use crate::fields::{Fields, FieldsLeftOut, FieldsView, Value, cut_to_cost, take};
 use crate::identity::Identity;
-use crate::thread::{self, ThreadInfo};
+use crate::limits::Limits;
+use crate::thread::Thread;
 
 /// Bounds of one open span, chosen so that its JSON stays below 64 KiB in either format: any
-/// receiver's buffer takes it, and so does an eBPF program. 24 + 20 + 9.6 (links of 77 bytes) + 2 + 4
-/// (resource) leaves 4.4 for names and ids. The counts are OpenTelemetry's defaults.
-const ATTRIBUTE_BYTES: usize = 24 * 1024;
-const SHORT_BYTES: usize = 256;
-const RESERVED_BYTES: usize = 4 * 1024;
-const EVENT_BYTES: usize = 20 * 1024;
-const EVENT_TEXT_BYTES: usize = 4 * 1024;
+/// receiver's buffer takes it, and so does an eBPF program. Fields 24 + events 20 + links of 77 bytes
+/// 9.6 + error 2 + resource 4 leaves 4.4 for names and ids. The counts are OpenTelemetry's defaults.
+const EVENTS_COST: usize = 20 * 1024;
 /// An event without its texts, in OTLP, where it is longer.
-const EMPTY_EVENT_BYTES: usize = 176;
-const ERROR_BYTES: usize = 2 * 1024;
-const MAX_EVENTS: usize = 128;
+const EMPTY_EVENT_COST: usize = 176;
+const ERROR_COST: usize = 2 * 1024;
+const MAX_EVENTS: u32 = 128;
 const MAX_LINKS: usize = 128;
 
-pub(crate) struct SpanState {
+/// An open span. Its box is used again for later ones, with its buffers: see `thread`.
+pub(crate) struct OpenSpan {
     pub(crate) identity: Identity,
     /// `None`: it began before anyone listened.
     pub(crate) timing: Option<Timing>,
     /// `None`: nobody wanted its text when it began.
-    pub(crate) record: Option<Box<Record>>,
-    /// The process it began in.
-    forks: u32,
+    pub(crate) callsite: Option<&'static Callsite>,
+    pub(crate) record: Record,
 }
 
-/// How many states there are. While it is 0, the callbacks have no span to look up.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether any span of the process has a state.
-pub(crate) fn any_open() -> bool {
-    OPEN.load(Ordering::Relaxed) > 0
-}
-
-impl SpanState {
-    pub(crate) fn new(identity: Identity, timing: Option<Timing>, record: Option<Box<Record>>) -> Self {
-        OPEN.fetch_add(1, Ordering::Relaxed);
-        Self { identity, timing, record, forks: thread::forks() }
+impl OpenSpan {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { identity, timing: None, callsite: None, record: Record::default() }
     }
 
-    /// What there is to say at the end. The identity stays: spans below may still ask for it.
-    pub(crate) fn take(&mut self) -> (Identity, Option<Timing>, Option<Box<Record>>) {
-        (self.identity, self.timing.take(), self.record.take())
-    }
-
-    /// A span that was open at a fork is the parent process's to report. In the child it is like
-    /// one that began unheard: it has its identity, under which more spans may come.
-    pub(crate) fn notice_fork(&mut self) {
-        if self.forks != thread::forks() {
-            self.forks = thread::forks();
-            self.timing = None;
-            self.record = None;
-        }
-    }
-}
-
-impl Drop for SpanState {
-    fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
+    /// Nothing of the span stays but the buffers.
+    pub(crate) fn clear(&mut self) {
+        self.timing = None;
+        self.callsite = None;
+        self.record.clear();
     }
 }
 
@@ -115,113 +87,72 @@ impl Timing {
 
     /// From the creation to the last exit, or to `now` for a span that was never entered or is
     /// still inside; and how much of it was spent inside. Nanoseconds, the first at least 1.
-    pub(crate) fn finish(mut self, now: Monotonic) -> Elapsed {
+    pub(crate) fn finish(mut self, now: impl Fn() -> Monotonic) -> Elapsed {
         if self.depth > 0 {
             self.depth = 1;
-            self.exit(now);
+            self.exit(now());
         }
-        let end = self.last_exit.unwrap_or(now);
-        Elapsed { duration_ns: end.since(self.start).max(1), busy_ns: self.busy_ns }
+        let end = self.last_exit.unwrap_or_else(now);
+        let duration_ns = end.since(self.start).max(1);
+        Elapsed { duration_ns, busy_ns: self.busy_ns.min(duration_ns) }
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Elapsed {
     pub(crate) duration_ns: u64,
     pub(crate) busy_ns: u64,
 }
 
-/// All that the span's text will be made of.
+/// All that the span's text will be made of, but for its identity and times.
+#[derive(Default)]
 pub(crate) struct Record {
-    pub(crate) metadata: &'static Metadata<'static>,
-    pub(crate) thread: ThreadInfo,
-    fields: Fields,
-    events: Vec<Event>,
-    links: Vec<SpanContext>,
-    /// The span failed, as an event inside it told; empty where it gave no reason.
-    event_error: Option<String>,
-    pub(crate) left_out: LeftOut,
-    attribute_bytes: usize,
-    event_bytes: usize,
-}
-
-/// What the limits kept out of a record.
-#[derive(Default, Clone, Copy)]
-pub(crate) struct LeftOut {
-    pub(crate) attributes: u32,
-    pub(crate) shortened: u32,
-    pub(crate) events: u32,
-    pub(crate) links: u32,
-}
-
-/// An event inside a span.
-pub(crate) struct Event {
-    pub(crate) at: Monotonic,
-    pub(crate) name: String,
-    pub(crate) metadata: &'static Metadata<'static>,
+    thread: Option<Arc<Thread>>,
     pub(crate) fields: Fields,
+    /// Boxed, because most spans have none of it.
+    extras: Option<Box<Extras>>,
+}
+
+/// What happened to a span beyond its fields.
+#[derive(Default)]
+struct Extras {
+    /// An entry is a u64 time, a u32 callsite, a u32 length and so many bytes of fields.
+    events: Vec<u8>,
+    events_cost: usize,
+    event_count: u32,
+    /// Each as [`SpanContext::to_bytes`] has it.
+    links: Vec<u8>,
+    /// An event inside the span failed it; empty where that gave no reason.
+    error: Option<String>,
+    events_left_out: u32,
+    links_left_out: u32,
 }
 
 impl Record {
-    pub(crate) fn new(metadata: &'static Metadata<'static>, thread: ThreadInfo, fields: Fields) -> Self {
-        let mut record = Self {
-            metadata,
-            thread,
-            fields: Fields::default(),
-            events: Vec::new(),
-            links: Vec::new(),
-            event_error: None,
-            left_out: LeftOut::default(),
-            attribute_bytes: 0,
-            event_bytes: 0,
-        };
-        record.add_fields(fields);
-        record
-    }
-
-    pub(crate) fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
-    pub(crate) fn events(&self) -> &[Event] {
-        &self.events
-    }
-
-    pub(crate) fn links(&self) -> &[SpanContext] {
-        &self.links
-    }
-
-    pub(crate) fn event_error(&self) -> Option<&str> {
-        self.event_error.as_deref()
-    }
-
-    pub(crate) fn add_fields(&mut self, fields: Fields) {
-        for Entry { key, value, cut } in fields.into_entries() {
-            self.add_field(key, value, cut);
+    fn clear(&mut self) {
+        self.fields.clear();
+        if let Some(extras) = &mut self.extras {
+            let (mut events, mut links) =
+                (std::mem::take(&mut extras.events), std::mem::take(&mut extras.links));
+            events.clear();
+            events.shrink_to(1024);
+            links.clear();
+            links.shrink_to(256);
+            **extras = Extras { events, links, ..Extras::default() };
         }
     }
 
-    fn add_field(&mut self, key: Cow<'static, str>, mut value: Value, mut cut: bool) {
-        let replaced = self.fields.get(&key).map_or(0, |old| cost(&key, old));
-        let room = ATTRIBUTE_BYTES - (self.attribute_bytes - replaced);
-        // A long text gets half of the room at most, and none of the last of it: it should not
-        // push out the short ones that come after.
-        let mut bytes = cost(&key, &value);
-        let share = if bytes > SHORT_BYTES { room.saturating_sub(RESERVED_BYTES) / 2 } else { room };
-        if bytes > share {
-            let Some(shorter) = shorten(&key, value, share) else {
-                // Nor may the value of an earlier recording stand for this one.
-                self.fields.remove(&key);
-                self.attribute_bytes -= replaced;
-                count(&mut self.left_out.attributes, true);
-                return;
-            };
-            bytes = cost(&key, &shorter);
-            (value, cut) = (shorter, true);
+    /// The span was made on this thread.
+    #[inline]
+    pub(crate) fn set_thread(&mut self, thread: &Arc<Thread>) {
+        // A box mostly stays with its thread, and to count a reference takes time.
+        if !self.thread.as_ref().is_some_and(|known| Arc::ptr_eq(known, thread)) {
+            self.thread = Some(Arc::clone(thread));
         }
-        count(&mut self.left_out.shortened, cut);
-        self.attribute_bytes = self.attribute_bytes - replaced + bytes;
-        self.fields.set(key, value);
+    }
+
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
     }
 
     /// Adds an event, named by its message as in OpenTelemetry. One without a message but with an
@@ -229,101 +160,159 @@ impl Record {
     /// span's own fields say otherwise.
     pub(crate) fn add_event(
         &mut self,
+        span: &'static Callsite,
         at: Monotonic,
-        metadata: &'static Metadata<'static>,
-        mut message: Option<Entry>,
-        mut fields: Fields,
+        callsite: &'static Callsite,
+        fields: &mut Fields,
+        limits: &Limits,
     ) {
-        for entry in message.iter_mut().chain(fields.entries_mut()) {
-            if let Value::Text(text) = &mut entry.value {
-                entry.cut |= cut_to_cost(text, EVENT_TEXT_BYTES);
-            }
-            count(&mut self.left_out.shortened, entry.cut);
-        }
+        let view = fields.view(callsite);
+        let has_message = view.get("message").is_some();
         // Text only: `error = false` is no exception.
-        let error = match fields.get("error") {
-            Some(Value::Text(error)) => Some(error.clone()),
+        let error = match view.get("error") {
+            Some(Value::Text(error)) if !has_message => Some(error.to_owned()),
             _ => None,
         };
-        match (&message, error) {
-            (None, Some(mut error)) => {
-                fields.set("exception.message".into(), Value::Text(error.clone()));
-                cut_to_cost(&mut error, ERROR_BYTES);
-                self.event_error = Some(error);
-            }
-            _ if *metadata.level() == Level::ERROR => {
-                self.event_error.get_or_insert_default();
-            }
-            _ => {}
-        }
+        let failed = error.is_some() || *callsite.metadata.level() == Level::ERROR;
         // Only a real error value has a chain; its exception is also the span's.
-        if let (Some(message), Some(chain)) =
-            (fields.get("exception.message").cloned(), fields.get("exception.stacktrace").cloned())
+        if let (Some(Value::Text(message)), Some(Value::List(chain))) =
+            (view.get("exception.message"), view.get("exception.stacktrace"))
         {
-            self.add_field("exception.message".into(), message, false);
-            self.add_field("exception.stacktrace".into(), chain, false);
+            self.fields.set_text(span, "exception.message", message, limits);
+            self.fields.set_list(span, "exception.stacktrace", chain, limits);
         }
-        let exception = fields.get("exception.message").is_some();
-        let name = match message {
-            Some(Entry { value: Value::Text(text), .. }) => text,
-            Some(Entry { value, .. }) => value_text(&value).into_owned(),
-            None if exception => "exception".to_owned(),
-            None => metadata.name().to_owned(),
-        };
+        if let Some(error) = &error {
+            fields.set_text(callsite, "exception.message", error, limits);
+        }
+        if failed {
+            let reason = &mut self.extras().error;
+            match error {
+                Some(error) => *reason = Some(cut_to_cost(&error, ERROR_COST).to_owned()),
+                None => _ = reason.get_or_insert_default(),
+            }
+        }
+        self.fields.left_out.shortened =
+            self.fields.left_out.shortened.saturating_add(fields.left_out.shortened);
 
-        let bytes = EMPTY_EVENT_BYTES
-            + text_cost(&name)
-            + text_cost(metadata.target())
-            + fields.iter().map(|(key, value)| cost(key, value)).sum::<usize>();
-        if self.events.len() == MAX_EVENTS || self.event_bytes + bytes > EVENT_BYTES {
-            count(&mut self.left_out.events, true);
+        let extras = self.extras();
+        let cost = EMPTY_EVENT_COST + callsite.fixed.event_cost + fields.cost();
+        if extras.event_count == MAX_EVENTS || extras.events_cost + cost > EVENTS_COST {
+            extras.events_left_out = extras.events_left_out.saturating_add(1);
             return;
         }
-        self.event_bytes += bytes;
-        self.events.push(Event { at, name, metadata, fields });
+        extras.events_cost += cost;
+        extras.event_count += 1;
+        extras.events.extend_from_slice(&at.as_ns().to_le_bytes());
+        extras.events.extend_from_slice(&callsite.id.to_le_bytes());
+        extras.events.extend_from_slice(&(fields.bytes().len() as u32).to_le_bytes());
+        extras.events.extend_from_slice(fields.bytes());
     }
 
     pub(crate) fn add_link(&mut self, to: SpanContext) {
-        if self.links.len() == MAX_LINKS {
-            count(&mut self.left_out.links, true);
+        let extras = self.extras();
+        if extras.links.len() >= MAX_LINKS * SpanContext::BYTES {
+            extras.links_left_out = extras.links_left_out.saturating_add(1);
         } else {
-            self.links.push(to);
+            extras.links.extend_from_slice(&to.to_bytes());
         }
+    }
+
+    /// As the encoder reads it.
+    pub(crate) fn view(&self) -> RecordView<'_> {
+        let thread = self.thread.as_deref();
+        let mut view = RecordView {
+            thread_id: thread.map_or(0, |thread| thread.id),
+            thread_name: thread.map_or("", |thread| &thread.name),
+            fields: self.fields.bytes(),
+            left_out: LeftOut { fields: self.fields.left_out, ..LeftOut::default() },
+            ..RecordView::default()
+        };
+        if let Some(extras) = &self.extras {
+            view.events = &extras.events;
+            view.links = &extras.links;
+            view.error = extras.error.as_deref();
+            view.left_out.events = extras.events_left_out;
+            view.left_out.links = extras.links_left_out;
+        }
+        view
     }
 }
 
-fn count(counter: &mut u32, one_more: bool) {
-    *counter = counter.saturating_add(u32::from(one_more));
+/// A span at its end: all that an encoder asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct ClosedSpan<'a> {
+    pub(crate) identity: Identity,
+    pub(crate) callsite: &'static Callsite,
+    pub(crate) start: Monotonic,
+    pub(crate) elapsed: Elapsed,
+    pub(crate) record: RecordView<'a>,
 }
 
-fn cost(key: &str, value: &Value) -> usize {
-    let value = match value {
-        Value::Text(text) => text_cost(text),
-        Value::List(items) => items.iter().map(|item| text_cost(item)).sum(),
-        _ => 40,
-    };
-    text_cost(key) + value
+/// What was recorded of it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RecordView<'a> {
+    /// 0: not known.
+    pub(crate) thread_id: u64,
+    pub(crate) thread_name: &'a str,
+    pub(crate) fields: &'a [u8],
+    pub(crate) events: &'a [u8],
+    pub(crate) links: &'a [u8],
+    pub(crate) error: Option<&'a str>,
+    pub(crate) left_out: LeftOut,
 }
 
-/// `value` cut so that it costs at most `room`; `None` where nothing useful would be left.
-fn shorten(key: &str, value: Value, room: usize) -> Option<Value> {
-    let room = room.checked_sub(text_cost(key))?;
-    match value {
-        Value::Text(mut text) => {
-            cut_to_cost(&mut text, room);
-            (!text.is_empty()).then_some(Value::Text(text))
-        }
-        _ => None,
+/// What the limits kept out of a record.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub(crate) struct LeftOut {
+    pub(crate) fields: FieldsLeftOut,
+    pub(crate) events: u32,
+    pub(crate) links: u32,
+}
+
+/// An event inside a span.
+pub(crate) struct Event<'a> {
+    pub(crate) at: Monotonic,
+    pub(crate) fields: FieldsView<'a>,
+}
+
+impl<'a> ClosedSpan<'a> {
+    pub(crate) fn fields(&self) -> FieldsView<'a> {
+        FieldsView::new(self.callsite, self.record.fields)
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event<'a>> + use<'a> {
+        let mut rest = self.record.events;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let at = Monotonic::from_ns(u64::from_le_bytes(take(&mut rest)));
+            let callsite = callsite::by_id(u32::from_le_bytes(take(&mut rest)))?;
+            let length = u32::from_le_bytes(take(&mut rest)) as usize;
+            let (fields, after) = rest.split_at(length.min(rest.len()));
+            rest = after;
+            Some(Event { at, fields: FieldsView::new(callsite, fields) })
+        })
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = SpanContext> + use<'a> {
+        self.record.links.chunks_exact(SpanContext::BYTES).filter_map(SpanContext::from_bytes)
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::encode;
+    use crate::fields::Owner;
+    use tracing_core::Metadata;
 
     fn at(ns: u64) -> Monotonic {
         Monotonic::from_ns(ns)
+    }
+
+    fn finish(timing: Timing, ns: u64) -> (u64, u64) {
+        let elapsed = timing.finish(|| at(ns));
+        (elapsed.duration_ns, elapsed.busy_ns)
     }
 
     #[test]
@@ -333,8 +322,7 @@ pub(crate) mod tests {
         timing.exit(at(130));
         timing.enter(at(150));
         timing.exit(at(155));
-        let elapsed = timing.finish(at(900));
-        assert_eq!((elapsed.duration_ns, elapsed.busy_ns), (55, 25));
+        assert_eq!(finish(timing, 900), (55, 25));
     }
 
     #[test]
@@ -344,15 +332,21 @@ pub(crate) mod tests {
         timing.enter(at(20));
         timing.exit(at(30));
         timing.exit(at(40));
-        let elapsed = timing.finish(at(50));
-        assert_eq!((elapsed.duration_ns, elapsed.busy_ns), (40, 30));
+        assert_eq!(finish(timing, 50), (40, 30));
     }
 
     #[test]
     fn never_entered_lasts_to_its_close() {
-        let elapsed = Timing::start(at(5)).finish(at(25));
-        assert_eq!((elapsed.duration_ns, elapsed.busy_ns), (20, 0));
-        assert_eq!(Timing::start(at(5)).finish(at(5)).duration_ns, 1, "0 would mean unknown");
+        assert_eq!(finish(Timing::start(at(5)), 25), (20, 0));
+        assert_eq!(finish(Timing::start(at(5)), 5), (1, 0), "0 would mean unknown");
+    }
+
+    #[test]
+    fn still_inside_is_busy_to_its_close() {
+        let mut timing = Timing::start(at(5));
+        timing.enter(at(10));
+        timing.enter(at(11));
+        assert_eq!(finish(timing, 25), (20, 15));
     }
 
     pub(crate) fn metadata() -> &'static Metadata<'static> {
@@ -364,48 +358,32 @@ pub(crate) mod tests {
         tracing::callsite::Callsite::metadata(callsite)
     }
 
-    fn record() -> Record {
-        let thread = ThreadInfo { id: None, name: None };
-        Record::new(metadata(), thread, Fields::default())
-    }
-
-    #[test]
-    fn a_field_recorded_for_ever_is_not_lost() {
-        let mut record = record();
-        for n in 0..100_000 {
-            record.add_field("progress".into(), Value::Text(format!("{n}")), false);
-        }
-        assert_eq!(record.fields.get("progress"), Some(&Value::Text("99999".into())));
-        assert_eq!(record.left_out.attributes, 0);
-    }
-
-    #[test]
-    fn attributes_beyond_the_limit_are_shortened_then_counted() {
-        let mut record = record();
-        let long = "\u{1}".repeat(1400);
-        for n in 0..20 {
-            record.add_field(format!("long {n}").into(), Value::Text(long.clone()), false);
-            record.add_field(format!("short {n}").into(), Value::U64(n), false);
-        }
-        assert!(record.attribute_bytes <= ATTRIBUTE_BYTES);
-        let kept = |key: &str| record.fields.get(key).map_or(0, |value| encode::value_text(value).len());
-        assert_eq!(kept("long 0"), 1400);
-        assert!((1..1400).contains(&kept("long 1")), "kept {}", kept("long 1"));
-        assert_eq!(kept("long 19"), 0);
-        assert!((0..20).all(|n| kept(&format!("short {n}")) > 0), "no short one is pushed out");
-        let long_kept = (0..20).filter(|n| kept(&format!("long {n}")) > 0).count() as u32;
-        assert_eq!(record.left_out.attributes, 20 - long_kept);
-        assert_eq!(record.left_out.shortened, long_kept - 1);
-    }
-
     #[test]
     fn events_in_an_endless_span_are_bounded_and_counted() {
-        let mut record = record();
+        let (callsite, limits) = (callsite::of(metadata()), Limits::default());
+        let mut record = Record::default();
         for _ in 0..1000 {
-            record.add_event(at(1), metadata(), None, Fields::default());
+            record.add_event(callsite, at(1), callsite, &mut Fields::default(), &limits);
         }
-        let kept = record.events.len();
-        assert!((64..=MAX_EVENTS).contains(&kept), "{kept} kept");
-        assert_eq!(record.left_out.events, 1000 - kept as u32);
+        let view = record.view();
+        let kept = view.events.len() / 16;
+        assert!((64..=MAX_EVENTS as usize).contains(&kept), "{kept} kept");
+        assert_eq!(view.left_out.events, 1000 - kept as u32);
+    }
+
+    #[test]
+    fn a_box_that_is_used_again_has_nothing_of_the_span_before() {
+        let (callsite, limits) = (callsite::of(metadata()), Limits::default());
+        let mut record = Record::default();
+        let mut event = Fields::default();
+        event.visit(callsite, Owner::Event, &limits, |_| ());
+        event.set_text(callsite, "error", "failed", &limits);
+        record.fields.set_text(callsite, "k", "v", &limits);
+        record.add_event(callsite, at(1), callsite, &mut event, &limits);
+        assert_eq!(record.view().error, Some("failed"));
+        record.clear();
+        let view = record.view();
+        assert!(view.fields.is_empty() && view.events.is_empty() && view.links.is_empty());
+        assert_eq!((view.error, view.left_out), (None, LeftOut::default()));
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use collector::{Collector, assert_accounted, tag, text, wait_until};
 use tracing::{info, info_span, subscriber::with_default};
 use tracing_subscriber::prelude::*;
-use tracing_usdt::{Builder, Handle, Sampler, UsdtLayer};
+use tracing_usdt::{Builder, Delivery, Handle, Sampler, UsdtLayer};
 
 /// The layer with everything it reports.
 fn reporting(builder: Builder) -> (UsdtLayer, Arc<Mutex<Vec<String>>>) {
@@ -25,9 +25,14 @@ fn reporting(builder: Builder) -> (UsdtLayer, Arc<Mutex<Vec<String>>>) {
     (layer, errors)
 }
 
+/// Options for a layer that has sent, or dropped, a span when its close returns.
+fn inline_to(path: &Path) -> Builder {
+    tracing_usdt::builder().socket(path).delivery(Delivery::Inline)
+}
+
 /// Runs three spans with the socket at `path`: what was reported, and the account.
 fn three_spans_to(path: &Path) -> (Vec<String>, Handle) {
-    let (layer, errors) = reporting(tracing_usdt::builder().socket(path));
+    let (layer, errors) = reporting(inline_to(path));
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         for _ in 0..3 {
@@ -122,16 +127,16 @@ fn a_socket_without_permission_is_reported() {
 fn a_collector_that_starts_late_gets_what_comes_then() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("late.sock");
-    let (layer, errors) = reporting(tracing_usdt::builder().socket(&path));
+    let (layer, errors) = reporting(inline_to(&path));
     let handle = layer.handle();
-    with_default(tracing_subscriber::registry().with(layer), || {
+    let _socket = with_default(tracing_subscriber::registry().with(layer), || {
         drop(info_span!("too early"));
         let socket = UnixDatagram::bind(&path).unwrap();
         wait_until("a span arrives", || {
             drop(info_span!("in time"));
             handle.stats().sent > 0
         });
-        drop(socket);
+        socket
     });
     assert_eq!(errors.lock().unwrap().len(), 1);
     assert_accounted(&handle);
@@ -142,7 +147,7 @@ fn spans_survive_a_restart_of_the_collector() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("restart.sock");
     let first = UnixDatagram::bind(&path).unwrap();
-    let (layer, errors) = reporting(tracing_usdt::builder().socket(&path));
+    let (layer, errors) = reporting(inline_to(&path));
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         drop(info_span!("to the first"));

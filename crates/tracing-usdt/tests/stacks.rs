@@ -161,7 +161,7 @@ fn the_layer_can_be_reloaded_itself() {
         let half = info_span!("half");
         reload.reload(None).unwrap();
         drop(half);
-        assert_eq!(sent(&collector), tree(&[]));
+        assert_eq!(sent(&collector), [("tracing_usdt.dropped".to_owned(), None)], "half of a span is none");
     });
 }
 
@@ -192,22 +192,28 @@ fn a_second_one_is_reported_and_does_nothing() {
     assert!(errors.len() == 1 && errors[0].contains("second"), "{errors:?}");
 }
 
+/// Nobody else knows of them, so it is the layer that is taken out which has to say that they are lost.
 #[test]
-fn a_layer_put_in_anothers_place_takes_over_its_spans() {
+fn spans_that_are_open_when_the_layer_is_taken_out_are_counted_as_lost() {
     let collector = Collector::bind();
-    let (layer, reload) = reload::Layer::new(Some(collector.builder().build()));
+    let before = collector.builder().build();
+    let account = before.handle();
+    let (layer, reload) = reload::Layer::new(Some(before));
     with_default(registry().with(layer), || {
-        let open = info_span!("open", n = 1);
+        let open = info_span!("open");
         let entered = open.enter();
         let later = collector.builder().build();
-        let account = later.handle();
         reload.reload(Some(later)).unwrap();
+        drop(info_span!("below"));
         drop(entered);
         drop(open);
-        assert_eq!(account.stats().sent, 1);
     });
+    let stats = account.stats();
+    assert_eq!((stats.closed, stats.sent, stats.dropped.abandoned), (1, 0, 1));
     let spans = collector.drain();
-    assert_eq!(collector::tag(&spans[0], "n"), Some("1"));
+    assert_eq!(collector::tag(&spans[0], "tracing_usdt.dropped.abandoned"), Some("1"));
+    assert_eq!(collector::text(&spans[1], "name"), "below", "{spans:?}");
+    assert_eq!(spans.len(), 2, "half a span");
 }
 
 #[test]

@@ -3,15 +3,15 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::Inline;
+use super::Carrier;
 
-static OPEN: Mutex<Vec<Weak<Inline>>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Vec<Weak<Carrier>>> = Mutex::new(Vec::new());
 
-/// Has `inline` finish when the program does.
-pub(super) fn register(inline: &Arc<Inline>) {
+/// Has the carrier finish when the program does.
+pub(super) fn register(carrier: &Arc<Carrier>) {
     if let Ok(mut open) = OPEN.lock() {
         open.retain(|other| other.strong_count() > 0);
-        open.push(Arc::downgrade(inline));
+        open.push(Arc::downgrade(carrier));
     }
     hook();
 }
@@ -23,10 +23,10 @@ fn hook() {
     extern "C" fn finish() {
         // Not `lock`: at this point another thread may hold it for good.
         let open = OPEN.try_lock().map(|mut open| std::mem::take(&mut *open));
-        for inline in open.unwrap_or_default().iter().filter_map(Weak::upgrade) {
+        for carrier in open.unwrap_or_default().iter().filter_map(Weak::upgrade) {
             // A panic may not leave a C function. There is none on Linux; elsewhere std's own
             // thread data is gone by now.
-            let _ = catch_unwind(AssertUnwindSafe(|| inline.finish_at_exit()));
+            let _ = catch_unwind(AssertUnwindSafe(|| carrier.finish_at_exit()));
         }
     }
     static ONCE: std::sync::Once = std::sync::Once::new();

@@ -1,36 +1,155 @@
-//! From text to the socket, and the account of what got there.
+//! From closed spans to the socket, and the account of what got there.
 //!
-//! `inline` sends each span before its close returns. `socket` connects and reconnects, `stats`
-//! counts, `at_exit` tells the last losses when the program ends.
+//! `inline` sends each span before its close returns; `background` puts it into a `ring`, out of which
+//! a thread sends many at a time. `outlet` is where both send, and where losses are told; `socket`
+//! connects and reconnects, `stats` counts, `at_exit` sends the last when the program ends.
 
 mod at_exit;
+mod background;
 mod inline;
+mod outlet;
+mod ring;
 #[cfg_attr(not(unix), path = "socket_none.rs")]
 mod socket;
 mod stats;
+mod sync;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub(crate) use inline::Inline;
-use socket::Socket;
 pub use stats::{Dropped, Stats};
 
-use crate::encode::Format;
-use crate::error::Reporter;
-use crate::resource::Resource;
+use crate::encode::Encoder;
+use crate::error::{Error, Reporter};
+use crate::span::ClosedSpan;
+use background::Background;
+use inline::Inline;
+use outlet::Outlet;
+use ring::Rung;
+use socket::Socket;
 
-/// Delivery to the socket at `path`; `None` on a platform that has none, which is reported.
-pub(crate) fn open(
-    path: PathBuf,
-    max_wait: Duration,
-    format: Format,
-    resource: Arc<Resource>,
-    reporter: Arc<Reporter>,
-) -> Option<Arc<Inline>> {
-    let socket = Socket::open(path, max_wait, &reporter)?;
-    let inline = Arc::new(Inline::new(socket, format, resource, reporter));
-    at_exit::register(&inline);
-    Some(inline)
+/// How a closed span gets to the socket.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// It goes to bounded memory, and a thread sends what has gathered there, many spans to a
+    /// datagram, within 100 ms. The thread starts with the first span.
+    #[default]
+    Background,
+    /// It is sent before its close returns, in a datagram of its own: what is closed has left the
+    /// process, even if the next instruction is `abort()`.
+    Inline,
+}
+
+/// How long the end of the program may take for what is left.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// A delivery at work.
+pub(crate) enum Carrier {
+    Background(Background),
+    Inline(Inline),
+}
+
+impl Carrier {
+    /// To the socket at `path`; `None` on a platform that has none, which is reported.
+    pub(crate) fn open(
+        delivery: Delivery,
+        path: PathBuf,
+        max_wait: Duration,
+        encoder: Arc<Encoder>,
+        reporter: Arc<Reporter>,
+    ) -> Option<Arc<Self>> {
+        let socket = Socket::open(path, &reporter)?;
+        let outlet = Outlet { socket, encoder, reporter, max_wait };
+        let carrier = Arc::new(match delivery {
+            Delivery::Background => Self::Background(Background::new(outlet)),
+            Delivery::Inline => Self::Inline(Inline::new(outlet)),
+        });
+        at_exit::register(&carrier);
+        Some(carrier)
+    }
+
+    /// Takes a closed span. A background delivery needs its `Arc`, to hand it to its thread.
+    #[inline]
+    pub(crate) fn send(self: &Arc<Self>, span: &ClosedSpan<'_>) {
+        match &**self {
+            Self::Background(background) => {
+                if background.send(span) == Rung::NeedsThread {
+                    background::start(self);
+                }
+            }
+            Self::Inline(inline) => inline.send(span),
+        }
+    }
+
+    /// Counts a span of a trace that is not sampled.
+    #[inline]
+    pub(crate) fn leave_out(&self) {
+        match self {
+            Self::Background(background) => background.leave_out(),
+            Self::Inline(inline) => inline.leave_out(),
+        }
+    }
+
+    /// Counts spans that will never close, as far as this layer can tell.
+    pub(crate) fn abandon(&self, spans: u64) {
+        match self {
+            Self::Background(background) => background.abandon(spans),
+            Self::Inline(inline) => inline.abandon(spans),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        match self {
+            Self::Background(background) => background.stats(),
+            Self::Inline(inline) => inline.stats(),
+        }
+    }
+
+    /// Returns when all that was closed before has been sent or dropped, or after `timeout`.
+    pub(crate) fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        match self {
+            Self::Background(background) => background.flush(timeout),
+            Self::Inline(_) => Ok(()),
+        }
+    }
+
+    /// No more spans will come.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Background(background) => background.close(),
+            Self::Inline(inline) => inline.finish(),
+        }
+    }
+
+    /// The program ends, and nobody is there any more to hear of problems.
+    fn finish_at_exit(&self) {
+        match self {
+            Self::Background(background) => background.finish_at_exit(),
+            Self::Inline(inline) => inline.finish_at_exit(),
+        }
+    }
+}
+
+/// When a wait of `timeout` ends; `None` for one without end.
+fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+fn left_until(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// `span` as it comes out of a ring.
+#[cfg(test)]
+pub(crate) fn through_a_ring<T>(span: &ClosedSpan<'_>, read: impl FnOnce(&ClosedSpan<'_>) -> T) -> T {
+    let (ring, bell) = (ring::Ring::<{ 1 << 15 }>::new(), ring::Bell::new());
+    wire::write(span, |header, parts| ring.write(header, parts, true, &bell))
+        .expect("an empty ring has room");
+    let (reading, mut record) = (ring.try_read().expect("nobody else reads"), Vec::new());
+    let end = reading.copy(reading.start(), &mut record);
+    assert_eq!(end, reading.end());
+    read(&wire::read(&record).expect("what was written"))
 }

@@ -8,7 +8,7 @@
 //! by then takes no `send`; one that is another socket's is noticed at the next `connect`.
 
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, UnixAddr, connect, send};
 
 use super::stats::Outcome;
@@ -33,14 +34,13 @@ const FLAGS: MsgFlags = {
     const NO_SIGNAL: MsgFlags = MsgFlags::empty();
     #[cfg(not(target_vendor = "apple"))]
     const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
-    NO_SIGNAL
+    NO_SIGNAL.union(MsgFlags::MSG_DONTWAIT)
 };
 
 const NONE: RawFd = -1;
 
 pub(super) struct Socket {
     path: PathBuf,
-    max_wait: Duration,
     fd: AtomicI32,
     /// Which socket `fd` is to be; 0 where that can't be told.
     inode: AtomicU64,
@@ -52,12 +52,10 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects if it can, so that the program's owner hears at start what is wrong. A `send` that
-    /// may wait does so for up to `max_wait`.
-    pub(super) fn open(path: PathBuf, max_wait: Duration, reporter: &Reporter) -> Option<Self> {
+    /// Connects if it can, so that the program's owner hears at start what is wrong.
+    pub(super) fn open(path: PathBuf, reporter: &Reporter) -> Option<Self> {
         let socket = Self {
             path,
-            max_wait,
             fd: AtomicI32::new(NONE),
             inode: AtomicU64::new(0),
             connected: AtomicBool::new(false),
@@ -68,14 +66,13 @@ impl Socket {
         Some(socket)
     }
 
-    /// Sends, waiting for room in the receiver's queue if it `may_wait`.
-    pub(super) fn send(&self, datagram: &[u8], may_wait: bool, reporter: &Reporter) -> Outcome {
+    /// Sends, waiting for room in the receiver's queue up to `max_wait`.
+    pub(super) fn send(&self, datagram: &[u8], max_wait: Duration, reporter: &Reporter) -> Outcome {
         let mut began: Option<Instant> = None;
         let mut gone = None;
-        let mut flags = FLAGS | MsgFlags::MSG_DONTWAIT;
         while self.is_connected(reporter) {
             let fd = self.fd.load(Ordering::Acquire);
-            let errno = match send(fd, datagram, flags) {
+            let errno = match send(fd, datagram, FLAGS) {
                 // A datagram goes whole or not at all.
                 Ok(_) => {
                     if self.full_ns.load(Ordering::Relaxed) != 0 {
@@ -93,12 +90,14 @@ impl Socket {
                         // If there is nobody else at the path, it stays connected as it is.
                         let _ = self.connect();
                     }
-                    let waited = began.get_or_insert_with(Instant::now).elapsed();
-                    if !may_wait || waited >= self.max_wait {
+                    if max_wait.is_zero() {
                         return Outcome::QueueFull;
                     }
-                    // Waits up to the socket's own time limit, a part of `max_wait`.
-                    flags = FLAGS;
+                    let waited = began.get_or_insert_with(Instant::now).elapsed();
+                    let Some(left) = max_wait.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                        return Outcome::QueueFull;
+                    };
+                    wait_for_room(fd, left.min(Duration::from_nanos(RETRY_NS)));
                     if errno == Errno::ENOBUFS {
                         // Which is not waited for.
                         std::thread::sleep(Duration::from_millis(1));
@@ -133,7 +132,7 @@ impl Socket {
     }
 
     /// Whether there is a receiver, after a look for one if the last is long enough ago.
-    fn is_connected(&self, reporter: &Reporter) -> bool {
+    pub(super) fn is_connected(&self, reporter: &Reporter) -> bool {
         if self.connected.load(Ordering::Acquire) {
             return true;
         }
@@ -212,14 +211,7 @@ impl Socket {
     /// A socket that is close-on-exec (std sees to it) and not one of the standard streams, even if
     /// the program has closed those: what it prints is not ours to send.
     fn new_descriptor(&self) -> io::Result<OwnedFd> {
-        let socket = UnixDatagram::unbound()?;
-        if !self.max_wait.is_zero() {
-            let parts = self.max_wait.as_nanos().div_ceil(u128::from(RETRY_NS)).max(1);
-            let part = self.max_wait / u32::try_from(parts).unwrap_or(u32::MAX);
-            let part = part.clamp(Duration::from_millis(1), Duration::from_nanos(RETRY_NS));
-            socket.set_write_timeout(Some(part))?;
-        }
-        let fd = OwnedFd::from(socket);
+        let fd = OwnedFd::from(UnixDatagram::unbound()?);
         if fd.as_raw_fd() > 2 {
             return Ok(fd);
         }
@@ -247,6 +239,17 @@ fn inode_of(fd: RawFd) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// Waits until the receiver's queue has room, up to `at_most`, give or take a millisecond. The
+/// descriptor may be anything by now; then the wait may be too short.
+fn wait_for_room(fd: RawFd, at_most: Duration) {
+    let milliseconds = at_most.as_micros().div_ceil(1000);
+    let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+    // SAFETY: it is borrowed for this call, which does nothing to it, whoever's it is.
+    #[allow(unsafe_code)]
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout);
+}
+
 /// Never 0, which stands for "not".
 fn now_ns() -> u64 {
     Monotonic::now().as_ns().max(1)
@@ -270,12 +273,12 @@ mod tests {
         let path = folder.path().join("trace.sock");
         let _receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
         let (reporter, errors) = reporting();
-        let socket = Socket::open(path, Duration::ZERO, &reporter).expect("unix has sockets");
+        let socket = Socket::open(path, &reporter).expect("unix has sockets");
         let huge = vec![b' '; 64 << 20];
         for _ in 0..2 {
-            assert_eq!(socket.send(&huge, true, &reporter), Outcome::TooLarge);
+            assert_eq!(socket.send(&huge, Duration::ZERO, &reporter), Outcome::TooLarge);
         }
-        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent);
+        assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent);
         let errors = errors.lock().expect("no panic");
         assert!(errors.len() == 1 && errors[0].contains("67108864 bytes"), "{errors:?}");
     }
@@ -287,9 +290,9 @@ mod tests {
         let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
         receiver.shutdown(std::net::Shutdown::Read).expect("a bound socket");
         let (reporter, errors) = reporting();
-        let socket = Socket::open(path, Duration::ZERO, &reporter).expect("unix has sockets");
+        let socket = Socket::open(path, &reporter).expect("unix has sockets");
         for _ in 0..10 {
-            assert_eq!(socket.send(b"[]", true, &reporter), Outcome::NoReceiver);
+            assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::NoReceiver);
         }
         assert_eq!(errors.lock().expect("no panic").len(), 1);
     }
@@ -300,10 +303,10 @@ mod tests {
         let path = folder.path().join("trace.sock");
         let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
         let (reporter, _) = reporting();
-        let socket = Socket::open(path, Duration::MAX, &reporter).expect("unix has sockets");
-        while socket.send(b"[]", false, &reporter) == Outcome::Sent {}
+        let socket = Socket::open(path, &reporter).expect("unix has sockets");
+        while socket.send(b"[]", Duration::ZERO, &reporter) == Outcome::Sent {}
         let sent = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| socket.send(b"[]", true, &reporter));
+            let sender = scope.spawn(|| socket.send(b"[]", Duration::MAX, &reporter));
             std::thread::sleep(Duration::from_millis(600));
             receiver.recv(&mut [0; 16]).expect("a full queue");
             sender.join().expect("no panic")
@@ -318,12 +321,12 @@ mod tests {
         let path = folder.path().join("trace.sock");
         let _hung = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
         let (reporter, _) = reporting();
-        let socket = Socket::open(path.clone(), Duration::ZERO, &reporter).expect("unix has sockets");
-        while socket.send(b"[]", true, &reporter) == Outcome::Sent {}
+        let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
+        while socket.send(b"[]", Duration::ZERO, &reporter) == Outcome::Sent {}
         std::fs::remove_file(&path).expect("the socket's file");
         let _new = UnixDatagram::bind(&path).expect("a free path");
         let begin = Instant::now();
-        while socket.send(b"[]", true, &reporter) != Outcome::Sent {
+        while socket.send(b"[]", Duration::ZERO, &reporter) != Outcome::Sent {
             assert!(begin.elapsed() < Duration::from_secs(20), "it never looked again");
         }
     }
@@ -334,16 +337,16 @@ mod tests {
         let path = folder.path().join("trace.sock");
         let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
         let (reporter, errors) = reporting();
-        let socket = Socket::open(path.clone(), Duration::ZERO, &reporter).expect("unix has sockets");
+        let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
         std::fs::remove_file(&path).expect("the socket's file");
         let begin = Instant::now();
         // Long enough for a look at the path, where there is nothing.
         while begin.elapsed() < Duration::from_nanos(2 * RETRY_NS) {
-            let outcome = socket.send(b"[]", true, &reporter);
+            let outcome = socket.send(b"[]", Duration::ZERO, &reporter);
             assert!(matches!(outcome, Outcome::Sent | Outcome::QueueFull), "{outcome:?}");
         }
         receiver.recv(&mut [0; 16]).expect("a full queue");
-        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent);
+        assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent);
         assert_eq!(*errors.lock().expect("no panic"), [""; 0]);
     }
 
@@ -353,7 +356,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("trace.sock");
         let (reporter, _) = reporting();
-        let socket = Socket::open(path.clone(), Duration::ZERO, &reporter).expect("unix has sockets");
+        let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
         let fd = socket.fd.load(Ordering::Relaxed);
         let other = UnixDatagram::unbound().expect("a socket");
         // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
@@ -362,7 +365,7 @@ mod tests {
         nix::unistd::dup2(&other, &mut target).expect("two open descriptors");
         let _receiver = UnixDatagram::bind(&path).expect("a free path");
         std::thread::sleep(Duration::from_nanos(RETRY_NS));
-        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent);
+        assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent);
         assert!(other.peer_addr().is_err(), "it was connected to our receiver");
     }
 
@@ -372,7 +375,7 @@ mod tests {
         let path = folder.path().join("trace.sock");
         let _receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
         let (reporter, _) = reporting();
-        let socket = Socket::open(path, Duration::ZERO, &reporter).expect("unix has sockets");
+        let socket = Socket::open(path, &reporter).expect("unix has sockets");
         // Its number now belongs to a file of the program.
         let fd = socket.fd.load(Ordering::Relaxed);
         let file = folder.path().join("file");
@@ -381,7 +384,7 @@ mod tests {
         #[allow(unsafe_code)]
         let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
         nix::unistd::dup2(&open, &mut target).expect("two open descriptors");
-        assert_eq!(socket.send(b"[]", true, &reporter), Outcome::Sent, "through a new descriptor");
+        assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent, "through a new descriptor");
         assert_ne!(socket.fd.load(Ordering::Relaxed), fd);
         assert_eq!(std::fs::read(&file).expect("the file"), b"", "the file got the datagram");
     }

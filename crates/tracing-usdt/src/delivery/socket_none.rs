@@ -11,12 +11,16 @@ use crate::error::{Error, Reporter};
 pub(super) struct Socket(Infallible);
 
 impl Socket {
-    pub(super) fn open(path: PathBuf, _: Duration, reporter: &Reporter) -> Option<Self> {
+    pub(super) fn open(path: PathBuf, reporter: &Reporter) -> Option<Self> {
         reporter.report(Error::Connect { path, source: io::ErrorKind::Unsupported.into() });
         None
     }
 
-    pub(super) fn send(&self, _: &[u8], _: bool, _: &Reporter) -> Outcome {
+    pub(super) fn is_connected(&self, _: &Reporter) -> bool {
+        match self.0 {}
+    }
+
+    pub(super) fn send(&self, _: &[u8], _: Duration, _: &Reporter) -> Outcome {
         match self.0 {}
     }
 }

@@ -30,6 +30,8 @@ pub struct Dropped {
     pub too_large: u64,
     /// The operating system gave another reason, which was reported.
     pub other: u64,
+    /// Open when the layer was taken out of the subscriber, by `reload`: nobody hears of their end.
+    pub abandoned: u64,
     /// The sampler left the trace out. No loss, and not reported as one in the stream.
     pub sampled_out: u64,
 }
@@ -46,12 +48,13 @@ impl Dropped {
     }
 
     /// The same by reason, each under its name in the stream.
-    pub(super) fn losses(&self) -> [(&'static str, u64); 4] {
+    pub(super) fn losses(&self) -> [(&'static str, u64); 5] {
         [
             ("no_receiver", self.no_receiver),
             ("queue_full", self.queue_full),
             ("too_large", self.too_large),
             ("other", self.other),
+            ("abandoned", self.abandoned),
         ]
     }
 }
@@ -64,6 +67,7 @@ pub(crate) enum Outcome {
     QueueFull,
     TooLarge,
     Other,
+    Abandoned,
     SampledOut,
 }
 
@@ -71,56 +75,37 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 pub(super) struct Counters {
     closed: AtomicU64,
-    sent: AtomicU64,
-    no_receiver: AtomicU64,
-    queue_full: AtomicU64,
-    too_large: AtomicU64,
-    other: AtomicU64,
-    sampled_out: AtomicU64,
+    /// By [`Outcome`].
+    ended: [AtomicU64; 7],
 }
 
 impl Counters {
-    pub(super) fn count(&self, outcome: Outcome) {
-        let counter = match outcome {
-            Outcome::Sent => &self.sent,
-            Outcome::NoReceiver => &self.no_receiver,
-            Outcome::QueueFull => &self.queue_full,
-            Outcome::TooLarge => &self.too_large,
-            Outcome::Other => &self.other,
-            Outcome::SampledOut => &self.sampled_out,
-        };
-        self.closed.fetch_add(1, Ordering::Relaxed);
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// Counts spans that were closed and have ended so.
+    pub(super) fn close(&self, outcome: Outcome, spans: u64) {
+        self.closed.fetch_add(spans, Ordering::Relaxed);
+        self.end(outcome, spans);
     }
 
+    /// Counts spans that have ended so.
+    pub(super) fn end(&self, outcome: Outcome, spans: u64) {
+        self.ended[outcome as usize].fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// Without those that are queued.
     pub(super) fn read(&self) -> Stats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ended = |outcome: Outcome| self.ended[outcome as usize].load(Ordering::Relaxed);
         Stats {
-            closed: get(&self.closed),
-            sent: get(&self.sent),
+            closed: self.closed.load(Ordering::Relaxed),
+            sent: ended(Outcome::Sent),
             queued: 0,
             dropped: Dropped {
-                no_receiver: get(&self.no_receiver),
-                queue_full: get(&self.queue_full),
-                too_large: get(&self.too_large),
-                other: get(&self.other),
-                sampled_out: get(&self.sampled_out),
+                no_receiver: ended(Outcome::NoReceiver),
+                queue_full: ended(Outcome::QueueFull),
+                too_large: ended(Outcome::TooLarge),
+                other: ended(Outcome::Other),
+                abandoned: ended(Outcome::Abandoned),
+                sampled_out: ended(Outcome::SampledOut),
             },
-        }
-    }
-
-    /// A forked child has closed nothing yet.
-    pub(super) fn reset(&self) {
-        for counter in [
-            &self.closed,
-            &self.sent,
-            &self.no_receiver,
-            &self.queue_full,
-            &self.too_large,
-            &self.other,
-            &self.sampled_out,
-        ] {
-            counter.store(0, Ordering::Relaxed);
         }
     }
 }

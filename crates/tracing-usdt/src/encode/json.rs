@@ -1,7 +1,8 @@
-//! The few JSON shapes the encoders write. Strings and numbers are serde_json's; the structure is
-//! written straight into the buffer, without a tree or a derive in between.
+//! The few JSON shapes the encoders write. Numbers, and strings with anything in them to escape, are
+//! serde_json's; the structure is written straight into the buffer, without a tree or a derive in
+//! between.
 
-use crate::fields::{Fields, Value};
+use crate::fields::{FieldsView, Value};
 
 /// Writing a scalar to memory has no way to fail; where it did, `null` keeps the text valid.
 macro_rules! scalar {
@@ -24,38 +25,112 @@ impl<'a> Object<'a> {
         Self { out, first: true }
     }
 
-    /// Writes the key; the value is the caller's to append.
-    pub(crate) fn key(&mut self, key: &str) -> &mut Vec<u8> {
-        if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
+    /// Writes a key of ours, in which there is nothing to escape; the value is the caller's to append.
+    pub(crate) fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
+        self.comma();
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// Writes any key.
+    pub(crate) fn any_key(&mut self, key: &str) -> &mut Vec<u8> {
+        self.comma();
         string(self.out, key);
         self.out.push(b':');
         self.out
     }
 
-    pub(crate) fn string(&mut self, key: &str, text: &str) {
+    /// Writes a key that is a JSON string already.
+    pub(crate) fn json_key(&mut self, key: &str) -> &mut Vec<u8> {
+        self.comma();
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.push(b':');
+        self.out
+    }
+
+    /// Writes members that were written before, with commas between them.
+    pub(crate) fn members(&mut self, members: &str) {
+        if !members.is_empty() {
+            self.comma();
+            self.out.extend_from_slice(members.as_bytes());
+        }
+    }
+
+    pub(crate) fn string(&mut self, key: &'static str, text: &str) {
         string(self.key(key), text);
     }
 
-    pub(crate) fn number(&mut self, key: &str, number: u64) {
-        scalar!(self.key(key), &number);
+    pub(crate) fn number(&mut self, key: &'static str, number: u64) {
+        self::number(self.key(key), number);
+    }
+
+    /// A number as a string.
+    pub(crate) fn number_text(&mut self, key: &'static str, number: u64) {
+        self::number_text(self.key(key), number);
+    }
+
+    /// An id of 16 digits, or with `high` one of 32.
+    pub(crate) fn id(&mut self, key: &'static str, high: Option<u64>, low: u64) {
+        let out = self.key(key);
+        out.push(b'"');
+        for half in high.into_iter().chain([low]) {
+            out.extend_from_slice(&hex(half));
+        }
+        out.push(b'"');
     }
 
     pub(crate) fn close(self) {
         self.out.push(b'}');
     }
+
+    fn comma(&mut self) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+    }
 }
 
-/// Every field with its type.
-pub(crate) fn fields_into(object: &mut Object<'_>, fields: &Fields) {
-    for (key, field) in fields.iter() {
-        value(object.key(key), field);
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|i| b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15])
+}
+
+/// Every field with its type, but for the one named `except`.
+pub(crate) fn fields_into(object: &mut Object<'_>, fields: FieldsView<'_>, except: Option<&str>) {
+    for field in fields.entries().filter(|field| Some(field.name) != except) {
+        value(object.any_key(field.name), field.value);
     }
 }
 
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    scalar!(out, text);
+    // All bytes are looked at, without a way out of the loop, so that it runs on many at a time.
+    let plain = text.bytes().fold(true, |plain, b| plain & (b >= 0x20) & (b != b'"') & (b != b'\\'));
+    if plain {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        scalar!(out, text);
+    }
+}
+
+/// The text's JSON string.
+pub(crate) fn json_string(text: &str) -> Box<str> {
+    let mut out = Vec::new();
+    string(&mut out, text);
+    String::from_utf8(out).unwrap_or_default().into()
+}
+
+pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
+    scalar!(out, &number);
+}
+
+pub(crate) fn number_text(out: &mut Vec<u8>, number: u64) {
+    out.push(b'"');
+    self::number(out, number);
+    out.push(b'"');
 }
 
 pub(crate) fn array<T>(
@@ -75,30 +150,38 @@ pub(crate) fn array<T>(
 
 /// The value with its type. What JSON numbers can't hold becomes a string: NaN and the infinities
 /// (named as in OTLP/JSON), and integers beyond 64 bits, which most readers would round.
-pub(crate) fn value(out: &mut Vec<u8>, value: &Value) {
+pub(crate) fn value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
-        Value::I64(n) => scalar!(out, n),
-        Value::U64(n) => scalar!(out, n),
-        Value::I128(n) => match i64::try_from(*n) {
+        Value::I64(n) => scalar!(out, &n),
+        Value::U64(n) => scalar!(out, &n),
+        Value::I128(n) => match i64::try_from(n) {
             Ok(n) => scalar!(out, &n),
             Err(_) => string(out, &n.to_string()),
         },
-        Value::U128(n) => match u64::try_from(*n) {
+        Value::U128(n) => match u64::try_from(n) {
             Ok(n) => scalar!(out, &n),
             Err(_) => string(out, &n.to_string()),
         },
         Value::F64(n) if n.is_nan() => string(out, "NaN"),
-        Value::F64(n) if n.is_infinite() => string(out, if *n > 0.0 { "Infinity" } else { "-Infinity" }),
-        Value::F64(n) => scalar!(out, n),
-        Value::Bool(b) => scalar!(out, b),
+        Value::F64(n) if n.is_infinite() => string(out, if n > 0.0 { "Infinity" } else { "-Infinity" }),
+        Value::F64(n) => scalar!(out, &n),
+        Value::Bool(b) => scalar!(out, &b),
         Value::Text(text) => string(out, text),
-        Value::List(items) => array(out, items, |out, item| string(out, item)),
+        Value::List(items) => array(out, items, string),
     }
 }
 
-/// The value as text, for formats whose attributes are strings: what [`value`] writes, a string
-/// without its quotes.
-pub(crate) fn value_text(value: &Value) -> std::borrow::Cow<'_, str> {
+/// The value as a JSON string, for formats whose attributes are strings.
+pub(crate) fn value_as_string(out: &mut Vec<u8>, value: Value<'_>) {
+    match value {
+        Value::Text(text) => string(out, text),
+        Value::U64(n) => number_text(out, n),
+        _ => string(out, &value_text(value)),
+    }
+}
+
+/// The value as text: what [`value`] writes, a string without its quotes.
+pub(crate) fn value_text(value: Value<'_>) -> std::borrow::Cow<'_, str> {
     if let Value::Text(text) = value {
         return text.into();
     }

@@ -11,12 +11,13 @@ mod zipkin;
 
 use std::ffi::CString;
 
-pub(crate) use json::value_text;
-pub(crate) use span::Span;
+pub(crate) use json::{json_string, value_text};
+pub(crate) use span::Fixed;
 
 use crate::context::SpanContext;
-use crate::fields::Fields;
+use crate::fields::FieldsView;
 use crate::resource::Resource;
+use crate::span::ClosedSpan;
 
 /// What a datagram holds.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -29,20 +30,62 @@ pub enum Format {
     Otlp,
 }
 
-impl Format {
-    /// The datagram that holds this one span.
-    pub(crate) fn datagram(self, span: &Span<'_>, resource: &Resource) -> Vec<u8> {
-        match self {
-            Self::Zipkin => zipkin::datagram(span, resource),
-            Self::Otlp => otlp::datagram(span, resource),
+/// Writes the datagrams of one process.
+pub(crate) struct Encoder {
+    format: Format,
+    resource: Resource,
+    /// What a datagram begins with.
+    open: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new(format: Format, resource: Resource) -> Self {
+        let open = match format {
+            Format::Zipkin => zipkin::OPEN.to_vec(),
+            Format::Otlp => otlp::open(&resource),
+        };
+        Self { format, resource, open }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Begins a datagram in the empty `out`.
+    pub(crate) fn open(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.open);
+    }
+
+    /// Adds a span.
+    pub(crate) fn span(&self, out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
+        self.comma(out);
+        match self.format {
+            Format::Zipkin => zipkin::span(out, span, &self.resource),
+            Format::Otlp => otlp::span(out, span),
         }
     }
 
-    /// The datagram that tells of losses: a span of its own trace over the interval they fell in.
-    pub(crate) fn losses(self, losses: &Losses<'_>, resource: &Resource) -> Vec<u8> {
-        match self {
-            Self::Zipkin => zipkin::losses(losses, resource),
-            Self::Otlp => otlp::losses(losses, resource),
+    /// Adds the span that tells of losses.
+    pub(crate) fn losses(&self, out: &mut Vec<u8>, losses: &Losses<'_>) {
+        self.comma(out);
+        match self.format {
+            Format::Zipkin => zipkin::losses(out, losses, &self.resource),
+            Format::Otlp => otlp::losses(out, losses),
+        }
+    }
+
+    /// Ends the datagram.
+    pub(crate) fn close(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self.format {
+            Format::Zipkin => zipkin::CLOSE,
+            Format::Otlp => otlp::CLOSE,
+        });
+    }
+
+    fn comma(&self, out: &mut Vec<u8>) {
+        if out.len() > self.open.len() {
+            out.push(b',');
         }
     }
 }
@@ -64,16 +107,12 @@ impl Losses<'_> {
     }
 }
 
-/// `fields` as a JSON object with their types kept, for the probes.
-pub(crate) fn fields_object(fields: &Fields) -> CString {
+/// `fields` as a JSON object with their types kept, for the probes; without the one named `except`.
+pub(crate) fn fields_object(fields: FieldsView<'_>, except: Option<&str>) -> CString {
     let mut out = Vec::new();
     let mut object = json::Object::open(&mut out);
-    json::fields_into(&mut object, fields);
+    json::fields_into(&mut object, fields, except);
     object.close();
-    nul_terminated(out)
-}
-
-/// JSON as a C string. JSON has no NUL: inside strings it is escaped.
-pub(crate) fn nul_terminated(json: Vec<u8>) -> CString {
-    CString::new(json).unwrap_or_default()
+    // JSON has no NUL: inside strings it is escaped.
+    CString::new(out).unwrap_or_default()
 }

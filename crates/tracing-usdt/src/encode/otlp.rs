@@ -4,101 +4,102 @@
 //! protobuf's but for the ids, which are hex: 64-bit integers are strings, enums are numbers.
 
 use super::Losses;
-use super::json::{Object, array, value_text};
-use super::span::{Attribute, Span, Status};
-use crate::fields::Value;
+use super::json::{Object, array, number_text, string, value_text};
+use super::span::{Attribute, Status};
+use crate::fields::{Key, Value};
 use crate::resource::Resource;
+use crate::span::ClosedSpan;
 
-/// The datagram that holds this one span.
-pub(super) fn datagram(span: &Span<'_>, resource: &Resource) -> Vec<u8> {
-    request(resource, |out| write_span(out, span))
-}
-
-/// The datagram that tells of losses.
-pub(super) fn losses(losses: &Losses<'_>, resource: &Resource) -> Vec<u8> {
-    request(resource, |out| {
-        let mut object = Object::open(out);
-        object.string("traceId", &losses.context.trace_id.to_string());
-        object.string("spanId", &losses.context.span_id.to_string());
-        object.string("name", Losses::NAME);
-        object.number("kind", 1);
-        object.string("startTimeUnixNano", &losses.start_ns.to_string());
-        object.string("endTimeUnixNano", &losses.end_ns.max(losses.start_ns + 1).to_string());
-        let mut attributes = Attributes::open(object.key("attributes"));
-        for (key, spans) in losses.attributes() {
-            attributes.write(&key, Attribute::Number(spans));
-        }
-        attributes.close();
-        object.close();
-    })
-}
-
-fn request(resource: &Resource, write_span: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    let mut request = Object::open(&mut out);
-    array(request.key("resourceSpans"), [write_span], |out, write_span| {
-        let mut spans = Object::open(out);
-        let mut who = Object::open(spans.key("resource"));
-        let mut attributes = Attributes::open(who.key("attributes"));
-        attributes.write("service.name", Attribute::Text(resource.service_name()));
-        for (key, value) in resource.attributes() {
-            attributes.write(key, Attribute::Text(value));
-        }
-        attributes.close();
-        who.close();
-        array(spans.key("scopeSpans"), [write_span], |out, write_span| {
-            let mut spans = Object::open(out);
-            let mut scope = Object::open(spans.key("scope"));
-            scope.string("name", env!("CARGO_PKG_NAME"));
-            scope.string("version", env!("CARGO_PKG_VERSION"));
-            scope.close();
-            array(spans.key("spans"), [write_span], |out, write_span| write_span(out));
-            spans.close();
-        });
-        spans.close();
-    });
-    request.close();
+/// Before the spans of a datagram.
+pub(super) fn open(resource: &Resource) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(b"{\"resourceSpans\":[{\"resource\":");
+    let mut who = Object::open(&mut out);
+    let mut attributes = Attributes::open(who.key("attributes"));
+    attributes.write("service.name", Value::Text(resource.service_name()));
+    for (key, value) in resource.attributes() {
+        attributes.write(key, Value::Text(value));
+    }
+    attributes.close();
+    who.close();
+    out.extend_from_slice(b",\"scopeSpans\":[{\"scope\":");
+    let mut scope = Object::open(&mut out);
+    scope.string("name", env!("CARGO_PKG_NAME"));
+    scope.string("version", env!("CARGO_PKG_VERSION"));
+    scope.close();
+    out.extend_from_slice(b",\"spans\":[");
     out
 }
 
-fn write_span(out: &mut Vec<u8>, span: &Span<'_>) {
-    let (record, identity) = (span.record, span.identity);
+/// And after them.
+pub(super) const CLOSE: &[u8] = b"]}]}]}";
+
+/// The span that tells of losses.
+pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>) {
+    let trace_id = losses.context.trace_id;
+    let mut object = Object::open(out);
+    object.id("traceId", Some(trace_id.high()), trace_id.low());
+    object.id("spanId", None, losses.context.span_id.get());
+    object.string("name", Losses::NAME);
+    object.number("kind", 1);
+    object.number_text("startTimeUnixNano", losses.start_ns);
+    object.number_text("endTimeUnixNano", losses.end_ns.max(losses.start_ns + 1));
+    let mut attributes = Attributes::open(object.key("attributes"));
+    for (key, spans) in losses.attributes() {
+        attributes.write(&key, Value::U64(spans));
+    }
+    attributes.close();
+    object.close();
+}
+
+pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
+    let identity = &span.identity;
+    let trace_id = identity.context.trace_id;
     let start_ns = identity.wall.nanos(span.start);
     let mut object = Object::open(out);
-    object.string("traceId", &identity.context.trace_id.to_string());
-    object.string("spanId", &identity.context.span_id.to_string());
+    object.id("traceId", Some(trace_id.high()), trace_id.low());
+    object.id("spanId", None, identity.context.span_id.get());
     if let Some(parent) = identity.parent_id {
-        object.string("parentSpanId", &parent.to_string());
+        object.id("parentSpanId", None, parent.get());
     }
-    object.string("name", &span.name());
+    match span.given_name() {
+        Some(name) => object.string("name", &name),
+        None => object.key("name").extend_from_slice(span.callsite.fixed.name.as_bytes()),
+    }
     object.number("kind", span.kind() as u64);
-    object.string("startTimeUnixNano", &start_ns.to_string());
-    object.string("endTimeUnixNano", &(start_ns + span.elapsed.duration_ns).to_string());
+    object.number_text("startTimeUnixNano", start_ns);
+    object.number_text("endTimeUnixNano", start_ns + span.elapsed.duration_ns);
     let mut attributes = Attributes::open(object.key("attributes"));
-    span.attributes(|key, attribute| attributes.write(key, attribute));
+    span.field_attributes(&mut |attribute| attributes.write_field(span, attribute));
+    if span.is_plain() {
+        attributes.members(&span.callsite.fixed.otlp);
+    } else {
+        span.fixed_attributes(&mut |attribute| attributes.write_any(attribute));
+    }
+    span.own_attributes(&mut |attribute| attributes.write_any(attribute));
     attributes.close();
-    if !record.events().is_empty() {
-        array(object.key("events"), record.events(), |out, event| {
+    if !span.record.events.is_empty() {
+        array(object.key("events"), span.events(), |out, event| {
             let mut object = Object::open(out);
-            object.string("timeUnixNano", &identity.wall.nanos(event.at).to_string());
-            object.string("name", &event.name);
+            object.number_text("timeUnixNano", identity.wall.nanos(event.at));
+            object.string("name", &event.name());
             let mut attributes = Attributes::open(object.key("attributes"));
-            event.attributes(|key, attribute| attributes.write(key, attribute));
+            event.attributes(&mut |attribute| attributes.write_any(attribute));
             attributes.close();
             object.close();
         });
     }
-    if !record.links().is_empty() {
-        array(object.key("links"), record.links(), |out, link| {
+    if !span.record.links.is_empty() {
+        array(object.key("links"), span.links(), |out, link| {
             let mut object = Object::open(out);
-            object.string("traceId", &link.trace_id.to_string());
-            object.string("spanId", &link.span_id.to_string());
+            object.id("traceId", Some(link.trace_id.high()), link.trace_id.low());
+            object.id("spanId", None, link.span_id.get());
             object.close();
         });
     }
-    let left_out = record.left_out;
+    let left_out = span.record.left_out;
     for (key, count) in [
-        ("droppedAttributesCount", left_out.attributes),
+        ("droppedAttributesCount", left_out.fields.attributes),
         ("droppedEventsCount", left_out.events),
         ("droppedLinksCount", left_out.links),
     ] {
@@ -123,6 +124,15 @@ fn status(object: &mut Object<'_>, code: u64, message: &str) {
     status.close();
 }
 
+/// The members that attributes make of a list.
+pub(super) fn members<'a>(write: impl FnOnce(&mut dyn FnMut(Attribute<'a>))) -> String {
+    let mut out = Vec::new();
+    let mut attributes = Attributes::open(&mut out);
+    write(&mut |attribute| attributes.write_any(attribute));
+    // Without the bracket that `open` wrote.
+    String::from_utf8(out.split_off(1)).unwrap_or_default()
+}
+
 /// A list of `KeyValue`s being written.
 struct Attributes<'a> {
     out: &'a mut Vec<u8>,
@@ -135,20 +145,55 @@ impl<'a> Attributes<'a> {
         Self { out, first: true }
     }
 
-    fn write(&mut self, key: &str, attribute: Attribute<'_>) {
+    /// One of the span's.
+    fn write_field(&mut self, span: &ClosedSpan<'_>, attribute: Attribute<'_>) {
+        let known = match &attribute {
+            Attribute::Field(field) => match field.key {
+                Key::Index(index) => span.callsite.fields().get(usize::from(index)),
+                Key::Name(_) => None,
+            },
+            _ => None,
+        };
+        match (known, attribute) {
+            (Some(known), Attribute::Field(field)) => {
+                self.pair(|out| out.extend_from_slice(known.json.as_bytes()), field.value);
+            }
+            (_, attribute) => self.write_any(attribute),
+        }
+    }
+
+    fn write_any(&mut self, attribute: Attribute<'_>) {
+        match attribute {
+            Attribute::Field(field) => self.write(field.name, field.value),
+            Attribute::Text(key, text) => self.write(key, Value::Text(text)),
+            Attribute::Number(key, number) => self.write(key, Value::U64(number)),
+        }
+    }
+
+    fn write(&mut self, key: &str, value: Value<'_>) {
+        self.pair(|out| string(out, key), value);
+    }
+
+    fn pair(&mut self, key: impl FnOnce(&mut Vec<u8>), value: Value<'_>) {
+        self.comma();
+        self.out.extend_from_slice(b"{\"key\":");
+        key(self.out);
+        self.out.extend_from_slice(b",\"value\":");
+        any_value(self.out, value);
+        self.out.push(b'}');
+    }
+
+    fn members(&mut self, members: &str) {
+        if !members.is_empty() {
+            self.comma();
+            self.out.extend_from_slice(members.as_bytes());
+        }
+    }
+
+    fn comma(&mut self) {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        let mut pair = Object::open(self.out);
-        pair.string("key", key);
-        let mut value = Object::open(pair.key("value"));
-        match attribute {
-            Attribute::Text(text) => value.string("stringValue", text),
-            Attribute::Number(number) => any_value(&mut value, &Value::U64(number)),
-            Attribute::Field(field) => any_value(&mut value, field),
-        }
-        value.close();
-        pair.close();
     }
 
     fn close(self) {
@@ -157,15 +202,17 @@ impl<'a> Attributes<'a> {
 }
 
 /// `AnyValue` has integers of 64 bits with a sign; greater ones are strings.
-fn any_value(object: &mut Object<'_>, value: &Value) {
+fn any_value(out: &mut Vec<u8>, value: Value<'_>) {
     let integer = match value {
-        Value::I64(n) => Some(*n),
-        Value::U64(n) => i64::try_from(*n).ok(),
-        Value::I128(n) => i64::try_from(*n).ok(),
-        Value::U128(n) => i64::try_from(*n).ok(),
+        Value::I64(n) => Some(n),
+        Value::U64(n) => i64::try_from(n).ok(),
+        Value::I128(n) => i64::try_from(n).ok(),
+        Value::U128(n) => i64::try_from(n).ok(),
         _ => None,
     };
+    let mut object = Object::open(out);
     match (integer, value) {
+        (Some(n), _) if n >= 0 => number_text(object.key("intValue"), n as u64),
         (Some(n), _) => object.string("intValue", &n.to_string()),
         (_, Value::F64(_)) => super::json::value(object.key("doubleValue"), value),
         (_, Value::Bool(_)) => super::json::value(object.key("boolValue"), value),
@@ -180,4 +227,5 @@ fn any_value(object: &mut Object<'_>, value: &Value) {
         }
         _ => object.string("stringValue", &value_text(value)),
     }
+    object.close();
 }

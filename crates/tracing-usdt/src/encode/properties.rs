@@ -4,54 +4,69 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::callsite;
 use crate::clock::{Monotonic, wall_offset};
 use crate::context::{SpanId, TraceId};
 use crate::error::Reporter;
-use crate::fields::{Entry, Value};
+use crate::fields::tests::Any;
+use crate::fields::{Fields, Owner};
 use crate::identity::Identity;
+use crate::limits::Limits;
 use crate::span::{Record, Timing, tests::metadata};
-use crate::thread;
 
 /// Any value, with what a tag and a JSON field should say of it.
-fn any_value() -> impl Strategy<Value = (Value, String, Json)> {
+fn any_value() -> impl Strategy<Value = (Any, String, Json)> {
     let beyond = |n: String| Json::from(n);
     prop_oneof![
-        any::<String>().prop_map(|s| (Value::Text(s.clone()), s.clone(), Json::from(s))),
-        any::<i64>().prop_map(|n| (Value::I64(n), n.to_string(), Json::from(n))),
-        any::<u64>().prop_map(|n| (Value::U64(n), n.to_string(), Json::from(n))),
-        any::<bool>().prop_map(|b| (Value::Bool(b), b.to_string(), Json::from(b))),
+        any::<String>().prop_map(|s| (Any::Text(s.clone()), s.clone(), Json::from(s))),
+        any::<i64>().prop_map(|n| (Any::I64(n), n.to_string(), Json::from(n))),
+        any::<u64>().prop_map(|n| (Any::U64(n), n.to_string(), Json::from(n))),
+        any::<bool>().prop_map(|b| (Any::Bool(b), b.to_string(), Json::from(b))),
         any::<u128>().prop_map(move |n| {
             let json = u64::try_from(n).map_or_else(|_| beyond(n.to_string()), Json::from);
-            (Value::U128(n), n.to_string(), json)
+            (Any::U128(n), n.to_string(), json)
         }),
         any::<i128>().prop_map(move |n| {
             let json = i64::try_from(n).map_or_else(|_| beyond(n.to_string()), Json::from);
-            (Value::I128(n), n.to_string(), json)
+            (Any::I128(n), n.to_string(), json)
         }),
         // Finite ones: JSON has no others, and those have names of their own.
-        any::<f64>().prop_map(|n| (Value::F64(n), Json::from(n).to_string(), Json::from(n))),
+        any::<f64>().prop_map(|n| (Any::F64(n), Json::from(n).to_string(), Json::from(n))),
         prop::collection::vec(any::<String>(), 0..4).prop_map(|items| {
             let json = Json::from(items.clone());
-            (Value::List(items), json.to_string(), json)
+            (Any::List(items), json.to_string(), json)
         }),
     ]
 }
 
 /// Any names and values; of equal names the last stands.
-fn any_fields() -> impl Strategy<Value = Vec<(String, (Value, String, Json))>> {
+fn any_fields() -> impl Strategy<Value = Vec<(String, (Any, String, Json))>> {
     prop::collection::vec((any::<String>(), any_value()), 0..12)
 }
 
-fn fields_of(all: &[(String, (Value, String, Json))]) -> Fields {
+const LIMITS: Limits = Limits { attributes: 128, characters: usize::MAX };
+
+fn fields_of(all: &[(String, (Any, String, Json))], owner: Owner) -> Fields {
     let mut fields = Fields::default();
     for (name, (value, ..)) in all {
-        fields.set(name.clone().into(), value.clone());
+        fields.put(owner, &LIMITS, name, value);
     }
     fields
 }
 
-fn entry(text: &str) -> Entry {
-    Entry { key: "message".into(), value: Value::Text(text.to_owned()), cut: false }
+fn record_of(fields: Fields) -> Record {
+    let mut record = Record::default();
+    record.fields = fields;
+    record
+}
+
+/// Adds an event with a message, if there is one, and other fields.
+fn add_event(record: &mut Record, message: Option<&str>, mut fields: Fields) {
+    if let Some(message) = message {
+        fields.put(Owner::Event, &LIMITS, "message", &Any::Text(message.to_owned()));
+    }
+    let callsite = callsite::of(metadata());
+    record.add_event(callsite, Monotonic::now(), callsite, &mut fields, &LIMITS);
 }
 
 fn parse(datagram: &[u8]) -> Json {
@@ -61,17 +76,30 @@ fn parse(datagram: &[u8]) -> Json {
 fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(String, String)>) -> Vec<u8> {
     let start = Monotonic::now();
     let trace_id = TraceId::random();
-    let span = Span {
+    let span = ClosedSpan {
         identity: Identity {
             context: SpanContext { trace_id, span_id: SpanId::random(), sampled: true },
             parent_id: None,
             wall: wall_offset(start),
         },
+        callsite: callsite::of(metadata()),
         start,
-        elapsed: Timing::start(start).finish(start),
-        record,
+        elapsed: Timing::start(start).finish(|| start),
+        record: record.view(),
     };
-    format.datagram(&span, &Resource::new(Some(service.to_owned()), attributes, &Reporter::default()))
+    let resource = Resource::new(Some(service.to_owned()), attributes, &Reporter::default());
+    let encoder = Encoder::new(format, resource);
+    let encode = |span: &ClosedSpan<'_>| {
+        let mut out = Vec::new();
+        encoder.open(&mut out);
+        encoder.span(&mut out, span);
+        encoder.close(&mut out);
+        out
+    };
+    // However it is delivered, it says the same.
+    let handed_over = crate::delivery::through_a_ring(&span, |span| encode(span));
+    assert_eq!(handed_over, encode(&span));
+    handed_over
 }
 
 /// The one span of an OTLP request, and its resource.
@@ -103,18 +131,19 @@ fn otlp_text(of: &Json, key: &str) -> Option<String> {
 #[test]
 fn the_largest_datagram_stays_below_64_kib() {
     for text in ["\u{1}".repeat(8000), "\"".repeat(300), "x".repeat(16_000), String::new()] {
-        let mut record = Record::new(metadata(), thread::info(), Fields::default());
+        let mut record = Record::default();
+        let any = Any::Text(text.clone());
         for n in 0..2000 {
+            let name = format!("{text:.40}{n}");
+            record.fields.put(Owner::Span, &LIMITS, &name, &any);
             let mut fields = Fields::default();
-            fields.set(format!("{text:.40}{n}").into(), Value::Text(text.clone()));
-            record.add_fields(fields.clone());
-            let message = (n % 2 == 0).then(|| entry(&text));
-            record.add_event(Monotonic::now(), metadata(), message, fields);
-            record.add_event(Monotonic::now(), metadata(), None, Fields::default());
+            fields.put(Owner::Event, &LIMITS, &name, &any);
+            add_event(&mut record, (n % 2 == 0).then_some(&text), fields);
+            add_event(&mut record, None, Fields::default());
             let mut failure = Fields::default();
-            failure.set("error".into(), Value::Text(text.clone()));
-            failure.set("error.chain".into(), Value::List(vec![text.clone()]));
-            record.add_event(Monotonic::now(), metadata(), None, failure);
+            failure.put(Owner::Event, &LIMITS, "error", &any);
+            failure.put(Owner::Event, &LIMITS, "error.chain", &Any::List(vec![text.clone()]));
+            add_event(&mut record, None, failure);
             record.add_link(SpanContext {
                 trace_id: TraceId::random(),
                 span_id: SpanId::random(),
@@ -133,7 +162,7 @@ fn the_largest_datagram_stays_below_64_kib() {
 proptest! {
     #[test]
     fn any_field_reads_back_from_the_tags(all in any_fields(), service in any::<String>()) {
-        let record = Record::new(metadata(), thread::info(), fields_of(&all));
+        let record = record_of(fields_of(&all, Owner::Span));
         let parsed = parse(&datagram_of(Format::Zipkin, &record, &service, Vec::new()));
         let span = &parsed[0];
         prop_assert_eq!(&span["localEndpoint"]["serviceName"], &service);
@@ -151,8 +180,8 @@ proptest! {
         message in any::<String>(),
         all in any_fields(),
     ) {
-        let mut record = Record::new(metadata(), thread::info(), Fields::default());
-        record.add_event(Monotonic::now(), metadata(), Some(entry(&message)), fields_of(&all));
+        let mut record = Record::default();
+        add_event(&mut record, Some(&message), fields_of(&all, Owner::Event));
         let parsed = parse(&datagram_of(Format::Zipkin, &record, "test", Vec::new()));
         let value = parsed[0]["annotations"][0]["value"].as_str().expect("a string");
         let event = parse(format!("{{{value}}}").as_bytes());
@@ -165,8 +194,8 @@ proptest! {
 
     #[test]
     fn any_field_and_event_read_back_from_otlp(all in any_fields(), service in any::<String>()) {
-        let mut record = Record::new(metadata(), thread::info(), fields_of(&all));
-        record.add_event(Monotonic::now(), metadata(), Some(entry(&service)), fields_of(&all));
+        let mut record = record_of(fields_of(&all, Owner::Span));
+        add_event(&mut record, Some(&service), fields_of(&all, Owner::Event));
         let (span, resource) = otlp_span(&datagram_of(Format::Otlp, &record, &service, Vec::new()));
         prop_assert_eq!(otlp_text(&resource, "service.name"), Some(service.clone()));
         prop_assert_eq!(&span["events"][0]["name"], &service);
@@ -180,7 +209,8 @@ proptest! {
 
     #[test]
     fn any_field_reads_back_from_a_probe(all in any_fields()) {
-        let object = crate::encode::fields_object(&fields_of(&all));
+        let fields = fields_of(&all, Owner::Span);
+        let object = fields_object(fields.view(callsite::of(metadata())), None);
         let read = parse(object.to_bytes());
         for (at, (name, (.., json))) in all.iter().enumerate() {
             if !all[at + 1..].iter().any(|(later, _)| later == name) {

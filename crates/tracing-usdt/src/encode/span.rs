@@ -2,30 +2,24 @@
 
 use std::borrow::Cow;
 
-use super::json::value_text;
-use crate::clock::Monotonic;
-use crate::fields::Value;
-use crate::identity::Identity;
-use crate::span::{Elapsed, Event, Record};
+use tracing_core::Metadata;
 
-pub(crate) struct Span<'a> {
-    pub(crate) identity: Identity,
-    pub(crate) start: Monotonic,
-    pub(crate) elapsed: Elapsed,
-    pub(crate) record: &'a Record,
-}
+use super::json::{json_string, value_text};
+use super::{otlp, zipkin};
+use crate::fields::{Entry, text_cost};
+use crate::span::{ClosedSpan, Event};
 
 /// Something said of a span or an event, by the user or by us.
 pub(super) enum Attribute<'a> {
-    Field(&'a Value),
-    Text(&'a str),
-    Number(u64),
+    Field(Entry<'a>),
+    Text(&'static str, &'a str),
+    Number(&'static str, u64),
 }
 
 /// Fields that say something about the span instead of being an attribute of it.
 const INTERPRETED: [&str; 4] = ["otel.name", "otel.kind", "otel.status_code", "otel.status_description"];
 
-/// The attributes that we add, in the order of [`Span::attributes`].
+/// What we say of a span besides its fields, unless a field of that name does.
 pub(super) const OURS: [&str; 10] = [
     "level",
     "target",
@@ -39,14 +33,61 @@ pub(super) const OURS: [&str; 10] = [
     "tracing_usdt.shortened_values_count",
 ];
 
-impl Span<'_> {
-    pub(super) fn name(&self) -> Cow<'_, str> {
-        let given = self.record.fields().get("otel.name");
-        given.map_or(Cow::Borrowed(self.record.metadata.name()), value_text)
+/// What each span of a callsite says alike, as JSON.
+pub(crate) struct Fixed {
+    /// The name, as a string.
+    pub(super) name: Box<str>,
+    /// The attributes, as each format has them.
+    pub(super) zipkin: String,
+    pub(super) otlp: String,
+    /// No field has a name that means something to us.
+    plain: bool,
+    /// What an event of the callsite costs beyond its fields.
+    pub(crate) event_cost: usize,
+}
+
+impl Fixed {
+    pub(crate) fn new(metadata: &Metadata<'_>, fields: &[&str]) -> Self {
+        let known =
+            |name: &&str| INTERPRETED.contains(name) || OURS.contains(name) || zipkin::TAGS.contains(name);
+        Self {
+            name: json_string(metadata.name()),
+            zipkin: zipkin::members(|write| fixed_attributes(metadata, write)),
+            otlp: otlp::members(|write| fixed_attributes(metadata, write)),
+            plain: !fields.iter().any(known),
+            event_cost: text_cost(metadata.name()) + text_cost(metadata.target()),
+        }
+    }
+}
+
+fn fixed_attributes<'a>(metadata: &'a Metadata<'_>, write: &mut dyn FnMut(Attribute<'a>)) {
+    let ours = [
+        Some(Attribute::Text("level", metadata.level().as_str())),
+        Some(Attribute::Text("target", metadata.target())),
+        metadata.file().map(|file| Attribute::Text("code.file.path", file)),
+        metadata.line().map(|line| Attribute::Number("code.line.number", line.into())),
+        metadata.module_path().map(|path| Attribute::Text("code.module.name", path)),
+    ];
+    ours.into_iter().flatten().for_each(write);
+}
+
+impl ClosedSpan<'_> {
+    pub(super) fn is_plain(&self) -> bool {
+        self.callsite.fixed.plain
+    }
+
+    /// A field that says something about the span.
+    fn said(&self, name: &str) -> Option<Cow<'_, str>> {
+        if self.is_plain() { None } else { self.fields().get(name).map(value_text) }
+    }
+
+    /// The name that a field gives; by default it is the callsite's.
+    pub(super) fn given_name(&self) -> Option<Cow<'_, str>> {
+        self.said("otel.name")
     }
 
     pub(super) fn kind(&self) -> Kind {
-        let given = self.record.fields().get("otel.kind").map(value_text);
+        let given = self.said("otel.kind");
         let named = |kind: &Kind| given.as_ref().is_some_and(|given| kind.name().eq_ignore_ascii_case(given));
         let known = [Kind::Server, Kind::Client, Kind::Producer, Kind::Consumer];
         known.into_iter().find(named).unwrap_or(Kind::Internal)
@@ -54,63 +95,79 @@ impl Span<'_> {
 
     /// What the span's own fields say stands; else what an event inside it told. A description
     /// alone means an error, as in tracing-opentelemetry.
-    pub(super) fn status(&self) -> Status {
-        let field = |key| self.record.fields().get(key).map(|value| value_text(value).into_owned());
-        let code = field("otel.status_code").map(|code| code.to_ascii_lowercase());
-        let description = field("otel.status_description");
-        match (code.as_deref(), description, self.record.event_error()) {
+    pub(super) fn status(&self) -> Status<'_> {
+        let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
+        let description = self.said("otel.status_description");
+        match (code.as_deref(), description, self.record.error) {
             (Some("ok"), ..) => Status::Ok,
             (_, Some(description), _) => Status::Error(description),
-            (_, None, Some(error)) => Status::Error(error.to_owned()),
-            (Some("error"), None, None) => Status::Error(String::new()),
+            (_, None, Some(error)) => Status::Error(error.into()),
+            (Some("error"), None, None) => Status::Error("".into()),
             _ => Status::Unset,
         }
     }
 
     /// Whether a field of the user's is an attribute of this name.
     pub(super) fn has_field(&self, key: &str) -> bool {
-        !INTERPRETED.contains(&key) && self.record.fields().get(key).is_some()
+        !INTERPRETED.contains(&key) && self.fields().get(key).is_some()
     }
 
-    /// The fields first; then ours, where no field has the name already, so that no key comes twice.
-    pub(super) fn attributes(&self, mut write: impl FnMut(&str, Attribute<'_>)) {
-        let record = self.record;
-        for (key, value) in record.fields().iter().filter(|(key, _)| !INTERPRETED.contains(key)) {
-            write(key, Attribute::Field(value));
-        }
-        let metadata = record.metadata;
-        let shortened = u64::from(record.left_out.shortened);
+    /// The fields, as attributes.
+    pub(super) fn field_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
+        let interpreted = |field: &Entry<'_>| !self.is_plain() && INTERPRETED.contains(&field.name);
+        self.fields()
+            .entries()
+            .filter(|field| !interpreted(field))
+            .for_each(|field| write(Attribute::Field(field)));
+    }
+
+    /// What is to be said of each span of the callsite, where it is not plain; see [`Fixed`].
+    pub(super) fn fixed_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
+        fixed_attributes(self.callsite.metadata, &mut |attribute| self.unless_said(attribute, write));
+    }
+
+    /// What we know of this one.
+    pub(super) fn own_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
+        let (record, elapsed) = (&self.record, self.elapsed);
+        let shortened = u64::from(record.left_out.fields.shortened);
         let ours = [
-            Some(Attribute::Text(metadata.level().as_str())),
-            Some(Attribute::Text(metadata.target())),
-            metadata.file().map(Attribute::Text),
-            metadata.line().map(|line| Attribute::Number(line.into())),
-            metadata.module_path().map(Attribute::Text),
-            record.thread.id.map(Attribute::Number),
-            record.thread.name.as_deref().map(Attribute::Text),
-            Some(Attribute::Number(self.elapsed.busy_ns)),
-            Some(Attribute::Number(self.elapsed.duration_ns.saturating_sub(self.elapsed.busy_ns))),
-            (shortened > 0).then_some(Attribute::Number(shortened)),
+            (record.thread_id != 0).then_some(Attribute::Number("thread.id", record.thread_id)),
+            (!record.thread_name.is_empty()).then_some(Attribute::Text("thread.name", record.thread_name)),
+            Some(Attribute::Number("busy_ns", elapsed.busy_ns)),
+            Some(Attribute::Number("idle_ns", elapsed.duration_ns.saturating_sub(elapsed.busy_ns))),
+            (shortened > 0).then_some(Attribute::Number("tracing_usdt.shortened_values_count", shortened)),
         ];
-        for (key, attribute) in OURS.into_iter().zip(ours) {
-            if let Some(attribute) = attribute.filter(|_| !self.has_field(key)) {
-                write(key, attribute);
-            }
+        ours.into_iter().flatten().for_each(|attribute| self.unless_said(attribute, write));
+    }
+
+    /// No key comes twice.
+    fn unless_said<'a>(&self, attribute: Attribute<'a>, write: &mut dyn FnMut(Attribute<'a>)) {
+        let (Attribute::Text(key, _) | Attribute::Number(key, _)) = &attribute else { return };
+        if self.is_plain() || !self.has_field(key) {
+            write(attribute);
         }
     }
 }
 
-impl Event {
-    pub(super) fn attributes(&self, mut write: impl FnMut(&str, Attribute<'_>)) {
-        let metadata = self.metadata;
+impl Event<'_> {
+    /// The message; an exception or the callsite's name, where there is none.
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        match self.fields.get("message") {
+            Some(message) => value_text(message),
+            None if self.fields.get("exception.message").is_some() => "exception".into(),
+            None => self.fields.callsite().metadata.name().into(),
+        }
+    }
+
+    pub(super) fn attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
+        let metadata = self.fields.callsite().metadata;
         for (key, text) in [("level", metadata.level().as_str()), ("target", metadata.target())] {
             if self.fields.get(key).is_none() {
-                write(key, Attribute::Text(text));
+                write(Attribute::Text(key, text));
             }
         }
-        for (key, value) in self.fields.iter() {
-            write(key, Attribute::Field(value));
-        }
+        let fields = self.fields.entries().filter(|field| field.name != "message");
+        fields.for_each(|field| write(Attribute::Field(field)));
     }
 }
 
@@ -136,9 +193,9 @@ impl Kind {
     }
 }
 
-pub(super) enum Status {
+pub(super) enum Status<'a> {
     Unset,
     Ok,
     /// With its description, which may be empty.
-    Error(String),
+    Error(Cow<'a, str>),
 }

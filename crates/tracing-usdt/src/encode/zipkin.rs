@@ -4,75 +4,112 @@
 //! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) says.
 
 use super::Losses;
-use super::json::{Object, array, string, value, value_text};
-use super::span::{Attribute, Kind, OURS, Span, Status};
+use super::json::{Object, array, number_text, string, value, value_as_string};
+use super::span::{Attribute, Kind, OURS, Status};
 use crate::clock::WallOffset;
+use crate::fields::Key;
 use crate::resource::Resource;
-use crate::span::Event;
+use crate::span::{ClosedSpan, Event};
 
-/// The datagram that holds this one span.
-pub(super) fn datagram(span: &Span<'_>, resource: &Resource) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    array(&mut out, [span], |out, span| write_span(out, span, resource));
-    out
-}
+/// Around the spans of a datagram, and between them.
+pub(super) const OPEN: &[u8] = b"[";
+pub(super) const CLOSE: &[u8] = b"]";
 
-/// The datagram that tells of losses.
-pub(super) fn losses(losses: &Losses<'_>, resource: &Resource) -> Vec<u8> {
-    let mut out = Vec::new();
-    array(&mut out, [losses], |out, losses| {
-        let (start_us, end_us) = (losses.start_ns / 1000, losses.end_ns / 1000);
-        let mut object = Object::open(out);
-        object.string("traceId", &losses.context.trace_id.to_string());
-        object.string("id", &losses.context.span_id.to_string());
-        object.string("name", Losses::NAME);
-        object.number("timestamp", start_us);
-        object.number("duration", end_us.saturating_sub(start_us).max(1));
-        local_endpoint(&mut object, resource);
-        let mut tags = Object::open(object.key("tags"));
-        for (key, spans) in losses.attributes() {
-            tags.string(&key, &spans.to_string());
-        }
-        tags.close();
-        object.close();
-    });
-    out
-}
-
-fn write_span(out: &mut Vec<u8>, span: &Span<'_>, resource: &Resource) {
-    let (record, identity) = (span.record, span.identity);
+/// The span that tells of losses.
+pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, resource: &Resource) {
+    let (start_us, end_us) = (losses.start_ns / 1000, losses.end_ns / 1000);
+    let trace_id = losses.context.trace_id;
     let mut object = Object::open(out);
-    object.string("traceId", &identity.context.trace_id.to_string());
-    object.string("id", &identity.context.span_id.to_string());
+    object.id("traceId", Some(trace_id.high()), trace_id.low());
+    object.id("id", None, losses.context.span_id.get());
+    object.string("name", Losses::NAME);
+    object.number("timestamp", start_us);
+    object.number("duration", end_us.saturating_sub(start_us).max(1));
+    local_endpoint(&mut object, resource);
+    let mut tags = Object::open(object.key("tags"));
+    for (key, spans) in losses.attributes() {
+        number_text(tags.any_key(&key), spans);
+    }
+    tags.close();
+    object.close();
+}
+
+pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource) {
+    let identity = &span.identity;
+    let trace_id = identity.context.trace_id;
+    let mut object = Object::open(out);
+    object.id("traceId", Some(trace_id.high()), trace_id.low());
+    object.id("id", None, identity.context.span_id.get());
     if let Some(parent) = identity.parent_id {
-        object.string("parentId", &parent.to_string());
+        object.id("parentId", None, parent.get());
     }
     // Zipkin knows no internal kind: it leaves it out.
     if span.kind() != Kind::Internal {
         object.string("kind", span.kind().name());
     }
-    object.string("name", &span.name());
-    object.number("timestamp", identity.wall.micros(span.start));
+    match span.given_name() {
+        Some(name) => object.string("name", &name),
+        None => object.key("name").extend_from_slice(span.callsite.fixed.name.as_bytes()),
+    }
+    object.number("timestamp", identity.wall.nanos(span.start) / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
     local_endpoint(&mut object, resource);
-    if !record.events().is_empty() {
-        array(object.key("annotations"), record.events(), |out, event| {
-            annotation(out, event, identity.wall);
+    if !span.record.events.is_empty() {
+        array(object.key("annotations"), span.events(), |out, event| {
+            annotation(out, &event, identity.wall);
         });
     }
     let mut tags = Object::open(object.key("tags"));
-    span.attributes(|key, attribute| match attribute {
-        Attribute::Field(value) => tags.string(key, &value_text(value)),
-        Attribute::Text(text) => tags.string(key, text),
-        Attribute::Number(number) => tags.string(key, &number.to_string()),
-    });
-    write_tags(&mut tags, span, resource);
+    span.field_attributes(&mut |attribute| tag(&mut tags, span, attribute));
+    if span.is_plain() {
+        tags.members(&span.callsite.fixed.zipkin);
+    } else {
+        span.fixed_attributes(&mut |attribute| tag(&mut tags, span, attribute));
+    }
+    span.own_attributes(&mut |attribute| tag(&mut tags, span, attribute));
+    write_tags(&mut tags, span);
+    for (key, value) in resource.attributes() {
+        if !OURS.contains(&key) && !TAGS.contains(&key) && !span.has_field(key) {
+            string(tags.any_key(key), value);
+        }
+    }
     tags.close();
     object.close();
 }
 
+fn tag(tags: &mut Object<'_>, span: &ClosedSpan<'_>, attribute: Attribute<'_>) {
+    match attribute {
+        Attribute::Field(field) => {
+            let json = match field.key {
+                Key::Index(index) => span.callsite.fields().get(usize::from(index)),
+                Key::Name(_) => None,
+            };
+            let out = match json {
+                Some(known) => tags.json_key(&known.json),
+                None => tags.any_key(field.name),
+            };
+            value_as_string(out, field.value);
+        }
+        Attribute::Text(key, text) => tags.string(key, text),
+        Attribute::Number(key, number) => tags.number_text(key, number),
+    }
+}
+
+/// The members that attributes make.
+pub(super) fn members<'a>(write: impl FnOnce(&mut dyn FnMut(Attribute<'a>))) -> String {
+    let mut out = Vec::new();
+    let mut object = Object::open(&mut out);
+    write(&mut |attribute| match attribute {
+        Attribute::Field(_) => {}
+        Attribute::Text(key, text) => object.string(key, text),
+        Attribute::Number(key, number) => object.number_text(key, number),
+    });
+    // Without the brace that `open` wrote.
+    String::from_utf8(out.split_off(1)).unwrap_or_default()
+}
+
 /// What is no attribute in OpenTelemetry, but is a tag in Zipkin.
-const TAGS: [&str; 6] = [
+pub(super) const TAGS: [&str; 6] = [
     "otel.status_code",
     "error",
     "follows_from",
@@ -81,32 +118,32 @@ const TAGS: [&str; 6] = [
     "otel.dropped_links_count",
 ];
 
-fn write_tags(tags: &mut Object<'_>, span: &Span<'_>, resource: &Resource) {
-    let (status, error) = match span.status() {
+fn write_tags(tags: &mut Object<'_>, span: &ClosedSpan<'_>) {
+    let said = |key: &str| !span.is_plain() && span.has_field(key);
+    let (code, error) = match span.status() {
         Status::Unset => (None, None),
-        Status::Ok => (Some("OK".to_owned()), None),
-        Status::Error(description) => (Some("ERROR".to_owned()), Some(description)),
+        Status::Ok => (Some("OK"), None),
+        Status::Error(description) => (Some("ERROR"), Some(description)),
     };
-    let links: Vec<String> =
-        span.record.links().iter().map(|link| format!("{}-{}", link.trace_id, link.span_id)).collect();
-    let count = |count: u32| (count > 0).then(|| count.to_string());
-    let left_out = span.record.left_out;
-    let values = [
-        status,
-        error,
-        (!links.is_empty()).then(|| links.join(",")),
-        count(left_out.attributes),
-        count(left_out.events),
-        count(left_out.links),
-    ];
-    for (key, value) in TAGS.into_iter().zip(values) {
-        if let Some(value) = value.filter(|_| !span.has_field(key)) {
-            tags.string(key, &value);
-        }
+    if let Some(code) = code.filter(|_| !said("otel.status_code")) {
+        tags.string("otel.status_code", code);
     }
-    for (key, value) in resource.attributes() {
-        if !OURS.contains(&key) && !TAGS.contains(&key) && !span.has_field(key) {
-            tags.string(key, value);
+    if let Some(error) = error.filter(|_| !said("error")) {
+        tags.string("error", &error);
+    }
+    if !span.record.links.is_empty() && !said("follows_from") {
+        let links: Vec<String> =
+            span.links().map(|link| format!("{}-{}", link.trace_id, link.span_id)).collect();
+        tags.string("follows_from", &links.join(","));
+    }
+    let left_out = span.record.left_out;
+    for (key, count) in [
+        ("otel.dropped_attributes_count", left_out.fields.attributes),
+        ("otel.dropped_events_count", left_out.events),
+        ("otel.dropped_links_count", left_out.links),
+    ] {
+        if count > 0 && !said(key) {
+            tags.number_text(key, count.into());
         }
     }
 }
@@ -118,20 +155,20 @@ fn local_endpoint(object: &mut Object<'_>, resource: &Resource) {
 }
 
 /// `"name": {attributes}`, the attributes with their JSON types.
-fn annotation(out: &mut Vec<u8>, event: &Event, wall: WallOffset) {
+fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset) {
     let mut text = Vec::new();
-    string(&mut text, &event.name);
+    string(&mut text, &event.name());
     text.extend_from_slice(b": ");
     let mut attributes = Object::open(&mut text);
-    event.attributes(|key, attribute| match attribute {
-        Attribute::Field(field) => value(attributes.key(key), field),
-        Attribute::Text(text) => attributes.string(key, text),
-        Attribute::Number(number) => attributes.number(key, number),
+    event.attributes(&mut |attribute| match attribute {
+        Attribute::Field(field) => value(attributes.any_key(field.name), field.value),
+        Attribute::Text(key, text) => attributes.string(key, text),
+        Attribute::Number(key, number) => attributes.number(key, number),
     });
     attributes.close();
 
     let mut object = Object::open(out);
-    object.number("timestamp", wall.micros(event.at));
+    object.number("timestamp", wall.nanos(event.at) / 1000);
     object.string("value", &String::from_utf8_lossy(&text));
     object.close();
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tracing_subscriber::prelude::*;
-use tracing_usdt::{Builder, Handle};
+use tracing_usdt::{Builder, Delivery, Handle};
 
 /// Long enough that only a hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,9 +39,14 @@ impl Collector {
         self.folder.path()
     }
 
-    /// A layer's options with this collector as the receiver, deaf to the environment's parent.
+    /// A layer's options with this collector as the receiver, deaf to the environment's parent. A
+    /// span has been sent, or dropped, when its close returns.
     pub(crate) fn builder(&self) -> Builder {
-        tracing_usdt::builder().socket(&self.path).service_name("test").parent(None)
+        tracing_usdt::builder()
+            .socket(&self.path)
+            .service_name("test")
+            .parent(None)
+            .delivery(Delivery::Inline)
     }
 
     /// The datagrams that are waiting to be received.
@@ -65,9 +70,10 @@ impl Collector {
 
     /// The spans by name, after `f` has made them and while they are no more than the queue holds.
     pub(crate) fn spans_of(&self, f: impl FnOnce()) -> BTreeMap<String, Span> {
-        let layer = self.builder().build();
+        let layer = self.builder().delivery(Delivery::Background).build();
         let handle = layer.handle();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);
+        handle.flush(PATIENCE).expect("the queue has room");
         let stats = handle.stats();
         assert_eq!(stats.closed, stats.sent, "the test made more than the queue holds: {stats:?}");
         let spans = self.drain();

@@ -1,0 +1,392 @@
+//! Background delivery: closed spans gather in rings, and a thread sends many to a datagram.
+//!
+//! The thread may wait for a full socket, the application doesn't. Whoever has a reason to, a flush,
+//! the end of the program or a closing thread that may wait, does the thread's work as well.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::outlet::{Outlet, Told};
+use super::ring::{Bell, Full, Ring, Rung};
+use super::stats::{Counters, Outcome, Stats};
+use super::{Carrier, LAST_WORD, deadline, left_until, wire};
+use crate::clock::Monotonic;
+use crate::error::Error;
+use crate::process::PerProcess;
+use crate::span::ClosedSpan;
+use crate::thread;
+
+/// A datagram holds as many spans as fit, or a single greater one.
+const DATAGRAM_BYTES: usize = 32 * 1024;
+
+/// For each core one, up to so many; they are what bounds the memory.
+const MAX_RINGS: usize = 16;
+
+/// How long spans gather before they are sent.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// The thread goes to sleep after so many rounds without a span.
+const QUIET_ROUNDS: u32 = 25;
+
+/// How often it looks for a receiver, and whether losses may be told again.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long it waits for room before it looks whether the program ends.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How often a thread is asked for where there are none to be had.
+const RETRY_NS: u64 = 1_000_000_000;
+
+pub(crate) struct Background {
+    outlet: Outlet,
+    queue: PerProcess<Queue>,
+}
+
+/// What one process has to send.
+struct Queue {
+    rings: Box<[Ring]>,
+    bell: Bell,
+    /// Of spans that went by the rings, and of what became of those that came out of them.
+    counters: Counters,
+    told: Told,
+    /// Less than `DATAGRAM_BYTES` where the socket has refused those.
+    datagram_bytes: AtomicUsize,
+    closing: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    thread_failed_ns: AtomicU64,
+}
+
+impl Queue {
+    fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let rings = cores.next_power_of_two().min(MAX_RINGS);
+        Self {
+            rings: (0..rings).map(|_| Ring::new()).collect(),
+            bell: Bell::new(),
+            counters: Counters::default(),
+            told: Told::nothing(),
+            datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
+            closing: AtomicBool::new(false),
+            thread: Mutex::new(None),
+            thread_failed_ns: AtomicU64::new(0),
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rings.iter().all(Ring::is_empty)
+    }
+
+    /// The calling thread's ring, and after it the others'.
+    #[inline]
+    fn rings_from_own(&self) -> impl Iterator<Item = &Ring> {
+        // A power of two.
+        let (own, last) = (thread::number(), self.rings.len() - 1);
+        (0..self.rings.len()).map(move |i| &self.rings[own.wrapping_add(i) & last])
+    }
+}
+
+/// How an attempt to empty a ring ended.
+#[derive(PartialEq)]
+enum Ended {
+    Emptied,
+    /// Another thread is at it.
+    Busy,
+    NoReceiver,
+    /// The receiver's queue stayed full.
+    Full,
+}
+
+/// What a thread needs for sending.
+#[derive(Default)]
+struct Buffers {
+    record: Vec<u8>,
+    datagram: Vec<u8>,
+}
+
+impl Background {
+    pub(super) fn new(outlet: Outlet) -> Self {
+        Self { outlet, queue: PerProcess::new(Queue::new()) }
+    }
+
+    #[inline]
+    fn queue(&self) -> &Queue {
+        self.queue.get(Queue::new)
+    }
+
+    /// Takes a closed span; a thread may have to be started for it.
+    #[inline]
+    pub(super) fn send(&self, span: &ClosedSpan<'_>) -> Rung {
+        let queue = self.queue();
+        wire::write(span, |header, parts| {
+            let own = queue.rings_from_own().next();
+            match own.map(|ring| ring.write(header, parts, true, &queue.bell)) {
+                Some(Ok(false)) => Rung::Heard,
+                Some(Ok(true)) => queue.bell.ring(),
+                _ => self.send_late(queue, header, parts),
+            }
+        })
+    }
+
+    /// There is no room in the thread's own ring.
+    #[cold]
+    fn send_late(&self, queue: &Queue, header: &[u64], parts: &[&[u8]]) -> Rung {
+        let end = (!self.outlet.max_wait.is_zero()).then(|| deadline(self.outlet.max_wait));
+        let mut buffers = Buffers::default();
+        loop {
+            for ring in queue.rings_from_own() {
+                match ring.write(header, parts, false, &queue.bell) {
+                    Ok(true) => return queue.bell.ring(),
+                    Ok(false) => return Rung::Heard,
+                    Err(Full) => {}
+                }
+            }
+            let left = end.map_or(Duration::ZERO, left_until);
+            let own = queue.rings_from_own().next().filter(|_| !left.is_zero());
+            let Some(own) = own else {
+                let receiver = self.outlet.has_receiver();
+                let outcome = if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
+                queue.counters.end(outcome, 1);
+                return Rung::Heard;
+            };
+            // Where all cores are busy closing spans, the thread that sends has none to run on.
+            let patience = || Some(end.map_or(Duration::ZERO, left_until)).filter(|left| !left.is_zero());
+            if self.empty(queue, own, &mut buffers, &patience) != Ended::Emptied {
+                std::thread::sleep(left.min(Duration::from_micros(200)));
+            }
+        }
+    }
+
+    pub(super) fn leave_out(&self) {
+        self.queue().counters.close(Outcome::SampledOut, 1);
+    }
+
+    pub(super) fn abandon(&self, spans: u64) {
+        self.queue().counters.close(Outcome::Abandoned, spans);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let queue = self.queue();
+        let mut stats = queue.counters.read();
+        for [offered, written, released] in queue.rings.iter().map(Ring::counts) {
+            stats.closed += offered;
+            stats.queued += written.saturating_sub(released);
+        }
+        stats
+    }
+
+    /// Sends what is in `ring` at this moment. Where the receiver's queue is full, `patience` says how
+    /// long to wait, again and again until it says `None`.
+    fn empty(
+        &self,
+        queue: &Queue,
+        ring: &Ring,
+        buffers: &mut Buffers,
+        patience: &dyn Fn() -> Option<Duration>,
+    ) -> Ended {
+        let Some(mut reading) = ring.try_read() else { return Ended::Busy };
+        let end = reading.end();
+        while reading.start() < end {
+            if !self.outlet.has_receiver() {
+                return Ended::NoReceiver;
+            }
+            let Buffers { record, datagram } = buffers;
+            let limit = queue.datagram_bytes.load(Ordering::Relaxed);
+            let (mut at, mut spans) = (reading.start(), 0);
+            datagram.clear();
+            self.outlet.encoder.open(datagram);
+            while at < end {
+                let (next, before) = (reading.copy(at, record), datagram.len());
+                match wire::read(record) {
+                    Some(span) => self.outlet.encoder.span(datagram, &span),
+                    None => debug_assert!(false, "a record that was never written"),
+                }
+                if spans > 0 && datagram.len() > limit {
+                    datagram.truncate(before);
+                    break;
+                }
+                (at, spans) = (next, spans + 1);
+            }
+            self.outlet.encoder.close(datagram);
+            let mut outcome = self.outlet.send(datagram, Duration::ZERO);
+            while outcome == Outcome::QueueFull {
+                let Some(wait) = patience() else { return Ended::Full };
+                outcome = self.outlet.send(datagram, wait);
+            }
+            match outcome {
+                Outcome::NoReceiver => return Ended::NoReceiver,
+                Outcome::TooLarge if spans > 1 => {
+                    queue.datagram_bytes.store(datagram.len() / 2, Ordering::Relaxed);
+                    continue;
+                }
+                _ => {}
+            }
+            queue.counters.end(outcome, spans);
+            reading.release(at, spans);
+            if outcome == Outcome::Sent {
+                self.tell(queue, false);
+            }
+        }
+        Ended::Emptied
+    }
+
+    fn tell(&self, queue: &Queue, last: bool) -> Option<Outcome> {
+        self.outlet.tell(queue.counters.read().dropped, &queue.told, last)
+    }
+
+    /// What the thread does.
+    fn run(&self) {
+        let queue = self.queue();
+        queue.bell.attend();
+        let mut buffers = Buffers::default();
+        let patience = || (!queue.is_closing()).then_some(SLICE);
+        let mut quiet_rounds = 0;
+        while !queue.is_closing() {
+            let before = queue.counters.read().sent;
+            let mut receiver = true;
+            for ring in &queue.rings {
+                receiver &= self.empty(queue, ring, &mut buffers, &patience) != Ended::NoReceiver;
+            }
+            self.tell(queue, false);
+            let all_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
+            if queue.counters.read().sent > before {
+                quiet_rounds = 0;
+            }
+            if !receiver || !all_told {
+                queue.bell.wait(LOOK);
+            } else if quiet_rounds < QUIET_ROUNDS {
+                quiet_rounds += 1;
+                queue.bell.doze(GATHER);
+            } else {
+                queue.bell.sleep(|| queue.is_closing() || !queue.is_empty());
+                quiet_rounds = 0;
+                queue.bell.doze(GATHER);
+            }
+        }
+        self.finish(queue, deadline(LAST_WORD));
+    }
+
+    pub(super) fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        let (queue, end) = (self.queue(), deadline(timeout));
+        let targets: Vec<u64> = queue.rings.iter().map(|ring| ring.counts()[1]).collect();
+        let mut buffers = Buffers::default();
+        let patience = || Some(left_until(end)).filter(|left| !left.is_zero());
+        loop {
+            for ring in &queue.rings {
+                self.empty(queue, ring, &mut buffers, &patience);
+            }
+            let released = queue.rings.iter().map(|ring| ring.counts()[2]);
+            if released.zip(&targets).all(|(released, target)| released >= *target) {
+                return Ok(());
+            }
+            if left_until(end).is_zero() {
+                return Err(Error::Flush { queued: self.stats().queued, timeout });
+            }
+            std::thread::sleep(left_until(end).min(Duration::from_millis(1)));
+        }
+    }
+
+    /// Has the thread send what there is and end.
+    pub(super) fn close(&self) {
+        let queue = self.queue();
+        queue.closing.store(true, Ordering::SeqCst);
+        if queue.bell.ring() == Rung::NeedsThread {
+            // There never was one, so there is nothing or there could be none.
+            self.finish(queue, deadline(Duration::ZERO));
+        }
+    }
+
+    pub(super) fn finish_at_exit(&self) {
+        // A child that has closed nothing has nothing to say.
+        let Some(queue) = self.queue.known() else { return };
+        self.outlet.reporter.silence();
+        let end = deadline(LAST_WORD);
+        queue.closing.store(true, Ordering::SeqCst);
+        let _ = queue.bell.ring();
+        self.finish(queue, end);
+        // An image that is unloaded must not have a thread that runs in it.
+        let thread = queue.thread.try_lock().ok().and_then(|mut thread| thread.take());
+        let Some(thread) = thread else { return };
+        while !thread.is_finished() && !left_until(end).is_zero() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Sends what there is until `end`, drops the rest, and tells what was lost.
+    fn finish(&self, queue: &Queue, end: Option<Instant>) {
+        let mut buffers = Buffers::default();
+        let patience = || Some(left_until(end)).filter(|left| !left.is_zero());
+        for ring in &queue.rings {
+            let outcome = loop {
+                match self.empty(queue, ring, &mut buffers, &patience) {
+                    Ended::Busy if !left_until(end).is_zero() => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Ended::NoReceiver => break Some(Outcome::NoReceiver),
+                    Ended::Full => break Some(Outcome::QueueFull),
+                    Ended::Emptied | Ended::Busy => break None,
+                }
+            };
+            if let (Some(outcome), Some(mut reading)) = (outcome, ring.try_read()) {
+                let (mut at, end, mut spans) = (reading.start(), reading.end(), 0);
+                while at < end {
+                    at = reading.copy(at, &mut buffers.record);
+                    spans += 1;
+                }
+                reading.release(at, spans);
+                queue.counters.end(outcome, spans);
+            }
+        }
+        while self.tell(queue, true) == Some(Outcome::QueueFull) && !left_until(end).is_zero() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Starts the carrier's thread.
+#[cold]
+pub(super) fn start(carrier: &Arc<Carrier>) {
+    let Carrier::Background(background) = &**carrier else { return };
+    let queue = background.queue();
+    let (now, failed) = (Monotonic::of_kernel().as_ns(), queue.thread_failed_ns.load(Ordering::Relaxed));
+    if failed != 0 && now.saturating_sub(failed) < RETRY_NS {
+        queue.bell.nobody_came();
+        return;
+    }
+    let theirs = Arc::clone(carrier);
+    let run = move || {
+        block_signals();
+        if let Carrier::Background(background) = &*theirs {
+            background.run();
+        }
+    };
+    match std::thread::Builder::new().name("tracing-usdt".into()).spawn(run) {
+        Ok(thread) => {
+            if let Ok(mut ours) = queue.thread.try_lock() {
+                *ours = Some(thread);
+            }
+        }
+        Err(source) => {
+            queue.thread_failed_ns.store(now.max(1), Ordering::Relaxed);
+            queue.bell.nobody_came();
+            background.outlet.reporter.report(Error::Thread { source });
+        }
+    }
+}
+
+/// The program's signals are for its own threads.
+#[cfg(unix)]
+fn block_signals() {
+    let _ = nix::sys::signal::SigSet::all().thread_block();
+}
+
+#[cfg(not(unix))]
+fn block_signals() {}

@@ -1,0 +1,99 @@
+//! Where both deliveries send, and where losses are told in the stream.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::socket::Socket;
+use super::stats::{Dropped, Outcome};
+use crate::clock::{Monotonic, wall_offset};
+use crate::context::{SpanContext, SpanId, TraceId};
+use crate::encode::{Encoder, Losses};
+use crate::error::Reporter;
+
+/// Losses are told at most this often.
+const TELL_NS: u64 = 1_000_000_000;
+
+pub(super) struct Outlet {
+    pub(super) socket: Socket,
+    pub(super) encoder: Arc<Encoder>,
+    pub(super) reporter: Arc<Reporter>,
+    /// How long a closing thread may wait for room.
+    pub(super) max_wait: Duration,
+}
+
+impl Outlet {
+    pub(super) fn send(&self, datagram: &[u8], max_wait: Duration) -> Outcome {
+        self.socket.send(datagram, max_wait, &self.reporter)
+    }
+
+    pub(super) fn has_receiver(&self) -> bool {
+        self.socket.is_connected(&self.reporter)
+    }
+
+    /// Whether the receiver knows of all losses.
+    pub(super) fn knows(&self, losses: Dropped, told: &Told) -> bool {
+        losses.lost() == told.total.load(Ordering::Relaxed)
+    }
+
+    /// Sends the losses that the receiver doesn't know of, unless it was told a moment ago and this
+    /// is not the `last` time. What became of it, if there was something to tell.
+    pub(super) fn tell(&self, losses: Dropped, told: &Told, last: bool) -> Option<Outcome> {
+        if self.knows(losses, told) {
+            return None;
+        }
+        // A thread that is telling tells for all.
+        let mut known = told.known.try_lock().ok()?;
+        let now = Monotonic::of_kernel();
+        if now.since(known.until) < TELL_NS && !last {
+            return None;
+        }
+        let new: Vec<(&'static str, u64)> = losses
+            .losses()
+            .into_iter()
+            .zip(known.losses.losses())
+            .map(|((reason, all), (_, known))| (reason, all.saturating_sub(known)))
+            .filter(|(_, spans)| *spans > 0)
+            .collect();
+        if new.is_empty() {
+            return None;
+        }
+        let wall = wall_offset(now);
+        let untold = Losses {
+            context: SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true },
+            start_ns: wall.nanos(known.until),
+            end_ns: wall.nanos(now),
+            reasons: &new,
+        };
+        let mut datagram = Vec::new();
+        self.encoder.open(&mut datagram);
+        self.encoder.losses(&mut datagram, &untold);
+        self.encoder.close(&mut datagram);
+        // Without waiting: where there is no room it is told later, with what is lost until then.
+        let outcome = self.send(&datagram, Duration::ZERO);
+        if outcome == Outcome::Sent {
+            *known = Known { losses, until: now };
+            told.total.store(losses.lost(), Ordering::Relaxed);
+        }
+        Some(outcome)
+    }
+}
+
+/// What the receiver knows of the losses of one process.
+pub(super) struct Told {
+    known: Mutex<Known>,
+    /// Their sum: the one thing to look at while nothing is lost.
+    total: AtomicU64,
+}
+
+struct Known {
+    losses: Dropped,
+    until: Monotonic,
+}
+
+impl Told {
+    pub(super) fn nothing() -> Self {
+        let known = Known { losses: Dropped::default(), until: Monotonic::of_kernel() };
+        Self { known: Mutex::new(known), total: AtomicU64::new(0) }
+    }
+}

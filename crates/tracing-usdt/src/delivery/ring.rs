@@ -1,0 +1,279 @@
+//! Bounded memory between the threads that close spans and the one that sends them.
+//!
+//! A ring of words. Writers take turns by a lock, and there is a ring for each core, so that mostly
+//! a writer meets nobody; a reader and a writer don't meet at all. The words are atomics, which
+//! costs nothing where they are as wide as the machine's, and leaves nothing to be unsafe about.
+
+use std::time::Duration;
+
+use super::sync::{
+    AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, Thread, park, park_timeout, this_thread,
+};
+use crate::fields::take;
+
+/// Of a mebibyte. Some 7000 spans with two fields.
+pub(super) const RING_WORDS: usize = 1 << 17;
+
+pub(super) struct Ring<const WORDS: usize = RING_WORDS> {
+    words: Box<[AtomicU64; WORDS]>,
+    writer: Padded<Writer>,
+    reader: Padded<Reader>,
+}
+
+/// With cache lines of its own.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+struct Writer {
+    /// How many words the reader had released when a writer last had to know.
+    released: Mutex<u64>,
+    /// How many words were ever written.
+    written: AtomicU64,
+    /// How many records those are.
+    records: AtomicU64,
+    /// How many records came, whether or not there was room.
+    offered: AtomicU64,
+}
+
+struct Reader {
+    /// Where the next record is; held while reading.
+    at: Mutex<u64>,
+    released: AtomicU64,
+    records: AtomicU64,
+}
+
+/// A record found no room.
+#[derive(Debug)]
+pub(super) struct Full;
+
+impl<const WORDS: usize> Ring<WORDS> {
+    pub(super) fn new() -> Self {
+        let words: Box<[AtomicU64]> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let Ok(words) = words.try_into() else { unreachable!("as many words as were made") };
+        let zero = || AtomicU64::new(0);
+        Self {
+            words,
+            writer: Padded(Writer {
+                released: Mutex::new(0),
+                written: zero(),
+                records: zero(),
+                offered: zero(),
+            }),
+            reader: Padded(Reader { at: Mutex::new(0), released: zero(), records: zero() }),
+        }
+    }
+
+    /// Appends a record of a header and parts, and says whether the bell has to be rung for it. One
+    /// that comes for the first time is counted.
+    #[inline]
+    pub(super) fn write(
+        &self,
+        header: &[u64],
+        parts: &[&[u8]],
+        first_time: bool,
+        bell: &Bell,
+    ) -> Result<bool, Full> {
+        let writer = &self.writer.0;
+        let size = 1 + header.len() + parts.iter().map(|part| part.len().div_ceil(8)).sum::<usize>();
+        let mut released = lock(&writer.released);
+        if first_time {
+            add_alone(&writer.offered, 1);
+        }
+        let written = writer.written.load(Ordering::Relaxed);
+        let mut used = written + size as u64 - *released;
+        if used > WORDS as u64 / 2 {
+            *released = self.reader.0.released.load(Ordering::Acquire);
+            used = written + size as u64 - *released;
+            if used > WORDS as u64 {
+                return Err(Full);
+            }
+        }
+        let mut at = written as usize;
+        let mut put = |word: u64| {
+            self.words[at % WORDS].store(word, Ordering::Relaxed);
+            at += 1;
+        };
+        put(size as u64);
+        header.iter().for_each(|word| put(*word));
+        for part in parts {
+            let mut words = part.chunks_exact(8);
+            words.by_ref().for_each(|mut bytes| put(u64::from_le_bytes(take(&mut bytes))));
+            let rest = words.remainder();
+            if !rest.is_empty() {
+                let mut bytes = [0; 8];
+                bytes[..rest.len()].copy_from_slice(rest);
+                put(u64::from_le_bytes(bytes));
+            }
+        }
+        writer.written.store(written + size as u64, Ordering::Release);
+        add_alone(&writer.records, 1);
+        // Before the lock is let go: see `Bell::sleep`.
+        Ok(bell.is_wanted(used > WORDS as u64 / 2))
+    }
+
+    /// For reading; `None` while another thread does.
+    pub(super) fn try_read(&self) -> Option<Reading<'_, WORDS>> {
+        let at = try_lock(&self.reader.0.at)?;
+        Some(Reading { ring: self, at })
+    }
+
+    /// Whether all that was written has been released, looking closely: no writer is just about to
+    /// be done.
+    pub(super) fn is_empty(&self) -> bool {
+        let _no_writer = lock(&self.writer.0.released);
+        self.writer.0.written.load(Ordering::Relaxed) == self.reader.0.released.load(Ordering::Acquire)
+    }
+
+    /// How many records were offered, written and released so far.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        let released = self.reader.0.records.load(Ordering::Acquire);
+        let written = self.writer.0.records.load(Ordering::Acquire);
+        [self.writer.0.offered.load(Ordering::Acquire), written, released]
+    }
+}
+
+/// To a number that only the holder of a lock changes.
+#[inline]
+fn add_alone(number: &AtomicU64, more: u64) {
+    number.store(number.load(Ordering::Relaxed) + more, Ordering::Release);
+}
+
+/// The right to read a ring.
+pub(super) struct Reading<'a, const WORDS: usize = RING_WORDS> {
+    ring: &'a Ring<WORDS>,
+    at: MutexGuard<'a, u64>,
+}
+
+impl<const WORDS: usize> Reading<'_, WORDS> {
+    /// Where the next record begins.
+    pub(super) fn start(&self) -> u64 {
+        *self.at
+    }
+
+    /// How far it is written by now.
+    pub(super) fn end(&self) -> u64 {
+        self.ring.writer.0.written.load(Ordering::Acquire)
+    }
+
+    /// Copies the record at `at`, which is before the end, and says where the next one is.
+    pub(super) fn copy(&self, at: u64, record: &mut Vec<u8>) -> u64 {
+        let word = |at: u64| self.ring.words[at as usize % WORDS].load(Ordering::Relaxed);
+        let size = word(at);
+        record.clear();
+        (at + 1..at + size).for_each(|at| record.extend_from_slice(&word(at).to_le_bytes()));
+        at + size
+    }
+
+    /// Gives the room of `records` records, up to `at`, back to the writers.
+    pub(super) fn release(&mut self, at: u64, records: u64) {
+        *self.at = at;
+        self.ring.reader.0.released.store(at, Ordering::Release);
+        add_alone(&self.ring.reader.0.records, records);
+    }
+}
+
+/// Wakes the thread that reads, when it is worth it.
+pub(super) struct Bell {
+    state: AtomicU32,
+    sleeper: Mutex<Option<Thread>>,
+}
+
+/// Looks at the rings, or will soon.
+const AWAKE: u32 = 0;
+/// Lets some records gather; to be woken when a ring fills.
+const DOZING: u32 = 1;
+/// To be woken by the next record.
+const ASLEEP: u32 = 2;
+/// Waits for something else than records.
+const DEAF: u32 = 3;
+/// There is no thread yet.
+const ABSENT: u32 = 4;
+
+/// What ringing the bell has led to.
+#[derive(PartialEq, Debug)]
+pub(super) enum Rung {
+    Heard,
+    /// The caller has to start the thread, and has to say so if it can't.
+    NeedsThread,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Self { state: AtomicU32::new(ABSENT), sleeper: Mutex::new(None) }
+    }
+
+    #[inline]
+    fn is_wanted(&self, urgent: bool) -> bool {
+        match self.state.load(Ordering::Relaxed) {
+            AWAKE | DEAF => false,
+            DOZING => urgent,
+            _ => true,
+        }
+    }
+
+    #[cold]
+    pub(super) fn ring(&self) -> Rung {
+        match self.state.swap(AWAKE, Ordering::SeqCst) {
+            ABSENT => return Rung::NeedsThread,
+            AWAKE => {}
+            _ => {
+                if let Some(sleeper) = &*lock(&self.sleeper) {
+                    sleeper.unpark();
+                }
+            }
+        }
+        Rung::Heard
+    }
+
+    /// The thread could not be started.
+    pub(super) fn nobody_came(&self) {
+        self.state.store(ABSENT, Ordering::SeqCst);
+    }
+
+    /// The calling thread is the one to wake.
+    pub(super) fn attend(&self) {
+        *lock(&self.sleeper) = Some(this_thread());
+    }
+
+    /// Returns after a while, or when a ring fills.
+    pub(super) fn doze(&self, at_most: Duration) {
+        self.rest(DOZING, at_most);
+    }
+
+    /// Returns after a while, however many records there are; and when the bell is rung for another
+    /// reason.
+    pub(super) fn wait(&self, at_most: Duration) {
+        self.rest(DEAF, at_most);
+    }
+
+    fn rest(&self, state: u32, at_most: Duration) {
+        self.state.store(state, Ordering::SeqCst);
+        park_timeout(at_most);
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Returns when the bell is rung; at once, where there is a reason to `stay` awake. That has to look
+    /// at the rings with [`Ring::is_empty`], whose lock puts each record on one side: it is seen
+    /// there, or its writer sees that it has to ring.
+    pub(super) fn sleep(&self, stay: impl Fn() -> bool) {
+        self.state.store(ASLEEP, Ordering::SeqCst);
+        if !stay() {
+            while self.state.load(Ordering::SeqCst) == ASLEEP {
+                park();
+            }
+        }
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(std::sync::TryLockError::WouldBlock) => None,
+    }
+}

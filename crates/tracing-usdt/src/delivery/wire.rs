@@ -1,0 +1,110 @@
+//! A closed span on its way through a ring: a header of words, and the bytes behind it.
+//!
+//! Not yet JSON, because to write that takes the closing thread longer than to hand this over.
+
+use crate::callsite;
+use crate::clock::{Monotonic, WallOffset};
+use crate::context::{SpanContext, SpanId};
+use crate::fields::{FieldsLeftOut, take};
+use crate::identity::Identity;
+use crate::span::{ClosedSpan, Elapsed, LeftOut, RecordView};
+
+/// The words before the bytes. Most spans have the first part only.
+const WORDS: usize = 12;
+const MORE_WORDS: usize = 4;
+
+/// Set in the first word where there is the second part.
+const HAS_MORE: u64 = 1 << 32;
+
+/// Calls `take` with the header and the bytes.
+#[inline]
+pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]) -> T) -> T {
+    let (context, record) = (span.identity.context, &span.record);
+    let left_out = record.left_out;
+    let more = !record.events.is_empty()
+        || !record.links.is_empty()
+        || record.error.is_some()
+        || left_out != LeftOut::default();
+    let length = |bytes: &[u8]| bytes.len() as u64;
+    let mut header = [0; WORDS + MORE_WORDS];
+    header[..WORDS].copy_from_slice(&[
+        u64::from(span.callsite.id) | if more { HAS_MORE } else { 0 },
+        context.trace_id.high(),
+        context.trace_id.low(),
+        context.span_id.get(),
+        span.identity.parent_id.map_or(0, SpanId::get),
+        span.identity.wall.as_ns() as u64,
+        span.start.as_ns(),
+        span.elapsed.duration_ns,
+        span.elapsed.busy_ns,
+        record.thread_id,
+        length(record.thread_name.as_bytes()),
+        length(record.fields),
+    ]);
+    if !more {
+        return take(&header[..WORDS], &[record.thread_name.as_bytes(), record.fields]);
+    }
+    let error = record.error.unwrap_or_default().as_bytes();
+    let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    header[WORDS..].copy_from_slice(&[
+        length(record.events) | length(record.links) << 32,
+        // One more, since there may be an error without a text.
+        record.error.map_or(0, |error| error.len() as u64 + 1),
+        two(left_out.fields.attributes, left_out.fields.shortened),
+        two(left_out.events, left_out.links),
+    ]);
+    let all = [record.thread_name.as_bytes(), record.fields, record.events, record.links, error];
+    take(&header, &all)
+}
+
+/// Reads what [`write()`] gave; each of the byte parts begins with a whole word.
+pub(super) fn read(mut bytes: &[u8]) -> Option<ClosedSpan<'_>> {
+    let rest = &mut bytes;
+    let [first, high, low, span_id, parent_id, wall, start, duration_ns, busy_ns, thread_id, name, fields] =
+        words(rest);
+    let [sizes, error, of_fields, of_others] =
+        if first & HAS_MORE != 0 { words(rest) } else { [0; MORE_WORDS] };
+    let thread_name = part(rest, name);
+    let fields = part(rest, fields);
+    let events = part(rest, sizes & u64::from(u32::MAX));
+    let links = part(rest, sizes >> 32);
+    let error = error.checked_sub(1).map(|length| text(part(rest, length)));
+    Some(ClosedSpan {
+        identity: Identity {
+            context: SpanContext::from_parts(high, low, span_id)?,
+            parent_id: SpanId::from_u64(parent_id),
+            wall: WallOffset::from_ns(wall as i64),
+        },
+        callsite: callsite::by_id(first as u32)?,
+        start: Monotonic::from_ns(start),
+        elapsed: Elapsed { duration_ns, busy_ns },
+        record: RecordView {
+            thread_id,
+            thread_name: text(thread_name),
+            fields,
+            events,
+            links,
+            error,
+            left_out: LeftOut {
+                fields: FieldsLeftOut { attributes: of_fields as u32, shortened: (of_fields >> 32) as u32 },
+                events: of_others as u32,
+                links: (of_others >> 32) as u32,
+            },
+        },
+    })
+}
+
+fn words<const N: usize>(rest: &mut &[u8]) -> [u64; N] {
+    [(); N].map(|()| u64::from_le_bytes(take(rest)))
+}
+
+fn part<'a>(rest: &mut &'a [u8], length: u64) -> &'a [u8] {
+    let length = (length as usize).min(rest.len());
+    let (part, after) = rest.split_at(length);
+    *rest = after.get(length.next_multiple_of(8) - length..).unwrap_or_default();
+    part
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}

@@ -1,0 +1,104 @@
+//! Forks: a child has one thread, and copies of all else. What its parent was about to send is the
+//! parent's to send, and a lock that another thread held is locked for good.
+//!
+//! So a child begins with new ones of whatever must not be shared, and leaves the old ones alone.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How many forks lie between this process and the one that first watched.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// The fork generation of this process.
+#[inline]
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Has every fork from now on noticed; called when a layer is built.
+#[cfg(unix)]
+pub(crate) fn watch_forks() {
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler only adds to an atomic, which is async-signal-safe, and it lives as
+        // long as the image it is in: libc drops the handlers of an image that is unloaded.
+        // It fails only for want of memory; a fork would then go unnoticed, as without us.
+        #[allow(unsafe_code)]
+        unsafe {
+            nix::libc::pthread_atfork(None, None, Some(in_child));
+        }
+    });
+}
+
+#[cfg(not(unix))]
+pub(crate) fn watch_forks() {}
+
+/// One for each process.
+pub(crate) struct PerProcess<T> {
+    forks: u32,
+    value: T,
+    in_child: OnceLock<Box<PerProcess<T>>>,
+}
+
+impl<T> PerProcess<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { forks: forks(), value, in_child: OnceLock::new() }
+    }
+
+    /// This process's, made by `make` the first time a child asks.
+    #[inline]
+    pub(crate) fn get(&self, make: impl Fn() -> T) -> &T {
+        let forks = forks();
+        if self.forks == forks { &self.value } else { self.later(forks, &make) }
+    }
+
+    #[cold]
+    fn later(&self, forks: u32, make: &dyn Fn() -> T) -> &T {
+        let mut at = self;
+        while at.forks != forks {
+            at = at
+                .in_child
+                .get_or_init(|| Box::new(Self { forks, value: make(), in_child: OnceLock::new() }));
+        }
+        &at.value
+    }
+
+    /// This process's, if it has one.
+    pub(crate) fn known(&self) -> Option<&T> {
+        let forks = forks();
+        let mut known = std::iter::successors(Some(self), |at| at.in_child.get().map(|child| &**child));
+        known.find(|at| at.forks == forks).map(|at| &at.value)
+    }
+
+    /// What this process has inherited from those before it, the first process's first.
+    pub(crate) fn inherited(&self) -> impl Iterator<Item = &T> {
+        let forks = forks();
+        std::iter::successors(Some(self), |at| at.in_child.get().map(|child| &**child))
+            .take_while(move |at| at.forks != forks)
+            .map(|at| &at.value)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn pretend_to_be_a_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_child_has_its_own_and_sees_what_it_inherited() {
+        let value = PerProcess::new(0);
+        pretend_to_be_a_child();
+        assert_eq!(*value.get(|| 1), 1);
+        assert!(value.inherited().eq(&[0]));
+        pretend_to_be_a_child();
+        // Other tests pretend too, at the same time.
+        assert_eq!(*value.get(|| 2), 2);
+        assert!(value.inherited().take(2).eq(&[0, 1]));
+    }
+}
