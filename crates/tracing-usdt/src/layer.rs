@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing_core::span::{Attributes, Id, Record as Values};
-use tracing_core::{Event, Subscriber};
+use tracing_core::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
@@ -24,6 +24,7 @@ use crate::error::{Error, Reporter};
 use crate::fields::Owner;
 use crate::identity::{Identities, Identity};
 use crate::limits::Limits;
+use crate::on_demand;
 use crate::probes::{self, Probe};
 use crate::span::{ClosedSpan, Timing};
 use crate::spans::Spans;
@@ -80,6 +81,9 @@ impl UsdtLayer {
         carrier: Option<Arc<Carrier>>,
         reporter: Arc<Reporter>,
     ) -> Self {
+        if carrier.is_some() {
+            on_demand::sending(true);
+        }
         Self { identities, limits, encoder, carrier, reporter, spans: Spans::new(), second: false }
     }
 
@@ -92,6 +96,15 @@ impl UsdtLayer {
     #[cfg(test)]
     pub(crate) fn settings(&self) -> (Identities, Limits, Option<encode::Format>) {
         (self.identities.clone(), self.limits, self.carrier.is_some().then_some(self.encoder.format()))
+    }
+
+    fn stop_sending(&mut self) {
+        if let Some(carrier) = self.carrier.take() {
+            on_demand::sending(false);
+            // A subscriber outlives its spans, so there are some only if `reload` takes the layer out.
+            carrier.abandon(self.spans.recorded());
+            carrier.close();
+        }
     }
 
     /// Whether a callback about a span that began earlier has anything to do. All that an idle layer
@@ -267,9 +280,13 @@ where
         let subscriber: &dyn Subscriber = subscriber;
         if subscriber.is::<Self>() {
             self.second = true;
-            self.carrier = None;
+            self.stop_sending();
             self.reporter.report(Error::SecondLayer);
         }
+    }
+
+    fn on_register_dispatch(&self, subscriber: &Dispatch) {
+        on_demand::serve(subscriber);
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
@@ -384,11 +401,7 @@ where
 
 impl Drop for UsdtLayer {
     fn drop(&mut self) {
-        if let Some(carrier) = &self.carrier {
-            // A subscriber outlives its spans, so there are some only if `reload` takes the layer out.
-            carrier.abandon(self.spans.recorded());
-            carrier.close();
-        }
+        self.stop_sending();
     }
 }
 

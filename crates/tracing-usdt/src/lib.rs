@@ -166,6 +166,7 @@ mod fields;
 mod identity;
 mod layer;
 mod limits;
+mod on_demand;
 mod probes;
 mod process;
 mod resource;
@@ -180,6 +181,7 @@ pub use delivery::{Delivery, Dropped, Stats};
 pub use encode::Format;
 pub use error::Error;
 pub use layer::{Handle, UsdtLayer};
+pub use on_demand::OnDemand;
 pub use sampler::Sampler;
 
 /// The layer with everything from the environment: [`builder`]`().build()`.
@@ -196,4 +198,10 @@ pub fn layer() -> UsdtLayer {
 /// A [`Builder`], for what is better said in code than by the environment.
 pub fn builder() -> Builder {
     Builder::default()
+}
+
+/// A filter that enables spans and events only while somebody looks; see [`OnDemand`] for when that
+/// is the right thing.
+pub fn on_demand() -> OnDemand {
+    OnDemand::new()
 }

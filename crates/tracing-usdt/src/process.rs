@@ -2,9 +2,13 @@
 //! parent's to send, and a lock that another thread held is locked for good.
 //!
 //! So a child begins with new ones of whatever must not be shared, and leaves the old ones alone.
+//!
+//! And the process's end, and what its threads have in common.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// How many forks lie between this process and the one that first watched.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -35,6 +39,38 @@ pub(crate) fn watch_forks() {
 
 #[cfg(not(unix))]
 pub(crate) fn watch_forks() {}
+
+/// Has `handler` run on return from `main` and on `exit`; and, for an image that is unloaded, before
+/// that. It must not unwind, and what it calls must not rely on the other threads.
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the handler is a function of this image, whose handlers libc runs before it unloads
+        // it. It fails only for want of memory; then what is left at the end is lost.
+        #[allow(unsafe_code)]
+        unsafe {
+            nix::libc::atexit(handler);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = handler;
+}
+
+/// For a thread of ours: the program's signals are for its own.
+pub(crate) fn block_signals() {
+    #[cfg(unix)]
+    let _ = nix::sys::signal::SigSet::all().thread_block();
+}
+
+/// Waits for the end of a thread of ours, but not for ever: it may wait for one that will not go on.
+pub(crate) fn join(thread: JoinHandle<()>, deadline: Instant) {
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if thread.is_finished() {
+        let _ = thread.join();
+    }
+}
 
 /// One for each process.
 pub(crate) struct PerProcess<T> {

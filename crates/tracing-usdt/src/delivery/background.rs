@@ -14,7 +14,7 @@ use super::stats::{Counters, Outcome, Stats};
 use super::{Carrier, LAST_WORD, deadline, left_until, wire};
 use crate::clock::Monotonic;
 use crate::error::Error;
-use crate::process::PerProcess;
+use crate::process::{self, PerProcess};
 use crate::span::ClosedSpan;
 use crate::thread;
 
@@ -311,12 +311,8 @@ impl Background {
         self.finish(queue, end);
         // An image that is unloaded must not have a thread that runs in it.
         let thread = queue.thread.try_lock().ok().and_then(|mut thread| thread.take());
-        let Some(thread) = thread else { return };
-        while !thread.is_finished() && !left_until(end).is_zero() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if thread.is_finished() {
-            let _ = thread.join();
+        if let Some(thread) = thread {
+            process::join(thread, Instant::now() + left_until(end));
         }
     }
 
@@ -363,7 +359,7 @@ pub(super) fn start(carrier: &Arc<Carrier>) {
     }
     let theirs = Arc::clone(carrier);
     let run = move || {
-        block_signals();
+        process::block_signals();
         if let Carrier::Background(background) = &*theirs {
             background.run();
         }
@@ -381,12 +377,3 @@ pub(super) fn start(carrier: &Arc<Carrier>) {
         }
     }
 }
-
-/// The program's signals are for its own threads.
-#[cfg(unix)]
-fn block_signals() {
-    let _ = nix::sys::signal::SigSet::all().thread_block();
-}
-
-#[cfg(not(unix))]
-fn block_signals() {}
