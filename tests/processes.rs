@@ -5,11 +5,93 @@ use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use e2e::{Build, Collector, Fixture, Linkage, Span, text};
+use nix::sys::signal::Signal;
 
 fn fixture() -> Command {
     Command::new(Build::Release.path(Linkage::Executable, 0))
+}
+
+/// With what is the default for everybody else.
+fn background(collector: &Collector) -> Fixture {
+    let defaults = [("TRACING_USDT_DELIVERY", "background"), ("TRACING_USDT_MAX_WAIT_MS", "0")];
+    Fixture::spawn(fixture().envs(defaults), Some(collector.path()))
+}
+
+#[track_caller]
+fn assert_all_queued_arrived(collector: Collector) {
+    let spans = collector.spans();
+    let numbers: BTreeSet<_> = spans.iter().map(|span| span["tags"]["n"].to_string()).collect();
+    assert_eq!((spans.len(), numbers.len()), (100, 100));
+}
+
+#[test]
+fn what_is_queued_is_sent_on_exit() {
+    let collector = Collector::start();
+    assert_eq!(background(&collector).run_last("exit").code(), Some(3));
+    assert_all_queued_arrived(collector);
+}
+
+#[test]
+fn what_is_queued_is_sent_when_a_panic_leaves_main() {
+    let collector = Collector::start();
+    assert_eq!(background(&collector).run_last("panic").code(), Some(101));
+    assert_all_queued_arrived(collector);
+}
+
+#[test]
+fn what_is_queued_is_sent_on_return_from_main_after_a_sigterm() {
+    let collector = Collector::start();
+    let mut fixture = background(&collector);
+    fixture.run_until("terminate", "waiting");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(fixture.pid() as i32), Signal::SIGTERM).unwrap();
+    fixture.end();
+    assert_all_queued_arrived(collector);
+}
+
+/// The queue is gone with a process that doesn't end by itself; that is the price, and `inline` has none.
+#[test]
+fn an_abort_takes_no_more_than_what_is_queued() {
+    let collector = Collector::start();
+    let mut fixture = background(&collector);
+    fixture.run("threads 1 50");
+    assert_eq!(fixture.run("flush"), "Ok(())");
+    assert_eq!(fixture.run_last("abort").signal(), Some(Signal::SIGABRT as i32));
+    assert_eq!(collector.spans().len(), 100);
+}
+
+/// A receiver that hangs keeps nobody from ending, for longer than a second.
+#[test]
+fn the_end_does_not_wait_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.sock");
+    let _hangs = UnixDatagram::bind(&path).unwrap();
+    let defaults = [("TRACING_USDT_DELIVERY", "background"), ("TRACING_USDT_MAX_WAIT_MS", "0")];
+    let mut fixture = Fixture::spawn(fixture().envs(defaults), Some(&path));
+    fixture.run("threads 2 50000");
+    let begin = Instant::now();
+    fixture.end();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_child_sends_its_own_and_the_parent_is_untouched() {
+    let collector = Collector::start();
+    let mut fixture = background(&collector);
+    assert_eq!(fixture.run("forks 100"), "", "a child did not end well");
+    assert_eq!(fixture.run("flush"), "Ok(())");
+    let stats = fixture.run("stats");
+    let parent: Vec<u64> = stats.split(' ').map(|number| number.parse().unwrap()).collect();
+    fixture.end();
+    let spans = collector.spans();
+    let count = |name: &str| spans.iter().filter(|span| text(span, "name") == name).count() as u64;
+    let ids: BTreeSet<&str> = spans.iter().map(|span| text(span, "id")).collect();
+    assert_eq!(ids.len(), spans.len(), "an id came twice");
+    assert_eq!(count("in a child"), 1000);
+    assert_eq!([count("in the parent"), 0], [parent[1], parent[2]]);
+    assert_eq!(parent[0], parent[1]);
 }
 
 #[test]
@@ -36,7 +118,7 @@ fn a_forked_child_draws_ids_of_its_own() {
 fn what_is_closed_has_left_even_if_the_next_instruction_is_abort() {
     let collector = Collector::start();
     let status = Fixture::spawn(&mut fixture(), Some(collector.path())).run_last("abort");
-    assert_eq!(status.signal(), Some(nix::sys::signal::Signal::SIGABRT as i32));
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32));
     let spans = collector.spans();
     assert_eq!(spans.iter().map(|span| text(span, "name")).collect::<Vec<_>>(), ["the last"]);
 }

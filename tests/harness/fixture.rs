@@ -60,6 +60,12 @@ impl Fixture {
         }
     }
 
+    /// Has one command begun, and returns when it has printed `line`.
+    pub fn run_until(&mut self, command: &str, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        assert_eq!(self.line(), line);
+    }
+
     /// Has one command carried out that ends the process, and waits for that.
     pub fn run_last(mut self, command: &str) -> ExitStatus {
         writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();

@@ -320,6 +320,7 @@ impl Background {
     fn finish(&self, queue: &Queue, end: Option<Instant>) {
         let mut buffers = Buffers::default();
         let patience = || Some(left_until(end)).filter(|left| !left.is_zero());
+        self.outlet.socket.look_at_once();
         for ring in &queue.rings {
             let outcome = loop {
                 match self.empty(queue, ring, &mut buffers, &patience) {

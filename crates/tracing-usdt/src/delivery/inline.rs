@@ -67,6 +67,7 @@ impl Inline {
     pub(super) fn finish(&self) {
         let account = self.account();
         let begin = Instant::now();
+        self.outlet.socket.look_at_once();
         let tell = || self.outlet.tell(account.counters.read().dropped, &account.told, true);
         while tell() == Some(Outcome::QueueFull) && begin.elapsed() < LAST_WORD {
             std::thread::sleep(Duration::from_millis(2));

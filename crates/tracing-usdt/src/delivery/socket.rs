@@ -131,6 +131,11 @@ impl Socket {
         Outcome::NoReceiver
     }
 
+    /// Has the next look for a receiver happen at once: there may be no other.
+    pub(super) fn look_at_once(&self) {
+        self.failed_ns.store(0, Ordering::Relaxed);
+    }
+
     /// Whether there is a receiver, after a look for one if the last is long enough ago.
     pub(super) fn is_connected(&self, reporter: &Reporter) -> bool {
         if self.connected.load(Ordering::Acquire) {

@@ -16,6 +16,10 @@ impl Socket {
         None
     }
 
+    pub(super) fn look_at_once(&self) {
+        match self.0 {}
+    }
+
     pub(super) fn is_connected(&self, _: &Reporter) -> bool {
         match self.0 {}
     }

@@ -1,0 +1,260 @@
+//! Background delivery: what is closed arrives, many spans to a datagram, and what doesn't is counted.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod collector;
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use collector::{Collector, PATIENCE, Span, assert_accounted, tag, text, wait_until};
+use tracing::{info_span, subscriber::with_default};
+use tracing_subscriber::prelude::*;
+use tracing_usdt::{Builder, Delivery, Error};
+
+fn background(collector: &Collector) -> Builder {
+    collector.builder().delivery(Delivery::Background)
+}
+
+/// What the collector has got when `done` says that it is enough.
+fn receive(collector: &Collector, mut done: impl FnMut(&[Span]) -> bool) -> Vec<Span> {
+    let mut spans = Vec::new();
+    wait_until("all arrives", || {
+        spans.extend(collector.drain());
+        done(&spans)
+    });
+    spans
+}
+
+fn is_loss(span: &Span) -> bool {
+    text(span, "name") == "tracing_usdt.dropped"
+}
+
+#[test]
+fn spans_arrive_by_themselves_and_many_at_once() {
+    let collector = Collector::bind();
+    let layer = background(&collector).build();
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        for n in 0..1000 {
+            drop(info_span!("span", n));
+        }
+        let mut datagrams = Vec::new();
+        wait_until("all are sent", || {
+            datagrams.extend(collector.drain_text());
+            handle.stats().sent == 1000
+        });
+        datagrams.extend(collector.drain_text());
+        let spans: Vec<Span> =
+            datagrams.iter().flat_map(|d| serde_json::from_str::<Vec<Span>>(d).unwrap()).collect();
+        let numbers: Vec<_> = spans.iter().map(|span| tag(span, "n").unwrap().to_owned()).collect();
+        assert_eq!(numbers, (0..1000).map(|n| n.to_string()).collect::<Vec<_>>(), "in order");
+        assert!(datagrams.len() < 100, "{} datagrams", datagrams.len());
+        let longest = datagrams.iter().map(String::len).max().unwrap();
+        assert!((16 << 10..=33 << 10).contains(&longest), "{longest} bytes");
+
+        // And again, after it has gone to sleep.
+        std::thread::sleep(Duration::from_millis(800));
+        drop(info_span!("late"));
+        assert_eq!(text(&receive(&collector, |spans| spans.len() == 1)[0], "name"), "late");
+    });
+    assert_accounted(&handle);
+}
+
+#[test]
+fn a_flush_leaves_nothing_queued() {
+    let collector = Collector::bind();
+    let layer = background(&collector).build();
+    let handle = layer.handle();
+    handle.flush(Duration::ZERO).expect("there is nothing yet");
+    with_default(tracing_subscriber::registry().with(layer), || {
+        for round in 1..=20 {
+            drop(info_span!("span"));
+            handle.flush(PATIENCE).unwrap();
+            assert_eq!(handle.stats().queued, 0);
+            assert_eq!(handle.stats().sent, round);
+            assert_eq!(collector.drain().len(), 1, "it has left by the time flush returns");
+        }
+    });
+}
+
+#[test]
+fn a_flush_to_one_that_does_not_read_says_so_and_loses_nothing() {
+    let collector = Collector::bind();
+    let layer = background(&collector).build();
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let mut made = 0;
+        let error = loop {
+            // Each datagram is full, so that the receiver's queue is, sooner or later.
+            (0..200).for_each(|_| drop(info_span!("span", text = "x".repeat(200))));
+            made += 200;
+            if let Err(error) = handle.flush(Duration::from_millis(50)) {
+                break error;
+            }
+        };
+        let queued = handle.stats().queued;
+        assert!(queued > 0);
+        assert!(matches!(error, Error::Flush { queued: then, .. } if then >= queued), "{error:?}");
+        assert!(error.to_string().contains("the receiver"), "{error}");
+        let mut received = 0;
+        wait_until("the rest arrives", || {
+            received += collector.drain().len();
+            handle.stats().queued == 0
+        });
+        assert_eq!(received + collector.drain().len(), made);
+    });
+    assert_accounted(&handle);
+}
+
+#[test]
+fn spans_wait_for_a_collector_that_starts_late_or_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late.sock");
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&errors);
+    let layer = tracing_usdt::builder()
+        .socket(&path)
+        .on_error(move |error| sink.lock().unwrap().push(error.to_string()))
+        .build();
+    let handle = layer.handle();
+    let mut buffer = vec![0; 1 << 17];
+    with_default(tracing_subscriber::registry().with(layer), || {
+        for round in 1..=3 {
+            drop(info_span!("too early"));
+            // It has looked in vain by then.
+            std::thread::sleep(Duration::from_millis(300));
+            let stats = handle.stats();
+            assert_eq!((stats.queued, stats.sent), (1, round - 1), "{stats:?}");
+            let socket = UnixDatagram::bind(&path).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let bytes = socket.recv(&mut buffer).unwrap();
+            assert!(String::from_utf8_lossy(&buffer[..bytes]).contains("too early"));
+            wait_until("it is counted", || handle.stats().sent == round);
+            std::fs::remove_file(&path).unwrap();
+        }
+    });
+    assert_accounted(&handle);
+    let errors = errors.lock().unwrap();
+    assert!(errors.iter().all(|error| error.contains("late.sock")), "{errors:?}");
+    assert!((1..=2).contains(&errors.len()), "missing, and then refused: {errors:?}");
+}
+
+/// However many spans there are: memory is bounded, and the rest is counted and told.
+#[test]
+fn what_memory_has_no_room_for_is_counted_and_told() {
+    let collector = Collector::bind();
+    let layer = background(&collector).build();
+    let handle = layer.handle();
+    let long = "x".repeat(9000);
+    let received = with_default(tracing_subscriber::registry().with(layer), || {
+        let mut made = 0;
+        while handle.stats().dropped.queue_full < 100 {
+            drop(info_span!("span", long));
+            made += 1;
+            assert!(made < 1_000_000, "memory without bounds");
+        }
+        assert_accounted(&handle);
+        // Losses are told once there is room.
+        let received = receive(&collector, |spans| handle.stats().queued == 0 && spans.iter().any(is_loss));
+        let (told, received): (Vec<_>, Vec<_>) = received.into_iter().partition(is_loss);
+        let told: Vec<_> =
+            told.iter().map(|span| tag(span, "tracing_usdt.dropped.queue_full").unwrap()).collect();
+        assert_eq!(told, [handle.stats().dropped.queue_full.to_string()]);
+        received
+    });
+    let stats = handle.stats();
+    assert_accounted(&handle);
+    assert_eq!(received.len() as u64, stats.sent);
+    let ids: BTreeSet<_> = received.iter().map(|span| text(span, "id")).collect();
+    assert_eq!(ids.len(), received.len(), "an id came twice");
+}
+
+#[test]
+fn without_a_receiver_it_is_the_receiver_that_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.sock");
+    let layer = tracing_usdt::builder().socket(&path).on_error(|_| ()).build();
+    let handle = layer.handle();
+    let long = "x".repeat(9000);
+    with_default(tracing_subscriber::registry().with(layer), || {
+        while handle.stats().dropped.total() < 100 {
+            drop(info_span!("span", long));
+        }
+        let stats = handle.stats();
+        assert_eq!(stats.dropped.no_receiver, stats.dropped.total());
+        assert!(stats.queued > 0 && stats.sent == 0, "{stats:?}");
+    });
+    // With the layer goes what is queued.
+    wait_until("the rest is given up", || handle.stats().queued == 0);
+    assert_accounted(&handle);
+}
+
+#[test]
+fn a_closing_thread_that_may_wait_loses_nothing() {
+    let collector = Collector::bind();
+    let layer = background(&collector).max_wait(PATIENCE).build();
+    let handle = layer.handle();
+    let long = "x".repeat(9000);
+    // More than memory has room for, on however many cores.
+    let (threads, each) = (4, 1000);
+    let received = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| receive(&collector, |spans| spans.len() == threads * each).len());
+        let subscriber = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+        for _ in 0..threads {
+            let (subscriber, long) = (subscriber.clone(), long.clone());
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(&subscriber, || {
+                    (0..each).for_each(|_| drop(info_span!("span", long)));
+                });
+            });
+        }
+        reader.join().unwrap()
+    });
+    wait_until("all are counted", || handle.stats().queued == 0);
+    assert_eq!((received as u64, handle.stats().sent), (4000, 4000), "{:?}", handle.stats());
+}
+
+#[test]
+fn what_is_queued_when_the_subscriber_goes_is_sent() {
+    let collector = Collector::bind();
+    let layer = background(&collector).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        (0..100).for_each(|n| drop(info_span!("span", n)));
+    });
+    assert_eq!(receive(&collector, |spans| spans.len() >= 100).len(), 100);
+}
+
+#[test]
+fn traces_that_are_not_sampled_are_counted_apart() {
+    let collector = Collector::bind();
+    let layer = background(&collector).sampler(tracing_usdt::Sampler::AlwaysOff).build();
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        info_span!("root").in_scope(|| drop(info_span!("child")));
+    });
+    let stats = handle.stats();
+    assert_eq!((stats.closed, stats.queued, stats.dropped.sampled_out), (2, 0, 2));
+    assert_eq!(collector.drain().len(), 0);
+}
+
+/// A request with everything around it, beyond the size of the others' datagrams.
+#[test]
+fn large_spans_go_by_themselves() {
+    let collector = Collector::bind();
+    let long = "x".repeat(9000);
+    let layer = background(&collector).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        for n in 0..10 {
+            let span = info_span!("large", a = long, b = long, n);
+            span.in_scope(|| (0..20).for_each(|_| tracing::info!(long)));
+        }
+    });
+    let spans = receive(&collector, |spans| spans.len() == 10);
+    for span in spans {
+        assert!(span["annotations"].as_array().unwrap().len() >= 4);
+        assert_eq!(tag(&span, "a").map(str::len), Some(9000));
+    }
+}

@@ -1,0 +1,317 @@
+//! Many spans, and a receiver on its bad days: whatever happens, each span that was closed has arrived or
+//! is accounted for.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::{Build, Fixture, Linkage};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Span<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    tags: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+/// All that arrived.
+#[derive(Default)]
+struct Seen {
+    spans: u64,
+    told: u64,
+    ids: HashSet<u64>,
+}
+
+impl Seen {
+    fn datagram(&mut self, bytes: &[u8]) {
+        let spans: Vec<Span<'_>> = serde_json::from_slice(bytes)
+            .unwrap_or_else(|e| panic!("{e} in {}", String::from_utf8_lossy(bytes)));
+        assert!(!spans.is_empty());
+        for span in spans {
+            let id = u64::from_str_radix(&span.id, 16).unwrap();
+            assert!(self.ids.insert(id), "{id:x} came twice");
+            if span.name == "tracing_usdt.dropped" {
+                self.told += span.tags.values().map(|spans| spans.parse::<u64>().unwrap()).sum::<u64>();
+            } else {
+                self.spans += 1;
+            }
+        }
+    }
+}
+
+/// Receives what is there for a while, or until there is no more.
+struct Receiver {
+    path: PathBuf,
+    socket: UnixDatagram,
+    seen: Seen,
+    buffer: Vec<u8>,
+}
+
+impl Receiver {
+    fn bind(path: &Path) -> Self {
+        let (path, seen, buffer) = (path.to_owned(), Seen::default(), vec![0; 1 << 17]);
+        Self { socket: socket_at(&path), path, seen, buffer }
+    }
+
+    /// One datagram, if one comes soon.
+    fn receive(&mut self) -> bool {
+        match self.socket.recv(&mut self.buffer) {
+            Ok(0) | Err(_) => false,
+            Ok(bytes) => {
+                self.seen.datagram(&self.buffer[..bytes]);
+                true
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while self.receive() {}
+    }
+
+    /// Goes away as a process does that is killed, but for what it has not read: that is what a sender
+    /// can't know of. Another takes its place a little later.
+    fn restart(&mut self, away: Duration) {
+        self.socket.shutdown(std::net::Shutdown::Read).unwrap();
+        self.drain();
+        std::fs::remove_file(&self.path).unwrap();
+        self.socket = UnixDatagram::unbound().unwrap();
+        thread::sleep(away);
+        self.socket = socket_at(&self.path);
+    }
+}
+
+fn socket_at(path: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(path).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    socket
+}
+
+const DELIVERIES: [&str; 2] = ["background", "inline"];
+
+fn start(delivery: &str, max_wait_ms: &str, receiver: &Receiver) -> Fixture {
+    let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
+    command.env("TRACING_USDT_DELIVERY", delivery).env("TRACING_USDT_MAX_WAIT_MS", max_wait_ms);
+    Fixture::spawn(&mut command, Some(&receiver.path))
+}
+
+/// closed, sent, dropped.
+fn stats(fixture: &mut Fixture) -> [u64; 3] {
+    let text = fixture.run("stats");
+    let numbers: Vec<u64> = text.split(' ').map(|number| number.parse().unwrap()).collect();
+    numbers.try_into().unwrap()
+}
+
+/// Has `fixture` run `command` while `serve` is called again and again; then reads the rest and does the
+/// sums. How many were dropped.
+fn run(
+    mut fixture: Fixture,
+    command: &str,
+    receiver: &mut Receiver,
+    mut serve: impl FnMut(&mut Receiver),
+) -> u64 {
+    let (done, calm) = (AtomicBool::new(false), AtomicBool::new(false));
+    let [closed, sent, dropped] = thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            assert_eq!(fixture.run(command), "");
+            done.store(true, Ordering::Release);
+            // The last word is for a receiver that is there.
+            while !calm.load(Ordering::Acquire) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(fixture.run("flush"), "Ok(())");
+            let stats = stats(&mut fixture);
+            assert_eq!(fixture.run("queued"), "0");
+            fixture.end();
+            stats
+        });
+        while !done.load(Ordering::Acquire) && !worker.is_finished() {
+            serve(receiver);
+        }
+        calm.store(true, Ordering::Release);
+        while !worker.is_finished() {
+            receiver.receive();
+        }
+        worker.join().unwrap()
+    });
+    receiver.drain();
+    assert_eq!(closed, sent + dropped, "closed {closed}, sent {sent}, dropped {dropped}");
+    assert_eq!(receiver.seen.spans, sent, "of {closed}, dropped {dropped}");
+    assert_eq!(receiver.seen.told, dropped, "told in the stream by the end");
+    dropped
+}
+
+fn temporary() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.sock");
+    (folder, path)
+}
+
+const MILLION: &str = "threads 8 62500";
+
+#[test]
+fn a_million_spans_to_a_fast_receiver() {
+    for delivery in DELIVERIES {
+        let (_folder, path) = temporary();
+        let mut receiver = Receiver::bind(&path);
+        let fixture = start(delivery, "0", &receiver);
+        run(fixture, MILLION, &mut receiver, |receiver| _ = receiver.receive());
+    }
+}
+
+#[test]
+fn a_million_spans_that_may_wait_arrive() {
+    let (_folder, path) = temporary();
+    let mut receiver = Receiver::bind(&path);
+    let fixture = start("background", "60000", &receiver);
+    let dropped = run(fixture, MILLION, &mut receiver, |receiver| _ = receiver.receive());
+    assert_eq!((dropped, receiver.seen.spans), (0, 1_000_000));
+}
+
+#[test]
+fn a_million_spans_to_a_slow_receiver() {
+    for delivery in DELIVERIES {
+        let (_folder, path) = temporary();
+        let mut receiver = Receiver::bind(&path);
+        let fixture = start(delivery, "0", &receiver);
+        let slowly = |receiver: &mut Receiver| {
+            receiver.receive();
+            thread::sleep(Duration::from_millis(1));
+        };
+        run(fixture, MILLION, &mut receiver, slowly);
+    }
+}
+
+#[test]
+fn a_million_spans_to_a_receiver_that_stops_for_a_while() {
+    for delivery in DELIVERIES {
+        let (_folder, path) = temporary();
+        let mut receiver = Receiver::bind(&path);
+        let fixture = start(delivery, "0", &receiver);
+        let mut stops = [1, 1000, 2000].into_iter();
+        let mut next = stops.next();
+        let mut datagrams = 0;
+        run(fixture, MILLION, &mut receiver, |receiver| {
+            datagrams += u32::from(receiver.receive());
+            if next.is_some_and(|at| datagrams >= at) {
+                thread::sleep(Duration::from_millis(300));
+                next = stops.next();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_million_spans_to_a_receiver_that_is_restarted_ten_times() {
+    for delivery in DELIVERIES {
+        let (_folder, path) = temporary();
+        let mut receiver = Receiver::bind(&path);
+        let fixture = start(delivery, "0", &receiver);
+        let (mut restarts, mut last) = (0, Instant::now());
+        run(fixture, MILLION, &mut receiver, |receiver| {
+            receiver.receive();
+            if restarts < 10 && last.elapsed() > Duration::from_millis(30) {
+                receiver.restart(Duration::from_millis(30));
+                (restarts, last) = (restarts + 1, Instant::now());
+            }
+        });
+        assert!(restarts > 2, "it was over before anything happened");
+    }
+}
+
+#[test]
+fn the_socket_is_removed_replaced_and_forbidden_meanwhile() {
+    // Root may do anything, so this is for another user, who must be able to reach the program.
+    let (folder, path) = temporary();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let exe = folder.path().join("fixture");
+    let built = Build::Release.path(Linkage::Executable, 0);
+    assert!(Command::new("cp").arg(built).arg(&exe).status().unwrap().success());
+    for delivery in DELIVERIES {
+        let mut receiver = Receiver::bind(&path);
+        let mut command = Command::new(&exe);
+        command.env("TRACING_USDT_DELIVERY", delivery).env("TRACING_USDT_MAX_WAIT_MS", "0");
+        command.stderr(std::process::Stdio::null()); // what it reports is looked at elsewhere
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        let fixture = Fixture::spawn(&mut command, Some(&path));
+        let mut mishaps: [Box<dyn FnMut(&mut Receiver)>; 4] = [
+            Box::new(|_| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap()),
+            Box::new(|receiver| {
+                receiver.socket.shutdown(std::net::Shutdown::Read).unwrap();
+                receiver.drain();
+            }),
+            Box::new(|_| {
+                std::fs::remove_file(&path).unwrap();
+                std::fs::create_dir(&path).unwrap();
+            }),
+            Box::new(|receiver| {
+                std::fs::remove_dir(&path).unwrap();
+                receiver.socket = socket_at(&path);
+            }),
+        ];
+        let (mut happened, mut last) = (0, Instant::now());
+        run(fixture, MILLION, &mut receiver, |receiver| {
+            receiver.receive();
+            if happened < mishaps.len() && last.elapsed() > Duration::from_millis(40) {
+                mishaps[happened](receiver);
+                (happened, last) = (happened + 1, Instant::now());
+            }
+            // In time for the last of them.
+            if happened == mishaps.len() {
+                receiver.receive();
+            }
+        });
+        assert_eq!(happened, mishaps.len(), "it was over before all had happened");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// The resident set's peak, or what it is now, in KiB.
+fn memory(fixture: &Fixture, which: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", fixture.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(which)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The documented bound: a mebibyte for each core, which is there from the start, and some 64 KiB for each
+/// thread.
+#[test]
+fn memory_stays_within_its_bound() {
+    for (command, spans) in [("huge 10000", 10_000), (MILLION, 1_000_000)] {
+        let (_folder, path) = temporary();
+        let receiver = Receiver::bind(&path);
+        // Nobody reads, so that all there can be is queued.
+        let mut fixture = start("background", "0", &receiver);
+        let before = memory(&fixture, "VmRSS:");
+        assert_eq!(fixture.run(command), "");
+        let growth = memory(&fixture, "VmHWM:").saturating_sub(before);
+        assert_eq!(stats(&mut fixture)[0], spans);
+        assert!(fixture.run("queued").parse::<u64>().unwrap() > 0);
+        // Eight threads, with their stacks, and the sender's buffers.
+        assert!(growth < 4 << 10, "{growth} KiB more after {command}");
+    }
+}
+
+#[test]
+fn ten_thousand_huge_spans() {
+    for delivery in DELIVERIES {
+        let (_folder, path) = temporary();
+        let mut receiver = Receiver::bind(&path);
+        let fixture = start(delivery, "60000", &receiver);
+        let dropped = run(fixture, "huge 10000", &mut receiver, |receiver| _ = receiver.receive());
+        assert_eq!((dropped, receiver.seen.spans), (0, 10_000));
+    }
+}
