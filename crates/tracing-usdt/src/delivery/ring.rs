@@ -266,6 +266,159 @@ impl Bell {
     }
 }
 
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn read_all<const WORDS: usize>(ring: &Ring<WORDS>) -> Vec<Vec<u8>> {
+        let mut reading = ring.try_read().expect("nobody else reads");
+        let (mut at, mut records) = (reading.start(), Vec::new());
+        while at < reading.end() {
+            let mut record = Vec::new();
+            at = reading.copy(at, &mut record);
+            records.push(record);
+        }
+        reading.release(at, records.len() as u64);
+        records
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in_however_often_it_wraps() {
+        let (ring, bell) = (Ring::<16>::new(), Bell::new());
+        for n in 0..100u64 {
+            let bytes: Vec<u8> = (0..n as u8 % 20).collect();
+            ring.write(&[n, !n], &[&bytes, b"x"], true, &bell).expect("it was emptied");
+            let mut expected = [n.to_le_bytes(), (!n).to_le_bytes()].concat();
+            for part in [&bytes[..], b"x"] {
+                expected.extend(part);
+                expected.resize(expected.len().next_multiple_of(8), 0);
+            }
+            assert_eq!(read_all(&ring), [expected]);
+        }
+        assert_eq!(ring.counts(), [100, 100, 100]);
+    }
+
+    #[test]
+    fn what_finds_no_room_changes_nothing() {
+        let (ring, bell) = (Ring::<8>::new(), Bell::new());
+        ring.write(&[1, 2, 3], &[], true, &bell).expect("four words of eight");
+        ring.write(&[1, 2, 3, 4], &[], true, &bell).expect_err("five more");
+        ring.write(&[4, 5], &[b"6"], true, &bell).expect("four more");
+        ring.write(&[], &[], true, &bell).expect_err("not even one");
+        let records: Vec<_> = read_all(&ring).into_iter().map(|record| record[0]).collect();
+        assert_eq!((records, ring.counts()), (vec![1, 4], [4, 2, 2]));
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn one_reads_at_a_time() {
+        let ring = Ring::<8>::new();
+        let _reading = ring.try_read().expect("nobody else reads");
+        assert!(ring.try_read().is_none());
+    }
+}
+
+/// Every order in which threads can meet: `RUSTFLAGS="--cfg loom" cargo test --release --lib model`.
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    type Shared = Arc<(Ring<4>, Bell)>;
+
+    fn shared() -> Shared {
+        Arc::new((Ring::new(), Bell::new()))
+    }
+
+    /// What a writer does. A record's words belong together.
+    fn write(shared: &Shared, number: u64) -> Result<(), Full> {
+        let (ring, bell) = &**shared;
+        if ring.write(&[number], &[], true, bell)? {
+            bell.ring();
+        }
+        Ok(())
+    }
+
+    fn read(ring: &Ring<4>, numbers: &mut Vec<u64>) {
+        let Some(mut reading) = ring.try_read() else { return };
+        let (mut at, before, mut record) = (reading.start(), numbers.len(), Vec::new());
+        while at < reading.end() {
+            at = reading.copy(at, &mut record);
+            assert_eq!(record.len(), 8, "half a record");
+            numbers.push(u64::from_le_bytes(take(&mut &record[..])));
+        }
+        reading.release(at, (numbers.len() - before) as u64);
+    }
+
+    /// Two writers, and a ring that has no room for both until one is read.
+    #[test]
+    fn every_record_is_read_once_or_refused() {
+        loom::model(|| {
+            let shared = shared();
+            let writers = [10, 20].map(|number| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    (number..number + 2).filter(|n| write(&shared, *n).is_ok()).collect::<Vec<_>>()
+                })
+            });
+            let mut numbers = Vec::new();
+            read(&shared.0, &mut numbers);
+            let mut written: Vec<u64> =
+                writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+            read(&shared.0, &mut numbers);
+            numbers.sort_unstable();
+            written.sort_unstable();
+            assert_eq!(numbers, written);
+            assert_eq!(shared.0.counts(), [4, written.len() as u64, written.len() as u64]);
+        });
+    }
+
+    /// Two that want to read at once, as a flush and the thread do.
+    #[test]
+    fn two_readers_share_what_there_is() {
+        loom::model(|| {
+            let shared = shared();
+            let reader = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let mut numbers = Vec::new();
+                    read(&shared.0, &mut numbers);
+                    numbers
+                })
+            };
+            write(&shared, 1).expect("an empty ring has room");
+            let mut numbers = Vec::new();
+            read(&shared.0, &mut numbers);
+            numbers.extend(reader.join().unwrap());
+            read(&shared.0, &mut numbers);
+            assert_eq!(numbers, [1]);
+        });
+    }
+
+    /// A thread that sleeps for good when it should not is a deadlock, which the model finds.
+    #[test]
+    fn a_sleeping_reader_is_woken() {
+        loom::model(|| {
+            let shared = shared();
+            let reader = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (ring, bell) = &*shared;
+                    bell.attend();
+                    let mut numbers = Vec::new();
+                    while numbers.is_empty() {
+                        bell.sleep(|| !ring.is_empty());
+                        read(ring, &mut numbers);
+                    }
+                })
+            };
+            write(&shared, 1).expect("an empty ring has room");
+            reader.join().unwrap();
+        });
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
