@@ -40,7 +40,8 @@ pub(crate) fn measure(
     let ready = AtomicU64::new(0);
 
     let work = |leads: bool| {
-        let mut worker = Worker { burst, far_end, barrier: &barrier, ready: &ready, threads, leads, starts: 0 };
+        let mut worker =
+            Worker { burst, far_end, barrier: &barrier, ready: &ready, threads, leads, starts: 0 };
         let before = worker.run(warm_up, at_once).spans;
         let begin = Instant::now();
         let share = worker.run(each, at_once);
@@ -98,7 +99,8 @@ impl Worker<'_> {
             timed_burst(self.burst, at_once);
             timed += begin.elapsed();
             let after = allocations::of_this_thread();
-            allocations = before.zip(after).zip(allocations).map(|((before, after), sum)| sum + after - before);
+            allocations =
+                before.zip(after).zip(allocations).map(|((before, after), sum)| sum + after - before);
             made += at_once;
         }
         Share { spans: made, timed, allocations, elapsed: timed, spans_before: 0 }
