@@ -31,6 +31,11 @@ const NAMES: [&str; 32] = [
     "t9", "n10", "t10", "n11", "t11", "n12", "t12", "n13", "t13", "n14", "t14", "n15", "t15", "n16", "t16",
 ];
 
+/// All of seven digits, however many: who writes them as text needs the same time for each.
+fn numbers(count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(|n| 1_000_000 + n)
+}
+
 /// Spans of `tracing`, at DEBUG or at INFO.
 pub fn tracing(shape: Shape, debug: bool) -> Result<Burst, String> {
     Ok(match (shape.fields, debug) {
@@ -98,12 +103,12 @@ fn burst(shape: Shape, make: impl Fn(u64, &str) -> Span + Copy + Sync + 'static)
     let Shape { depth, polls, .. } = shape;
     match polls {
         0 => Box::new(move |spans| {
-            for n in 0..spans / depth {
+            for n in numbers(spans / depth) {
                 nested(depth, black_box(n), black_box(TEXT), make);
             }
         }),
         _ => Box::new(move |spans| {
-            for n in 0..spans {
+            for n in numbers(spans) {
                 poll_through(Polls(polls).instrument(make(black_box(n), black_box(TEXT))));
             }
         }),
@@ -119,8 +124,8 @@ fn nested(depth: u64, n: u64, text: &str, make: impl Fn(u64, &str) -> Span + Cop
 }
 
 /// Opens so many, and keeps them.
-pub(crate) fn open_tracing(spans: usize, kept: &mut Vec<Span>) {
-    kept.extend((0..spans).map(|n| tracing_span::<2, false>(n as u64, black_box(TEXT))));
+pub(crate) fn open_tracing(spans: u64, kept: &mut Vec<Span>) {
+    kept.extend(numbers(spans).map(|n| tracing_span::<2, false>(n, black_box(TEXT))));
 }
 
 /// fastrace's spans that stay in their thread, all of a burst in one trace.
@@ -129,14 +134,14 @@ pub(crate) fn fastrace_local(shape: Shape) -> Burst {
         let root = fastrace::Span::root("burst", SpanContext::random());
         let _parent = root.set_local_parent();
         if shape.polls > 0 {
-            for n in 0..spans {
+            for n in numbers(spans) {
                 let span = fastrace::Span::enter_with_local_parent("request");
                 let span = span.with_properties(|| properties(shape.fields, black_box(n), black_box(TEXT)));
                 poll_through(Polls(shape.polls).in_span(span));
             }
             return;
         }
-        for n in 0..spans / shape.depth {
+        for n in numbers(spans / shape.depth) {
             nested_local(shape.depth, shape.fields, black_box(n), black_box(TEXT));
         }
     })
@@ -166,7 +171,7 @@ pub(crate) fn fastrace_root(shape: Shape) -> Burst {
         span.with_properties(|| properties(shape.fields, black_box(n), black_box(TEXT)))
     };
     Box::new(move |spans| {
-        for n in 0..spans {
+        for n in numbers(spans) {
             let span = make(n);
             if shape.polls > 0 {
                 poll_through(Polls(shape.polls).in_span(span));
@@ -178,10 +183,10 @@ pub(crate) fn fastrace_root(shape: Shape) -> Burst {
 }
 
 /// Opens so many below a root, and keeps them.
-pub(crate) fn open_fastrace(spans: usize, root: &fastrace::Span, kept: &mut Vec<fastrace::Span>) {
-    kept.extend((0..spans).map(|n| {
+pub(crate) fn open_fastrace(spans: u64, root: &fastrace::Span, kept: &mut Vec<fastrace::Span>) {
+    kept.extend(numbers(spans).map(|n| {
         let span = fastrace::Span::enter_with_parent("request", root);
-        span.with_properties(|| properties(2, n as u64, black_box(TEXT)))
+        span.with_properties(|| properties(2, n, black_box(TEXT)))
     }));
 }
 

@@ -14,17 +14,21 @@ use crate::far_end::FarEnd;
 /// What a run of `span` prints.
 #[derive(Serialize)]
 pub(crate) struct Measured {
-    /// Wall time of a thread by the spans it made, the mean of the threads.
+    /// Wall time of a thread by the spans it made, in the median part of the run; the threads' mean.
     ns_per_span: f64,
-    /// The same with the waits for the far end: how long a run of so many spans takes.
+    /// The time of the whole run, with the waits for the far end, by its spans.
     elapsed_ns_per_span: f64,
     /// All spans made, the warm-up's as well.
     spans: u64,
     /// Those of them that got to the far end, where it can be asked.
     arrived: Option<u64>,
-    /// Where they are counted, those of the threads that make the spans.
+    /// Where they are counted, those of one thread that makes the spans.
     allocations_per_span: Option<f64>,
 }
+
+/// Whatever else runs on the machine takes a core away for a few milliseconds: it spoils some parts
+/// of a run, not the median one.
+const PARTS: u64 = 20;
 
 /// Makes `spans` spans in all, after a warm-up.
 pub(crate) fn measure(
@@ -35,46 +39,72 @@ pub(crate) fn measure(
 ) -> Measured {
     let each = (spans / threads).max(1);
     let warm_up = (each / 5).max(1000);
-    let at_once = far_end.burst().map_or(u64::MAX, |burst| burst / threads);
+    let part = (each / PARTS).max(1).next_multiple_of(10); // of whole nests, ten deep
+    let at_once = far_end.burst().map_or(part, |burst| burst / threads);
     let barrier = Barrier::new(threads as usize);
     let ready = AtomicU64::new(0);
 
     let work = |leads: bool| {
-        let mut worker =
-            Worker { burst, far_end, barrier: &barrier, ready: &ready, threads, leads, starts: 0 };
-        let before = worker.run(warm_up, at_once).spans;
+        let (barrier, ready) = (&barrier, &ready);
+        let mut worker = Worker { burst, far_end, barrier, ready, threads, at_once, leads, starts: 0 };
+        let warm_up = worker.run(warm_up).spans();
         let begin = Instant::now();
-        let share = worker.run(each, at_once);
+        let bursts = worker.run(each);
         worker.settle();
-        Share { elapsed: begin.elapsed(), spans_before: before, ..share }
+        Share { warm_up, bursts, elapsed: begin.elapsed() }
     };
     let shares: Vec<Share> = match threads {
         1 => vec![work(true)], // on the main thread, which is the one that callgrind calls 1
         _ => thread::scope(|scope| {
             let work = &work;
             let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread == 0))).collect();
-            running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            running.into_iter().map(|thread| thread.join().expect("no thread of ours panics")).collect()
         }),
     };
-    let sum = |of: fn(&Share) -> u64| shares.iter().map(of).sum::<u64>();
-    let timed = sum(|share| share.spans) as f64;
-    let allocations: Option<u64> = shares.iter().map(|share| share.allocations).sum();
+    let mean = |of: fn(&Share) -> f64| shares.iter().map(of).sum::<f64>() / shares.len() as f64;
     Measured {
-        ns_per_span: sum(|share| share.timed.as_nanos() as u64) as f64 / timed,
-        elapsed_ns_per_span: sum(|share| share.elapsed.as_nanos() as u64) as f64 / timed,
-        spans: sum(|share| share.spans + share.spans_before),
+        ns_per_span: mean(|share| share.bursts.median_ns()),
+        elapsed_ns_per_span: mean(|share| share.elapsed.as_nanos() as f64 / share.bursts.spans() as f64),
+        spans: shares.iter().map(|share| share.warm_up + share.bursts.spans()).sum(),
         arrived: far_end.arrived(),
-        allocations_per_span: allocations.map(|allocations| allocations as f64 / timed),
+        allocations_per_span: shares[0].bursts.allocations_per_span(),
     }
 }
 
-/// What a thread has to say.
+/// What a thread did.
 struct Share {
-    spans: u64,
-    timed: Duration,
-    allocations: Option<u64>,
+    /// Spans made before anything was measured.
+    warm_up: u64,
+    bursts: Bursts,
     elapsed: Duration,
-    spans_before: u64,
+}
+
+/// Bursts of so many spans.
+struct Bursts {
+    at_once: u64,
+    times: Vec<Duration>,
+    /// In all of them, where they are counted.
+    allocations: Option<u64>,
+}
+
+impl Bursts {
+    fn spans(&self) -> u64 {
+        self.at_once * self.times.len() as u64
+    }
+
+    fn median_ns(&self) -> f64 {
+        let bursts = self.times.len().div_ceil(PARTS as usize).max(1);
+        let ns = |part: &[Duration]| {
+            part.iter().sum::<Duration>().as_nanos() as f64 / (part.len() as u64 * self.at_once) as f64
+        };
+        let mut parts: Vec<f64> = self.times.chunks(bursts).map(ns).collect();
+        parts.sort_by(f64::total_cmp);
+        parts.get(parts.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    fn allocations_per_span(&self) -> Option<f64> {
+        Some(self.allocations? as f64 / self.spans() as f64)
+    }
 }
 
 struct Worker<'a> {
@@ -83,27 +113,25 @@ struct Worker<'a> {
     barrier: &'a Barrier,
     ready: &'a AtomicU64,
     threads: u64,
+    at_once: u64,
     /// Waits for the far end, on behalf of all.
     leads: bool,
     starts: u64,
 }
 
 impl Worker<'_> {
-    fn run(&mut self, spans: u64, at_once: u64) -> Share {
-        let at_once = at_once.min(spans);
-        let (mut made, mut timed, mut allocations) = (0, Duration::ZERO, Some(0));
-        while made < spans {
+    fn run(&mut self, spans: u64) -> Bursts {
+        let mut bursts = Bursts { at_once: self.at_once, times: Vec::new(), allocations: Some(0) };
+        while bursts.spans() < spans {
             self.settle();
             self.start_together();
             let (begin, before) = (Instant::now(), allocations::of_this_thread());
-            timed_burst(self.burst, at_once);
-            timed += begin.elapsed();
-            let after = allocations::of_this_thread();
-            allocations =
-                before.zip(after).zip(allocations).map(|((before, after), sum)| sum + after - before);
-            made += at_once;
+            timed_burst(self.burst, self.at_once);
+            bursts.times.push(begin.elapsed());
+            let new = allocations::of_this_thread().zip(before).map(|(after, before)| after - before);
+            bursts.allocations = bursts.allocations.zip(new).map(|(sum, new)| sum + new);
         }
-        Share { spans: made, timed, allocations, elapsed: timed, spans_before: 0 }
+        bursts
     }
 
     fn settle(&self) {

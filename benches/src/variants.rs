@@ -152,7 +152,7 @@ impl Variant {
     }
 
     /// The memory that each of so many spans takes while all are open.
-    pub(crate) fn bytes_of_open(self, open: usize) -> Result<f64, Box<dyn Error>> {
+    pub(crate) fn bytes_of_open(self, open: u64) -> Result<f64, Box<dyn Error>> {
         let bytes = || allocations::live_bytes().ok_or("that needs the program span_counted");
         let one = Shape { fields: 2, depth: 1, polls: 0 };
         let (far_end, burst) = self.install(one)?;
@@ -160,12 +160,12 @@ impl Variant {
         far_end.settle();
         let grown = if self == FastraceRoot {
             let root = fastrace::Span::root("root", SpanContext::random());
-            let mut kept = Vec::with_capacity(open);
+            let mut kept = Vec::with_capacity(open as usize);
             let before = bytes()?;
             spans::open_fastrace(open, &root, &mut kept);
             bytes()? - before
         } else {
-            let mut kept = Vec::with_capacity(open);
+            let mut kept = Vec::with_capacity(open as usize);
             let before = bytes()?;
             spans::open_tracing(open, &mut kept);
             bytes()? - before

@@ -32,7 +32,7 @@ use counts::Counts;
 use end_to_end::Flood;
 use programs::Programs;
 use rounds::Rounds;
-use stage::Stage;
+use stage::{Hits, Stage};
 use table::Style;
 
 /// What may be said on the command line.
@@ -65,8 +65,7 @@ struct Results {
     rounds: Rounds,
     counts: Counts,
     floods: Vec<Flood>,
-    /// For rows that were watched, the part of the hits that bpftrace counted.
-    hits: Vec<(&'static str, f64)>,
+    hits: Hits,
     skipped: Vec<String>,
     took: Duration,
 }
@@ -81,10 +80,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let mut stage = Stage::set_up(programs)?;
     let before = machine::core_to_core(&stage.programs)?;
-    let (rounds, run_ms, flood_ms) = if options.quick { (3, 30.0, 500) } else { (11, 60.0, 1500) };
+    let (rounds, run_ms, flood_ms) = if options.quick { (3, 30.0, 500) } else { (11, 100.0, 1500) };
     let rounds = Rounds::measure(&mut stage, rounds, run_ms)?;
     let counts = Counts::take(&mut stage)?;
-    let floods = end_to_end::measure(&stage, flood_ms)?;
+    let floods = end_to_end::measure(&mut stage, flood_ms)?;
     let after = machine::core_to_core(&stage.programs)?;
     stage.clear_progress();
     let (hits, skipped) = stage.finish()?;

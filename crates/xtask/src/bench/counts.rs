@@ -19,9 +19,10 @@ pub(crate) struct Counts {
 }
 
 /// The rows whose open spans are weighed. fastrace's are its own, below one root.
-const WEIGHED: [(&str, &str); 5] = [
+const WEIGHED: [(&str, &str); 6] = [
     ("base", "the base"),
     ("background", "tracing-usdt, background"),
+    ("inline", "tracing-usdt, inline"),
     ("otel", "tracing-opentelemetry"),
     ("fastrace-root", "fastrace"),
     ("fastrace-tracing", "fastrace-tracing"),
@@ -37,7 +38,9 @@ impl Counts {
     pub(crate) fn take(stage: &mut Stage) -> Result<Self> {
         let mut counts = Self::default();
         let valgrind = setup::ensure(&[setup::VALGRIND]);
-        stage.skipped.extend(valgrind.iter().map(|missing| format!("instructions: {missing}")));
+        for missing in &valgrind {
+            stage.skip("instructions", &missing.to_string());
+        }
         // A probe that is attached is a breakpoint of the kernel's, which valgrind can't run.
         let watched = |row: &Row| matches!(row.around, Around::Bpftrace(..));
         for row in stage.rows().into_iter().filter(|row| !row.is_floor && !watched(row)) {
@@ -49,13 +52,13 @@ impl Counts {
                 stage.progress(&format!("counting instructions: {}", row.name));
                 match instructions(stage, row) {
                     Ok(instructions) => drop(counts.instructions.insert(row.key, instructions)),
-                    Err(why) => stage.skipped.push(format!("instructions of {}: {why:#}", row.name)),
+                    Err(why) => stage.skip(&format!("instructions of {}", row.name), &format!("{why:#}")),
                 }
             }
         }
         for (key, name) in WEIGHED {
             let rows = stage.rows();
-            let row = rows.iter().find(|row| row.key == key).with_context(|| format!("no row {key}"))?;
+            let Some(row) = rows.iter().find(|row| row.key == key) else { continue };
             stage.progress(&format!("counting the bytes of open spans: {name}"));
             let said = programs::run(name, stage.command("span_counted", row).args(["--open", OPEN]))?;
             counts.bytes.push((name, number(&said.json, "bytes_per_open_span")?));

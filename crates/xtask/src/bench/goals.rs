@@ -21,7 +21,7 @@ impl Goal {
             Some(false) => "MISSED",
             None => "not measured",
         };
-        format!("goal: {:<66} {:>9}  {verdict}", self.what, self.measured)
+        format!("goal: {:<70} {:>9}  {verdict}", self.what, self.measured)
     }
 }
 
@@ -55,12 +55,7 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     for (key, name, probes) in [("close", "bpftrace at close", 1.0), ("all", "bpftrace at all four", 4.0)] {
         let of_probe = rounds
             .each_round([key, "base", "hit"], base, |[attached, base, hit]| (attached - base) / probes / hit);
-        goals.push(at_most(
-            &format!("{name}, less the base, each probe"),
-            1.1,
-            "x a bare probe hit",
-            of_probe,
-        ));
+        goals.push(at_most(&format!("{name}, each probe, less base"), 1.1, "x a bare probe hit", of_probe));
     }
 
     let flood = |wait_ms, threads| {
@@ -86,7 +81,7 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     goals.push(goal("every span accounted for: runs that don't add up", Some(adds_up), count, none));
     let bytes = results.counts.bytes.iter().find(|(name, _)| name.starts_with("tracing-usdt"));
     goals.push(goal(
-        "background <= 500 bytes an open span",
+        "tracing-usdt <= 500 bytes an open span",
         bytes.map(|(_, bytes)| *bytes),
         count,
         |bytes| bytes <= 500.0,

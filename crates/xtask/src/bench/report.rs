@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 
-use super::rows::{BASE, NOTES, ROWS, SCENARIOS};
+use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
 use super::table::{Style, Table, cell, count, digits, percent, rate};
 use super::{Results, goals};
 use crate::terminal::Colour;
@@ -55,7 +55,7 @@ fn machine(out: &mut impl Write, results: &Results, style: Style) -> Result<()> 
 
 fn one_span(results: &Results) -> Table {
     let (scenario, rounds, counts) = (&SCENARIOS[0], &results.rounds, &results.counts);
-    let row = |row: &super::rows::Row| {
+    let row = |row: &Row| {
         let ns = rounds.ns(row.key, scenario);
         let hits = results.hits.iter().find(|(key, _)| *key == row.key).map(|(_, hits)| *hits);
         vec![
@@ -63,20 +63,20 @@ fn one_span(results: &Results) -> Table {
             cell(ns.map(|(median, _)| median), digits),
             cell(ns.map(|(_, spread)| spread), digits),
             cell(rounds.x_base(row.key, scenario), digits),
-            cell(counts.instructions.get(row.key).copied(), count),
+            cell(counts.instructions.get(row.key), |instructions| format!("{instructions:.0}")),
             cell(counts.allocations.get(row.key).copied(), count),
             cell(hits.or(rounds.arrived(row.key, scenario)), percent),
         ]
     };
     Table {
         title: "One span, two fields, one thread".to_owned(),
-        columns: owned(["", "ns/span", "+-", "x base", "instr", "allocs", "arrived"]),
+        columns: owned(["", "ns/span", "±", "x base", "instr", "allocs", "arrived"]),
         rows: ROWS.iter().map(row).collect(),
     }
 }
 
 fn scenarios(results: &Results) -> Table {
-    let row = |row: &super::rows::Row| {
+    let row = |row: &Row| {
         let cells = SCENARIOS.iter().map(|scenario| match row.key {
             BASE => cell(results.rounds.ns(BASE, scenario), |(ns, _)| format!("{} ns", digits(ns))),
             key => cell(results.rounds.x_base(key, scenario), digits),

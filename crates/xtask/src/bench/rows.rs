@@ -8,7 +8,7 @@ pub(crate) struct Row {
     /// The argument of the program `span`.
     pub(crate) variant: &'static str,
     pub(crate) around: Around,
-    /// Whether it has more than the base scenario: a floor is the same in all of them.
+    /// It has the first scenario alone, being the same in all of them.
     pub(crate) is_floor: bool,
 }
 
@@ -54,13 +54,14 @@ pub(crate) static ROWS: [Row; 20] = [
 ];
 
 /// What is said below the table, of rows that need it.
-pub(crate) const NOTES: [&str; 6] = [
-    "One INFO span with a u64 and a &str of 20 bytes: new, enter, exit, close. Medians of interleaved rounds, each",
-    "in a process of its own; +- is the interquartile range; x base is the median of each round's ratio. Variants",
-    "with a queue are timed in bursts it holds. instr: user instructions of the calling thread. arrived: what the",
-    "far end counted. fmt writes to a sink, and without events in the span it formats the fields and writes nothing.",
-    "OpenTelemetry and fastrace have exporters that count. A fastrace local span is in a trace of 1500, and a root",
-    "span is made the local parent. tracing-chrome has its fields on, and writes to a sink.",
+pub(crate) const NOTES: [&str; 7] = [
+    "One INFO span with a u64 and a &str of 20 bytes: new, enter, exit, close. Medians of interleaved rounds,",
+    "each run a process of its own; ± is the interquartile range; x base is the median of each round's ratio.",
+    "Variants with a queue are timed in bursts that it holds. instr, allocs: user instructions and allocations of",
+    "the calling thread. arrived: what the far end counted, over all rounds. fmt goes to a sink; with no event in",
+    "the span it formats the fields and writes nothing. OpenTelemetry and fastrace have exporters that only count.",
+    "A fastrace local span is one of 1500 in a trace (polled: a Span in the future), a root span is made the local",
+    "parent. tracing-chrome has its fields on and writes to a sink.",
 ];
 
 const fn row(key: &'static str, name: &'static str, variant: &'static str, around: Around) -> Row {

@@ -18,9 +18,13 @@ pub(crate) struct Stage {
     folder: Folder,
     receiver: Receiver,
     watches: Vec<Watch>,
-    /// What could not be had, and which rows it took along: one line each.
-    pub(crate) skipped: Vec<String>,
+    left_out: Vec<&'static str>,
+    /// What could not be measured, and why: one line each.
+    skipped: Vec<String>,
 }
+
+/// For each row that was watched, the part of its hits that bpftrace counted.
+pub(crate) type Hits = Vec<(&'static str, f64)>;
 
 struct Watch {
     row: &'static str,
@@ -32,13 +36,20 @@ impl Stage {
     pub(crate) fn set_up(programs: Programs) -> Result<Self> {
         let folder = Folder::new()?;
         let receiver = Receiver::start(&programs, Manner::Drain, folder.path(), "drain.sock")?;
-        let mut stage = Self { programs, folder, receiver, watches: Vec::new(), skipped: Vec::new() };
+        let mut stage = Self {
+            programs,
+            folder,
+            receiver,
+            watches: Vec::new(),
+            left_out: Vec::new(),
+            skipped: Vec::new(),
+        };
         for row in &ROWS {
             let Around::Bpftrace(provider, probes) = row.around else { continue };
             stage.progress(&format!("attaching bpftrace for {}", row.name));
             match stage.watch(row, provider, probes) {
                 Ok(watch) => stage.watches.push(watch),
-                Err(why) => stage.skipped.push(format!("{}: {why:#}", row.name)),
+                Err(why) => stage.leave_out(row, &format!("{why:#}")),
             }
         }
         Ok(stage)
@@ -63,11 +74,17 @@ impl Stage {
 
     /// The rows that can be measured here.
     pub(crate) fn rows(&self) -> Vec<&'static Row> {
-        ROWS.iter().filter(|row| !is_watched(row) || self.watch_of(row).is_some()).collect()
+        ROWS.iter().filter(|row| !self.left_out.contains(&row.key)).collect()
     }
 
-    fn watch_of(&self, row: &Row) -> Option<&Watch> {
-        self.watches.iter().find(|watch| watch.row == row.key)
+    /// From here on nothing of this row is measured.
+    pub(crate) fn leave_out(&mut self, row: &Row, why: &str) {
+        self.left_out.push(row.key);
+        self.skip(row.name, why);
+    }
+
+    pub(crate) fn skip(&mut self, what: &str, why: &str) {
+        self.skipped.push(format!("{what}: {why}"));
     }
 
     /// One of the programs as a row has it.
@@ -101,8 +118,8 @@ impl Stage {
         }
     }
 
-    /// Ends all of it. For each row that was watched, the part of its hits that bpftrace counted.
-    pub(crate) fn finish(self) -> Result<(Vec<(&'static str, f64)>, Vec<String>)> {
+    /// Ends all of it; also says what was skipped.
+    pub(crate) fn finish(self) -> Result<(Hits, Vec<String>)> {
         let mut counted = Vec::new();
         for Watch { row, bpftrace, hits_expected } in self.watches {
             let output = bpftrace.finish()?;
