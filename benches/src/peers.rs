@@ -103,6 +103,23 @@ impl Reporter for NamedRequest {
     }
 }
 
+/// `fmt` with a line of JSON for each span that closes.
+#[derive(Default)]
+pub(crate) struct JsonLines(Count);
+
+impl JsonLines {
+    pub(crate) fn writer(&self) -> impl Fn() -> Lines + Send + Sync + 'static {
+        let lines = self.0.clone();
+        move || Lines(lines.clone())
+    }
+}
+
+impl FarEnd for JsonLines {
+    fn arrived(&self) -> Option<u64> {
+        Some(self.0.get())
+    }
+}
+
 /// tracing-chrome with the fields, which are an option of it, and its thread that writes.
 pub(crate) struct Chrome {
     guard: Mutex<FlushGuard>,
@@ -116,7 +133,7 @@ impl Chrome {
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
     {
         let (lines, flushes) = (Count::default(), Count::default());
-        let writer = Lines { lines: lines.clone(), flushes: flushes.clone() };
+        let writer = FlushedLines { lines: Lines(lines.clone()), flushes: flushes.clone() };
         let (layer, guard) = ChromeLayerBuilder::new().include_args(true).writer(writer).build();
         (Self { guard: Mutex::new(guard), lines, flushes }, layer)
     }
@@ -144,15 +161,28 @@ impl FarEnd for Chrome {
 }
 
 /// A sink that counts the lines.
-struct Lines {
-    lines: Count,
-    flushes: Count,
-}
+pub(crate) struct Lines(Count);
 
 impl Write for Lines {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.lines.add(text.iter().filter(|byte| **byte == b'\n').count());
+        self.0.add(text.iter().filter(|byte| **byte == b'\n').count());
         Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The same, and the flushes, which say that all before them has been written.
+struct FlushedLines {
+    lines: Lines,
+    flushes: Count,
+}
+
+impl Write for FlushedLines {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.lines.write(text)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -9,7 +9,7 @@ use fastrace_tracing::FastraceCompatLayer;
 use tracing::subscriber::set_global_default;
 use tracing::{Subscriber, span};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::{DefaultFields, Format};
+use tracing_subscriber::fmt::format::{DefaultFields, FmtSpan, Format};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::{fmt, registry};
 
@@ -127,8 +127,10 @@ impl Variant {
                 Box::new(far_end)
             }
             FmtJson => {
-                set_global_default(registry().with(fmt::layer().json().with_writer(io::sink)))?;
-                Box::new(Nowhere)
+                let far_end = peers::JsonLines::default();
+                let layer = fmt::layer().json().with_span_events(FmtSpan::CLOSE);
+                set_global_default(registry().with(layer.with_writer(far_end.writer())))?;
+                Box::new(far_end)
             }
             OpenTelemetry => {
                 let (far_end, tracer) = peers::OpenTelemetry::new();

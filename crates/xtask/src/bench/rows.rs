@@ -42,7 +42,7 @@ pub(crate) static ROWS: [Row; 20] = [
     row("fmt-info", "fmt at INFO, spans at DEBUG", "fmt-info", Nothing),
     row("fmt-info+idle", "fmt at INFO + tracing-usdt, spans at DEBUG", "fmt-info+usdt", Nothing),
     // Here goes: the same with tracing-usdt behind a filter of its own, which is closed while idle.
-    row("json", "fmt json", "fmt-json", Nothing),
+    row("json", "fmt json, a line at each close", "fmt-json", Nothing),
     row("otel", "tracing-opentelemetry", "opentelemetry", Nothing),
     row("fastrace-root", "fastrace, root span", "fastrace-root", Nothing),
     row("fastrace-local", "fastrace, local span", "fastrace-local", Nothing),
@@ -58,10 +58,10 @@ pub(crate) const NOTES: [&str; 7] = [
     "One INFO span with a u64 and a &str of 20 bytes: new, enter, exit, close. Medians of interleaved rounds,",
     "each run a process of its own; ± is the interquartile range; x base is the median of each round's ratio.",
     "Variants with a queue are timed in bursts that it holds. instr, allocs: user instructions and allocations of",
-    "the calling thread. arrived: what the far end counted, over all rounds. fmt goes to a sink; with no event in",
-    "the span it formats the fields and writes nothing. OpenTelemetry and fastrace have exporters that only count.",
+    "the calling thread. arrived: what the far end counted, over all rounds. fmt has no event in the span, and so",
+    "formats the fields and writes nothing. All others write to sinks and exporters that do nothing but count.",
     "A fastrace local span is one of 1500 in a trace (polled: a Span in the future), a root span is made the local",
-    "parent. tracing-chrome has its fields on and writes to a sink.",
+    "parent. tracing-chrome has its option on that records the fields.",
 ];
 
 const fn row(key: &'static str, name: &'static str, variant: &'static str, around: Around) -> Row {

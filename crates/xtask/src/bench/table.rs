@@ -80,7 +80,7 @@ fn markdown(out: &mut impl Write, table: &Table) -> Result<()> {
     for row in &table.rows {
         writeln!(out, "{}", line(row))?;
     }
-    Ok(writeln!(out)?)
+    Ok(())
 }
 
 /// Shows what was measured, and where nothing was, that.
@@ -143,7 +143,7 @@ mod tests {
         aligned(&mut text, Terminal::plain(80), &table).expect("a Vec takes all");
         markdown(&mut text, &table).expect("a Vec takes all");
         let expected = "  what     ns\n  größer    1\n  b       100\n\
-            | what | ns |\n|---|--:|\n| größer | 1 |\n| b | 100 |\n\n";
+            | what | ns |\n|---|--:|\n| größer | 1 |\n| b | 100 |\n";
         assert_eq!(String::from_utf8_lossy(&text), expected);
     }
 }
