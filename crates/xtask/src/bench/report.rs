@@ -20,8 +20,11 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     style.table(&mut out, &scenarios(results))?;
     style.table(&mut out, &memory(results))?;
     style.table(&mut out, &end_to_end(results))?;
-    writeln!(out)?;
-    for mismatch in results.floods.iter().flat_map(|flood| &flood.mismatches) {
+    let mismatches: Vec<&String> = results.floods.iter().flat_map(|flood| &flood.mismatches).collect();
+    if !mismatches.is_empty() {
+        writeln!(out)?;
+    }
+    for mismatch in mismatches {
         style.item(&mut out, Colour::Red, mismatch)?;
     }
 
