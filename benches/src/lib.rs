@@ -41,8 +41,10 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     };
     let threads = arguments.number("--threads")?.unwrap_or(1);
     let spans = arguments.number("--spans")?.unwrap_or(100_000);
+    // As many as it takes to have been once through the memory of every queue here.
+    let warm_up = arguments.number("--warm-up")?.unwrap_or(10_000);
     let (far_end, burst) = variant.install(shape)?;
-    print(&timing::measure(&*burst, &*far_end, threads, spans))
+    print(&timing::measure(&*burst, &*far_end, threads, spans, warm_up))
 }
 
 /// One line of JSON on stdout.

@@ -36,9 +36,9 @@ pub(crate) fn measure(
     far_end: &dyn FarEnd,
     threads: u64,
     spans: u64,
+    warm_up: u64,
 ) -> Measured {
     let each = (spans / threads).max(1);
-    let warm_up = (each / 5).max(1000);
     let part = (each / PARTS).max(1).next_multiple_of(10); // of whole nests, ten deep
     let at_once = far_end.burst().map_or(part, |burst| burst / threads);
     let barrier = Barrier::new(threads as usize);
@@ -47,7 +47,7 @@ pub(crate) fn measure(
     let work = |leads: bool| {
         let (barrier, ready) = (&barrier, &ready);
         let mut worker = Worker { burst, far_end, barrier, ready, threads, at_once, leads, starts: 0 };
-        let warm_up = worker.run(warm_up).spans();
+        let warm_up = worker.run((warm_up / threads).max(1)).spans();
         let begin = Instant::now();
         let bursts = worker.run(each);
         worker.settle();

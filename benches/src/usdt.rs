@@ -1,7 +1,6 @@
 //! tracing-usdt itself, as the environment configures it.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing_usdt::{Handle, UsdtLayer};
 
@@ -38,14 +37,7 @@ impl FarEnd for Usdt {
     }
 }
 
-/// Waits until all that was closed is sent or given up.
+/// Waits until all that was closed is sent or given up; what is still queued then, the account shows.
 pub fn settle(handle: &Handle) {
-    let begin = Instant::now();
-    loop {
-        let stats = handle.stats();
-        if stats.closed == stats.sent + stats.dropped.total() || begin.elapsed() > PATIENCE {
-            return;
-        }
-        thread::sleep(Duration::from_micros(50));
-    }
+    let _ = handle.flush(PATIENCE);
 }

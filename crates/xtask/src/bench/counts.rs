@@ -80,6 +80,7 @@ fn callgrind(stage: &Stage, row: &Row, spans: u64) -> Result<(f64, f64)> {
     command.args(["--tool=callgrind", "--separate-threads=yes", "--toggle-collect=*timed_burst*"]);
     command.arg(format!("--callgrind-out-file={}", file.display()));
     command.arg(stage.path("span", row)).args([row.variant, "--spans", &spans.to_string()]);
+    command.args(["--warm-up", "1500"]); // the same for both; valgrind is slow
     stage.surround(&mut command, row);
     let said = programs::run("valgrind", &mut command)?;
     let first = file.with_file_name("callgrind-01");
