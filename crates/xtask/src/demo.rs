@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use crate::process::{Folder, clear_up_on_signals};
 use crate::setup;
 use crate::terminal::{Colour, Terminal, cut};
-use histogram::Bpftrace;
+use histogram::Watch;
 use receiver::Receiver;
 use service::Service;
 use spans::{Spans, Trace};
@@ -45,11 +45,11 @@ pub(crate) fn run() -> Result<()> {
     let socket = folder.path().join("spans.sock");
     let receiver = Receiver::bind(&socket)?;
     // Attached before the service starts, so that it misses nothing and the numbers can be compared.
-    let bpftrace = Bpftrace::attach(&binary, &root);
+    let watch = Watch::attach(&binary, &root);
     let mut service = Service::start(&binary, &socket, folder.path())?;
     let traffic = traffic::drive(service.address)?;
     service.stop()?;
-    let histogram = bpftrace.and_then(Bpftrace::finish);
+    let histogram = watch.and_then(Watch::finish);
     let spans = Spans::parse(&receiver.finish()?)?;
 
     let mut out = stdout().lock();

@@ -1,5 +1,7 @@
 //! Routine work of this workspace, in Rust instead of shell: `cargo xtask <command>`.
 
+mod bench;
+mod bpftrace;
 mod demo;
 mod process;
 mod setup;
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
+  bench   measures what a span costs, here and with tracing-usdt's peers: --quick, --markdown
   demo    runs a real HTTP service under load and shows its traces, and what bpftrace sees
   test    runs every check, and says which were skipped
 ";
@@ -20,12 +23,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
+        ["bench", ref options @ ..] => match bench::Options::parse(options) {
+            Some(options) => bench::run(&options),
+            None => return usage(),
+        },
         ["demo"] => demo::run(),
         ["test"] => test::run(),
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
+        _ => return usage(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,6 +39,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
 }
 
 /// As in `cargo xtask demo | head`: no failure of ours.

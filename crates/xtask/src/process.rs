@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -111,6 +111,11 @@ impl Started {
     pub(crate) fn output(&mut self) -> Result<(ChildStdout, Option<ChildStderr>)> {
         let stdout = self.child.stdout.take().with_context(|| format!("no pipe from {}", self.name))?;
         Ok((stdout, self.child.stderr.take()))
+    }
+
+    /// Once, and only if it was piped.
+    pub(crate) fn input(&mut self) -> Result<ChildStdin> {
+        self.child.stdin.take().with_context(|| format!("no pipe to {}", self.name))
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

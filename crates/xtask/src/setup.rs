@@ -21,6 +21,7 @@ pub(crate) struct Package {
 /// The C compiler, for SQLite. Whoever can link Rust has one.
 pub(crate) const CC: Package = Package { program: "cc", packages: &["gcc", "libc6-dev"] };
 pub(crate) const BPFTRACE: Package = Package { program: "bpftrace", packages: &["bpftrace"] };
+pub(crate) const VALGRIND: Package = Package { program: "valgrind", packages: &["valgrind"] };
 
 /// A program that is not there and could not be installed: one line, with the way out.
 #[derive(Debug)]

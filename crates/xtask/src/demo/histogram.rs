@@ -1,29 +1,20 @@
 //! bpftrace at the service's `close` probe: the same spans, as the kernel sees them.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use nix::sys::signal::Signal;
 
 use super::spans::Spans;
-use crate::process::{Started, lines};
-use crate::setup;
+use crate::bpftrace::Bpftrace;
 use crate::terminal::{Colour, Terminal};
 
 /// The names whose histograms are shown; there is one for each name.
 const SHOWN: [&str; 2] = ["request", "sqlite"];
 
-const ATTACHED: [&str; 2] = ["the first probe is attached", "the last probe is attached"];
-
-pub(crate) struct Bpftrace {
-    process: Started,
-    output: Receiver<String>,
-    errors: JoinHandle<String>,
+/// bpftrace at the `close` probe, with the program it runs.
+pub(crate) struct Watch {
+    bpftrace: Bpftrace,
     program: String,
 }
 
@@ -38,74 +29,21 @@ struct Map {
     lines: Vec<String>,
 }
 
-impl Bpftrace {
-    /// Starts it and waits until its probes are attached. An error is the reason to do without it.
+impl Watch {
+    /// An error is the reason to do without it.
     pub(crate) fn attach(binary: &Path, root: &Path) -> Result<Self> {
-        if !setup::is_root() {
-            bail!("bpftrace needs root; run: sudo -E env \"PATH=$PATH\" cargo xtask demo");
-        }
-        if let [missing, ..] = &setup::ensure(&[setup::BPFTRACE])[..] {
-            bail!("{missing}");
-        }
         let binary = binary.strip_prefix(root).unwrap_or(binary).display();
         let program = format!("usdt:{binary}:tracing:close {{\n    @us[str(arg1)] = hist(arg2 / 1000); }}");
-        // bpftrace attaches in the order of the script: once the first and the last probe fire, the
-        // one between them is attached as well.
-        let [first, last] =
-            ["first", "last"].map(|name| format!("interval:ms:10 /!@{name}/ {{ @{name} = 1; "));
-        let script = format!(
-            "{first} printf(\"{}\\n\"); }} {program} {last} printf(\"{}\\n\"); }}",
-            ATTACHED[0], ATTACHED[1]
-        );
-        let mut command = Command::new("bpftrace");
-        command
-            .args(["-B", "line", "-e", &script])
-            .current_dir(root)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut process = Started::spawn("bpftrace", &mut command)?;
-        let (stdout, stderr) = process.output()?;
-        let errors = thread::spawn(|| {
-            let mut text = Vec::new();
-            let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut text));
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        let mut bpftrace = Self { process, output: lines(stdout), errors, program };
-
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let mut waiting_for = ATTACHED.to_vec();
-        while !waiting_for.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match bpftrace.output.recv_timeout(left) {
-                Ok(line) => waiting_for.retain(|marker| *marker != line),
-                Err(RecvTimeoutError::Timeout) => bail!("bpftrace did not attach within 30 s"),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let status = bpftrace.process.wait(Duration::from_secs(5))?;
-                    bail!("bpftrace could not attach ({status}): {}", bpftrace.last_error());
-                }
-            }
-        }
-        Ok(bpftrace)
+        Ok(Self { bpftrace: Bpftrace::attach(&program, root, "demo")?, program })
     }
 
-    /// Stops it, and takes what it prints at the end.
-    pub(crate) fn finish(mut self) -> Result<Histograms> {
-        self.process.signal(Signal::SIGINT)?;
-        let status = self.process.wait(Duration::from_secs(20))?;
-        let output: Vec<String> = self.output.iter().collect();
-        let maps = parse(&output);
+    pub(crate) fn finish(self) -> Result<Histograms> {
+        let output = self.bpftrace.finish()?;
+        let maps = parse(&output.lines);
         if maps.is_empty() {
-            bail!("bpftrace saw no span ({status}): {}", self.last_error());
+            bail!("bpftrace saw no span ({})", output.end);
         }
         Ok(Histograms { program: self.program, maps })
-    }
-
-    /// Of one that has ended.
-    fn last_error(self) -> String {
-        let errors = self.errors.join().unwrap_or_default();
-        let line = errors.lines().rfind(|line| line.contains("ERROR")).or(errors.lines().last());
-        line.unwrap_or("it said nothing").to_owned()
     }
 }
 

@@ -1,0 +1,12 @@
+//! Counts what one variant's spans allocate. A program of its own, because counting takes time.
+
+use std::error::Error;
+
+use bench::allocations::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    bench::run()
+}

@@ -1,0 +1,215 @@
+//! Makes the spans: so many fields, so deep, entered once or polled. Always the same span, made by
+//! `tracing`, or by fastrace's own functions.
+
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use fastrace::collector::SpanContext;
+use fastrace::future::FutureExt;
+use fastrace::local::LocalSpan;
+use tracing::{Instrument, Level, Span, span};
+
+/// A function that makes so many spans, of any level of nesting.
+pub type Burst = Box<dyn Fn(u64) + Sync>;
+
+/// What the spans of a scenario look like.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Half of them `u64`, half of them a `&str` of 20 bytes: 2, 8 or 32.
+    pub fields: usize,
+    /// How many are open inside of each other.
+    pub depth: u64,
+    /// How often the future in the span is polled; 0: the span is entered by a function, once.
+    pub polls: u32,
+}
+
+const TEXT: &str = "twenty bytes of text";
+const NAMES: [&str; 32] = [
+    "n1", "t1", "n2", "t2", "n3", "t3", "n4", "t4", "n5", "t5", "n6", "t6", "n7", "t7", "n8", "t8", "n9",
+    "t9", "n10", "t10", "n11", "t11", "n12", "t12", "n13", "t13", "n14", "t14", "n15", "t15", "n16", "t16",
+];
+
+/// All of seven digits, however many: who writes them as text needs the same time for each.
+fn numbers(count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(|n| 1_000_000 + n)
+}
+
+/// Spans of `tracing`, at DEBUG or at INFO.
+pub fn tracing(shape: Shape, debug: bool) -> Result<Burst, String> {
+    Ok(match (shape.fields, debug) {
+        (2, false) => burst(shape, tracing_span::<2, false>),
+        (2, true) => burst(shape, tracing_span::<2, true>),
+        (8, false) => burst(shape, tracing_span::<8, false>),
+        (8, true) => burst(shape, tracing_span::<8, true>),
+        (32, false) => burst(shape, tracing_span::<32, false>),
+        (32, true) => burst(shape, tracing_span::<32, true>),
+        (fields, _) => return Err(format!("--fields {fields}: it is 2, 8 or 32")),
+    })
+}
+
+/// Both levels are callsites of their own: a callsite has one level.
+#[inline(always)]
+fn tracing_span<const FIELDS: usize, const DEBUG: bool>(n: u64, t: &str) -> Span {
+    macro_rules! at {
+        ($level:expr) => {
+            match FIELDS {
+                2 => span!($level, "request", n1 = n, t1 = t),
+                8 => span!($level, "request", n1 = n, t1 = t, n2 = n, t2 = t, n3 = n, t3 = t, n4 = n, t4 = t),
+                _ => span!(
+                    $level,
+                    "request",
+                    n1 = n,
+                    t1 = t,
+                    n2 = n,
+                    t2 = t,
+                    n3 = n,
+                    t3 = t,
+                    n4 = n,
+                    t4 = t,
+                    n5 = n,
+                    t5 = t,
+                    n6 = n,
+                    t6 = t,
+                    n7 = n,
+                    t7 = t,
+                    n8 = n,
+                    t8 = t,
+                    n9 = n,
+                    t9 = t,
+                    n10 = n,
+                    t10 = t,
+                    n11 = n,
+                    t11 = t,
+                    n12 = n,
+                    t12 = t,
+                    n13 = n,
+                    t13 = t,
+                    n14 = n,
+                    t14 = t,
+                    n15 = n,
+                    t15 = t,
+                    n16 = n,
+                    t16 = t
+                ),
+            }
+        };
+    }
+    if DEBUG { at!(Level::DEBUG) } else { at!(Level::INFO) }
+}
+
+fn burst(shape: Shape, make: impl Fn(u64, &str) -> Span + Copy + Sync + 'static) -> Burst {
+    let Shape { depth, polls, .. } = shape;
+    match polls {
+        0 => Box::new(move |spans| {
+            for n in numbers(spans / depth) {
+                nested(depth, black_box(n), black_box(TEXT), make);
+            }
+        }),
+        _ => Box::new(move |spans| {
+            for n in numbers(spans) {
+                poll_through(Polls(polls).instrument(make(black_box(n), black_box(TEXT))));
+            }
+        }),
+    }
+}
+
+fn nested(depth: u64, n: u64, text: &str, make: impl Fn(u64, &str) -> Span + Copy) {
+    let span = make(n, text);
+    let _inside = span.enter();
+    if depth > 1 {
+        nested(depth - 1, n, text, make);
+    }
+}
+
+/// Opens so many, and keeps them.
+pub(crate) fn open_tracing(spans: u64, kept: &mut Vec<Span>) {
+    kept.extend(numbers(spans).map(|n| tracing_span::<2, false>(n, black_box(TEXT))));
+}
+
+/// fastrace's spans that stay in their thread, all of a burst in one trace.
+pub(crate) fn fastrace_local(shape: Shape) -> Burst {
+    Box::new(move |spans| {
+        let root = fastrace::Span::root("burst", SpanContext::random());
+        let _parent = root.set_local_parent();
+        if shape.polls > 0 {
+            for n in numbers(spans) {
+                let span = fastrace::Span::enter_with_local_parent("request");
+                let span = span.with_properties(|| properties(shape.fields, black_box(n), black_box(TEXT)));
+                poll_through(Polls(shape.polls).in_span(span));
+            }
+            return;
+        }
+        for n in numbers(spans / shape.depth) {
+            nested_local(shape.depth, shape.fields, black_box(n), black_box(TEXT));
+        }
+    })
+}
+
+fn nested_local(depth: u64, fields: usize, n: u64, text: &str) {
+    let span = LocalSpan::enter_with_local_parent("request");
+    let _inside = span.with_properties(|| properties(fields, n, text));
+    if depth > 1 {
+        nested_local(depth - 1, fields, n, text);
+    }
+}
+
+/// The same around spans of `tracing`: without a parent each would be a trace.
+pub(crate) fn within_fastrace_root(burst: Burst) -> Burst {
+    Box::new(move |spans| {
+        let root = fastrace::Span::root("burst", SpanContext::random());
+        let _parent = root.set_local_parent();
+        burst(spans);
+    })
+}
+
+/// fastrace's spans that begin a trace each, and so may have no other around them.
+pub(crate) fn fastrace_root(shape: Shape) -> Burst {
+    let make = move |n| {
+        let span = fastrace::Span::root("request", SpanContext::random());
+        span.with_properties(|| properties(shape.fields, black_box(n), black_box(TEXT)))
+    };
+    Box::new(move |spans| {
+        for n in numbers(spans) {
+            let span = make(n);
+            if shape.polls > 0 {
+                poll_through(Polls(shape.polls).in_span(span));
+            } else {
+                let _inside = span.set_local_parent();
+            }
+        }
+    })
+}
+
+/// Opens so many below a root, and keeps them.
+pub(crate) fn open_fastrace(spans: u64, root: &fastrace::Span, kept: &mut Vec<fastrace::Span>) {
+    kept.extend(numbers(spans).map(|n| {
+        let span = fastrace::Span::enter_with_parent("request", root);
+        span.with_properties(|| properties(2, n, black_box(TEXT)))
+    }));
+}
+
+/// fastrace keeps text, its own or `'static`: what is borrowed is copied.
+fn properties(fields: usize, n: u64, text: &str) -> impl Iterator<Item = (&'static str, String)> {
+    let value = move |field| if field % 2 == 0 { n.to_string() } else { text.to_owned() };
+    NAMES.iter().take(fields).enumerate().map(move |(field, name)| (*name, value(field)))
+}
+
+/// Ready at its last poll.
+struct Polls(u32);
+
+impl Future for Polls {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        self.0 -= 1;
+        if black_box(self.0) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+fn poll_through(future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    while future.as_mut().poll(&mut context).is_pending() {}
+}

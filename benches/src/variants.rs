@@ -1,0 +1,190 @@
+//! What there is to measure, and how each is set up.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use fastrace::collector::SpanContext;
+use fastrace_tracing::FastraceCompatLayer;
+use tracing::subscriber::set_global_default;
+use tracing::{Subscriber, span};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{DefaultFields, FmtSpan, Format};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::{fmt, registry};
+
+use crate::allocations;
+use crate::far_end::{FarEnd, Nowhere};
+use crate::floors;
+use crate::peers;
+use crate::spans::{self, Burst, Shape};
+use crate::usdt;
+
+/// By the names that `span` takes.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Variant {
+    NoSubscriber,
+    Base,
+    Usdt,
+    Fmt,
+    FmtUsdt,
+    FmtInfo,
+    FmtInfoUsdt,
+    FmtJson,
+    OpenTelemetry,
+    FastraceLocal,
+    FastraceRoot,
+    FastraceTracing,
+    Chrome,
+    FloorSend,
+    FloorProbe,
+    FloorClock,
+}
+
+use Variant::*;
+
+const NAMES: [(&str, Variant); 16] = [
+    ("no-subscriber", NoSubscriber),
+    ("base", Base),
+    ("usdt", Usdt),
+    ("fmt", Fmt),
+    ("fmt+usdt", FmtUsdt),
+    ("fmt-info", FmtInfo),
+    ("fmt-info+usdt", FmtInfoUsdt),
+    ("fmt-json", FmtJson),
+    ("opentelemetry", OpenTelemetry),
+    ("fastrace-local", FastraceLocal),
+    ("fastrace-root", FastraceRoot),
+    ("fastrace-tracing", FastraceTracing),
+    ("chrome", Chrome),
+    ("floor-send", FloorSend),
+    ("floor-probe", FloorProbe),
+    ("floor-clock", FloorClock),
+];
+
+type Installed = (Box<dyn FarEnd>, Burst);
+
+impl Variant {
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, variant)| *variant);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+            format!("no variant {name:?}; there are {}", names.join(", "))
+        })
+    }
+
+    /// Sets it up for the whole process, and says how to make spans of that shape.
+    pub(crate) fn install(self, shape: Shape) -> Result<Installed, Box<dyn Error>> {
+        Ok(match self {
+            FastraceLocal => (Box::new(peers::Fastrace::new()), spans::fastrace_local(shape)),
+            FastraceRoot => (Box::new(peers::Fastrace::new()), spans::fastrace_root(shape)),
+            FloorSend => {
+                let path = std::env::var_os("TRACING_USDT_SOCKET").map(PathBuf::from);
+                let path = path.ok_or("TRACING_USDT_SOCKET is not set, the receiver's socket")?;
+                let (taken, burst) = floors::send(&path)
+                    .map_err(|error| format!("can't connect to {}: {error}", path.display()))?;
+                (Box::new(taken), burst)
+            }
+            FloorProbe => (Box::new(Nowhere), floors::probe()),
+            FloorClock => (Box::new(Nowhere), floors::clock()),
+            FastraceTracing => {
+                let far_end = self.subscribe()?;
+                (far_end, spans::within_fastrace_root(spans::tracing(shape, false)?))
+            }
+            _ => (self.subscribe()?, spans::tracing(shape, matches!(self, FmtInfo | FmtInfoUsdt))?),
+        })
+    }
+
+    /// Makes its subscriber the global one.
+    fn subscribe(self) -> Result<Box<dyn FarEnd>, Box<dyn Error>> {
+        // Each stack in its own type, as in a user's program: boxes would cost on every call.
+        Ok(match self {
+            Base => {
+                set_global_default(registry().with(Nothing))?;
+                Box::new(Nowhere)
+            }
+            Usdt => {
+                let (far_end, layer) = usdt::layer();
+                set_global_default(registry().with(layer))?;
+                Box::new(far_end)
+            }
+            Fmt => {
+                set_global_default(registry().with(to_sink()))?;
+                Box::new(Nowhere)
+            }
+            FmtUsdt => {
+                let (far_end, layer) = usdt::layer();
+                set_global_default(registry().with(layer).with(to_sink()))?;
+                Box::new(far_end)
+            }
+            FmtInfo => {
+                set_global_default(registry().with(to_sink().with_filter(LevelFilter::INFO)))?;
+                Box::new(Nowhere)
+            }
+            FmtInfoUsdt => {
+                let (far_end, layer) = usdt::layer();
+                set_global_default(registry().with(layer).with(to_sink().with_filter(LevelFilter::INFO)))?;
+                Box::new(far_end)
+            }
+            FmtJson => {
+                let far_end = peers::JsonLines::default();
+                let layer = fmt::layer().json().with_span_events(FmtSpan::CLOSE);
+                set_global_default(registry().with(layer.with_writer(far_end.writer())))?;
+                Box::new(far_end)
+            }
+            OpenTelemetry => {
+                let (far_end, tracer) = peers::OpenTelemetry::new();
+                set_global_default(registry().with(tracing_opentelemetry::layer().with_tracer(tracer)))?;
+                Box::new(far_end)
+            }
+            FastraceTracing => {
+                set_global_default(registry().with(FastraceCompatLayer::new()))?;
+                Box::new(peers::Fastrace::new())
+            }
+            Chrome => {
+                let (far_end, layer) = peers::Chrome::new();
+                set_global_default(registry().with(layer))?;
+                Box::new(far_end)
+            }
+            // What is not made by `tracing` has no subscriber either.
+            NoSubscriber | FastraceLocal | FastraceRoot | FloorSend | FloorProbe | FloorClock => {
+                Box::new(Nowhere)
+            }
+        })
+    }
+
+    /// The memory that each of so many spans takes while all are open.
+    pub(crate) fn bytes_of_open(self, open: u64) -> Result<f64, Box<dyn Error>> {
+        let bytes = || allocations::live_bytes().ok_or("that needs the program span_counted");
+        let one = Shape { fields: 2, depth: 1, polls: 0 };
+        let (far_end, burst) = self.install(one)?;
+        burst(1000); // what is made once, for the callsite and the thread
+        far_end.settle();
+        let grown = if self == FastraceRoot {
+            let root = fastrace::Span::root("root", SpanContext::random());
+            let mut kept = Vec::with_capacity(open as usize);
+            let before = bytes()?;
+            spans::open_fastrace(open, &root, &mut kept);
+            bytes()? - before
+        } else {
+            let mut kept = Vec::with_capacity(open as usize);
+            let before = bytes()?;
+            spans::open_tracing(open, &mut kept);
+            bytes()? - before
+        };
+        Ok(grown as f64 / open as f64)
+    }
+}
+
+fn to_sink<S>() -> fmt::Layer<S, DefaultFields, Format, fn() -> io::Sink> {
+    fmt::Layer::default().with_writer(io::sink)
+}
+
+/// The layer of the base: a Registry without any keeps every span for ever.
+struct Nothing;
+
+impl<S: Subscriber> Layer<S> for Nothing {
+    fn on_close(&self, id: span::Id, _: Context<'_, S>) {
+        std::hint::black_box(id);
+    }
+}

@@ -1,0 +1,131 @@
+//! The report: the machine, the tables, the goals, and what is missing.
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+
+use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
+use super::table::{Style, Table, cell, count, digits, percent, rate};
+use super::{Results, goals};
+use crate::terminal::Colour;
+
+pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
+    let mut out = stdout().lock();
+    machine(&mut out, results, style)?;
+    style.table(&mut out, &one_span(results))?;
+    writeln!(out)?;
+    for line in NOTES {
+        style.line(&mut out, Colour::Dim, line)?;
+    }
+    style.table(&mut out, &scenarios(results))?;
+    style.table(&mut out, &memory(results))?;
+    style.table(&mut out, &end_to_end(results))?;
+    let mismatches: Vec<&String> = results.floods.iter().flat_map(|flood| &flood.mismatches).collect();
+    if !mismatches.is_empty() {
+        writeln!(out)?;
+    }
+    for mismatch in mismatches {
+        style.item(&mut out, Colour::Red, mismatch)?;
+    }
+
+    style.heading(&mut out, "Goals")?;
+    for goal in goals::hold(results) {
+        let colour = match goal.met {
+            Some(true) => Colour::Green,
+            Some(false) => Colour::Red,
+            None => Colour::Dim,
+        };
+        style.item(&mut out, colour, &goal.line())?;
+    }
+
+    style.heading(&mut out, "Skipped")?;
+    for line in results.skipped.iter().chain(&results.rounds.complaints) {
+        style.item(&mut out, Colour::Red, line)?;
+    }
+    if results.skipped.is_empty() {
+        style.item(&mut out, Colour::Plain, "no row")?;
+    }
+    style.item(&mut out, Colour::Dim, &format!("took {:.0} s", results.took.as_secs_f64()))
+}
+
+fn machine(out: &mut impl Write, results: &Results, style: Style) -> Result<()> {
+    style.heading(out, "The machine")?;
+    for (name, value) in &results.machine {
+        style.item(out, Colour::Plain, &format!("{name:<15}  {value}"))?;
+    }
+    let [before, after] = results.core_to_core.map(|ns| cell(ns, digits));
+    style.item(out, Colour::Plain, &format!("core to core     {before} ns one way, at the end {after} ns"))
+}
+
+fn one_span(results: &Results) -> Table {
+    let (scenario, rounds, counts) = (&SCENARIOS[0], &results.rounds, &results.counts);
+    let row = |row: &Row| {
+        let ns = rounds.ns(row.key, scenario);
+        let hits = results.hits.iter().find(|(key, _)| *key == row.key).map(|(_, hits)| *hits);
+        vec![
+            row.name.to_owned(),
+            cell(ns.map(|(median, _)| median), digits),
+            cell(ns.map(|(_, spread)| spread), digits),
+            cell(rounds.x_base(row.key, scenario), digits),
+            cell(counts.instructions.get(row.key), |instructions| format!("{instructions:.0}")),
+            cell(counts.allocations.get(row.key).copied(), count),
+            cell(hits.or(rounds.arrived(row.key, scenario)), percent),
+        ]
+    };
+    Table {
+        title: "One span, two fields, one thread".to_owned(),
+        columns: owned(["", "ns/span", "±", "x base", "instr", "allocs", "arrived"]),
+        rows: ROWS.iter().map(row).collect(),
+    }
+}
+
+fn scenarios(results: &Results) -> Table {
+    let row = |row: &Row| {
+        let cells = SCENARIOS.iter().map(|scenario| match row.key {
+            BASE => cell(results.rounds.ns(BASE, scenario), |(ns, _)| format!("{} ns", digits(ns))),
+            key => cell(results.rounds.x_base(key, scenario), digits),
+        });
+        [row.name.to_owned()].into_iter().chain(cells).collect()
+    };
+    Table {
+        title: "A span of other kinds, x base of the same kind".to_owned(),
+        columns: owned([""])
+            .into_iter()
+            .chain(SCENARIOS.iter().map(|scenario| scenario.name.to_owned()))
+            .collect(),
+        rows: ROWS.iter().filter(|row| !row.is_floor).map(row).collect(),
+    }
+}
+
+fn memory(results: &Results) -> Table {
+    let rows = results.counts.bytes.iter().map(|(name, bytes)| vec![(*name).to_owned(), count(*bytes)]);
+    Table {
+        title: "Memory, 100,000 spans open at once".to_owned(),
+        columns: owned(["", "bytes/span"]),
+        rows: rows.collect(),
+    }
+}
+
+fn end_to_end(results: &Results) -> Table {
+    let rows = results.floods.iter().map(|flood| {
+        let account = if flood.mismatches.is_empty() { "adds up" } else { "MISMATCH" };
+        vec![
+            flood.delivery.to_owned(),
+            flood.threads.to_string(),
+            format!("{} ms", flood.wait_ms),
+            rate(flood.closed_per_s),
+            rate(flood.received_per_s),
+            percent(flood.lost),
+            account.to_owned(),
+        ]
+    });
+    Table {
+        title: "End to end, into a process that parses every span".to_owned(),
+        columns: owned(["delivery", "threads", "may wait", "closed/s", "received/s", "lost", "account"]),
+        rows: rows.collect(),
+    }
+}
+
+fn owned<const N: usize>(names: [&str; N]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
+}

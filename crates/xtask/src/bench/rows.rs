@@ -1,0 +1,101 @@
+//! The rows of the tables: what is measured, and what each needs around it.
+
+/// One way to have, or not to have, one's spans recorded.
+pub(crate) struct Row {
+    /// What goals and ratios call it.
+    pub(crate) key: &'static str,
+    pub(crate) name: &'static str,
+    /// The argument of the program `span`.
+    pub(crate) variant: &'static str,
+    pub(crate) around: Around,
+    /// It has the first scenario alone, being the same in all of them.
+    pub(crate) is_floor: bool,
+}
+
+/// What a row needs around it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Around {
+    Nothing,
+    /// A process that drains the socket, and this `TRACING_USDT_DELIVERY`.
+    Receiver(&'static str),
+    /// bpftrace that counts the hits of these probes of a provider.
+    Bpftrace(&'static str, &'static [&'static str]),
+}
+
+use Around::{Bpftrace, Nothing, Receiver};
+
+/// The row that all ratios are to.
+pub(crate) const BASE: &str = "base";
+
+const ALL_PROBES: &[&str] = &["new_span", "enter", "exit", "close"];
+
+pub(crate) static ROWS: [Row; 20] = [
+    row("none", "no subscriber", "no-subscriber", Nothing),
+    row(BASE, "registry + a layer that does nothing: the base", "base", Nothing),
+    row("idle", "tracing-usdt, idle", "usdt", Nothing),
+    row("background", "tracing-usdt, background", "usdt", Receiver("background")),
+    row("inline", "tracing-usdt, inline", "usdt", Receiver("inline")),
+    row("close", "tracing-usdt, bpftrace at close", "usdt", Bpftrace("tracing", &["close"])),
+    row("all", "tracing-usdt, bpftrace at all four", "usdt", Bpftrace("tracing", ALL_PROBES)),
+    row("fmt", "fmt", "fmt", Nothing),
+    row("fmt+idle", "fmt + tracing-usdt, idle", "fmt+usdt", Nothing),
+    row("fmt-info", "fmt at INFO, spans at DEBUG", "fmt-info", Nothing),
+    row("fmt-info+idle", "fmt at INFO + tracing-usdt, spans at DEBUG", "fmt-info+usdt", Nothing),
+    // Here goes: the same with tracing-usdt behind a filter of its own, which is closed while idle.
+    row("json", "fmt json, a line at each close", "fmt-json", Nothing),
+    row("otel", "tracing-opentelemetry", "opentelemetry", Nothing),
+    row("fastrace-root", "fastrace, root span", "fastrace-root", Nothing),
+    row("fastrace-local", "fastrace, local span", "fastrace-local", Nothing),
+    row("fastrace-tracing", "fastrace-tracing", "fastrace-tracing", Nothing),
+    row("chrome", "tracing-chrome", "chrome", Nothing),
+    floor("send", "a bare send of 300 bytes", "floor-send", Receiver("inline")),
+    floor("hit", "a bare probe, hit by bpftrace", "floor-probe", Bpftrace("bench", &["hit"])),
+    floor("clock", "clock_gettime", "floor-clock", Nothing),
+];
+
+/// What is said below the table, of rows that need it.
+pub(crate) const NOTES: [&str; 7] = [
+    "One INFO span with a u64 and a &str of 20 bytes: new, enter, exit, close. Medians of interleaved rounds,",
+    "each run a process of its own; ± is the interquartile range; x base is the median of each round's ratio.",
+    "Variants with a queue are timed in bursts that it holds. instr, allocs: user instructions and allocations of",
+    "the calling thread. arrived: what the far end counted, over all rounds. fmt has no event in the span, and so",
+    "formats the fields and writes nothing. All others write to sinks and exporters that do nothing but count.",
+    "A fastrace local span is one of 1500 in a trace (polled: a Span in the future), a root span is made the local",
+    "parent. tracing-chrome has its option on that records the fields.",
+];
+
+const fn row(key: &'static str, name: &'static str, variant: &'static str, around: Around) -> Row {
+    Row { key, name, variant, around, is_floor: false }
+}
+
+const fn floor(key: &'static str, name: &'static str, variant: &'static str, around: Around) -> Row {
+    Row { key, name, variant, around, is_floor: true }
+}
+
+/// How the spans of a column look.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) arguments: &'static [&'static str],
+    /// How often a span is entered.
+    pub(crate) enters: u64,
+}
+
+/// The first is the one of the main table.
+pub(crate) static SCENARIOS: [Scenario; 6] = [
+    Scenario { name: "1 thread", arguments: &[], enters: 1 },
+    Scenario { name: "2 threads", arguments: &["--threads", "2"], enters: 1 },
+    Scenario { name: "8 fields", arguments: &["--fields", "8"], enters: 1 },
+    Scenario { name: "32 fields", arguments: &["--fields", "32"], enters: 1 },
+    Scenario { name: "10 deep", arguments: &["--depth", "10"], enters: 1 },
+    // `Instrumented` enters once more to drop its future.
+    Scenario { name: "10 polls", arguments: &["--async-polls", "10"], enters: 11 },
+];
+
+impl Row {
+    /// The hits that one span makes at the probes watched.
+    pub(crate) fn hits_of_span(&self, scenario: &Scenario) -> u64 {
+        let Bpftrace(_, probes) = self.around else { return 0 };
+        let hits = |probe: &&str| if matches!(*probe, "enter" | "exit") { scenario.enters } else { 1 };
+        probes.iter().map(hits).sum()
+    }
+}

@@ -1,0 +1,149 @@
+//! What stands around the measured programs for the whole run: a receiver that drains the socket,
+//! and a bpftrace for each row that is watched, on a copy of the program that no other row runs.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::programs::{Programs, command};
+use super::receiver::{Manner, Receiver};
+use super::rows::{Around, ROWS, Row};
+use crate::bpftrace::Bpftrace;
+use crate::process::Folder;
+
+pub(crate) struct Stage {
+    pub(crate) programs: Programs,
+    folder: Folder,
+    receiver: Receiver,
+    watches: Vec<Watch>,
+    left_out: Vec<&'static str>,
+    /// What could not be measured, and why: one line each.
+    skipped: Vec<String>,
+}
+
+/// For each row that was watched, the part of its hits that bpftrace counted.
+pub(crate) type Hits = Vec<(&'static str, f64)>;
+
+struct Watch {
+    row: &'static str,
+    bpftrace: Bpftrace,
+    hits_expected: u64,
+}
+
+impl Stage {
+    pub(crate) fn set_up(programs: Programs) -> Result<Self> {
+        let folder = Folder::new()?;
+        let receiver = Receiver::start(&programs, Manner::Drain, folder.path(), "drain.sock")?;
+        let mut stage = Self {
+            programs,
+            folder,
+            receiver,
+            watches: Vec::new(),
+            left_out: Vec::new(),
+            skipped: Vec::new(),
+        };
+        for row in &ROWS {
+            let Around::Bpftrace(provider, probes) = row.around else { continue };
+            stage.progress(&format!("attaching bpftrace for {}", row.name));
+            match stage.watch(row, provider, probes) {
+                Ok(watch) => stage.watches.push(watch),
+                Err(why) => stage.leave_out(row, &format!("{why:#}")),
+            }
+        }
+        Ok(stage)
+    }
+
+    fn watch(&self, row: &Row, provider: &str, probes: &[&str]) -> Result<Watch> {
+        let program = self.path("span", row);
+        let original = self.programs.path("span");
+        std::fs::copy(&original, &program)
+            .with_context(|| format!("can't copy {} to {}", original.display(), program.display()))?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let probes: Vec<String> =
+            probes.iter().map(|probe| format!("usdt:./{name}:{provider}:{probe}")).collect();
+        let script = format!("{} {{ @hits = count(); }}", probes.join(", "));
+        let bpftrace = Bpftrace::attach(&script, self.folder(), "bench")?;
+        Ok(Watch { row: row.key, bpftrace, hits_expected: 0 })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The rows that can be measured here.
+    pub(crate) fn rows(&self) -> Vec<&'static Row> {
+        ROWS.iter().filter(|row| !self.left_out.contains(&row.key)).collect()
+    }
+
+    /// From here on nothing of this row is measured.
+    pub(crate) fn leave_out(&mut self, row: &Row, why: &str) {
+        self.left_out.push(row.key);
+        self.skip(row.name, why);
+    }
+
+    pub(crate) fn skip(&mut self, what: &str, why: &str) {
+        self.skipped.push(format!("{what}: {why}"));
+    }
+
+    /// One of the programs as a row has it.
+    pub(crate) fn path(&self, program: &str, row: &Row) -> PathBuf {
+        if is_watched(row) {
+            return self.folder().join(format!("{program}-{}", row.key.replace('+', "-")));
+        }
+        self.programs.path(program)
+    }
+
+    /// To run `program` for a row.
+    pub(crate) fn command(&self, program: &str, row: &Row) -> Command {
+        let mut command = command(self.path(program, row));
+        command.arg(row.variant);
+        self.surround(&mut command, row);
+        command
+    }
+
+    /// Sets what the row's programs find in their environment.
+    pub(crate) fn surround(&self, command: &mut Command, row: &Row) {
+        if let Around::Receiver(delivery) = row.around {
+            command.env("TRACING_USDT_SOCKET", &self.receiver.socket);
+            command.env("TRACING_USDT_DELIVERY", delivery);
+        }
+    }
+
+    pub(crate) fn expect_hits(&mut self, row: &Row, hits: u64) {
+        let watch = self.watches.iter_mut().find(|watch| watch.row == row.key);
+        if let Some(watch) = watch {
+            watch.hits_expected += hits;
+        }
+    }
+
+    /// Ends all of it; also says what was skipped.
+    pub(crate) fn finish(self) -> Result<(Hits, Vec<String>)> {
+        let mut counted = Vec::new();
+        for Watch { row, bpftrace, hits_expected } in self.watches {
+            let output = bpftrace.finish()?;
+            let hits = output.lines.iter().find_map(|line| line.strip_prefix("@hits: ")?.parse::<u64>().ok());
+            let hits =
+                hits.with_context(|| format!("bpftrace counted nothing for {row} ({})", output.end))?;
+            counted.push((row, hits as f64 / hits_expected as f64));
+        }
+        self.receiver.finish()?;
+        Ok((counted, self.skipped))
+    }
+
+    /// What is being done, on a line that the next one overwrites; where nobody looks, nothing.
+    pub(crate) fn progress(&self, what: &str) {
+        if stderr().is_terminal() {
+            let _ = write!(stderr(), "\r\x1b[K{what}");
+        }
+    }
+
+    pub(crate) fn clear_progress(&self) {
+        self.progress("");
+    }
+}
+
+fn is_watched(row: &Row) -> bool {
+    matches!(row.around, Around::Bpftrace(..))
+}
