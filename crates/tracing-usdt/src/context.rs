@@ -15,8 +15,14 @@ pub struct TraceId(NonZeroU128);
 
 impl TraceId {
     pub(crate) fn random() -> Self {
+        Self::draw(&mut thread::random_wide)
+    }
+
+    /// Of the first bits drawn that are not all zero.
+    #[inline]
+    pub(crate) fn draw(bits: &mut dyn FnMut() -> u128) -> Self {
         loop {
-            if let Some(id) = NonZeroU128::new(thread::random_wide()) {
+            if let Some(id) = NonZeroU128::new(bits()) {
                 return Self(id);
             }
         }

@@ -477,9 +477,11 @@ impl Recorder<'_> {
     fn number<const N: usize>(&mut self, field: &Field, kind: u8, value: [u8; N]) {
         match self.quickly(field, NUMBER_COST) {
             Some(index) => {
-                self.fields.bytes.reserve(3 + N);
-                self.fields.bytes.extend_from_slice(&entry_head(index, kind));
-                self.fields.bytes.extend_from_slice(&value);
+                // At once: each time that a vector grows, it has to look whether it has room.
+                let mut entry = [0; 3 + 16];
+                entry[..3].copy_from_slice(&entry_head(index, kind));
+                entry[3..3 + N].copy_from_slice(&value);
+                self.fields.bytes.extend_from_slice(&entry[..3 + N]);
             }
             None => self.number_at_length(self.callsite.key_of(field), kind, &value),
         }

@@ -10,6 +10,7 @@ use crate::clock::{Monotonic, WallOffset, wall_offset};
 use crate::context::{SpanContext, SpanId, TraceId};
 use crate::sampler::Sampler;
 use crate::spans::Spans;
+use crate::thread;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Identity {
@@ -27,12 +28,20 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// An identity for a new span below `parent`.
+    /// An identity for a new span below `parent`, of random bits.
     #[inline]
-    pub(crate) fn draw(&self, parent: Option<&Identity>, now: Monotonic) -> Identity {
+    pub(crate) fn draw(
+        &self,
+        parent: Option<&Identity>,
+        now: Monotonic,
+        span_id: u64,
+        trace_id: &mut dyn FnMut() -> u128,
+    ) -> Identity {
+        // Once in 2^64 times it is zero.
+        let span_id = SpanId::from_u64(span_id).unwrap_or_else(SpanId::random);
         match parent {
-            Some(parent) => child_of(parent),
-            None => self.root(now),
+            Some(parent) => child_of(parent, span_id),
+            None => self.root(now, span_id, trace_id),
         }
     }
 
@@ -56,19 +65,21 @@ impl Identities {
             unknown.push(ancestor.id());
         }
         for id in unknown.into_iter().rev() {
-            let drawn = known.as_ref().map_or_else(|| self.root(Monotonic::now()), child_of);
+            let drawn =
+                self.draw(known.as_ref(), Monotonic::now(), thread::random(), &mut thread::random_wide);
             known = Some(spans.meet(&id, drawn, count));
         }
         // There was at least the span itself.
-        known.unwrap_or_else(|| self.root(Monotonic::now()))
+        known.unwrap_or_else(|| self.draw(None, Monotonic::now(), thread::random(), &mut thread::random_wide))
     }
 
-    fn root(&self, now: Monotonic) -> Identity {
+    #[inline]
+    fn root(&self, now: Monotonic, span_id: SpanId, trace_id: &mut dyn FnMut() -> u128) -> Identity {
         let remote = self.remote_parent;
-        let trace_id = remote.map_or_else(TraceId::random, |remote| remote.trace_id);
+        let trace_id = remote.map_or_else(|| TraceId::draw(trace_id), |remote| remote.trace_id);
         let sampled = self.sampler.sample(trace_id, remote.map(|remote| remote.sampled));
         Identity {
-            context: SpanContext { trace_id, span_id: SpanId::random(), sampled },
+            context: SpanContext { trace_id, span_id, sampled },
             parent_id: remote.map(|remote| remote.span_id),
             wall: wall_offset(now),
         }
@@ -76,9 +87,9 @@ impl Identities {
 }
 
 #[inline]
-fn child_of(parent: &Identity) -> Identity {
+fn child_of(parent: &Identity, span_id: SpanId) -> Identity {
     Identity {
-        context: SpanContext { span_id: SpanId::random(), ..parent.context },
+        context: SpanContext { span_id, ..parent.context },
         parent_id: Some(parent.context.span_id),
         wall: parent.wall,
     }

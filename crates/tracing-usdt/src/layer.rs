@@ -139,13 +139,14 @@ impl UsdtLayer {
             attributes.is_root() || (attributes.is_contextual() && ctx.current_span().id().is_none());
         let parent = if is_root { None } else { ctx.span(id).and_then(|span| span.parent()) };
         let parent = parent.map(|parent| self.identity(&parent));
-        let drawn = self.identities.draw(parent.as_ref(), now);
+        let mut span = thread::open_span(|span_id, trace_id| {
+            self.identities.draw(parent.as_ref(), now, span_id, trace_id)
+        });
 
         let probed = probes::attached(Probe::NewSpan);
-        let sent = self.is_sending() && drawn.context.sampled;
+        let sent = self.is_sending() && span.identity.context.sampled;
         let recorded = sent || probes::attached(Probe::SpanEmit);
         let callsite = callsite::of(attributes.metadata());
-        let mut span = thread::open_span(drawn);
         if probed || recorded {
             let record = |visitor: &mut dyn tracing_core::field::Visit| attributes.record(visitor);
             span.record.fields.visit(callsite, Owner::Span, &self.limits, record);
@@ -213,7 +214,7 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let probed = probes::attached(Probe::Close);
-        let mut known = self.spans.remove(id, self.counts());
+        let known = self.spans.remove(id, self.counts());
         let identity = match &known {
             Some(span) => span.identity,
             None if !probed => return,
@@ -225,8 +226,7 @@ impl UsdtLayer {
                 identity
             }
         };
-        let timing = known.as_mut().and_then(|span| span.timing.take());
-        let start = timing.as_ref().map(Timing::started);
+        let timing = known.as_ref().and_then(|span| span.timing.as_ref());
         let elapsed = timing.map(|timing| timing.finish(Monotonic::now));
         if probed {
             if let Some(span) = ctx.span(id) {
@@ -239,9 +239,9 @@ impl UsdtLayer {
             }
         }
         let Some(span) = known else { return };
-        if let (Some(start), Some(elapsed)) = (start, elapsed) {
+        if let (Some(timing), Some(elapsed)) = (&span.timing, elapsed) {
             if let Some(callsite) = span.callsite {
-                let record = span.record.view();
+                let (start, record) = (timing.started(), &span.record.view());
                 self.deliver(&ClosedSpan { identity, callsite, start, elapsed, record });
             } else if let Some(carrier) = self.carrier.as_ref().filter(|_| !identity.context.sampled) {
                 carrier.leave_out();

@@ -87,14 +87,18 @@ impl Timing {
 
     /// From the creation to the last exit, or to `now` for a span that was never entered or is
     /// still inside; and how much of it was spent inside. Nanoseconds, the first at least 1.
-    pub(crate) fn finish(mut self, now: impl Fn() -> Monotonic) -> Elapsed {
-        if self.depth > 0 {
-            self.depth = 1;
-            self.exit(now());
-        }
-        let end = self.last_exit.unwrap_or_else(now);
+    #[inline]
+    pub(crate) fn finish(&self, now: impl Fn() -> Monotonic) -> Elapsed {
+        let (end, busy_ns) = match self.last_exit {
+            Some(exit) if self.depth == 0 => (exit, self.busy_ns),
+            _ if self.depth == 0 => (now(), self.busy_ns),
+            _ => {
+                let now = now();
+                (now, self.busy_ns.saturating_add(now.since(self.busy_since)))
+            }
+        };
         let duration_ns = end.since(self.start).max(1);
-        Elapsed { duration_ns, busy_ns: self.busy_ns.min(duration_ns) }
+        Elapsed { duration_ns, busy_ns: busy_ns.min(duration_ns) }
     }
 }
 
@@ -245,7 +249,8 @@ pub(crate) struct ClosedSpan<'a> {
     pub(crate) callsite: &'static Callsite,
     pub(crate) start: Monotonic,
     pub(crate) elapsed: Elapsed,
-    pub(crate) record: RecordView<'a>,
+    /// Not by value: what was written a moment ago in words takes long to be moved in greater pieces.
+    pub(crate) record: &'a RecordView<'a>,
 }
 
 /// What was recorded of it.

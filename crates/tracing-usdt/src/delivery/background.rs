@@ -202,10 +202,8 @@ impl Background {
             self.outlet.encoder.open(datagram);
             while at < end {
                 let (next, before) = (reading.copy(at, record), datagram.len());
-                match wire::read(record) {
-                    Some(span) => self.outlet.encoder.span(datagram, &span),
-                    None => debug_assert!(false, "a record that was never written"),
-                }
+                let read = wire::read(record, |span| self.outlet.encoder.span(datagram, span));
+                debug_assert!(read.is_some(), "a record that was never written");
                 if spans > 0 && datagram.len() > limit {
                     datagram.truncate(before);
                     break;
@@ -256,6 +254,9 @@ impl Background {
             let all_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
             if queue.counters.read().sent > before {
                 quiet_rounds = 0;
+            }
+            if receiver && queue.rings.iter().any(Ring::is_filling) {
+                continue;
             }
             if !receiver || !all_told {
                 queue.bell.wait(LOOK);

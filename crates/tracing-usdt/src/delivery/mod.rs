@@ -151,5 +151,5 @@ pub(crate) fn through_a_ring<T>(span: &ClosedSpan<'_>, read: impl FnOnce(&Closed
     let (reading, mut record) = (ring.try_read().expect("nobody else reads"), Vec::new());
     let end = reading.copy(reading.start(), &mut record);
     assert_eq!(end, reading.end());
-    read(&wire::read(&record).expect("what was written"))
+    wire::read(&record, read).expect("what was written")
 }

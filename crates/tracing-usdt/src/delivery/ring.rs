@@ -79,32 +79,25 @@ impl<const WORDS: usize> Ring<WORDS> {
         if first_time {
             add_alone(&writer.offered, 1);
         }
-        let written = writer.written.load(Ordering::Relaxed);
-        let mut used = written + size as u64 - *released;
+        let mut written = writer.written.load(Ordering::Relaxed);
+        // A record lies in one piece: where there is no room for it before the end, it begins anew.
+        let mut at = written as usize % WORDS;
+        let left = WORDS - at;
+        let skipped = if left < size { left } else { 0 };
+        let mut used = written + (skipped + size) as u64 - *released;
         if used > WORDS as u64 / 2 {
             *released = self.reader.0.released.load(Ordering::Acquire);
-            used = written + size as u64 - *released;
+            used = written + (skipped + size) as u64 - *released;
             if used > WORDS as u64 {
                 return Err(Full);
             }
         }
-        let mut at = written as usize;
-        let mut put = |word: u64| {
-            self.words[at % WORDS].store(word, Ordering::Relaxed);
-            at += 1;
-        };
-        put(size as u64);
-        header.iter().for_each(|word| put(*word));
-        for part in parts {
-            let mut words = part.chunks_exact(8);
-            words.by_ref().for_each(|mut bytes| put(u64::from_le_bytes(take(&mut bytes))));
-            let rest = words.remainder();
-            if !rest.is_empty() {
-                let mut bytes = [0; 8];
-                bytes[..rest.len()].copy_from_slice(rest);
-                put(u64::from_le_bytes(bytes));
-            }
+        if skipped > 0 {
+            self.words[at].store(SKIP, Ordering::Relaxed);
+            written += skipped as u64;
+            at = 0;
         }
+        put(&self.words[at..at + size], header, parts);
         writer.written.store(written + size as u64, Ordering::Release);
         add_alone(&writer.records, 1);
         // Before the lock is let go: see `Bell::sleep`.
@@ -124,11 +117,44 @@ impl<const WORDS: usize> Ring<WORDS> {
         self.writer.0.written.load(Ordering::Relaxed) == self.reader.0.released.load(Ordering::Acquire)
     }
 
+    /// Whether writers soon find no room.
+    pub(super) fn is_filling(&self) -> bool {
+        let used =
+            self.writer.0.written.load(Ordering::Relaxed) - self.reader.0.released.load(Ordering::Relaxed);
+        used > WORDS as u64 / 2
+    }
+
     /// How many records were offered, written and released so far.
     pub(super) fn counts(&self) -> [u64; 3] {
         let released = self.reader.0.records.load(Ordering::Acquire);
         let written = self.writer.0.records.load(Ordering::Acquire);
         [self.writer.0.offered.load(Ordering::Acquire), written, released]
+    }
+}
+
+/// Stands where a record's size does: the next is at the ring's beginning.
+const SKIP: u64 = 0;
+
+/// Writes a record to its words.
+#[inline]
+fn put(words: &[AtomicU64], header: &[u64], parts: &[&[u8]]) {
+    let store = |place: &AtomicU64, word: u64| place.store(word, Ordering::Relaxed);
+    store(&words[0], words.len() as u64);
+    let (places, mut rest) = words[1..].split_at(header.len());
+    places.iter().zip(header).for_each(|(place, word)| store(place, *word));
+    for part in parts {
+        let (places, after) = rest.split_at(part.len().div_ceil(8));
+        rest = after;
+        let whole = part.chunks_exact(8);
+        let last = whole.remainder();
+        places
+            .iter()
+            .zip(whole)
+            .for_each(|(place, mut bytes)| store(place, u64::from_le_bytes(take(&mut bytes))));
+        if let (Some(place), false) = (places.last(), last.is_empty()) {
+            let word = last.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            store(place, word);
+        }
     }
 }
 
@@ -157,10 +183,16 @@ impl<const WORDS: usize> Reading<'_, WORDS> {
 
     /// Copies the record at `at`, which is before the end, and says where the next one is.
     pub(super) fn copy(&self, at: u64, record: &mut Vec<u8>) -> u64 {
-        let word = |at: u64| self.ring.words[at as usize % WORDS].load(Ordering::Relaxed);
-        let size = word(at);
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let mut at = at;
+        if load(&self.ring.words[at as usize % WORDS]) == SKIP {
+            at = at.next_multiple_of(WORDS as u64);
+        }
+        let start = at as usize % WORDS;
+        let size = load(&self.ring.words[start]);
         record.clear();
-        (at + 1..at + size).for_each(|at| record.extend_from_slice(&word(at).to_le_bytes()));
+        let words = &self.ring.words[start + 1..start + size as usize];
+        words.iter().for_each(|word| record.extend_from_slice(&load(word).to_le_bytes()));
         at + size
     }
 

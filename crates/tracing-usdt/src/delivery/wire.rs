@@ -19,7 +19,7 @@ const HAS_MORE: u64 = 1 << 32;
 /// Calls `take` with the header and the bytes.
 #[inline]
 pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]) -> T) -> T {
-    let (context, record) = (span.identity.context, &span.record);
+    let (context, record) = (span.identity.context, span.record);
     let left_out = record.left_out;
     let more = !record.events.is_empty()
         || !record.links.is_empty()
@@ -57,8 +57,9 @@ pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]
     take(&header, &all)
 }
 
-/// Reads what [`write()`] gave; each of the byte parts begins with a whole word.
-pub(super) fn read(mut bytes: &[u8]) -> Option<ClosedSpan<'_>> {
+/// Calls `take` with what [`write()`] gave; each of the byte parts begins with a whole word. `None` if the
+/// bytes are no span.
+pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T) -> Option<T> {
     let rest = &mut bytes;
     let [first, high, low, span_id, parent_id, wall, start, duration_ns, busy_ns, thread_id, name, fields] =
         words(rest);
@@ -69,7 +70,20 @@ pub(super) fn read(mut bytes: &[u8]) -> Option<ClosedSpan<'_>> {
     let events = part(rest, sizes & u64::from(u32::MAX));
     let links = part(rest, sizes >> 32);
     let error = error.checked_sub(1).map(|length| text(part(rest, length)));
-    Some(ClosedSpan {
+    let record = RecordView {
+        thread_id,
+        thread_name: text(thread_name),
+        fields,
+        events,
+        links,
+        error,
+        left_out: LeftOut {
+            fields: FieldsLeftOut { attributes: of_fields as u32, shortened: (of_fields >> 32) as u32 },
+            events: of_others as u32,
+            links: (of_others >> 32) as u32,
+        },
+    };
+    Some(take(&ClosedSpan {
         identity: Identity {
             context: SpanContext::from_parts(high, low, span_id)?,
             parent_id: SpanId::from_u64(parent_id),
@@ -78,20 +92,8 @@ pub(super) fn read(mut bytes: &[u8]) -> Option<ClosedSpan<'_>> {
         callsite: callsite::by_id(first as u32)?,
         start: Monotonic::from_ns(start),
         elapsed: Elapsed { duration_ns, busy_ns },
-        record: RecordView {
-            thread_id,
-            thread_name: text(thread_name),
-            fields,
-            events,
-            links,
-            error,
-            left_out: LeftOut {
-                fields: FieldsLeftOut { attributes: of_fields as u32, shortened: (of_fields >> 32) as u32 },
-                events: of_others as u32,
-                links: (of_others >> 32) as u32,
-            },
-        },
-    })
+        record: &record,
+    }))
 }
 
 fn words<const N: usize>(rest: &mut &[u8]) -> [u64; N] {

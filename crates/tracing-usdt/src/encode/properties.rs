@@ -85,7 +85,7 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
         callsite: callsite::of(metadata()),
         start,
         elapsed: Timing::start(start).finish(|| start),
-        record: record.view(),
+        record: &record.view(),
     };
     let resource = Resource::new(Some(service.to_owned()), attributes, &Reporter::default());
     let encoder = Encoder::new(format, resource);
@@ -97,7 +97,7 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
         out
     };
     // However it is delivered, it says the same.
-    let handed_over = crate::delivery::through_a_ring(&span, |span| encode(span));
+    let handed_over = crate::delivery::through_a_ring(&span, encode);
     assert_eq!(handed_over, encode(&span));
     handed_over
 }

@@ -128,7 +128,7 @@ impl ClosedSpan<'_> {
 
     /// What we know of this one.
     pub(super) fn own_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
-        let (record, elapsed) = (&self.record, self.elapsed);
+        let (record, elapsed) = (self.record, self.elapsed);
         let shortened = u64::from(record.left_out.fields.shortened);
         let ours = [
             (record.thread_id != 0).then_some(Attribute::Number("thread.id", record.thread_id)),
