@@ -26,10 +26,13 @@ pub(crate) enum Variant {
     NoSubscriber,
     Base,
     Usdt,
+    UsdtGate,
     Fmt,
     FmtUsdt,
+    FmtUsdtFilter,
     FmtInfo,
     FmtInfoUsdt,
+    FmtInfoUsdtFilter,
     FmtJson,
     OpenTelemetry,
     FastraceLocal,
@@ -43,14 +46,17 @@ pub(crate) enum Variant {
 
 use Variant::*;
 
-const NAMES: [(&str, Variant); 16] = [
+const NAMES: [(&str, Variant); 19] = [
     ("no-subscriber", NoSubscriber),
     ("base", Base),
     ("usdt", Usdt),
+    ("usdt-gate", UsdtGate),
     ("fmt", Fmt),
     ("fmt+usdt", FmtUsdt),
+    ("fmt+usdt-filter", FmtUsdtFilter),
     ("fmt-info", FmtInfo),
     ("fmt-info+usdt", FmtInfoUsdt),
+    ("fmt-info+usdt-filter", FmtInfoUsdtFilter),
     ("fmt-json", FmtJson),
     ("opentelemetry", OpenTelemetry),
     ("fastrace-local", FastraceLocal),
@@ -91,7 +97,10 @@ impl Variant {
                 let far_end = self.subscribe()?;
                 (far_end, spans::within_fastrace_root(spans::tracing(shape, false)?))
             }
-            _ => (self.subscribe()?, spans::tracing(shape, matches!(self, FmtInfo | FmtInfoUsdt))?),
+            _ => (
+                self.subscribe()?,
+                spans::tracing(shape, matches!(self, FmtInfo | FmtInfoUsdt | FmtInfoUsdtFilter))?,
+            ),
         })
     }
 
@@ -108,6 +117,11 @@ impl Variant {
                 set_global_default(registry().with(layer))?;
                 Box::new(far_end)
             }
+            UsdtGate => {
+                let (far_end, layer) = usdt::layer();
+                set_global_default(registry().with(tracing_usdt::on_demand()).with(layer))?;
+                Box::new(far_end)
+            }
             Fmt => {
                 set_global_default(registry().with(to_sink()))?;
                 Box::new(Nowhere)
@@ -117,12 +131,24 @@ impl Variant {
                 set_global_default(registry().with(layer).with(to_sink()))?;
                 Box::new(far_end)
             }
+            FmtUsdtFilter => {
+                let (far_end, layer) = usdt::layer();
+                let layer = layer.with_filter(tracing_usdt::on_demand());
+                set_global_default(registry().with(layer).with(to_sink()))?;
+                Box::new(far_end)
+            }
             FmtInfo => {
                 set_global_default(registry().with(to_sink().with_filter(LevelFilter::INFO)))?;
                 Box::new(Nowhere)
             }
             FmtInfoUsdt => {
                 let (far_end, layer) = usdt::layer();
+                set_global_default(registry().with(layer).with(to_sink().with_filter(LevelFilter::INFO)))?;
+                Box::new(far_end)
+            }
+            FmtInfoUsdtFilter => {
+                let (far_end, layer) = usdt::layer();
+                let layer = layer.with_filter(tracing_usdt::on_demand());
                 set_global_default(registry().with(layer).with(to_sink().with_filter(LevelFilter::INFO)))?;
                 Box::new(far_end)
             }

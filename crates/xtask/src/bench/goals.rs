@@ -36,6 +36,7 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     };
     let mut goals = vec![
         at_most("idle", 1.08, "x base", ratio("idle", "base")),
+        at_most("idle, on_demand() for all", 1.3, "x no subscriber", ratio("gate", "none")),
         at_most("fmt + idle", 1.02, "x fmt", ratio("fmt+idle", "fmt")),
         at_most(&format!("background, {cores} cores"), background, "x base", ratio("background", "base")),
         at_most("background", 0.3, "x fastrace-tracing", ratio("background", "fastrace-tracing")),

@@ -29,19 +29,21 @@ pub(crate) const BASE: &str = "base";
 
 const ALL_PROBES: &[&str] = &["new_span", "enter", "exit", "close"];
 
-pub(crate) static ROWS: [Row; 20] = [
+pub(crate) static ROWS: [Row; 23] = [
     row("none", "no subscriber", "no-subscriber", Nothing),
     row(BASE, "registry + a layer that does nothing: the base", "base", Nothing),
     row("idle", "tracing-usdt, idle", "usdt", Nothing),
+    row("gate", "tracing-usdt, idle, on_demand() for all", "usdt-gate", Nothing),
     row("background", "tracing-usdt, background", "usdt", Receiver("background")),
     row("inline", "tracing-usdt, inline", "usdt", Receiver("inline")),
     row("close", "tracing-usdt, bpftrace at close", "usdt", Bpftrace("tracing", &["close"])),
     row("all", "tracing-usdt, bpftrace at all four", "usdt", Bpftrace("tracing", ALL_PROBES)),
     row("fmt", "fmt", "fmt", Nothing),
     row("fmt+idle", "fmt + tracing-usdt, idle", "fmt+usdt", Nothing),
+    row("fmt+filter", "fmt + tracing-usdt, idle, on_demand()", "fmt+usdt-filter", Nothing),
     row("fmt-info", "fmt at INFO, spans at DEBUG", "fmt-info", Nothing),
     row("fmt-info+idle", "fmt at INFO + tracing-usdt, spans at DEBUG", "fmt-info+usdt", Nothing),
-    // Here goes: the same with tracing-usdt behind a filter of its own, which is closed while idle.
+    row("fmt-info+filter", "the same, tracing-usdt on_demand()", "fmt-info+usdt-filter", Nothing),
     row("json", "fmt json, a line at each close", "fmt-json", Nothing),
     row("otel", "tracing-opentelemetry", "opentelemetry", Nothing),
     row("fastrace-root", "fastrace, root span", "fastrace-root", Nothing),
