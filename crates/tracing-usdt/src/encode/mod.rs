@@ -36,6 +36,8 @@ pub(crate) struct Encoder {
     resource: Resource,
     /// What a datagram begins with.
     open: Vec<u8>,
+    /// Zipkin's way to say who sends.
+    local_endpoint: Vec<u8>,
 }
 
 impl Encoder {
@@ -44,7 +46,8 @@ impl Encoder {
             Format::Zipkin => zipkin::OPEN.to_vec(),
             Format::Otlp => otlp::open(&resource),
         };
-        Self { format, resource, open }
+        let local_endpoint = zipkin::local_endpoint(&resource);
+        Self { format, resource, open, local_endpoint }
     }
 
     #[cfg(test)]
@@ -61,7 +64,7 @@ impl Encoder {
     pub(crate) fn span(&self, out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
         self.comma(out);
         match self.format {
-            Format::Zipkin => zipkin::span(out, span, &self.resource),
+            Format::Zipkin => zipkin::span(out, span, &self.resource, &self.local_endpoint),
             Format::Otlp => otlp::span(out, span),
         }
     }
@@ -70,7 +73,7 @@ impl Encoder {
     pub(crate) fn losses(&self, out: &mut Vec<u8>, losses: &Losses<'_>) {
         self.comma(out);
         match self.format {
-            Format::Zipkin => zipkin::losses(out, losses, &self.resource),
+            Format::Zipkin => zipkin::losses(out, losses, &self.local_endpoint),
             Format::Otlp => otlp::losses(out, losses),
         }
     }

@@ -16,7 +16,7 @@ pub(super) const OPEN: &[u8] = b"[";
 pub(super) const CLOSE: &[u8] = b"]";
 
 /// The span that tells of losses.
-pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, resource: &Resource) {
+pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, local_endpoint: &[u8]) {
     let (start_us, end_us) = (losses.start_ns / 1000, losses.end_ns / 1000);
     let trace_id = losses.context.trace_id;
     let mut object = Object::open(out);
@@ -25,7 +25,7 @@ pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, resource: &Resource
     object.string("name", Losses::NAME);
     object.number("timestamp", start_us);
     object.number("duration", end_us.saturating_sub(start_us).max(1));
-    local_endpoint(&mut object, resource);
+    object.key("localEndpoint").extend_from_slice(local_endpoint);
     let mut tags = Object::open(object.key("tags"));
     for (key, spans) in losses.attributes() {
         number_text(tags.any_key(&key), spans);
@@ -34,7 +34,7 @@ pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, resource: &Resource
     object.close();
 }
 
-pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource) {
+pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource, local_endpoint: &[u8]) {
     let identity = &span.identity;
     let trace_id = identity.context.trace_id;
     let mut object = Object::open(out);
@@ -53,7 +53,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource
     }
     object.number("timestamp", identity.wall.nanos(span.start) / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
-    local_endpoint(&mut object, resource);
+    object.key("localEndpoint").extend_from_slice(local_endpoint);
     if !span.record.events.is_empty() {
         array(object.key("annotations"), span.events(), |out, event| {
             annotation(out, &event, identity.wall);
@@ -148,10 +148,13 @@ fn write_tags(tags: &mut Object<'_>, span: &ClosedSpan<'_>) {
     }
 }
 
-fn local_endpoint(object: &mut Object<'_>, resource: &Resource) {
-    let mut endpoint = Object::open(object.key("localEndpoint"));
+/// Who sends, the same in each span.
+pub(super) fn local_endpoint(resource: &Resource) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut endpoint = Object::open(&mut out);
     endpoint.string("serviceName", resource.service_name());
     endpoint.close();
+    out
 }
 
 /// `"name": {attributes}`, the attributes with their JSON types.
