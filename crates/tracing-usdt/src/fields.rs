@@ -753,10 +753,11 @@ pub(crate) mod tests {
     #[test]
     fn a_field_recorded_for_ever_is_not_lost() {
         let mut fields = Fields::default();
-        for n in 0..100_000 {
+        const TIMES: u32 = if cfg!(miri) { 500 } else { 100_000 };
+        for n in 0..TIMES {
             fields.put_text("progress", &n.to_string());
         }
-        assert_eq!(fields.text_of("progress"), Some("99999"));
+        assert_eq!(fields.text_of("progress"), Some(&*(TIMES - 1).to_string()));
         assert_eq!(fields.left_out, FieldsLeftOut::default());
     }
 

@@ -76,10 +76,14 @@
 //! # The datagrams
 //!
 //! With `TRACING_USDT_SOCKET=/run/my-app/trace.sock`, or [`Builder::socket`], every span that ends
-//! is sent to that `SOCK_DGRAM` socket as a JSON array holding one [Zipkin v2 span], which can be
-//! POSTed as it is to a Zipkin `/api/v2/spans`; with [`Format::Otlp`], as an OTLP/JSON request with
-//! that span, for any OpenTelemetry collector's `/v1/traces`. The collector may start later, die and
-//! come back.
+//! is sent to that `SOCK_DGRAM` socket. A datagram is a JSON array of [Zipkin v2 spans], which can be
+//! POSTed as it is to a Zipkin `/api/v2/spans`; with [`Format::Otlp`], it is an OTLP/JSON request, for any
+//! OpenTelemetry collector's `/v1/traces`. The collector may start later, die and come back.
+//!
+//! [`Delivery::Background`], the default, hands a span over to a thread, which sends up to 32 KiB of them
+//! at once, within some 20 milliseconds. It may wait for a full socket; the program never does, unless
+//! [`Builder::max_wait`] lets it. [`Delivery::Inline`] sends each span by itself before its close returns,
+//! for programs that must not lose what happened right before they crash.
 //!
 //! `otel.name`, `otel.kind`, `otel.status_code` and `otel.status_description` mean what they mean
 //! to `tracing-opentelemetry`; an event of level ERROR, and one with an `error` field and no
@@ -90,23 +94,35 @@
 //! links, and types.
 //!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
-//! are large): a value of more than 10 KiB is cut at a character boundary, long values yield to
+//! are large): a span has up to 128 fields, a value of more than 10 KiB is cut at a character boundary, long values yield to
 //! short ones, and events are kept up to 20 KiB and 128, links up to 128. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
 //!
 //! # Losses
 //!
-//! A span is sent before its close returns, without waiting: where the receiver's queue is full, or
-//! nobody is there, the span is dropped and counted ([`Handle::stats`]). [`Builder::max_wait`]
-//! trades that for a bounded wait. What was lost is also told in the stream, at most once a second
-//! and at the end of the program (which waits up to 200 ms for room), by a span named `tracing_usdt.dropped` with one tag a reason.
+//! Every span is accounted for: [`Handle::stats`] says how many were closed, sent, and dropped for which
+//! reason, and how many are queued. In the background the queue is a mebibyte for each core, 16 at most,
+//! which is some 7000 spans with two fields each. It outlasts a collector's restart; when it is full, a
+//! closing span waits up to [`Builder::max_wait`] (by default it doesn't) and is then dropped. Inline, the
+//! receiver's own queue is all there is, which on many systems has room for 10 datagrams.
 //!
-//! # Processes
+//! What was lost is also told in the stream, at most once a second and at the end, by a span named
+//! `tracing_usdt.dropped` with one tag a reason.
 //!
-//! After `fork` the child draws ids of its own and keeps an account of its own; a span that was open
-//! at the fork is its parent's to report. (A child made without `fork`'s handlers, by a raw `clone`,
-//! goes unnoticed.) The socket is close-on-exec, so a program that is started has none of it.
+//! # Ends, forks and reloads
+//!
+//! When the program ends, by return from `main`, `exit` or a panic, what is queued is sent, for up to a
+//! second; nothing has to be kept or called for that. [`Handle::flush`] does it at any time. A program that
+//! is killed or aborts takes with it what was closed in its last milliseconds.
+//!
+//! After `fork` the child draws ids of its own, keeps an account of its own and starts a thread of its own
+//! when it closes its first span; a span that was open at the fork is its parent's to report. (A child made
+//! without `fork`'s handlers, by a raw `clone`, goes unnoticed.) The socket is close-on-exec, so a program
+//! that is started has none of it.
+//!
+//! Where `reload` takes the layer out, the spans that are open are counted as `abandoned`; to another layer
+//! of ours in its place they are spans that began before anyone listened.
 //!
 //! # Environment
 //!
@@ -116,23 +132,34 @@
 //! |---|---|
 //! | `TRACING_USDT_SOCKET` | path of the `SOCK_DGRAM` socket; unset: no datagrams |
 //! | `TRACING_USDT_FORMAT` | `zipkin` (default) or `otlp` |
-//! | `TRACING_USDT_DELIVERY` | `inline`, the default and so far the only one |
-//! | `TRACING_USDT_MAX_WAIT_MS` | how long a closing span may wait for room in the receiver's queue; default 0 |
+//! | `TRACING_USDT_DELIVERY` | `background` (default) or `inline` |
+//! | `TRACING_USDT_MAX_WAIT_MS` | how long a closing span may wait for room; default 0 |
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry defines them; default service: the executable's name |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | as OpenTelemetry defines them; for datagrams, not for probes |
+//! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_COUNT_LIMIT` | how many fields are kept of a span; default 128 |
+//! | `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | how many characters are kept of a value; by default as many as fit into 10 KiB |
 //! | `TRACEPARENT` | the W3C context that root spans of this process continue |
 //!
 //! A value that can't be used is reported once and the program runs on without it. Reports go to
 //! stderr, or to [`Builder::on_error`].
 //!
+//! # Three ways to be idle
+//!
+//! | | where it is right | an idle span costs | what it gives up |
+//! |---|---|---|---|
+//! | plain: `.with(layer())` | beside `fmt`, the default | a few loads more than without it | spans that other layers leave out are made for it |
+//! | `.with(on_demand()).with(layer())` | the only layer there is | as much as without a subscriber | any other layer sees nothing while nobody looks |
+//! | `.with(layer().with_filter(on_demand()))` | beside layers with filters of their own: debug spans that `fmt` leaves out at `info` come alive when somebody attaches | nothing, where no other layer wants it; else some 30 ns more | |
+//!
+//! With [`on_demand()`] an attach is noticed within 100 milliseconds, for which a thread wakes up
+//! twenty times a second; [`OnDemand`] has an example of each.
+//!
 //! # Beside other layers
 //!
 //! `EnvFilter`, per-layer filters, `reload`, `Option` and `Vec` of layers work as with any other
-//! layer, in any order; where `reload` puts another layer of ours in the place of one, it takes over
-//! the spans that are open. Without a filter of its own this layer is interested in all spans, so in a
-//! stack where only per-layer filters limit what is enabled it raises the global level to TRACE;
-//! give it one too (`tracing_usdt::layer().with_filter(LevelFilter::INFO)`) where that costs more
-//! than you want.
+//! layer, in any order. Without a filter of its own this layer is interested in all spans, so in a
+//! stack where only per-layer filters limit what is enabled it raises the global level to TRACE; give
+//! it one too there: [`on_demand()`], or `with_filter(LevelFilter::INFO)`.
 //!
 //! # Platforms
 //!
@@ -144,13 +171,15 @@
 //!
 //! A callback of `tracing` arrives in `layer`, which asks `probes` whether anyone is attached. If
 //! somebody listens, `identity` draws the span's ids (`context` has their types, `thread` the random
-//! numbers) or inherits them, `sampler` decides whether its trace is sent, `fields` reads the values out of the
-//! visitor, and `span` keeps them with the times of `clock` until the span closes. Then `encode`
-//! writes the JSON, with `resource` for who sends it; `probes` fires `close` and `span_emit`, with
-//! the NUL-terminated names of `callsite`; and `delivery` sends the datagram and keeps the account.
-//! `builder` reads the options, and `error` reports what could not be done.
+//! numbers) or inherits them, `sampler` decides whether its trace is sent, `fields` reads the values out of
+//! the visitor within `limits`, and `span` keeps them with the times of `clock`, in the table `spans`, until
+//! the span closes. Then `probes` fires `close` and `span_emit`, and `delivery` takes the span: through a
+//! `ring` to its thread, or at once, `encode` writes the JSON, with `resource` for who sends it and what
+//! `callsite` knows for good, and the account is kept. `builder` reads the options, `error` reports what
+//! could not be done, `process` notices forks and the end, and `on_demand` closes callsites while nobody
+//! looks.
 //!
-//! [Zipkin v2 span]: https://zipkin.io/zipkin-api/#/default/post_spans
+//! [Zipkin v2 spans]: https://zipkin.io/zipkin-api/#/default/post_spans
 
 // Where there are no Unix sockets, and no probes either, much of the crate has no caller.
 #![cfg_attr(not(unix), allow(dead_code))]

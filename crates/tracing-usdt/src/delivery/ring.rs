@@ -342,6 +342,42 @@ mod tests {
         assert!(ring.is_empty());
     }
 
+    /// For what watches the program as it runs: Miri, ThreadSanitizer.
+    #[test]
+    fn writers_and_a_reader_at_once() {
+        const EACH: u64 = if cfg!(miri) { 50 } else { 20_000 };
+        let (ring, bell) = (Ring::<64>::new(), Bell::new());
+        let read = std::thread::scope(|scope| {
+            for writer in 0..3 {
+                let (ring, bell) = (&ring, &bell);
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        while ring.write(&[writer, n], &[&[writer as u8; 13]], true, bell).is_err() {
+                            std::thread::yield_now();
+                        }
+                        if n % 3 == 0 {
+                            bell.ring();
+                        }
+                    }
+                });
+            }
+            bell.attend();
+            let mut read = [0; 3];
+            while read != [EACH; 3] {
+                for record in read_all(&ring) {
+                    let mut rest = &record[..];
+                    let [writer, n] = [(); 2].map(|()| u64::from_le_bytes(take(&mut rest)));
+                    assert_eq!(rest[..13], [writer as u8; 13]);
+                    assert_eq!(n, read[writer as usize], "in order, and each once");
+                    read[writer as usize] += 1;
+                }
+                bell.doze(Duration::from_micros(50));
+            }
+            read
+        });
+        assert_eq!(read, [EACH; 3]);
+    }
+
     #[test]
     fn one_reads_at_a_time() {
         let ring = Ring::<8>::new();
