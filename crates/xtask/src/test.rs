@@ -14,9 +14,10 @@ use crate::process::{Folder, Started, clear_up_on_signals};
 use crate::setup::{self, Package};
 use crate::terminal::{Colour, Terminal};
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 9] = [
     setup::CC,
     setup::BPFTRACE,
+    setup::VALGRIND,
     Package { program: "gdb", packages: &["gdb"] },
     Package { program: "readelf", packages: &["binutils"] },
     Package { program: "python3", packages: &["python3"] },
@@ -45,6 +46,12 @@ const RUN_TARGETS: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-li
 /// The workspace's `rust-version`.
 const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
+/// Of Miri, and of a standard library that ThreadSanitizer watches too.
+const NIGHTLY: &str = "nightly";
+
+/// What threads share, as far as Miri can run it: it has no sockets, and takes its time.
+const MIRI_TESTS: [&str; 4] = ["ring::", "spans::", "process::", "callsite::"];
+
 /// A check may hang, but not for ever.
 const AT_MOST: Duration = Duration::from_secs(30 * 60);
 
@@ -68,6 +75,9 @@ pub(crate) fn run() -> Result<()> {
     }
     let toolchain = format!("{OLDEST}.0");
     let has_oldest = checks.rustup(&["toolchain", "install", &toolchain, "--profile", "minimal"])?;
+    let args = ["toolchain", "install", NIGHTLY, "--profile", "minimal"];
+    let has_nightly =
+        checks.rustup(&[&args[..], &["--component", "miri", "--component", "rust-src"]].concat())?;
 
     checks.rotel()?;
 
@@ -85,6 +95,12 @@ pub(crate) fn run() -> Result<()> {
         let oldest = format!("+{toolchain}");
         let args = [&oldest, "check", "--workspace", "--locked", "--target-dir", "target/oldest-rust"];
         checks.cargo(&format!("compiles with Rust {OLDEST}"), &args)?;
+    }
+    let args = ["test", "--package", "tracing-usdt", "--locked", "--lib", "--release", "model"];
+    let args = [&args[..], &["--target-dir", "target/loom"]].concat();
+    checks.cargo_with("a model of the hand-off, by loom", &args, &[("RUSTFLAGS", "--cfg loom")])?;
+    if has_nightly {
+        checks.watched()?;
     }
     checks.cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])?;
     checks.cargo("demo", &["run", "--quiet", "--package", "xtask", "--locked", "--", "demo"])?;
@@ -107,11 +123,31 @@ impl Checks {
 
     /// Runs a check; whether it passed is said at the end, so that one run finds all that fail.
     fn cargo(&mut self, name: &str, args: &[&str]) -> Result<()> {
+        self.cargo_with(name, args, &[])
+    }
+
+    /// Tests as two that watch every access to memory see them.
+    fn watched(&mut self) -> Result<()> {
+        let nightly = format!("+{NIGHTLY}");
+        let of_layer = ["test", "--package", "tracing-usdt", "--locked", "--lib"];
+        let miri = [&[&*nightly, "miri"], &of_layer[..], &["--target-dir", "target/miri", "--"], &MIRI_TESTS]
+            .concat();
+        // Few cases: it is slow, and what it finds is not in the values.
+        let env = [("MIRIFLAGS", "-Zmiri-disable-isolation"), ("PROPTEST_CASES", "2")];
+        self.cargo_with("memory, by Miri", &miri, &env)?;
+        let more = ["--test", "background", "--test", "stacks", "--target-dir", "target/tsan"];
+        let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let std = ["-Zbuild-std", "--target", &host];
+        let tsan = [&[&*nightly], &of_layer[..], &more, &std].concat();
+        self.cargo_with("races, by ThreadSanitizer", &tsan, &[("RUSTFLAGS", "-Zsanitizer=thread")])
+    }
+
+    fn cargo_with(&mut self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
         self.heading(name)?;
         let start = Instant::now();
         // By name, which is rustup's proxy: a check may want another toolchain.
         let mut cargo = Command::new("cargo");
-        cargo.args(args).current_dir(&self.root);
+        cargo.args(args).envs(env.iter().copied()).current_dir(&self.root);
         cargo.env("RUSTDOCFLAGS", "-D warnings").env("TRACING_USDT_SKIPS", &self.skips);
         let status = Started::spawn(name, &mut cargo)?.wait(AT_MOST)?;
         self.done.push((name.to_owned(), status.success(), start.elapsed()));
