@@ -135,10 +135,12 @@ impl Fields {
 
     /// Empty again, with a buffer of moderate size to fill anew.
     pub(crate) fn clear(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        bytes.shrink_to(1024);
-        *self = Self { bytes, ..Self::default() };
+        self.bytes.clear();
+        if self.bytes.capacity() > 1024 {
+            self.bytes.shrink_to(1024);
+        }
+        (self.count, self.cost, self.fresh_from) = (0, 0, 0);
+        self.left_out = FieldsLeftOut::default();
     }
 
     /// Adds all of `later`'s, of the same callsite.

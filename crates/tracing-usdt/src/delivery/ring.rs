@@ -152,9 +152,20 @@ fn put(words: &[AtomicU64], header: &[u64], parts: &[&[u8]]) {
             .zip(whole)
             .for_each(|(place, mut bytes)| store(place, u64::from_le_bytes(take(&mut bytes))));
         if let (Some(place), false) = (places.last(), last.is_empty()) {
-            let word = last.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            store(place, word);
+            store(place, short_word(last));
         }
+    }
+}
+
+/// One to seven bytes as the lower ones of a word. By parts that may overlap, which takes no loop.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    let last = bytes.len() - 1;
+    if let (Some(first), Some(end)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*end)) << (8 * (last - 3))
+    } else {
+        let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
+        byte(0) | byte(bytes.len() / 2) | byte(last)
     }
 }
 
@@ -328,6 +339,16 @@ mod tests {
             assert_eq!(read_all(&ring), [expected]);
         }
         assert_eq!(ring.counts(), [100, 100, 100]);
+    }
+
+    #[test]
+    fn short_words_have_each_byte_once() {
+        for length in 1..8 {
+            let mut bytes: Vec<u8> = (1..=length).collect();
+            let word = short_word(&bytes);
+            bytes.resize(8, 0);
+            assert_eq!(word.to_le_bytes(), bytes[..]);
+        }
     }
 
     #[test]
