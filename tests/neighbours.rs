@@ -184,8 +184,16 @@ where
     }
 }
 
-const OURS: [&str; 6] =
-    ["plain", "sending", "in the background", "filtered", "filtered and sending", "on demand"];
+const OURS: [&str; 8] = [
+    "plain",
+    "sending",
+    "in the background",
+    "filtered",
+    "filtered and sending",
+    "on demand",
+    "on demand, open",
+    "gate, open",
+];
 
 fn ours<S>(kind: &str, collector: &Collector) -> Boxed<S>
 where
@@ -201,6 +209,8 @@ where
         "filtered and sending" => {
             Box::new(sending(tracing_usdt::Delivery::Inline).with_filter(LevelFilter::TRACE))
         }
+        // Open because another layer sends, see `seen`.
+        "gate, open" => Box::new(tracing_usdt::on_demand().and_then(idle())),
         _ => Box::new(idle().with_filter(tracing_usdt::on_demand())),
     }
 }
@@ -235,6 +245,9 @@ fn traffic(reload: Box<dyn FnOnce()>, asks: bool) {
 
 fn seen(kind: &str, ours_kind: Option<(&str, bool)>, collector: &Collector, asks: bool) -> String {
     let log = Log::default();
+    // It is in no subscriber, but it is there.
+    let sends = ours_kind.is_some_and(|(kind, _)| kind.ends_with("open"));
+    let _sends = sends.then(|| tracing_usdt::builder().socket(collector.path()).build());
     match ours_kind {
         None => {
             let (theirs, reload) = neighbour::<Registry>(kind, &log);

@@ -62,6 +62,21 @@ fn an_abort_takes_no_more_than_what_is_queued() {
     assert_eq!(collector.spans().len(), 100);
 }
 
+/// Whose thread does not survive the fork, and must not be joined in a child that has one of its own.
+#[test]
+fn a_child_with_a_filter_of_ours_ends_well() {
+    for stack in ["gate", "filter"] {
+        let collector = Collector::start();
+        let mut command = fixture();
+        command.env("FIXTURE_STACK", stack).env("TRACING_USDT_DELIVERY", "background");
+        let mut fixture = Fixture::spawn(&mut command, Some(collector.path()));
+        assert_eq!(fixture.run("forks 20"), "", "a child did not end well with {stack}");
+        fixture.end();
+        let spans = collector.spans();
+        assert_eq!(spans.iter().filter(|span| text(span, "name") == "in a child").count(), 200);
+    }
+}
+
 /// A receiver that hangs keeps nobody from ending, for longer than a second.
 #[test]
 fn the_end_does_not_wait_for_ever() {

@@ -46,6 +46,8 @@ pub struct Builder {
     max_wait: Option<Duration>,
     service_name: Option<String>,
     resource_attributes: Option<Vec<(String, String)>>,
+    max_attributes: Option<u32>,
+    max_characters: Option<usize>,
     sampler: Option<Sampler>,
     parent: Option<Option<SpanContext>>,
     on_error: Option<Callback>,
@@ -100,6 +102,20 @@ impl Builder {
         self
     }
 
+    /// How many fields are kept of a span, and of an event. Instead of `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`; by
+    /// default 128.
+    pub fn max_attributes_per_span(mut self, fields: u32) -> Self {
+        self.max_attributes = Some(fields);
+        self
+    }
+
+    /// How many characters are kept of a value. Instead of `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`; by default as
+    /// many as fit into 10 KiB.
+    pub fn max_attribute_value_length(mut self, characters: usize) -> Self {
+        self.max_characters = Some(characters);
+        self
+    }
+
     /// Which traces are sent. Instead of `OTEL_TRACES_SAMPLER`. Probes fire for all of them.
     pub fn sampler(mut self, sampler: Sampler) -> Self {
         self.sampler = Some(sampler);
@@ -139,7 +155,7 @@ impl Builder {
             sampler: self.sampler.unwrap_or_else(|| env.sampler()),
             remote_parent: self.parent.unwrap_or_else(|| env.parent()),
         };
-        let limits = env.limits();
+        let limits = env.limits(self.max_attributes, self.max_characters);
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
         let delivery = self.delivery.unwrap_or_else(|| env.delivery());
         // Without a format that is known there are no datagrams: a collector should not get what it
@@ -164,6 +180,8 @@ impl fmt::Debug for Builder {
             .field("max_wait", &self.max_wait)
             .field("service_name", &self.service_name)
             .field("resource_attributes", &self.resource_attributes)
+            .field("max_attributes", &self.max_attributes)
+            .field("max_characters", &self.max_characters)
             .field("sampler", &self.sampler)
             .field("parent", &self.parent)
             .finish_non_exhaustive()
@@ -224,20 +242,21 @@ impl Environment<'_> {
     }
 
     /// The limit for spans, or else the one for all of OpenTelemetry.
-    fn limits(&self) -> Limits {
+    fn limits(&self, attributes: Option<u32>, characters: Option<usize>) -> Limits {
         let limit = |variables: [&'static str; 2]| {
             variables.into_iter().find_map(|variable| {
                 self.parsed(variable, "a whole number, or nothing for no limit", |value| value.parse().ok())
             })
         };
-        let attributes = limit(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"]);
-        let characters =
-            limit(["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"]);
         let standard = Limits::default();
-        Limits {
-            attributes: attributes.unwrap_or(standard.attributes),
-            characters: characters.map_or(standard.characters, |limit| limit as usize),
-        }
+        let attributes = attributes
+            .or_else(|| limit(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"]))
+            .unwrap_or(standard.attributes);
+        let variables = ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"];
+        let characters = characters
+            .or_else(|| limit(variables).map(|limit| limit as usize))
+            .unwrap_or(standard.characters);
+        Limits { attributes, characters }
     }
 
     fn max_wait(&self) -> Duration {
@@ -345,6 +364,19 @@ mod tests {
         let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
         let (layer, _) = build(code, &variables);
         assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), Limits::default(), None));
+    }
+
+    #[test]
+    fn the_limits_for_spans_win_over_those_for_all() {
+        let variables = [
+            ("OTEL_ATTRIBUTE_COUNT_LIMIT", "7"),
+            ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3"),
+            ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "20"),
+        ];
+        let limits = |builder| build(builder, &variables).0.settings().1;
+        assert_eq!(limits(Builder::default()), Limits { attributes: 3, characters: 20 });
+        let code = Builder::default().max_attributes_per_span(5).max_attribute_value_length(9);
+        assert_eq!(limits(code), Limits { attributes: 5, characters: 9 });
     }
 
     #[test]

@@ -112,7 +112,14 @@ pub(crate) fn of(metadata: &'static Metadata<'static>) -> &'static Callsite {
     let hash = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TABLE_BITS);
     let mut slot = &TABLE[hash as usize];
     loop {
-        let entry = slot.get_or_init(|| Box::new(Entry { callsite: add(metadata), next: Slot::new() }));
+        let entry = match slot.get() {
+            Some(entry) => entry,
+            // Made before it is put there, so that a forked child hardly ever finds another thread at it.
+            None => {
+                let _ = slot.set(Box::new(Entry { callsite: add(metadata), next: Slot::new() }));
+                continue;
+            }
+        };
         if std::ptr::eq(entry.callsite.metadata, metadata) {
             return entry.callsite;
         }

@@ -28,8 +28,8 @@ pub enum Error {
         /// What would have been understood.
         expected: &'static str,
     },
-    /// The socket can't be connected to. Spans are dropped and counted; while spans close it is
-    /// tried again, up to four times a second.
+    /// The socket can't be connected to. It is tried again up to four times a second; until then spans are
+    /// kept as far as there is room (inline there is none), and then dropped and counted.
     #[non_exhaustive]
     Connect {
         /// The socket's path.
@@ -96,7 +96,7 @@ impl fmt::Display for Error {
                 let path_len = path.as_os_str().len();
                 write!(f, "can't send spans to the socket {}: {source}; ", path.display())?;
                 let socket_type = connect_hint(path, source, path_len);
-                write!(f, "{socket_type}. Spans are dropped until it works")
+                write!(f, "{socket_type}. Until it works, spans are kept while there is room, then dropped")
             }
             Self::ResourceTooLarge { left_out } => write!(
                 f,

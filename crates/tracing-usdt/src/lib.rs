@@ -102,8 +102,9 @@
 //! # Losses
 //!
 //! Every span is accounted for: [`Handle::stats`] says how many were closed, sent, and dropped for which
-//! reason, and how many are queued. In the background the queue is a mebibyte for each core, 16 at most,
-//! which is some 7000 spans with two fields each. It outlasts a collector's restart; when it is full, a
+//! reason, and how many are queued. In the background the queue is a mebibyte for each core (their
+//! number rounded up to a power of two), 16 at most; a mebibyte holds some 7000 spans with two fields. A
+//! forked child that sends has one of its own. It outlasts a collector's restart; when it is full, a
 //! closing span waits up to [`Builder::max_wait`] (by default it doesn't) and is then dropped. Inline, the
 //! receiver's own queue is all there is, which on many systems has room for 10 datagrams.
 //!

@@ -5,6 +5,7 @@
 //! and the kernel tells nobody: it increments a semaphore. So a thread looks at those.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread::JoinHandle;
@@ -163,13 +164,11 @@ fn somebody_looks() -> bool {
 /// The subscribers with one of our layers.
 static SUBSCRIBERS: Mutex<Vec<WeakDispatch>> = Mutex::new(Vec::new());
 
-/// A subscriber has one of our layers.
+/// A subscriber has one of our layers; a filter may come into it later, by `reload`.
 pub(crate) fn serve(subscriber: &Dispatch) {
-    if FILTERS.load(Ordering::SeqCst) > 0 {
-        let mut subscribers = SUBSCRIBERS.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|known| known.upgrade().is_some());
-        subscribers.push(subscriber.downgrade());
-    }
+    let mut subscribers = SUBSCRIBERS.lock().unwrap_or_else(PoisonError::into_inner);
+    subscribers.retain(|known| known.upgrade().is_some());
+    subscribers.push(subscriber.downgrade());
 }
 
 /// Has all callsites ask again.
@@ -202,30 +201,48 @@ fn watch() {
     }
     let thread = std::thread::Builder::new().name("tracing-usdt".into()).spawn(look_again_and_again);
     // Without a thread it stays as it is; the next callsite tries again.
-    *watcher = thread.ok().map(|thread| (process::forks(), thread));
+    let parents = std::mem::replace(&mut *watcher, thread.ok().map(|thread| (process::forks(), thread)));
+    forget_if_parents(parents);
     static ONCE: Once = Once::new();
     ONCE.call_once(|| process::at_exit(end));
 }
 
 fn look_again_and_again() {
     process::block_signals();
-    let mut known = None;
+    let (mut known, mut again) = (None, false);
     while FILTERS.load(Ordering::SeqCst) > 0 && !ENDING.load(Ordering::SeqCst) {
         let open = somebody_looks();
         OPEN.store(open, Ordering::SeqCst);
-        if known.replace(open) != Some(open) {
+        let changed = known.replace(open) != Some(open);
+        // Twice, since a callsite that was just asking for the first time keeps the answer it got.
+        if changed || again {
             ask_again();
         }
+        again = changed;
         std::thread::park_timeout(LOOK);
     }
+}
+
+/// A handle of the parent process's thread: libc may have given its stack, and with it its name, to one of
+/// this process, which is not to be detached or joined in its place.
+fn forget_if_parents(watcher: Option<(u32, JoinHandle<()>)>) -> Option<JoinHandle<()>> {
+    let (forks, thread) = watcher?;
+    if forks == process::forks() {
+        return Some(thread);
+    }
+    std::mem::forget(thread);
+    None
 }
 
 /// An image that is unloaded must not have a thread that runs in it.
 extern "C" fn end() {
     ENDING.store(true, Ordering::SeqCst);
     let watcher = WATCHER.try_lock().ok().and_then(|mut watcher| watcher.take());
-    if let Some((_, thread)) = watcher.filter(|(forks, _)| *forks == process::forks()) {
-        thread.thread().unpark();
-        process::join(thread, Instant::now() + Duration::from_secs(1));
+    if let Some(thread) = forget_if_parents(watcher) {
+        // A panic may not leave a C function, and `join` has one.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            thread.thread().unpark();
+            process::join(thread, Instant::now() + Duration::from_secs(1));
+        }));
     }
 }

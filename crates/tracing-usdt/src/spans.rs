@@ -22,7 +22,7 @@ pub(crate) struct Spans {
 }
 
 /// In parts, so that threads seldom meet.
-struct Table([Mutex<Part>; PARTS]);
+struct Table(Box<[Mutex<Part>]>);
 
 const PARTS: usize = 64;
 
@@ -89,7 +89,7 @@ fn get_far(far: &mut HashMap<u64, Box<OpenSpan>, OfId>, id: u64) -> Option<&mut 
 
 impl Table {
     fn new() -> Self {
-        Self([(); PARTS].map(|()| Mutex::new(Part::new())))
+        Self((0..PARTS).map(|_| Mutex::new(Part::new())).collect())
     }
 
     /// The registry's ids have the creating thread's number from bit 38 on, and count its spans in the

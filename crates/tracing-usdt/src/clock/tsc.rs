@@ -72,6 +72,7 @@ fn read_both(version: u64) -> u64 {
     if !taken {
         return Monotonic::of_kernel().as_ns();
     }
+    fence(Ordering::Release);
     let before = ticks();
     let now = Monotonic::of_kernel().as_ns();
     let after = ticks();

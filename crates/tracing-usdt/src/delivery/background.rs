@@ -3,7 +3,8 @@
 //! The thread may wait for a full socket, the application doesn't. Whoever has a reason to, a flush,
 //! the end of the program or a closing thread that may wait, does the thread's work as well.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,7 +54,8 @@ struct Queue {
     told: Told,
     /// Less than `DATAGRAM_BYTES` where the socket has refused those.
     datagram_bytes: AtomicUsize,
-    closing: AtomicBool,
+    /// When all has to be over, in monotonic nanoseconds; 0 while more spans may come.
+    end_ns: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_failed_ns: AtomicU64,
 }
@@ -68,14 +70,23 @@ impl Queue {
             counters: Counters::default(),
             told: Told::nothing(),
             datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
-            closing: AtomicBool::new(false),
+            end_ns: AtomicU64::new(0),
             thread: Mutex::new(None),
             thread_failed_ns: AtomicU64::new(0),
         }
     }
 
     fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        self.end_ns.load(Ordering::SeqCst) != 0
+    }
+
+    /// No more spans will come; how long what is left may take, whoever sends it.
+    fn begin_to_close(&self) -> Option<Instant> {
+        let now = Monotonic::of_kernel().as_ns();
+        let end = now + LAST_WORD.as_nanos() as u64;
+        let known = self.end_ns.compare_exchange(0, end, Ordering::SeqCst, Ordering::SeqCst);
+        let end = known.err().unwrap_or(end);
+        deadline(Duration::from_nanos(end.saturating_sub(now)))
     }
 
     fn is_empty(&self) -> bool {
@@ -156,8 +167,13 @@ impl Background {
             };
             // Where all cores are busy closing spans, the thread that sends has none to run on.
             let patience = || Some(end.map_or(Duration::ZERO, left_until)).filter(|left| !left.is_zero());
-            if self.empty(queue, own, &mut buffers, &patience) != Ended::Emptied {
-                std::thread::sleep(left.min(Duration::from_micros(200)));
+            match self.empty(queue, own, &mut buffers, 1, &patience) {
+                Ended::Emptied => {}
+                Ended::NoReceiver => {
+                    queue.counters.end(Outcome::NoReceiver, 1);
+                    return Rung::Heard;
+                }
+                Ended::Busy | Ended::Full => std::thread::sleep(left.min(Duration::from_micros(200))),
             }
         }
     }
@@ -180,18 +196,20 @@ impl Background {
         stats
     }
 
-    /// Sends what is in `ring` at this moment. Where the receiver's queue is full, `patience` says how
-    /// long to wait, again and again until it says `None`.
+    /// Sends what is in `ring` at this moment, in so many `datagrams` at most. Where the receiver's queue is
+    /// full, `patience` says how long to wait, again and again until it says `None`.
     fn empty(
         &self,
         queue: &Queue,
         ring: &Ring,
         buffers: &mut Buffers,
+        datagrams: usize,
         patience: &dyn Fn() -> Option<Duration>,
     ) -> Ended {
         let Some(mut reading) = ring.try_read() else { return Ended::Busy };
-        let end = reading.end();
-        while reading.start() < end {
+        let (end, mut left) = (reading.end(), datagrams);
+        while reading.start() < end && left > 0 {
+            left -= 1;
             if !self.outlet.has_receiver() {
                 return Ended::NoReceiver;
             }
@@ -220,8 +238,10 @@ impl Background {
                 Outcome::NoReceiver => return Ended::NoReceiver,
                 Outcome::TooLarge if spans > 1 => {
                     queue.datagram_bytes.store(datagram.len() / 2, Ordering::Relaxed);
+                    left += 1;
                     continue;
                 }
+                Outcome::TooLarge => self.outlet.report_too_large(datagram.len()),
                 _ => {}
             }
             queue.counters.end(outcome, spans);
@@ -248,28 +268,25 @@ impl Background {
             let before = queue.counters.read().sent;
             let mut receiver = true;
             for ring in &queue.rings {
-                receiver &= self.empty(queue, ring, &mut buffers, &patience) != Ended::NoReceiver;
+                receiver &= self.empty(queue, ring, &mut buffers, usize::MAX, &patience) != Ended::NoReceiver;
             }
             self.tell(queue, false);
             let all_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
-            if queue.counters.read().sent > before {
-                quiet_rounds = 0;
-            }
-            if receiver && queue.rings.iter().any(Ring::is_filling) {
-                continue;
-            }
-            if !receiver || !all_told {
-                queue.bell.wait(LOOK);
-            } else if quiet_rounds < QUIET_ROUNDS {
-                quiet_rounds += 1;
-                queue.bell.doze(GATHER);
+            let sent = queue.counters.read().sent > before;
+            quiet_rounds = if sent { 0 } else { quiet_rounds + 1 };
+            if !receiver {
+                queue.bell.wait(LOOK, || queue.is_closing());
+            } else if sent && queue.rings.iter().any(Ring::is_filling) {
+                // More has come than was there a moment ago.
+            } else if !all_told || quiet_rounds < QUIET_ROUNDS {
+                queue.bell.doze(GATHER, || queue.is_closing());
             } else {
                 queue.bell.sleep(|| queue.is_closing() || !queue.is_empty());
                 quiet_rounds = 0;
-                queue.bell.doze(GATHER);
+                queue.bell.doze(GATHER, || queue.is_closing());
             }
         }
-        self.finish(queue, deadline(LAST_WORD));
+        self.finish(queue, queue.begin_to_close());
     }
 
     pub(super) fn flush(&self, timeout: Duration) -> Result<(), Error> {
@@ -279,7 +296,7 @@ impl Background {
         let patience = || Some(left_until(end)).filter(|left| !left.is_zero());
         loop {
             for ring in &queue.rings {
-                self.empty(queue, ring, &mut buffers, &patience);
+                self.empty(queue, ring, &mut buffers, usize::MAX, &patience);
             }
             let released = queue.rings.iter().map(|ring| ring.counts()[2]);
             if released.zip(&targets).all(|(released, target)| released >= *target) {
@@ -295,7 +312,7 @@ impl Background {
     /// Has the thread send what there is and end.
     pub(super) fn close(&self) {
         let queue = self.queue();
-        queue.closing.store(true, Ordering::SeqCst);
+        queue.begin_to_close();
         if queue.bell.ring() == Rung::NeedsThread {
             // There never was one, so there is nothing or there could be none.
             self.finish(queue, deadline(Duration::ZERO));
@@ -306,14 +323,13 @@ impl Background {
         // A child that has closed nothing has nothing to say.
         let Some(queue) = self.queue.known() else { return };
         self.outlet.reporter.silence();
-        let end = deadline(LAST_WORD);
-        queue.closing.store(true, Ordering::SeqCst);
+        let end = queue.begin_to_close();
         let _ = queue.bell.ring();
         self.finish(queue, end);
-        // An image that is unloaded must not have a thread that runs in it.
-        let thread = queue.thread.try_lock().ok().and_then(|mut thread| thread.take());
-        if let Some(thread) = thread {
-            process::join(thread, Instant::now() + left_until(end));
+        // An image that is unloaded must not have a thread that runs in it. It has the same time, and gets a
+        // little more to be gone.
+        if let Some(thread) = queue.thread.try_lock().ok().and_then(|mut thread| thread.take()) {
+            process::join(thread, Instant::now() + left_until(end) + 2 * SLICE);
         }
     }
 
@@ -324,7 +340,7 @@ impl Background {
         self.outlet.socket.look_at_once();
         for ring in &queue.rings {
             let outcome = loop {
-                match self.empty(queue, ring, &mut buffers, &patience) {
+                match self.empty(queue, ring, &mut buffers, usize::MAX, &patience) {
                     Ended::Busy if !left_until(end).is_zero() => {
                         std::thread::sleep(Duration::from_millis(1));
                     }
@@ -343,7 +359,12 @@ impl Background {
                 queue.counters.end(outcome, spans);
             }
         }
-        while self.tell(queue, true) == Some(Outcome::QueueFull) && !left_until(end).is_zero() {
+        // `None` may also mean that another thread is telling, of less.
+        let knows = || self.outlet.knows(queue.counters.read().dropped, &queue.told);
+        while !matches!(self.tell(queue, true), Some(Outcome::NoReceiver | Outcome::Other))
+            && !knows()
+            && !left_until(end).is_zero()
+        {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -363,7 +384,10 @@ pub(super) fn start(carrier: &Arc<Carrier>) {
     let run = move || {
         process::block_signals();
         if let Carrier::Background(background) = &*theirs {
-            background.run();
+            // Nothing in it panics; should it, the next span finds that a thread is needed.
+            if catch_unwind(AssertUnwindSafe(|| background.run())).is_err() {
+                background.queue().bell.nobody_came();
+            }
         }
     };
     match std::thread::Builder::new().name("tracing-usdt".into()).spawn(run) {

@@ -45,7 +45,11 @@ impl Inline {
             self.outlet.encoder.open(datagram);
             self.outlet.encoder.span(datagram, span);
             self.outlet.encoder.close(datagram);
-            self.outlet.send(datagram, self.outlet.max_wait)
+            let outcome = self.outlet.send(datagram, self.outlet.max_wait);
+            if outcome == Outcome::TooLarge {
+                self.outlet.report_too_large(datagram.len());
+            }
+            outcome
         });
         let account = self.account();
         account.counters.close(outcome, 1);

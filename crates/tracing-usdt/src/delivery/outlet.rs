@@ -27,6 +27,11 @@ impl Outlet {
         self.socket.send(datagram, max_wait, &self.reporter)
     }
 
+    /// The socket takes no datagram of so many bytes.
+    pub(super) fn report_too_large(&self, bytes: usize) {
+        self.socket.report_too_large(bytes, &self.reporter);
+    }
+
     pub(super) fn has_receiver(&self) -> bool {
         self.socket.is_connected(&self.reporter)
     }

@@ -119,8 +119,9 @@ impl<const WORDS: usize> Ring<WORDS> {
 
     /// Whether writers soon find no room.
     pub(super) fn is_filling(&self) -> bool {
-        let used =
-            self.writer.0.written.load(Ordering::Relaxed) - self.reader.0.released.load(Ordering::Relaxed);
+        // Another thread may release records between the two loads.
+        let written = self.writer.0.written.load(Ordering::Relaxed);
+        let used = written.saturating_sub(self.reader.0.released.load(Ordering::Relaxed));
         used > WORDS as u64 / 2
     }
 
@@ -268,7 +269,7 @@ impl Bell {
         Rung::Heard
     }
 
-    /// The thread could not be started.
+    /// The thread could not be started, or is gone.
     pub(super) fn nobody_came(&self) {
         self.state.store(ABSENT, Ordering::SeqCst);
     }
@@ -278,20 +279,21 @@ impl Bell {
         *lock(&self.sleeper) = Some(this_thread());
     }
 
-    /// Returns after a while, or when a ring fills.
-    pub(super) fn doze(&self, at_most: Duration) {
-        self.rest(DOZING, at_most);
+    /// Returns after a while, or when a ring fills; at once, where there is a reason to `stay` awake.
+    pub(super) fn doze(&self, at_most: Duration, stay: impl Fn() -> bool) {
+        self.rest(DOZING, at_most, stay);
     }
 
-    /// Returns after a while, however many records there are; and when the bell is rung for another
-    /// reason.
-    pub(super) fn wait(&self, at_most: Duration) {
-        self.rest(DEAF, at_most);
+    /// The same, however many records there are.
+    pub(super) fn wait(&self, at_most: Duration, stay: impl Fn() -> bool) {
+        self.rest(DEAF, at_most, stay);
     }
 
-    fn rest(&self, state: u32, at_most: Duration) {
+    fn rest(&self, state: u32, at_most: Duration, stay: impl Fn() -> bool) {
         self.state.store(state, Ordering::SeqCst);
-        park_timeout(at_most);
+        if !stay() {
+            park_timeout(at_most);
+        }
         self.state.store(AWAKE, Ordering::SeqCst);
     }
 
@@ -392,7 +394,7 @@ mod tests {
                     assert_eq!(n, read[writer as usize], "in order, and each once");
                     read[writer as usize] += 1;
                 }
-                bell.doze(Duration::from_micros(50));
+                bell.doze(Duration::from_micros(50), || false);
             }
             read
         });

@@ -5,13 +5,13 @@
 //! lock, which a forked child could find held by a thread that it doesn't have.
 //!
 //! The program may close our descriptor, as daemons do with all they have. A number that is a file's
-//! by then takes no `send`; one that is another socket's is noticed at the next `connect`.
+//! by then takes no `send`; whether it is another socket's is looked at a hundred times a second.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -37,13 +37,37 @@ const FLAGS: MsgFlags = {
     NO_SIGNAL.union(MsgFlags::MSG_DONTWAIT)
 };
 
-const NONE: RawFd = -1;
+/// How long the descriptor is trusted to be ours still.
+const TRUST_NS: u64 = 10_000_000;
+
+/// A descriptor, and which socket it is to be: the lower bits of its inode. In one word, so that
+/// they belong together whoever reads them.
+#[derive(Clone, Copy, PartialEq)]
+struct Descriptor(u64);
+
+impl Descriptor {
+    const NONE: Self = Self(u64::MAX);
+
+    fn of(fd: RawFd) -> Self {
+        Self(inode_of(fd) << 32 | u64::from(fd as u32))
+    }
+
+    fn fd(self) -> RawFd {
+        self.0 as RawFd
+    }
+
+    /// Whether the number is still this socket's.
+    fn is_ours(self) -> bool {
+        Self::of(self.fd()) == self
+    }
+}
 
 pub(super) struct Socket {
     path: PathBuf,
-    fd: AtomicI32,
-    /// Which socket `fd` is to be; 0 where that can't be told.
-    inode: AtomicU64,
+    /// A [`Descriptor`].
+    descriptor: AtomicU64,
+    /// When it was last seen to be ours, in monotonic nanoseconds.
+    seen_ns: AtomicU64,
     connected: AtomicBool,
     /// When the last look for a receiver failed, in monotonic nanoseconds; 0 for never.
     failed_ns: AtomicU64,
@@ -56,8 +80,8 @@ impl Socket {
     pub(super) fn open(path: PathBuf, reporter: &Reporter) -> Option<Self> {
         let socket = Self {
             path,
-            fd: AtomicI32::new(NONE),
-            inode: AtomicU64::new(0),
+            descriptor: AtomicU64::new(Descriptor::NONE.0),
+            seen_ns: AtomicU64::new(0),
             connected: AtomicBool::new(false),
             failed_ns: AtomicU64::new(0),
             full_ns: AtomicU64::new(0),
@@ -71,7 +95,12 @@ impl Socket {
         let mut began: Option<Instant> = None;
         let mut gone = None;
         while self.is_connected(reporter) {
-            let fd = self.fd.load(Ordering::Acquire);
+            let descriptor = self.known();
+            if !self.is_still_ours(descriptor) {
+                self.forget(descriptor);
+                continue;
+            }
+            let fd = descriptor.fd();
             let errno = match send(fd, datagram, FLAGS) {
                 // A datagram goes whole or not at all.
                 Ok(_) => {
@@ -103,10 +132,7 @@ impl Socket {
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 }
-                Errno::EMSGSIZE => {
-                    self.report_refused(datagram, errno, reporter);
-                    return Outcome::TooLarge;
-                }
+                Errno::EMSGSIZE => return Outcome::TooLarge,
                 Errno::ECONNREFUSED
                 | Errno::ECONNRESET
                 | Errno::ENOTCONN
@@ -118,12 +144,9 @@ impl Socket {
                         self.failed(errno.into(), reporter);
                     }
                 }
-                Errno::EBADF | Errno::ENOTSOCK => {
-                    self.forget(fd);
-                    self.connected.store(false, Ordering::Release);
-                }
+                Errno::EBADF | Errno::ENOTSOCK => self.forget(descriptor),
                 _ => {
-                    self.report_refused(datagram, errno, reporter);
+                    self.report_refused(datagram.len(), errno, reporter);
                     return Outcome::Other;
                 }
             }
@@ -161,18 +184,36 @@ impl Socket {
     /// Several threads may do this at once: the same socket is connected to the same path.
     fn connect(&self) -> io::Result<()> {
         let address = UnixAddr::new(&self.path)?;
-        let mut fd = self.descriptor()?;
-        if inode_of(fd) != self.inode.load(Ordering::Acquire) {
-            self.forget(fd);
-            fd = self.descriptor()?;
+        let mut descriptor = self.descriptor()?;
+        if !descriptor.is_ours() {
+            self.forget(descriptor);
+            descriptor = self.descriptor()?;
         }
-        Ok(connect(fd, &address)?)
+        Ok(connect(descriptor.fd(), &address)?)
+    }
+
+    fn known(&self) -> Descriptor {
+        Descriptor(self.descriptor.load(Ordering::Acquire))
+    }
+
+    /// Whether the program has not closed it meanwhile, and made another socket that has its number: what
+    /// we have to say is not for whoever is at the other end of that.
+    fn is_still_ours(&self, descriptor: Descriptor) -> bool {
+        let now = now_ns();
+        if now.saturating_sub(self.seen_ns.load(Ordering::Relaxed)) < TRUST_NS {
+            return true;
+        }
+        self.seen_ns.store(now, Ordering::Relaxed);
+        descriptor.is_ours()
     }
 
     /// The program closed our descriptor, and the number may be somebody else's by now: it is left
     /// alone.
-    fn forget(&self, fd: RawFd) {
-        let _ = self.fd.compare_exchange(fd, NONE, Ordering::AcqRel, Ordering::Relaxed);
+    fn forget(&self, descriptor: Descriptor) {
+        let none = Descriptor::NONE.0;
+        if self.descriptor.compare_exchange(descriptor.0, none, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.connected.store(false, Ordering::Release);
+        }
     }
 
     fn failed(&self, source: io::Error, reporter: &Reporter) {
@@ -180,9 +221,12 @@ impl Socket {
         reporter.report(Error::Connect { path: self.path.clone(), source });
     }
 
-    fn report_refused(&self, datagram: &[u8], errno: Errno, reporter: &Reporter) {
-        let (path, bytes) = (self.path.clone(), datagram.len());
-        reporter.report(Error::Send { path, bytes, source: errno.into() });
+    pub(super) fn report_too_large(&self, bytes: usize, reporter: &Reporter) {
+        self.report_refused(bytes, Errno::EMSGSIZE, reporter);
+    }
+
+    fn report_refused(&self, bytes: usize, errno: Errno, reporter: &Reporter) {
+        reporter.report(Error::Send { path: self.path.clone(), bytes, source: errno.into() });
     }
 
     /// Whether it is time to look if somebody else has bound the path: the old receiver may hang,
@@ -195,21 +239,21 @@ impl Socket {
         since != 0 && now.saturating_sub(since) >= RETRY_NS
     }
 
-    fn descriptor(&self) -> io::Result<RawFd> {
-        let fd = self.fd.load(Ordering::Acquire);
-        if fd != NONE {
-            return Ok(fd);
+    fn descriptor(&self) -> io::Result<Descriptor> {
+        let known = self.known();
+        if known != Descriptor::NONE {
+            return Ok(known);
         }
-        let new = self.new_descriptor()?;
-        let inode = inode_of(new.as_raw_fd());
-        let exchanged = self.fd.compare_exchange(NONE, new.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire);
-        Ok(match exchanged {
+        let fd = self.new_descriptor()?;
+        let new = Descriptor::of(fd.as_raw_fd());
+        let none = Descriptor::NONE.0;
+        Ok(match self.descriptor.compare_exchange(none, new.0, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
-                self.inode.store(inode, Ordering::Release);
-                new.into_raw_fd()
+                let _ = fd.into_raw_fd();
+                new
             }
-            // Another thread was faster; `new` is closed again.
-            Err(other) => other,
+            // Another thread was faster; `fd` is closed again.
+            Err(other) => Descriptor(other),
         })
     }
 
@@ -229,19 +273,20 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let fd = *self.fd.get_mut();
-        if fd != NONE && inode_of(fd) == *self.inode.get_mut() {
-            let _ = nix::unistd::close(fd);
+        let descriptor = self.known();
+        if descriptor != Descriptor::NONE && descriptor.is_ours() {
+            let _ = nix::unistd::close(descriptor.fd());
         }
     }
 }
 
-/// The inode that `/proc` shows for a socket, as `socket:[4242]`; 0 for what is none, and where there
-/// is no `/proc`.
+/// The number that the kernel knows a socket by; 0 for what is not open.
 fn inode_of(fd: RawFd) -> u64 {
-    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-    let number = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    // SAFETY: it is borrowed for this call, which does nothing to it, whoever's it is.
+    #[allow(unsafe_code)]
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    #[allow(clippy::unnecessary_cast)] // elsewhere it has another type
+    nix::sys::stat::fstat(fd).map_or(0, |stat| stat.st_ino as u64)
 }
 
 /// Waits until the receiver's queue has room, up to `at_most`, give or take a millisecond. The
@@ -282,6 +327,7 @@ mod tests {
         let huge = vec![b' '; 64 << 20];
         for _ in 0..2 {
             assert_eq!(socket.send(&huge, Duration::ZERO, &reporter), Outcome::TooLarge);
+            socket.report_too_large(huge.len(), &reporter);
         }
         assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent);
         let errors = errors.lock().expect("no panic");
@@ -362,7 +408,7 @@ mod tests {
         let path = folder.path().join("trace.sock");
         let (reporter, _) = reporting();
         let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
-        let fd = socket.fd.load(Ordering::Relaxed);
+        let fd = socket.known().fd();
         let other = UnixDatagram::unbound().expect("a socket");
         // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
         #[allow(unsafe_code)]
@@ -374,6 +420,32 @@ mod tests {
         assert!(other.peer_addr().is_err(), "it was connected to our receiver");
     }
 
+    /// The same while there is a receiver, so that nothing but the number tells.
+    #[test]
+    fn another_socket_in_our_place_gets_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, _) = reporting();
+        let socket = Socket::open(path, &reporter).expect("unix has sockets");
+        assert_eq!(socket.send(b"[1]", Duration::ZERO, &reporter), Outcome::Sent);
+        let (other, end) = UnixDatagram::pair().expect("two sockets");
+        // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
+        #[allow(unsafe_code)]
+        let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(socket.known().fd()) };
+        nix::unistd::dup2(&other, &mut target).expect("two open descriptors");
+        std::thread::sleep(Duration::from_nanos(2 * TRUST_NS));
+        assert_eq!(socket.send(b"[2]", Duration::ZERO, &reporter), Outcome::Sent);
+        end.set_nonblocking(true).expect("an open socket");
+        assert!(end.recv(&mut [0; 16]).is_err(), "somebody else was sent our spans");
+        let mut buffer = [0; 16];
+        let received = [(); 2].map(|()| {
+            let bytes = receiver.recv(&mut buffer).expect("a datagram");
+            buffer[..bytes].to_vec()
+        });
+        assert_eq!(received, [b"[1]", b"[2]"]);
+    }
+
     #[test]
     fn a_descriptor_that_was_closed_is_left_alone() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -382,7 +454,7 @@ mod tests {
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
         // Its number now belongs to a file of the program.
-        let fd = socket.fd.load(Ordering::Relaxed);
+        let fd = socket.known().fd();
         let file = folder.path().join("file");
         let open = std::fs::File::create(&file).expect("a file in a folder of our own");
         // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
@@ -390,7 +462,7 @@ mod tests {
         let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
         nix::unistd::dup2(&open, &mut target).expect("two open descriptors");
         assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent, "through a new descriptor");
-        assert_ne!(socket.fd.load(Ordering::Relaxed), fd);
+        assert_ne!(socket.known().fd(), fd);
         assert_eq!(std::fs::read(&file).expect("the file"), b"", "the file got the datagram");
     }
 }
