@@ -279,6 +279,8 @@ fn a_million_spans_to_a_receiver_that_is_restarted_ten_times() {
     }
 }
 
+type Mishap<'a> = Box<dyn FnMut(&mut Receiver) + 'a>;
+
 #[test]
 fn the_socket_is_removed_replaced_and_forbidden_meanwhile() {
     // Root may do anything, so this is for another user, who must be able to reach the program.
@@ -296,7 +298,7 @@ fn the_socket_is_removed_replaced_and_forbidden_meanwhile() {
             std::os::unix::process::CommandExt::uid(&mut command, 65534);
         }
         let fixture = Fixture::spawn(&mut command, Some(&path));
-        let mut mishaps: [Box<dyn FnMut(&mut Receiver)>; 4] = [
+        let mut mishaps: [Mishap<'_>; 4] = [
             Box::new(|_| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap()),
             Box::new(|receiver| {
                 receiver.socket.shutdown(std::net::Shutdown::Read).unwrap();

@@ -217,6 +217,37 @@ fn a_closing_thread_that_may_wait_loses_nothing() {
     assert_eq!((received as u64, handle.stats().sent), (4000, 4000), "{:?}", handle.stats());
 }
 
+/// The callback is called by the thread that sends, in the middle of it.
+#[test]
+fn a_callback_that_flushes_and_closes_spans_does_not_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let account: Arc<Mutex<Option<tracing_usdt::Handle>>> = Arc::default();
+    let (handle, called) = (Arc::clone(&account), Arc::new(Mutex::new(0)));
+    let calls = Arc::clone(&called);
+    let layer = tracing_usdt::builder()
+        .socket(&path)
+        .max_wait(Duration::MAX)
+        .on_error(move |_| {
+            if let Some(handle) = &*handle.lock().unwrap() {
+                assert!(handle.flush(Duration::MAX).is_err(), "it can't be done from here");
+            }
+            drop(info_span!(parent: None, "in the callback"));
+            *calls.lock().unwrap() += 1;
+        })
+        .build();
+    let handle = layer.handle();
+    *account.lock().unwrap() = Some(layer.handle());
+    with_default(tracing_subscriber::registry().with(layer), || {
+        drop(socket);
+        drop(info_span!("to nobody"));
+        wait_until("it is reported", || *called.lock().unwrap() > 0);
+    });
+    wait_until("all is given up", || handle.stats().queued == 0);
+    assert_accounted(&handle);
+}
+
 #[test]
 fn what_is_queued_when_the_subscriber_goes_is_sent() {
     let collector = Collector::bind();

@@ -3,6 +3,7 @@
 //! The thread may wait for a full socket, the application doesn't. Whoever has a reason to, a flush,
 //! the end of the program or a closing thread that may wait, does the thread's work as well.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::outlet::{Outlet, Told};
-use super::ring::{Bell, Full, Ring, Rung};
+use super::ring::{Bell, Full, Reading, Ring, Rung};
 use super::stats::{Counters, Outcome, Stats};
 use super::{Carrier, LAST_WORD, deadline, left_until, wire};
 use crate::clock::Monotonic;
@@ -113,6 +114,12 @@ enum Ended {
     Full,
 }
 
+thread_local! {
+    /// The thread is just emptying a ring. If it hears of a problem by that, and its user's callback then
+    /// closes spans or flushes, that may not wait for the ring to be empty.
+    static SENDING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What a thread needs for sending.
 #[derive(Default)]
 struct Buffers {
@@ -158,7 +165,7 @@ impl Background {
                 }
             }
             let left = end.map_or(Duration::ZERO, left_until);
-            let own = queue.rings_from_own().next().filter(|_| !left.is_zero());
+            let own = queue.rings_from_own().next().filter(|_| !left.is_zero() && !SENDING.get());
             let Some(own) = own else {
                 let receiver = self.outlet.has_receiver();
                 let outcome = if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
@@ -206,7 +213,21 @@ impl Background {
         datagrams: usize,
         patience: &dyn Fn() -> Option<Duration>,
     ) -> Ended {
-        let Some(mut reading) = ring.try_read() else { return Ended::Busy };
+        let Some(reading) = ring.try_read() else { return Ended::Busy };
+        let before = SENDING.replace(true);
+        let ended = self.empty_by(reading, queue, buffers, datagrams, patience);
+        SENDING.set(before);
+        ended
+    }
+
+    fn empty_by(
+        &self,
+        mut reading: Reading<'_>,
+        queue: &Queue,
+        buffers: &mut Buffers,
+        datagrams: usize,
+        patience: &dyn Fn() -> Option<Duration>,
+    ) -> Ended {
         let (end, mut left) = (reading.end(), datagrams);
         while reading.start() < end && left > 0 {
             left -= 1;
@@ -290,6 +311,9 @@ impl Background {
     }
 
     pub(super) fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        if SENDING.get() {
+            return Err(Error::Flush { queued: self.stats().queued, timeout: Duration::ZERO });
+        }
         let (queue, end) = (self.queue(), deadline(timeout));
         let targets: Vec<u64> = queue.rings.iter().map(|ring| ring.counts()[1]).collect();
         let mut buffers = Buffers::default();
