@@ -77,6 +77,21 @@ fn a_child_with_a_filter_of_ours_ends_well() {
     }
 }
 
+#[test]
+fn a_grandchild_does_not_wait_for_a_thread_that_is_not_there() {
+    for delivery in ["background", "inline"] {
+        let collector = Collector::start();
+        let mut command = fixture();
+        command.env("TRACING_USDT_DELIVERY", delivery);
+        let mut fixture = Fixture::spawn(&mut command, Some(collector.path()));
+        assert_eq!(fixture.run("grandchildren 100"), "", "{delivery}");
+        fixture.end();
+        let spans = collector.spans();
+        let ids: BTreeSet<&str> = spans.iter().map(|span| text(span, "id")).collect();
+        assert_eq!((spans.len(), ids.len()), (1000, 1000), "{delivery}");
+    }
+}
+
 /// A receiver that hangs keeps nobody from ending, for longer than a second.
 #[test]
 fn the_end_does_not_wait_for_ever() {

@@ -142,8 +142,12 @@ fn add(metadata: &'static Metadata<'static>) -> &'static Callsite {
     let id = COUNT.fetch_add(1, Ordering::Relaxed);
     let callsite: &'static Callsite = Box::leak(Box::new(Callsite::new(id, metadata)));
     let (part, at) = place(id);
-    let slots = BY_ID[part].get_or_init(|| (0..FIRST_PART << part).map(|_| OnceLock::new()).collect());
-    let _ = slots[at].set(callsite);
+    if BY_ID[part].get().is_none() {
+        let _ = BY_ID[part].set((0..FIRST_PART << part).map(|_| OnceLock::new()).collect());
+    }
+    if let Some(slots) = BY_ID[part].get() {
+        let _ = slots[at].set(callsite);
+    }
     callsite
 }
 

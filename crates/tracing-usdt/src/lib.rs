@@ -119,8 +119,10 @@
 //!
 //! After `fork` the child draws ids of its own, keeps an account of its own and starts a thread of its own
 //! when it closes its first span; a span that was open at the fork is its parent's to report. (A child made
-//! without `fork`'s handlers, by a raw `clone`, goes unnoticed.) The socket is close-on-exec, so a program
-//! that is started has none of it.
+//! without `fork`'s handlers, by a raw `clone` or `_Fork`, goes unnoticed.) The socket is close-on-exec, so a
+//! program that is started has none of it. A daemon should close what it inherited before it builds the
+//! layer: if it closes our socket too, another one of its own that takes the number may get our datagrams for
+//! some 10 ms.
 //!
 //! Where `reload` takes the layer out, the spans that are open are counted as `abandoned`; to another layer
 //! of ours in its place they are spans that began before anyone listened.

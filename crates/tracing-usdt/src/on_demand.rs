@@ -7,7 +7,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -166,7 +166,7 @@ static SUBSCRIBERS: Mutex<Vec<WeakDispatch>> = Mutex::new(Vec::new());
 
 /// A subscriber has one of our layers; a filter may come into it later, by `reload`.
 pub(crate) fn serve(subscriber: &Dispatch) {
-    let mut subscribers = SUBSCRIBERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(mut subscribers) = process::lock_for_a_moment(&SUBSCRIBERS) else { return };
     subscribers.retain(|known| known.upgrade().is_some());
     subscribers.push(subscriber.downgrade());
 }
@@ -176,10 +176,8 @@ pub(crate) fn serve(subscriber: &Dispatch) {
 /// Where there is just one subscriber, `tracing` asks the calling thread's default instead, which this
 /// thread, and so each callsite, would have none of if that one is not the global default.
 fn ask_again() {
-    let subscriber = {
-        let subscribers = SUBSCRIBERS.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.iter().find_map(WeakDispatch::upgrade)
-    };
+    let subscriber = process::lock_for_a_moment(&SUBSCRIBERS)
+        .and_then(|subscribers| subscribers.iter().find_map(WeakDispatch::upgrade));
     if let Some(subscriber) = subscriber {
         dispatcher::with_default(&subscriber, callsite::rebuild_interest_cache);
     }

@@ -5,8 +5,8 @@
 //!
 //! And the process's end, and what its threads have in common.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,19 @@ pub(crate) fn join(thread: JoinHandle<()>, deadline: Instant) {
     }
 }
 
+/// What is behind a lock that is held for moments only. `None` if it is held for longer: in a forked child,
+/// by a thread of the parent, for good.
+pub(crate) fn lock_for_a_moment<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..100 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(100)),
+        }
+    }
+    None
+}
+
 /// One for each process.
 pub(crate) struct PerProcess<T> {
     forks: u32,
@@ -95,9 +108,16 @@ impl<T> PerProcess<T> {
     fn later(&self, forks: u32, make: &dyn Fn() -> T) -> &T {
         let mut at = self;
         while at.forks != forks {
-            at = at
-                .in_child
-                .get_or_init(|| Box::new(Self { forks, value: make(), in_child: OnceLock::new() }));
+            at = match at.in_child.get() {
+                Some(child) => child,
+                // Made before it is put there, so that a child of this one hardly ever finds another
+                // thread at it, which would not be there to finish.
+                None => {
+                    let child = Box::new(Self { forks, value: make(), in_child: OnceLock::new() });
+                    let _ = at.in_child.set(child);
+                    continue;
+                }
+            };
         }
         &at.value
     }

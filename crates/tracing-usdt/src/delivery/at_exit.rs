@@ -11,7 +11,7 @@ static OPEN: Mutex<Vec<Weak<Carrier>>> = Mutex::new(Vec::new());
 
 /// Has the carrier finish when the program does.
 pub(super) fn register(carrier: &Arc<Carrier>) {
-    if let Ok(mut open) = OPEN.lock() {
+    if let Some(mut open) = process::lock_for_a_moment(&OPEN) {
         open.retain(|other| other.strong_count() > 0);
         open.push(Arc::downgrade(carrier));
     }
@@ -22,7 +22,10 @@ pub(super) fn register(carrier: &Arc<Carrier>) {
 extern "C" fn finish() {
     // Not `lock`: at this point another thread may hold it for good.
     let open = OPEN.try_lock().map(|mut open| std::mem::take(&mut *open));
-    for carrier in open.unwrap_or_default().iter().filter_map(Weak::upgrade) {
+    let carriers: Vec<_> = open.unwrap_or_default().iter().filter_map(Weak::upgrade).collect();
+    // All at once, so that they have the same second.
+    carriers.iter().for_each(|carrier| carrier.begin_to_finish());
+    for carrier in carriers {
         // A panic may not leave a C function. There is none on Linux; elsewhere std's own thread data
         // is gone by now.
         let _ = catch_unwind(AssertUnwindSafe(|| carrier.finish_at_exit()));

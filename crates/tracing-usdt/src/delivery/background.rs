@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,6 +40,10 @@ const SLICE: Duration = Duration::from_millis(50);
 
 /// How often a thread is asked for where there are none to be had.
 const RETRY_NS: u64 = 1_000_000_000;
+
+/// So many layers that were taken out may take their time to send what is left.
+const MAX_CLOSING: isize = 8;
+static CLOSING: AtomicIsize = AtomicIsize::new(0);
 
 pub(crate) struct Background {
     outlet: Outlet,
@@ -82,9 +86,9 @@ impl Queue {
     }
 
     /// No more spans will come; how long what is left may take, whoever sends it.
-    fn begin_to_close(&self) -> Option<Instant> {
+    fn begin_to_close(&self, at_most: Duration) -> Option<Instant> {
         let now = Monotonic::of_kernel().as_ns();
-        let end = now + LAST_WORD.as_nanos() as u64;
+        let end = now + at_most.as_nanos() as u64;
         let known = self.end_ns.compare_exchange(0, end, Ordering::SeqCst, Ordering::SeqCst);
         let end = known.err().unwrap_or(end);
         deadline(Duration::from_nanos(end.saturating_sub(now)))
@@ -307,7 +311,7 @@ impl Background {
                 queue.bell.doze(GATHER, || queue.is_closing());
             }
         }
-        self.finish(queue, queue.begin_to_close());
+        self.finish(queue, queue.begin_to_close(LAST_WORD));
     }
 
     pub(super) fn flush(&self, timeout: Duration) -> Result<(), Error> {
@@ -336,10 +340,20 @@ impl Background {
     /// Has the thread send what there is and end.
     pub(super) fn close(&self) {
         let queue = self.queue();
-        queue.begin_to_close();
+        // Each has a thread and a socket, so there may not be many of those that take their time.
+        let closing = CLOSING.fetch_add(1, Ordering::Relaxed);
+        queue.begin_to_close(if closing < MAX_CLOSING { LAST_WORD } else { Duration::ZERO });
         if queue.bell.ring() == Rung::NeedsThread {
             // There never was one, so there is nothing or there could be none.
             self.finish(queue, deadline(Duration::ZERO));
+            CLOSING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn begin_to_finish(&self) {
+        if let Some(queue) = self.queue.known() {
+            queue.begin_to_close(LAST_WORD);
+            let _ = queue.bell.ring();
         }
     }
 
@@ -347,8 +361,7 @@ impl Background {
         // A child that has closed nothing has nothing to say.
         let Some(queue) = self.queue.known() else { return };
         self.outlet.reporter.silence();
-        let end = queue.begin_to_close();
-        let _ = queue.bell.ring();
+        let end = queue.begin_to_close(LAST_WORD);
         self.finish(queue, end);
         // An image that is unloaded must not have a thread that runs in it. It has the same time, and gets a
         // little more to be gone.
@@ -383,9 +396,10 @@ impl Background {
                 queue.counters.end(outcome, spans);
             }
         }
-        // `None` may also mean that another thread is telling, of less.
+        // Once: while other threads go on losing spans there is always more to tell. Nothing is told where
+        // another thread is just at it, of less.
         let knows = || self.outlet.knows(queue.counters.read().dropped, &queue.told);
-        while !matches!(self.tell(queue, true), Some(Outcome::NoReceiver | Outcome::Other))
+        while matches!(self.tell(queue, true), None | Some(Outcome::QueueFull))
             && !knows()
             && !left_until(end).is_zero()
         {
@@ -412,6 +426,8 @@ pub(super) fn start(carrier: &Arc<Carrier>) {
             if catch_unwind(AssertUnwindSafe(|| background.run())).is_err() {
                 background.queue().bell.nobody_came();
             }
+            // It ends when the layer is taken out, or with the program.
+            CLOSING.fetch_sub(1, Ordering::Relaxed);
         }
     };
     match std::thread::Builder::new().name("tracing-usdt".into()).spawn(run) {

@@ -124,6 +124,13 @@ impl Carrier {
         }
     }
 
+    /// The time that the end may take begins.
+    fn begin_to_finish(&self) {
+        if let Self::Background(background) = self {
+            background.begin_to_finish();
+        }
+    }
+
     /// The program ends, and nobody is there any more to hear of problems.
     fn finish_at_exit(&self) {
         match self {

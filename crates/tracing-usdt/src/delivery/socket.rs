@@ -133,7 +133,9 @@ impl Socket {
                     }
                 }
                 Errno::EMSGSIZE => return Outcome::TooLarge,
+                // The second is for a receiver that is itself connected, to another sender.
                 Errno::ECONNREFUSED
+                | Errno::EPERM
                 | Errno::ECONNRESET
                 | Errno::ENOTCONN
                 | Errno::EDESTADDRREQ
@@ -346,6 +348,26 @@ mod tests {
             assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::NoReceiver);
         }
         assert_eq!(errors.lock().expect("no panic").len(), 1);
+    }
+
+    /// It refuses those whom it is not connected to; that is no reason to stay with it.
+    #[test]
+    fn a_new_receiver_takes_over_from_one_that_is_connected_to_another() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("trace.sock");
+        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (reporter, _) = reporting();
+        let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
+        let other = folder.path().join("other.sock");
+        let _other = UnixDatagram::bind(&other).expect("a socket in a folder of our own");
+        receiver.connect(&other).expect("a bound socket");
+        assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::NoReceiver);
+        std::fs::remove_file(&path).expect("the socket's file");
+        let _new = UnixDatagram::bind(&path).expect("a free path");
+        let begin = Instant::now();
+        while socket.send(b"[]", Duration::ZERO, &reporter) != Outcome::Sent {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it never looked again");
+        }
     }
 
     #[test]
