@@ -25,6 +25,8 @@ fn receive(collector: &Collector, mut done: impl FnMut(&[Span]) -> bool) -> Vec<
         spans.extend(collector.drain());
         done(&spans)
     });
+    // What came between the two.
+    spans.extend(collector.drain());
     spans
 }
 
