@@ -197,7 +197,7 @@ fn watch() {
     if watcher.as_ref().is_some_and(there) || ENDING.load(Ordering::SeqCst) {
         return;
     }
-    let thread = std::thread::Builder::new().name("tracing-usdt".into()).spawn(look_again_and_again);
+    let thread = process::spawn(look_again_and_again);
     // Without a thread it stays as it is; the next callsite tries again.
     let parents = std::mem::replace(&mut *watcher, thread.ok().map(|thread| (process::forks(), thread)));
     forget_if_parents(parents);
@@ -206,7 +206,6 @@ fn watch() {
 }
 
 fn look_again_and_again() {
-    process::block_signals();
     let (mut known, mut again) = (None, false);
     while FILTERS.load(Ordering::SeqCst) > 0 && !ENDING.load(Ordering::SeqCst) {
         let open = somebody_looks();

@@ -5,10 +5,14 @@
 //!
 //! And the process's end, and what its threads have in common.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 /// How many forks lie between this process and the one that first watched.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -56,10 +60,15 @@ pub(crate) fn at_exit(handler: extern "C" fn()) {
     let _ = handler;
 }
 
-/// For a thread of ours: the program's signals are for its own.
-pub(crate) fn block_signals() {
+/// Starts a thread of ours. The program's signals are for its own, from the first instant on: so they are
+/// blocked here while the new one inherits that.
+pub(crate) fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     #[cfg(unix)]
-    let _ = nix::sys::signal::SigSet::all().thread_block();
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let thread = std::thread::Builder::new().name("tracing-usdt".into()).spawn(run);
+    #[cfg(unix)]
+    let _ = before.and_then(|before| before.thread_set_mask());
+    thread
 }
 
 /// Waits for the end of a thread of ours, but not for ever: it may wait for one that will not go on.

@@ -420,7 +420,6 @@ pub(super) fn start(carrier: &Arc<Carrier>) {
     }
     let theirs = Arc::clone(carrier);
     let run = move || {
-        process::block_signals();
         if let Carrier::Background(background) = &*theirs {
             // Nothing in it panics; should it, the next span finds that a thread is needed.
             if catch_unwind(AssertUnwindSafe(|| background.run())).is_err() {
@@ -430,7 +429,7 @@ pub(super) fn start(carrier: &Arc<Carrier>) {
             CLOSING.fetch_sub(1, Ordering::Relaxed);
         }
     };
-    match std::thread::Builder::new().name("tracing-usdt".into()).spawn(run) {
+    match process::spawn(run) {
         Ok(thread) => {
             if let Ok(mut ours) = queue.thread.try_lock() {
                 *ours = Some(thread);
