@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -82,6 +83,27 @@ pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     receiver
+}
+
+/// Has cargo build what `arguments` say, with its usual progress on stderr, and returns its messages.
+pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<Vec<Value>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--release"])
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut cargo = Started::spawn("cargo", &mut command)?;
+    let messages = lines(cargo.output()?.0);
+    let messages = messages.iter().filter_map(|line| serde_json::from_str(&line).ok()).collect();
+    let status = cargo.wait(Duration::from_secs(30 * 60))?;
+    if !status.success() {
+        bail!("`cargo build --release {}` failed ({status}); see its messages above", arguments.join(" "));
+    }
+    Ok(messages)
 }
 
 /// A process that we started; killed on drop unless it has ended.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::outlet::{Outlet, Told};
 use super::ring::{Bell, Full, Reading, Ring, Rung};
 use super::stats::{Counters, Outcome, Stats};
-use super::{Carrier, LAST_WORD, deadline, left_until, wire};
+use super::{Carrier, wire};
 use crate::clock::Monotonic;
 use crate::error::Error;
 use crate::process::{self, PerProcess};
@@ -40,6 +40,9 @@ const SLICE: Duration = Duration::from_millis(50);
 
 /// How often a thread is asked for where there are none to be had.
 const RETRY_NS: u64 = 1_000_000_000;
+
+/// How long the end of the program may take for what is left.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// So many layers that were taken out may take their time to send what is left.
 const MAX_CLOSING: isize = 8;
@@ -107,6 +110,20 @@ impl Queue {
     }
 }
 
+/// When a wait of `timeout` ends; `None` for one without end.
+fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+fn left_until(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// The patience of one who may wait until then.
+fn until(deadline: Option<Instant>) -> impl Fn() -> Option<Duration> {
+    move || Some(left_until(deadline)).filter(|left| !left.is_zero())
+}
+
 /// How an attempt to empty a ring ended.
 #[derive(PartialEq)]
 enum Ended {
@@ -158,7 +175,9 @@ impl Background {
     /// There is no room in the thread's own ring.
     #[cold]
     fn send_late(&self, queue: &Queue, header: &[u64], parts: &[&[u8]]) -> Rung {
-        let end = (!self.outlet.max_wait.is_zero()).then(|| deadline(self.outlet.max_wait));
+        let end = deadline(self.outlet.max_wait);
+        // Where all cores are busy closing spans, the thread that sends has none to run on.
+        let patience = until(end);
         let mut buffers = Buffers::default();
         loop {
             for ring in queue.rings_from_own() {
@@ -168,7 +187,7 @@ impl Background {
                     Err(Full) => {}
                 }
             }
-            let left = end.map_or(Duration::ZERO, left_until);
+            let left = left_until(end);
             let own = queue.rings_from_own().next().filter(|_| !left.is_zero() && !SENDING.get());
             let Some(own) = own else {
                 let receiver = self.outlet.has_receiver();
@@ -176,8 +195,6 @@ impl Background {
                 queue.counters.end(outcome, 1);
                 return Rung::Heard;
             };
-            // Where all cores are busy closing spans, the thread that sends has none to run on.
-            let patience = || Some(end.map_or(Duration::ZERO, left_until)).filter(|left| !left.is_zero());
             match self.empty(queue, own, &mut buffers, 1, &patience) {
                 Ended::Emptied => {}
                 Ended::NoReceiver => {
@@ -321,7 +338,7 @@ impl Background {
         let (queue, end) = (self.queue(), deadline(timeout));
         let targets: Vec<u64> = queue.rings.iter().map(|ring| ring.counts()[1]).collect();
         let mut buffers = Buffers::default();
-        let patience = || Some(left_until(end)).filter(|left| !left.is_zero());
+        let patience = until(end);
         loop {
             for ring in &queue.rings {
                 self.empty(queue, ring, &mut buffers, usize::MAX, &patience);
@@ -373,7 +390,7 @@ impl Background {
     /// Sends what there is until `end`, drops the rest, and tells what was lost.
     fn finish(&self, queue: &Queue, end: Option<Instant>) {
         let mut buffers = Buffers::default();
-        let patience = || Some(left_until(end)).filter(|left| !left.is_zero());
+        let patience = until(end);
         self.outlet.socket.look_at_once();
         for ring in &queue.rings {
             let outcome = loop {

@@ -17,7 +17,7 @@ mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use stats::{Dropped, Stats};
 
@@ -42,9 +42,6 @@ pub enum Delivery {
     /// process, even if the next instruction is `abort()`.
     Inline,
 }
-
-/// How long the end of the program may take for what is left.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A delivery at work.
 pub(crate) enum Carrier {
@@ -138,15 +135,6 @@ impl Carrier {
             Self::Inline(inline) => inline.finish_at_exit(),
         }
     }
-}
-
-/// When a wait of `timeout` ends; `None` for one without end.
-fn deadline(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
-}
-
-fn left_until(deadline: Option<Instant>) -> Duration {
-    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// `span` as it comes out of a ring.

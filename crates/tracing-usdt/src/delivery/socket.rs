@@ -319,11 +319,17 @@ mod tests {
         (Reporter::new(Some(Box::new(report))), errors)
     }
 
-    #[test]
-    fn a_datagram_beyond_the_sockets_buffer_is_too_large_and_reported() {
+    /// A receiver, and where it is.
+    fn bound() -> (tempfile::TempDir, PathBuf, UnixDatagram) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("trace.sock");
-        let _receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        (folder, path, receiver)
+    }
+
+    #[test]
+    fn a_datagram_beyond_the_sockets_buffer_is_too_large_and_reported() {
+        let (_folder, path, _receiver) = bound();
         let (reporter, errors) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
         let huge = vec![b' '; 64 << 20];
@@ -338,9 +344,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_refuses_to_read_is_gone_and_reported() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (_folder, path, receiver) = bound();
         receiver.shutdown(std::net::Shutdown::Read).expect("a bound socket");
         let (reporter, errors) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
@@ -353,9 +357,7 @@ mod tests {
     /// It refuses those whom it is not connected to; that is no reason to stay with it.
     #[test]
     fn a_new_receiver_takes_over_from_one_that_is_connected_to_another() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (folder, path, receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
         let other = folder.path().join("other.sock");
@@ -372,9 +374,7 @@ mod tests {
 
     #[test]
     fn a_wait_without_end_waits() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (_folder, path, receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
         while socket.send(b"[]", Duration::ZERO, &reporter) == Outcome::Sent {}
@@ -390,9 +390,7 @@ mod tests {
     /// Which a hung collector has bound, or one whose child inherited its socket.
     #[test]
     fn a_new_receiver_takes_over_from_one_that_does_not_read() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let _hung = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (_folder, path, _hung) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
         while socket.send(b"[]", Duration::ZERO, &reporter) == Outcome::Sent {}
@@ -406,9 +404,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_no_reason_to_give_up_a_connection() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (_folder, path, receiver) = bound();
         let (reporter, errors) = reporting();
         let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
         std::fs::remove_file(&path).expect("the socket's file");
@@ -445,9 +441,7 @@ mod tests {
     /// The same while there is a receiver, so that nothing but the number tells.
     #[test]
     fn another_socket_in_our_place_gets_nothing() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (_folder, path, receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
         assert_eq!(socket.send(b"[1]", Duration::ZERO, &reporter), Outcome::Sent);
@@ -470,9 +464,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_was_closed_is_left_alone() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("trace.sock");
-        let _receiver = UnixDatagram::bind(&path).expect("a socket in a folder of our own");
+        let (folder, path, _receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
         // Its number now belongs to a file of the program.

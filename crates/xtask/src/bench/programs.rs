@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::process::{Started, lines};
+use crate::process::{Started, cargo_build, lines};
 
 pub(crate) struct Programs {
     folder: PathBuf,
@@ -20,27 +20,9 @@ const AT_MOST: Duration = Duration::from_secs(120);
 impl Programs {
     /// Builds them, with cargo's usual progress on stderr.
     pub(crate) fn build(root: &Path) -> Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command
-            .args(["build", "--release", "--package", "bench", "--bins"])
-            .arg("--message-format=json-render-diagnostics")
-            .current_dir(root)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut cargo = Started::spawn("cargo", &mut command)?;
-        let messages = lines(cargo.output()?.0);
-        let executables: Vec<PathBuf> = messages
-            .iter()
-            .filter_map(|line| {
-                let message: Value = serde_json::from_str(&line).ok()?;
-                message["executable"].as_str().map(PathBuf::from)
-            })
-            .collect();
-        let status = cargo.wait(Duration::from_secs(30 * 60))?;
-        if !status.success() {
-            bail!("`cargo build --release -p bench --bins` failed ({status}); see its messages above");
-        }
+        let messages = cargo_build(root, &["--package", "bench", "--bins"])?;
+        let executables: Vec<PathBuf> =
+            messages.iter().filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect();
         let folder = executables.first().and_then(|path| path.parent());
         Ok(Self { folder: folder.context("cargo built the programs but named none")?.to_owned() })
     }

@@ -9,28 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use serde_json::Value;
 
-use crate::process::{Started, lines};
+use crate::process::{Started, cargo_build, lines};
 
 /// Builds it, with cargo's usual progress on stderr, and returns the executable.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--release", "--package", "examples", "--bin", "shop"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut cargo = Started::spawn("cargo", &mut command)?;
-    let messages = lines(cargo.output()?.0);
-    let status = cargo.wait(Duration::from_secs(30 * 60))?;
-    if !status.success() {
-        bail!("`cargo build --release -p examples --bin shop` failed ({status}); see its messages above");
-    }
-    let executable = messages.iter().find_map(|line| {
-        let message: Value = serde_json::from_str(&line).ok()?;
+    let messages = cargo_build(root, &["--package", "examples", "--bin", "shop"])?;
+    let executable = messages.iter().find_map(|message| {
         let is_shop = message["target"]["name"] == "shop";
         message["executable"].as_str().filter(|_| is_shop).map(PathBuf::from)
     });
