@@ -132,14 +132,19 @@ impl Bpftrace {
         }
     }
 
-    /// As often as it takes: bpftrace forgets a signal that comes while it is still attaching.
+    /// As often as it takes: bpftrace forgets a signal that comes while it is still attaching. But
+    /// not often: once it has detached, a second one ends it before it prints its maps.
     fn interrupt(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32);
         let begin = Instant::now();
+        let mut next = begin;
         while self.child.try_wait().unwrap().is_none() {
-            let signal = if begin.elapsed() < PATIENCE { Signal::SIGINT } else { Signal::SIGKILL };
-            kill(pid, signal).unwrap();
-            std::thread::sleep(Duration::from_millis(100));
+            if Instant::now() >= next {
+                let signal = if begin.elapsed() < PATIENCE { Signal::SIGINT } else { Signal::SIGKILL };
+                kill(pid, signal).unwrap();
+                next += Duration::from_secs(5);
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
