@@ -1,0 +1,140 @@
+//! Spans of one process, encoded once for all sinks.
+//!
+//! Fields of a protobuf message may come in pieces: messages that are written one after the other
+//! are read as one. So chunks become a request by being put between the right headers, and no span
+//! is encoded twice.
+
+use std::collections::HashMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use crate::process::Process;
+
+/// Of `ResourceSpans`.
+const RESOURCE: u32 = 1;
+const SCOPE_SPANS: u32 = 2;
+/// Of `ExportTraceServiceRequest`.
+const RESOURCE_SPANS: u32 = 1;
+
+/// Some spans of one process.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chunk {
+    /// The field `resource` of a `ResourceSpans`.
+    pub resource: Bytes,
+    /// Its fields `scope_spans`.
+    pub scope_spans: Bytes,
+    /// How many they are.
+    pub spans: u32,
+}
+
+impl Chunk {
+    /// Encodes what `process` sent.
+    pub fn encode(process: &Process, scopes: &[ScopeSpans]) -> Self {
+        let mut resource = BytesMut::new();
+        prost::encoding::message::encode(RESOURCE, &process.resource, &mut resource);
+        let length = prost::encoding::message::encoded_len_repeated(SCOPE_SPANS, scopes);
+        let mut scope_spans = BytesMut::with_capacity(length);
+        prost::encoding::message::encode_repeated(SCOPE_SPANS, scopes, &mut scope_spans);
+        let spans = scopes.iter().map(|scope| scope.spans.len() as u32).sum();
+        Self { resource: resource.freeze(), scope_spans: scope_spans.freeze(), spans }
+    }
+
+    /// The spans again, for sinks that speak something else.
+    pub fn decode(&self) -> Result<ResourceSpans, prost::DecodeError> {
+        let mut spans = ResourceSpans::default();
+        spans.merge(self.resource.clone())?;
+        spans.merge(self.scope_spans.clone())?;
+        Ok(spans)
+    }
+
+    /// Memory and room on disk.
+    pub fn bytes(&self) -> usize {
+        self.resource.len() + self.scope_spans.len()
+    }
+}
+
+/// An `ExportTraceServiceRequest` with all spans of `chunks`, one resource for each process.
+pub fn request(chunks: &[Chunk]) -> Bytes {
+    let mut processes: Vec<(&Bytes, Vec<&Bytes>)> = Vec::new();
+    let mut known: HashMap<&Bytes, usize> = HashMap::new();
+    for chunk in chunks {
+        let index = *known.entry(&chunk.resource).or_insert_with(|| {
+            processes.push((&chunk.resource, Vec::new()));
+            processes.len() - 1
+        });
+        processes[index].1.push(&chunk.scope_spans);
+    }
+    let mut out = BytesMut::with_capacity(chunks.iter().map(|chunk| chunk.bytes() + 16).sum());
+    for (resource, scopes) in processes {
+        let length = resource.len() + scopes.iter().map(|scope| scope.len()).sum::<usize>();
+        out.reserve(key_len(RESOURCE_SPANS) + encoded_len_varint(length as u64) + length);
+        encode_key(RESOURCE_SPANS, WireType::LengthDelimited, &mut out);
+        encode_varint(length as u64, &mut out);
+        out.put_slice(resource);
+        scopes.into_iter().for_each(|scope| out.put_slice(scope));
+    }
+    out.freeze()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failing test is a panic
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::Span;
+
+    use super::*;
+    use crate::process::Sender;
+
+    fn process(pid: u32) -> Process {
+        let value = Some(any_value::Value::IntValue(pid.into()));
+        let pid_attribute =
+            KeyValue { key: "process.pid".into(), value: Some(AnyValue { value }), ..Default::default() };
+        Process {
+            sender: Sender { pid, uid: 0, gid: 0 },
+            service: "test".into(),
+            resource: Resource { attributes: vec![pid_attribute], ..Default::default() },
+        }
+    }
+
+    fn scope(names: &[&str]) -> ScopeSpans {
+        let span = |name: &&str| Span { name: (*name).to_owned(), ..Default::default() };
+        let scope = InstrumentationScope { name: "scope".into(), ..Default::default() };
+        ScopeSpans {
+            scope: Some(scope),
+            spans: names.iter().map(span).collect(),
+            schema_url: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_request_has_each_process_once_and_all_its_spans() {
+        let (one, two) = (process(1), process(2));
+        let chunks = [
+            Chunk::encode(&one, &[scope(&["a", "b"])]),
+            Chunk::encode(&two, &[scope(&["c"])]),
+            Chunk::encode(&one, &[scope(&["d"]), scope(&["e"])]),
+        ];
+        assert_eq!(chunks.iter().map(|chunk| chunk.spans).collect::<Vec<_>>(), [2, 1, 2]);
+        let request = ExportTraceServiceRequest::decode(request(&chunks)).unwrap();
+        let expected = [(&one, vec!["a", "b", "d", "e"]), (&two, vec!["c"])];
+        assert_eq!(request.resource_spans.len(), expected.len());
+        for (found, (process, names)) in request.resource_spans.iter().zip(expected) {
+            assert_eq!(found.resource.as_ref(), Some(&process.resource));
+            let spans = found.scope_spans.iter().flat_map(|scope| &scope.spans);
+            assert_eq!(spans.map(|span| &*span.name).collect::<Vec<_>>(), names);
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_read_back_as_it_was() {
+        let scopes = [scope(&["a"]), scope(&["b", "c"])];
+        let spans = Chunk::encode(&process(7), &scopes).decode().unwrap();
+        assert_eq!(spans.resource, Some(process(7).resource));
+        assert_eq!(spans.scope_spans, scopes);
+    }
+}
