@@ -4,16 +4,30 @@
 //! ```text
 //! source   datagrams off the socket, each with who sent it      a thread that does nothing else
 //!    |
-//! decode   Zipkin or OTLP, JSON --> spans of a `Process`        a thread
+//! decode   Zipkin or OTLP, JSON --> spans of a `Process`        a thread, the `pipeline`
 //!    |  \
-//!    |   trace     spans --> `Trace`s, view --> the terminal    a thread, which may fall behind
+//!    |   trace    spans --> `Trace`s, view --> the `terminal`   a thread, which may fall behind
 //!    v
 //! sink     `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
 //! ```
 //!
-//! What each part took, passed on and lost is in `figures`.
+//! `collect` starts and ends them, for `run` and for `listen`. What each part took, passed on and lost is
+//! in `figures` and in [`sink::SinkFigures`], and `metrics` tells it to Prometheus.
 
 pub mod chunk;
+pub mod cli;
+pub mod collect;
+pub mod decode;
+pub mod figures;
+pub mod listen;
+pub mod metrics;
 pub mod notices;
+pub mod pipeline;
 pub mod process;
+pub mod run;
+pub mod signals;
+pub mod sink;
+pub mod source;
+pub mod terminal;
 pub mod trace;
+pub mod view;

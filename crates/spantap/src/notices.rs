@@ -18,4 +18,9 @@ impl Notices {
         // At the end nobody reads any more.
         let _ = self.0.send(line.into());
     }
+
+    /// The last: an empty line, whoever may still hold a copy of this. What was said before it is read.
+    pub fn end(&self) {
+        self.say("");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 /// The sending process, by the kernel's word (`SCM_CREDENTIALS`).
@@ -33,4 +34,17 @@ pub struct Process {
     pub service: String,
     /// All that is known of it, `service.name` and `process.pid` among it.
     pub resource: Resource,
+}
+
+impl Process {
+    /// Roughly what its resource takes in memory.
+    pub fn resource_bytes(&self) -> usize {
+        let text =
+            |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+                Some(any_value::Value::StringValue(text)) => text.len(),
+                _ => 0,
+            };
+        let attributes = self.resource.attributes.iter();
+        attributes.map(|attribute| size_of::<KeyValue>() + attribute.key.len() + text(attribute)).sum()
+    }
 }

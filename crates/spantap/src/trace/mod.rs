@@ -1,8 +1,13 @@
 //! Spans put together to traces.
 
+mod assembly;
+pub mod tree;
+
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
+
+pub use assembly::{Assembly, Limits};
 
 use crate::process::Process;
 

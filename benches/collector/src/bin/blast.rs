@@ -1,0 +1,39 @@
+//! Sends recorded datagrams as fast as somebody takes them: `blast <socket> <recording> <milliseconds>`.
+//! It does next to nothing beside `send`, so that what is measured is the receiver.
+
+use std::error::Error;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bench_collector::recording::Recording;
+use bench_collector::{print, words};
+use serde_json::json;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words = words();
+    let [socket, recording, milliseconds] = &words[..] else {
+        return Err("usage: blast <socket> <recording> <milliseconds>".into());
+    };
+    let time = Duration::from_millis(milliseconds.parse()?);
+    let mut recording = Recording::read(Path::new(recording))?;
+    let sender = UnixDatagram::unbound()?;
+    sender.connect(socket).map_err(|error| format!("can't send to {socket}: {error}"))?;
+
+    let (mut datagrams, mut spans, mut bytes) = (0u64, 0u64, 0u64);
+    let begin = Instant::now();
+    'sending: for pass in 0.. {
+        for index in 0..recording.datagrams() {
+            if begin.elapsed() >= time {
+                break 'sending;
+            }
+            let (datagram, of_datagram) = recording.datagram(index, pass);
+            sender.send(datagram)?;
+            datagrams += 1;
+            spans += of_datagram as u64;
+            bytes += datagram.len() as u64;
+        }
+    }
+    let sending_s = begin.elapsed().as_secs_f64();
+    print(&json!({ "datagrams": datagrams, "spans": spans, "bytes": bytes, "sending_s": sending_s }))
+}

@@ -1,0 +1,99 @@
+//! What the stages of spantap take, with no socket around them: `stages <recording> <milliseconds>`
+//! decodes recorded datagrams and encodes them for OTLP in one thread, as the pipeline does, and puts
+//! them together to traces in another, as the view does.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bench_collector::recording::Recording;
+use bench_collector::{print, words};
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use serde_json::json;
+use spantap::chunk::Chunk;
+use spantap::decode::Decoder;
+use spantap::process::{Process, Sender};
+use spantap::trace::{Assembly, Limits, Trace, TraceSpan};
+
+/// spantap's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// So many datagrams may be decoded and not put together yet.
+const AHEAD: usize = 64;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words = words();
+    let [path, milliseconds] = &words[..] else {
+        return Err("usage: stages <recording> <milliseconds>".into());
+    };
+    let time = Duration::from_millis(milliseconds.parse()?);
+    let mut recording = Recording::read(Path::new(path))?;
+    let sender = Sender { pid: std::process::id(), uid: 0, gid: 0 };
+    let now_ns = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
+    let mut decoder = Decoder::default();
+    let (to_view, decoded) = mpsc::sync_channel(AHEAD);
+    let view = thread::spawn(move || assemble(&decoded));
+
+    let (mut decode, mut encode) = (Duration::ZERO, Duration::ZERO);
+    // Giving a datagram new ids is no stage.
+    let mut rewrite = Duration::ZERO;
+    let (mut sent, mut spans) = (0, 0);
+    let begin = Instant::now();
+    'running: for pass in 0.. {
+        for index in 0..recording.datagrams() {
+            let before = Instant::now();
+            let (datagram, of_datagram) = recording.datagram(index, pass);
+            sent += of_datagram;
+            let start = Instant::now();
+            rewrite += start - before;
+            let decoded = decoder.decode(datagram, sender, now_ns);
+            let decoded_at = Instant::now();
+            for (process, scopes) in &decoded.processes {
+                spans += black_box(Chunk::encode(process, scopes)).spans as usize;
+            }
+            decode += decoded_at - start;
+            encode += decoded_at.elapsed();
+            if to_view.send(decoded.processes).is_err() || begin.elapsed() >= time {
+                break 'running;
+            }
+        }
+    }
+    drop(to_view);
+    let (assemble, assembled) = view.join().map_err(|_| "the view panicked")?;
+    // Until the last one is in its trace.
+    let all = begin.elapsed().saturating_sub(rewrite);
+    let each = |stage: Duration| stage.as_nanos() as f64 / spans as f64;
+    print(&json!({
+        "sent": sent,
+        "spans": spans.min(assembled),
+        "decode_ns": each(decode),
+        "encode_ns": each(encode),
+        "assemble_ns": each(assemble),
+        "spans_per_s": spans as f64 / all.as_secs_f64(),
+    }))
+}
+
+/// How long it took, and how many spans it was.
+fn assemble(decoded: &mpsc::Receiver<Vec<(Arc<Process>, Vec<ScopeSpans>)>>) -> (Duration, usize) {
+    let mut assembly = Assembly::new(Limits::default());
+    let mut show = |trace: &Trace| {
+        let _ = black_box(trace.spans.len());
+    };
+    let (mut took, mut spans) = (Duration::ZERO, 0);
+    for processes in decoded {
+        let start = Instant::now();
+        for (process, scopes) in processes {
+            for span in scopes.into_iter().flat_map(|scope| scope.spans) {
+                assembly.add(TraceSpan { process: process.clone(), span }, start, &mut show);
+                spans += 1;
+            }
+        }
+        assembly.due(start, &mut show);
+        took += start.elapsed();
+    }
+    (took, spans)
+}

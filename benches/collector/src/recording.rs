@@ -1,0 +1,71 @@
+//! Datagrams in a file, each after its length: what a real sender sent once, to be sent again.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use memchr::memmem::Finder;
+
+/// Each span has one, and no value in the recordings has such a text.
+pub const TRACE_ID: &[u8] = b"\"traceId\":\"";
+
+/// The digits of a trace id that a pass overwrites; the others, which were drawn by chance, stay.
+const PASS: usize = 8;
+
+/// Appends a datagram to a recording.
+pub fn write(out: &mut impl Write, datagram: &[u8]) -> io::Result<()> {
+    out.write_all(&u32::try_from(datagram.len()).map_err(io::Error::other)?.to_le_bytes())?;
+    out.write_all(datagram)
+}
+
+/// A recording in memory.
+pub struct Recording {
+    bytes: Vec<u8>,
+    datagrams: Vec<Recorded>,
+}
+
+struct Recorded {
+    bytes: Range<usize>,
+    /// Where its trace ids are.
+    ids: Vec<usize>,
+}
+
+impl Recording {
+    /// Reads what [`write()`] wrote.
+    pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let bytes = fs::read(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+        let finder = Finder::new(TRACE_ID);
+        let mut datagrams = Vec::new();
+        let mut at = 0;
+        while let Some((length, _)) = bytes[at..].split_first_chunk::<4>() {
+            let begin = at + length.len();
+            let range = begin..begin + u32::from_le_bytes(*length) as usize;
+            let datagram = bytes.get(range.clone()).ok_or("the recording ends in the middle")?;
+            let ids = finder.find_iter(datagram).map(|id| begin + id + TRACE_ID.len()).collect();
+            at = range.end;
+            datagrams.push(Recorded { bytes: range, ids });
+        }
+        if datagrams.is_empty() {
+            return Err(format!("there is no datagram in {}", path.display()).into());
+        }
+        Ok(Self { bytes, datagrams })
+    }
+
+    /// How many datagrams it has.
+    pub fn datagrams(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// A datagram and the number of its spans, with trace ids that no other pass has: a collector that
+    /// saw a span twice would have less to do.
+    pub fn datagram(&mut self, index: usize, pass: u32) -> (&[u8], usize) {
+        let Recorded { bytes, ids } = &self.datagrams[index];
+        let digits = format!("{pass:0PASS$x}");
+        for id in ids {
+            self.bytes[*id..*id + PASS].copy_from_slice(digits.as_bytes());
+        }
+        (&self.bytes[bytes.clone()], ids.len())
+    }
+}

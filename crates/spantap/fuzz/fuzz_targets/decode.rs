@@ -1,0 +1,56 @@
+//! Any bytes through the decoder, and whatever comes out of it on to where spans go: the encoder, the
+//! assembly and the view.
+//!
+//! ```sh
+//! cargo +nightly fuzz run --fuzz-dir crates/spantap/fuzz decode
+//! ```
+#![no_main]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+use spantap::chunk::Chunk;
+use spantap::decode::Decoder;
+use spantap::process::Sender;
+use spantap::trace::{Assembly, Limits, Trace, TraceSpan};
+use spantap::view::{Look, tree};
+
+const SENDER: Sender = Sender { pid: 1, uid: 2, gid: 3 };
+const NOW_NS: u64 = 1_767_225_600_000_000_000;
+
+fuzz_target!(|bytes: &[u8]| {
+    let decoded = Decoder::default().decode(bytes, SENDER, NOW_NS);
+    let refused = decoded.faults.iter().any(|(found, _)| found.fault.refuses());
+    let mut assembly = Assembly::new(Limits::default());
+    let now = Instant::now();
+    let mut spans = 0;
+    for (process, scopes) in decoded.processes {
+        assert_eq!(process.sender, SENDER);
+        let chunk = Chunk::encode(&process, &scopes);
+        let back = chunk.decode().expect("what was encoded is decoded");
+        // A double that is no number is equal to nothing.
+        assert_eq!(format!("{:?}", back.scope_spans), format!("{scopes:?}"));
+        spans += scopes.iter().map(|scope| scope.spans.len()).sum::<usize>();
+        for span in scopes.into_iter().flat_map(|scope| scope.spans) {
+            assert!(span.trace_id.len() == 16 && span.trace_id.iter().any(|byte| *byte != 0));
+            assert!(span.span_id.len() == 8 && span.span_id.iter().any(|byte| *byte != 0));
+            assert!(matches!(span.parent_span_id.len(), 0 | 8));
+            assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano);
+            assembly.add(TraceSpan { process: Arc::clone(&process), span }, now, &mut look_at);
+        }
+    }
+    assembly.finish(now, &mut look_at);
+    // Taken or refused: nothing vanishes. What says that it holds nothing is neither.
+    let is_empty = serde_json::from_slice(bytes).is_ok_and(|json: serde_json::Value| match json {
+        serde_json::Value::Array(spans) => spans.is_empty(),
+        json => json["resourceSpans"].as_array().is_some_and(Vec::is_empty),
+    });
+    assert!(refused || spans > 0 || is_empty);
+});
+
+fn look_at(trace: &Trace) {
+    for line in tree(trace, &Look::new(80, false)).lines() {
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}

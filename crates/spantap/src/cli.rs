@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::sink::{SPOOL_BYTES, Target};
+
+/// Shows the traces of programs with tracing-usdt in the terminal, and forwards them.
+#[derive(Parser, Debug)]
+#[command(name = "spantap", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a program and show its traces; ends with it, with its exit code
+    Run(Run),
+    /// Listen on a socket that any number of programs write to, until Ctrl-C or SIGTERM
+    Listen(Listen),
+    /// Print a completion script for a shell
+    Completions {
+        /// For which
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual pages: spantap man | man -l -
+    Man,
+}
+
+/// Of `run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// What both commands have.
+    #[command(flatten)]
+    pub common: Common,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// Of `listen`.
+#[derive(Args, Debug)]
+pub struct Listen {
+    /// Where to listen; programs find it through TRACING_USDT_SOCKET
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub socket: PathBuf,
+    /// Who may write to it, in octal: 0600 is our own user, 0666 everybody
+    #[arg(long, value_parser = mode, default_value = "0600")]
+    pub mode: u32,
+    /// Take spans of this user alone, by the kernel's word; may be repeated
+    #[arg(long, value_name = "UID")]
+    pub allow_uid: Vec<u32>,
+    /// What both commands have.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What both commands have.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Forward the spans: otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411,
+    /// jsonl=FILE, or just otlp for where OTEL_EXPORTER_OTLP_ENDPOINT says; may be repeated. The other
+    /// variables of that kind (HEADERS, TIMEOUT, COMPRESSION, CERTIFICATE, ...) hold for all of otlp
+    #[arg(long, value_name = "TARGET")]
+    pub to: Vec<Target>,
+    /// Keep what is not forwarded yet in this folder, over an outage of the backend and restarts
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "to")]
+    pub spool: Option<PathBuf>,
+    /// The most a target may have in the spool, in MiB; beyond it the oldest are dropped
+    #[arg(long, value_name = "MIB", default_value_t = SPOOL_BYTES >> 20, requires = "spool",
+        value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub spool_size: u64,
+    /// Serve the figures to Prometheus here, at /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// Show no traces
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Show so many traces a second, and as many again that have errors; 0 is all. By default 5 on a
+    /// terminal, and all elsewhere
+    #[arg(long, value_name = "N")]
+    pub max_traces: Option<u32>,
+    /// Leave out traces that are shorter, such as 10ms or 1.5s
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub min_duration: Duration,
+    /// Whether in colour; `auto` heeds NO_COLOR and whether it is a terminal
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// At the end, go on forwarding for so long at most
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub flush_timeout: Duration,
+}
+
+/// When to use colours.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Also elsewhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl From<Color> for anstream::ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions are up to three octal digits, such as 0660".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9), ("min", 60.0), ("s", 1.0)];
+    let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let parsed = found.and_then(|(number, seconds)| Some(number.trim().parse::<f64>().ok()? * seconds));
+    let duration = parsed.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    // Longer than anybody waits, and short enough to be added to any time.
+    let duration = duration.filter(|duration| *duration <= Duration::from_secs(366 * 86_400));
+    duration.ok_or_else(|| "write a number and its unit, such as 250us, 10ms, 1.5s or 2min".into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        let cases =
+            [("250us", 250_000), ("10ms", 10_000_000), ("1.5s", 1_500_000_000), ("2min", 120_000_000_000)];
+        for (text, ns) in cases {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(ns)), "{text}");
+        }
+        for text in ["", "10", "ms", "-1s", "1 week", "infs", "10000000000000000000s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!((mode("0600"), mode("666")), (Ok(0o600), Ok(0o666)));
+        assert!(["", "8", "1777", "rw"].iter().all(|text| mode(text).is_err()));
+    }
+
+    #[test]
+    fn a_program_keeps_its_own_options() {
+        let cli =
+            Cli::try_parse_from(["spantap", "run", "--quiet", "--", "./service", "--quiet", "-v"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("it is run") };
+        assert!(run.common.quiet);
+        assert_eq!(run.command, ["./service", "--quiet", "-v"]);
+    }
+}

@@ -1,0 +1,138 @@
+//! What can be wrong with what comes.
+
+use std::fmt;
+
+/// Why a span, or a whole datagram, was refused; or what is odd about one that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    /// A datagram of no bytes.
+    Empty,
+    /// Not UTF-8.
+    NotUtf8,
+    /// It ends in the middle.
+    CutShort,
+    /// Not JSON.
+    NotJson,
+    /// Nested deeper than any span is.
+    TooDeep,
+    /// JSON, but neither an array of Zipkin spans nor an OTLP request.
+    UnknownFormat,
+    /// A member is missing, twice there, or of another type.
+    WrongType,
+    /// An id that is not as many hex digits as it should be.
+    BadId,
+    /// An id of zeros only.
+    ZeroId,
+    /// A time that can't be, or an end before the start.
+    BadTime,
+    /// Taken: an id with upper-case digits, which are read as lower-case.
+    UpperCaseId,
+    /// Taken: a time before the year 2000 or more than a day ahead.
+    OddTime,
+    /// Taken: a value of more than 64 KiB.
+    LongValue,
+    /// Taken, but without some attributes of its resource, which has more than 16 KiB.
+    LongResource,
+}
+
+impl Fault {
+    /// All there are, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
+        Self::Empty,
+        Self::NotUtf8,
+        Self::CutShort,
+        Self::NotJson,
+        Self::TooDeep,
+        Self::UnknownFormat,
+        Self::WrongType,
+        Self::BadId,
+        Self::ZeroId,
+        Self::BadTime,
+        Self::UpperCaseId,
+        Self::OddTime,
+        Self::LongValue,
+        Self::LongResource,
+    ];
+
+    /// Whether the span, or the datagram, was refused.
+    pub fn refuses(self) -> bool {
+        !matches!(self, Self::UpperCaseId | Self::OddTime | Self::LongValue | Self::LongResource)
+    }
+
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::NotUtf8 => "not_utf8",
+            Self::CutShort => "cut_short",
+            Self::NotJson => "not_json",
+            Self::TooDeep => "too_deep",
+            Self::UnknownFormat => "unknown_format",
+            Self::WrongType => "wrong_type",
+            Self::BadId => "bad_id",
+            Self::ZeroId => "zero_id",
+            Self::BadTime => "bad_time",
+            Self::UpperCaseId => "upper_case_id",
+            Self::OddTime => "odd_time",
+            Self::LongValue => "long_value",
+            Self::LongResource => "long_resource",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "an empty datagram",
+            Self::NotUtf8 => "text that is not UTF-8",
+            Self::CutShort => "JSON that ends in the middle",
+            Self::NotJson => "text that is not JSON",
+            Self::TooDeep => "JSON that is nested too deep",
+            Self::UnknownFormat => "JSON that is neither an array of Zipkin spans nor an OTLP request",
+            Self::WrongType => "a member that is missing, twice there or of another type",
+            Self::BadId => "an id that is not as many hex digits as it should be",
+            Self::ZeroId => "an id of zeros only",
+            Self::BadTime => "a time that can't be",
+            Self::UpperCaseId => "an id with upper-case digits",
+            Self::OddTime => "a time before the year 2000 or more than a day ahead",
+            Self::LongValue => "a value of more than 64 KiB",
+            Self::LongResource => "a resource of more than 16 KiB, cut to that",
+        })
+    }
+}
+
+/// A fault, with what exactly.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Of what kind.
+    pub fault: Fault,
+    /// In a few words, which may hold what a stranger sent: not to be printed as they are.
+    pub detail: String,
+}
+
+/// Characters of a detail: a line or two.
+const MAX_DETAIL: usize = 200;
+
+impl Found {
+    pub(super) fn new(fault: Fault, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL) {
+            detail.truncate(end);
+            detail.push('…');
+        }
+        Self { fault, detail }
+    }
+}
+
+impl From<serde_json::Error> for Found {
+    fn from(error: serde_json::Error) -> Self {
+        let detail = error.to_string();
+        let fault = match error.classify() {
+            serde_json::error::Category::Eof => Fault::CutShort,
+            serde_json::error::Category::Data => Fault::WrongType,
+            _ if detail.starts_with("recursion limit") => Fault::TooDeep,
+            _ => Fault::NotJson,
+        };
+        Self::new(fault, detail)
+    }
+}

@@ -1,0 +1,250 @@
+//! The figures for Prometheus, at `http://ADDRESS/metrics`, in the OpenMetrics text format.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::decode::Fault;
+use crate::figures::{Figures, FromSender};
+use crate::process::Sender;
+use crate::sink::{OTHERS, SinkFigures, Sinks, State};
+
+/// Of these each takes a file descriptor, which the spool needs, too.
+const MAX_CONNECTIONS: usize = 16;
+
+/// A connection that lasts longer is ended; Prometheus itself gives up after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves them from now on.
+///
+/// # Errors
+///
+/// When the address can't be listened on.
+pub async fn serve(address: SocketAddr, figures: Arc<Figures>, sinks: Arc<Sinks>) -> Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't serve metrics on {address}; choose another with --metrics"))?;
+    let mut registry = Registry::with_prefix("spantap");
+    registry.register_collector(Box::new(All { figures, sinks }));
+    let registry = Arc::new(registry);
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tokio::spawn(async move {
+        loop {
+            // The semaphore is never closed. Whoever comes when all are in use waits.
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Such as too many open files.
+                sleep(PATIENCE).await;
+                continue;
+            };
+            let registry = Arc::clone(&registry);
+            tokio::spawn(async move {
+                let service = service_fn(|request| answer(request, Arc::clone(&registry)));
+                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                // Nobody is told of a client that goes away or is slow.
+                let _ = timeout(PATIENCE, connection).await;
+                drop(permit);
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    registry: Arc<Registry>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = Response::new(Full::default());
+    if request.uri().path() == "/metrics" {
+        let mut page = String::new();
+        // Writing to a string doesn't fail.
+        let _ = text::encode(&mut page, &registry);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));
+        *response.body_mut() = Full::from(page);
+    } else {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        *response.body_mut() = Full::from("the figures are at /metrics\n");
+    }
+    Ok(response)
+}
+
+struct All {
+    figures: Arc<Figures>,
+    sinks: Arc<Sinks>,
+}
+
+// What it holds has no more to say to a debugger than its figures.
+impl fmt::Debug for All {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("All").finish_non_exhaustive()
+    }
+}
+
+/// The labels of a series, and its value.
+type Series = (Vec<(&'static str, String)>, u64);
+
+impl Collector for All {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (senders, others) = self.figures.by_sender();
+        let of = |figures: fn(&FromSender) -> u64| -> Vec<Series> {
+            let known = senders.iter().map(|(sender, from)| (labels(*sender, from), figures(from)));
+            known.chain(others.iter().map(|from| (rest(), figures(from)))).collect()
+        };
+        counters(&mut encoder, "received_spans", "Spans taken", of(|from| from.spans))?;
+        counters(
+            &mut encoder,
+            "received_datagrams",
+            "Datagrams, also malformed ones",
+            of(|from| from.datagrams),
+        )?;
+        counters(&mut encoder, "received_bytes", "Bytes of datagrams", of(|from| from.bytes))?;
+        counters(
+            &mut encoder,
+            "refused_datagrams",
+            "Datagrams of users that may not send",
+            of(|from| from.refused),
+        )?;
+        counters(
+            &mut encoder,
+            "malformed",
+            "Spans and datagrams refused for a fault",
+            of(FromSender::malformed),
+        )?;
+        let mut faults = Vec::new();
+        let mut lost = Vec::new();
+        for (labels, from) in senders
+            .iter()
+            .map(|(sender, from)| (labels(*sender, from), from))
+            .chain(others.iter().map(|from| (rest(), from)))
+        {
+            let with = |key, value: &str| [labels.clone(), vec![(key, value.to_owned())]].concat();
+            for (fault, count) in Fault::ALL.iter().zip(from.faults).filter(|(_, count)| *count > 0) {
+                faults.push((with("fault", fault.name()), count));
+            }
+            lost.extend(from.lost.iter().map(|(reason, spans)| (with("reason", reason), *spans)));
+        }
+        counters(&mut encoder, "faults", "What was wrong or odd, by kind", faults)?;
+        counters(&mut encoder, "sender_lost_spans", "Spans lost by a sender, by its own word", lost)?;
+        let (shown, not_shown, missed) = self.figures.view();
+        for (name, help, value) in [
+            ("traces_shown", "Traces printed", shown),
+            ("traces_not_shown", "Traces that there was no room to print", not_shown),
+            ("spans_not_shown", "Spans that the view could not keep up with", missed),
+        ] {
+            counters(&mut encoder, name, help, vec![(Vec::new(), value)])?;
+        }
+        self.of_sinks(&mut encoder)
+    }
+}
+
+impl All {
+    fn of_sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sinks = self.sinks.figures();
+        let of = |figures: fn(&SinkFigures) -> u64| -> Vec<Series> {
+            sinks.iter().map(|sink| (vec![("target", sink.target.clone())], figures(sink))).collect()
+        };
+        counters(encoder, "pushed_spans", "Spans given to a target", of(|sink| sink.pushed))?;
+        counters(
+            encoder,
+            "recovered_spans",
+            "Spans found in the spool at the start",
+            of(|sink| sink.recovered),
+        )?;
+        counters(encoder, "forwarded_spans", "Spans that the backend took", of(|sink| sink.forwarded))?;
+        counters(encoder, "rejected_spans", "Spans that the backend refused", of(|sink| sink.rejected))?;
+        counters(encoder, "requests", "Requests, each attempt one", of(|sink| sink.requests))?;
+        counters(encoder, "retries", "Attempts that failed and were repeated", of(|sink| sink.retries))?;
+        let dropped = sinks.iter().flat_map(|sink| {
+            let reasons = [
+                ("queue_full", sink.dropped.queue_full),
+                ("spool_full", sink.dropped.spool_full),
+                ("spool_write", sink.dropped.spool_write),
+                ("unreadable", sink.dropped.unreadable),
+                ("shutdown", sink.dropped.shutdown),
+            ];
+            let target = ("target", sink.target.clone());
+            reasons.map(|(reason, spans)| (vec![target.clone(), ("reason", reason.to_owned())], spans))
+        });
+        counters(encoder, "dropped_spans", "Spans that spantap lost", dropped.collect())?;
+        gauges(
+            encoder,
+            "queued_spans",
+            "Spans that wait, in memory or in the spool",
+            of(|sink| sink.queued),
+        )?;
+        let spooled = sinks.iter().filter(|sink| sink.is_spooled);
+        let spooled = spooled.map(|sink| (vec![("target", sink.target.clone())], sink.queued));
+        gauges(encoder, "spooled_spans", "Those of them that are in the spool", spooled.collect())?;
+        let (mut passed, mut queued) = (Vec::new(), Vec::new());
+        for (sink, sender, of) in
+            sinks.iter().flat_map(|sink| sink.senders.iter().map(move |(sender, of)| (sink, *sender, of)))
+        {
+            let sender = match sender {
+                OTHERS => rest(),
+                sender => ids(sender),
+            };
+            let labels = [vec![("target", sink.target.clone())], sender].concat();
+            queued.push((labels.clone(), of.queued()));
+            for (outcome, spans) in
+                [("forwarded", of.forwarded), ("rejected", of.rejected), ("dropped", of.dropped)]
+            {
+                passed.push(([labels.clone(), vec![("outcome", outcome.to_owned())]].concat(), spans));
+            }
+        }
+        counters(encoder, "sender_spans", "What became of a sender's spans", passed)?;
+        gauges(encoder, "sender_queued_spans", "A sender's spans that wait", queued)?;
+        let is_up = |sink: &SinkFigures| u64::from(sink.state == State::Ok);
+        gauges(encoder, "target_up", "1 where the last request was answered", of(is_up))
+    }
+}
+
+fn labels(sender: Sender, from: &FromSender) -> Vec<(&'static str, String)> {
+    [ids(sender), vec![("service", from.service.clone())]].concat()
+}
+
+fn ids(sender: Sender) -> Vec<(&'static str, String)> {
+    let Sender { pid, uid, gid } = sender;
+    vec![("pid", pid.to_string()), ("uid", uid.to_string()), ("gid", gid.to_string())]
+}
+
+/// Of those senders that are not known one by one.
+fn rest() -> Vec<(&'static str, String)> {
+    vec![("pid", "other".to_owned())]
+}
+
+fn counters(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Vec<Series>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in series {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+    }
+    Ok(())
+}
+
+fn gauges(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Vec<Series>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in series {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,420 @@
+//! The queue with `--spool DIR`: every chunk is in a file before `push` returns.
+//!
+//! A killed program loses nothing that was pushed: the next start sends what is there. It may send the
+//! last batch a second time, if it was killed between the backend's answer and the writing down of the
+//! position; never is one left out. Files are not synced to the disk at each push, so a power cut or a
+//! crash of the kernel can cost what was pushed in the last seconds.
+//!
+//! The lock is held for small things and for writing, never while the worker reads: [`Store::push`]
+//! does not wait for it.
+
+mod directory;
+mod record;
+mod segment;
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(super) use directory::Directory;
+use segment::{Position, PositionFile, Segment};
+
+use super::figures::{Figures, Loss};
+use super::queue::{Load, Store};
+use super::tally::Tally;
+use crate::chunk::Chunk;
+use crate::notices::Notices;
+
+/// A consumed segment gives its room back as a whole, so it should not be large; each is a file to
+/// open, so it should not be small.
+const SEGMENT_BYTES: u64 = 8 << 20;
+/// So that dropping the oldest segment never drops more than a quarter of what waits.
+const MIN_SEGMENTS: u64 = 4;
+
+/// See [`Store`]. One for each sink.
+pub(super) struct Spool {
+    folder: PathBuf,
+    max_bytes: u64,
+    segment_bytes: u64,
+    figures: Arc<Figures>,
+    notices: Notices,
+    position: PositionFile,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The oldest first.
+    segments: VecDeque<Segment>,
+    next_number: u64,
+    /// Of the last segment, if that is of this run and not full.
+    writer: Option<File>,
+    /// The record being written.
+    record: Vec<u8>,
+    taken: Option<Taken>,
+    write_fails: bool,
+    read_fails: bool,
+    position_fails: bool,
+    full: bool,
+    /// The segment of which it was last told that it is damaged.
+    damage_told: Option<u64>,
+}
+
+/// A batch that the worker has, in memory too: it is sent even if its segment is dropped meanwhile.
+struct Taken {
+    number: u64,
+    start: u64,
+    end: u64,
+    spans: Tally,
+}
+
+impl Spool {
+    /// Takes over what an earlier run left in `folder`.
+    pub(super) fn open(
+        folder: PathBuf,
+        max_bytes: u64,
+        figures: Arc<Figures>,
+        notices: Notices,
+    ) -> io::Result<Self> {
+        figures.is_spooled();
+        let position = segment::read_position(&folder);
+        let mut segments = VecDeque::new();
+        let mut last = position.number;
+        for number in segment::numbers(&folder)? {
+            last = last.max(number);
+            let path = segment::path(&folder, number);
+            let done = if number == position.number { position.done } else { 0 };
+            let scan = segment::scan(&path, done)?;
+            if number < position.number || (done >= scan.length && scan.torn == 0) {
+                std::fs::remove_file(&path)?;
+                continue;
+            }
+            if scan.torn > 0 {
+                // So that it is told and counted once. What a kill leaves is the begin of one record;
+                // anything more may be worth looking at, or be of another version.
+                let file = OpenOptions::new().read(true).write(true).open(&path)?;
+                let damaged = path.with_extension("damaged");
+                segment::copy_tail(&file, scan.length, &damaged)?;
+                file.set_len(scan.length)?;
+                notices.say(format!(
+                    "{}: the last {} bytes are no whole record and were moved to {}; {}",
+                    path.display(),
+                    scan.torn,
+                    damaged.display(),
+                    match scan.torn_spans.total() {
+                        0 => lost(0),
+                        // Of the first record of them alone.
+                        spans => format!("at least {}", lost(spans)),
+                    }
+                ));
+            }
+            figures.recover(&scan.spans, &scan.torn_spans);
+            let done = done.min(scan.length);
+            segments.push_back(Segment { number, length: scan.length, done, taken: done, spans: scan.spans });
+        }
+        let state = State {
+            segments,
+            next_number: last + 1,
+            writer: None,
+            record: Vec::new(),
+            taken: None,
+            write_fails: false,
+            read_fails: false,
+            position_fails: false,
+            full: false,
+            damage_told: None,
+        };
+        let segment_bytes = SEGMENT_BYTES.min(max_bytes / MIN_SEGMENTS);
+        let position = PositionFile::open(&folder)?;
+        let state = Mutex::new(state);
+        Ok(Self { folder, max_bytes, segment_bytes, figures, notices, position, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make_room(&self, state: &mut State) {
+        while state.bytes() + state.record.len() as u64 > self.max_bytes {
+            let Some(oldest) = state.segments.pop_front() else { break };
+            if state.segments.is_empty() {
+                state.writer = None;
+            }
+            self.remove(oldest.number);
+            self.figures.lose(&oldest.spans, Loss::SpoolFull);
+            if oldest.spans.total() > 0 && !state.full {
+                state.full = true;
+                self.notices.say(format!(
+                    "the spool {} has reached {} bytes: its oldest spans are dropped until they are taken \
+                     off faster",
+                    self.folder.display(),
+                    self.max_bytes
+                ));
+            }
+        }
+    }
+
+    fn write_record(&self, state: &mut State) -> io::Result<()> {
+        self.notice_removal(state)?;
+        let full = state.segments.back().is_none_or(|last| last.length >= self.segment_bytes);
+        if full || state.writer.is_none() {
+            let number = state.next_number;
+            let path = segment::path(&self.folder, number);
+            state.writer = Some(OpenOptions::new().write(true).create_new(true).open(path)?);
+            state.next_number += 1;
+            state.segments.push_back(Segment {
+                number,
+                length: 0,
+                done: 0,
+                taken: 0,
+                spans: Tally::default(),
+            });
+            self.remove_done(state);
+        }
+        if let (Some(file), Some(last)) = (&state.writer, state.segments.back_mut()) {
+            let written = file.write_all_at(&state.record, last.length);
+            if written.is_err() {
+                // What was written of it is behind the end, and the next record is put over it. Only
+                // a start after this one sees it, if it can't be cut off now.
+                let _ = file.set_len(last.length);
+            }
+            written?;
+            last.length += state.record.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Somebody may have removed the segment that is being written, or the whole folder: it is begun anew.
+    fn notice_removal(&self, state: &mut State) -> io::Result<()> {
+        let removed = |file: &File| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        if !state.writer.as_ref().is_some_and(removed) {
+            return Ok(());
+        }
+        state.writer = None;
+        self.count_removed(state);
+        std::fs::create_dir_all(&self.folder)
+    }
+
+    /// Counts what was in segments that are not there any more.
+    fn count_removed(&self, state: &mut State) {
+        let gone = |segment: &Segment| !segment::path(&self.folder, segment.number).exists();
+        let mut spans = Tally::default();
+        state
+            .segments
+            .iter()
+            .filter(|segment| gone(segment))
+            .for_each(|segment| spans.add_all(&segment.spans));
+        state.segments.retain(|segment| !gone(segment));
+        if spans.total() > 0 {
+            self.figures.lose(&spans, Loss::Unreadable);
+            self.notices.say(format!(
+                "{}: somebody removed files of the spool; {}",
+                self.folder.display(),
+                lost(spans.total())
+            ));
+        }
+    }
+
+    /// Removes the segments at the front that have been answered for, but for the last, which may grow.
+    fn remove_done(&self, state: &mut State) {
+        while state.segments.len() > 1
+            && state.segments.front().is_some_and(|first| first.done >= first.length)
+        {
+            if let Some(first) = state.segments.pop_front() {
+                self.remove(first.number);
+            }
+        }
+    }
+
+    fn remove(&self, number: u64) {
+        let path = segment::path(&self.folder, number);
+        if let Err(cause) = std::fs::remove_file(&path) {
+            self.notices.say(format!("can't remove the spool's segment {}: {cause}", path.display()));
+        }
+    }
+
+    /// The worker is through with records of segment `number` up to `done`.
+    fn move_on(&self, state: &mut State, number: u64, done: u64) {
+        let position = Position { number, done };
+        match self.position.write(position) {
+            Ok(()) => state.position_fails = false,
+            Err(cause) if !state.position_fails => {
+                state.position_fails = true;
+                self.notices.say(format!(
+                    "can't write {}/position: {cause}; spans are sent a second time if spantap is killed now",
+                    self.folder.display()
+                ));
+            }
+            Err(_) => {}
+        }
+        if let Some(segment) = state.segment(number) {
+            segment.done = done;
+        }
+        self.remove_done(state);
+    }
+
+    /// One run of records, as taken. Nothing if there is none to be taken; none of the chunks if their
+    /// records are damaged.
+    fn take_run(&self, limits: Load) -> Option<Vec<Chunk>> {
+        let (number, start, end) = {
+            let mut state = self.state();
+            let first = state.segments.iter_mut().find(|segment| segment.taken < segment.length)?;
+            (first.number, first.taken, first.length)
+        };
+        let path = segment::path(&self.folder, number);
+        let read = File::open(&path).and_then(|file| segment::read(&file, start, end, limits));
+        let mut state = self.state();
+        match &read {
+            // Such as too many open files. Later it may be better.
+            Err(cause) if !matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+                if !std::mem::replace(&mut state.read_fails, true) {
+                    self.notices.say(format!("can't read {}: {cause}; it is tried again", path.display()));
+                }
+                return None;
+            }
+            _ => state.read_fails = false,
+        }
+        // Dropped in the meantime, and counted there.
+        let Some(segment) = state.segment(number) else { return Some(Vec::new()) };
+        let damaged = segment.spans.clone();
+        let rest = segment::Run { end: segment.length, damaged, ..Default::default() };
+        let (run, why) = match read {
+            Ok(run) if run.end > start => (run, "a checksum is wrong".to_owned()),
+            // Where the next record begins is not known.
+            Ok(_) => (rest, "a header is damaged".to_owned()),
+            Err(cause) => (rest, cause.to_string()),
+        };
+        segment.taken = run.end;
+        segment.spans.take_away(&run.spans);
+        segment.spans.take_away(&run.damaged);
+        if run.damaged.total() > 0 {
+            self.figures.lose(&run.damaged, Loss::Unreadable);
+            if state.damage_told.replace(number) != Some(number) {
+                self.notices.say(format!("{}: {why}; {}", path.display(), lost(run.damaged.total())));
+            }
+        }
+        match run.chunks.is_empty() {
+            true => self.move_on(&mut state, number, run.end),
+            false => {
+                state.taken = Some(Taken { number, start, end: run.end, spans: run.spans });
+            }
+        }
+        Some(run.chunks)
+    }
+}
+
+fn lost(spans: u64) -> String {
+    match spans {
+        0 => "how many spans they held is not known".to_owned(),
+        spans => format!("{spans} spans are lost"),
+    }
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.length).sum()
+    }
+
+    fn waiting(&self) -> Load {
+        let add = |load: Load, segment: &Segment| {
+            load.and(Load { spans: segment.spans.total(), bytes: segment.length - segment.taken })
+        };
+        self.segments.iter().fold(Load::default(), add)
+    }
+
+    fn segment(&mut self, number: u64) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|segment| segment.number == number)
+    }
+}
+
+impl Store for Spool {
+    fn push(&self, chunk: &Chunk) -> Load {
+        let spans = u64::from(chunk.spans);
+        let mut state = self.state();
+        let state = &mut *state;
+        record::write(chunk, &mut state.record);
+        if state.record.is_empty() || state.record.len() as u64 > self.max_bytes {
+            self.figures.push(chunk.sender, spans);
+            self.figures.lose(&Tally::of(chunk.sender, spans), Loss::SpoolFull);
+            return state.waiting();
+        }
+        self.make_room(state);
+        match self.write_record(state) {
+            Ok(()) => {
+                if let Some(last) = state.segments.back_mut() {
+                    last.spans.add(chunk.sender, spans);
+                }
+                self.figures.push(chunk.sender, spans);
+                if std::mem::take(&mut state.write_fails) {
+                    self.notices.say(format!("the spool {} can be written again", self.folder.display()));
+                }
+            }
+            Err(cause) => {
+                self.figures.push_unwritten(chunk.sender, spans);
+                if !std::mem::replace(&mut state.write_fails, true) {
+                    self.notices.say(format!(
+                        "can't write to the spool {}: {cause}; new spans are dropped until it can be written",
+                        self.folder.display()
+                    ));
+                }
+            }
+        }
+        state.waiting()
+    }
+
+    fn waiting(&self) -> Load {
+        self.state().waiting()
+    }
+
+    fn take(&self, limits: Load) -> Vec<Chunk> {
+        loop {
+            match self.take_run(limits) {
+                None => return Vec::new(),
+                Some(chunks) if !chunks.is_empty() => return chunks,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn acknowledge(&self, rejected: u64) {
+        let mut state = self.state();
+        let Some(taken) = state.taken.take() else { return };
+        self.figures.answer(&taken.spans, rejected);
+        self.move_on(&mut state, taken.number, taken.end);
+        // Not at once: a backend that is a little too slow is told of once.
+        state.full &= state.bytes() > self.max_bytes / 2;
+    }
+
+    fn give_back(&self) {
+        let mut state = self.state();
+        let Some(taken) = state.taken.take() else { return };
+        match state.segment(taken.number) {
+            Some(segment) => {
+                segment.taken = taken.start;
+                segment.spans.add_all(&taken.spans);
+            }
+            None => self.figures.lose(&taken.spans, Loss::SpoolFull),
+        }
+    }
+
+    fn close(&self) {
+        self.give_back();
+        let mut state = self.state();
+        self.count_removed(&mut state);
+        let queued = self.figures.queued();
+        if queued > 0 {
+            let folder = self.folder.display();
+            self.notices.say(format!("{queued} spans wait in {folder} for the next start"));
+        } else {
+            state.writer = None;
+            state.segments.drain(..).for_each(|segment| self.remove(segment.number));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,124 @@
+//! The sinks against small backends on the loopback interface.
+
+#![allow(clippy::unwrap_used)] // a failing test is a panic
+
+mod accounting;
+mod delivery;
+mod ending;
+mod grpc_backend;
+mod http_backend;
+mod tls;
+
+use std::ops::Range;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+
+use super::retry::Pace;
+use super::worker::Timing;
+use super::*;
+use crate::process::{Process, Sender};
+
+/// A test that waits for this long has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+const QUICK: Timing = Timing {
+    linger: Duration::from_millis(5),
+    pace: Pace { first: Duration::from_millis(5), longest: Duration::from_millis(20) },
+};
+
+/// Spans that are named by their number.
+pub(super) fn chunk(numbers: Range<u64>) -> Chunk {
+    let value = Some(any_value::Value::StringValue("shop".into()));
+    let service =
+        KeyValue { key: "service.name".into(), value: Some(AnyValue { value }), ..Default::default() };
+    let process = Process {
+        sender: Sender { pid: 1, uid: 0, gid: 0 },
+        service: "shop".into(),
+        resource: Resource { attributes: vec![service], ..Default::default() },
+    };
+    let span = |number: u64| Span {
+        trace_id: vec![1; 16],
+        span_id: number.to_be_bytes().to_vec(),
+        name: number.to_string(),
+        start_time_unix_nano: 1_700_000_000_000_000_000 + number,
+        end_time_unix_nano: 1_700_000_000_000_100_000 + number,
+        ..Default::default()
+    };
+    Chunk::encode(&process, &[ScopeSpans { spans: numbers.map(span).collect(), ..Default::default() }])
+}
+
+/// The numbers of `chunk`.
+pub(super) fn numbers<'a>(spans: impl IntoIterator<Item = &'a ResourceSpans>) -> Vec<u64> {
+    let spans = spans.into_iter().flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans);
+    spans.map(|span| span.name.parse().unwrap()).collect()
+}
+
+/// Sinks and what they tell.
+struct Fixture {
+    sinks: Sinks,
+    notices: Receiver<String>,
+}
+
+impl Fixture {
+    fn open(targets: &[String], environment: &[(&str, &str)], spool: Option<SpoolSettings>) -> Self {
+        let targets = targets.iter().map(|target| target.parse().unwrap()).collect();
+        let lookup = |name: &str| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let (told, notices) = Notices::new();
+        let settings = Settings { targets, spool };
+        let sinks = Sinks::open_with(&settings, &lookup, &told, QUICK, MEMORY_BYTES).unwrap();
+        Self { sinks, notices }
+    }
+
+    fn to(target: String) -> Self {
+        Self::open(&[target], &[], None)
+    }
+
+    /// Of the only sink.
+    fn figures(&self) -> SinkFigures {
+        let figures = self.sinks.figures().remove(0);
+        figures.check();
+        figures
+    }
+
+    /// Sends everything and ends. What was told since the last time.
+    async fn finish(&self) -> Vec<String> {
+        self.sinks.finish(LONG).await;
+        self.sinks.figures().iter().for_each(SinkFigures::check);
+        self.notices.try_iter().collect()
+    }
+}
+
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "this did not happen: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A socket that has an address and is deaf: who connects is refused. `listen` opens it.
+struct DeafSocket(tokio::net::TcpSocket);
+
+impl DeafSocket {
+    fn bind() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self(socket)
+    }
+
+    fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+
+    fn listen(self) -> std::net::TcpListener {
+        let listener = self.0.listen(64).unwrap().into_std().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        listener
+    }
+}

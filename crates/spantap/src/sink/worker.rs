@@ -1,0 +1,178 @@
+//! The loop of one sink: take a batch, send it until the backend answers for it, acknowledge it.
+//!
+//! One request at a time, so that spans arrive in the order in which they came. A worker may be
+//! aborted at any `await`: the batch is still in its queue's books.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::jsonl::Jsonl;
+use super::otlp_grpc::OtlpGrpc;
+use super::otlp_http::OtlpHttp;
+use super::queue::{Load, Queue};
+use super::reports::Reports;
+use super::retry::{Outcome, Pace};
+use super::zipkin::Zipkin;
+use crate::chunk::{Chunk, request};
+
+/// Requests cost a backend far more than spans do; beyond some thousand spans that makes no difference
+/// any more. 1 MiB is well below the 4 MiB that gRPC servers take by default, and is soon sent again.
+pub(super) const BATCH: Load = Load { spans: 2_048, bytes: 512 << 10 };
+
+/// How long things take. The tests have no time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// For this long the first span of a batch waits for others: no one who looks at a backend sees the
+    /// difference, and a program that makes a thousand spans a second causes ten requests.
+    pub(super) linger: Duration,
+    pub(super) pace: Pace,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let pace = Pace { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
+        Self { linger: Duration::from_millis(100), pace }
+    }
+}
+
+/// Where batches go.
+pub(super) enum Exporter {
+    OtlpHttp(OtlpHttp),
+    OtlpGrpc(Box<OtlpGrpc>),
+    Zipkin(Zipkin),
+    Jsonl(Jsonl),
+}
+
+impl Exporter {
+    /// What is sent for `chunks`, and how many of their spans are not in it because they can't be read.
+    fn encode(&self, chunks: &[Chunk]) -> (Bytes, u64) {
+        match self {
+            Self::OtlpHttp(sink) => (sink.encode(chunks), 0),
+            Self::OtlpGrpc(_) => (request(chunks), 0),
+            Self::Zipkin(sink) => sink.encode(chunks),
+            Self::Jsonl(sink) => sink.encode(chunks),
+        }
+    }
+
+    async fn send(&mut self, body: Bytes) -> Outcome {
+        match self {
+            Self::OtlpHttp(sink) => sink.send(body).await,
+            Self::OtlpGrpc(sink) => sink.send(body).await,
+            Self::Zipkin(sink) => sink.send(body).await,
+            Self::Jsonl(sink) => sink.send(body).await,
+        }
+    }
+
+    /// After a request that was given up. HTTP/1.1 closes its connection by itself.
+    fn leave_connection(&mut self) {
+        if let Self::OtlpGrpc(sink) = self {
+            sink.leave_connection();
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Worker {
+    pub(super) queue: Arc<Queue>,
+    pub(super) exporter: Exporter,
+    /// For one request.
+    pub(super) timeout: Option<Duration>,
+    pub(super) timing: Timing,
+    pub(super) reports: Reports,
+    /// Becomes true when nothing is pushed any more.
+    pub(super) ending: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Until the queue is empty after `ending`.
+    pub(super) async fn run(mut self) {
+        while self.wait_for_batch().await {
+            let queue = self.queue.clone();
+            let Ok(chunks) = tokio::task::spawn_blocking(move || queue.take()).await else {
+                return;
+            };
+            match chunks.is_empty() {
+                // There was something that can't be read, now or ever.
+                true => sleep(self.timing.linger).await,
+                false => self.deliver(&chunks).await,
+            }
+        }
+    }
+
+    /// False if there is none and will be none.
+    async fn wait_for_batch(&mut self) -> bool {
+        let mut ending = self.ending.clone();
+        tokio::select! {
+            () = self.queue.arrival() => {}
+            // An error is that `Sinks` is gone, which is an end too.
+            _ = ending.wait_for(|ending| *ending) => return self.queue.store.waiting().spans > 0,
+        }
+        tokio::select! {
+            () = self.queue.whole_batch() => {}
+            () = sleep(self.timing.linger) => {}
+            _ = ending.wait_for(|ending| *ending) => {}
+        }
+        true
+    }
+
+    /// Returns when the backend has answered for all of `chunks`.
+    async fn deliver(&mut self, chunks: &[Chunk]) {
+        let spans: u64 = chunks.iter().map(|chunk| u64::from(chunk.spans)).sum();
+        let (body, unreadable) = self.exporter.encode(chunks);
+        if unreadable > 0 {
+            self.reports.rejection(unreadable, Some("they can't be decoded to be sent in this form"));
+        }
+        let mut delays = self.timing.pace.delays();
+        loop {
+            self.queue.figures.request();
+            match self.attempt(body.clone()).await {
+                Outcome::Done { rejected, message } => {
+                    // It may say any number.
+                    let rejected = rejected.min(spans);
+                    self.reports.works(self.queue.figures.queued());
+                    self.queue.store.acknowledge(rejected.saturating_add(unreadable));
+                    self.reports.rejection(rejected, message.as_deref());
+                    return;
+                }
+                Outcome::Refused { why } => {
+                    self.reports.works(self.queue.figures.queued());
+                    self.queue.store.acknowledge(spans);
+                    self.reports.rejection(spans, Some(&why));
+                    return;
+                }
+                Outcome::Failed { why, after } => {
+                    self.queue.figures.retry(&why);
+                    self.reports.fails(&why, Instant::now());
+                    match after {
+                        Some(after) => self.back_off(after).await,
+                        None => self.back_off(delays.next().unwrap_or(self.timing.pace.longest)).await,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, body: Bytes) -> Outcome {
+        let Some(limit) = self.timeout else { return self.exporter.send(body).await };
+        match timeout(limit, self.exporter.send(body)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.exporter.leave_connection();
+                Outcome::Failed { why: format!("no answer within {limit:?}"), after: None }
+            }
+        }
+    }
+
+    /// Sleeps, but not past the beginning of the end: there may be no time for another attempt then.
+    async fn back_off(&mut self, delay: Duration) {
+        let ended_before = *self.ending.borrow();
+        tokio::select! {
+            () = sleep(delay) => {}
+            _ = self.ending.wait_for(|ending| *ending), if !ended_before => {}
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The socket in the file system: bound where nobody listens, for those who may write to it, and gone
+//! when we are.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt::PassCred,
+};
+use nix::sys::stat::{Mode, fchmod};
+
+/// A bound socket. Its path is removed with it.
+#[derive(Debug)]
+pub struct Socket {
+    descriptor: OwnedFd,
+    path: PathBuf,
+    /// Of the file, to know it again.
+    inode: (u64, u64),
+}
+
+impl Socket {
+    /// Binds `path`, which senders may write to as the permissions `mode` say.
+    ///
+    /// A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When the path is something else, or somebody listens there, who is then named.
+    pub fn bind(path: &Path, mode: u32) -> Result<Self> {
+        let socket = Self::open(path, mode);
+        socket.with_context(|| format!("can't listen on {}", path.display()))
+    }
+
+    fn open(path: &Path, mode: u32) -> Result<Self> {
+        let address = UnixAddr::new(path).map_err(|_| {
+            anyhow::anyhow!(
+                "a socket's path has at most 107 bytes; choose a shorter one, such as one in /run"
+            )
+        })?;
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        // Two that start at once would both find nobody, and the second would unlink the first's.
+        let _alone = lock(folder)?;
+        make_way(path)?;
+
+        let descriptor = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&descriptor, PassCred, &true)?;
+        // The file is created with the mode of the socket, less the umask: at no moment may somebody
+        // write to it who should not.
+        fchmod(descriptor.as_fd(), Mode::from_bits_truncate(mode))?;
+        bind(descriptor.as_raw_fd(), &address)?;
+        let metadata = fs::symlink_metadata(path)?;
+        let socket = Self { descriptor, path: path.to_owned(), inode: (metadata.dev(), metadata.ino()) };
+        if metadata.mode() & 0o777 != mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        Ok(socket)
+    }
+
+    /// Where senders find it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the path away. Those who are connected can still send.
+    pub fn unlink(&self) {
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// Somebody may have removed it, and even bound another in its place.
+    pub(super) fn is_there(&self) -> bool {
+        let metadata = fs::symlink_metadata(&self.path);
+        metadata.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+/// Until it is dropped, no other spantap binds a socket in `folder`.
+fn lock(folder: &Path) -> Result<Flock<fs::File>> {
+    let shown = folder.display();
+    let mut file = fs::File::open(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow::anyhow!("there is no folder {shown}; create it first"),
+        _ => anyhow::anyhow!("its folder {shown} can't be opened: {error}"),
+    })?;
+    // Another needs it for a moment; who holds it longer is not one of us.
+    for _ in 0..100 {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("some program holds a lock on its folder {shown} (lslocks tells which); choose another folder")
+}
+
+/// Removes what a listener that is gone has left at `path`.
+fn make_way(path: &Path) -> Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !metadata.file_type().is_socket() {
+        bail!("there is something at that path that is no socket; remove it or choose another path");
+    }
+    let probe = UnixDatagram::unbound()?;
+    match probe.connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).context("the socket left there by another can't be removed")
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            bail!("there is a socket of another user at that path; choose another path")
+        }
+        // Also one of another type: somebody is there.
+        _ => bail!("{} listens there already; end it or choose another path", holder(path)),
+    }
+}
+
+/// Who has `path` bound, as far as /proc tells us.
+fn holder(path: &Path) -> String {
+    match inode_of(path).map(|inode| processes_with(&format!("socket:[{inode}]"))) {
+        Ok(processes) if !processes.is_empty() => processes.join(" and "),
+        _ => "another process (/proc doesn't tell us which)".to_owned(),
+    }
+}
+
+/// The socket's own inode, which is not that of the file.
+fn inode_of(path: &Path) -> io::Result<u64> {
+    let wanted = fs::canonicalize(path)?;
+    // Others' paths need not be UTF-8.
+    let table = fs::read("/proc/net/unix")?;
+    let table = String::from_utf8_lossy(&table);
+    // Num RefCount Protocol Flags Type St Inode Path
+    let found = table.lines().skip(1).find_map(|line| {
+        let inode = line.split_whitespace().nth(6)?;
+        // The last column may have spaces in it.
+        let (_, bound) = line.split_once(&format!(" {inode} "))?;
+        let same = fs::canonicalize(bound).is_ok_and(|bound| bound == wanted);
+        same.then(|| inode.parse().ok()).flatten()
+    });
+    found.ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+fn processes_with(link: &str) -> Vec<String> {
+    let has = |process: &Path| {
+        let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        descriptors.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == link))
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = processes.filter_map(|process| {
+        let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
+        let name = has(&process).then(|| fs::read_to_string(process.join("comm")))?.unwrap_or_default();
+        Some(format!("{} (pid {pid})", name.trim()))
+    });
+    named.collect()
+}

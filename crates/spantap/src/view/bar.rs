@@ -1,0 +1,167 @@
+//! Where in its parent a span lies: `  ━━╾───▸`, heavy while it was busy, light while it was idle.
+//!
+//! To the half column. How much it was busy is known, but not when: the busy part is drawn first.
+
+use opentelemetry_proto::tonic::trace::v1::Span;
+
+/// From when to when, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Interval {
+    pub(super) start_ns: u64,
+    pub(super) end_ns: u64,
+}
+
+impl Interval {
+    pub(super) fn of(span: &Span) -> Self {
+        let start_ns = span.start_time_unix_nano;
+        Self { start_ns, end_ns: span.end_time_unix_nano.max(start_ns) }
+    }
+
+    pub(super) fn duration_ns(self) -> u64 {
+        self.end_ns - self.start_ns
+    }
+
+    /// Which of so many parts a time inside falls to, to the nearest.
+    fn part(self, time_ns: u64, parts: usize) -> usize {
+        let length = u128::from(self.duration_ns().max(1));
+        let from_start = u128::from(time_ns.clamp(self.start_ns, self.end_ns) - self.start_ns);
+        ((2 * from_start * parts as u128 + length) / (2 * length)) as usize
+    }
+}
+
+/// How long a span was busy, and how long idle, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Shares {
+    pub(super) busy: u64,
+    pub(super) idle: u64,
+}
+
+impl Shares {
+    fn busy_of(self, whole: usize) -> usize {
+        let all = (u128::from(self.busy) + u128::from(self.idle)).max(1);
+        let busy = ((2 * u128::from(self.busy) * whole as u128 + all) / (2 * all)) as usize;
+        // Neither is hidden by the other.
+        let most = if self.idle > 0 && whole > 1 { whole - 1 } else { whole };
+        busy.clamp(usize::from(self.busy > 0).min(most), most)
+    }
+
+    /// In four columns: `25%`.
+    pub(super) fn percent(self) -> String {
+        match self.busy_of(100) {
+            _ if self.busy == 0 && self.idle == 0 => String::new(),
+            1 if u128::from(self.busy) * 100 < u128::from(self.busy) + u128::from(self.idle) => "<1%".into(),
+            percent => format!("{percent}%"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Ink {
+    None,
+    Light,
+    Heavy,
+}
+
+/// The bar of `span`, where so many columns stand for `parent`; spaces after it are left out. A part
+/// outside is an arrow at that end.
+pub(super) fn bar(span: Interval, parent: Interval, shares: Option<Shares>, columns: usize) -> String {
+    let halves = 2 * columns;
+    let is_inside = span.end_ns >= parent.start_ns && span.start_ns <= parent.end_ns;
+    let (start, end) = match parent.duration_ns() {
+        0 => (0, halves),
+        _ => (parent.part(span.start_ns, halves), parent.part(span.end_ns, halves)),
+    };
+    let start = start.min(halves - 1);
+    let end = if is_inside { end.max(start + 1) } else { start };
+    let heavy = shares.map_or(end - start, |shares| shares.busy_of(end - start));
+    let ink = |half: usize| match half {
+        _ if half < start || half >= end => Ink::None,
+        _ if half < start + heavy => Ink::Heavy,
+        _ => Ink::Light,
+    };
+    let column = |column: usize| match (ink(2 * column), ink(2 * column + 1)) {
+        _ if column == 0 && span.start_ns < parent.start_ns => '◂',
+        _ if column + 1 == columns && span.end_ns > parent.end_ns => '▸',
+        (Ink::None, Ink::None) => ' ',
+        (Ink::None, Ink::Light) => '╶',
+        (Ink::None, Ink::Heavy) => '╺',
+        (Ink::Light, Ink::None) => '╴',
+        (Ink::Light, Ink::Light) => '─',
+        (Ink::Light, Ink::Heavy) => '╼',
+        (Ink::Heavy, Ink::None) => '╸',
+        (Ink::Heavy, Ink::Light) => '╾',
+        (Ink::Heavy, Ink::Heavy) => '━',
+    };
+    (0..columns).map(column).collect::<String>().trim_end().to_owned()
+}
+
+/// A point in time where [`bar`] would draw it.
+pub(super) fn point(time_ns: u64, parent: Interval, columns: usize) -> String {
+    let at = parent.part(time_ns, columns).min(columns - 1);
+    let mark = match () {
+        () if time_ns < parent.start_ns => '◂',
+        () if time_ns > parent.end_ns => '▸',
+        () => '•',
+    };
+    format!("{}{mark}", " ".repeat(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: Interval = Interval { start_ns: 100, end_ns: 200 };
+
+    fn drawn(start_ns: u64, end_ns: u64, shares: Option<(u64, u64)>) -> String {
+        let shares = shares.map(|(busy, idle)| Shares { busy, idle });
+        bar(Interval { start_ns, end_ns }, PARENT, shares, 10)
+    }
+
+    #[test]
+    fn a_bar_lies_where_the_span_lies_in_its_parent() {
+        assert_eq!(drawn(100, 200, None), "━━━━━━━━━━");
+        assert_eq!(drawn(120, 150, None), "  ━━━");
+        assert_eq!(drawn(125, 155, None), "  ╺━━╸");
+        assert_eq!(drawn(200, 200, None), "         ╺");
+        assert_eq!(drawn(120, 120, None), "  ╸");
+    }
+
+    #[test]
+    fn busy_is_heavy_and_idle_is_light_and_both_are_seen() {
+        assert_eq!(drawn(100, 200, Some((1, 3))), "━━╾───────");
+        assert_eq!(drawn(100, 200, Some((0, 9))), "──────────");
+        assert_eq!(drawn(100, 200, Some((9, 0))), "━━━━━━━━━━");
+        assert_eq!(drawn(100, 200, Some((1, u64::MAX))), "╾─────────");
+        assert_eq!(drawn(100, 200, Some((u64::MAX, 1))), "━━━━━━━━━╾");
+        assert_eq!(drawn(125, 155, Some((0, 1))), "  ╶──╴");
+        assert_eq!(Shares { busy: 1, idle: 3 }.percent(), "25%");
+        assert_eq!(Shares { busy: 1, idle: 999 }.percent(), "<1%");
+        assert_eq!(Shares { busy: 1, idle: 0 }.percent(), "100%");
+        assert_eq!(Shares { busy: u64::MAX, idle: u64::MAX }.percent(), "50%");
+    }
+
+    #[test]
+    fn parts_outside_the_parent_are_arrows() {
+        assert_eq!(drawn(90, 150, None), "◂━━━━");
+        assert_eq!(drawn(150, 201, None), "     ━━━━▸");
+        assert_eq!(drawn(0, u64::MAX, None), "◂━━━━━━━━▸");
+        assert_eq!(drawn(10, 20, None), "◂");
+        assert_eq!(drawn(300, 400, None), "         ▸");
+    }
+
+    #[test]
+    fn a_parent_that_took_no_time_is_as_wide() {
+        let now = Interval { start_ns: 7, end_ns: 7 };
+        assert_eq!(bar(now, now, None, 4), "━━━━");
+        assert_eq!(bar(Interval { start_ns: 7, end_ns: 9 }, now, None, 4), "━━━▸");
+        assert_eq!(bar(Interval { start_ns: 1, end_ns: 2 }, now, None, 4), "◂");
+    }
+
+    #[test]
+    fn events_are_points() {
+        let all = [(100, "•"), (150, "     •"), (200, "         •"), (99, "◂"), (201, "         ▸")];
+        for (time_ns, expected) in all {
+            assert_eq!(point(time_ns, PARENT, 10), expected);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Which attributes are worth the room, and how they are written.
+
+use std::collections::HashSet;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+
+use super::bar::Shares;
+use super::line::{DIM, Line, PLAIN};
+use super::text::{on_one_line, safe, width};
+
+/// What the tree tells otherwise, or what tells of the program's text rather than of this run of it.
+/// One that ends in a dot stands for all that begin so.
+const UNINTERESTING: [&str; 9] =
+    ["busy_ns", "code.", "exception.", "idle_ns", "level", "otel.", "target", "thread.", "tracing_usdt."];
+
+/// What tells most, by OpenTelemetry's names of today and of before; the user's own fields follow.
+const FIRST: [&str; 6] =
+    ["http.response.status_code", "http.status_code", "db.query.text", "db.statement", "http.", "db."];
+
+/// Keys by OpenTelemetry, whose values are often the span's name.
+const NAMING: [&str; 6] = ["http.", "url.", "db.", "rpc.", "messaging.", "graphql."];
+
+/// So much of a value is looked at: more than any line shows.
+const MOST_BYTES: usize = 2_000;
+const MOST_NESTED: usize = 4;
+/// A field in less room tells nothing.
+const LEAST_COLUMNS: usize = 8;
+
+fn is_one_of(key: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
+}
+
+/// The attribute of that key.
+pub(super) fn find<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
+    attribute.value.as_ref()?.value.as_ref()
+}
+
+pub(super) fn find_text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    match find(attributes, key)? {
+        Value::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// `busy_ns` and `idle_ns`; decoders of formats without numbers leave them texts.
+pub(super) fn shares(span: &Span) -> Option<Shares> {
+    let number = |key: &str| match find(&span.attributes, key)? {
+        Value::IntValue(number) => u64::try_from(*number).ok(),
+        Value::StringValue(text) => text.parse().ok(),
+        _ => None,
+    };
+    Some(Shares { busy: number("busy_ns")?, idle: number("idle_ns")? })
+        .filter(|shares| shares.busy > 0 || shares.idle > 0)
+}
+
+/// The span's fields, until the line is full.
+pub(super) fn put_span(line: &mut Line<'_>, span: &Span, resource: &Resource, is_error: bool) {
+    let resource: HashSet<&str> = resource.attributes.iter().map(|attribute| &*attribute.key).collect();
+    let is_told = |field: &&KeyValue| {
+        let key = &*field.key;
+        is_one_of(key, &UNINTERESTING)
+            || resource.contains(key)
+            || (key == "error" && is_error)
+            || (key == "follows_from" && !span.links.is_empty())
+            || (is_one_of(key, &NAMING) && is_in_name(field, &span.name))
+    };
+    put(line, span.attributes.iter().filter(|field| !is_told(field)));
+}
+
+/// An event's, until the line is full.
+pub(super) fn put_event(line: &mut Line<'_>, attributes: &[KeyValue]) {
+    put(line, of_event(attributes));
+}
+
+/// But for its exception, which is its text.
+pub(super) fn of_event(attributes: &[KeyValue]) -> impl Iterator<Item = &KeyValue> {
+    attributes.iter().filter(|field| !is_one_of(&field.key, &UNINTERESTING))
+}
+
+fn is_in_name(field: &KeyValue, name: &str) -> bool {
+    let value = value_text(field.value.as_ref());
+    name.split(' ').any(|word| word == value)
+}
+
+fn put<'a>(line: &mut Line<'_>, fields: impl Iterator<Item = &'a KeyValue>) {
+    let rank = |key: &str| FIRST.iter().position(|first| is_one_of(key, &[first])).unwrap_or(FIRST.len());
+    let mut fields: Vec<&KeyValue> = fields.collect();
+    fields.sort_by_key(|field| rank(&field.key));
+    let short = !fit(&fields, line.room());
+    for (index, field) in fields.into_iter().enumerate() {
+        line.gap(if index == 0 { 2 } else { 1 });
+        if line.room() < LEAST_COLUMNS {
+            line.put(DIM, "…");
+            return;
+        }
+        line.put(DIM, &key(field, short));
+        line.put(PLAIN, &value(field));
+    }
+}
+
+/// Whether there is room for all of them, written in full.
+fn fit(fields: &[&KeyValue], columns: usize) -> bool {
+    let mut used = 1;
+    // Does not look at the others once there are too many.
+    fields.iter().all(|field| {
+        used += 1 + width(&key(field, false)) + width(&value(field));
+        used <= columns
+    })
+}
+
+/// `http.response.status_code=`, or `…status_code=`.
+fn key(field: &KeyValue, short: bool) -> String {
+    let key = clipped(&field.key);
+    match key.rsplit_once('.') {
+        Some((_, end)) if short => safe(&format!("…{end}=")),
+        _ => safe(&format!("{key}=")),
+    }
+}
+
+/// In quotes, where one could not see the end otherwise.
+fn value(field: &KeyValue) -> String {
+    // The lines of a query are read as well on one.
+    let value = safe(&on_one_line(&value_text(field.value.as_ref())));
+    if value.is_empty() || value.contains([' ', '"', '=']) { format!("\"{value}\"") } else { value }
+}
+
+/// So much as a line could need, at a character boundary.
+fn clipped(text: &str) -> &str {
+    match text.char_indices().nth(MOST_BYTES) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+fn value_text(value: Option<&AnyValue>) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value.and_then(|value| value.value.as_ref()), MOST_NESTED);
+    out
+}
+
+/// Lists in lists come from strangers: neither depth nor length may be theirs to choose.
+fn write_value(out: &mut String, value: Option<&Value>, depth: usize) {
+    match value {
+        None => {}
+        Some(Value::StringValue(text)) => out.push_str(clipped(text)),
+        Some(Value::BoolValue(value)) => out.push_str(&value.to_string()),
+        Some(Value::IntValue(value)) => out.push_str(&value.to_string()),
+        Some(Value::DoubleValue(value)) => out.push_str(&value.to_string()),
+        Some(Value::BytesValue(bytes)) => out.push_str(&format!("{} bytes", bytes.len())),
+        Some(Value::StringValueStrindex(index)) => out.push_str(&format!("#{index}")),
+        Some(Value::ArrayValue(_) | Value::KvlistValue(_)) if depth == 0 => out.push('…'),
+        Some(Value::ArrayValue(array)) => {
+            let items = array.values.iter().map(|item| ("", Some(item)));
+            write_list(out, ['[', ']'], items, depth);
+        }
+        Some(Value::KvlistValue(list)) => {
+            let items = list.values.iter().map(|item| (&*item.key, item.value.as_ref()));
+            write_list(out, ['{', '}'], items, depth);
+        }
+    }
+}
+
+fn write_list<'a>(
+    out: &mut String,
+    [open, close]: [char; 2],
+    items: impl Iterator<Item = (&'a str, Option<&'a AnyValue>)>,
+    depth: usize,
+) {
+    out.push(open);
+    for (index, (key, item)) in items.enumerate() {
+        if out.len() > MOST_BYTES {
+            break;
+        }
+        out.push_str(if index > 0 { ", " } else { "" });
+        if !key.is_empty() {
+            out.push_str(&format!("{}: ", clipped(key)));
+        }
+        write_value(out, item.and_then(|item| item.value.as_ref()), depth - 1);
+    }
+    out.push(close);
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::ArrayValue;
+
+    use super::*;
+    use crate::view::Look;
+
+    fn attribute(key: &str, value: Value) -> KeyValue {
+        KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    }
+
+    fn attributes(texts: &[(&str, &str)]) -> Vec<KeyValue> {
+        texts.iter().map(|&(key, text)| attribute(key, Value::StringValue(text.into()))).collect()
+    }
+
+    fn drawn(span: &Span, resource: &[(&str, &str)], columns: usize) -> String {
+        let resource = Resource { attributes: attributes(resource), ..Resource::default() };
+        let look = Look::new(columns, false);
+        let mut line = Line::new(&look);
+        put_span(&mut line, span, &resource, false);
+        line.end().trim().to_owned()
+    }
+
+    fn span(name: &str, fields: &[(&str, &str)]) -> Span {
+        Span { name: name.into(), attributes: attributes(fields), ..Span::default() }
+    }
+
+    #[test]
+    fn what_the_tree_the_name_or_the_process_tells_is_left_out() {
+        let fields = [
+            ("level", "INFO"),
+            ("target", "shop"),
+            ("code.line.number", "7"),
+            ("busy_ns", "1"),
+            ("http.request.method", "POST"),
+            ("http.route", "/orders"),
+            ("deployment.environment.name", "prod"),
+            ("levels", "3"),
+            ("error", "none yet"),
+            ("user", "POST"),
+        ];
+        let drawn = drawn(&span("POST /orders", &fields), &[("deployment.environment.name", "prod")], 80);
+        assert_eq!(drawn, "levels=3 error=\"none yet\" user=POST");
+    }
+
+    #[test]
+    fn what_tells_most_comes_first_and_long_keys_are_cut_before_values() {
+        let fields = [("user", "ada"), ("url.path", "/7"), ("http.response.status_code", "409")];
+        let span = span("request", &fields);
+        assert_eq!(drawn(&span, &[], 80), "http.response.status_code=409 user=ada url.path=/7");
+        assert_eq!(drawn(&span, &[], 47), "…status_code=409 user=ada …path=/7");
+        assert_eq!(drawn(&span, &[], 40), "…status_code=409 user=ada …path=/7");
+    }
+
+    #[test]
+    fn values_stay_on_one_line_and_end_where_one_sees_it() {
+        let all =
+            [("a b", "\"a b\""), ("", "\"\""), ("x admin=yes", "\"x admin=yes\""), ("a\n  b", "\"a b\"")];
+        for (text, expected) in all {
+            assert_eq!(value(&attributes(&[("key", text)])[0]), expected);
+        }
+        assert_eq!(value(&attributes(&[("key", "\x1b[2J")])[0]), r"\x1b[2J");
+    }
+
+    #[test]
+    fn lists_are_written_as_deep_and_as_long_as_a_line_could_show() {
+        let list = |values| Value::ArrayValue(ArrayValue { values });
+        let any = |value| AnyValue { value: Some(value) };
+        let ints = list([1, 2].map(|int| any(Value::IntValue(int))).to_vec());
+        assert_eq!(value(&attribute("key", ints.clone())), "\"[1, 2]\"");
+        let deep = (0..90).fold(ints.clone(), |inner, _| list(vec![any(inner)]));
+        assert_eq!(value(&attribute("key", deep)), "[[[[…]]]]");
+        let long = list(vec![any(ints); 100_000]);
+        assert!(value(&attribute("key", long)).len() < 2 * MOST_BYTES);
+    }
+}

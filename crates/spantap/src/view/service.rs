@@ -1,0 +1,73 @@
+//! Who sent a span, in a word: `shop[4242]`.
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+use crate::process::Process;
+
+/// The service and its pid: the kernel's; where the kernel can't say, `?` follows what it calls itself.
+pub(super) fn label(process: &Process) -> String {
+    match (process.sender.pid, own_pid(process)) {
+        (0, Some(pid)) => format!("{}[{pid}?]", process.service),
+        (0, None) => format!("{}[?]", process.service),
+        (pid, _) => format!("{}[{pid}]", process.service),
+    }
+}
+
+/// Whether it is one process. It may have been decoded more than once.
+pub(super) fn is_same(one: &Arc<Process>, other: &Arc<Process>) -> bool {
+    let is_known = one.sender.pid != 0;
+    Arc::ptr_eq(one, other)
+        || (one.sender == other.sender
+            && one.service == other.service
+            && (is_known || one.resource == other.resource))
+}
+
+fn own_pid(process: &Process) -> Option<i64> {
+    let attribute = process.resource.attributes.iter().find(|attribute| attribute.key == "process.pid")?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        Value::IntValue(pid) => Some(*pid),
+        Value::StringValue(pid) => pid.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+
+    use super::*;
+    use crate::process::Sender;
+
+    fn process(pid: u32, own_pid: Option<i64>) -> Process {
+        let attribute = |pid| KeyValue {
+            key: "process.pid".into(),
+            value: Some(AnyValue { value: Some(Value::IntValue(pid)) }),
+            ..KeyValue::default()
+        };
+        let mut process = Process {
+            sender: Sender { pid, uid: 0, gid: 0 },
+            service: "shop".into(),
+            resource: Default::default(),
+        };
+        process.resource.attributes.extend(own_pid.map(attribute));
+        process
+    }
+
+    #[test]
+    fn the_pid_is_the_kernels_if_it_can_tell() {
+        let all = [(4242, Some(7)), (0, Some(7)), (0, None)];
+        let labels = all.map(|(pid, own)| label(&process(pid, own)));
+        assert_eq!(labels, ["shop[4242]", "shop[7?]", "shop[?]"]);
+    }
+
+    #[test]
+    fn processes_that_the_kernel_does_not_know_are_told_apart_by_what_they_say() {
+        let same = |one: Process, other: Process| is_same(&Arc::new(one), &Arc::new(other));
+        assert!(same(process(1, Some(7)), process(1, None)));
+        assert!(same(process(0, Some(7)), process(0, Some(7))));
+        assert!(!same(process(0, Some(7)), process(0, Some(8))));
+        assert!(!same(process(1, None), process(2, None)));
+    }
+}

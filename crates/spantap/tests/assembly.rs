@@ -1,0 +1,252 @@
+//! Traces out of spans that come in any order.
+#![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::trace::v1::Span;
+use proptest::prelude::*;
+use spantap::process::{Process, Sender};
+use spantap::trace::{Assembly, Limits, Shown, Trace, TraceSpan};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn process(pid: u32) -> Arc<Process> {
+    let sender = Sender { pid, uid: 0, gid: 0 };
+    Arc::new(Process { sender, service: "test".into(), resource: Default::default() })
+}
+
+/// A parent of 0 is none.
+fn span(trace: u128, id: u64, parent: u64) -> TraceSpan {
+    let parent_span_id = if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() };
+    let span = Span {
+        trace_id: trace.to_be_bytes().to_vec(),
+        span_id: id.to_be_bytes().to_vec(),
+        parent_span_id,
+        name: format!("span {id}"),
+        start_time_unix_nano: 1,
+        end_time_unix_nano: 2,
+        ..Span::default()
+    };
+    TraceSpan { process: process(1), span }
+}
+
+/// An assembly with a clock of its own.
+struct Bench {
+    assembly: Assembly,
+    now: Instant,
+    shown: Vec<Trace>,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        Self { assembly: Assembly::new(limits), now: Instant::now(), shown: Vec::new() }
+    }
+
+    fn add(&mut self, span: TraceSpan) {
+        self.assembly.add(span, self.now, &mut |trace| self.shown.push(trace.clone()));
+    }
+
+    /// Time passes, in the steps in which the collector looks.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.assembly.next_due().map_or(end, |due| due.clamp(self.now + MS, end));
+            self.assembly.due(self.now, &mut |trace| self.shown.push(trace.clone()));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.assembly.finish(self.now, &mut |trace| self.shown.push(trace.clone()));
+    }
+
+    /// What was shown since the last time: why, how many spans, how many of them late.
+    fn take(&mut self) -> Vec<(Shown, usize, usize)> {
+        self.shown.drain(..).map(|trace| (trace.shown, trace.spans.len(), trace.late)).collect()
+    }
+}
+
+#[test]
+fn a_whole_trace_is_shown_when_it_falls_quiet() {
+    let mut bench = Bench::new(Limits::default());
+    bench.add(span(1, 3, 2));
+    bench.add(span(1, 2, 1));
+    bench.pass(200 * MS);
+    bench.add(span(1, 1, 0));
+    bench.pass(200 * MS);
+    assert_eq!(bench.take(), [], "one more may come");
+    bench.pass(150 * MS);
+    assert_eq!(bench.take(), [(Shown::Complete, 3, 0)]);
+    bench.pass(60 * SECOND);
+    assert_eq!((bench.take(), bench.assembly.bytes()), (vec![], 0), "once, and then it is forgotten");
+}
+
+/// Those that users look for: their roots take long.
+#[test]
+fn a_slow_trace_is_shown_when_it_falls_quiet() {
+    let mut bench = Bench::new(Limits::default());
+    bench.add(span(1, 3, 2));
+    bench.pass(SECOND);
+    bench.add(span(1, 2, 1));
+    bench.pass(SECOND);
+    bench.add(span(1, 1, 0));
+    bench.pass(350 * MS);
+    assert_eq!(bench.take(), [(Shown::Complete, 3, 0)]);
+}
+
+#[test]
+fn a_late_span_shows_the_trace_again() {
+    let mut bench = Bench::new(Limits::default());
+    bench.add(span(1, 1, 0));
+    bench.pass(SECOND);
+    bench.add(span(1, 2, 1));
+    bench.pass(SECOND);
+    bench.add(span(1, 2, 1));
+    bench.pass(SECOND);
+    assert_eq!(
+        bench.take(),
+        [(Shown::Complete, 1, 0), (Shown::Complete, 2, 1)],
+        "a duplicate is nothing new"
+    );
+}
+
+#[test]
+fn a_root_or_parent_that_never_comes_is_not_waited_for_for_ever() {
+    let mut bench = Bench::new(Limits::default());
+    bench.add(span(1, 2, 1));
+    bench.add(span(2, 1, 0));
+    bench.add(span(2, 3, 2));
+    bench.pass(4 * SECOND);
+    assert_eq!(bench.take(), []);
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.take(), [(Shown::Waited, 1, 0), (Shown::Waited, 2, 0)]);
+    assert_eq!(bench.assembly.bytes(), 0);
+}
+
+#[test]
+fn a_trace_that_never_falls_quiet_is_shown_in_parts() {
+    let mut bench = Bench::new(Limits::default());
+    for id in 2..302 {
+        bench.add(span(1, id, 1));
+        bench.pass(100 * MS);
+    }
+    let parts = bench.take();
+    assert!((2..=3).contains(&parts.len()), "{parts:?}");
+    bench.finish();
+    let spans: usize = parts.iter().chain(&bench.take()).map(|(_, spans, _)| spans).sum();
+    assert_eq!(spans, 300);
+}
+
+#[test]
+fn duplicates_are_counted_and_left_out() {
+    let mut bench = Bench::new(Limits::default());
+    bench.add(span(1, 1, 0));
+    bench.add(span(1, 1, 0));
+    bench.finish();
+    let trace = &bench.shown[0];
+    assert_eq!((trace.spans.len(), trace.duplicates), (1, 1));
+}
+
+#[test]
+fn a_trace_of_more_spans_than_there_is_room_for_says_how_many_are_missing() {
+    let mut bench = Bench::new(Limits { spans_of_a_trace: 10, ..Limits::default() });
+    (1..=15).for_each(|id| bench.add(span(1, id, 0)));
+    bench.finish();
+    let trace = &bench.shown[0];
+    assert_eq!((trace.spans.len(), trace.left_out), (10, 5));
+}
+
+#[test]
+fn memory_is_bounded_and_what_goes_is_shown_first() {
+    let limit = 100_000;
+    let mut bench = Bench::new(Limits { bytes: limit, ..Limits::default() });
+    for trace in 1..2000 {
+        bench.add(span(trace, 2, 1));
+        assert!(bench.assembly.bytes() <= limit);
+    }
+    let early = bench.take();
+    assert!(early.len() > 1000 && early.iter().all(|shown| *shown == (Shown::NoRoom, 1, 0)), "{early:?}");
+    bench.finish();
+    assert_eq!(early.len() + bench.shown.len(), 1999);
+}
+
+#[test]
+fn traces_that_were_shown_make_room_before_those_that_were_not() {
+    let mut bench = Bench::new(Limits { bytes: 100_000, ..Limits::default() });
+    bench.add(span(1, 1, 0));
+    bench.pass(SECOND);
+    assert_eq!(bench.take().len(), 1);
+    for trace in 2.. {
+        let before = bench.assembly.bytes();
+        bench.add(span(trace, 2, 1));
+        // One came and one went, of about the same weight.
+        if bench.assembly.bytes() < before + 100 {
+            break;
+        }
+    }
+    assert_eq!(bench.take(), [], "the one that was shown went");
+}
+
+/// What happens in a run.
+#[derive(Clone, Debug)]
+enum Step {
+    Span { trace: u8, id: u8, parent: u8 },
+    Pass(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0u8..4, 1u8..20, 0u8..20).prop_map(|(trace, id, parent)| Step::Span { trace, id, parent }),
+        2 => (0u16..6000).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However spans come: each is shown, or counted as left out or as a duplicate; a trace is said to be
+    /// complete only if it is; and no more is held than the limits say.
+    #[test]
+    fn every_span_is_accounted_for(steps in prop::collection::vec(step(), 0..300), room in 2_000usize..200_000, most in 1usize..15) {
+        let limits = Limits { bytes: room, spans_of_a_trace: most };
+        let mut bench = Bench::new(limits);
+        let mut added: HashMap<(u128, u64), u64> = HashMap::new();
+        for step in steps {
+            match step {
+                Step::Span { trace, id, parent } => {
+                    let trace = u128::from(trace) + 1;
+                    bench.add(span(trace, id.into(), parent.into()));
+                    *added.entry((trace, id.into())).or_default() += 1;
+                    prop_assert!(bench.assembly.bytes() <= room);
+                }
+                Step::Pass(ms) => bench.pass(Duration::from_millis(ms.into())),
+            }
+        }
+        bench.finish();
+
+        let mut seen = HashSet::new();
+        for trace in &bench.shown {
+            let ids: HashSet<u64> =
+                trace.spans.iter().map(|s| u64::from_be_bytes(s.span.span_id.clone().try_into().unwrap())).collect();
+            prop_assert_eq!(ids.len(), trace.spans.len(), "a duplicate is shown");
+            prop_assert!(trace.spans.len() <= most);
+            prop_assert!(trace.spans.iter().all(|s| s.span.trace_id == trace.id.to_be_bytes()));
+            prop_assert!(trace.late < trace.spans.len());
+            if trace.shown == Shown::Complete {
+                let parents = trace.spans.iter().map(|s| &s.span.parent_span_id);
+                let (roots, parents): (Vec<_>, Vec<_>) = parents.partition(|parent| parent.is_empty());
+                prop_assert!(!roots.is_empty());
+                for parent in parents {
+                    prop_assert!(ids.contains(&u64::from_be_bytes(parent.clone().try_into().unwrap())));
+                }
+            }
+            seen.extend(ids.into_iter().map(|id| (trace.id, id)));
+        }
+        let left_out: u64 = bench.shown.iter().map(|trace| trace.left_out).sum();
+        let missing = added.keys().filter(|key| !seen.contains(key)).count() as u64;
+        prop_assert!(missing <= left_out, "{} missing, {} left out", missing, left_out);
+        prop_assert!(seen.iter().all(|key| added.contains_key(key)));
+    }
+}

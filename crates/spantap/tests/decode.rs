@@ -1,0 +1,444 @@
+//! What may arrive on the socket, and what is made of it.
+#![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+use proptest::prelude::*;
+use spantap::decode::{Decoded, Decoder, Fault, Found};
+use spantap::process::{Process, Sender};
+
+const SENDER: Sender = Sender { pid: 4242, uid: 1000, gid: 100 };
+/// 2026-01-01.
+const NOW: u64 = 1_767_225_600_000_000_000;
+const NOW_US: u64 = NOW / 1000;
+
+/// Who only counts comes to the same, or says that it must be decoded.
+fn decode(bytes: &[u8]) -> Decoded {
+    let decoded = Decoder::default().decode(bytes, SENDER, NOW);
+    if let Some(counted) = Decoder::default().count(bytes, SENDER, NOW) {
+        // What it does not look at.
+        let inside = |(found, _): (&Found, u64)| {
+            matches!(found.fault, Fault::WrongType | Fault::BadId | Fault::TooDeep | Fault::BadTime)
+        };
+        assert!(decoded.faults.iter().all(inside), "{:?}", decoded.faults);
+        if faults(&decoded).is_empty() {
+            let spans = |scopes: &[ScopeSpans]| scopes.iter().map(|scope| scope.spans.len() as u64).sum();
+            let expected: Vec<(Arc<Process>, u64)> =
+                decoded.processes.iter().map(|(process, scopes)| (process.clone(), spans(scopes))).collect();
+            assert_eq!(counted, expected);
+        }
+    }
+    decoded
+}
+
+#[test]
+fn what_all_is_well_with_is_counted() {
+    let otlp = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c",
+        "spanId":"b7ad6b7169203331","startTimeUnixNano":"1767225600000000000","endTimeUnixNano":"1767225600000000001",
+        "name":"NAME","attributes":[{"key":"k"}]}]}]}]}"#;
+    let zipkin = format!("[{0},{0}]", zipkin(r#","parentId":"b7ad6b7169203332","tags":{"k":"v"}"#));
+    for (text, expected) in [(otlp, 1), (&*zipkin, 2)] {
+        let count = |text: &str| Decoder::default().count(text.as_bytes(), SENDER, NOW);
+        let counted = count(text).unwrap();
+        assert_eq!((counted.len(), counted[0].1, counted[0].0.sender), (1, expected, SENDER));
+        // What tells of losses is not.
+        let losses =
+            text.replace("NAME", "tracing_usdt.dropped").replace("\"n\"", "\"tracing_usdt.dropped\"");
+        assert_eq!(count(&losses), None);
+        let odd = text.replace("b7ad", "B7AD");
+        assert_eq!(count(&odd), None);
+    }
+}
+
+fn spans(decoded: &Decoded) -> Vec<&Span> {
+    let scopes = decoded.processes.iter().flat_map(|(_, scopes)| scopes);
+    scopes.flat_map(|scope| &scope.spans).collect()
+}
+
+fn faults(decoded: &Decoded) -> Vec<(Fault, u64)> {
+    decoded.faults.iter().map(|(found, count)| (found.fault, count)).collect()
+}
+
+fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let mut found = attributes.iter().filter(|attribute| attribute.key == key);
+    let value = found.next()?.value.clone()?.value?;
+    assert!(found.next().is_none(), "{key} is there twice");
+    Some(match value {
+        any_value::Value::StringValue(text) => text,
+        any_value::Value::IntValue(number) => format!("int {number}"),
+        any_value::Value::DoubleValue(number) => format!("double {number}"),
+        any_value::Value::BoolValue(value) => format!("bool {value}"),
+        other => format!("{other:?}"),
+    })
+}
+
+/// A Zipkin span with `more` members.
+fn zipkin(more: &str) -> String {
+    format!(
+        r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","id":"b7ad6b7169203331","name":"n","timestamp":{NOW_US},"duration":7{more}}}"#
+    )
+}
+
+#[test]
+fn a_zipkin_span_becomes_opentelemetrys() {
+    let span = zipkin(
+        r#","parentId":"00f067aa0ba902b7","kind":"SERVER","localEndpoint":{"serviceName":"shop","ipv4":"10.0.0.1","port":80},
+        "remoteEndpoint":{"serviceName":"db","ipv6":"::1","port":5432},
+        "annotations":[{"timestamp":1767225600000003,"value":"plain"},
+                       {"timestamp":1767225600000004,"value":"\"it \\\"happened\\\"\": {\"code\":7,\"level\":\"WARN\",\"ok\":true,\"f\":1.5,\"list\":[\"a\",1]}"}],
+        "tags":{"k":"v","é\n":"\u00e9\"","otel.status_code":"ERROR","error":"it broke","otel.dropped_events_count":"3",
+                "follows_from":"0af7651916cd43dd8448eb211c80319d-b7ad6b7169203332","busy_ns":"12"}"#,
+    );
+    let decoded = decode(format!("[{span}]").as_bytes());
+    assert_eq!(faults(&decoded), []);
+    let (process, scopes) = &decoded.processes[0];
+    assert_eq!((process.sender, &*process.service), (SENDER, "shop"));
+    let resource = &process.resource.attributes;
+    for (key, value) in [
+        ("service.name", "shop"),
+        ("process.pid", "int 4242"),
+        ("process.real_user.id", "int 1000"),
+        ("process.real_group.id", "int 100"),
+    ] {
+        assert_eq!(text(resource, key).as_deref(), Some(value));
+    }
+    let span = &scopes[0].spans[0];
+    assert_eq!(span.trace_id, u128::to_be_bytes(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c));
+    assert_eq!(span.span_id, u64::to_be_bytes(0xb7ad_6b71_6920_3331));
+    assert_eq!(span.parent_span_id, u64::to_be_bytes(0x00f0_67aa_0ba9_02b7));
+    assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (NOW, NOW + 7000));
+    assert_eq!((&*span.name, span.kind), ("n", SpanKind::Server as i32));
+    let status = span.status.as_ref().unwrap();
+    assert_eq!((status.code, &*status.message), (StatusCode::Error as i32, "it broke"));
+    assert_eq!((span.dropped_events_count, span.links.len()), (3, 1));
+    assert_eq!(span.links[0].span_id, u64::to_be_bytes(0xb7ad_6b71_6920_3332));
+    let attributes = [
+        ("k", "v"),
+        ("é\n", "é\""),
+        ("busy_ns", "12"),
+        ("network.local.address", "10.0.0.1"),
+        ("network.local.port", "int 80"),
+        ("peer.service", "db"),
+        ("network.peer.address", "::1"),
+        ("network.peer.port", "int 5432"),
+    ];
+    for (key, value) in attributes {
+        assert_eq!(text(&span.attributes, key).as_deref(), Some(value));
+    }
+    assert_eq!(span.attributes.len(), attributes.len(), "{:?}", span.attributes);
+    let [plain, named] = &span.events[..] else { panic!("{:?}", span.events) };
+    assert_eq!((&*plain.name, plain.time_unix_nano, plain.attributes.len()), ("plain", NOW + 3000, 0));
+    assert_eq!(named.name, "it \"happened\"");
+    for (key, value) in [("code", "int 7"), ("level", "WARN"), ("ok", "bool true"), ("f", "double 1.5")] {
+        assert_eq!(text(&named.attributes, key).as_deref(), Some(value));
+    }
+}
+
+/// As `common/trace.c` of Core Lightning writes it: one span, its own order and spacing.
+#[test]
+fn core_lightnings_spans_are_read() {
+    let span = format!(
+        r#"[{{"id": "6c6bd3f1a8bd5f0d", "name": "lightningd/jsonrpc", "timestamp": {NOW_US}, "duration": 10,"parentId": "4c6bd3f1a8bd5f0e", "localEndpoint": {{ "serviceName": "lightningd" }}, "tags": {{"method": "getinfo"}}, "traceId": "68d9b8fed8fa87b3"}}]"#
+    );
+    let decoded = decode(span.as_bytes());
+    assert_eq!(faults(&decoded), []);
+    assert_eq!(decoded.processes[0].0.service, "lightningd");
+    let spans = spans(&decoded);
+    assert_eq!(spans[0].trace_id, u128::to_be_bytes(0x68d9_b8fe_d8fa_87b3));
+    assert_eq!(text(&spans[0].attributes, "method").as_deref(), Some("getinfo"));
+    // Its buffer may end before the span does.
+    for length in 1..span.len() {
+        let decoded = decode(&span.as_bytes()[..length]);
+        assert_eq!((faults(&decoded), decoded.processes.len()), (vec![(Fault::CutShort, 1)], 0), "{length}");
+    }
+}
+
+#[test]
+fn status_follows_the_tags() {
+    let cases = [
+        (r#"{}"#, None),
+        (r#"{"otel.status_code":"OK"}"#, Some((StatusCode::Ok, ""))),
+        (r#"{"otel.status_code":"ERROR"}"#, Some((StatusCode::Error, ""))),
+        (r#"{"error":"true"}"#, Some((StatusCode::Error, ""))),
+        (r#"{"error":"no such row"}"#, Some((StatusCode::Error, "no such row"))),
+        (r#"{"error":"late","otel.status_code":"ERROR"}"#, Some((StatusCode::Error, "late"))),
+    ];
+    for (tags, expected) in cases {
+        let decoded = decode(format!("[{}]", zipkin(&format!(r#","tags":{tags}"#))).as_bytes());
+        let spans = spans(&decoded);
+        let status = spans[0].status.as_ref().map(|status| (status.code, &*status.message));
+        assert_eq!(status, expected.map(|(code, message)| (code as i32, message)), "{tags}");
+        assert!(spans[0].attributes.is_empty(), "{tags}");
+    }
+}
+
+/// The official types are the witness of what a request means.
+#[test]
+fn an_otlp_request_means_what_the_official_types_say() {
+    let request = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}},
+        {"key":"process.pid","value":{"intValue":"1"}}],"droppedAttributesCount":2},
+      "scopeSpans":[{"scope":{"name":"lib","version":"1.2","attributes":[{"key":"s","value":{"boolValue":true}}]},"schemaUrl":"https://x/1",
+       "spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","parentSpanId":"00f067aa0ba902b7",
+        "traceState":"a=b","flags":257,"name":"GET \"/\"","kind":2,"startTimeUnixNano":"1767225600000000001","endTimeUnixNano":1767225600000000009,
+        "attributes":[{"key":"i","value":{"intValue":"-5"}},{"key":"i2","value":{"intValue":5}},{"key":"d","value":{"doubleValue":1.5}},
+         {"key":"d2","value":{"doubleValue":2}},{"key":"b","value":{"boolValue":false}},{"key":"none"},{"key":"empty","value":{}},
+         {"key":"raw","value":{"bytesValue":"aGk="}},{"key":"list","value":{"arrayValue":{"values":[{"stringValue":"x"},{"intValue":"1"}]}}},
+         {"key":"map","value":{"kvlistValue":{"values":[{"key":"k","value":{"stringValue":"v"}}]}}}],
+        "droppedAttributesCount":1,"events":[{"timeUnixNano":"1767225600000000002","name":"e","attributes":[{"key":"m","value":{"stringValue":"é"}}],"droppedAttributesCount":4}],
+        "droppedEventsCount":5,"links":[{"traceId":"0af7651916cd43dd8448eb211c80319d","spanId":"b7ad6b7169203332","traceState":"","attributes":[],"flags":1}],
+        "droppedLinksCount":6,"status":{"message":"bad","code":2}}]}]}]}"#;
+    let decoded = decode(request.as_bytes());
+    assert_eq!(faults(&decoded), []);
+    let official: ExportTraceServiceRequest = serde_json::from_str(request).unwrap();
+    let (process, scopes) = &decoded.processes[0];
+    assert_eq!(*scopes, official.resource_spans[0].scope_spans);
+    assert_eq!(process.service, "shop");
+    assert_eq!(
+        text(&process.resource.attributes, "process.pid").as_deref(),
+        Some("int 4242"),
+        "the kernel's"
+    );
+    assert_eq!(process.resource.dropped_attributes_count, 2);
+}
+
+#[test]
+fn what_can_not_be_read_is_refused_for_its_reason() {
+    let deep = "[".repeat(100_000);
+    let deep_tag = zipkin(&format!(r#","tags":{{"a":{}1{}}}"#, "[".repeat(500), "]".repeat(500)));
+    let deep_otlp = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}","attributes":[{{"key":"k","value":{}{}}}]}}]}}]}}]}}"#,
+        r#"{"arrayValue":{"values":["#.repeat(500),
+        "]}}".repeat(500)
+    );
+    let with = |from: &str, to: &str| format!("[{}]", zipkin("").replace(from, to)).into_bytes();
+    let cases: Vec<(&str, Vec<u8>, Fault)> = vec![
+        ("nothing", vec![], Fault::Empty),
+        ("spaces", b"  \n".to_vec(), Fault::NotJson),
+        ("words", b"hello".to_vec(), Fault::NotJson),
+        ("binary", vec![0, 159, 146, 150], Fault::NotUtf8),
+        ("a NUL behind", b"[]\0".to_vec(), Fault::NotJson),
+        (
+            "Latin-1 in a name",
+            with("\"n\"", "\"\u{1}\"").iter().map(|b| if *b == 1 { 0xe9 } else { *b }).collect(),
+            Fault::NotUtf8,
+        ),
+        ("a control character in a name", with("\"n\"", "\"\u{1}\""), Fault::NotJson),
+        ("a number", b"17".to_vec(), Fault::UnknownFormat),
+        (
+            "a request of old",
+            br#"{"resourceSpans":[{"instrumentationLibrarySpans":[{"spans":[]}]}]}"#.to_vec(),
+            Fault::UnknownFormat,
+        ),
+        ("another object", br#"{"a":1}"#.to_vec(), Fault::UnknownFormat),
+        ("a span alone", zipkin("").into_bytes(), Fault::UnknownFormat),
+        ("brackets only", deep.into_bytes(), Fault::CutShort),
+        ("a deep tag", format!("[{deep_tag}]").into_bytes(), Fault::WrongType),
+        ("a deep value", deep_otlp.into_bytes(), Fault::TooDeep),
+        ("a list of numbers", b"[1]".to_vec(), Fault::WrongType),
+        ("no id", with("\"id\"", "\"di\""), Fault::WrongType),
+        ("a number as a name", with("\"n\"", "17"), Fault::WrongType),
+        ("a number as an id", with("\"b7ad6b7169203331\"", "17"), Fault::WrongType),
+        ("an id twice", with("\"name\"", "\"id\":\"b7ad6b7169203331\",\"name\""), Fault::WrongType),
+        ("null as an id", with("\"b7ad6b7169203331\"", "null"), Fault::WrongType),
+        ("a short id", with("b7ad6b7169203331", "b7ad"), Fault::BadId),
+        ("0x before an id", with("b7ad6b7169203331", "0xad6b7169203331"), Fault::BadId),
+        ("a long id", with("b7ad6b7169203331", "b7ad6b7169203331aa"), Fault::BadId),
+        ("no hex", with("b7ad6b7169203331", "g7ad6b7169203331"), Fault::BadId),
+        ("two-byte characters", with("b7ad6b7169203331", "éééééééé"), Fault::BadId),
+        ("a zero id", with("b7ad6b7169203331", "0000000000000000"), Fault::ZeroId),
+        ("a zero trace id", with("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)), Fault::ZeroId),
+        ("no time", with("\"timestamp\"", "\"time\""), Fault::BadTime),
+        ("time 0", with(&NOW_US.to_string(), "0"), Fault::BadTime),
+        ("a time beyond all", with(&NOW_US.to_string(), &u64::MAX.to_string()), Fault::BadTime),
+        ("a negative time", with(&NOW_US.to_string(), "-1"), Fault::WrongType),
+        ("half a microsecond", with(&NOW_US.to_string(), "1.5"), Fault::WrongType),
+        ("a time of 30 digits", with(&NOW_US.to_string(), &"9".repeat(30)), Fault::WrongType),
+        ("a duration beyond all", with(":7", &format!(":{}", u64::MAX / 1000)), Fault::BadTime),
+        ("another kind", with("\"name\"", "\"kind\":\"ROOT\",\"name\""), Fault::WrongType),
+        ("a list as a tag", with(":7", ":7,\"tags\":{\"a\":[]}"), Fault::WrongType),
+    ];
+    for (what, bytes, fault) in cases {
+        let decoded = decode(&bytes);
+        assert_eq!((faults(&decoded), decoded.processes.len()), (vec![(fault, 1)], 0), "{what}");
+        assert!(fault.refuses());
+    }
+}
+
+#[test]
+fn what_is_odd_is_taken_and_told() {
+    let cases = [
+        (
+            "upper case",
+            zipkin("")
+                .to_uppercase()
+                .replace("TRACEID", "traceId")
+                .replace("\"ID\"", "\"id\"")
+                .replace("NAME", "name")
+                .replace("TIMESTAMP", "timestamp")
+                .replace("DURATION", "duration"),
+            Fault::UpperCaseId,
+            2,
+        ),
+        ("1970", zipkin("").replace(&NOW_US.to_string(), "1"), Fault::OddTime, 1),
+        (
+            "in two days",
+            zipkin("").replace(&NOW_US.to_string(), &(NOW_US + 172_800_000_000).to_string()),
+            Fault::OddTime,
+            1,
+        ),
+        (
+            "200 kB of one tag",
+            zipkin(&format!(r#","tags":{{"a":"{}"}}"#, "x".repeat(200_000))),
+            Fault::LongValue,
+            1,
+        ),
+    ];
+    for (what, span, fault, count) in cases {
+        let decoded = decode(format!("[{span}]").as_bytes());
+        assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(fault, count)], 1), "{what}");
+        assert!(!fault.refuses());
+    }
+}
+
+#[test]
+fn ids_that_differ_in_case_alone_are_the_same() {
+    let upper = zipkin("").replace("b7ad6b7169203331", "B7AD6B7169203331");
+    let decoded = decode(format!("[{},{upper}]", zipkin("")).as_bytes());
+    let spans = spans(&decoded);
+    assert_eq!((spans.len(), &spans[0].span_id), (2, &spans[1].span_id));
+}
+
+#[test]
+fn one_bad_span_is_refused_alone() {
+    let bad = zipkin("").replace("\"n\"", "17");
+    let decoded = decode(format!("[{},{bad},{}]", zipkin(""), zipkin("")).as_bytes());
+    assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::WrongType, 1)], 2));
+
+    let span = |name: &str| {
+        format!(
+            r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":{name},"startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#
+        )
+    };
+    let request = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{},{},{}]}}]}}]}}"#,
+        span("\"a\""),
+        span("17"),
+        span("\"b\"")
+    );
+    let decoded = decode(request.as_bytes());
+    assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::WrongType, 1)], 2));
+}
+
+/// What is around them is at fault, and not they.
+#[test]
+fn spans_are_taken_also_where_their_resource_or_scope_is_not() {
+    let span = format!(
+        r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#
+    );
+    let request = format!(
+        r#"{{"resourceSpans":[{{"resource":7,"scopeSpans":[{{"scope":"x","spans":[{span}]}},{{"spans":null}}]}},
+            {{"scopeSpans":null}},{{"scopeSpans":[{{"scope":{{"name":"s"}},"spans":[{span}]}}]}}]}}"#
+    );
+    let decoded = decode(request.as_bytes());
+    assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::WrongType, 2)], 2));
+    assert_eq!(text(&decoded.processes[0].0.resource.attributes, "process.pid").as_deref(), Some("int 4242"));
+}
+
+/// It would be in each request, and in memory with each trace.
+#[test]
+fn a_resource_has_its_limit() {
+    let large = "x".repeat(100_000);
+    let span = format!(
+        r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#
+    );
+    let request = format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"large","value":{{"stringValue":"{large}"}}}},
+            {{"key":"service.name","value":{{"stringValue":"shop"}}}}]}},"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#
+    );
+    let decoded = decode(request.as_bytes());
+    assert!(faults(&decoded).contains(&(Fault::LongResource, 1)), "{:?}", faults(&decoded));
+    let process = &decoded.processes[0].0;
+    assert_eq!((&*process.service, process.resource.dropped_attributes_count), ("shop", 1));
+    let decoded = decode(
+        format!("[{}]", zipkin(&format!(r#","localEndpoint":{{"serviceName":"{large}"}}"#))).as_bytes(),
+    );
+    assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::LongResource, 1)], 1));
+}
+
+/// What is told of a fault is a line or two, whatever was sent.
+#[test]
+fn a_fault_is_told_in_few_words() {
+    let large = "x".repeat(200_000);
+    for member in
+        [format!(r#""timestamp":"{large}""#), format!(r#""kind":"{large}""#), format!(r#""id":"{large}""#)]
+    {
+        let decoded = decode(format!("[{{{member}}}]").as_bytes());
+        assert!(decoded.faults.iter().all(|(found, _)| found.detail.chars().count() <= 201), "{member:.20}");
+    }
+}
+
+#[test]
+fn numbers_as_tags_lose_nothing() {
+    let decoded = decode(
+        format!("[{}]", zipkin(r#","tags":{"i":-3,"u":18446744073709551615,"f":0.5,"b":true}"#)).as_bytes(),
+    );
+    assert_eq!(faults(&decoded), []);
+    let spans = spans(&decoded);
+    for (key, value) in
+        [("i", "int -3"), ("u", "18446744073709551615"), ("f", "double 0.5"), ("b", "bool true")]
+    {
+        assert_eq!(text(&spans[0].attributes, key).as_deref(), Some(value));
+    }
+}
+
+/// A stranger that calls itself a thousand names is learned anew, and nothing is mixed up.
+#[test]
+fn services_are_told_apart_however_many_there_are() {
+    let mut decoder = Decoder::default();
+    for round in 0..3 {
+        for n in 0..1000 {
+            let sender = Sender { pid: n % 1500, ..SENDER };
+            let span = zipkin(&format!(r#","localEndpoint":{{"serviceName":"s{n}"}}"#));
+            let decoded = decoder.decode(format!("[{span}]").as_bytes(), sender, NOW);
+            let (process, _) = &decoded.processes[0];
+            assert_eq!((process.service.clone(), process.sender), (format!("s{n}"), sender), "{round}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever comes: no panic, and what is no span is a fault.
+    #[test]
+    fn anything_may_come(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let decoded = decode(&bytes);
+        prop_assert!(decoded.processes.is_empty());
+        prop_assert!(!faults(&decoded).is_empty() || bytes.trim_ascii() == b"[]");
+    }
+
+    /// A good datagram with one byte changed still makes no more than its spans, each with whole ids.
+    #[test]
+    fn one_changed_byte_does_no_harm(at in 0usize..1000, byte in any::<u8>(), otlp in any::<bool>()) {
+        let mut bytes = if otlp {
+            format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}","attributes":[{{"key":"k","value":{{"intValue":"1"}}}}]}}]}}]}}]}}"#)
+        } else {
+            format!("[{}]", zipkin(r#","tags":{"k":"v"}"#))
+        }.into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let decoded = decode(&bytes);
+        for span in spans(&decoded) {
+            prop_assert!(span.trace_id.len() == 16 && span.span_id.len() == 8);
+            prop_assert!(span.trace_id.iter().any(|b| *b != 0) && span.span_id.iter().any(|b| *b != 0));
+            prop_assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
+        }
+        prop_assert!(spans(&decoded).len() <= 1);
+        prop_assert!(spans(&decoded).len() == 1 || !faults(&decoded).is_empty() || otlp);
+    }
+}
