@@ -2,55 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
+use std::process::Command;
 
-use e2e::{Build, Collector, Fixture, Linkage, need, rotel, wait_until};
+use e2e::{Build, Collector, Fixture, Linkage, Rotel, need, wait_until};
 use serde_json::Value;
 
-/// A rotel that prints every span it is given; it ends with the value.
-struct Rotel {
-    agent: Child,
-    http: SocketAddr,
-    log: tempfile::NamedTempFile,
-}
-
-impl Rotel {
-    fn start() -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (grpc, http) = (free(), free());
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let mut agent = Command::new(rotel());
-        agent.args(["start", "--exporter", "blackhole", "--debug-log", "traces"]);
-        agent.args(["--debug-log-verbosity", "detailed"]);
-        agent.args(["--otlp-grpc-endpoint", &grpc.to_string(), "--otlp-http-endpoint", &http.to_string()]);
-        agent.stdout(log.reopen().unwrap()).stderr(Stdio::null());
-        let rotel = Self { agent: agent.spawn().unwrap(), http, log };
-        wait_until("rotel listens", || TcpStream::connect(http).is_ok());
-        rotel
-    }
-
-    /// What it answers to `body`.
-    fn post(&self, body: &str) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        let head =
-            "POST /v1/traces HTTP/1.1\r\nHost: rotel\r\nConnection: close\r\nContent-Type: application/json";
-        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.log.path()).unwrap()
-    }
-}
-
-impl Drop for Rotel {
-    fn drop(&mut self) {
-        let _ = self.agent.kill();
-        let _ = self.agent.wait();
-    }
+/// What rotel answers to `body`.
+fn post(rotel: &Rotel, body: &str) -> String {
+    let mut stream = TcpStream::connect(rotel.http).unwrap();
+    let head =
+        "POST /v1/traces HTTP/1.1\r\nHost: rotel\r\nConnection: close\r\nContent-Type: application/json";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]
@@ -71,7 +37,7 @@ fn a_real_collector_takes_every_datagram_as_it_is() {
 
     let rotel = Rotel::start();
     for datagram in &datagrams {
-        let answer = rotel.post(datagram);
+        let answer = post(&rotel, datagram);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer} to {datagram}");
         assert!(answer.contains(r#"{"partialSuccess":null}"#), "{answer} to {datagram}");
     }

@@ -1,9 +1,9 @@
 //! Tests that need a tool or a right say so where it is missing; under CI they fail.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::build::workspace;
+use crate::rotel::rotel;
 
 /// Whether everything in `needs` is here: `root`, a program on the `PATH`, `btf`, `rotel`, or a
 /// `target:TRIPLE` of rustup. If not, the test should return: it is reported as skipped on stderr,
@@ -38,11 +38,6 @@ fn is_here(need: &str) -> bool {
             std::env::split_paths(&path).any(|folder| folder.join(need).is_file())
         }
     }
-}
-
-/// The OpenTelemetry collector that `cargo xtask test` installs.
-pub fn rotel() -> PathBuf {
-    workspace().join("target/rotel/rotel/rotel-agent")
 }
 
 fn has_target(triple: &str) -> bool {

@@ -1,0 +1,136 @@
+//! spantap in front of a real OpenTelemetry collector.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use e2e::{MadeUp, Rotel, Spantap, need, send, wait_for_all, wait_until};
+
+fn http(rotel: &Rotel) -> String {
+    format!("otlp=http://{}", rotel.http)
+}
+
+fn grpc(rotel: &Rotel) -> String {
+    format!("otlp=grpc://{}", rotel.grpc)
+}
+
+#[test]
+fn every_span_arrives_as_it_was_over_http_and_over_grpc() {
+    if !need(&["rotel"]) {
+        return;
+    }
+    let (over_http, over_grpc) = (Rotel::start(), Rotel::start());
+    let spantap = Spantap::listen(&["--to", &http(&over_http), "--to", &grpc(&over_grpc), "--quiet"]);
+    let spans = MadeUp::many(10_000);
+    send(spantap.socket(), &spans);
+    let ended = spantap.terminate();
+    assert_eq!(ended.stderr.matches("10,000 spans forwarded").count(), 2, "{}", ended.stderr);
+    wait_for_all(&over_http, &spans);
+    wait_for_all(&over_grpc, &spans);
+}
+
+/// In the middle of a run the backend is away for 20 seconds.
+#[test]
+fn a_backend_that_is_away_gets_all_of_it_when_it_is_back() {
+    if !need(&["rotel"]) {
+        return;
+    }
+    let (mut over_http, mut over_grpc) = (Rotel::start(), Rotel::start());
+    let spool = tempfile::tempdir().unwrap();
+    let in_memory = Spantap::listen(&["--to", &http(&over_http), "--to", &grpc(&over_grpc), "--quiet"]);
+    let dir = spool.path().to_str().unwrap();
+    let on_disk = Spantap::listen(&["--to", &http(&over_http), "--spool", dir, "--quiet"]);
+    let spans = MadeUp::many(30_000);
+    // Each rotel has the spans of one spantap twice removed from the other: by their numbers.
+    let (first, rest) = spans.split_at(10_000);
+    let (memory, disk) = (&first[..5000], &first[5000..]);
+    let (memory_away, disk_away) = rest[..10_000].split_at(5000);
+    let (memory_back, disk_back) = rest[10_000..].split_at(5000);
+    let send_all = |a: &[MadeUp], b: &[MadeUp]| {
+        send(in_memory.socket(), a);
+        send(on_disk.socket(), b);
+    };
+    send_all(memory, disk);
+    wait_for_all(&over_http, first);
+    wait_for_all(&over_grpc, memory);
+    // rotel prints before it answers, and an answer that is missing is asked for again.
+    sleep(Duration::from_secs(1));
+    over_http.stop();
+    over_grpc.stop();
+    send_all(memory_away, disk_away);
+    sleep(Duration::from_secs(20));
+    over_http.start_again();
+    over_grpc.start_again();
+    send_all(memory_back, &disk_back[..5000]);
+
+    let of_memory: Vec<MadeUp> = [memory, memory_away, memory_back].concat();
+    let of_disk: Vec<MadeUp> = [disk, disk_away, &disk_back[..5000]].concat();
+    wait_for_all(&over_grpc, &of_memory);
+    wait_for_all(&over_http, &[of_memory.clone(), of_disk].concat());
+    let ended = in_memory.terminate();
+    assert!(ended.stderr.matches("15,000 spans forwarded").count() == 2, "{}", ended.stderr);
+    assert!(on_disk.terminate().stderr.contains("15,000 spans forwarded"));
+}
+
+/// Killed while its spool is full and the backend away, and started again.
+#[test]
+fn what_is_in_the_spool_survives_sigkill() {
+    if !need(&["rotel"]) {
+        return;
+    }
+    let mut rotel = Rotel::start();
+    rotel.stop();
+    let spool = tempfile::tempdir().unwrap();
+    let (dir, to) = (spool.path().to_str().unwrap().to_owned(), http(&rotel));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let args = ["--to", &to, "--spool", &dir, "--quiet", "--metrics", &free];
+    let spans = MadeUp::many(10_000);
+    let mut spantap = Spantap::listen(&args);
+    for (round, spans) in spans.chunks(2000).enumerate() {
+        send(spantap.socket(), spans);
+        let taken = (round + 1) * 2000;
+        wait_until("it has taken them", || queued(&free) == taken as u64);
+        spantap = Spantap::listen_again(spantap, &args);
+    }
+    rotel.start_again();
+    wait_for_all(&rotel, &spans);
+    let ended = spantap.terminate();
+    assert!(ended.stderr.contains("10,000 spans forwarded"), "{}", ended.stderr);
+}
+
+/// What waits, as the metrics tell.
+fn queued(address: &str) -> u64 {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return 0 };
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let line = page.lines().find(|line| line.starts_with("spantap_queued_spans{"));
+    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
+}
+
+/// At the end what can't be delivered stays in the spool, and is delivered by the next.
+#[test]
+fn a_restart_delivers_what_the_last_run_could_not() {
+    if !need(&["rotel"]) {
+        return;
+    }
+    let mut rotel = Rotel::start();
+    rotel.stop();
+    let spool = tempfile::tempdir().unwrap();
+    let (dir, to) = (spool.path().to_str().unwrap(), grpc(&rotel));
+    let spans = MadeUp::many(1000);
+    let args = ["--to", &to, "--spool", dir, "--quiet", "--flush-timeout", "200ms"];
+    let spantap = Spantap::listen(&args);
+    send(spantap.socket(), &spans);
+    let ended = spantap.terminate();
+    assert!(
+        ended.stderr.contains("0 spans forwarded") && ended.stderr.contains("1,000 spooled"),
+        "{}",
+        ended.stderr
+    );
+    rotel.start_again();
+    let spantap = Spantap::listen(&args);
+    wait_for_all(&rotel, &spans);
+    assert!(spantap.terminate().status.success());
+}
