@@ -5,10 +5,13 @@
 //! rows, scenarios --> rounds      time, in interleaved short processes   --+
 //!                     counts      instructions, allocations, open spans  --+--> report, goals
 //!                     end_to_end  spans a second into a receiver, losses --+
+//!                     collectors  spans a second that spantap can take   --+
 //! ```
 //!
 //! `stage` holds what stands around the programs meanwhile, `programs` builds and runs them.
 
+mod collectors;
+mod cores;
 mod counts;
 mod end_to_end;
 mod goals;
@@ -18,6 +21,7 @@ mod receiver;
 mod report;
 mod rounds;
 mod rows;
+mod spantap;
 mod stage;
 mod table;
 
@@ -28,6 +32,7 @@ use anyhow::{Context, Result};
 
 use crate::process::clear_up_on_signals;
 use crate::terminal::Terminal;
+use collectors::Collectors;
 use counts::Counts;
 use end_to_end::Flood;
 use programs::Programs;
@@ -65,6 +70,7 @@ struct Results {
     rounds: Rounds,
     counts: Counts,
     floods: Vec<Flood>,
+    collectors: Collectors,
     hits: Hits,
     skipped: Vec<String>,
     took: Duration,
@@ -84,6 +90,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let rounds = Rounds::measure(&mut stage, rounds, run_ms)?;
     let counts = Counts::take(&mut stage)?;
     let floods = end_to_end::measure(&mut stage, flood_ms)?;
+    let (rounds_of_collectors, collector_ms) = if options.quick { (3, 400) } else { (7, 1000) };
+    let collectors = Collectors::measure(&mut stage, rounds_of_collectors, collector_ms)?;
     let after = machine::core_to_core(&stage.programs)?;
     stage.clear_progress();
     let (hits, skipped) = stage.finish()?;
@@ -95,6 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rounds,
         counts,
         floods,
+        collectors,
         hits,
         skipped,
         took: begin.elapsed(),

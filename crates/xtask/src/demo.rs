@@ -1,24 +1,22 @@
 //! `cargo xtask demo`: the shop of `examples/` under load, seen in the two ways this project
-//! offers. Its spans come as datagrams to a socket of ours, and bpftrace watches its probes.
+//! offers. spantap shows its traces, and bpftrace watches its probes.
 //!
 //! ```text
-//! traffic --HTTP--> shop --datagrams--> receiver --> spans --> tree, summary
-//!                    |
+//! traffic --HTTP--> shop --datagrams--> spantap run --> the terminal
+//!                    |                       \--to jsonl--> spans --> summary
 //!                    +--probe `close`--> bpftrace --> histogram
 //! ```
 
 mod histogram;
-mod receiver;
 mod service;
 mod spans;
 mod summary;
-
 mod traffic;
-mod tree;
 
 use std::fs;
 use std::io::{Write, stdout};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -26,11 +24,11 @@ use crate::process::{Folder, clear_up_on_signals};
 use crate::setup;
 use crate::terminal::{Colour, Terminal, cut};
 use histogram::Watch;
-use receiver::Receiver;
-use service::Service;
-use spans::{Spans, Trace};
+use service::{Binaries, Service};
 use traffic::{KINDS, Kind};
-use tree::Columns;
+
+/// Between the requests that are to be seen one by one.
+const PAUSE: Duration = Duration::from_millis(400);
 
 pub(crate) fn run() -> Result<()> {
     clear_up_on_signals()?;
@@ -39,51 +37,58 @@ pub(crate) fn run() -> Result<()> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().with_context(|| format!("{} is gone", root.display()))?;
-    let binary = service::build(&root)?;
+    let binaries = service::build(&root)?;
 
     let folder = Folder::new()?;
-    let socket = folder.path().join("spans.sock");
-    let receiver = Receiver::bind(&socket)?;
+    let file = folder.path().join("spans.jsonl");
     // Attached before the service starts, so that it misses nothing and the numbers can be compared.
-    let watch = Watch::attach(&binary, &root);
-    let mut service = Service::start(&binary, &socket, folder.path())?;
+    let watch = Watch::attach(&binaries.shop, &root);
+    let mut out = stdout();
+    let terminal = Terminal::of_stdout();
+    show_set_up(&mut out, terminal, &binaries, &file)?;
+    // From here on spantap writes to the same terminal.
+    let mut service = Service::start(&binaries, &file, folder.path())?;
+    traffic::one_of_each(service.address, PAUSE)?;
     let traffic = traffic::drive(service.address)?;
     service.stop()?;
     let histogram = watch.and_then(Watch::finish);
-    let spans = Spans::parse(&receiver.finish()?)?;
+    let spans = spans::read(&file)?;
 
-    let mut out = stdout().lock();
-    let terminal = Terminal::of_stdout();
-    show_service(&mut out, terminal, &service, &socket)?;
+    show_log(&mut out, terminal, &service)?;
     show_traffic(&mut out, terminal, &traffic)?;
-    show_traces(&mut out, terminal, &spans)?;
     summary::show(&mut out, terminal, &spans)?;
-    histogram::show(&mut out, terminal, &histogram, &spans)?;
+    histogram::show(&mut out, terminal, &histogram, spans.len())?;
     Ok(())
 }
 
-fn show_service(out: &mut impl Write, terminal: Terminal, service: &Service, socket: &Path) -> Result<()> {
-    let dim = |text: &str| terminal.paint(Colour::Dim, text);
+fn show_set_up(out: &mut impl Write, terminal: Terminal, binaries: &Binaries, spans: &Path) -> Result<()> {
+    let green = |text: &str| terminal.paint(Colour::Green, text);
     writeln!(out, "{}", terminal.heading("The service"))?;
     writeln!(out, "  examples/src/bin/shop: axum, tower-http, SQLite. All its set-up is:\n")?;
-    writeln!(out, "      {}", terminal.paint(Colour::Green, "tracing_subscriber::registry()"))?;
-    writeln!(out, "      {}", terminal.paint(Colour::Green, "    .with(tracing_usdt::layer())"))?;
-    writeln!(out, "      {}", terminal.paint(Colour::Green, "    .with(fmt::layer() ... )"))?;
-    writeln!(out, "      {}\n", terminal.paint(Colour::Green, "    .init();"))?;
-    writeln!(out, "  {}  {}", dim("ran as  "), service.binary.display())?;
-    writeln!(out, "  {}  pid {}, http://{}", dim("        "), service.pid(), service.address)?;
-    writeln!(out, "  {}  {}", dim("spans to"), socket.display())?;
+    writeln!(out, "      {}", green("tracing_subscriber::registry()"))?;
+    writeln!(out, "      {}", green("    .with(tracing_usdt::layer())"))?;
+    writeln!(out, "      {}", green("    .with(fmt::layer() ... )"))?;
+    writeln!(out, "      {}", green("    .init();"))?;
+    writeln!(out, "{}", terminal.heading("Its traces, as they come"))?;
+    let (spantap, shop) = (binaries.spantap.display(), binaries.shop.display());
+    let options = format!("--max-traces {} --to jsonl={}", service::TRACES_A_SECOND, spans.display());
+    writeln!(out, "  {}\n", green(&format!("{spantap} run {options} -- {shop} 0")))?;
+    Ok(())
+}
+
+fn show_log(out: &mut impl Write, terminal: Terminal, service: &Service) -> Result<()> {
+    writeln!(out, "{}", terminal.heading("Its log"))?;
     let log = fs::read_to_string(&service.log)
         .with_context(|| format!("can't read the service's log {}", service.log.display()))?;
-    writeln!(out, "  {}  {}", dim("log in  "), service.log.display())?;
+    writeln!(out, "  {}", terminal.paint(Colour::Dim, &service.log.display().to_string()))?;
     writeln!(
         out,
-        "\n  It logs as before, {} lines, which begin (the times left out):\n",
+        "  is what it was before, {} lines, which begin (the times left out):\n",
         log.lines().count()
     )?;
     for line in log.lines().take(4) {
         let without_time = line.split_once(' ').map_or(line, |(_time, rest)| rest);
-        writeln!(out, "      {}", dim(&cut(without_time, terminal.columns - 6)))?;
+        writeln!(out, "      {}", terminal.paint(Colour::Dim, &cut(without_time, terminal.columns - 6)))?;
     }
     Ok(())
 }
@@ -92,7 +97,7 @@ fn show_traffic(out: &mut impl Write, terminal: Terminal, traffic: &traffic::Rep
     writeln!(out, "{}", terminal.heading("What was sent"))?;
     writeln!(
         out,
-        "  {} requests over {} connections at once, in {:.1} s\n",
+        "  One request of each kind, and then {} over {} connections at once, in {:.1} s\n",
         traffic.requests,
         traffic.connections,
         traffic.took.as_secs_f64(),
@@ -104,45 +109,4 @@ fn show_traffic(out: &mut impl Write, terminal: Terminal, traffic: &traffic::Rep
         writeln!(out, "  {requests:>4}  {request:<22}  {status}  {}", terminal.paint(Colour::Dim, what))?;
     }
     Ok(())
-}
-
-/// A tree for each kind of request: of all traces of the kind, the one of median duration.
-fn show_traces(out: &mut impl Write, terminal: Terminal, spans: &Spans) -> Result<()> {
-    let traces = spans.traces();
-    let mut chosen = Vec::new();
-    for kind in &KINDS {
-        let of_kind = traces.iter().filter(|trace| trace.complete && kind.is_of(trace.root)).collect();
-        if let Some((trace, of)) = median(of_kind) {
-            let follower = traces.iter().find(|other| other.complete && other.follows_from(trace));
-            chosen.push((format!("{}, {}", kind.what, one_of(of)), trace, follower));
-        }
-    }
-    let own_work = traces.iter().filter(|trace| trace.complete && trace.root.name == "check_stock").collect();
-    if let Some((trace, of)) = median(own_work) {
-        chosen.push((format!("a periodic task, {}", one_of(of)), trace, None));
-    }
-
-    writeln!(out, "{}", terminal.heading("One trace of each kind"))?;
-    let shown: Vec<&Trace<'_>> =
-        chosen.iter().flat_map(|(_, trace, follower)| [Some(*trace), *follower]).flatten().collect();
-    let columns = Columns::for_traces(terminal, &shown);
-    writeln!(out, "{}", columns.header())?;
-    for (title, trace, follower) in &chosen {
-        writeln!(out, "\n  {}", terminal.paint(Colour::Dim, title))?;
-        write!(out, "{}", columns.tree(trace))?;
-        if let Some(follower) = follower {
-            writeln!(out, "  {}", terminal.paint(Colour::Dim, "and what follows from it"))?;
-            write!(out, "{}", columns.tree(follower))?;
-        }
-    }
-    Ok(())
-}
-
-fn median<'a>(mut traces: Vec<&'a Trace<'a>>) -> Option<(&'a Trace<'a>, usize)> {
-    traces.sort_by_key(|trace| trace.root.duration_us);
-    Some((*traces.get(traces.len() / 2)?, traces.len()))
-}
-
-fn one_of(traces: usize) -> String {
-    if traces == 1 { "the only one".to_owned() } else { format!("the median of {traces}") }
 }

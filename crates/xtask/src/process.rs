@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -36,10 +36,7 @@ pub(crate) fn clear_up_on_signals() -> Result<()> {
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let run = run(); // held to the end: nobody starts or reaps anything any more
-            for pid in &run.running {
-                let _ = kill(*pid, Signal::SIGKILL);
-                let _ = waitpid(*pid, None);
-            }
+            run.running.iter().for_each(|pid| end(*pid));
             for folder in &run.folders {
                 let _ = std::fs::remove_dir_all(folder);
             }
@@ -47,6 +44,20 @@ pub(crate) fn clear_up_on_signals() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// With time to end what it started itself: spantap has a child.
+fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        if waitpid(pid, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
 
 /// A fresh folder, removed on drop.
@@ -106,7 +117,7 @@ pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<Vec<Value>>
     Ok(messages)
 }
 
-/// A process that we started; killed on drop unless it has ended.
+/// A process that we started; ended on drop unless it has ended.
 pub(crate) struct Started {
     name: String,
     pid: Pid,
@@ -123,10 +134,6 @@ impl Started {
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         run.running.push(pid);
         Ok(Self { name: name.to_owned(), pid, child })
-    }
-
-    pub(crate) fn pid(&self) -> Pid {
-        self.pid
     }
 
     /// Once each, and only for what was piped.
@@ -173,8 +180,7 @@ impl Drop for Started {
     fn drop(&mut self) {
         if let Ok(None) = self.ended() {
             let mut run = run();
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            end(self.pid);
             run.running.retain(|pid| *pid != self.pid);
         }
     }

@@ -17,7 +17,6 @@ pub(crate) enum Colour {
     Dim,
     Red,
     Green,
-    Cyan,
 }
 
 impl Terminal {
@@ -40,7 +39,6 @@ impl Terminal {
             Colour::Dim => "2",
             Colour::Red => "31",
             Colour::Green => "32",
-            Colour::Cyan => "36",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

@@ -32,6 +32,12 @@ const PACKAGES: [Package; 9] = [
 /// An OpenTelemetry collector, as a Python package.
 const ROTEL: &str = "rotel==0.0.1a15";
 
+/// What drives libFuzzer.
+const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
+
+/// Where programs of our own installing go.
+const TOOLS: &str = "target/tools";
+
 /// Where the layer must compile, though it does nothing on most of them.
 const CHECKED_TARGETS: [&str; 4] = [
     "aarch64-apple-darwin",
@@ -102,6 +108,9 @@ pub(crate) fn run() -> Result<()> {
     if has_nightly {
         checks.watched()?;
     }
+    if has_nightly && checks.cargo_fuzz()? {
+        checks.fuzzed()?;
+    }
     checks.cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])?;
     checks.cargo("demo", &["run", "--quiet", "--package", "xtask", "--locked", "--", "demo"])?;
     checks.conclude()
@@ -142,6 +151,22 @@ impl Checks {
         self.cargo_with("races, by ThreadSanitizer", &tsan, &[("RUSTFLAGS", "-Zsanitizer=thread")])
     }
 
+    /// Whatever a stranger may send, for a short while. Unoptimised and without sanitizers, because the
+    /// decoder is safe Rust and building takes longer than fuzzing.
+    fn fuzzed(&mut self) -> Result<()> {
+        let folder = self.root.join("target/fuzz-corpus");
+        fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+        // What is found goes to the first corpus, not to the one that is kept.
+        let corpora = ["target/fuzz-corpus", "crates/spantap/fuzz/corpus/decode"];
+        let nightly = format!("+{NIGHTLY}");
+        let run = [&*nightly, "fuzz", "run", "--fuzz-dir", "crates/spantap/fuzz", "--dev"];
+        let options = ["--sanitizer", "none", "--target-dir", "target/fuzz", "decode"];
+        let args = [&run[..], &options, &corpora, &["--", "-max_total_time=20", "-max_len=20000"]].concat();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}/bin:{path}", self.root.join(TOOLS).display());
+        self.cargo_with("spantap's decoder, by libFuzzer", &args, &[("PATH", &path)])
+    }
+
     fn cargo_with(&mut self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
         self.heading(name)?;
         let start = Instant::now();
@@ -167,6 +192,13 @@ impl Checks {
         }
         let folder = folder.to_string_lossy().into_owned();
         self.set_up("pip3", &["install", "--quiet", "--target", &folder, ROTEL])
+    }
+
+    fn cargo_fuzz(&mut self) -> Result<bool> {
+        if self.root.join(TOOLS).join("bin/cargo-fuzz").exists() {
+            return Ok(true);
+        }
+        self.set_up("cargo", &["install", "--quiet", "--locked", "--root", TOOLS, CARGO_FUZZ])
     }
 
     fn set_up(&mut self, program: &str, args: &[&str]) -> Result<bool> {

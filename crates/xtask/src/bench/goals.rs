@@ -1,6 +1,8 @@
 //! The goals of the design, each a ratio taken within one run, held against what was measured.
 
 use super::Results;
+use super::collectors::FORMATS;
+use super::end_to_end::Reader;
 use super::rows::SCENARIOS;
 use super::table::{count, digits, percent, rate};
 
@@ -61,13 +63,15 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
 
     let flood = |wait_ms, threads| {
         let is = |flood: &&super::Flood| {
-            flood.delivery == "background" && flood.wait_ms == wait_ms && flood.threads == threads
+            (flood.reader, flood.delivery) == (Reader::Spantap, "background")
+                && flood.wait_ms == wait_ms
+                && flood.threads == threads
         };
         results.floods.iter().find(is)
     };
     let one = flood(1000, 1);
     let received = one.map(|flood| flood.received_per_s);
-    goals.push(goal("background, 1 thread, may wait: >= 1 M spans/s end to end", received, rate, |rate| {
+    goals.push(goal("background, 1 thread, may wait: >= 1 M spans/s into spantap", received, rate, |rate| {
         rate >= 1e6
     }));
     goals.push(goal("background, 1 thread, may wait: none lost", one.map(|flood| flood.lost), percent, none));
@@ -78,7 +82,18 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
         percent,
         none,
     ));
-    let adds_up = results.floods.iter().filter(|flood| !flood.mismatches.is_empty()).count() as f64;
+    for (key, of, limit) in [
+        ("quiet", "received and counted on one core", 1e6),
+        ("stages", "decoded, assembled, encoded on two cores", 3e5),
+    ] {
+        for format in FORMATS {
+            let what = format!("spantap, {format}: >= {} spans/s {of}", rate(limit));
+            let found = results.collectors.spans_per_s(key, format).map(|(median, _)| median);
+            goals.push(goal(what, found, rate, move |found| found >= limit));
+        }
+    }
+    let floods = results.floods.iter().filter(|flood| !flood.mismatches.is_empty()).count();
+    let adds_up = (floods + results.collectors.mismatches.len()) as f64;
     goals.push(goal("every span accounted for: runs that don't add up", Some(adds_up), count, none));
     let bytes = results.counts.bytes.iter().find(|(name, _)| name.starts_with("tracing-usdt"));
     goals.push(goal(

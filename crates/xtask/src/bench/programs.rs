@@ -1,4 +1,4 @@
-//! The programs of `benches/`: builds them, and runs them with nothing of somebody's environment.
+//! The programs of `benches/` and spantap: builds them, and runs them with nothing of somebody's environment.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +20,8 @@ const AT_MOST: Duration = Duration::from_secs(120);
 impl Programs {
     /// Builds them, with cargo's usual progress on stderr.
     pub(crate) fn build(root: &Path) -> Result<Self> {
+        // Apart, or the programs that make spans would have the features that spantap asks for.
+        cargo_build(root, &["--package", "spantap", "--package", "bench-collector", "--bins"])?;
         let messages = cargo_build(root, &["--package", "bench", "--bins"])?;
         let executables: Vec<PathBuf> =
             messages.iter().filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect();
@@ -36,6 +38,10 @@ impl Programs {
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for variable in [
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
         "OTEL_RESOURCE_ATTRIBUTES",
         "OTEL_SERVICE_NAME",
         "OTEL_TRACES_SAMPLER",
@@ -85,4 +91,9 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<Said> {
 /// A number of what a program said.
 pub(crate) fn number(json: &Value, name: &str) -> Result<f64> {
     json[name].as_f64().with_context(|| format!("no number {name} in {json}"))
+}
+
+/// A number that must be a whole one.
+pub(crate) fn count(json: &Value, name: &str) -> Result<u64> {
+    json[name].as_u64().with_context(|| format!("no count {name} in {json}"))
 }

@@ -4,6 +4,8 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 
+use super::collectors::{self, COLLECTORS, FORMATS};
+use super::end_to_end::Reader;
 use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
 use super::table::{Style, Table, cell, count, digits, percent, rate};
 use super::{Results, goals};
@@ -20,7 +22,16 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     style.table(&mut out, &scenarios(results))?;
     style.table(&mut out, &memory(results))?;
     style.table(&mut out, &end_to_end(results))?;
-    let mismatches: Vec<&String> = results.floods.iter().flat_map(|flood| &flood.mismatches).collect();
+    for format in FORMATS {
+        style.table(&mut out, &collectors(results, format))?;
+    }
+    style.table(&mut out, &stages(results))?;
+    writeln!(out)?;
+    for line in collectors::NOTES {
+        style.line(&mut out, Colour::Dim, line)?;
+    }
+    let of_floods = results.floods.iter().flat_map(|flood| &flood.mismatches);
+    let mismatches: Vec<&String> = of_floods.chain(&results.collectors.mismatches).collect();
     if !mismatches.is_empty() {
         writeln!(out)?;
     }
@@ -109,8 +120,13 @@ fn memory(results: &Results) -> Table {
 fn end_to_end(results: &Results) -> Table {
     let rows = results.floods.iter().map(|flood| {
         let account = if flood.mismatches.is_empty() { "adds up" } else { "MISMATCH" };
+        let reader = match flood.reader {
+            Reader::Parser => "parser",
+            Reader::Spantap => "spantap",
+        };
         vec![
             flood.delivery.to_owned(),
+            reader.to_owned(),
             flood.threads.to_string(),
             format!("{} ms", flood.wait_ms),
             rate(flood.closed_per_s),
@@ -121,8 +137,58 @@ fn end_to_end(results: &Results) -> Table {
     });
     Table {
         title: "End to end, into a process that parses every span".to_owned(),
-        columns: owned(["delivery", "threads", "may wait", "closed/s", "received/s", "lost", "account"]),
+        columns: owned([
+            "delivery",
+            "read by",
+            "threads",
+            "may wait",
+            "closed/s",
+            "received/s",
+            "lost",
+            "account",
+        ]),
         rows: rows.collect(),
+    }
+}
+
+fn collectors(results: &Results, format: &'static str) -> Table {
+    let of = &results.collectors;
+    let recording = of.recordings.iter().find(|recording| recording.format == format);
+    let recorded = cell(recording, |recording| {
+        format!("{:.0} spans of {:.0} bytes", recording.spans_of_datagram, recording.bytes_of_span)
+    });
+    let rows = COLLECTORS.iter().map(|collector| {
+        let key = collector.key;
+        let rates = of.spans_per_s(key, format);
+        vec![
+            collector.name.to_owned(),
+            collector.cores.to_owned(),
+            cell(rates.map(|(median, _)| median), rate),
+            cell(rates.map(|(_, spread)| spread), rate),
+            cell(of.ratio(key, COLLECTORS[0].key, format), digits),
+            cell(of.busy_ns(key, format), digits),
+            cell(of.taken(key, format), percent),
+            cell(of.forwarded(key, format), percent),
+            cell(of.viewed(key, format), percent),
+        ]
+    });
+    let columns = ["", "cores", "spans/s", "±", "x recv", "busy ns", "taken", "forwarded", "viewed"];
+    Table {
+        title: format!("Collectors, {format} datagrams of {recorded} on average"),
+        columns: owned(columns),
+        rows: rows.collect(),
+    }
+}
+
+fn stages(results: &Results) -> Table {
+    let row = |(stage, name): (usize, &&str)| {
+        let cells = FORMATS.map(|format| cell(results.collectors.stage_ns(stage, format), digits));
+        [(*name).to_owned()].into_iter().chain(cells).collect()
+    };
+    Table {
+        title: "The stages of spantap, ns/span on a thread".to_owned(),
+        columns: owned([""]).into_iter().chain(owned(FORMATS)).collect(),
+        rows: ["decode", "encode for OTLP", "assembly"].iter().enumerate().map(row).collect(),
     }
 }
 

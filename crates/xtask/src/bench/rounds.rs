@@ -128,7 +128,7 @@ fn run(stage: &mut Stage, row: &'static Row, scenario: &Scenario, spans: u64) ->
 }
 
 /// Between the two values where it falls between two.
-fn quantile(sorted: &[f64], at: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], at: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let position = last as f64 * at;
     let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);

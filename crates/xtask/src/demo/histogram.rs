@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::spans::Spans;
 use crate::bpftrace::Bpftrace;
 use crate::terminal::{Colour, Terminal};
 
@@ -76,7 +75,7 @@ pub(crate) fn show(
     out: &mut impl Write,
     terminal: Terminal,
     histograms: &Result<Histograms>,
-    spans: &Spans,
+    spans: usize,
 ) -> Result<()> {
     writeln!(out, "{}", terminal.heading("The same by bpftrace, from the probe tracing:close"))?;
     let Histograms { program, maps } = match histograms {
@@ -105,10 +104,8 @@ pub(crate) fn show(
     )?;
     writeln!(
         out,
-        "  a span has in the code. bpftrace counted {counted} spans, and {} came as",
-        spans.spans.len()
+        "  a span has in the code. bpftrace counted {counted} spans, and {spans} came to spantap."
     )?;
-    writeln!(out, "  datagrams.")?;
     Ok(())
 }
 

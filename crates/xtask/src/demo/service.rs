@@ -1,51 +1,65 @@
-//! Builds, starts and stops the shop.
+//! The shop and, around it, spantap: `spantap run -- shop`.
 
-use std::fs::{self, File};
+use std::fs;
+use std::io::stdout;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use crate::process::{Started, cargo_build, lines};
 
-/// Builds it, with cargo's usual progress on stderr, and returns the executable.
-pub(crate) fn build(root: &Path) -> Result<PathBuf> {
-    let messages = cargo_build(root, &["--package", "examples", "--bin", "shop"])?;
-    let executable = messages.iter().find_map(|message| {
-        let is_shop = message["target"]["name"] == "shop";
-        message["executable"].as_str().filter(|_| is_shop).map(PathBuf::from)
-    });
-    executable.context("cargo built the service but named no executable")
+/// What is built and run.
+pub(crate) struct Binaries {
+    pub(crate) shop: PathBuf,
+    pub(crate) spantap: PathBuf,
+}
+
+/// Builds them, with cargo's usual progress on stderr.
+pub(crate) fn build(root: &Path) -> Result<Binaries> {
+    let packages = ["--package", "examples", "--bin", "shop", "--package", "spantap", "--bin", "spantap"];
+    let messages = cargo_build(root, &packages)?;
+    let executable = |name: &str| {
+        let mut built = messages.iter().filter(|message| message["target"]["name"] == name);
+        let executable = built.find_map(|message| message["executable"].as_str());
+        executable.map(PathBuf::from).with_context(|| format!("cargo built {name} but named no executable"))
+    };
+    Ok(Binaries { shop: executable("shop")?, spantap: executable("spantap")? })
 }
 
 pub(crate) struct Service {
-    process: Started,
-    pub(crate) binary: PathBuf,
+    spantap: Started,
     pub(crate) address: SocketAddr,
     pub(crate) log: PathBuf,
 }
 
+/// More can't be read, and the demo sends its requests one by one to be seen.
+pub(crate) const TRACES_A_SECOND: &str = "3";
+
+/// Its arguments are the program, its own, and the file for its log.
+const WITH_LOG: &str = "exec \"$0\" \"$1\" 2> \"$2\"";
+
 impl Service {
-    /// Starts it on a free port with its spans going to `socket` and its database in `folder`, and
-    /// waits until it listens.
-    pub(crate) fn start(binary: &Path, socket: &Path, folder: &Path) -> Result<Self> {
-        let log = binary.with_file_name("shop.log");
+    /// Starts the shop on a free port under spantap, which shows its traces on our stdout and writes its
+    /// spans to the file `spans`; waits until it listens. Its database is in `folder`.
+    pub(crate) fn start(binaries: &Binaries, spans: &Path, folder: &Path) -> Result<Self> {
+        let log = binaries.shop.with_file_name("shop.log");
         // A file left by another user's run can be removed, but not written.
         let _ = fs::remove_file(&log);
-        let log_file = File::create(&log).with_context(|| format!("can't write {}", log.display()))?;
-        let mut command = Command::new(binary);
+        let mut command = Command::new(&binaries.spantap);
+        command.args(["run", "--max-traces", TRACES_A_SECOND, "--to"]);
+        command.arg(format!("jsonl={}", spans.display()));
+        command.args(["--", "sh", "-c", WITH_LOG]).arg(&binaries.shop).arg("0").arg(&log);
         command
-            .arg("0")
             .env("TMPDIR", folder)
-            .env("TRACING_USDT_SOCKET", socket)
             .env("TRACING_USDT_MAX_WAIT_MS", "100")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log_file);
+            .stderr(stdout().as_fd().try_clone_to_owned()?);
         // What somebody may have set for programs of their own.
         for variable in [
             "RUST_BACKTRACE",
@@ -58,28 +72,24 @@ impl Service {
         ] {
             command.env_remove(variable);
         }
-        let mut process = Started::spawn("the service", &mut command)?;
-        let output = lines(process.output()?.0);
+        let mut spantap = Started::spawn("spantap", &mut command)?;
+        let output = lines(spantap.output()?.0);
         let Ok(line) = output.recv_timeout(Duration::from_secs(30)) else {
-            let state = match process.ended()? {
+            let state = match spantap.ended()? {
                 Some(status) => format!("ended at once ({status})"),
                 None => "did not listen within 30 s".to_owned(),
             };
-            bail!("the service {} {state}; {}", binary.display(), last_words(&log));
+            bail!("the service {} {state}; {}", binaries.shop.display(), last_words(&log));
         };
         let address = line.rsplit_once("http://").and_then(|(_, address)| address.parse().ok());
         let address = address.with_context(|| format!("the service named no address but said {line:?}"))?;
-        Ok(Self { process, binary: binary.to_owned(), address, log })
+        Ok(Self { spantap, address, log })
     }
 
-    pub(crate) fn pid(&self) -> Pid {
-        self.process.pid()
-    }
-
-    /// Asks it to stop, and waits until it has done its work.
+    /// Asks it to stop, and waits until it has done its work and spantap has passed on all spans.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        self.process.signal(Signal::SIGTERM)?;
-        let status = self.process.wait(Duration::from_secs(20))?;
+        self.spantap.signal(Signal::SIGTERM)?;
+        let status = self.spantap.wait(Duration::from_secs(20))?;
         if !status.success() {
             bail!("the service failed when asked to stop ({status}); {}", last_words(&self.log));
         }

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::spans::Spans;
+use super::spans::{Span, traces};
 use crate::terminal::{Colour, Terminal, cut, percentile, took};
 
 #[derive(Default)]
@@ -15,12 +15,12 @@ struct Row {
     errors: usize,
 }
 
-pub(crate) fn show(out: &mut impl Write, terminal: Terminal, spans: &Spans) -> Result<()> {
+pub(crate) fn show(out: &mut impl Write, terminal: Terminal, spans: &[Span]) -> Result<()> {
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
-    for span in &spans.spans {
+    for span in spans {
         let row = rows.entry(&span.name).or_default();
         row.durations_us.push(span.duration_us);
-        row.errors += usize::from(span.is_error());
+        row.errors += usize::from(span.is_error);
     }
     for row in rows.values_mut() {
         row.durations_us.sort_unstable();
@@ -48,21 +48,7 @@ pub(crate) fn show(out: &mut impl Write, terminal: Terminal, spans: &Spans) -> R
         )?;
     }
 
-    let traces = spans.traces();
-    let complete = traces.iter().filter(|trace| trace.complete).count();
-    writeln!(
-        out,
-        "\n  {} datagrams brought {} spans: {} traces, {complete} of them complete.",
-        spans.datagrams,
-        spans.spans.len(),
-        traces.len(),
-    )?;
-    if spans.dropped.is_empty() {
-        writeln!(out, "  The service reported no losses (there was no span `tracing_usdt.dropped`).")?;
-    }
-    for (reason, count) in &spans.dropped {
-        let lost = format!("  The service reported that it lost {count} spans: {reason}.");
-        writeln!(out, "{}", terminal.paint(Colour::Red, &lost))?;
-    }
+    let (traces, complete) = traces(spans);
+    writeln!(out, "\n  {} spans: {traces} traces, {complete} of them complete.", spans.len())?;
     Ok(())
 }

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::spans::Span;
-
 const CONNECTIONS: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -23,20 +21,18 @@ pub(crate) struct Kind {
     pub(crate) status: u16,
     /// In a few words, for people.
     pub(crate) what: &'static str,
-    /// The name of its root span.
-    span: &'static str,
 }
 
 #[rustfmt::skip] // a table
 pub(crate) static KINDS: [Kind; 8] = [
-    kind(60, "GET",  "/products",     "", 200, "a list",                         "GET /products"),
-    kind(90, "GET",  "/products/{}",  "", 200, "three things asked for at once", "GET /products/{id}"),
-    kind(10, "GET",  "/products/999", "", 404, "no such product",                "GET /products/{id}"),
-    kind(60, "POST", "/orders",       r#"{"product": {}, "quantity": 1}"#, 201, "an order", "POST /orders"),
-    kind(10, "POST", "/orders",       r#"{"product": {}, "quantity": 1000}"#, 409, "more than there is", "POST /orders"),
-    kind( 5, "POST", "/orders",       r#"{"product": {}, "quantity": 0}"#, 500, "an error nobody thought of", "POST /orders"),
-    kind(10, "GET",  "/report",       "", 200, "a slow query",                   "GET /report"),
-    kind( 5, "GET",  "/no-such-page", "", 404, "no such page",                   "GET"),
+    kind(60, "GET",  "/products",     "", 200, "a list"),
+    kind(90, "GET",  "/products/{}",  "", 200, "three things asked for at once"),
+    kind(10, "GET",  "/products/999", "", 404, "no such product"),
+    kind(60, "POST", "/orders",       r#"{"product": {}, "quantity": 1}"#, 201, "an order"),
+    kind(10, "POST", "/orders",       r#"{"product": {}, "quantity": 1000}"#, 409, "more than there is"),
+    kind( 5, "POST", "/orders",       r#"{"product": {}, "quantity": 0}"#, 500, "an error nobody thought of"),
+    kind(10, "GET",  "/report",       "", 200, "a slow query"),
+    kind( 5, "GET",  "/no-such-page", "", 404, "no such page"),
 ];
 
 const fn kind(
@@ -46,23 +42,24 @@ const fn kind(
     body: &'static str,
     status: u16,
     what: &'static str,
-    span: &'static str,
 ) -> Kind {
-    Kind { requests, method, path, body, status, what, span }
-}
-
-impl Kind {
-    /// Whether `root` is the span of such a request.
-    pub(crate) fn is_of(&self, root: &Span) -> bool {
-        let status = root.tag("http.response.status_code").and_then(|status| status.parse().ok());
-        root.name == self.span && status == Some(self.status)
-    }
+    Kind { requests, method, path, body, status, what }
 }
 
 pub(crate) struct Report {
     pub(crate) requests: usize,
     pub(crate) connections: usize,
     pub(crate) took: Duration,
+}
+
+/// Sends one request of each kind, with a pause behind each.
+pub(crate) fn one_of_each(address: SocketAddr, pause: Duration) -> Result<()> {
+    let mut connection = Connection::open(address)?;
+    for (number, kind) in KINDS.iter().enumerate() {
+        connection.ask(kind, 1 + number)?;
+        thread::sleep(pause);
+    }
+    Ok(())
 }
 
 /// Sends all of it. An answer with another status than expected is an error.
