@@ -78,6 +78,9 @@ fn callgrind(stage: &Stage, row: &Row, spans: u64) -> Result<(f64, f64)> {
     let file = stage.folder().join("callgrind");
     let mut command = command("valgrind");
     command.args(["--tool=callgrind", "--separate-threads=yes", "--toggle-collect=*timed_burst*"]);
+    // Collects less again in there: how often the clock has to be set anew is a matter of time, and of that
+    // valgrind and a busy machine take much.
+    command.arg("--toggle-collect=tracing_usdt::clock::tsc::read_both");
     command.arg(format!("--callgrind-out-file={}", file.display()));
     command.arg(stage.path("span", row)).args([row.variant, "--spans", &spans.to_string()]);
     command.args(["--warm-up", "1500"]); // the same for both; valgrind is slow
