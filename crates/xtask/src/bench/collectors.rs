@@ -316,7 +316,6 @@ impl Feeder<'_> {
     fn stages(&self, recording: &Recording) -> Result<(Run, Vec<String>)> {
         let mut command = command(self.stage.programs.path("stages"));
         command.arg(&recording.file).arg(self.milliseconds.to_string());
-        let _pinned = Pinned::to(self.cores.receiver)?;
         let said = programs::run("stages", &mut command)?.json;
         let (sent, spans) = (count(&said, "sent")?, count(&said, "spans")?);
         let mismatch = (sent != spans).then(|| format!("{spans} spans decoded of {sent}"));
