@@ -118,15 +118,18 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
     let mut out = format!("spantap: {spans} in {datagrams} from {senders}\n");
     // First those with trouble, then those with most spans.
     known.sort_by_key(|(_, from)| {
-        Reverse((from.malformed() + from.refused + from.lost_by_sender() > 0, from.spans))
+        // Each by itself: what a sender says it lost may be any number.
+        let in_trouble = from.malformed() > 0 || from.refused > 0 || from.lost_by_sender() > 0;
+        Reverse((in_trouble, from.spans))
     });
     let name = |(sender, from): &(Sender, FromSender)| {
         let service =
             if from.service.is_empty() { "(no service name)".into() } else { cut(&from.service, NAME) };
-        (format!("{service}, {sender}"), from.clone())
+        format!("{service}, {sender}")
     };
-    let names: HashMap<Sender, String> = known.iter().map(|known| (known.0, name(known).0)).collect();
-    let mut rows: Vec<(String, FromSender)> = known.iter().take(SENDERS).map(name).collect();
+    let names: HashMap<Sender, String> = known.iter().map(|known| (known.0, name(known))).collect();
+    let listed = known.iter().take(SENDERS);
+    let mut rows: Vec<(String, FromSender)> = listed.map(|known| (name(known), known.1.clone())).collect();
     let mut rest = others.clone().unwrap_or_default();
     known.iter().skip(SENDERS).for_each(|(_, from)| rest.add(from));
     if rest.datagrams > 0 {
