@@ -53,6 +53,11 @@ impl FromSender {
         self.lost.values().fold(0, |sum, spans| sum.saturating_add(*spans))
     }
 
+    /// Whether not all is as it should be. Each by itself: what it says it lost may be any number.
+    pub fn is_in_trouble(&self) -> bool {
+        self.malformed() > 0 || self.refused > 0 || self.lost_by_sender() > 0
+    }
+
     /// Adds what came from another.
     pub fn add(&mut self, other: &Self) {
         self.datagrams += other.datagrams;
@@ -198,6 +203,8 @@ mod tests {
             figures.lost(sender(1), reason, u64::MAX);
         }
         assert_eq!(figures.total().lost_by_sender(), u64::MAX);
+        figures.refused(sender(1));
+        assert!(figures.total().is_in_trouble());
     }
 
     #[test]

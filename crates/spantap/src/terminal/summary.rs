@@ -117,11 +117,7 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
         (counted(total.spans, "span", "spans"), counted(total.datagrams, "datagram", "datagrams"));
     let mut out = format!("spantap: {spans} in {datagrams} from {senders}\n");
     // First those with trouble, then those with most spans.
-    known.sort_by_key(|(_, from)| {
-        // Each by itself: what a sender says it lost may be any number.
-        let in_trouble = from.malformed() > 0 || from.refused > 0 || from.lost_by_sender() > 0;
-        Reverse((in_trouble, from.spans))
-    });
+    known.sort_by_key(|(_, from)| Reverse((from.is_in_trouble(), from.spans)));
     let name = |(sender, from): &(Sender, FromSender)| {
         let service =
             if from.service.is_empty() { "(no service name)".into() } else { cut(&from.service, NAME) };
