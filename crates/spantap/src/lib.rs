@@ -14,6 +14,7 @@
 //! `collect` starts and ends them, for `run` and for `listen`. What each part took, passed on and lost is
 //! in `figures` and in [`sink::SinkFigures`], and `metrics` tells it to Prometheus.
 
+mod attributes;
 pub mod chunk;
 pub mod cli;
 pub mod collect;

@@ -13,7 +13,7 @@ impl Notices {
         (Self(sender), receiver)
     }
 
-    /// One line, which says what failed, on what, why, and what to do.
+    /// One line, made safe for a terminal where it is shown, which says what failed, on what, why, and what to do.
     pub fn say(&self, line: impl Into<String>) {
         // At the end nobody reads any more.
         let _ = self.0.send(line.into());

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
+use crate::attributes;
 use crate::chunk::Chunk;
-use crate::decode::{Decoder, Faults, LOSSES};
+use crate::decode::{Decoder, Faults, Found, LOSSES};
 use crate::figures::Figures;
 use crate::notices::Notices;
 use crate::process::{Process, Sender};
@@ -17,7 +17,6 @@ use crate::sink::Sinks;
 use crate::source::{Datagram, Receiver};
 use crate::terminal::Feeder;
 use crate::trace::TraceSpan;
-use crate::view::safe;
 
 /// While datagrams come without a pause, so much of them is put together to chunks. With one more
 /// datagram, of 256 KiB at most, a chunk stays far below the 4 MiB that a gRPC server takes by default.
@@ -112,10 +111,9 @@ impl Pipeline {
             if self.figures.fault(sender, found, count) {
                 let verdict = if found.fault.refuses() { "refused" } else { "taken, but odd" };
                 let why = if cut { "; it was larger than the 256 KiB that are read" } else { "" };
-                let detail = safe(&found.detail);
+                let Found { fault, detail } = found;
                 self.notices.say(format!(
-                    "{verdict}: {} from {sender}: {detail}{why} (more of these are only counted)",
-                    found.fault
+                    "{verdict}: {fault} from {sender}: {detail}{why} (more of these are only counted)"
                 ));
             }
         }
@@ -124,11 +122,7 @@ impl Pipeline {
     fn told_losses(&self, sender: Sender, span: &Span) {
         for attribute in &span.attributes {
             let reason = attribute.key.strip_prefix(LOSSES).and_then(|rest| rest.strip_prefix('.'));
-            let spans = match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-                Some(any_value::Value::IntValue(spans)) => u64::try_from(*spans).ok(),
-                Some(any_value::Value::StringValue(text)) => text.parse().ok(),
-                _ => None,
-            };
+            let spans = attributes::value(attribute).and_then(attributes::count);
             if let (Some(reason), Some(spans)) = (reason, spans) {
                 self.figures.lost(sender, reason, spans);
             }

@@ -5,6 +5,8 @@ use std::fmt;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
+use crate::attributes::value;
+
 /// The sending process, by the kernel's word (`SCM_CREDENTIALS`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Sender {
@@ -39,11 +41,10 @@ pub struct Process {
 impl Process {
     /// Roughly what its resource takes in memory.
     pub fn resource_bytes(&self) -> usize {
-        let text =
-            |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-                Some(any_value::Value::StringValue(text)) => text.len(),
-                _ => 0,
-            };
+        let text = |attribute: &KeyValue| match value(attribute) {
+            Some(any_value::Value::StringValue(text)) => text.len(),
+            _ => 0,
+        };
         let attributes = self.resource.attributes.iter();
         attributes.map(|attribute| size_of::<KeyValue>() + attribute.key.len() + text(attribute)).sum()
     }

@@ -12,6 +12,7 @@ use super::Faults;
 use super::fault::{Fault, Found};
 use super::otlp;
 use super::value::attribute;
+use crate::attributes::find_text;
 use crate::process::{Process, Sender};
 
 /// Who claims to be more services or resources than this is forgotten and learned again.
@@ -131,11 +132,7 @@ fn process(
             attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
         }
     }
-    let service = attributes.iter().find(|known| known.key == "service.name");
-    let service = match service.and_then(|known| known.value.as_ref()?.value.as_ref()) {
-        Some(any_value::Value::StringValue(name)) => name.clone(),
-        _ => String::new(),
-    };
+    let service = find_text(&attributes, "service.name").unwrap_or_default().to_owned();
     let resource = Resource { attributes, dropped_attributes_count, ..Resource::default() };
     Process { sender, service, resource }
 }

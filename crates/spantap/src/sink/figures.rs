@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::tally::{MAX_SENDERS, OTHERS, Tally};
+use super::tally::{OTHERS, Tally};
+use crate::figures::MAX_SENDERS;
 use crate::process::Sender;
 
 /// Of one sink, in spans where nothing else is said.

@@ -115,7 +115,7 @@ impl Sinks {
         let targets = &settings.targets;
         let resolved =
             targets.iter().map(|target| resolve(target, environment)).collect::<Result<Vec<_>>>()?;
-        // By their names, which are those of their spools and metrics, too.
+        // By their names, under which the user sees them: in notices, figures and metrics.
         let names: Vec<String> = resolved.iter().map(ToString::to_string).collect();
         for (index, name) in names.iter().enumerate() {
             ensure!(!names[..index].contains(name), "--to {name} is given twice: leave one out");

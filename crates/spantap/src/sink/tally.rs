@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::figures::MAX_SENDERS;
 use crate::process::Sender;
 
-/// Beyond so many, senders are counted together: a stranger that forks may not fill our memory.
-pub(super) const MAX_SENDERS: usize = 1000;
-
-/// Under which they are. No user has this number.
+/// Under which those are that are not known one by one. No user has this number.
 pub const OTHERS: Sender = Sender { pid: 0, uid: u32::MAX, gid: u32::MAX };
 
 /// How many of each.

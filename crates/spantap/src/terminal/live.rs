@@ -6,14 +6,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-
 use super::feed::Feed;
 use super::screen::Screen;
 use super::summary::{minute_line, status_line};
 use crate::figures::Figures;
 use crate::sink::Sinks;
-use crate::trace::{Assembly, Limits, Trace, TraceSpan};
+use crate::trace::{Assembly, Limits, Trace};
 use crate::view::{self, Look};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -105,10 +103,7 @@ impl Live {
 }
 
 fn has_error(trace: &Trace) -> bool {
-    let is_error = |span: &TraceSpan| {
-        span.span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32)
-    };
-    trace.spans.iter().any(is_error)
+    trace.spans.iter().any(|span| view::is_error(&span.span))
 }
 
 /// How many more traces in this second.

@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use prost::Message;
 
 use super::{Shown, Trace, TraceSpan};
+use crate::attributes::value;
 
 /// A trace that looks complete may get one more span from another process.
 const QUIET: Duration = Duration::from_millis(300);
@@ -298,12 +299,11 @@ fn weight(span: &TraceSpan) -> usize {
 /// What holds them, without their texts.
 fn attributes(attributes: &[KeyValue]) -> usize {
     const PAIR: usize = size_of::<KeyValue>() + 2 * 16;
-    let nested =
-        attributes.iter().map(|attribute| match attribute.value.as_ref().and_then(|v| v.value.as_ref()) {
-            // Two bytes of an empty value inside are some 30 in memory.
-            Some(any_value::Value::ArrayValue(list)) => 32 * list.encoded_len(),
-            Some(any_value::Value::KvlistValue(map)) => 32 * map.encoded_len(),
-            _ => 0,
-        });
+    let nested = attributes.iter().map(|attribute| match value(attribute) {
+        // Two bytes of an empty value inside are some 30 in memory.
+        Some(any_value::Value::ArrayValue(list)) => 32 * list.encoded_len(),
+        Some(any_value::Value::KvlistValue(map)) => 32 * map.encoded_len(),
+        _ => 0,
+    });
     attributes.len() * PAIR + nested.sum::<usize>()
 }

@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use super::bar::Shares;
 use super::line::{DIM, Line, PLAIN};
 use super::text::{on_one_line, safe, width};
+use crate::attributes::{count, find};
 
 /// What the tree tells otherwise, or what tells of the program's text rather than of this run of it.
 /// One that ends in a dot stands for all that begin so.
@@ -33,26 +34,9 @@ fn is_one_of(key: &str, known: &[&str]) -> bool {
     known.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
 }
 
-/// The attribute of that key.
-pub(super) fn find<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
-    let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
-    attribute.value.as_ref()?.value.as_ref()
-}
-
-pub(super) fn find_text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
-    match find(attributes, key)? {
-        Value::StringValue(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// `busy_ns` and `idle_ns`; decoders of formats without numbers leave them texts.
+/// `busy_ns` and `idle_ns`.
 pub(super) fn shares(span: &Span) -> Option<Shares> {
-    let number = |key: &str| match find(&span.attributes, key)? {
-        Value::IntValue(number) => u64::try_from(*number).ok(),
-        Value::StringValue(text) => text.parse().ok(),
-        _ => None,
-    };
+    let number = |key| count(find(&span.attributes, key)?);
     Some(Shares { busy: number("busy_ns")?, idle: number("idle_ns")? })
         .filter(|shares| shares.busy > 0 || shares.idle > 0)
 }

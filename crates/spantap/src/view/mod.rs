@@ -18,7 +18,7 @@ mod tree;
 pub use duration::readable;
 pub use number::{counted, grouped};
 pub use text::{cut, safe};
-pub use tree::tree;
+pub use tree::{is_error, tree};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

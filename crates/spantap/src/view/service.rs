@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
+use crate::attributes::find;
 use crate::process::Process;
 
 /// The service and its pid: the kernel's; where the kernel can't say, `?` follows what it calls itself.
@@ -25,8 +26,7 @@ pub(super) fn is_same(one: &Arc<Process>, other: &Arc<Process>) -> bool {
 }
 
 fn own_pid(process: &Process) -> Option<i64> {
-    let attribute = process.resource.attributes.iter().find(|attribute| attribute.key == "process.pid")?;
-    match attribute.value.as_ref()?.value.as_ref()? {
+    match find(&process.resource.attributes, "process.pid")? {
         Value::IntValue(pid) => Some(*pid),
         Value::StringValue(pid) => pid.parse().ok(),
         _ => None,

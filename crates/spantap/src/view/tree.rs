@@ -23,6 +23,7 @@ use super::line::{BOLD, BOLD_RED, CYAN, DIM, Line, PLAIN, RED, YELLOW};
 use super::number::counted;
 use super::service::is_same;
 use super::{Look, duration, fields, readable, service, text};
+use crate::attributes::{find, find_text};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Trace, TraceSpan};
 
@@ -53,7 +54,8 @@ pub fn tree(trace: &Trace, look: &Look) -> String {
     out
 }
 
-pub(super) fn is_error(span: &Span) -> bool {
+/// By its status.
+pub fn is_error(span: &Span) -> bool {
     span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error)
 }
 
@@ -202,7 +204,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
     /// What is odd about where it hangs and when it was.
     fn notes(&self, row: &Row<'a>) -> Vec<String> {
         let mut notes = Vec::new();
-        let parent_id = || hex(&row.span.span.parent_span_id);
+        let parent_id = || const_hex::encode(&row.span.span.parent_span_id);
         match row.place {
             Place::ParentMissing => notes.push(format!("parent missing: {}", parent_id())),
             Place::Circle => notes.push(format!("its parent {} is below it", parent_id())),
@@ -232,9 +234,13 @@ impl<'a, 'b> Drawing<'a, 'b> {
     fn link(&self, link: &Link) -> String {
         let is_here = link.trace_id == self.trace.id.to_be_bytes();
         match self.names.get(&*link.span_id).filter(|_| is_here) {
-            Some(name) => format!("follows from {name} ({})", hex(&link.span_id)),
-            None if is_here => format!("follows from span {}", hex(&link.span_id)),
-            None => format!("follows from span {} of trace {}", hex(&link.span_id), hex(&link.trace_id)),
+            Some(name) => format!("follows from {name} ({})", const_hex::encode(&link.span_id)),
+            None if is_here => format!("follows from span {}", const_hex::encode(&link.span_id)),
+            None => format!(
+                "follows from span {} of trace {}",
+                const_hex::encode(&link.span_id),
+                const_hex::encode(&link.trace_id)
+            ),
         }
     }
 
@@ -304,7 +310,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
 }
 
 fn level(attributes: &[KeyValue]) -> Option<(Style, &str)> {
-    match fields::find_text(attributes, "level")? {
+    match find_text(attributes, "level")? {
         level @ "ERROR" => Some((RED, level)),
         level @ "WARN" => Some((YELLOW, level)),
         _ => None,
@@ -323,19 +329,19 @@ fn error_text(span: &Span) -> Option<&str> {
 
 fn is_exception(event: &Event) -> bool {
     event.name == "exception"
-        || fields::find(&event.attributes, "exception.message").is_some()
-        || fields::find_text(&event.attributes, "level") == Some("ERROR")
+        || find(&event.attributes, "exception.message").is_some()
+        || find_text(&event.attributes, "level") == Some("ERROR")
 }
 
 /// Whether it is what made the span fail, and the span's line of that says so.
 fn is_told(event: &Event, error: Option<&str>) -> bool {
-    let said = fields::find_text(&event.attributes, "exception.message").unwrap_or(&event.name);
+    let said = find_text(&event.attributes, "exception.message").unwrap_or(&event.name);
     let is_all = fields::of_event(&event.attributes).next().is_none();
     is_exception(event) && is_all && error == Some(said.trim())
 }
 
 fn event_text(event: &Event) -> String {
-    let part = |key: &str| fields::find_text(&event.attributes, key).filter(|text| !text.is_empty());
+    let part = |key: &str| find_text(&event.attributes, key).filter(|text| !text.is_empty());
     let name = if event.name.is_empty() { "(no name)" } else { &event.name };
     let text = match (part("exception.type"), part("exception.message")) {
         (Some(kind), Some(message)) => format!("✗ {kind}: {message}"),
@@ -343,8 +349,4 @@ fn event_text(event: &Event) -> String {
         (None, None) => name.to_owned(),
     };
     text::on_one_line(&text)
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

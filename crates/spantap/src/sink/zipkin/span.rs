@@ -5,7 +5,6 @@
 //! are tags, and links are a tag.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use base64::Engine;
@@ -91,15 +90,16 @@ fn zipkin_span(span: &Span, local: &Endpoint, mut tags: BTreeMap<String, String>
     add_status(&mut tags, span);
     add_dropped(&mut tags, span);
     if !span.links.is_empty() {
-        let link = |trace: &[u8], span: &[u8]| format!("{}-{}", hex(trace), hex(span));
+        let link =
+            |trace: &[u8], span: &[u8]| format!("{}-{}", const_hex::encode(trace), const_hex::encode(span));
         let links: Vec<String> = span.links.iter().map(|to| link(&to.trace_id, &to.span_id)).collect();
         tags.insert("follows_from".into(), links.join(","));
     }
     let nanoseconds = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
     ZipkinSpan {
-        trace_id: hex(&span.trace_id),
-        id: hex(&span.span_id),
-        parent_id: hex(&span.parent_span_id),
+        trace_id: const_hex::encode(&span.trace_id),
+        id: const_hex::encode(&span.span_id),
+        parent_id: const_hex::encode(&span.parent_span_id),
         name: span.name.clone(),
         kind: kind(span),
         timestamp: span.start_time_unix_nano / 1_000,
@@ -220,14 +220,6 @@ fn json(value: Option<&AnyValue>) -> serde_json::Value {
 fn json_object(attributes: &[KeyValue]) -> serde_json::Value {
     let field = |attribute: &KeyValue| (attribute.key.clone(), json(attribute.value.as_ref()));
     attributes.iter().map(field).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // A String takes everything.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

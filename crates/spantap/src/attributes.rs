@@ -1,0 +1,31 @@
+//! Looking at OpenTelemetry's attributes, whose values are two `Option`s deep.
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+/// What it says, if anything.
+pub(crate) fn value(attribute: &KeyValue) -> Option<&Value> {
+    attribute.value.as_ref()?.value.as_ref()
+}
+
+/// Of the attribute of that key.
+pub(crate) fn find<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    value(attributes.iter().find(|attribute| attribute.key == key)?)
+}
+
+/// The same, if it is a text.
+pub(crate) fn find_text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    match find(attributes, key)? {
+        Value::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A count; senders whose format has no numbers write it as a text.
+pub(crate) fn count(value: &Value) -> Option<u64> {
+    match value {
+        Value::IntValue(number) => u64::try_from(*number).ok(),
+        Value::StringValue(text) => text.parse().ok(),
+        _ => None,
+    }
+}
