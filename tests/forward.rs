@@ -1,10 +1,11 @@
 //! spantap in front of a real OpenTelemetry collector.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use e2e::{MadeUp, Rotel, Spantap, need, send, wait_for_all, wait_until};
+use e2e::{MadeUp, Rotel, Spantap, free_address, get, need, send, wait_for_all, wait_until};
 
 fn http(rotel: &Rotel) -> String {
     format!("otlp=http://{}", rotel.http)
@@ -82,14 +83,14 @@ fn what_is_in_the_spool_survives_sigkill() {
     rotel.stop();
     let spool = tempfile::tempdir().unwrap();
     let (dir, to) = (spool.path().to_str().unwrap().to_owned(), http(&rotel));
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let args = ["--to", &to, "--spool", &dir, "--quiet", "--metrics", &free];
+    let metrics = free_address();
+    let args = ["--to", &to, "--spool", &dir, "--quiet", "--metrics", &metrics.to_string()];
     let spans = MadeUp::many(10_000);
     let mut spantap = Spantap::listen(&args);
     for (round, spans) in spans.chunks(2000).enumerate() {
         send(spantap.socket(), spans);
         let taken = (round + 1) * 2000;
-        wait_until("it has taken them", || queued(&free) == taken as u64);
+        wait_until("it has taken them", || queued(metrics) == taken as u64);
         spantap = Spantap::listen_again(spantap, &args);
     }
     rotel.start_again();
@@ -99,12 +100,8 @@ fn what_is_in_the_spool_survives_sigkill() {
 }
 
 /// What waits, as the metrics tell.
-fn queued(address: &str) -> u64 {
-    use std::io::{Read, Write};
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return 0 };
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
+fn queued(address: SocketAddr) -> u64 {
+    let page = get(address, "/metrics").unwrap_or_default();
     let line = page.lines().find(|line| line.starts_with("spantap_queued_spans{"));
     line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
 }

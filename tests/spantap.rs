@@ -2,24 +2,23 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use e2e::{Build, Fixture, Linkage, MadeUp, Spantap, need, program, send, send_bytes, wait_until};
+use e2e::{
+    Build, Fixture, Linkage, MadeUp, Spantap, free_address, get, need, program, send, send_bytes, wait_until,
+};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-/// The answer to a GET.
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+/// Spans go to a file of OTLP JSON; the file, and how spantap is told.
+fn to_file() -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let to = format!("jsonl={}", file.path().display());
+    (file, to)
 }
 
 /// The spans of a file of OTLP JSON: the resource's attributes and the span.
@@ -43,8 +42,8 @@ fn run_shows_the_traces_of_a_service_and_ends_with_it() {
     wait_until("the service listens", || spantap.stdout().contains("http://"));
     let stdout = spantap.stdout();
     let address = stdout.trim().rsplit_once("http://").unwrap().1.parse().unwrap();
-    assert!(get(address, "/products/3").starts_with("HTTP/1.1 200"));
-    assert!(get(address, "/products/999999").starts_with("HTTP/1.1 404"));
+    assert!(get(address, "/products/3").unwrap().starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/products/999999").unwrap().starts_with("HTTP/1.1 404"));
     let shown = |stderr: &str| {
         // Beside the service's own log.
         let blocks =
@@ -178,8 +177,7 @@ fn run_leaves_nothing_behind() {
 
 #[test]
 fn ten_processes_write_to_one_socket() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let to = format!("jsonl={}", file.path().display());
+    let (file, to) = to_file();
     let spantap = Spantap::listen(&["--to", &to]);
     let path = Build::Release.path(Linkage::Executable, 0);
     let mut sent = HashMap::new();
@@ -224,8 +222,7 @@ fn ten_processes_write_to_one_socket() {
 #[test]
 fn a_signal_flushes_every_sink_first() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let to = format!("jsonl={}", file.path().display());
+        let (file, to) = to_file();
         let spantap = Spantap::listen(&["--to", &to]);
         let socket = spantap.socket().to_owned();
         send(&socket, &MadeUp::many(2000));
@@ -392,19 +389,18 @@ fn a_second_one_on_the_same_socket_says_who_is_there() {
 
 #[test]
 fn prometheus_is_told_the_same() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let to = format!("jsonl={}", file.path().display());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (file, to) = to_file();
+    let free = free_address();
     let spantap = Spantap::listen(&["--quiet", "--metrics", &free.to_string(), "--to", &to]);
     send(spantap.socket(), &MadeUp::many(100));
     send_bytes(spantap.socket(), b"rubbish");
     wait_until("all is forwarded", || {
-        let page = get(free, "/metrics");
+        let page = get(free, "/metrics").unwrap();
         let mut lines = page.lines();
         lines.any(|line| line.starts_with("spantap_forwarded_spans_total{") && line.ends_with(" 100"))
     });
     assert_eq!(spans_in(file.path()).len(), 100);
-    let page = get(free, "/metrics");
+    let page = get(free, "/metrics").unwrap();
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let sender = format!("pid=\"{}\",uid=\"{uid}\",gid=\"{gid}\"", std::process::id());
     for line in [
@@ -434,8 +430,7 @@ fn prometheus_is_told_the_same() {
 /// The layer goes on when a new collector is there.
 #[test]
 fn senders_go_on_with_the_next_collector() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let to = format!("jsonl={}", file.path().display());
+    let (file, to) = to_file();
     let spantap = Spantap::listen(&["--to", &to]);
     let path = Build::Release.path(Linkage::Executable, 0);
     let mut command = Command::new(path);

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: the traced program in all its builds, and its consumers.
 //!
 //! `build` compiles the fixture, `fixture` runs it, `bpftrace`, `collector`, `spantap` and, behind that,
-//! `rotel` look at it, and `need` skips what this machine can't do, for everybody to see.
+//! `rotel` look at it; `net` speaks to them on loopback, and `need` skips what this machine can't do, for everybody to see.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 mod bpftrace;
@@ -9,6 +9,7 @@ mod build;
 mod collector;
 mod fixture;
 mod need;
+mod net;
 mod rotel;
 mod spans;
 mod spantap;
@@ -18,6 +19,7 @@ pub use build::{Build, Linkage};
 pub use collector::{Collector, Span, text};
 pub use fixture::Fixture;
 pub use need::need;
+pub use net::{free_address, get};
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
 pub use spantap::{Ended, Spantap, program};

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::build::workspace;
-use crate::wait_until;
+use crate::{free_address, wait_until};
 
 /// It ends with the value.
 pub struct Rotel {
@@ -27,9 +27,8 @@ pub(crate) fn rotel() -> PathBuf {
 impl Rotel {
     /// On free ports.
     pub fn start() -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut rotel =
-            Self { agent: None, http: free(), grpc: free(), log: tempfile::NamedTempFile::new().unwrap() };
+        let (http, grpc, log) = (free_address(), free_address(), tempfile::NamedTempFile::new().unwrap());
+        let mut rotel = Self { agent: None, http, grpc, log };
         rotel.start_again();
         rotel
     }
