@@ -174,10 +174,10 @@ impl Collect {
         };
         let (ended, received) = oneshot::channel();
         spawn("decode", move || {
-            pipeline.run(&receiver);
+            let passed_on = pipeline.run(&receiver);
             // Only then is all of it on its way.
             drop(pipeline);
-            let _ = ended.send(receiver.end());
+            let _ = ended.send(passed_on.and(receiver.end()));
         })?;
         Ok(Started { figures, sinks, stop, received, shown, view })
     }

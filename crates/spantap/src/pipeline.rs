@@ -1,10 +1,13 @@
-//! The thread in the middle: takes datagrams, decodes them, and passes the spans on to the sinks and
-//! to the view.
+//! The threads in the middle: one takes datagrams and decodes them, the other encodes the spans for the
+//! sinks and passes them on to the view.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, Result};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 use crate::attributes;
@@ -25,6 +28,9 @@ const BYTES_AT_ONCE: usize = 512 * 1024;
 /// What a datagram counts at least: many that hold nothing may not keep back what came with them.
 const SMALLEST: usize = 1024;
 
+/// So many batches may be decoded and not passed on yet.
+const AHEAD: usize = 2;
+
 /// Where spans go, and who may send them.
 pub struct Pipeline {
     /// Users whose datagrams are taken; all, if there are none.
@@ -42,9 +48,33 @@ pub struct Pipeline {
 /// Spans that were decoded, by process.
 type Pending = Vec<(Arc<Process>, Vec<ScopeSpans>)>;
 
+/// What came in so many bytes.
+struct Batch {
+    pending: Pending,
+    bytes: usize,
+}
+
 impl Pipeline {
-    /// Runs until the receiver ends.
-    pub fn run(&self, receiver: &Receiver) {
+    /// Runs until the receiver ends, and all that it received is passed on.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no more threads.
+    pub fn run(&self, receiver: &Receiver) -> Result<()> {
+        thread::scope(|scope| {
+            let (to_pass_on, decoded) = sync_channel::<Batch>(AHEAD);
+            let pass_on = move || decoded.into_iter().for_each(|batch| self.pass_on(batch));
+            let thread = thread::Builder::new().name("encode".into()).spawn_scoped(scope, pass_on);
+            thread.context("can't start the thread `encode`")?;
+            self.decode(receiver, &to_pass_on);
+            Ok(())
+        })
+    }
+
+    fn decode(&self, receiver: &Receiver, to_pass_on: &SyncSender<Batch>) {
+        // Where it is gone it has panicked, and so will the scope.
+        let pass_on =
+            |pending: Pending, bytes| pending.is_empty() || to_pass_on.send(Batch { pending, bytes }).is_ok();
         let nobody_wants_spans = self.sinks.is_empty() && self.view.is_none();
         let mut decoder = Decoder::default();
         while let Some(mut batch) = receiver.next() {
@@ -60,7 +90,9 @@ impl Pipeline {
                     }
                     bytes += datagram.bytes.len().max(SMALLEST);
                     if bytes >= BYTES_AT_ONCE {
-                        self.pass_on(std::mem::take(&mut pending), bytes);
+                        if !pass_on(std::mem::take(&mut pending), bytes) {
+                            return;
+                        }
                         bytes = 0;
                     }
                 }
@@ -70,7 +102,9 @@ impl Pipeline {
                     None => break,
                 };
             }
-            self.pass_on(pending, bytes);
+            if !pass_on(pending, bytes) {
+                return;
+            }
         }
     }
 
@@ -129,8 +163,7 @@ impl Pipeline {
         }
     }
 
-    /// What came in so many `bytes`.
-    fn pass_on(&self, pending: Pending, bytes: usize) {
+    fn pass_on(&self, Batch { pending, bytes }: Batch) {
         let mut to_view = Vec::new();
         for (process, scopes) in pending {
             if !self.sinks.is_empty() {

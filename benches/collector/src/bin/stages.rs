@@ -1,6 +1,6 @@
 //! What the stages of spantap take, with no socket around them: `stages <recording> <milliseconds>`
-//! decodes recorded datagrams and encodes them for OTLP in one thread, as the pipeline does, and puts
-//! them together to traces in another, as the view does.
+//! decodes recorded datagrams in one thread, encodes the spans for OTLP in another, as the pipeline does,
+//! and puts them together to traces in a third, as the view does.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -22,8 +22,11 @@ use spantap::trace::{Assembly, Limits, Trace, TraceSpan};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// So many datagrams may be decoded and not put together yet.
+/// So many datagrams may wait between two threads.
 const AHEAD: usize = 64;
+
+/// The spans of a datagram, by process.
+type Spans = Vec<(Arc<Process>, Vec<ScopeSpans>)>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words = words();
@@ -35,13 +38,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sender = Sender { pid: std::process::id(), uid: 0, gid: 0 };
     let now_ns = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
     let mut decoder = Decoder::default();
-    let (to_view, decoded) = mpsc::sync_channel(AHEAD);
-    let view = thread::spawn(move || assemble(&decoded));
+    let (to_encode, decoded) = mpsc::sync_channel(AHEAD);
+    let (to_view, encoded) = mpsc::sync_channel(AHEAD);
+    let encode = thread::spawn(move || encode(&decoded, &to_view));
+    let view = thread::spawn(move || assemble(&encoded));
 
-    let (mut decode, mut encode) = (Duration::ZERO, Duration::ZERO);
+    let mut decode = Duration::ZERO;
     // Giving a datagram new ids is no stage.
     let mut rewrite = Duration::ZERO;
-    let (mut sent, mut spans) = (0, 0);
+    let mut sent = 0;
     let begin = Instant::now();
     'running: for pass in 0.. {
         for index in 0..recording.datagrams() {
@@ -51,18 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             let start = Instant::now();
             rewrite += start - before;
             let decoded = decoder.decode(datagram, sender, now_ns);
-            let decoded_at = Instant::now();
-            for (process, scopes) in &decoded.processes {
-                spans += black_box(Chunk::encode(process, scopes)).spans as usize;
-            }
-            decode += decoded_at - start;
-            encode += decoded_at.elapsed();
-            if to_view.send(decoded.processes).is_err() || begin.elapsed() >= time {
+            decode += start.elapsed();
+            if to_encode.send(decoded.processes).is_err() || begin.elapsed() >= time {
                 break 'running;
             }
         }
     }
-    drop(to_view);
+    drop(to_encode);
+    let (encode, spans) = encode.join().map_err(|_| "the encoder panicked")?;
     let (assemble, assembled) = view.join().map_err(|_| "the view panicked")?;
     // Until the last one is in its trace.
     let all = begin.elapsed().saturating_sub(rewrite);
@@ -78,7 +79,23 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// How long it took, and how many spans it was.
-fn assemble(decoded: &mpsc::Receiver<Vec<(Arc<Process>, Vec<ScopeSpans>)>>) -> (Duration, usize) {
+fn encode(decoded: &mpsc::Receiver<Spans>, to_view: &mpsc::SyncSender<Spans>) -> (Duration, usize) {
+    let (mut took, mut spans) = (Duration::ZERO, 0);
+    for processes in decoded {
+        let start = Instant::now();
+        for (process, scopes) in &processes {
+            spans += black_box(Chunk::encode(process, scopes)).spans as usize;
+        }
+        took += start.elapsed();
+        if to_view.send(processes).is_err() {
+            break;
+        }
+    }
+    (took, spans)
+}
+
+/// The same.
+fn assemble(decoded: &mpsc::Receiver<Spans>) -> (Duration, usize) {
     let mut assembly = Assembly::new(Limits::default());
     let mut show = |trace: &Trace| {
         let _ = black_box(trace.spans.len());
