@@ -1,394 +1,333 @@
 //! An OTLP/JSON `ExportTraceServiceRequest`, as any OpenTelemetry exporter writes it.
 //!
-//! The official types can read it too (`with-serde`), but copy every text twice on the way, which
-//! took 4.5 µs a span against 1.9, and refuse the whole for the fault of one span.
-
-use std::marker::PhantomData;
+//! The official types can read it too (`with-serde`), but take four times as long, and refuse the whole
+//! for the fault of one span.
 
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
 };
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
-use opentelemetry_proto::tonic::trace::v1::{Span, Status};
-use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 
-use super::Faults;
-use super::fault::Found;
-use super::value::{Integer, Text, check_times, id, parent_id, text_attribute};
+use super::fault::{Fault, Found};
+use super::json::{Json, members};
+use super::value::{USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, skip};
+use super::{Faults, LOSSES};
+use crate::attributes::value;
 
-/// The request. `S` is a span, or its text where one span is at fault and the others are not.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound = "S: Deserialize<'de>")]
-pub(super) struct Request<'a, S> {
-    #[serde(borrow)]
-    pub(super) resource_spans: Option<Vec<ResourceSpans<'a, S>>>,
+/// Values in values. A request has some three levels of JSON for each, and readers of protobuf end at 100.
+const DEEPEST: usize = 32;
+
+members! { RequestMember { ResourceSpans = "resourceSpans" } }
+members! { ResourceMember { Resource = "resource", ScopeSpans = "scopeSpans" } }
+members! { ScopeMember { Scope = "scope", Spans = "spans", SchemaUrl = "schemaUrl" } }
+members! { SpanMember {
+    TraceId = "traceId",
+    SpanId = "spanId",
+    TraceState = "traceState",
+    ParentSpanId = "parentSpanId",
+    Flags = "flags",
+    Name = "name",
+    Kind = "kind",
+    Start = "startTimeUnixNano",
+    End = "endTimeUnixNano",
+    Attributes = "attributes",
+    DroppedAttributes = "droppedAttributesCount",
+    Events = "events",
+    DroppedEvents = "droppedEventsCount",
+    Links = "links",
+    DroppedLinks = "droppedLinksCount",
+    Status = "status",
+} }
+members! { EventMember {
+    Time = "timeUnixNano",
+    Name = "name",
+    Attributes = "attributes",
+    DroppedAttributes = "droppedAttributesCount",
+} }
+members! { LinkMember {
+    TraceId = "traceId",
+    SpanId = "spanId",
+    TraceState = "traceState",
+    Attributes = "attributes",
+    DroppedAttributes = "droppedAttributesCount",
+    Flags = "flags",
+} }
+members! { StatusMember { Message = "message", Code = "code" } }
+members! { OriginMember {
+    Name = "name",
+    Version = "version",
+    Attributes = "attributes",
+    DroppedAttributes = "droppedAttributesCount",
+} }
+members! { AttributeMember { Key = "key", Value = "value" } }
+members! { ValuesMember { Values = "values" } }
+members! { ValueMember {
+    String = "stringValue",
+    Bool = "boolValue",
+    Int = "intValue",
+    Double = "doubleValue",
+    Array = "arrayValue",
+    List = "kvlistValue",
+    Bytes = "bytesValue",
+} }
+
+/// Reads a request, and gives the resource as it stands and the spans of each `ResourceSpans` to `take`.
+/// Where they are only counted, spans have no more than the name that tells of losses. Whether there was
+/// anything in it.
+pub(super) fn request<const WHOLE: bool>(
+    json: &mut Json<'_>,
+    faults: &mut Faults,
+    mut take: impl FnMut(&str, Vec<ScopeSpans>, &mut Faults) -> Result<(), Found>,
+) -> Result<bool, Found> {
+    let mut had_any = None;
+    json.members(|json, RequestMember::ResourceSpans| {
+        had_any = Some(false);
+        json.elements(|json| {
+            had_any = Some(true);
+            let (resource, scopes) = resource_spans::<WHOLE>(json, faults)?;
+            take(resource, scopes, faults)
+        })
+    })?;
+    had_any.ok_or_else(|| Found::new(Fault::UnknownFormat, "an object without resourceSpans"))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound = "S: Deserialize<'de>")]
-pub(super) struct ResourceSpans<'a, S> {
-    /// Read when one like it was not seen before.
-    #[serde(borrow, default)]
-    pub(super) resource: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) scope_spans: Option<Vec<ScopeSpans<'a, S>>>,
+fn resource_spans<'a, const WHOLE: bool>(
+    json: &mut Json<'a>,
+    faults: &mut Faults,
+) -> Result<(&'a str, Vec<ScopeSpans>), Found> {
+    let mut resource = "{}";
+    let mut scopes = Vec::new();
+    json.members(|json, member| match member {
+        ResourceMember::Resource => {
+            resource = json.raw()?;
+            Ok(())
+        }
+        ResourceMember::ScopeSpans => json.elements(|json| {
+            let scope = scope_spans::<WHOLE>(json, faults)?;
+            if !scope.spans.is_empty() {
+                scopes.push(scope);
+            }
+            Ok(())
+        }),
+    })?;
+    Ok((resource, scopes))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound = "S: Deserialize<'de>")]
-pub(super) struct ScopeSpans<'a, S> {
-    /// Read behind the spans, which are taken also where it can't be.
-    #[serde(borrow, default)]
-    pub(super) scope: Option<&'a RawValue>,
-    #[serde(default)]
-    pub(super) spans: Option<Vec<S>>,
-    #[serde(borrow, default)]
-    pub(super) schema_url: Option<Text<'a>>,
+fn scope_spans<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults) -> Result<ScopeSpans, Found> {
+    let mut read = ScopeSpans::default();
+    json.members(|json, member| {
+        match member {
+            // The spans are taken also where it can't be.
+            ScopeMember::Scope => {
+                let place = &mut read.scope;
+                json.alone(faults, |json, faults| {
+                    *place = Some(scope(json, faults)?);
+                    Ok(())
+                })?;
+            }
+            ScopeMember::Spans => {
+                read.spans.reserve(USUAL_SPANS);
+                json.elements(|json| {
+                    json.append(&mut read.spans, faults, span::<WHOLE>)?;
+                    Ok(())
+                })?;
+            }
+            ScopeMember::SchemaUrl => read.schema_url = json.string()?,
+        }
+        Ok(())
+    })?;
+    Ok(read)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Scope<'a> {
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    version: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    attributes: Option<Vec<Attribute<'a>>>,
-    #[serde(default)]
-    dropped_attributes_count: u32,
+/// What says where spans come from: a scope, or, with no name, a resource.
+fn scope(json: &mut Json<'_>, faults: &mut Faults) -> Result<InstrumentationScope, Found> {
+    let mut scope = InstrumentationScope::default();
+    json.members(|json, member| {
+        match member {
+            OriginMember::Name => scope.name = json.string()?,
+            OriginMember::Version => scope.version = json.string()?,
+            OriginMember::Attributes => scope.attributes = attributes(json, faults)?,
+            OriginMember::DroppedAttributes => scope.dropped_attributes_count = json.integer()?,
+        }
+        Ok(())
+    })?;
+    Ok(scope)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Resource<'a> {
-    #[serde(borrow, default)]
-    attributes: Option<Vec<Attribute<'a>>>,
-    #[serde(default)]
-    dropped_attributes_count: u32,
+/// The attributes of a resource, and how many its sender left out.
+pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>, u32), Found> {
+    let scope = scope(&mut Json::new(text), faults)?;
+    Ok((scope.attributes, scope.dropped_attributes_count))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OtlpSpan<'a> {
-    #[serde(borrow)]
-    trace_id: Text<'a>,
-    #[serde(borrow)]
-    span_id: Text<'a>,
-    #[serde(borrow, default)]
-    trace_state: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    parent_span_id: Option<Text<'a>>,
-    #[serde(default)]
-    flags: u32,
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    #[serde(default)]
-    kind: i32,
-    start_time_unix_nano: Integer<u64>,
-    end_time_unix_nano: Integer<u64>,
-    #[serde(borrow, default)]
-    attributes: Option<Vec<Attribute<'a>>>,
-    #[serde(default)]
-    dropped_attributes_count: u32,
-    #[serde(borrow, default)]
-    events: Option<Vec<SpanEvent<'a>>>,
-    #[serde(default)]
-    dropped_events_count: u32,
-    #[serde(borrow, default)]
-    links: Option<Vec<SpanLink<'a>>>,
-    #[serde(default)]
-    dropped_links_count: u32,
-    #[serde(borrow, default)]
-    status: Option<SpanStatus<'a>>,
+fn span<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<(), Found> {
+    let (mut trace_id, mut span_id, mut parent) = (None, None, None);
+    let (mut start, mut end) = (None, None);
+    json.members(|json, member| {
+        match member {
+            SpanMember::TraceId => trace_id = Some(id::<16>(json.text()?, faults)?),
+            SpanMember::SpanId => span_id = Some(id::<8>(json.text()?, faults)?),
+            SpanMember::ParentSpanId => parent = parent_id(json.text()?, faults)?,
+            SpanMember::Start => start = Some(json.integer()?),
+            SpanMember::End => end = Some(json.integer()?),
+            SpanMember::Name => {
+                let name = json.text()?;
+                if WHOLE || name == LOSSES {
+                    span.name = name.to_owned();
+                }
+            }
+            _ if !WHOLE => skip(json, faults)?,
+            SpanMember::TraceState => span.trace_state = json.string()?,
+            SpanMember::Flags => span.flags = json.integer()?,
+            SpanMember::Kind => span.kind = json.integer()?,
+            SpanMember::Attributes => span.attributes = attributes(json, faults)?,
+            SpanMember::DroppedAttributes => span.dropped_attributes_count = json.integer()?,
+            SpanMember::Events => json.elements(|json| {
+                span.events.push(event(json, faults)?);
+                Ok(())
+            })?,
+            SpanMember::DroppedEvents => span.dropped_events_count = json.integer()?,
+            SpanMember::Links => json.elements(|json| {
+                span.links.push(link(json, faults)?);
+                Ok(())
+            })?,
+            SpanMember::DroppedLinks => span.dropped_links_count = json.integer()?,
+            SpanMember::Status => span.status = Some(status(json)?),
+        }
+        Ok(())
+    })?;
+    let trace_id = required(trace_id, "a traceId")?;
+    let span_id = required(span_id, "a spanId")?;
+    span.start_time_unix_nano = required(start, "a startTimeUnixNano")?;
+    span.end_time_unix_nano = required(end, "an endTimeUnixNano")?;
+    check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
+    if WHOLE {
+        span.trace_id = trace_id.into();
+        span.span_id = span_id.into();
+        span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
+    }
+    Ok(())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SpanEvent<'a> {
-    #[serde(default)]
-    time_unix_nano: Integer<u64>,
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    attributes: Option<Vec<Attribute<'a>>>,
-    #[serde(default)]
-    dropped_attributes_count: u32,
+fn event(json: &mut Json<'_>, faults: &mut Faults) -> Result<Event, Found> {
+    let mut event = Event::default();
+    json.members(|json, member| {
+        match member {
+            EventMember::Time => event.time_unix_nano = json.integer()?,
+            EventMember::Name => event.name = json.string()?,
+            EventMember::Attributes => event.attributes = attributes(json, faults)?,
+            EventMember::DroppedAttributes => event.dropped_attributes_count = json.integer()?,
+        }
+        Ok(())
+    })?;
+    Ok(event)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SpanLink<'a> {
-    #[serde(borrow)]
-    trace_id: Text<'a>,
-    #[serde(borrow)]
-    span_id: Text<'a>,
-    #[serde(borrow, default)]
-    trace_state: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    attributes: Option<Vec<Attribute<'a>>>,
-    #[serde(default)]
-    dropped_attributes_count: u32,
-    #[serde(default)]
-    flags: u32,
+fn link(json: &mut Json<'_>, faults: &mut Faults) -> Result<Link, Found> {
+    let mut link = Link::default();
+    json.members(|json, member| {
+        match member {
+            LinkMember::TraceId => link.trace_id = id::<16>(json.text()?, faults)?.into(),
+            LinkMember::SpanId => link.span_id = id::<8>(json.text()?, faults)?.into(),
+            LinkMember::TraceState => link.trace_state = json.string()?,
+            LinkMember::Attributes => link.attributes = attributes(json, faults)?,
+            LinkMember::DroppedAttributes => link.dropped_attributes_count = json.integer()?,
+            LinkMember::Flags => link.flags = json.integer()?,
+        }
+        Ok(())
+    })?;
+    if link.trace_id.is_empty() || link.span_id.is_empty() {
+        return Err(Found::new(Fault::WrongType, "a link without its ids"));
+    }
+    Ok(link)
 }
 
-#[derive(Deserialize)]
-struct SpanStatus<'a> {
-    #[serde(borrow, default)]
-    message: Option<Text<'a>>,
-    #[serde(default)]
-    code: i32,
+fn status(json: &mut Json<'_>) -> Result<Status, Found> {
+    let mut status = Status::default();
+    json.members(|json, member| {
+        match member {
+            StatusMember::Message => status.message = json.string()?,
+            StatusMember::Code => status.code = json.integer()?,
+        }
+        Ok(())
+    })?;
+    Ok(status)
 }
 
-#[derive(Deserialize)]
-struct Attribute<'a> {
-    #[serde(borrow)]
-    key: Text<'a>,
-    #[serde(borrow, default)]
-    value: Option<OtlpValue<'a>>,
+fn attributes(json: &mut Json<'_>, faults: &mut Faults) -> Result<Vec<KeyValue>, Found> {
+    let mut attributes = Vec::with_capacity(USUAL_ATTRIBUTES);
+    json.elements(|json| {
+        let attribute = attribute(json, 0)?;
+        if let Some(any_value::Value::StringValue(text)) = value(&attribute) {
+            check_length(&attribute.key, text, faults);
+        }
+        attributes.push(attribute);
+        Ok(())
+    })?;
+    Ok(attributes)
 }
 
-/// Where it is a text, it stays where it is until it is known what for.
-enum OtlpValue<'a> {
-    Text(Text<'a>),
-    Other(Option<any_value::Value>),
-}
-
-#[derive(Deserialize)]
-struct Values<'a> {
-    #[serde(borrow, default)]
-    values: Vec<OtlpValue<'a>>,
-}
-
-#[derive(Deserialize)]
-struct KeyValues<'a> {
-    #[serde(borrow, default)]
-    values: Vec<Attribute<'a>>,
+fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
+    let mut attribute = KeyValue::default();
+    let mut has_key = false;
+    json.members(|json, member| {
+        match member {
+            AttributeMember::Key => {
+                attribute.key = json.string()?;
+                has_key = true;
+            }
+            AttributeMember::Value => attribute.value = Some(any_value(json, depth)?),
+        }
+        Ok(())
+    })?;
+    match has_key {
+        true => Ok(attribute),
+        false => Err(Found::new(Fault::WrongType, "an attribute without a key")),
+    }
 }
 
 /// The one member of an `AnyValue`.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "camelCase")]
-enum Kind {
-    StringValue,
-    BoolValue,
-    IntValue,
-    DoubleValue,
-    ArrayValue,
-    KvlistValue,
-    BytesValue,
-    #[serde(other)]
-    Unknown,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for OtlpValue<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor<'a>(PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for ValueVisitor<'a> {
-            type Value = OtlpValue<'a>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an AnyValue object")
+fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
+    use any_value::Value;
+    if depth > DEEPEST {
+        return Err(Found::new(Fault::TooDeep, format!("more than {DEEPEST} values in values")));
+    }
+    let mut value = None;
+    json.members(|json, member| {
+        value = Some(match member {
+            ValueMember::String => Value::StringValue(json.string()?),
+            ValueMember::Bool => Value::BoolValue(json.boolean()?),
+            ValueMember::Int => Value::IntValue(json.integer()?),
+            ValueMember::Double => Value::DoubleValue(json.double()?),
+            ValueMember::Array => {
+                Value::ArrayValue(ArrayValue { values: values(json, |json| any_value(json, depth + 1))? })
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OtlpValue<'a>, A::Error> {
-                use any_value::Value as Any;
-                let mut value = OtlpValue::Other(None);
-                while let Some(kind) = map.next_key()? {
-                    let other = match kind {
-                        Kind::StringValue => {
-                            value = OtlpValue::Text(map.next_value()?);
-                            continue;
-                        }
-                        Kind::BoolValue => Any::BoolValue(map.next_value()?),
-                        Kind::IntValue => Any::IntValue(map.next_value::<Integer<i64>>()?.0),
-                        Kind::DoubleValue => Any::DoubleValue(map.next_value_seed(Double)?),
-                        Kind::ArrayValue => {
-                            let values: Values<'a> = map.next_value()?;
-                            let values = values.values.into_iter().map(OtlpValue::into_value).collect();
-                            Any::ArrayValue(ArrayValue { values })
-                        }
-                        Kind::KvlistValue => {
-                            let values: KeyValues<'a> = map.next_value()?;
-                            let values = values.values.into_iter().map(Attribute::into_any).collect();
-                            Any::KvlistValue(KeyValueList { values })
-                        }
-                        Kind::BytesValue => {
-                            let text: Text<'a> = map.next_value()?;
-                            let bytes = base64(&text.0).ok_or_else(|| {
-                                de::Error::invalid_value(de::Unexpected::Str("bytesValue"), &"base64")
-                            })?;
-                            Any::BytesValue(bytes)
-                        }
-                        Kind::Unknown => {
-                            map.next_value::<de::IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    value = OtlpValue::Other(Some(other));
-                }
-                Ok(value)
+            ValueMember::List => {
+                Value::KvlistValue(KeyValueList { values: values(json, |json| attribute(json, depth + 1))? })
             }
-        }
-        deserializer.deserialize_map(ValueVisitor(PhantomData))
-    }
+            ValueMember::Bytes => Value::BytesValue(bytes(json.text()?)?),
+        });
+        Ok(())
+    })?;
+    Ok(AnyValue { value })
 }
 
-/// Protobuf's JSON writes what is no number in JSON as a text.
-struct Double;
-
-impl<'de> DeserializeSeed<'de> for Double {
-    type Value = f64;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
-        deserializer.deserialize_any(self)
-    }
+/// Those of a list or map.
+fn values<T>(json: &mut Json<'_>, read: impl Fn(&mut Json<'_>) -> Result<T, Found>) -> Result<Vec<T>, Found> {
+    let mut values = Vec::new();
+    json.members(|json, ValuesMember::Values| {
+        json.elements(|json| {
+            values.push(read(json)?);
+            Ok(())
+        })
+    })?;
+    Ok(values)
 }
 
-impl Visitor<'_> for Double {
-    type Value = f64;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<f64, E> {
-        Ok(number)
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<f64, E> {
-        Ok(number as f64)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<f64, E> {
-        Ok(number as f64)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<f64, E> {
-        text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-    }
-}
-
-fn base64(text: &str) -> Option<Vec<u8>> {
+fn bytes(text: &str) -> Result<Vec<u8>, Found> {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD.decode(text).ok()
-}
-
-impl OtlpValue<'_> {
-    fn into_value(self) -> AnyValue {
-        let value = match self {
-            Self::Text(text) => Some(any_value::Value::StringValue(text.0.into_owned())),
-            Self::Other(other) => other,
-        };
-        AnyValue { value }
-    }
-}
-
-impl Attribute<'_> {
-    fn into_any(self) -> KeyValue {
-        let value = self.value.map(OtlpValue::into_value);
-        KeyValue { key: self.key.0.into_owned(), value, ..Default::default() }
-    }
-
-    fn into_key_value(self, faults: &mut Faults) -> KeyValue {
-        match self.value {
-            Some(OtlpValue::Text(text)) => text_attribute(&self.key.0, text.0, faults),
-            _ => self.into_any(),
-        }
-    }
-}
-
-fn attributes(attributes: Option<Vec<Attribute<'_>>>, faults: &mut Faults) -> Vec<KeyValue> {
-    attributes.into_iter().flatten().map(|attribute| attribute.into_key_value(faults)).collect()
-}
-
-fn owned(text: Option<Text<'_>>) -> String {
-    text.map_or_else(String::new, |text| text.0.into_owned())
-}
-
-pub(super) fn scope_of(text: &RawValue, faults: &mut Faults) -> Result<InstrumentationScope, Found> {
-    Ok(serde_json::from_str::<Scope<'_>>(text.get())?.into_scope(faults))
-}
-
-impl Scope<'_> {
-    fn into_scope(self, faults: &mut Faults) -> InstrumentationScope {
-        InstrumentationScope {
-            name: owned(self.name),
-            version: owned(self.version),
-            attributes: attributes(self.attributes, faults),
-            dropped_attributes_count: self.dropped_attributes_count,
-        }
-    }
-}
-
-pub(super) fn schema_url(text: Option<Text<'_>>) -> String {
-    owned(text)
-}
-
-impl Resource<'_> {
-    pub(super) fn into_attributes(self, faults: &mut Faults) -> (Vec<KeyValue>, u32) {
-        (attributes(self.attributes, faults), self.dropped_attributes_count)
-    }
-}
-
-impl OtlpSpan<'_> {
-    pub(super) fn into_span(self, faults: &mut Faults) -> Result<Span, Found> {
-        let (start, end) = (self.start_time_unix_nano.0, self.end_time_unix_nano.0);
-        check_times(start, end, faults)?;
-        Ok(Span {
-            trace_id: id::<16>(&self.trace_id.0, faults)?,
-            span_id: id::<8>(&self.span_id.0, faults)?,
-            trace_state: owned(self.trace_state),
-            parent_span_id: parent_id(self.parent_span_id.as_ref().map(|id| &*id.0), faults)?,
-            flags: self.flags,
-            name: owned(self.name),
-            kind: self.kind,
-            start_time_unix_nano: start,
-            end_time_unix_nano: end,
-            attributes: attributes(self.attributes, faults),
-            dropped_attributes_count: self.dropped_attributes_count,
-            events: self.events.into_iter().flatten().map(|event| event.into_event(faults)).collect(),
-            dropped_events_count: self.dropped_events_count,
-            links: self
-                .links
-                .into_iter()
-                .flatten()
-                .map(|link| link.into_link(faults))
-                .collect::<Result<_, _>>()?,
-            dropped_links_count: self.dropped_links_count,
-            status: self.status.map(|status| Status { message: owned(status.message), code: status.code }),
-        })
-    }
-}
-
-impl SpanEvent<'_> {
-    fn into_event(self, faults: &mut Faults) -> Event {
-        Event {
-            time_unix_nano: self.time_unix_nano.0,
-            name: owned(self.name),
-            attributes: attributes(self.attributes, faults),
-            dropped_attributes_count: self.dropped_attributes_count,
-        }
-    }
-}
-
-impl SpanLink<'_> {
-    fn into_link(self, faults: &mut Faults) -> Result<Link, Found> {
-        Ok(Link {
-            trace_id: id::<16>(&self.trace_id.0, faults)?,
-            span_id: id::<8>(&self.span_id.0, faults)?,
-            trace_state: owned(self.trace_state),
-            attributes: attributes(self.attributes, faults),
-            dropped_attributes_count: self.dropped_attributes_count,
-            flags: self.flags,
-        })
-    }
-}
-
-/// The spans of a request with a fault, one by one: one that can't be read is refused alone.
-pub(super) fn span_of(text: &RawValue, faults: &mut Faults) -> Result<Span, Found> {
-    serde_json::from_str::<OtlpSpan<'_>>(text.get())?.into_span(faults)
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|error| Found::new(Fault::WrongType, format!("bytesValue is not base64: {error}")))
 }

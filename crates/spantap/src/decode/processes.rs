@@ -68,8 +68,7 @@ impl Processes {
         if let Some(known) = self.resources.find(sender, text) {
             return Ok(known);
         }
-        let resource: otlp::Resource<'_> = serde_json::from_str(text)?;
-        let (attributes, dropped) = resource.into_attributes(faults);
+        let (attributes, dropped) = otlp::resource(text, faults)?;
         Ok(self.resources.remember(sender, text, process(sender, attributes, dropped, faults)))
     }
 }
@@ -127,10 +126,10 @@ fn process(
         attributes.retain(|known| known.key != key);
         attributes.push(attribute(key, any_value::Value::IntValue(id.into())));
     }
-    if !attributes.iter().any(|known| known.key == "host.name") {
-        if let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok()) {
-            attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
-        }
+    if !attributes.iter().any(|known| known.key == "host.name")
+        && let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok())
+    {
+        attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
     }
     let service = find_text(&attributes, "service.name").unwrap_or_default().to_owned();
     let resource = Resource { attributes, dropped_attributes_count, ..Resource::default() };

@@ -5,252 +5,212 @@
 //! tags and annotations of (status, dropped counts, event attributes) is read back. Tags stay texts: a
 //! sender whose numbers matter sends OTLP.
 
-use std::fmt;
-use std::marker::PhantomData;
-
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::Faults;
 use super::fault::{Fault, Found};
-use super::value::{Integer, Text, attribute, check_times, id, parent_id, text_attribute};
+use super::json::{Json, Scalar, members};
+use super::value::{
+    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, skip,
+};
+use super::{Faults, LOSSES};
 
-/// As it stands in the datagram.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ZipkinSpan<'a> {
-    #[serde(borrow)]
-    trace_id: Text<'a>,
-    #[serde(borrow)]
-    id: Text<'a>,
-    #[serde(borrow, default)]
-    parent_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    kind: Option<Text<'a>>,
-    #[serde(default)]
-    timestamp: Option<Integer<u64>>,
-    #[serde(default)]
-    duration: Option<Integer<u64>>,
-    #[serde(borrow, default)]
-    pub(super) local_endpoint: Option<Endpoint<'a>>,
-    #[serde(borrow, default)]
-    remote_endpoint: Option<Endpoint<'a>>,
-    #[serde(borrow, default)]
-    annotations: Option<Vec<Annotation<'a>>>,
-    #[serde(borrow, default)]
-    tags: Option<Tags<'a>>,
-}
+members! { SpanMember {
+    TraceId = "traceId",
+    Id = "id",
+    ParentId = "parentId",
+    Name = "name",
+    Kind = "kind",
+    Timestamp = "timestamp",
+    Duration = "duration",
+    LocalEndpoint = "localEndpoint",
+    RemoteEndpoint = "remoteEndpoint",
+    Annotations = "annotations",
+    Tags = "tags",
+} }
+members! { EndpointMember { ServiceName = "serviceName", Ipv4 = "ipv4", Ipv6 = "ipv6", Port = "port" } }
+members! { AnnotationMember { Timestamp = "timestamp", Value = "value" } }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Endpoint<'a> {
-    #[serde(borrow, default)]
-    pub(super) service_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    ipv4: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    ipv6: Option<Text<'a>>,
-    #[serde(default)]
+#[derive(Default)]
+struct Endpoint {
+    service: Option<String>,
+    ip: Option<String>,
     port: Option<u16>,
 }
 
-#[derive(Deserialize)]
-struct Annotation<'a> {
-    timestamp: Integer<u64>,
-    #[serde(borrow)]
-    value: Text<'a>,
-}
-
-/// In their order.
-struct Tags<'a>(Vec<(Text<'a>, Tag<'a>)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Tags<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TagsVisitor<'a>(PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for TagsVisitor<'a> {
-            type Value = Tags<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tags")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tags<'a>, A::Error> {
-                let mut tags = Vec::with_capacity(12);
-                while let Some(tag) = map.next_entry()? {
-                    tags.push(tag);
-                }
-                Ok(Tags(tags))
-            }
-        }
-        deserializer.deserialize_map(TagsVisitor(PhantomData))
-    }
-}
-
-/// A text by the rules; some senders write numbers, and nothing is lost by taking them.
-enum Tag<'a> {
-    Text(Text<'a>),
-    Other(any_value::Value),
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Tag<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TagVisitor<'a>(PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for TagVisitor<'a> {
-            type Value = Tag<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string as the value of a tag")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Tag<'a>, E> {
-                Ok(Tag::Text(Text(text.into())))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Tag<'a>, E> {
-                Ok(Tag::Text(Text(text.to_owned().into())))
-            }
-
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tag<'a>, E> {
-                Ok(Tag::Other(any_value::Value::BoolValue(value)))
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Tag<'a>, E> {
-                Ok(Tag::Other(any_value::Value::IntValue(value)))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Tag<'a>, E> {
-                // Like everywhere in OpenTelemetry: beyond 63 bits a number is a text.
-                let value = i64::try_from(value).map_or_else(
-                    |_| any_value::Value::StringValue(value.to_string()),
-                    any_value::Value::IntValue,
-                );
-                Ok(Tag::Other(value))
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Tag<'a>, E> {
-                Ok(Tag::Other(any_value::Value::DoubleValue(value)))
-            }
-        }
-        deserializer.deserialize_any(TagVisitor(PhantomData))
-    }
-}
-
-/// Gives each span of the array to `take`, until one can't be read. A `Vec` of them would be copied as it
-/// grows, which took a tenth of the time.
-pub(super) fn each_span<'a, S: Deserialize<'a>>(
-    text: &'a str,
-    take: &mut impl FnMut(S),
-) -> Result<(), serde_json::Error> {
-    struct SpansVisitor<'t, S, T>(&'t mut T, PhantomData<S>);
-    impl<'de, S: Deserialize<'de>, T: FnMut(S)> Visitor<'de> for SpansVisitor<'_, S, T> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array of spans")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-            while let Some(span) = seq.next_element()? {
-                (self.0)(span);
-            }
+/// Reads the array, and gives the spans to `take`, those of one service that come in a row together. Where
+/// they are only counted, spans have no more than the name that tells of losses.
+pub(super) fn spans<const WHOLE: bool>(
+    json: &mut Json<'_>,
+    faults: &mut Faults,
+    mut take: impl FnMut(&str, Vec<Span>, &mut Faults),
+) -> Result<(), Found> {
+    let mut of_service = String::new();
+    let mut spans = Vec::with_capacity(USUAL_SPANS);
+    json.elements(|json| {
+        let mut service = None;
+        let read = |json: &mut Json<'_>, faults: &mut Faults, place: &mut Span| {
+            service = span::<WHOLE>(json, faults, place)?;
             Ok(())
+        };
+        if json.append(&mut spans, faults, read)? {
+            let service = service.unwrap_or_default();
+            if spans.len() > 1 && service != of_service {
+                let others = spans.split_off(spans.len() - 1);
+                take(&of_service, std::mem::replace(&mut spans, others), faults);
+            }
+            of_service = service;
         }
+        Ok(())
+    })?;
+    if !spans.is_empty() {
+        take(&of_service, spans, faults);
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer.deserialize_seq(SpansVisitor(take, PhantomData))?;
-    deserializer.end()
+    Ok(())
 }
 
-impl ZipkinSpan<'_> {
-    pub(super) fn service(&self) -> &str {
-        let name = self.local_endpoint.as_ref().and_then(|endpoint| endpoint.service_name.as_ref());
-        name.map_or("", |name| &name.0)
-    }
-
-    /// As OpenTelemetry has it.
-    pub(super) fn into_span(self, faults: &mut Faults) -> Result<Span, Found> {
-        let too_late = || Found::new(Fault::BadTime, "beyond the year 2554");
-        let nanos = |micros: u64| micros.checked_mul(1000).ok_or_else(too_late);
-        let start = nanos(self.timestamp.map_or(0, |time| time.0))?;
-        let duration = nanos(self.duration.map_or(0, |time| time.0))?;
-        let mut span = Span {
-            trace_id: trace_id(&self.trace_id.0, faults)?,
-            span_id: id::<8>(&self.id.0, faults)?,
-            parent_span_id: parent_id(self.parent_id.as_ref().map(|id| &*id.0), faults)?,
-            name: self.name.map_or_else(String::new, |name| name.0.into_owned()),
-            kind: kind(self.kind.as_ref().map(|kind| &*kind.0))? as i32,
-            start_time_unix_nano: start,
-            end_time_unix_nano: start.checked_add(duration).ok_or_else(too_late)?,
-            ..Span::default()
-        };
-        check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
-        let tags = self.tags.map_or_else(Vec::new, |tags| tags.0);
-        span.attributes.reserve_exact(tags.len());
-        let mut said = Said::default();
-        for (key, value) in tags {
-            match value {
-                Tag::Text(text) => {
-                    if !said.takes(&key.0, &text.0, &mut span) {
-                        span.attributes.push(text_attribute(&key.0, text.0, faults));
-                    }
+/// As OpenTelemetry has it. Gives back the service.
+fn span<const WHOLE: bool>(
+    json: &mut Json<'_>,
+    faults: &mut Faults,
+    span: &mut Span,
+) -> Result<Option<String>, Found> {
+    // Zipkin has no internal kind.
+    span.kind = SpanKind::Internal as i32;
+    let (mut trace_id, mut span_id, mut parent) = (None, None, None);
+    let (mut timestamp, mut duration) = (0, 0);
+    let (mut local, mut remote) = (Endpoint::default(), Endpoint::default());
+    let mut said = Said::default();
+    json.members(|json, member| {
+        match member {
+            SpanMember::TraceId => trace_id = Some(read_trace_id(json.text()?, faults)?),
+            SpanMember::Id => span_id = Some(id::<8>(json.text()?, faults)?),
+            SpanMember::ParentId => parent = parent_id(json.text()?, faults)?,
+            SpanMember::Timestamp => timestamp = json.integer()?,
+            SpanMember::Duration => duration = json.integer()?,
+            SpanMember::Name => {
+                let name = json.text()?;
+                if WHOLE || name == LOSSES {
+                    span.name = name.to_owned();
                 }
-                Tag::Other(value) => span.attributes.push(attribute(key.0, value)),
+            }
+            SpanMember::LocalEndpoint => local = endpoint(json)?,
+            _ if !WHOLE => skip(json, faults)?,
+            SpanMember::Kind => span.kind = kind(json.text()?)? as i32,
+            SpanMember::RemoteEndpoint => remote = endpoint(json)?,
+            SpanMember::Annotations => json.elements(|json| {
+                span.events.push(event(json, faults)?);
+                Ok(())
+            })?,
+            SpanMember::Tags => {
+                span.attributes.reserve(USUAL_ATTRIBUTES);
+                json.entries(|json, key| tag(key, json.scalar()?, &mut said, span, faults))?;
             }
         }
+        Ok(())
+    })?;
+    let trace_id = required(trace_id, "a traceId")?;
+    let span_id = required(span_id, "an id")?;
+    span.start_time_unix_nano = nanos(timestamp)?;
+    let end = span.start_time_unix_nano.checked_add(nanos(duration)?);
+    span.end_time_unix_nano = end.ok_or_else(too_late)?;
+    check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
+    if WHOLE {
+        span.trace_id = trace_id.into();
+        span.span_id = span_id.into();
+        span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
         span.status = said.status();
-        for annotation in self.annotations.into_iter().flatten() {
-            span.events.push(event(&annotation.value.0, nanos(annotation.timestamp.0)?, faults));
+        local.tell(None, "network.local.address", "network.local.port", span);
+        let peer = remote.service.take();
+        remote.tell(peer, "network.peer.address", "network.peer.port", span);
+    }
+    Ok(local.service)
+}
+
+fn too_late() -> Found {
+    Found::new(Fault::BadTime, "beyond the year 2554")
+}
+
+fn nanos(micros: u64) -> Result<u64, Found> {
+    micros.checked_mul(1000).ok_or_else(too_late)
+}
+
+fn tag(
+    key: String,
+    value: Scalar,
+    said: &mut Said,
+    span: &mut Span,
+    faults: &mut Faults,
+) -> Result<(), Found> {
+    // Texts by the rules; some senders write numbers, and nothing is lost by taking them.
+    let value = match value {
+        Scalar::Text(text) => {
+            if said.takes(&key, &text, span) {
+                return Ok(());
+            }
+            check_length(&key, &text, faults);
+            any_value::Value::StringValue(text)
         }
-        let ends = [
-            (self.local_endpoint, None, "network.local.address", "network.local.port"),
-            (self.remote_endpoint, Some("peer.service"), "network.peer.address", "network.peer.port"),
+        Scalar::Bool(value) => any_value::Value::BoolValue(value),
+        Scalar::Int(value) => any_value::Value::IntValue(value),
+        Scalar::Double(value) => any_value::Value::DoubleValue(value),
+    };
+    span.attributes.push(attribute(key, value));
+    Ok(())
+}
+
+fn endpoint(json: &mut Json<'_>) -> Result<Endpoint, Found> {
+    let mut endpoint = Endpoint::default();
+    let mut v6 = None;
+    json.members(|json, member| {
+        match member {
+            EndpointMember::ServiceName => endpoint.service = Some(json.string()?),
+            EndpointMember::Ipv4 => endpoint.ip = Some(json.string()?),
+            EndpointMember::Ipv6 => v6 = Some(json.string()?),
+            EndpointMember::Port => endpoint.port = Some(json.integer()?),
+        }
+        Ok(())
+    })?;
+    endpoint.ip = endpoint.ip.or(v6);
+    Ok(endpoint)
+}
+
+impl Endpoint {
+    /// As attributes, where the tags don't say it.
+    fn tell(&mut self, peer: Option<String>, address: &str, port: &str, span: &mut Span) {
+        let text = any_value::Value::StringValue;
+        let told = [
+            ("peer.service", peer.map(text)),
+            (address, self.ip.take().map(text)),
+            (port, self.port.map(|port| any_value::Value::IntValue(port.into()))),
         ];
-        for (endpoint, service, address, port) in ends {
-            let Some(endpoint) = endpoint else { continue };
-            let mut add = |key: &str, value| {
-                if !span.attributes.iter().any(|known| known.key == key) {
-                    span.attributes.push(attribute(key, value));
-                }
-            };
-            let text = |text: Text<'_>| any_value::Value::StringValue(text.0.into_owned());
-            if let (Some(key), Some(name)) = (service, endpoint.service_name) {
-                add(key, text(name));
-            }
-            if let Some(ip) = endpoint.ipv4.or(endpoint.ipv6) {
-                add(address, text(ip));
-            }
-            if let Some(number) = endpoint.port {
-                add(port, any_value::Value::IntValue(number.into()));
+        for (key, value) in told {
+            let Some(value) = value else { continue };
+            if !span.attributes.iter().any(|known| known.key == key) {
+                span.attributes.push(attribute(key, value));
             }
         }
-        Ok(span)
     }
 }
 
 /// Zipkin knows ids of 64 bits, too.
-fn trace_id(text: &str, faults: &mut Faults) -> Result<Vec<u8>, Found> {
+fn read_trace_id(text: &str, faults: &mut Faults) -> Result<[u8; 16], Found> {
     if text.len() != 16 {
         return id::<16>(text, faults);
     }
-    let low = id::<8>(text, faults)?;
-    Ok([vec![0; 8], low].concat())
+    Ok(u128::from(u64::from_be_bytes(id::<8>(text, faults)?)).to_be_bytes())
 }
 
-fn kind(text: Option<&str>) -> Result<SpanKind, Found> {
+fn kind(text: &str) -> Result<SpanKind, Found> {
     Ok(match text {
-        // Zipkin has no internal kind.
-        None | Some("") => SpanKind::Internal,
-        Some("CLIENT") => SpanKind::Client,
-        Some("SERVER") => SpanKind::Server,
-        Some("PRODUCER") => SpanKind::Producer,
-        Some("CONSUMER") => SpanKind::Consumer,
-        Some(other) => {
+        "" => SpanKind::Internal,
+        "CLIENT" => SpanKind::Client,
+        "SERVER" => SpanKind::Server,
+        "PRODUCER" => SpanKind::Producer,
+        "CONSUMER" => SpanKind::Consumer,
+        other => {
             let shown: String = other.chars().take(40).collect();
             return Err(Found::new(Fault::WrongType, format!("the kind {shown:?}")));
         }
@@ -318,19 +278,28 @@ fn links(text: &str) -> Option<Vec<Link>> {
     let link = |pair: &str| {
         let (trace, span) = pair.split_once('-')?;
         let mut unasked = Faults::default();
-        let trace_id = id::<16>(trace, &mut unasked).ok()?;
-        Some(Link { trace_id, span_id: id::<8>(span, &mut unasked).ok()?, ..Link::default() })
+        let trace_id = id::<16>(trace, &mut unasked).ok()?.into();
+        Some(Link { trace_id, span_id: id::<8>(span, &mut unasked).ok()?.into(), ..Link::default() })
     };
     text.split(',').map(link).collect()
 }
 
 /// An annotation: `"name": {attributes}` where it was an event of OpenTelemetry's.
-fn event(text: &str, time_unix_nano: u64, faults: &mut Faults) -> Event {
-    let (name, attributes) = named_event(text).unwrap_or_else(|| (text.to_owned(), Vec::new()));
-    if text.len() > 64 * 1024 {
-        faults.note(Fault::LongValue, || format!("{} bytes of an annotation", text.len()));
-    }
-    Event { time_unix_nano, name, attributes, dropped_attributes_count: 0 }
+fn event(json: &mut Json<'_>, faults: &mut Faults) -> Result<Event, Found> {
+    let (mut time, mut value) = (None, None);
+    json.members(|json, member| {
+        match member {
+            AnnotationMember::Timestamp => time = Some(nanos(json.integer()?)?),
+            AnnotationMember::Value => value = Some(json.string()?),
+        }
+        Ok(())
+    })?;
+    let (Some(time_unix_nano), Some(text)) = (time, value) else {
+        return Err(Found::new(Fault::WrongType, "an annotation without a timestamp or a value"));
+    };
+    check_length("an annotation", &text, faults);
+    let (name, attributes) = named_event(&text).unwrap_or_else(|| (text, Vec::new()));
+    Ok(Event { time_unix_nano, name, attributes, dropped_attributes_count: 0 })
 }
 
 fn named_event(text: &str) -> Option<(String, Vec<KeyValue>)> {
