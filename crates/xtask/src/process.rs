@@ -1,6 +1,7 @@
 //! The processes and folders of one run. Whatever way the run ends (done, failed, ctrl-c), the
 //! processes it started are ended, each by its own pid, and its temporary folders are removed.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -96,12 +97,13 @@ pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Has cargo build what `arguments` say, with its usual progress on stderr, and returns its messages.
-pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<Vec<Value>> {
+/// Has cargo build what `arguments` say, with its usual progress on stderr, and returns the executables by
+/// their names.
+pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--release"])
+        .arg("build")
         .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .current_dir(root)
@@ -109,12 +111,17 @@ pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<Vec<Value>>
         .stdout(Stdio::piped());
     let mut cargo = Started::spawn("cargo", &mut command)?;
     let messages = lines(cargo.output()?.0);
-    let messages = messages.iter().filter_map(|line| serde_json::from_str(&line).ok()).collect();
+    let executable = |line: String| {
+        let message: Value = serde_json::from_str(&line).ok()?;
+        let path = message["executable"].as_str()?;
+        Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
+    };
+    let executables = messages.iter().filter_map(executable).collect();
     let status = cargo.wait(Duration::from_secs(30 * 60))?;
     if !status.success() {
-        bail!("`cargo build --release {}` failed ({status}); see its messages above", arguments.join(" "));
+        bail!("`cargo build {}` failed ({status}); see its messages above", arguments.join(" "));
     }
-    Ok(messages)
+    Ok(executables)
 }
 
 /// A process that we started; ended on drop unless it has ended.

@@ -1,5 +1,6 @@
 //! The programs of `benches/` and spantap: builds them, and runs them with nothing of somebody's environment.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
@@ -10,9 +11,7 @@ use serde_json::Value;
 
 use crate::process::{Started, cargo_build, lines};
 
-pub(crate) struct Programs {
-    folder: PathBuf,
-}
+pub(crate) struct Programs(HashMap<String, PathBuf>);
 
 /// A program that runs longer has hung.
 const AT_MOST: Duration = Duration::from_secs(120);
@@ -20,17 +19,16 @@ const AT_MOST: Duration = Duration::from_secs(120);
 impl Programs {
     /// Builds them, with cargo's usual progress on stderr.
     pub(crate) fn build(root: &Path) -> Result<Self> {
-        // Apart, or the programs that make spans would have the features that spantap asks for.
-        cargo_build(root, &["--package", "spantap", "--package", "bench-collector", "--bins"])?;
-        let messages = cargo_build(root, &["--package", "bench", "--bins"])?;
-        let executables: Vec<PathBuf> =
-            messages.iter().filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect();
-        let folder = executables.first().and_then(|path| path.parent());
-        Ok(Self { folder: folder.context("cargo built the programs but named none")?.to_owned() })
+        // Apart, or the programs that make spans would have the features that spantap asks for. These are
+        // built as any program is, and spantap as it is installed.
+        let programs = cargo_build(root, &["--release", "--package", "bench", "--bins"])?;
+        let spantap = ["--profile", "dist", "--package", "spantap", "--package", "bench-collector", "--bins"];
+        Ok(Self(programs.into_iter().chain(cargo_build(root, &spantap)?).collect()))
     }
 
+    /// Of one that was built; else of one that is not there.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.0.get(name).cloned().unwrap_or_else(|| name.into())
     }
 }
 

@@ -21,13 +21,12 @@ pub(crate) struct Binaries {
 
 /// Builds them, with cargo's usual progress on stderr.
 pub(crate) fn build(root: &Path) -> Result<Binaries> {
-    let packages = ["--package", "examples", "--bin", "shop", "--package", "spantap", "--bin", "spantap"];
-    let messages = cargo_build(root, &packages)?;
-    let executable = |name: &str| {
-        let mut built = messages.iter().filter(|message| message["target"]["name"] == name);
-        let executable = built.find_map(|message| message["executable"].as_str());
-        executable.map(PathBuf::from).with_context(|| format!("cargo built {name} but named no executable"))
-    };
+    let mut built = cargo_build(
+        root,
+        &["--release", "--package", "examples", "--bin", "shop", "--package", "spantap", "--bin", "spantap"],
+    )?;
+    let mut executable =
+        |name| built.remove(name).with_context(|| format!("cargo built {name} but named no executable"));
     Ok(Binaries { shop: executable("shop")?, spantap: executable("spantap")? })
 }
 
