@@ -196,7 +196,7 @@ impl All {
         let spooled = sinks.iter().filter(|sink| sink.is_spooled);
         let spooled = spooled.map(|sink| (vec![("target", sink.target.clone())], sink.queued));
         gauges(encoder, "spooled_spans", "Those of them that are in the spool", spooled.collect())?;
-        let (mut passed, mut queued) = (Vec::new(), Vec::new());
+        let (mut passed, mut queued, mut retried) = (Vec::new(), Vec::new(), Vec::new());
         for (sink, sender, of) in
             sinks.iter().flat_map(|sink| sink.senders.iter().map(move |(sender, of)| (sink, *sender, of)))
         {
@@ -206,6 +206,7 @@ impl All {
             };
             let labels = [vec![("target", sink.target.clone())], sender].concat();
             queued.push((labels.clone(), of.queued()));
+            retried.push((labels.clone(), of.retried));
             for (outcome, spans) in
                 [("forwarded", of.forwarded), ("rejected", of.rejected), ("dropped", of.dropped)]
             {
@@ -213,6 +214,7 @@ impl All {
             }
         }
         counters(encoder, "sender_spans", "What became of a sender's spans", passed)?;
+        counters(encoder, "sender_retried_spans", "A sender's spans in attempts that failed", retried)?;
         gauges(encoder, "sender_queued_spans", "A sender's spans that wait", queued)?;
         let is_up = |sink: &SinkFigures| u64::from(sink.state == State::Ok);
         gauges(encoder, "target_up", "1 where the last request was answered", of(is_up))

@@ -55,6 +55,8 @@ pub struct OfSender {
     pub rejected: u64,
     /// Lost by us.
     pub dropped: u64,
+    /// In attempts that failed in a way that is worth another one: a span as often as it was in one.
+    pub retried: u64,
 }
 
 impl OfSender {
@@ -226,10 +228,11 @@ impl Figures {
         self.get().requests += 1;
     }
 
-    /// An attempt failed and is made again.
-    pub(super) fn retry(&self, why: &str) {
+    /// An attempt failed and is made again, with these spans.
+    pub(super) fn retry(&self, tally: &Tally, why: &str) {
         let mut figures = self.get();
         figures.retries += 1;
+        tally.iter().for_each(|(sender, spans)| figures.of(sender).retried += spans);
         let since = match &figures.state {
             State::Failing { since, .. } => *since,
             State::Ok => SystemTime::now(),
@@ -287,19 +290,19 @@ mod tests {
         let snapshot = figures.snapshot();
         snapshot.check();
         let of = |pid| snapshot.senders[&sender(pid)];
-        assert_eq!(of(1), OfSender { taken: 12, forwarded: 5, rejected: 7, dropped: 0 });
-        assert_eq!(of(2), OfSender { taken: 18, forwarded: 6, rejected: 6, dropped: 1 });
+        assert_eq!(of(1), OfSender { taken: 12, forwarded: 5, rejected: 7, ..OfSender::default() });
+        assert_eq!(of(2), OfSender { taken: 18, forwarded: 6, rejected: 6, dropped: 1, retried: 0 });
         assert_eq!(of(2).queued(), 5);
     }
 
     #[test]
     fn a_failing_backend_has_failed_since_its_first_failure() {
         let figures = Figures::new(&"test");
-        figures.retry("one");
+        figures.retry(&Tally::of(OTHERS, 3), "one");
         let State::Failing { since: first, .. } = figures.snapshot().state else { unreachable!() };
-        figures.retry("two");
+        figures.retry(&Tally::of(OTHERS, 3), "two");
         assert_eq!(figures.snapshot().state, State::Failing { since: first, why: "two".into() });
         figures.answer(&Tally::default(), 0);
-        assert_eq!(figures.snapshot().state, State::Ok);
+        assert_eq!((figures.snapshot().state, figures.snapshot().senders[&OTHERS].retried), (State::Ok, 6));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::chunk::Chunk;
 use crate::figures::MAX_SENDERS;
 use crate::process::Sender;
 
@@ -16,6 +17,13 @@ impl Tally {
     pub(super) fn of(sender: Sender, spans: u64) -> Self {
         let mut tally = Self::default();
         tally.add(sender, spans);
+        tally
+    }
+
+    /// Of all in `chunks`.
+    pub(super) fn of_all(chunks: &[Chunk]) -> Self {
+        let mut tally = Self::default();
+        chunks.iter().for_each(|chunk| tally.add(chunk.sender, chunk.spans.into()));
         tally
     }
 

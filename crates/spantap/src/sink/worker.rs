@@ -16,6 +16,7 @@ use super::otlp_http::OtlpHttp;
 use super::queue::{Load, Queue};
 use super::reports::Reports;
 use super::retry::{Outcome, Pace};
+use super::tally::Tally;
 use super::zipkin::Zipkin;
 use crate::chunk::{Chunk, request};
 
@@ -121,7 +122,8 @@ impl Worker {
 
     /// Returns when the backend has answered for all of `chunks`.
     async fn deliver(&mut self, chunks: &[Chunk]) {
-        let spans: u64 = chunks.iter().map(|chunk| u64::from(chunk.spans)).sum();
+        let tally = Tally::of_all(chunks);
+        let spans = tally.total();
         let (body, unreadable) = self.exporter.encode(chunks);
         if unreadable > 0 {
             self.reports.rejection(unreadable, Some("they can't be decoded to be sent in this form"));
@@ -145,7 +147,7 @@ impl Worker {
                     return;
                 }
                 Outcome::Failed { why, after } => {
-                    self.queue.figures.retry(&why);
+                    self.queue.figures.retry(&tally, &why);
                     self.reports.fails(&why, Instant::now());
                     match after {
                         Some(after) => self.back_off(after).await,

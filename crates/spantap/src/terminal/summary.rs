@@ -90,9 +90,12 @@ fn senders_of(sink: &SinkFigures, names: &HashMap<Sender, String>) -> String {
             sender => sender.to_string(),
         });
         let _ = write!(out, "      {name}: {} forwarded", grouped(of.forwarded));
-        for (number, what) in
-            [(of.queued(), queued(sink)), (of.rejected, "rejected"), (of.dropped, "dropped")]
-        {
+        for (number, what) in [
+            (of.queued(), queued(sink)),
+            (of.rejected, "rejected"),
+            (of.dropped, "dropped"),
+            (of.retried, "retried"),
+        ] {
             if number > 0 {
                 let _ = write!(out, ", {} {what}", grouped(number));
             }

@@ -52,6 +52,23 @@ async fn http_delivers_everything_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_tried_again_is_known_by_sender() {
+    let backend = HttpBackend::start([Reply::status(503), Reply::HangUp]);
+    let fixture = Fixture::to(backend.otlp());
+    let sender = |pid| Sender { pid, uid: 0, gid: 0 };
+    fixture.sinks.push(&Chunk { sender: sender(1), ..chunk(0..3) });
+    fixture.sinks.push(&Chunk { sender: sender(2), ..chunk(3..10) });
+    fixture.finish().await;
+    // Both may be in one batch, or not.
+    let failed: Vec<u64> =
+        backend.received()[..2].iter().flat_map(|request| numbers_of(&request.body)).collect();
+    let of = |pid| failed.iter().filter(|number| (**number < 3) == (pid == 1)).count() as u64;
+    let senders = fixture.figures().senders;
+    assert!(!failed.is_empty());
+    assert_eq!([1, 2].map(|pid| senders[&sender(pid)].retried), [1, 2].map(of));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_delivers_everything_once_and_in_order() {
     let codes = [
         Code::Cancelled,
