@@ -13,6 +13,9 @@ pub(crate) struct Goal {
     pub(crate) met: Option<bool>,
 }
 
+/// What the base took where the goals were set.
+pub(super) const BASE_NS: f64 = 61.0;
+
 /// Below it the two cores share a cache, and what crosses between them is cheap.
 const NEAR_NS: f64 = 120.0;
 

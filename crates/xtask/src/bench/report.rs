@@ -48,6 +48,14 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
         };
         style.item(&mut out, colour, &goal.line())?;
     }
+    if let Some((base, _)) = results.rounds.ns("base", &SCENARIOS[0]) {
+        let line = format!(
+            "Goals in spans/s are of a machine on which the base takes {} ns; here it took {}.",
+            goals::BASE_NS,
+            digits(base)
+        );
+        style.line(&mut out, Colour::Dim, &line)?;
+    }
 
     style.heading(&mut out, "Skipped")?;
     for line in results.skipped.iter().chain(&results.rounds.complaints) {
