@@ -11,7 +11,9 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 
 use super::fault::{Fault, Found};
 use super::json::{Json, members};
-use super::value::{USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, skip};
+use super::value::{
+    USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, skip, trim,
+};
 use super::{Faults, LOSSES};
 use crate::attributes::value;
 
@@ -132,6 +134,7 @@ fn scope_spans<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults) -> R
                     json.append(&mut read.spans, faults, span::<WHOLE>)?;
                     Ok(())
                 })?;
+                trim(&mut read.spans);
             }
             ScopeMember::SchemaUrl => read.schema_url = json.string()?,
         }
@@ -265,6 +268,7 @@ fn attributes(json: &mut Json<'_>, faults: &mut Faults) -> Result<Vec<KeyValue>,
         attributes.push(attribute);
         Ok(())
     })?;
+    trim(&mut attributes);
     Ok(attributes)
 }
 

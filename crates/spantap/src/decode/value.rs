@@ -53,6 +53,13 @@ pub(super) fn check_times(start_ns: u64, end_ns: u64, faults: &mut Faults) -> Re
 pub(super) const USUAL_SPANS: usize = 64;
 pub(super) const USUAL_ATTRIBUTES: usize = 12;
 
+/// Gives back the room that an unusually short list doesn't need: a stranger's may be short, and many.
+pub(super) fn trim<T>(list: &mut Vec<T>) {
+    if list.len() < list.capacity() / 2 {
+        list.shrink_to_fit();
+    }
+}
+
 /// Longer values than this are worth a word.
 const LONG: usize = 64 * 1024;
 

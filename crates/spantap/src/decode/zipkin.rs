@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::fault::{Fault, Found};
 use super::json::{Json, Scalar, members};
 use super::value::{
-    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, skip,
+    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, skip, trim,
 };
 use super::{Faults, LOSSES};
 
@@ -59,6 +59,7 @@ pub(super) fn spans<const WHOLE: bool>(
             let service = service.unwrap_or_default();
             if spans.len() > 1 && service != of_service {
                 let others = spans.split_off(spans.len() - 1);
+                trim(&mut spans);
                 take(&of_service, std::mem::replace(&mut spans, others), faults);
             }
             of_service = service;
@@ -66,6 +67,7 @@ pub(super) fn spans<const WHOLE: bool>(
         Ok(())
     })?;
     if !spans.is_empty() {
+        trim(&mut spans);
         take(&of_service, spans, faults);
     }
     Ok(())
@@ -107,6 +109,7 @@ fn span<const WHOLE: bool>(
             SpanMember::Tags => {
                 span.attributes.reserve(USUAL_ATTRIBUTES);
                 json.entries(|json, key| tag(key, json.scalar()?, &mut said, span, faults))?;
+                trim(&mut span.attributes);
             }
         }
         Ok(())
