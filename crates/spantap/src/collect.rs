@@ -108,7 +108,7 @@ impl Collect {
         if !received.is_terminated() {
             tokio::select! {
                 ended = received => {
-                    result = ended.unwrap_or_else(|_| Err(anyhow!("the decoding thread panicked")));
+                    result = ended.unwrap_or_else(|_| Err(anyhow!("the thread that decodes, or the one that encodes, panicked")));
                 }
                 signal = &mut hurry => hurried = Some(signal),
             }
@@ -177,7 +177,7 @@ impl Collect {
             let passed_on = pipeline.run(&receiver);
             // Only then is all of it on its way.
             drop(pipeline);
-            let _ = ended.send(passed_on.and(receiver.end()));
+            let _ = ended.send(passed_on.and_then(|()| receiver.end()));
         })?;
         Ok(Started { figures, sinks, stop, received, shown, view })
     }
@@ -230,7 +230,7 @@ async fn until_or_broken<T>(
     let why = match broken {
         Ok(Ok(())) => anyhow!("nothing more can come"),
         Ok(Err(error)) => error,
-        Err(_) => anyhow!("the decoding thread panicked"),
+        Err(_) => anyhow!("the thread that decodes, or the one that encodes, panicked"),
     };
     if alone {
         return Err(why);

@@ -4,7 +4,9 @@
 //! ```text
 //! source   datagrams off the socket, each with who sent it      a thread that does nothing else
 //!    |
-//! decode   Zipkin or OTLP, JSON --> spans of a `Process`        a thread, the `pipeline`
+//! decode   Zipkin or OTLP, JSON --> spans of a `Process`        a thread of the `pipeline`
+//!    |
+//! chunk    spans --> OTLP, protobuf                             another of its threads
 //!    |  \
 //!    |   trace    spans --> `Trace`s, view --> the `terminal`   a thread, which may fall behind
 //!    v

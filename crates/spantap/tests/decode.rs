@@ -9,6 +9,8 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
+use prost::Message;
+use spantap::chunk::{Chunk, request};
 use spantap::decode::{Decoded, Decoder, Fault, Found};
 use spantap::process::{Process, Sender};
 
@@ -243,6 +245,7 @@ fn what_can_not_be_read_is_refused_for_its_reason() {
         ("no id", with("\"id\"", "\"di\""), Fault::WrongType),
         ("a number as a name", with("\"n\"", "17"), Fault::WrongType),
         ("a number as an id", with("\"b7ad6b7169203331\"", "17"), Fault::WrongType),
+        ("a long number as an id", with("\"b7ad6b7169203331\"", "12345678901234567890"), Fault::WrongType),
         ("an id twice", with("\"name\"", "\"id\":\"b7ad6b7169203331\",\"name\""), Fault::WrongType),
         ("null as an id", with("\"b7ad6b7169203331\"", "null"), Fault::WrongType),
         ("a short id", with("b7ad6b7169203331", "b7ad"), Fault::BadId),
@@ -349,6 +352,76 @@ fn spans_are_taken_also_where_their_resource_or_scope_is_not() {
     assert_eq!(text(&decoded.processes[0].0.resource.attributes, "process.pid").as_deref(), Some("int 4242"));
 }
 
+/// What nobody wants to read may be as odd as it likes, as long as it is JSON.
+#[test]
+fn members_that_are_not_read_do_no_harm() {
+    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    for odd in ["\"\\ud800\"", &deep, &"9".repeat(5000)] {
+        let decoded = decode(format!("[{}]", zipkin(&format!(r#","x":{odd}"#))).as_bytes());
+        assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![], 1), "{odd:.20}");
+        let request = otlp(&format!(r#""name":{odd},"version":3,"attributes":[{SHOP}]"#), "");
+        let decoded = decode(request.as_bytes());
+        assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![], 1), "{odd:.20}");
+        assert_eq!(decoded.processes[0].0.service, "shop");
+    }
+    let half = r#"{"key":"k","value":{"stringValue":"\ud800"}}"#;
+    let decoded = decode(otlp(&format!(r#""attributes":[{half}]"#), "").as_bytes());
+    assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::NotJson, 1)], 1));
+}
+
+const SHOP: &str = r#"{"key":"service.name","value":{"stringValue":"shop"}}"#;
+
+/// A request of one span with `more` members, from a resource with those.
+fn otlp(resource: &str, more: &str) -> String {
+    format!(
+        r#"{{"resourceSpans":[{{"resource":{{{resource}}},"scopeSpans":[{{"spans":[{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"{more}}}]}}]}}]}}"#
+    )
+}
+
+/// Readers of protobuf refuse what is nested deeper than 100 messages, and with it the whole request.
+#[test]
+fn what_is_taken_is_no_deeper_than_a_backend_reads() {
+    let nested = |depth: usize, open: &str, close: &str| {
+        format!("{}{}{}", open.repeat(depth), r#"{"intValue":1}"#, close.repeat(depth))
+    };
+    let mut taken = 0;
+    for depth in 0..40 {
+        for (open, close) in [
+            (r#"{"kvlistValue":{"values":[{"key":"k","value":"#, "}]}}"),
+            (r#"{"arrayValue":{"values":["#, "]}}"),
+        ] {
+            let value = nested(depth, open, close);
+            let event = format!(r#","events":[{{"name":"e","attributes":[{{"key":"k","value":{value}}}]}}]"#);
+            let annotation = format!(
+                r#","annotations":[{{"timestamp":1,"value":"\"e\": {{\"k\":{}1{}}}"}}]"#,
+                "[".repeat(depth * 2),
+                "]".repeat(depth * 2)
+            );
+            for datagram in [otlp("", &event), format!("[{}]", zipkin(&annotation))] {
+                for (process, scopes) in decode(datagram.as_bytes()).processes {
+                    let chunk = Chunk::encode(&process, &scopes);
+                    ExportTraceServiceRequest::decode(request(&[chunk])).unwrap();
+                    taken += 1;
+                }
+            }
+        }
+    }
+    assert!(taken >= 80 + 60, "{taken}");
+}
+
+/// Also where they were counted before.
+#[test]
+fn what_is_odd_about_a_process_is_told() {
+    let large = "x".repeat(20_000);
+    let span = zipkin(&format!(r#","localEndpoint":{{"serviceName":"{large}"}}"#));
+    let mut decoder = Decoder::default();
+    let bytes = format!("[{span}]");
+    assert_eq!(decoder.count(bytes.as_bytes(), SENDER, NOW), None);
+    let decoded = decoder.decode(bytes.as_bytes(), SENDER, NOW);
+    assert_eq!(faults(&decoded), [(Fault::LongResource, 1)]);
+    assert!(decoder.count(bytes.as_bytes(), SENDER, NOW).is_some(), "once");
+}
+
 /// It would be in each request, and in memory with each trace.
 #[test]
 fn a_resource_has_its_limit() {
@@ -385,13 +458,18 @@ fn a_fault_is_told_in_few_words() {
 #[test]
 fn numbers_as_tags_lose_nothing() {
     let decoded = decode(
-        format!("[{}]", zipkin(r#","tags":{"i":-3,"u":18446744073709551615,"f":0.5,"b":true}"#)).as_bytes(),
+        format!("[{}]", zipkin(r#","tags":{"i":-3,"u":18446744073709551615,"f":0.5,"b":true,"inf":1e999}"#))
+            .as_bytes(),
     );
     assert_eq!(faults(&decoded), []);
     let spans = spans(&decoded);
-    for (key, value) in
-        [("i", "int -3"), ("u", "18446744073709551615"), ("f", "double 0.5"), ("b", "bool true")]
-    {
+    for (key, value) in [
+        ("i", "int -3"),
+        ("u", "18446744073709551615"),
+        ("f", "double 0.5"),
+        ("b", "bool true"),
+        ("inf", "1e999"),
+    ] {
         assert_eq!(text(&spans[0].attributes, key).as_deref(), Some(value));
     }
 }

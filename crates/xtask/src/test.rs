@@ -151,8 +151,8 @@ impl Checks {
         self.cargo_with("races, by ThreadSanitizer", &tsan, &[("RUSTFLAGS", "-Zsanitizer=thread")])
     }
 
-    /// Whatever a stranger may send, for a short while. Unoptimised and without sanitizers, because the
-    /// decoder is safe Rust and building takes longer than fuzzing.
+    /// Whatever a stranger may send, for a short while. Unoptimised and without sanitizers, because
+    /// with them building takes longer than fuzzing; `decode.rs` says how to have them.
     fn fuzzed(&mut self) -> Result<()> {
         let folder = self.root.join("target/fuzz-corpus");
         fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;

@@ -126,13 +126,6 @@ impl Found {
 
 impl From<serde_json::Error> for Found {
     fn from(error: serde_json::Error) -> Self {
-        let detail = error.to_string();
-        let fault = match error.classify() {
-            serde_json::error::Category::Eof => Fault::CutShort,
-            serde_json::error::Category::Data => Fault::WrongType,
-            _ if detail.starts_with("recursion limit") => Fault::TooDeep,
-            _ => Fault::NotJson,
-        };
-        Self::new(fault, detail)
+        Self::new(if error.is_eof() { Fault::CutShort } else { Fault::NotJson }, error.to_string())
     }
 }

@@ -98,11 +98,16 @@ impl Decoder {
 
     /// How many spans of which processes a datagram holds, for who doesn't want the spans themselves: less
     /// than half of the time. Nothing if there is more to say of it than their number, so that it is to be
-    /// decoded. Faults inside of tags, attributes, events and links are not looked for.
+    /// decoded. It looks at ids, times, services, resources, the length of members, and whether all of it is
+    /// JSON; a fault in something else stays unknown.
     pub fn count(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Option<Counted> {
         let Decoded { processes, faults } = self.read::<false>(bytes, sender, now_ns);
         let spans = || processes.iter().flat_map(|(_, scopes)| scopes).flat_map(|scope| &scope.spans);
-        if !faults.is_empty() || processes.is_empty() || spans().any(|span| span.name == LOSSES) {
+        if !faults.is_empty() {
+            self.processes.forget(sender);
+            return None;
+        }
+        if processes.is_empty() || spans().any(|span| span.name == LOSSES) {
             return None;
         }
         let counted = processes.into_iter().map(|(process, scopes)| {
@@ -118,6 +123,7 @@ impl Decoder {
             // What is not JSON to its end is refused as a whole.
             decoded = Decoded::at(now_ns);
             decoded.faults.add(found);
+            self.processes.forget(sender);
         }
         decoded
     }
@@ -182,7 +188,7 @@ impl Decoder {
             Ok(())
         })?;
         // Such as a request of a version before this one, whose members have other names.
-        if had_any && processes.is_empty() && faults.is_empty() {
+        if had_any && processes.is_empty() && !faults.iter().any(|(found, _)| found.fault.refuses()) {
             return Err(Found::new(Fault::UnknownFormat, "there are no spans in it"));
         }
         Ok(())

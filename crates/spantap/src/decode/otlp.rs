@@ -17,8 +17,9 @@ use super::value::{
 use super::{Faults, LOSSES};
 use crate::attributes::value;
 
-/// Values in values. A request has some three levels of JSON for each, and readers of protobuf end at 100.
-const DEEPEST: usize = 32;
+/// Values in values. Each takes up to three messages of protobuf, whose readers refuse more than 100 levels;
+/// the attribute of an event is at the sixth.
+pub(super) const DEEPEST: usize = 30;
 
 members! { RequestMember { ResourceSpans = "resourceSpans" } }
 members! { ResourceMember { Resource = "resource", ScopeSpans = "scopeSpans" } }
@@ -56,7 +57,8 @@ members! { LinkMember {
     Flags = "flags",
 } }
 members! { StatusMember { Message = "message", Code = "code" } }
-members! { OriginMember {
+members! { ResourcesMember { Attributes = "attributes", DroppedAttributes = "droppedAttributesCount" } }
+members! { ScopesMember {
     Name = "name",
     Version = "version",
     Attributes = "attributes",
@@ -143,15 +145,14 @@ fn scope_spans<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults) -> R
     Ok(read)
 }
 
-/// What says where spans come from: a scope, or, with no name, a resource.
 fn scope(json: &mut Json<'_>, faults: &mut Faults) -> Result<InstrumentationScope, Found> {
     let mut scope = InstrumentationScope::default();
     json.members(|json, member| {
         match member {
-            OriginMember::Name => scope.name = json.string()?,
-            OriginMember::Version => scope.version = json.string()?,
-            OriginMember::Attributes => scope.attributes = attributes(json, faults)?,
-            OriginMember::DroppedAttributes => scope.dropped_attributes_count = json.integer()?,
+            ScopesMember::Name => scope.name = json.string()?,
+            ScopesMember::Version => scope.version = json.string()?,
+            ScopesMember::Attributes => scope.attributes = attributes(json, faults)?,
+            ScopesMember::DroppedAttributes => scope.dropped_attributes_count = json.integer()?,
         }
         Ok(())
     })?;
@@ -160,8 +161,15 @@ fn scope(json: &mut Json<'_>, faults: &mut Faults) -> Result<InstrumentationScop
 
 /// The attributes of a resource, and how many its sender left out.
 pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>, u32), Found> {
-    let scope = scope(&mut Json::new(text), faults)?;
-    Ok((scope.attributes, scope.dropped_attributes_count))
+    let (mut of_resource, mut dropped) = (Vec::new(), 0);
+    Json::new(text).members(|json, member| {
+        match member {
+            ResourcesMember::Attributes => of_resource = attributes(json, faults)?,
+            ResourcesMember::DroppedAttributes => dropped = json.integer()?,
+        }
+        Ok(())
+    })?;
+    Ok((of_resource, dropped))
 }
 
 fn span<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<(), Found> {

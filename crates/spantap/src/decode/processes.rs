@@ -73,7 +73,20 @@ impl Processes {
     }
 }
 
+impl Processes {
+    /// Learns anew what the sender says of itself: what was odd about it has not been told.
+    pub(super) fn forget(&mut self, sender: Sender) {
+        self.services.forget(sender);
+        self.resources.forget(sender);
+    }
+}
+
 impl Known {
+    fn forget(&mut self, sender: Sender) {
+        let known = self.senders.remove(&sender).unwrap_or_default();
+        self.bytes -= known.iter().map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
+    }
+
     fn find(&self, sender: Sender, text: &str) -> Option<Arc<Process>> {
         let of_sender = self.senders.get(&sender)?;
         of_sender.iter().find(|(said, _)| **said == *text).map(|(_, process)| Arc::clone(process))
@@ -126,10 +139,10 @@ fn process(
         attributes.retain(|known| known.key != key);
         attributes.push(attribute(key, any_value::Value::IntValue(id.into())));
     }
-    if !attributes.iter().any(|known| known.key == "host.name")
-        && let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok())
-    {
-        attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
+    if !attributes.iter().any(|known| known.key == "host.name") {
+        if let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok()) {
+            attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
+        }
     }
     let service = find_text(&attributes, "service.name").unwrap_or_default().to_owned();
     let resource = Resource { attributes, dropped_attributes_count, ..Resource::default() };

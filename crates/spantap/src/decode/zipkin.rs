@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::fault::{Fault, Found};
 use super::json::{Json, Scalar, members};
+use super::otlp::DEEPEST;
 use super::value::{
     USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, skip, trim,
 };
@@ -317,12 +318,12 @@ fn named_event(text: &str) -> Option<(String, Vec<KeyValue>)> {
         name,
         attributes
             .into_iter()
-            .map(|(key, value)| KeyValue { key, value: Some(any_value(value)), ..Default::default() })
+            .map(|(key, value)| KeyValue { key, value: Some(any_value(value, 0)), ..Default::default() })
             .collect(),
     ))
 }
 
-fn any_value(value: Value) -> AnyValue {
+fn any_value(value: Value, depth: usize) -> AnyValue {
     use any_value::Value as Any;
     let value = match value {
         Value::Null => None,
@@ -333,11 +334,13 @@ fn any_value(value: Value) -> AnyValue {
             _ => Any::StringValue(number.to_string()),
         }),
         Value::String(text) => Some(Any::StringValue(text)),
-        Value::Array(values) => Some(Any::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
-            values: values.into_iter().map(any_value).collect(),
-        })),
+        Value::Array(values) if depth < DEEPEST => {
+            Some(Any::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
+                values: values.into_iter().map(|value| any_value(value, depth + 1)).collect(),
+            }))
+        }
         // Attributes have no objects.
-        object @ Value::Object(_) => Some(Any::StringValue(object.to_string())),
+        other @ (Value::Object(_) | Value::Array(_)) => Some(Any::StringValue(other.to_string())),
     };
     AnyValue { value }
 }

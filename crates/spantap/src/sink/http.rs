@@ -127,10 +127,10 @@ async fn answer(mut response: Response) -> reqwest::Result<Vec<u8>> {
 /// there: its field 2.
 fn said(body: &[u8]) -> String {
     use prost::Message;
-    if let Ok(text) = std::str::from_utf8(body)
-        && !text.contains(|char: char| char.is_control() && !char.is_whitespace())
-    {
-        return words(text);
+    if let Ok(text) = std::str::from_utf8(body) {
+        if !text.contains(|char: char| char.is_control() && !char.is_whitespace()) {
+            return words(text);
+        }
     }
     tonic_types::pb::Status::decode(body).map(|status| words(&status.message)).unwrap_or_default()
 }

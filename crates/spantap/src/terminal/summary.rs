@@ -94,7 +94,7 @@ fn senders_of(sink: &SinkFigures, names: &HashMap<Sender, String>) -> String {
             (of.queued(), queued(sink)),
             (of.rejected, "rejected"),
             (of.dropped, "dropped"),
-            (of.retried, "retried"),
+            (of.retried, "in requests that were retried"),
         ] {
             if number > 0 {
                 let _ = write!(out, ", {} {what}", grouped(number));

@@ -28,7 +28,7 @@ impl Programs {
 
     /// Of one that was built; else of one that is not there.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.get(name).cloned().unwrap_or_else(|| name.into())
+        self.0.get(name).cloned().unwrap_or_else(|| Path::new("/not-built").join(name))
     }
 }
 
