@@ -149,7 +149,9 @@ fn read(path: &Path) -> String {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(program("spantap"));
+    // A shell without job control starts what runs in the background with SIGINT ignored.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program("spantap"));
     // What somebody may have set for themselves.
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
