@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::process;
 use crate::resource::{Resource, parse_attributes};
 use crate::sampler::Sampler;
+use crate::trace_state::TraceState;
 
 /// Sets up a [`UsdtLayer`]. What is not set here is read from the environment when
 /// [`build`](Builder::build) is called; the [crate documentation](crate#environment) lists the
@@ -123,7 +124,7 @@ impl Builder {
     }
 
     /// The span of another process that this process's root spans continue, or `None` for new
-    /// traces. Instead of `TRACEPARENT`.
+    /// traces. Instead of `TRACEPARENT` and `TRACESTATE`.
     pub fn parent(mut self, parent: Option<SpanContext>) -> Self {
         self.parent = Some(parent);
         self
@@ -153,7 +154,7 @@ impl Builder {
         let resource = Resource::new(service_name, attributes, &env.reporter);
         let identities = Identities {
             sampler: self.sampler.unwrap_or_else(|| env.sampler()),
-            remote_parent: self.parent.unwrap_or_else(|| env.parent()),
+            remote_parent: self.parent.unwrap_or_else(|| env.parent()).map(Arc::new),
         };
         let limits = env.limits(self.max_attributes, self.max_characters);
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
@@ -292,11 +293,15 @@ impl Environment<'_> {
     }
 
     fn parent(&self) -> Option<SpanContext> {
-        self.parsed(
+        let parent = self.parsed(
             "TRACEPARENT",
             "a W3C trace context such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             SpanContext::from_traceparent,
-        )
+        )?;
+        let state = self.parsed("TRACESTATE", "a W3C trace state such as rojo=00f067aa0ba902b7", |text| {
+            TraceState::parse([text])
+        });
+        Some(parent.with_trace_state(state.unwrap_or_default()))
     }
 }
 
@@ -320,7 +325,7 @@ mod tests {
     }
 
     fn identities(sampler: Sampler, remote_parent: Option<SpanContext>) -> Identities {
-        Identities { sampler, remote_parent }
+        Identities { sampler, remote_parent: remote_parent.map(Arc::new) }
     }
 
     #[test]
@@ -355,15 +360,28 @@ mod tests {
     #[test]
     fn the_environment_is_read_and_code_wins() {
         let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let variables = [("TRACEPARENT", traceparent), ("OTEL_TRACES_SAMPLER", "always_off")];
+        let variables =
+            [("TRACEPARENT", traceparent), ("TRACESTATE", "a=1"), ("OTEL_TRACES_SAMPLER", "always_off")];
         let (layer, errors) = build(Builder::default(), &variables);
-        let parent = SpanContext::from_traceparent(traceparent);
+        let state = TraceState::parse(["a=1"]).expect("a tracestate");
+        let parent = SpanContext::from_traceparent(traceparent).map(|parent| parent.with_trace_state(state));
         assert_eq!(layer.settings(), (identities(Sampler::AlwaysOff, parent), Limits::default(), None));
         assert_eq!(errors, [""; 0]);
 
         let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
         let (layer, _) = build(code, &variables);
         assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), Limits::default(), None));
+    }
+
+    #[test]
+    fn a_trace_state_that_can_not_be_used_leaves_the_parent() {
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let variables = [("TRACEPARENT", traceparent), ("TRACESTATE", "A=1")];
+        let (layer, errors) = build(Builder::default(), &variables);
+        let parent = SpanContext::from_traceparent(traceparent);
+        assert_eq!(layer.settings().0, identities(Sampler::default(), parent));
+        assert!(errors.len() == 1 && errors[0].contains("TRACESTATE"), "{errors:?}");
+        assert_eq!(build(Builder::default(), &[("TRACESTATE", "A=1")]).1, [""; 0], "of no parent");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tracing_core::{Field, Level, Metadata};
 
 use crate::encode::Fixed;
 use crate::fields::{Key, text_cost};
+use crate::sampler;
 
 pub(crate) struct Callsite {
     /// For handing it over as a number, see [`by_id`].
@@ -20,6 +21,8 @@ pub(crate) struct Callsite {
     pub(crate) name: CString,
     pub(crate) target: CString,
     fields: Box<[FieldName]>,
+    /// Its spans may say whether they are sent.
+    pub(crate) has_priority: bool,
     /// What the encoders say of it.
     pub(crate) fixed: Fixed,
 }
@@ -54,6 +57,7 @@ impl Callsite {
             name: c_string(metadata.name()),
             target: c_string(metadata.target()),
             fields: names.iter().enumerate().map(field).collect(),
+            has_priority: names.contains(&sampler::PRIORITY),
             fixed: Fixed::new(metadata, &names),
         }
     }

@@ -16,6 +16,7 @@ use tracing_core::field::Visit;
 
 use crate::callsite::Callsite;
 use crate::limits::Limits;
+use crate::span_ext::AttributeValue;
 
 /// The longest text value kept, in bytes. A longer one is cut at a character boundary and counted.
 pub(crate) const MAX_VALUE_BYTES: usize = 10 * 1024;
@@ -162,6 +163,27 @@ impl Fields {
     pub(crate) fn set_text(&mut self, callsite: &Callsite, name: &str, text: &str, limits: &Limits) {
         self.set(callsite, Key::Name(name), Owner::Span, limits, TEXT, |bytes| {
             text_into(bytes, limits.text_bytes(Owner::Span), limits.characters, |out| out.write_str(text))
+        });
+    }
+
+    /// Adds any value likewise.
+    pub(crate) fn set_value(
+        &mut self,
+        callsite: &Callsite,
+        name: &str,
+        value: &AttributeValue<'_>,
+        limits: &Limits,
+    ) {
+        let (kind, bytes) = match value {
+            AttributeValue::Str(text) => return self.set_text(callsite, name, text, limits),
+            AttributeValue::Bool(value) => (BOOL, [u8::from(*value), 0, 0, 0, 0, 0, 0, 0]),
+            AttributeValue::I64(number) => (I64, number.to_le_bytes()),
+            AttributeValue::F64(number) => (F64, number.to_le_bytes()),
+        };
+        let length = if kind == BOOL { 1 } else { bytes.len() };
+        self.set(callsite, Key::Name(name), Owner::Span, limits, kind, |out| {
+            out.extend_from_slice(&bytes[..length]);
+            false
         });
     }
 

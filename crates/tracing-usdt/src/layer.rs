@@ -7,7 +7,9 @@
 //! or anything else outside of this crate runs; a span or a state that is
 //! not there is passed over, never expected; and user code may make spans wherever it runs.
 
+use std::any::TypeId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing_core::span::{Attributes, Id, Record as Values};
@@ -17,7 +19,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::callsite;
 use crate::clock::Monotonic;
-use crate::context::SpanId;
+use crate::context::{SpanContext, SpanId};
 use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
 use crate::error::{Error, Reporter};
@@ -26,9 +28,13 @@ use crate::identity::{Identities, Identity};
 use crate::limits::Limits;
 use crate::on_demand;
 use crate::probes::{self, Probe};
-use crate::span::{ClosedSpan, Timing};
+use crate::remote;
+use crate::sampler;
+use crate::span::{ClosedSpan, OpenSpan, Record, Timing};
+use crate::span_ext::{Access, AttributeValue};
 use crate::spans::Spans;
 use crate::thread;
+use crate::trace_state::TraceState;
 
 /// A [`Layer`] that fires a USDT probe for whatever happens to a span, and sends every completed
 /// span to a socket. Made by [`layer`](crate::layer()) or [`builder`](crate::builder()).
@@ -42,6 +48,8 @@ pub struct UsdtLayer {
     carrier: Option<Arc<Carrier>>,
     reporter: Arc<Reporter>,
     spans: Spans,
+    /// There is, or was, a `tracestate` of some span.
+    has_trace_states: AtomicBool,
     /// Another one was in the subscriber before.
     second: bool,
 }
@@ -84,7 +92,10 @@ impl UsdtLayer {
         if carrier.is_some() {
             on_demand::sending(true);
         }
-        Self { identities, limits, encoder, carrier, reporter, spans: Spans::new(), second: false }
+        let of_parent = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
+        let has_trace_states = AtomicBool::new(of_parent.is_some_and(|state| !state.is_empty()));
+        let spans = Spans::new();
+        Self { identities, limits, encoder, carrier, reporter, spans, has_trace_states, second: false }
     }
 
     /// For reading [`Stats`] later on.
@@ -140,19 +151,27 @@ impl UsdtLayer {
         let parent = if is_root { None } else { ctx.span(id).and_then(|span| span.parent()) };
         let parent = parent.map(|parent| self.identity(&parent));
         let mut span = thread::open_span(|span_id, trace_id| {
-            self.identities.draw(parent.as_ref(), now, span_id, trace_id)
+            self.identities.draw(attributes.metadata(), parent.as_ref(), now, span_id, trace_id)
         });
+        if parent.is_none() {
+            self.keep_trace_state(&mut span.record, remote::trace_state);
+        }
 
         let probed = probes::attached(Probe::NewSpan);
+        let callsite = callsite::of(attributes.metadata());
+        if let Some(sampled) = callsite.has_priority.then(|| sampler::priority(attributes)).flatten() {
+            span.identity.context.sampled = sampled;
+        }
         let sent = self.is_sending() && span.identity.context.sampled;
         let recorded = sent || probes::attached(Probe::SpanEmit);
-        let callsite = callsite::of(attributes.metadata());
         if probed || recorded {
             let record = |visitor: &mut dyn tracing_core::field::Visit| attributes.record(visitor);
             span.record.fields.visit(callsite, Owner::Span, &self.limits, record);
         }
         let fields = probed.then(|| encode::fields_object(span.record.fields.view(callsite), None));
-        span.timing = Some(Timing::start(now));
+        span.begun = true;
+        // Of a trace that is not sent nobody wants to know the times, unless he attaches.
+        span.timing = (recorded || probes::any_attached()).then(|| Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.begin(id, span, self.counts());
         if let Some(fields) = fields {
@@ -167,6 +186,101 @@ impl UsdtLayer {
         }
     }
 
+    /// Nobody listens, but a span that continues one of another process must know of it later.
+    #[cold]
+    fn begin_unheard<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(span) = ctx.span(id).filter(|span| span.parent().is_none() && !self.second) else { return };
+        self.identity(&span);
+        self.spans.with(id, |span| self.keep_trace_state(&mut span.record, remote::trace_state));
+    }
+
+    #[inline]
+    fn keep_trace_state(&self, record: &mut Record, trace_state: impl FnOnce() -> TraceState) {
+        if remote::ids().is_some() {
+            self.set_trace_state(record, trace_state());
+        }
+    }
+
+    fn set_trace_state(&self, record: &mut Record, trace_state: TraceState) {
+        if !trace_state.is_empty() {
+            self.has_trace_states.store(true, Ordering::Relaxed);
+        }
+        record.set_trace_state(trace_state);
+    }
+
+    /// What came with the remote parent of the span, or of the nearest one above it that has one.
+    #[inline]
+    fn inherited_trace_state<S>(&self, id: &Id, ctx: &Context<'_, S>) -> TraceState
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if !self.has_trace_states.load(Ordering::Relaxed) {
+            return TraceState::default();
+        }
+        ctx.span(id).map(|span| self.trace_state(&span)).unwrap_or_default()
+    }
+
+    #[cold]
+    fn trace_state<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> TraceState {
+        for span in span.scope() {
+            let of = |span: &mut OpenSpan| (span.identity, span.record.trace_state());
+            let Some((identity, state)) = self.spans.with(&span.id(), of) else { continue };
+            if !state.is_empty() {
+                return state;
+            }
+            if identity.remote {
+                let ours = self.identities.remote_parent.as_deref();
+                let ours = ours.filter(|parent| identity.parent_id == Some(parent.ids.span_id));
+                return ours.map(|parent| parent.trace_state.clone()).unwrap_or_default();
+            }
+        }
+        TraceState::default()
+    }
+
+    /// See [`SpanExt::context`](crate::SpanExt::context).
+    pub(crate) fn context_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> SpanContext {
+        let ids = self.identity(span).context;
+        let has_states = self.has_trace_states.load(Ordering::Relaxed);
+        SpanContext { ids, trace_state: if has_states { self.trace_state(span) } else { TraceState::NONE } }
+    }
+
+    /// See [`SpanExt::set_parent`](crate::SpanExt::set_parent).
+    pub(crate) fn set_parent<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, parent: SpanContext) {
+        let metadata = span.metadata();
+        let identity = self.identities.continuing(parent.ids, metadata, &self.identity(span));
+        self.spans.with(&span.id(), |open| {
+            open.identity = identity;
+            self.set_trace_state(&mut open.record, parent.trace_state);
+            // It is to be sent after all.
+            if open.begun && open.callsite.is_none() && identity.context.sampled && self.is_sending() {
+                open.callsite = Some(callsite::of(metadata));
+                open.timing.get_or_insert_with(|| Timing::start(Monotonic::now()));
+                open.record.leave_out_fields(metadata.fields().len() as u32);
+            }
+        });
+    }
+
+    /// See [`SpanExt::add_link`](crate::SpanExt::add_link).
+    pub(crate) fn add_link(&self, id: &Id, to: &SpanContext) {
+        self.spans.with(id, |span| {
+            if span.callsite.is_some() {
+                span.record.add_link(to.ids);
+            }
+        });
+    }
+
+    /// See [`SpanExt::set_attribute`](crate::SpanExt::set_attribute).
+    pub(crate) fn set_attribute(&self, id: &Id, name: &str, value: &AttributeValue<'_>) {
+        self.spans.with(id, |span| {
+            if let Some(callsite) = span.callsite {
+                span.record.set(callsite, name, value, &self.limits);
+            }
+        });
+    }
+
     /// An enter or an exit: `fire` is its probe, `count` what it does to the times.
     #[inline]
     fn step<S>(
@@ -178,10 +292,9 @@ impl UsdtLayer {
     ) where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let now = Monotonic::now();
         self.spans.with(id, |span| {
             if let Some(timing) = &mut span.timing {
-                count(timing, now);
+                count(timing, Monotonic::now());
             }
         });
         if probes::attached(probe) {
@@ -214,6 +327,7 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let probed = probes::attached(Probe::Close);
+        let trace_state = self.inherited_trace_state(id, ctx);
         let known = self.spans.remove(id, self.counts());
         let identity = match &known {
             Some(span) => span.identity,
@@ -239,13 +353,18 @@ impl UsdtLayer {
             }
         }
         let Some(span) = known else { return };
-        if let (Some(timing), Some(elapsed)) = (&span.timing, elapsed) {
-            if let Some(callsite) = span.callsite {
-                let (start, record) = (timing.started(), &span.record.view());
-                self.deliver(&ClosedSpan { identity, callsite, start, elapsed, record });
-            } else if let Some(carrier) = self.carrier.as_ref().filter(|_| !identity.context.sampled) {
-                carrier.leave_out();
+        match (&span.timing, elapsed, span.callsite) {
+            (Some(timing), Some(elapsed), Some(callsite)) => {
+                let (start, mut record) = (timing.started(), span.record.view());
+                record.trace_state = trace_state.as_str();
+                self.deliver(&ClosedSpan { identity, callsite, start, elapsed, record: &record });
             }
+            _ if span.begun && !identity.context.sampled => {
+                if let Some(carrier) = &self.carrier {
+                    carrier.leave_out();
+                }
+            }
+            _ => {}
         }
         thread::give_back(span);
     }
@@ -285,6 +404,17 @@ where
         }
     }
 
+    // SAFETY: both pointers are to values of the type that was asked for, which live as long as the layer.
+    #[allow(unsafe_code)]
+    unsafe fn downcast_raw(&self, id: TypeId) -> Option<*const ()> {
+        match id {
+            _ if self.second => None,
+            id if id == TypeId::of::<Self>() => Some(std::ptr::from_ref(self).cast()),
+            id if id == TypeId::of::<Access>() => Some(std::ptr::from_ref(Access::of::<S>()).cast()),
+            _ => None,
+        }
+    }
+
     fn on_register_dispatch(&self, subscriber: &Dispatch) {
         on_demand::serve(subscriber);
     }
@@ -292,6 +422,8 @@ where
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
         if (self.is_sending() || probes::any_attached()) && !self.second {
             self.begin(attributes, id, &ctx);
+        } else if remote::ids().is_some() {
+            self.begin_unheard(id, &ctx);
         }
     }
 

@@ -189,6 +189,7 @@
 
 mod builder;
 mod callsite;
+mod carrier;
 mod clock;
 mod context;
 mod delivery;
@@ -201,20 +202,26 @@ mod limits;
 mod on_demand;
 mod probes;
 mod process;
+mod remote;
 mod resource;
 mod sampler;
 mod span;
+mod span_ext;
 mod spans;
 mod thread;
+mod trace_state;
 
 pub use builder::Builder;
+pub use carrier::{Extract, Inject};
 pub use context::{SpanContext, SpanId, TraceId};
 pub use delivery::{Delivery, Dropped, Stats};
 pub use encode::Format;
 pub use error::Error;
 pub use layer::{Handle, UsdtLayer};
 pub use on_demand::OnDemand;
-pub use sampler::Sampler;
+pub use sampler::{Sampler, SamplingRequest, ShouldSample};
+pub use span_ext::{AttributeValue, SpanExt, Status};
+pub use trace_state::TraceState;
 
 /// The layer with everything from the environment: [`builder`]`().build()`.
 ///

@@ -20,7 +20,7 @@ mod note;
 
 use std::ffi::CStr;
 
-use crate::context::SpanContext;
+use crate::context::Ids;
 use note::usdt;
 pub(crate) use note::{any_attached, attached};
 
@@ -38,7 +38,7 @@ pub(crate) enum Probe {
 }
 
 pub(crate) struct NewSpan<'a> {
-    pub(crate) span: SpanContext,
+    pub(crate) span: Ids,
     pub(crate) name: &'a CStr,
     pub(crate) target: &'a CStr,
     pub(crate) level: u8,
@@ -62,7 +62,7 @@ usdt! {
 
 /// What `enter` and `exit` carry.
 pub(crate) struct Step<'a> {
-    pub(crate) span: SpanContext,
+    pub(crate) span: Ids,
     pub(crate) name: &'a CStr,
 }
 
@@ -85,7 +85,7 @@ usdt! {
 }
 
 pub(crate) struct Close<'a> {
-    pub(crate) span: SpanContext,
+    pub(crate) span: Ids,
     pub(crate) name: &'a CStr,
     /// 0 where it is unknown: the span began before anyone listened.
     pub(crate) duration_ns: u64,
@@ -104,7 +104,7 @@ usdt! {
 }
 
 pub(crate) struct Record<'a> {
-    pub(crate) span: SpanContext,
+    pub(crate) span: Ids,
     pub(crate) name: &'a CStr,
     pub(crate) fields: &'a CStr,
 }
@@ -118,7 +118,7 @@ usdt! {
 }
 
 pub(crate) struct FollowsFrom<'a> {
-    pub(crate) span: SpanContext,
+    pub(crate) span: Ids,
     pub(crate) name: &'a CStr,
     pub(crate) follows: u64,
 }

@@ -9,11 +9,14 @@ use tracing_core::Level;
 
 use crate::callsite::{self, Callsite};
 use crate::clock::Monotonic;
-use crate::context::SpanContext;
+use crate::context::Ids;
+use crate::encode;
 use crate::fields::{Fields, FieldsLeftOut, FieldsView, Value, cut_to_cost, take};
 use crate::identity::Identity;
 use crate::limits::Limits;
+use crate::span_ext::AttributeValue;
 use crate::thread::Thread;
+use crate::trace_state::TraceState;
 
 /// Bounds of one open span, chosen so that its JSON stays below 64 KiB in either format: any
 /// receiver's buffer takes it, and so does an eBPF program. Fields 24 + events 20 + links of 77 bytes
@@ -28,7 +31,9 @@ const MAX_LINKS: usize = 128;
 /// An open span. Its box is used again for later ones, with its buffers: see `thread`.
 pub(crate) struct OpenSpan {
     pub(crate) identity: Identity,
-    /// `None`: it began before anyone listened.
+    /// Someone listened when it began.
+    pub(crate) begun: bool,
+    /// `None`: it began before anyone listened to what happens to it.
     pub(crate) timing: Option<Timing>,
     /// `None`: nobody wanted its text when it began.
     pub(crate) callsite: Option<&'static Callsite>,
@@ -37,11 +42,12 @@ pub(crate) struct OpenSpan {
 
 impl OpenSpan {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity, timing: None, callsite: None, record: Record::default() }
+        Self { identity, begun: false, timing: None, callsite: None, record: Record::default() }
     }
 
     /// Nothing of the span stays but the buffers.
     pub(crate) fn clear(&mut self) {
+        self.begun = false;
         self.timing = None;
         self.callsite = None;
         self.record.clear();
@@ -113,6 +119,8 @@ pub(crate) struct Elapsed {
 pub(crate) struct Record {
     thread: Option<Arc<Thread>>,
     pub(crate) fields: Fields,
+    /// A field was added by name that means something to us.
+    pub(crate) told: bool,
     /// Boxed, because most spans have none of it.
     extras: Option<Box<Extras>>,
 }
@@ -124,17 +132,20 @@ struct Extras {
     events: Vec<u8>,
     events_cost: usize,
     event_count: u32,
-    /// Each as [`SpanContext::to_bytes`] has it.
+    /// Each as [`Ids::to_bytes`] has it.
     links: Vec<u8>,
     /// An event inside the span failed it; empty where that gave no reason.
     error: Option<String>,
     events_left_out: u32,
     links_left_out: u32,
+    /// It came with the span's remote parent.
+    trace_state: TraceState,
 }
 
 impl Record {
     fn clear(&mut self) {
         self.fields.clear();
+        self.told = false;
         if let Some(extras) = &mut self.extras {
             let (mut events, mut links) =
                 (std::mem::take(&mut extras.events), std::mem::take(&mut extras.links));
@@ -212,9 +223,37 @@ impl Record {
         extras.events.extend_from_slice(fields.bytes());
     }
 
-    pub(crate) fn add_link(&mut self, to: SpanContext) {
+    pub(crate) fn set_trace_state(&mut self, trace_state: TraceState) {
+        if !trace_state.is_empty() || self.extras.is_some() {
+            self.extras().trace_state = trace_state;
+        }
+    }
+
+    pub(crate) fn trace_state(&self) -> TraceState {
+        self.extras.as_ref().map(|extras| extras.trace_state.clone()).unwrap_or_default()
+    }
+
+    /// Fields of it are not known: it began before anyone wanted them.
+    pub(crate) fn leave_out_fields(&mut self, fields: u32) {
+        let left_out = &mut self.fields.left_out.attributes;
+        *left_out = left_out.saturating_add(fields);
+    }
+
+    /// Adds what its user says of it under a name.
+    pub(crate) fn set(
+        &mut self,
+        callsite: &Callsite,
+        name: &str,
+        value: &AttributeValue<'_>,
+        limits: &Limits,
+    ) {
+        self.told |= encode::has_meaning(name);
+        self.fields.set_value(callsite, name, value, limits);
+    }
+
+    pub(crate) fn add_link(&mut self, to: Ids) {
         let extras = self.extras();
-        if extras.links.len() >= MAX_LINKS * SpanContext::BYTES {
+        if extras.links.len() >= MAX_LINKS * Ids::BYTES {
             extras.links_left_out = extras.links_left_out.saturating_add(1);
         } else {
             extras.links.extend_from_slice(&to.to_bytes());
@@ -228,6 +267,7 @@ impl Record {
             thread_id: thread.map_or(0, |thread| thread.id),
             thread_name: thread.map_or("", |thread| &thread.name),
             fields: self.fields.bytes(),
+            told: self.told,
             left_out: LeftOut { fields: self.fields.left_out, ..LeftOut::default() },
             ..RecordView::default()
         };
@@ -237,6 +277,7 @@ impl Record {
             view.error = extras.error.as_deref();
             view.left_out.events = extras.events_left_out;
             view.left_out.links = extras.links_left_out;
+            view.trace_state = extras.trace_state.as_str();
         }
         view
     }
@@ -264,6 +305,9 @@ pub(crate) struct RecordView<'a> {
     pub(crate) links: &'a [u8],
     pub(crate) error: Option<&'a str>,
     pub(crate) left_out: LeftOut,
+    /// A field means something that the callsite doesn't know of.
+    pub(crate) told: bool,
+    pub(crate) trace_state: &'a str,
 }
 
 /// What the limits kept out of a record.
@@ -300,8 +344,8 @@ impl<'a> ClosedSpan<'a> {
         })
     }
 
-    pub(crate) fn links(&self) -> impl Iterator<Item = SpanContext> + use<'a> {
-        self.record.links.chunks_exact(SpanContext::BYTES).filter_map(SpanContext::from_bytes)
+    pub(crate) fn links(&self) -> impl Iterator<Item = Ids> + use<'a> {
+        self.record.links.chunks_exact(Ids::BYTES).filter_map(Ids::from_bytes)
     }
 }
 

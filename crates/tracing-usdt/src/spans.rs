@@ -138,11 +138,12 @@ impl Spans {
             self.add(count);
             return drawn;
         };
-        if old.timing.is_some() {
+        if old.begun {
             return drawn;
         }
         if let Some(span) = part.get(id) {
             span.identity = old.identity;
+            span.record.set_trace_state(old.record.trace_state());
         }
         old.identity
     }
@@ -245,17 +246,19 @@ mod tests {
     use super::*;
     use crate::clock::Monotonic;
     use crate::clock::wall_offset;
-    use crate::context::{SpanContext, SpanId, TraceId};
+    use crate::context::{Ids, SpanId, TraceId};
     use crate::span::Timing;
     use proptest::prelude::*;
 
     fn identity() -> Identity {
-        let context = SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true };
-        Identity { context, parent_id: None, wall: wall_offset(Monotonic::now()) }
+        let context =
+            Ids { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true, random: true };
+        Identity { context, parent_id: None, remote: false, wall: wall_offset(Monotonic::now()) }
     }
 
     fn open(identity: Identity) -> Box<OpenSpan> {
         let mut span = Box::new(OpenSpan::new(identity));
+        span.begun = true;
         span.timing = Some(Timing::start(Monotonic::now()));
         span
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::socket::Socket;
 use super::stats::{Dropped, Outcome};
 use crate::clock::{Monotonic, wall_offset};
-use crate::context::{SpanContext, SpanId, TraceId};
+use crate::context::{Ids, SpanId, TraceId};
 use crate::encode::{Encoder, Losses};
 use crate::error::Reporter;
 
@@ -65,7 +65,12 @@ impl Outlet {
         }
         let wall = wall_offset(now);
         let untold = Losses {
-            context: SpanContext { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true },
+            context: Ids {
+                trace_id: TraceId::random(),
+                span_id: SpanId::random(),
+                sampled: true,
+                random: true,
+            },
             start_ns: wall.nanos(known.until),
             end_ns: wall.nanos(now),
             reasons: &new,

@@ -4,17 +4,21 @@
 
 use crate::callsite;
 use crate::clock::{Monotonic, WallOffset};
-use crate::context::{SpanContext, SpanId};
+use crate::context::{Ids, SpanId};
 use crate::fields::{FieldsLeftOut, take};
 use crate::identity::Identity;
 use crate::span::{ClosedSpan, Elapsed, LeftOut, RecordView};
 
 /// The words before the bytes. Most spans have the first part only.
 const WORDS: usize = 12;
-const MORE_WORDS: usize = 4;
+const MORE_WORDS: usize = 5;
 
 /// Set in the first word where there is the second part.
 const HAS_MORE: u64 = 1 << 32;
+/// And for what is true of the span.
+const RANDOM: u64 = 1 << 33;
+const REMOTE: u64 = 1 << 34;
+const TOLD: u64 = 1 << 35;
 
 /// Calls `take` with the header and the bytes.
 #[inline]
@@ -24,11 +28,16 @@ pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]
     let more = !record.events.is_empty()
         || !record.links.is_empty()
         || record.error.is_some()
+        || !record.trace_state.is_empty()
         || left_out != LeftOut::default();
     let length = |bytes: &[u8]| bytes.len() as u64;
     let mut header = [0; WORDS + MORE_WORDS];
     header[..WORDS].copy_from_slice(&[
-        u64::from(span.callsite.id) | if more { HAS_MORE } else { 0 },
+        u64::from(span.callsite.id)
+            | flag(more, HAS_MORE)
+            | flag(context.random, RANDOM)
+            | flag(span.identity.remote, REMOTE)
+            | flag(record.told, TOLD),
         context.trace_id.high(),
         context.trace_id.low(),
         context.span_id.get(),
@@ -52,8 +61,10 @@ pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]
         record.error.map_or(0, |error| error.len() as u64 + 1),
         two(left_out.fields.attributes, left_out.fields.shortened),
         two(left_out.events, left_out.links),
+        length(record.trace_state.as_bytes()),
     ]);
-    let all = [record.thread_name.as_bytes(), record.fields, record.events, record.links, error];
+    let trace_state = record.trace_state.as_bytes();
+    let all = [record.thread_name.as_bytes(), record.fields, record.events, record.links, error, trace_state];
     take(&header, &all)
 }
 
@@ -63,13 +74,14 @@ pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T)
     let rest = &mut bytes;
     let [first, high, low, span_id, parent_id, wall, start, duration_ns, busy_ns, thread_id, name, fields] =
         words(rest);
-    let [sizes, error, of_fields, of_others] =
+    let [sizes, error, of_fields, of_others, trace_state] =
         if first & HAS_MORE != 0 { words(rest) } else { [0; MORE_WORDS] };
     let thread_name = part(rest, name);
     let fields = part(rest, fields);
     let events = part(rest, sizes & u64::from(u32::MAX));
     let links = part(rest, sizes >> 32);
     let error = error.checked_sub(1).map(|length| text(part(rest, length)));
+    let trace_state = text(part(rest, trace_state));
     let record = RecordView {
         thread_id,
         thread_name: text(thread_name),
@@ -82,11 +94,14 @@ pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T)
             events: of_others as u32,
             links: (of_others >> 32) as u32,
         },
+        told: first & TOLD != 0,
+        trace_state,
     };
     Some(take(&ClosedSpan {
         identity: Identity {
-            context: SpanContext::from_parts(high, low, span_id)?,
-            parent_id: SpanId::from_u64(parent_id),
+            context: Ids { random: first & RANDOM != 0, ..Ids::from_parts(high, low, span_id)? },
+            parent_id: SpanId::new(parent_id),
+            remote: first & REMOTE != 0,
             wall: WallOffset::from_ns(wall as i64),
         },
         callsite: callsite::by_id(first as u32)?,
@@ -94,6 +109,11 @@ pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T)
         elapsed: Elapsed { duration_ns, busy_ns },
         record: &record,
     }))
+}
+
+#[inline]
+fn flag(is_set: bool, bit: u64) -> u64 {
+    if is_set { bit } else { 0 }
 }
 
 fn words<const N: usize>(rest: &mut &[u8]) -> [u64; N] {

@@ -12,9 +12,9 @@ mod zipkin;
 use std::ffi::CString;
 
 pub(crate) use json::{json_string, value_text};
-pub(crate) use span::Fixed;
+pub(crate) use span::{Fixed, has_meaning};
 
-use crate::context::SpanContext;
+use crate::context::Ids;
 use crate::fields::FieldsView;
 use crate::resource::Resource;
 use crate::span::ClosedSpan;
@@ -95,7 +95,7 @@ impl Encoder {
 
 /// Spans that did not reach the receiver.
 pub(crate) struct Losses<'a> {
-    pub(crate) context: SpanContext,
+    pub(crate) context: Ids,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     /// How many for each reason.

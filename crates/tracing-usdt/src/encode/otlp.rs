@@ -10,6 +10,10 @@ use crate::fields::{Key, Value};
 use crate::resource::Resource;
 use crate::span::ClosedSpan;
 
+/// Bits of `flags` beside W3C's: it is known whether the parent is in another process; and it is.
+const LOCAL: u64 = 0x100;
+const REMOTE: u64 = 0x300;
+
 /// Before the spans of a datagram.
 pub(super) fn open(resource: &Resource) -> Vec<u8> {
     let mut out = Vec::new();
@@ -59,9 +63,14 @@ pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
     let mut object = Object::open(out);
     object.id("traceId", Some(trace_id.high()), trace_id.low());
     object.id("spanId", None, identity.context.span_id.get());
+    if !span.record.trace_state.is_empty() {
+        object.string("traceState", span.record.trace_state);
+    }
     if let Some(parent) = identity.parent_id {
         object.id("parentSpanId", None, parent.get());
     }
+    object
+        .number("flags", u64::from(identity.context.flags()) | if identity.remote { REMOTE } else { LOCAL });
     match span.given_name() {
         Some(name) => object.string("name", &name),
         None => object.key("name").extend_from_slice(span.callsite.fixed.name.as_bytes()),

@@ -78,8 +78,9 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
     let trace_id = TraceId::random();
     let span = ClosedSpan {
         identity: Identity {
-            context: SpanContext { trace_id, span_id: SpanId::random(), sampled: true },
+            context: Ids { trace_id, span_id: SpanId::random(), sampled: true, random: true },
             parent_id: None,
+            remote: false,
             wall: wall_offset(start),
         },
         callsite: callsite::of(metadata()),
@@ -144,10 +145,11 @@ fn the_largest_datagram_stays_below_64_kib() {
             failure.put(Owner::Event, &LIMITS, "error", &any);
             failure.put(Owner::Event, &LIMITS, "error.chain", &Any::List(vec![text.clone()]));
             add_event(&mut record, None, failure);
-            record.add_link(SpanContext {
+            record.add_link(Ids {
                 trace_id: TraceId::random(),
                 span_id: SpanId::random(),
                 sampled: true,
+                random: true,
             });
         }
         for format in [Format::Zipkin, Format::Otlp] {

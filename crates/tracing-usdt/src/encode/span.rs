@@ -46,15 +46,18 @@ pub(crate) struct Fixed {
     pub(crate) event_cost: usize,
 }
 
+/// Whether a field of this name says something about the span, or stands for what we would say.
+pub(crate) fn has_meaning(name: &str) -> bool {
+    INTERPRETED.contains(&name) || OURS.contains(&name) || zipkin::TAGS.contains(&name)
+}
+
 impl Fixed {
     pub(crate) fn new(metadata: &Metadata<'_>, fields: &[&str]) -> Self {
-        let known =
-            |name: &&str| INTERPRETED.contains(name) || OURS.contains(name) || zipkin::TAGS.contains(name);
         Self {
             name: json_string(metadata.name()),
             zipkin: zipkin::members(|write| fixed_attributes(metadata, write)),
             otlp: otlp::members(|write| fixed_attributes(metadata, write)),
-            plain: !fields.iter().any(known),
+            plain: !fields.iter().any(|name| has_meaning(name)),
             event_cost: text_cost(metadata.name()) + text_cost(metadata.target()),
         }
     }
@@ -73,7 +76,7 @@ fn fixed_attributes<'a>(metadata: &'a Metadata<'_>, write: &mut dyn FnMut(Attrib
 
 impl ClosedSpan<'_> {
     pub(super) fn is_plain(&self) -> bool {
-        self.callsite.fixed.plain
+        self.callsite.fixed.plain && !self.record.told
     }
 
     /// A field that says something about the span.

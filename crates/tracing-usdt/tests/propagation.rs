@@ -1,0 +1,288 @@
+//! One trace across processes: what comes in with a request, and what goes out with one.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+
+mod collector;
+
+use std::collections::HashMap;
+
+use collector::{Collector, Span, assert_accounted, tag, text};
+use tracing::{Level, debug_span, info_span, subscriber::with_default};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{Layer, Registry, prelude::*};
+use tracing_usdt::{Format, Handle, Sampler, SamplingRequest, SpanContext, SpanExt, Status, TraceState};
+
+const REMOTE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const REMOTE_OFF: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+fn remote(traceparent: &str, tracestate: &str) -> SpanContext {
+    let state = TraceState::parse([tracestate]).unwrap();
+    SpanContext::from_traceparent(traceparent).unwrap().with_trace_state(state)
+}
+
+/// Runs `f` under the layer of `builder`, and gives what was sent, by name.
+fn sent(
+    collector: &Collector,
+    builder: tracing_usdt::Builder,
+    f: impl FnOnce(),
+) -> (HashMap<String, Span>, Handle) {
+    let layer = builder.build();
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), f);
+    let spans = collector.drain();
+    assert_accounted(&handle);
+    (spans.into_iter().map(|span| (text(&span, "name").to_owned(), span)).collect(), handle)
+}
+
+/// Whose child is it, and in which trace?
+fn lineage(span: &Span) -> (&str, Option<&str>) {
+    (text(span, "traceId"), span.get("parentId").and_then(|id| id.as_str()))
+}
+
+#[test]
+fn a_remote_parent_is_continued() {
+    let collector = Collector::bind();
+    let (spans, _) = sent(&collector, collector.builder(), || {
+        let caller = remote(REMOTE, "a=1");
+        let early = caller.in_scope(|| info_span!("early"));
+        let late = info_span!("late");
+        late.set_parent(caller.clone());
+        for span in [early, late] {
+            let context = span.context().unwrap();
+            assert_eq!((context.trace_id(), context.is_sampled()), (caller.trace_id(), true));
+            assert_ne!(context.span_id(), caller.span_id());
+            let child = span.in_scope(|| info_span!("child"));
+            let of_child = child.context().unwrap();
+            assert_eq!(
+                (of_child.trace_id(), of_child.trace_state()),
+                (caller.trace_id(), caller.trace_state())
+            );
+            assert!(of_child.to_traceparent().ends_with("-01"), "the random flag is the caller's to set");
+        }
+        let own = info_span!("own").context().unwrap();
+        assert_ne!(own.trace_id(), caller.trace_id());
+        assert!(own.to_traceparent().ends_with("-03"), "sampled, and random by level 2");
+        assert!(own.trace_state().is_empty());
+    });
+    for name in ["early", "late"] {
+        let expected = ("4bf92f3577b34da6a3ce929d0e0e4736", Some("00f067aa0ba902b7"));
+        assert_eq!(lineage(&spans[name]), expected, "{name}");
+    }
+    assert_eq!(lineage(&spans["child"]), (text(&spans["late"], "traceId"), spans["late"]["id"].as_str()));
+    assert_eq!(lineage(&spans["own"]).1, None);
+}
+
+/// Its context still travels.
+#[test]
+fn a_trace_that_is_not_sampled_is_continued_but_not_sent() {
+    let collector = Collector::bind();
+    let (spans, handle) = sent(&collector, collector.builder(), || {
+        let span = remote(REMOTE_OFF, "a=1").in_scope(|| info_span!("early"));
+        let child = span.in_scope(|| info_span!("child"));
+        let context = child.context().unwrap();
+        assert_eq!(&context.to_traceparent()[..36], &REMOTE[..36]);
+        assert!(context.to_traceparent().ends_with("-00"));
+        assert_eq!(context.trace_state().to_string(), "a=1");
+        let late = info_span!("late", field = 1);
+        late.set_parent(remote(REMOTE_OFF, ""));
+        assert!(!late.context().unwrap().is_sampled());
+    });
+    assert_eq!(spans.len(), 0, "{spans:?}");
+    assert_eq!((handle.stats().closed, handle.stats().dropped.sampled_out), (3, 3));
+}
+
+/// Not half of it without a word: what could not be recorded is counted.
+#[test]
+fn a_span_that_is_sampled_after_the_fact_is_sent() {
+    let collector = Collector::bind();
+    let off = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+    let (spans, _) = sent(&collector, collector.builder().sampler(off), || {
+        let span = info_span!("late", a = 1, b = 2);
+        span.set_parent(remote(REMOTE, ""));
+        span.record("b", 3);
+        span.in_scope(|| drop(info_span!("child", c = 1)));
+    });
+    let late = &spans["late"];
+    assert_eq!(lineage(late), ("4bf92f3577b34da6a3ce929d0e0e4736", Some("00f067aa0ba902b7")));
+    assert_eq!((tag(late, "b"), tag(late, "otel.dropped_attributes_count")), (Some("3"), Some("2")));
+    assert_eq!(tag(&spans["child"], "c"), Some("1"));
+}
+
+/// There is no socket, and no probe has a consumer.
+#[test]
+fn contexts_travel_while_nobody_looks() {
+    let layer = tracing_usdt::builder().no_socket().parent(None).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let caller = remote(REMOTE, "a=1");
+        let early = caller.in_scope(|| info_span!("early"));
+        let late = info_span!("late");
+        late.set_parent(caller.clone());
+        for span in [early, late] {
+            let child = span.in_scope(|| info_span!("child"));
+            let grandchild = child.in_scope(|| info_span!("grandchild"));
+            for span in [&span, &child, &grandchild] {
+                let context = span.context().unwrap();
+                assert_eq!(
+                    (context.trace_id(), context.trace_state()),
+                    (caller.trace_id(), caller.trace_state())
+                );
+                assert_eq!(span.context().unwrap(), context, "it stays what it is");
+            }
+            let ids = [&span, &child, &grandchild].map(|span| span.context().unwrap().span_id());
+            assert!(ids[0] != ids[1] && ids[1] != ids[2]);
+        }
+        let root = info_span!("root");
+        let context = root.context().unwrap();
+        assert_eq!(root.in_scope(|| info_span!("child")).context().unwrap().trace_id(), context.trace_id());
+    });
+}
+
+#[test]
+fn where_there_is_no_layer_there_is_no_context() {
+    assert_eq!(info_span!("nobody").context(), None);
+    with_default(Registry::default(), || assert_eq!(info_span!("registry only").context(), None));
+    assert_eq!(tracing::Span::none().context(), None);
+    // Nothing to be told either.
+    let span = tracing::Span::none();
+    span.set_parent(remote(REMOTE, ""));
+    span.set_attribute("a", 1);
+    span.set_status(Status::Ok);
+}
+
+#[test]
+fn filters_and_boxes_are_seen_through() {
+    let layer = || tracing_usdt::builder().no_socket().parent(None).build();
+    let check = || {
+        let caller = remote(REMOTE, "");
+        let span = caller.in_scope(|| info_span!("span"));
+        assert_eq!(span.context().unwrap().trace_id(), caller.trace_id());
+        // Only others want this one; who it is can be asked all the same.
+        let debug = span.in_scope(|| debug_span!("debug"));
+        if let Some(context) = debug.context() {
+            assert_eq!(context.trace_id(), caller.trace_id());
+        }
+    };
+    macro_rules! fmt {
+        () => {
+            tracing_subscriber::fmt::layer().with_writer(std::io::sink)
+        };
+    }
+    with_default(
+        tracing_subscriber::registry().with(fmt!()).with(layer().with_filter(LevelFilter::INFO)),
+        check,
+    );
+    with_default(tracing_subscriber::registry().with(layer().boxed()).with(fmt!()), check);
+    with_default(tracing_subscriber::registry().with(Some(layer())), check);
+    with_default(tracing_subscriber::registry().with(vec![layer()]), check);
+    with_default(tracing_subscriber::registry().with(layer()).with(layer()), check);
+}
+
+#[test]
+fn what_is_said_after_the_fact_is_sent() {
+    let collector = Collector::bind();
+    let (spans, _) = sent(&collector, collector.builder(), || {
+        let span = info_span!("span", known = 1, otel.kind = "server");
+        span.set_attribute("text", "t");
+        span.set_attribute("number", 7);
+        span.set_attribute("ratio", 0.5);
+        span.set_attribute("truth", true);
+        span.set_attribute("known", "again");
+        span.set_attribute("level", "mine");
+        span.set_attribute("otel.name", "given");
+        span.add_link(remote(REMOTE, ""));
+        span.set_status(Status::error("it broke"));
+        let fine = info_span!("fine");
+        fine.in_scope(|| tracing::error!("not so bad"));
+        fine.set_status(Status::Ok);
+    });
+    let span = &spans["given"];
+    for (key, value) in [
+        ("text", "t"),
+        ("number", "7"),
+        ("ratio", "0.5"),
+        ("truth", "true"),
+        ("known", "again"),
+        ("level", "mine"),
+        ("error", "it broke"),
+        ("follows_from", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"),
+    ] {
+        assert_eq!(tag(span, key), Some(value), "{key}");
+    }
+    assert_eq!(span["kind"].as_str(), Some("SERVER"));
+    assert_eq!((tag(&spans["fine"], "otel.status_code"), tag(&spans["fine"], "error")), (Some("OK"), None));
+}
+
+#[test]
+fn otlp_says_where_the_parent_is_and_passes_the_state_on() {
+    let collector = Collector::bind();
+    let layer = collector.builder().format(Format::Otlp).build();
+    let handle = layer.handle();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let span = remote(REMOTE, "a=1,b=2").in_scope(|| info_span!("remote"));
+        span.in_scope(|| drop(info_span!("local")));
+        drop(info_span!("root"));
+    });
+    assert_accounted(&handle);
+    let mut found = HashMap::new();
+    for text in collector.drain_text() {
+        let mut request: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for span in request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array_mut().unwrap() {
+            found.insert(span["name"].as_str().unwrap().to_owned(), span.take());
+        }
+    }
+    let of = |name: &str| (found[name]["flags"].as_u64(), found[name]["traceState"].as_str());
+    // Bit 8: it is known whether the parent is remote, bit 9: it is. The rest is W3C's.
+    assert_eq!(of("remote"), (Some(0x301), Some("a=1,b=2")));
+    assert_eq!(of("local"), (Some(0x101), Some("a=1,b=2")));
+    assert_eq!(of("root"), (Some(0x103), None));
+}
+
+#[test]
+fn a_span_says_itself_whether_it_is_sent() {
+    let collector = Collector::bind();
+    let (spans, handle) = sent(&collector, collector.builder(), || {
+        let noisy = info_span!("noisy", sampling.priority = 0);
+        noisy.in_scope(|| drop(info_span!("in noise")));
+        assert!(!noisy.context().unwrap().is_sampled());
+        drop(info_span!("as ever", sampling.priority = 1));
+    });
+    assert_eq!(spans.keys().collect::<Vec<_>>(), ["as ever"]);
+    assert_eq!(handle.stats().dropped.sampled_out, 2);
+    let (spans, _) = sent(&collector, collector.builder().sampler(Sampler::AlwaysOff), || {
+        let root = info_span!("root");
+        let asked = root.in_scope(|| info_span!("asked for", sampling.priority = true, n = 1));
+        asked.in_scope(|| drop(info_span!("below")));
+    });
+    assert_eq!(spans.len(), 2);
+    assert_eq!(tag(&spans["asked for"], "n"), Some("1"));
+    assert_eq!(spans["below"]["parentId"], spans["asked for"]["id"]);
+}
+
+#[test]
+fn a_sampler_of_ones_own_decides() {
+    let collector = Collector::bind();
+    let own = Sampler::custom(|trace: &SamplingRequest| {
+        trace.parent_sampled != Some(false) && *trace.metadata.level() <= Level::INFO
+    });
+    let (spans, _) = sent(&collector, collector.builder().sampler(own), || {
+        debug_span!("left out").in_scope(|| drop(info_span!("with it")));
+        info_span!("sent").in_scope(|| drop(debug_span!("too")));
+        remote(REMOTE_OFF, "").in_scope(|| drop(info_span!("not for the parent's sake")));
+    });
+    let mut names: Vec<_> = spans.keys().collect();
+    names.sort();
+    assert_eq!(names, ["sent", "too"]);
+}
+
+#[test]
+fn the_parent_of_the_environment_has_its_state() {
+    let collector = Collector::bind();
+    let builder = collector.builder().parent(Some(remote(REMOTE, "a=1")));
+    sent(&collector, builder, || {
+        let child = info_span!("root").in_scope(|| info_span!("child"));
+        assert_eq!(child.context().unwrap().trace_state().to_string(), "a=1");
+        let other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let other = remote(other, "").in_scope(|| info_span!("other"));
+        assert!(other.context().unwrap().trace_state().is_empty(), "of another trace");
+    });
+}
