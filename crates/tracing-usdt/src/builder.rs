@@ -18,6 +18,7 @@ use crate::process;
 use crate::resource::{Resource, parse_attributes};
 use crate::sampler::Sampler;
 use crate::trace_state::TraceState;
+use crate::vocabulary::Vocabulary;
 
 /// Sets up a [`UsdtLayer`]. What is not set here is read from the environment when
 /// [`build`](Builder::build) is called; the [crate documentation](crate#environment) lists the
@@ -49,6 +50,8 @@ pub struct Builder {
     resource_attributes: Option<Vec<(String, String)>>,
     max_attributes: Option<u32>,
     max_characters: Option<usize>,
+    vocabulary: Vocabulary,
+    no_resource_detection: bool,
     sampler: Option<Sampler>,
     parent: Option<Option<SpanContext>>,
     on_error: Option<Callback>,
@@ -117,6 +120,71 @@ impl Builder {
         self
     }
 
+    /// Whether spans and events say their `level`; by default they do.
+    pub fn level(mut self, is_said: bool) -> Self {
+        self.vocabulary.level = is_said;
+        self
+    }
+
+    /// Whether spans and events say their `target`; by default they do.
+    pub fn target(mut self, is_said: bool) -> Self {
+        self.vocabulary.target = is_said;
+        self
+    }
+
+    /// Whether spans say where in the code they are, in `code.*`; by default they do.
+    pub fn location(mut self, is_said: bool) -> Self {
+        self.vocabulary.location = is_said;
+        self
+    }
+
+    /// Whether spans say on which thread they were made, in `thread.id` and `thread.name`; by default they do.
+    pub fn threads(mut self, is_said: bool) -> Self {
+        self.vocabulary.threads = is_said;
+        self
+    }
+
+    /// Whether spans say how long they were entered and how long not, in `busy_ns` and `idle_ns`; by default
+    /// they do.
+    pub fn busy_and_idle(mut self, is_said: bool) -> Self {
+        self.vocabulary.busy_and_idle = is_said;
+        self
+    }
+
+    /// Whether the field `otel.kind` says of which kind a span is; by default it does. Otherwise it is a field
+    /// like any other.
+    pub fn kinds(mut self, is_said: bool) -> Self {
+        self.vocabulary.kinds = is_said;
+        self
+    }
+
+    /// Whether spans have a status, by the fields `otel.status_code` and `otel.status_description`, and by the
+    /// events inside of them; by default they do.
+    pub fn status(mut self, is_said: bool) -> Self {
+        self.vocabulary.status = is_said;
+        self
+    }
+
+    /// Whether an error value in a field is also an exception, with its sources, in `exception.*`; by default it
+    /// is.
+    pub fn exceptions(mut self, is_said: bool) -> Self {
+        self.vocabulary.exceptions = is_said;
+        self
+    }
+
+    /// Whether a span has links to those that it follows from; by default it has.
+    pub fn links(mut self, is_said: bool) -> Self {
+        self.vocabulary.links = is_said;
+        self
+    }
+
+    /// Whether OTLP's resource has what can be seen of the process and its host, in `process.*`, `host.*`, `os.*`
+    /// and `telemetry.sdk.*`; by default it has. What is set as a resource attribute stands.
+    pub fn resource_detection(mut self, is_said: bool) -> Self {
+        self.no_resource_detection = !is_said;
+        self
+    }
+
     /// Which traces are sent. Instead of `OTEL_TRACES_SAMPLER`. Probes fire for all of them.
     pub fn sampler(mut self, sampler: Sampler) -> Self {
         self.sampler = Some(sampler);
@@ -151,12 +219,13 @@ impl Builder {
         let env = Environment { read, reporter: Arc::new(Reporter::new(self.on_error)) };
         let service_name = self.service_name.or_else(|| env.text("OTEL_SERVICE_NAME"));
         let attributes = self.resource_attributes.unwrap_or_else(|| env.resource_attributes());
-        let resource = Resource::new(service_name, attributes, &env.reporter);
+        let resource = Resource::new(service_name, attributes, !self.no_resource_detection, &env.reporter);
         let identities = Identities {
             sampler: self.sampler.unwrap_or_else(|| env.sampler()),
             remote_parent: self.parent.unwrap_or_else(|| env.parent()).map(Arc::new),
         };
-        let limits = env.limits(self.max_attributes, self.max_characters);
+        let vocabulary = self.vocabulary;
+        let limits = Limits { vocabulary, ..env.limits(self.max_attributes, self.max_characters) };
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
         let delivery = self.delivery.unwrap_or_else(|| env.delivery());
         // Without a format that is known there are no datagrams: a collector should not get what it
@@ -164,7 +233,7 @@ impl Builder {
         let format = self.format.or_else(|| env.format());
         let reporter = env.reporter;
         let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format.is_some());
-        let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), resource));
+        let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), resource, vocabulary));
         let carrier = socket.and_then(|path| {
             Carrier::open(delivery, path, max_wait, Arc::clone(&encoder), Arc::clone(&reporter))
         });
@@ -183,6 +252,7 @@ impl fmt::Debug for Builder {
             .field("resource_attributes", &self.resource_attributes)
             .field("max_attributes", &self.max_attributes)
             .field("max_characters", &self.max_characters)
+            .field("vocabulary", &self.vocabulary)
             .field("sampler", &self.sampler)
             .field("parent", &self.parent)
             .finish_non_exhaustive()
@@ -257,7 +327,7 @@ impl Environment<'_> {
         let characters = characters
             .or_else(|| limit(variables).map(|limit| limit as usize))
             .unwrap_or(standard.characters);
-        Limits { attributes, characters }
+        Limits { attributes, characters, ..standard }
     }
 
     fn max_wait(&self) -> Duration {
@@ -392,9 +462,9 @@ mod tests {
             ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "20"),
         ];
         let limits = |builder| build(builder, &variables).0.settings().1;
-        assert_eq!(limits(Builder::default()), Limits { attributes: 3, characters: 20 });
+        assert_eq!(limits(Builder::default()), Limits { attributes: 3, characters: 20, ..Limits::default() });
         let code = Builder::default().max_attributes_per_span(5).max_attribute_value_length(9);
-        assert_eq!(limits(code), Limits { attributes: 5, characters: 9 });
+        assert_eq!(limits(code), Limits { attributes: 5, characters: 9, ..Limits::default() });
     }
 
     #[test]

@@ -613,8 +613,10 @@ impl Visit for Recorder<'_> {
             cut |=
                 text_into(&mut chain, MAX_NAME_BYTES, self.limits.characters, |out| write!(out, "{source}"));
         }
-        self.text(Key::Name("exception.message"), |out| write!(out, "{value}"));
-        self.list("exception.stacktrace", &chain, cut);
+        if self.limits.vocabulary.exceptions {
+            self.text(Key::Name("exception.message"), |out| write!(out, "{value}"));
+            self.list("exception.stacktrace", &chain, cut);
+        }
         self.text(self.callsite.key_of(field), |out| write!(out, "{value}"));
         self.list(&format!("{}.chain", field.name()), &chain, cut);
     }

@@ -473,7 +473,7 @@ where
                 follows: follows.span_id.get(),
             });
         }
-        if recorded {
+        if recorded && self.limits.vocabulary.links {
             self.spans.with(id, |span| span.record.add_link(follows));
         }
     }

@@ -210,6 +210,7 @@ mod span_ext;
 mod spans;
 mod thread;
 mod trace_state;
+mod vocabulary;
 
 pub use builder::Builder;
 pub use carrier::{Extract, Inject};

@@ -1,6 +1,7 @@
 //! How much of a span is kept, as far as its user may say.
 
 use crate::fields::{MAX_VALUE_BYTES, Owner};
+use crate::vocabulary::Vocabulary;
 
 /// OpenTelemetry's limits, on top of those that keep a span within a datagram.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -9,11 +10,13 @@ pub(crate) struct Limits {
     pub(crate) attributes: u32,
     /// How long a text is.
     pub(crate) characters: usize,
+    /// What is said of it.
+    pub(crate) vocabulary: Vocabulary,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { attributes: 128, characters: usize::MAX }
+        Self { attributes: 128, characters: usize::MAX, vocabulary: Vocabulary::ALL }
     }
 }
 

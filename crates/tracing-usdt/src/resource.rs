@@ -1,12 +1,14 @@
 //! Who sends: the service's name and what else OpenTelemetry's resource says of the process.
 
 use crate::error::{Error, Reporter};
-use crate::fields::{MAX_NAME_BYTES, floor_char_boundary, text_cost};
+use crate::fields::{MAX_NAME_BYTES, Value, floor_char_boundary, text_cost};
 
 /// The same on every span of the process.
 pub(crate) struct Resource {
     service_name: String,
     attributes: Vec<(String, String)>,
+    /// Whether to say what we see ourselves of the process and its host.
+    detects: bool,
 }
 
 /// Room for the attributes in every datagram, and for what they are escaped to.
@@ -18,6 +20,7 @@ impl Resource {
     pub(crate) fn new(
         service_name: Option<String>,
         attributes: Vec<(String, String)>,
+        detects: bool,
         reporter: &Reporter,
     ) -> Self {
         let mut kept: Vec<(String, String)> = Vec::new();
@@ -38,7 +41,7 @@ impl Resource {
         }
         let mut service_name = service_name.or(named).unwrap_or_else(executable_name);
         service_name.truncate(floor_char_boundary(&service_name, MAX_NAME_BYTES));
-        Self { service_name, attributes: kept }
+        Self { service_name, attributes: kept, detects }
     }
 
     pub(crate) fn service_name(&self) -> &str {
@@ -48,6 +51,58 @@ impl Resource {
     pub(crate) fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.attributes.iter().map(|(key, value)| (&**key, &**value))
     }
+}
+
+impl Resource {
+    /// Gives what can be seen of the process and its host to `write`, unless its user said it.
+    pub(crate) fn detected(&self, write: &mut dyn FnMut(&str, Value<'_>)) {
+        if !self.detects {
+            return;
+        }
+        let executable = std::env::current_exe().unwrap_or_default();
+        let path = executable.to_string_lossy();
+        let name = executable.file_name().unwrap_or_default().to_string_lossy();
+        let host = host_name().unwrap_or_default();
+        let detected = [
+            ("process.pid", Value::U64(std::process::id().into())),
+            ("process.executable.name", Value::Text(&name)),
+            ("process.executable.path", Value::Text(&path)),
+            ("host.name", Value::Text(&host)),
+            ("host.arch", Value::Text(HOST_ARCH)),
+            ("os.type", Value::Text(std::env::consts::OS)),
+            ("telemetry.sdk.name", Value::Text(env!("CARGO_PKG_NAME"))),
+            ("telemetry.sdk.language", Value::Text("rust")),
+            ("telemetry.sdk.version", Value::Text(env!("CARGO_PKG_VERSION"))),
+        ];
+        for (key, value) in detected {
+            let value = match value {
+                Value::Text(text) => Value::Text(&text[..floor_char_boundary(text, MAX_NAME_BYTES)]),
+                other => other,
+            };
+            if value != Value::Text("") && !self.attributes.iter().any(|(known, _)| known == key) {
+                write(key, value);
+            }
+        }
+    }
+}
+
+/// As OpenTelemetry names them.
+const HOST_ARCH: &str = match std::env::consts::ARCH.as_bytes() {
+    b"x86_64" => "amd64",
+    b"aarch64" => "arm64",
+    b"arm" => "arm32",
+    b"powerpc64" => "ppc64",
+    _ => std::env::consts::ARCH,
+};
+
+#[cfg(unix)]
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+#[cfg(not(unix))]
+fn host_name() -> Option<String> {
+    None
 }
 
 fn executable_name() -> String {
@@ -108,7 +163,7 @@ mod tests {
     #[test]
     fn attributes_beyond_the_limit_are_left_out() {
         let attributes = (0..1000).map(|n| (format!("key {n}"), "value".to_owned())).collect();
-        let resource = Resource::new(None, attributes, &Reporter::default());
+        let resource = Resource::new(None, attributes, true, &Reporter::default());
         let kept = resource.attributes().count();
         assert!((50..150).contains(&kept), "{kept} kept");
     }
@@ -116,12 +171,13 @@ mod tests {
     #[test]
     fn the_service_is_named_by_its_own_setting_first() {
         let attributes = || vec![("service.name".to_owned(), "inner".to_owned())];
-        let name =
-            |own: Option<&str>| Resource::new(own.map(str::to_owned), attributes(), &Reporter::default());
+        let name = |own: Option<&str>| {
+            Resource::new(own.map(str::to_owned), attributes(), true, &Reporter::default())
+        };
         assert_eq!(name(Some("own")).service_name(), "own");
         assert_eq!(name(None).service_name(), "inner");
         assert_eq!(name(None).attributes().count(), 0);
-        let default = Resource::new(None, vec![], &Reporter::default());
+        let default = Resource::new(None, vec![], true, &Reporter::default());
         assert!(default.service_name().starts_with("tracing_usdt"), "the test executable");
     }
 }

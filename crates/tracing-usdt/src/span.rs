@@ -196,7 +196,7 @@ impl Record {
             self.fields.set_text(span, "exception.message", message, limits);
             self.fields.set_list(span, "exception.stacktrace", chain, limits);
         }
-        if let Some(error) = &error {
+        if let Some(error) = error.as_ref().filter(|_| limits.vocabulary.exceptions) {
             fields.set_text(callsite, "exception.message", error, limits);
         }
         if failed {

@@ -14,10 +14,14 @@ use std::ffi::CString;
 pub(crate) use json::{json_string, value_text};
 pub(crate) use span::{Fixed, has_meaning};
 
+use span::Telling;
+
 use crate::context::Ids;
 use crate::fields::FieldsView;
+use crate::process::PerProcess;
 use crate::resource::Resource;
 use crate::span::ClosedSpan;
+use crate::vocabulary::Vocabulary;
 
 /// What a datagram holds.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -34,20 +38,18 @@ pub enum Format {
 pub(crate) struct Encoder {
     format: Format,
     resource: Resource,
-    /// What a datagram begins with.
-    open: Vec<u8>,
+    vocabulary: Vocabulary,
+    /// What a datagram begins with. A forked child has a pid of its own.
+    open: PerProcess<Vec<u8>>,
     /// Zipkin's way to say who sends.
     local_endpoint: Vec<u8>,
 }
 
 impl Encoder {
-    pub(crate) fn new(format: Format, resource: Resource) -> Self {
-        let open = match format {
-            Format::Zipkin => zipkin::OPEN.to_vec(),
-            Format::Otlp => otlp::open(&resource),
-        };
+    pub(crate) fn new(format: Format, resource: Resource, vocabulary: Vocabulary) -> Self {
+        let open = PerProcess::new(opening(format, &resource));
         let local_endpoint = zipkin::local_endpoint(&resource);
-        Self { format, resource, open, local_endpoint }
+        Self { format, resource, vocabulary, open, local_endpoint }
     }
 
     #[cfg(test)]
@@ -57,15 +59,16 @@ impl Encoder {
 
     /// Begins a datagram in the empty `out`.
     pub(crate) fn open(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.open);
+        out.extend_from_slice(self.opening());
     }
 
     /// Adds a span.
     pub(crate) fn span(&self, out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
         self.comma(out);
+        let span = Telling { span, vocabulary: &self.vocabulary };
         match self.format {
-            Format::Zipkin => zipkin::span(out, span, &self.resource, &self.local_endpoint),
-            Format::Otlp => otlp::span(out, span),
+            Format::Zipkin => zipkin::span(out, &span, &self.resource, &self.local_endpoint),
+            Format::Otlp => otlp::span(out, &span),
         }
     }
 
@@ -87,9 +90,20 @@ impl Encoder {
     }
 
     fn comma(&self, out: &mut Vec<u8>) {
-        if out.len() > self.open.len() {
+        if out.len() > self.opening().len() {
             out.push(b',');
         }
+    }
+
+    fn opening(&self) -> &[u8] {
+        self.open.get(|| opening(self.format, &self.resource))
+    }
+}
+
+fn opening(format: Format, resource: &Resource) -> Vec<u8> {
+    match format {
+        Format::Zipkin => zipkin::OPEN.to_vec(),
+        Format::Otlp => otlp::open(resource),
     }
 }
 

@@ -5,10 +5,9 @@
 
 use super::Losses;
 use super::json::{Object, array, number_text, string, value_text};
-use super::span::{Attribute, Status};
+use super::span::{Attribute, Status, Telling};
 use crate::fields::{Key, Value};
 use crate::resource::Resource;
-use crate::span::ClosedSpan;
 
 /// Bits of `flags` beside W3C's: it is known whether the parent is in another process; and it is.
 const LOCAL: u64 = 0x100;
@@ -24,6 +23,7 @@ pub(super) fn open(resource: &Resource) -> Vec<u8> {
     for (key, value) in resource.attributes() {
         attributes.write(key, Value::Text(value));
     }
+    resource.detected(&mut |key, value| attributes.write(key, value));
     attributes.close();
     who.close();
     out.extend_from_slice(b",\"scopeSpans\":[{\"scope\":");
@@ -56,7 +56,7 @@ pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>) {
     object.close();
 }
 
-pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
+pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>) {
     let identity = &span.identity;
     let trace_id = identity.context.trace_id;
     let start_ns = identity.wall.nanos(span.start);
@@ -93,7 +93,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
             object.number_text("timeUnixNano", identity.wall.nanos(event.at));
             object.string("name", &event.name());
             let mut attributes = Attributes::open(object.key("attributes"));
-            event.attributes(&mut |attribute| attributes.write_any(attribute));
+            event.attributes(span.vocabulary, &mut |attribute| attributes.write_any(attribute));
             attributes.close();
             object.close();
         });
@@ -155,7 +155,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// One of the span's.
-    fn write_field(&mut self, span: &ClosedSpan<'_>, attribute: Attribute<'_>) {
+    fn write_field(&mut self, span: &Telling<'_>, attribute: Attribute<'_>) {
         let known = match &attribute {
             Attribute::Field(field) => match field.key {
                 Key::Index(index) => span.callsite.fields().get(usize::from(index)),

@@ -13,6 +13,7 @@ use crate::fields::{Fields, Owner};
 use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::span::{Record, Timing, tests::metadata};
+use crate::vocabulary::Vocabulary;
 
 /// Any value, with what a tag and a JSON field should say of it.
 fn any_value() -> impl Strategy<Value = (Any, String, Json)> {
@@ -44,7 +45,7 @@ fn any_fields() -> impl Strategy<Value = Vec<(String, (Any, String, Json))>> {
     prop::collection::vec((any::<String>(), any_value()), 0..12)
 }
 
-const LIMITS: Limits = Limits { attributes: 128, characters: usize::MAX };
+const LIMITS: Limits = Limits { attributes: 128, characters: usize::MAX, vocabulary: Vocabulary::ALL };
 
 fn fields_of(all: &[(String, (Any, String, Json))], owner: Owner) -> Fields {
     let mut fields = Fields::default();
@@ -88,8 +89,8 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
         elapsed: Timing::start(start).finish(|| start),
         record: &record.view(),
     };
-    let resource = Resource::new(Some(service.to_owned()), attributes, &Reporter::default());
-    let encoder = Encoder::new(format, resource);
+    let resource = Resource::new(Some(service.to_owned()), attributes, true, &Reporter::default());
+    let encoder = Encoder::new(format, resource, Vocabulary::ALL);
     let encode = |span: &ClosedSpan<'_>| {
         let mut out = Vec::new();
         encoder.open(&mut out);

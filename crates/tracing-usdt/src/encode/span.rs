@@ -1,6 +1,7 @@
 //! A closed span as every format tells it: what its fields mean, and what is known besides.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use tracing_core::Metadata;
 
@@ -8,6 +9,7 @@ use super::json::{json_string, value_text};
 use super::{otlp, zipkin};
 use crate::fields::{Entry, text_cost};
 use crate::span::{ClosedSpan, Event};
+use crate::vocabulary::Vocabulary;
 
 /// Something said of a span or an event, by the user or by us.
 pub(super) enum Attribute<'a> {
@@ -15,9 +17,6 @@ pub(super) enum Attribute<'a> {
     Text(&'static str, &'a str),
     Number(&'static str, u64),
 }
-
-/// Fields that say something about the span instead of being an attribute of it.
-const INTERPRETED: [&str; 4] = ["otel.name", "otel.kind", "otel.status_code", "otel.status_description"];
 
 /// What we say of a span besides its fields, unless a field of that name does.
 pub(super) const OURS: [&str; 10] = [
@@ -48,7 +47,7 @@ pub(crate) struct Fixed {
 
 /// Whether a field of this name says something about the span, or stands for what we would say.
 pub(crate) fn has_meaning(name: &str) -> bool {
-    INTERPRETED.contains(&name) || OURS.contains(&name) || zipkin::TAGS.contains(&name)
+    Vocabulary::ALL.interprets(name) || OURS.contains(&name) || zipkin::TAGS.contains(&name)
 }
 
 impl Fixed {
@@ -74,14 +73,29 @@ fn fixed_attributes<'a>(metadata: &'a Metadata<'_>, write: &mut dyn FnMut(Attrib
     ours.into_iter().flatten().for_each(write);
 }
 
-impl ClosedSpan<'_> {
+/// A span as it is told.
+pub(super) struct Telling<'a> {
+    pub(super) span: &'a ClosedSpan<'a>,
+    pub(super) vocabulary: &'a Vocabulary,
+}
+
+impl<'a> Deref for Telling<'a> {
+    type Target = ClosedSpan<'a>;
+
+    fn deref(&self) -> &ClosedSpan<'a> {
+        self.span
+    }
+}
+
+impl Telling<'_> {
     pub(super) fn is_plain(&self) -> bool {
-        self.callsite.fixed.plain && !self.record.told
+        self.callsite.fixed.plain && !self.record.told && *self.vocabulary == Vocabulary::ALL
     }
 
     /// A field that says something about the span.
     fn said(&self, name: &str) -> Option<Cow<'_, str>> {
-        if self.is_plain() { None } else { self.fields().get(name).map(value_text) }
+        let is_said = !self.is_plain() && self.vocabulary.interprets(name);
+        if is_said { self.fields().get(name).map(value_text) } else { None }
     }
 
     /// The name that a field gives; by default it is the callsite's.
@@ -102,6 +116,7 @@ impl ClosedSpan<'_> {
         let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
         let description = self.said("otel.status_description");
         match (code.as_deref(), description, self.record.error) {
+            _ if !self.vocabulary.status => Status::Unset,
             (Some("ok"), ..) => Status::Ok,
             (_, Some(description), _) => Status::Error(description),
             (_, None, Some(error)) => Status::Error(error.into()),
@@ -112,12 +127,12 @@ impl ClosedSpan<'_> {
 
     /// Whether a field of the user's is an attribute of this name.
     pub(super) fn has_field(&self, key: &str) -> bool {
-        !INTERPRETED.contains(&key) && self.fields().get(key).is_some()
+        !self.vocabulary.interprets(key) && self.fields().get(key).is_some()
     }
 
     /// The fields, as attributes.
     pub(super) fn field_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
-        let interpreted = |field: &Entry<'_>| !self.is_plain() && INTERPRETED.contains(&field.name);
+        let interpreted = |field: &Entry<'_>| !self.is_plain() && self.vocabulary.interprets(field.name);
         self.fields()
             .entries()
             .filter(|field| !interpreted(field))
@@ -146,7 +161,7 @@ impl ClosedSpan<'_> {
     /// No key comes twice.
     fn unless_said<'a>(&self, attribute: Attribute<'a>, write: &mut dyn FnMut(Attribute<'a>)) {
         let (Attribute::Text(key, _) | Attribute::Number(key, _)) = &attribute else { return };
-        if self.is_plain() || !self.has_field(key) {
+        if self.is_plain() || (self.vocabulary.has(key) && !self.has_field(key)) {
             write(attribute);
         }
     }
@@ -162,10 +177,10 @@ impl Event<'_> {
         }
     }
 
-    pub(super) fn attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
+    pub(super) fn attributes(&self, vocabulary: &Vocabulary, write: &mut dyn FnMut(Attribute<'_>)) {
         let metadata = self.fields.callsite().metadata;
         for (key, text) in [("level", metadata.level().as_str()), ("target", metadata.target())] {
-            if self.fields.get(key).is_none() {
+            if vocabulary.has(key) && self.fields.get(key).is_none() {
                 write(Attribute::Text(key, text));
             }
         }

@@ -3,13 +3,16 @@
 //! Status, dropped counts and event attributes are mapped as OpenTelemetry's
 //! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) says.
 
+use std::net::IpAddr;
+
 use super::Losses;
-use super::json::{Object, array, number_text, string, value, value_as_string};
-use super::span::{Attribute, Kind, OURS, Status};
+use super::json::{Object, array, number_text, string, value, value_as_string, value_text};
+use super::span::{Attribute, Kind, OURS, Status, Telling};
 use crate::clock::WallOffset;
 use crate::fields::Key;
 use crate::resource::Resource;
-use crate::span::{ClosedSpan, Event};
+use crate::span::Event;
+use crate::vocabulary::Vocabulary;
 
 /// Around the spans of a datagram, and between them.
 pub(super) const OPEN: &[u8] = b"[";
@@ -34,7 +37,7 @@ pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, local_endpoint: &[u
     object.close();
 }
 
-pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource, local_endpoint: &[u8]) {
+pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, local_endpoint: &[u8]) {
     let identity = &span.identity;
     let trace_id = identity.context.trace_id;
     let mut object = Object::open(out);
@@ -54,9 +57,12 @@ pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource
     object.number("timestamp", identity.wall.nanos(span.start) / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
     object.key("localEndpoint").extend_from_slice(local_endpoint);
+    if matches!(span.kind(), Kind::Client | Kind::Producer) {
+        remote_endpoint(&mut object, span);
+    }
     if !span.record.events.is_empty() {
         array(object.key("annotations"), span.events(), |out, event| {
-            annotation(out, &event, identity.wall);
+            annotation(out, &event, identity.wall, span.vocabulary);
         });
     }
     let mut tags = Object::open(object.key("tags"));
@@ -77,7 +83,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &ClosedSpan<'_>, resource: &Resource
     object.close();
 }
 
-fn tag(tags: &mut Object<'_>, span: &ClosedSpan<'_>, attribute: Attribute<'_>) {
+fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
     match attribute {
         Attribute::Field(field) => {
             let json = match field.key {
@@ -118,7 +124,7 @@ pub(super) const TAGS: [&str; 6] = [
     "otel.dropped_links_count",
 ];
 
-fn write_tags(tags: &mut Object<'_>, span: &ClosedSpan<'_>) {
+fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>) {
     let said = |key: &str| !span.is_plain() && span.has_field(key);
     let (code, error) = match span.status() {
         Status::Unset => (None, None),
@@ -157,13 +163,43 @@ pub(super) fn local_endpoint(resource: &Resource) -> Vec<u8> {
     out
 }
 
+/// Whom a client or a producer speaks to, by the first attribute that says so, in the order of OpenTelemetry's
+/// transformation; and its address.
+fn remote_endpoint(object: &mut Object<'_>, span: &Telling<'_>) {
+    let fields = span.fields();
+    let text = |key: &str| fields.get(key).map(value_text).filter(|text| !text.is_empty());
+    let names = ["peer.service", "server.address", "network.peer.address", "peer.hostname", "peer.address"];
+    let name = names.into_iter().chain(["db.name"]).find_map(text);
+    let address = ["network.peer.address", "server.address", "peer.address"]
+        .into_iter()
+        .find_map(|key| text(key)?.parse::<IpAddr>().ok());
+    let port = ["network.peer.port", "server.port", "peer.port"];
+    let port = port.into_iter().find_map(|key| text(key)?.parse::<u16>().ok());
+    if name.is_none() && address.is_none() {
+        return;
+    }
+    let mut endpoint = Object::open(object.key("remoteEndpoint"));
+    if let Some(name) = name {
+        endpoint.string("serviceName", &name);
+    }
+    match address {
+        Some(IpAddr::V4(address)) => endpoint.string("ipv4", &address.to_string()),
+        Some(IpAddr::V6(address)) => endpoint.string("ipv6", &address.to_string()),
+        None => {}
+    }
+    if let Some(port) = port {
+        endpoint.number("port", port.into());
+    }
+    endpoint.close();
+}
+
 /// `"name": {attributes}`, the attributes with their JSON types.
-fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset) {
+fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset, vocabulary: &Vocabulary) {
     let mut text = Vec::new();
     string(&mut text, &event.name());
     text.extend_from_slice(b": ");
     let mut attributes = Object::open(&mut text);
-    event.attributes(&mut |attribute| match attribute {
+    event.attributes(vocabulary, &mut |attribute| match attribute {
         Attribute::Field(field) => value(attributes.any_key(field.name), field.value),
         Attribute::Text(key, text) => attributes.string(key, text),
         Attribute::Number(key, number) => attributes.number(key, number),
