@@ -1,6 +1,6 @@
 //! One trace across processes: what comes in with a request, and what goes out with one.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // a failing test is a panic
 
 mod collector;
 
@@ -284,5 +284,89 @@ fn the_parent_of_the_environment_has_its_state() {
         let other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let other = remote(other, "").in_scope(|| info_span!("other"));
         assert!(other.context().unwrap().trace_state().is_empty(), "of another trace");
+    });
+}
+
+/// How a process with that sampler decides on each of the traces.
+fn decisions(builder: tracing_usdt::Builder, parents: impl Iterator<Item = SpanContext>) -> String {
+    let layer = builder.no_socket().parent(None).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let sampled = |parent: SpanContext| {
+            parent.in_scope(|| info_span!("span")).context().is_some_and(|context| context.is_sampled())
+        };
+        parents.map(|parent| if sampled(parent) { '1' } else { '0' }).collect()
+    })
+}
+
+/// The other process of the test below: it knows no more than its environment, and reads the parents.
+#[test]
+#[ignore = "run by two_processes_decide_alike"]
+fn decides() {
+    let parents = std::io::stdin().lines().map(|line| SpanContext::from_traceparent(&line.unwrap()).unwrap());
+    println!("decided {}", decisions(tracing_usdt::builder(), parents));
+}
+
+#[test]
+fn two_processes_decide_alike() {
+    const TRACES: usize = 100_000;
+    const RATIO: f64 = 0.3;
+    // Whatever the parent says: it is the trace id that decides.
+    let draw = |n: usize| {
+        let context = info_span!("root").context().unwrap();
+        SpanContext::new(context.trace_id(), context.span_id(), n % 2 == 0)
+    };
+    let layer = tracing_usdt::builder().no_socket().parent(None).build();
+    let parents: Vec<SpanContext> =
+        with_default(tracing_subscriber::registry().with(layer), || (0..TRACES).map(draw).collect());
+    let here =
+        decisions(tracing_usdt::builder().sampler(Sampler::TraceIdRatio(RATIO)), parents.iter().cloned());
+
+    let mut other = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "decides", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("OTEL_TRACES_SAMPLER", "traceidratio")
+        .env("OTEL_TRACES_SAMPLER_ARG", RATIO.to_string())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text: String = parents.iter().map(|parent| parent.to_traceparent() + "\n").collect();
+    std::io::Write::write_all(&mut other.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let output = String::from_utf8(other.wait_with_output().unwrap().stdout).unwrap();
+    let there = output.split_whitespace().skip_while(|word| *word != "decided").nth(1).unwrap();
+    assert!(there == here, "they decide differently");
+
+    let sampled = here.bytes().filter(|decision| *decision == b'1').count() as f64;
+    // Six standard deviations of a binomial.
+    let deviation = (TRACES as f64 * RATIO * (1.0 - RATIO)).sqrt();
+    assert!((sampled - TRACES as f64 * RATIO).abs() < 6.0 * deviation, "{sampled} of {TRACES}");
+}
+
+/// What `SpanContext::env` gives is what a child reads.
+#[test]
+fn a_child_process_continues_the_trace() {
+    let layer = tracing_usdt::builder().no_socket().parent(Some(remote(REMOTE, "a=1,b=2"))).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let span = info_span!("parent");
+        let context = span.context().unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "continues", "--ignored", "--nocapture", "--test-threads=1"])
+            .envs(context.env())
+            .output()
+            .unwrap();
+        let output = String::from_utf8(child.stdout).unwrap();
+        let said = output.split_whitespace().skip_while(|word| *word != "continued").skip(1);
+        let said: Vec<&str> = said.take(2).collect();
+        assert_eq!(said[0][..36], context.to_traceparent()[..36]);
+        assert_ne!(said[0][36..52], context.to_traceparent()[36..52], "a span of its own");
+        assert_eq!(said[1], "a=1,b=2");
+    });
+}
+
+#[test]
+#[ignore = "run by a_child_process_continues_the_trace"]
+fn continues() {
+    with_default(tracing_subscriber::registry().with(tracing_usdt::builder().no_socket().build()), || {
+        let context = info_span!("root").context().unwrap();
+        println!("continued {} {}", context.to_traceparent(), context.trace_state());
     });
 }
