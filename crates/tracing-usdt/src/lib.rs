@@ -90,14 +90,34 @@
 //! message, fail the span they happen in. Error values keep their chain of sources. All other fields
 //! are tags, beside `level`, `target`, `code.*`, `thread.*`, `busy_ns` and `idle_ns`; a field of
 //! yours wins over a tag of ours with the same name. In Zipkin events are annotations, written
-//! `"message": {fields}`, and the spans it follows are the tag `follows_from`; OTLP has events and
-//! links, and types.
+//! `"message": {fields}`, and the spans it follows are the tag `follows_from`; whom a client speaks to
+//! (`peer.service`, `server.address`, `network.peer.address` and their like) is the `remoteEndpoint`. OTLP has events
+//! and links, and types; and a resource, once in each datagram, with `process.*`, `host.*`, `os.*` and
+//! `telemetry.sdk.*`. Each of these can be left out: see [`Builder::level`] and those after it.
 //!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
 //! are large): a span has up to 128 fields, a value of more than 10 KiB is cut at a character boundary, long values yield to
 //! short ones, and events are kept up to 20 KiB and 128, links up to 128. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
+//!
+//! # One trace across processes
+//!
+//! [`SpanContext`] is what travels: [`extract`](SpanContext::extract) reads it from the headers of a request by
+//! [W3C Trace Context], level 2, [`in_scope`](SpanContext::in_scope) has spans continue it, and
+//! [`SpanExt::context`] and [`inject`](SpanContext::inject) send it on. All of this works while nobody looks.
+//! What can't be read begins a trace of its own and is no error. `tracestate` is passed on as it came.
+//! [`SpanContext::env`] is for a child process, whose root spans continue `TRACEPARENT` and `TRACESTATE`.
+//!
+//! [`SpanExt`] also sets a parent, a link, an attribute or the status of a span after it was made.
+//!
+//! # Sampling
+//!
+//! A [`Sampler`] decides for each trace, where it begins in this process, whether its spans are sent; by default
+//! it follows the remote parent, and sends what begins here. The ratio depends on the trace id alone, so that all
+//! processes of a trace decide alike. A field `sampling.priority` on a span decides for it and those below it. A
+//! trace that is not sampled sends nothing; its context travels all the same, with the flag off. **Probes fire for
+//! all traces**: they cost nothing unless somebody attaches, and then he wants to see.
 //!
 //! # Losses
 //!
@@ -141,7 +161,7 @@
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | as OpenTelemetry defines them; for datagrams, not for probes |
 //! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_COUNT_LIMIT` | how many fields are kept of a span; default 128 |
 //! | `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | how many characters are kept of a value; by default as many as fit into 10 KiB |
-//! | `TRACEPARENT` | the W3C context that root spans of this process continue |
+//! | `TRACEPARENT`, `TRACESTATE` | the W3C context that root spans of this process continue |
 //!
 //! A value that can't be used is reported once and the program runs on without it. Reports go to
 //! stderr, or to [`Builder::on_error`].
@@ -174,14 +194,17 @@
 //!
 //! A callback of `tracing` arrives in `layer`, which asks `probes` whether anyone is attached. If
 //! somebody listens, `identity` draws the span's ids (`context` has their types, `thread` the random
-//! numbers) or inherits them, `sampler` decides whether its trace is sent, `fields` reads the values out of
+//! numbers) or inherits them, from above or from a `remote` parent, `sampler` decides whether its trace is sent,
+//! `fields` reads the values out of
 //! the visitor within `limits`, and `span` keeps them with the times of `clock`, in the table `spans`, until
 //! the span closes. Then `probes` fires `close` and `span_emit`, and `delivery` takes the span: through a
 //! `ring` to its thread, or at once, `encode` writes the JSON, with `resource` for who sends it and what
 //! `callsite` knows for good, and the account is kept. `builder` reads the options, `error` reports what
 //! could not be done, `process` notices forks and the end, and `on_demand` closes callsites while nobody
-//! looks.
+//! looks. `span_ext` is how a program asks and tells the layer of a span, `carrier` what a context travels in,
+//! `trace_state` what goes with it, and `vocabulary` which of OpenTelemetry's words are used.
 //!
+//! [W3C Trace Context]: https://www.w3.org/TR/trace-context-2/
 //! [Zipkin v2 spans]: https://zipkin.io/zipkin-api/#/default/post_spans
 
 // Where there are no Unix sockets, and no probes either, much of the crate has no caller.
