@@ -6,12 +6,20 @@ use std::hash::BuildHasher;
 use crate::context::SpanContext;
 use crate::trace_state::TraceState;
 
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "tonic")]
+mod tonic;
+
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// Where a context is read from.
 pub trait Extract {
     /// All values of a header, in their order. `name` is in lower case; headers may be in any.
+    ///
+    /// A value that is no text must not be passed over, or another one would be taken for the only one: it
+    /// is given as something that no header says, such as `"\u{fffd}"`.
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str>;
 }
 

@@ -184,6 +184,17 @@
 //! stack where only per-layer filters limit what is enabled it raises the global level to TRACE; give
 //! it one too there: [`on_demand()`], or `with_filter(LevelFilter::INFO)`.
 //!
+//! # Carriers
+//!
+//! [`SpanContext::extract`] and [`SpanContext::inject`] read and write W3C's `traceparent` and `tracestate` in
+//! maps of strings, and in whatever implements [`Extract`] and [`Inject`]. Cargo features, all of them off by
+//! default, add more:
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `http` | `http::HeaderMap` (of `http` 1) as a carrier |
+//! | `tonic` | `tonic::metadata::MetadataMap` (of `tonic` 0.14) as a carrier |
+//!
 //! # Platforms
 //!
 //! Linux on x86-64 and aarch64, glibc or static musl, is the full thing. On other Unix systems the
