@@ -194,6 +194,7 @@
 //! |---|---|
 //! | `http` | `http::HeaderMap` (of `http` 1) as a carrier |
 //! | `tonic` | `tonic::metadata::MetadataMap` (of `tonic` 0.14) as a carrier |
+//! | `tower` | `tracing_usdt::tower`: layers that make a span for each HTTP request that comes in or goes out, and pass the context on |
 //!
 //! # Platforms
 //!
@@ -243,6 +244,8 @@ mod span;
 mod span_ext;
 mod spans;
 mod thread;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod trace_state;
 mod vocabulary;
 

@@ -24,6 +24,12 @@ pub(crate) fn trace_state() -> TraceState {
     TRACE_STATE.try_with(|state| state.borrow().clone()).unwrap_or_default()
 }
 
+/// Both.
+#[cfg(feature = "tower")]
+pub(crate) fn context() -> Option<SpanContext> {
+    Some(SpanContext { ids: ids()?, trace_state: trace_state() })
+}
+
 /// See [`SpanContext::in_scope`].
 pub(crate) fn within<T>(context: &SpanContext, f: impl FnOnce() -> T) -> T {
     /// Puts back what was there before, also where `f` panics.
