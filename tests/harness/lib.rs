@@ -19,7 +19,7 @@ pub use build::{Build, Linkage};
 pub use collector::{Collector, Span, text};
 pub use fixture::Fixture;
 pub use need::need;
-pub use net::{free_address, get};
+pub use net::{Headers, free_address, get, receive_posts};
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
 pub use spantap::{Ended, Spantap, program};

@@ -169,7 +169,10 @@ pub fn program(name: &str) -> PathBuf {
     BUILT.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(workspace()).args(["build", "--quiet", "--locked", "--workspace"]);
-        cargo.args(["--bin", "spantap", "--bin", "shop"]).arg("--target-dir").arg(&target);
+        for bin in ["spantap", "shop", "hyper_client", "axum_server", "tonic_server", "w3c_service"] {
+            cargo.args(["--bin", bin]);
+        }
+        cargo.arg("--target-dir").arg(&target);
         let output = cargo.output().unwrap_or_else(|e| panic!("can't run cargo: {e}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     });

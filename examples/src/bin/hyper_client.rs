@@ -1,0 +1,62 @@
+//! The first of three services in a row: asks the second, `axum_server`, with nothing but hyper.
+//!
+//! ```sh
+//! cargo run --bin tonic_server &       # says where it listens
+//! cargo run --bin axum_server -- http://127.0.0.1:50051 &
+//! cargo run --bin hyper_client -- http://127.0.0.1:8080/health/shop 3
+//! ```
+//!
+//! ```text
+//! 200 OK: shop is serving
+//! 200 OK: shop is serving
+//! 200 OK: shop is serving
+//! ```
+//!
+//! With `TRACING_USDT_SOCKET` on all three, `spantap listen` shows each request as one trace of three processes.
+
+use std::io::{Write, stdout};
+
+use anyhow::{Context, Result};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tracing::{Instrument, Span, info_span};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+use tracing_usdt::SpanExt;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // At INFO: below it, what is underneath has much to say of itself.
+    tracing_subscriber::registry().with(tracing_usdt::layer().with_filter(LevelFilter::INFO)).init();
+    let mut words = std::env::args().skip(1);
+    let url = words.next().context("usage: hyper_client <url> [<times>]")?;
+    let times = words.next().map_or(Ok(1), |times| times.parse())?;
+    for number in 0..times {
+        let span = info_span!("visit", otel.kind = "client", number, url.full = url);
+        let answer = get(&url.parse()?).instrument(span).await?;
+        writeln!(stdout(), "{answer}")?;
+    }
+    Ok(())
+}
+
+/// One request, in the span that is current.
+async fn get(url: &Uri) -> Result<String> {
+    let authority = url.authority().with_context(|| format!("no host in {url}"))?;
+    let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+
+    let mut request =
+        Request::get(url.path()).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
+    // All that propagation takes.
+    if let Some(context) = Span::current().context() {
+        context.inject(request.headers_mut());
+    }
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(format!("{status}: {}", String::from_utf8_lossy(&body)))
+}

@@ -1,0 +1,65 @@
+//! The service that the [test harness of W3C Trace Context] asks: it gets a list of calls to make, makes them with
+//! reqwest, and has each continue the trace of whoever asked.
+//!
+//! ```sh
+//! cargo run --bin w3c_service -- 127.0.0.1:5000 &
+//! # in a clone of https://github.com/w3c/trace-context, folder `test`:
+//! python3 test.py http://127.0.0.1:5000/test
+//! ```
+//!
+//! [test harness of W3C Trace Context]: https://github.com/w3c/trace-context/tree/main/test
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+use axum::http::{HeaderMap, StatusCode};
+use axum::{Json, Router, extract::State, routing::post};
+use reqwest::Client;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tracing::{Instrument, Span, info_span};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+use tracing_usdt::SpanExt;
+use tracing_usdt::tower::ServerLayer;
+
+/// A call to make.
+#[derive(Deserialize)]
+struct Call {
+    url: String,
+    /// What is sent there.
+    arguments: serde_json::Value,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // At INFO: below it, what is underneath has much to say of itself.
+    tracing_subscriber::registry().with(tracing_usdt::layer().with_filter(LevelFilter::INFO)).init();
+    // reqwest leaves the choice to us.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5000".into());
+    let app =
+        Router::new().route("/test", post(make_calls)).layer(ServerLayer::new()).with_state(Client::new());
+    let listener = TcpListener::bind(address).await?;
+    writeln!(stdout(), "listening on {}", listener.local_addr()?)?;
+    Ok(axum::serve(listener, app).await?)
+}
+
+async fn make_calls(
+    State(client): State<Client>,
+    Json(calls): Json<Vec<Call>>,
+) -> Result<&'static str, (StatusCode, String)> {
+    for Call { url, arguments } in calls {
+        let span = info_span!("call", otel.kind = "client", url.full = url);
+        let call = async {
+            let mut headers = HeaderMap::new();
+            if let Some(context) = Span::current().context() {
+                context.inject(&mut headers);
+            }
+            client.post(&url).headers(headers).json(&arguments).send().await?.error_for_status()
+        };
+        let answer = call.instrument(span).await;
+        answer.map_err(|error| (StatusCode::BAD_GATEWAY, format!("{url}: {error}")))?;
+    }
+    Ok("done")
+}
