@@ -45,6 +45,9 @@ pub enum Error {
     },
     /// The subscriber has such a layer already; this one does nothing.
     SecondLayer,
+    /// The layer of tracing-opentelemetry was added before this one, and a span had ended there before it
+    /// could be asked for its ids: it has ids of our own.
+    LayerOrder,
     /// There is no thread to be had for sending in the background. Spans stay in memory as far as
     /// there is room; it is tried again once a second.
     #[non_exhaustive]
@@ -78,6 +81,7 @@ impl std::error::Error for Error {
             Self::Environment { .. }
             | Self::ResourceTooLarge { .. }
             | Self::SecondLayer
+            | Self::LayerOrder
             | Self::Flush { .. } => None,
             Self::Connect { source, .. } | Self::Send { source, .. } | Self::Thread { source } => {
                 Some(source)
@@ -105,6 +109,10 @@ impl fmt::Display for Error {
             ),
             Self::SecondLayer => f.write_str(
                 "the subscriber has a tracing-usdt layer already, and a second one does nothing: remove it",
+            ),
+            Self::LayerOrder => f.write_str(
+                "a span that was never entered is not known by the ids that tracing-opentelemetry exports: add \
+                 its layer after this one, `.with(tracing_usdt::layer()).with(tracing_opentelemetry::layer())`",
             ),
             Self::Thread { source } => write!(
                 f,
@@ -220,6 +228,7 @@ enum Kind {
     Variable(&'static str),
     ResourceTooLarge,
     SecondLayer,
+    LayerOrder,
     Connect(Option<i32>),
     Thread,
     Flush,
@@ -244,6 +253,7 @@ impl Reporter {
             Error::Environment { variable, .. } => Kind::Variable(variable),
             Error::ResourceTooLarge { .. } => Kind::ResourceTooLarge,
             Error::SecondLayer => Kind::SecondLayer,
+            Error::LayerOrder => Kind::LayerOrder,
             Error::Connect { source, .. } => Kind::Connect(source.raw_os_error()),
             Error::Thread { .. } => Kind::Thread,
             Error::Flush { .. } => Kind::Flush,

@@ -51,6 +51,11 @@ impl Identities {
         }
     }
 
+    /// The same span below one that is known by now by other ids than it was.
+    pub(crate) fn below(parent: &Identity, identity: &Identity) -> Identity {
+        child_of(parent, identity.context.span_id)
+    }
+
     /// The same span as the child of one in another process.
     pub(crate) fn continuing(
         &self,

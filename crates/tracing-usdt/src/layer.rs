@@ -8,6 +8,7 @@
 //! not there is passed over, never expected; and user code may make spans wherever it runs.
 
 use std::any::TypeId;
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,9 +18,9 @@ use tracing_core::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use crate::callsite;
+use crate::callsite::{self, Callsite};
 use crate::clock::Monotonic;
-use crate::context::{SpanContext, SpanId};
+use crate::context::{SpanContext, SpanId, TraceId};
 use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
 use crate::error::{Error, Reporter};
@@ -27,6 +28,7 @@ use crate::fields::Owner;
 use crate::identity::{Identities, Identity};
 use crate::limits::Limits;
 use crate::on_demand;
+use crate::otel::{self, Answer, OpenTelemetry, Origin};
 use crate::probes::{self, Probe};
 use crate::remote;
 use crate::sampler;
@@ -48,6 +50,7 @@ pub struct UsdtLayer {
     carrier: Option<Arc<Carrier>>,
     reporter: Arc<Reporter>,
     spans: Spans,
+    otel: OpenTelemetry,
     /// There is, or was, a `tracestate` of some span.
     has_trace_states: AtomicBool,
     /// Another one was in the subscriber before.
@@ -94,8 +97,8 @@ impl UsdtLayer {
         }
         let of_parent = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
         let has_trace_states = AtomicBool::new(of_parent.is_some_and(|state| !state.is_empty()));
-        let spans = Spans::new();
-        Self { identities, limits, encoder, carrier, reporter, spans, has_trace_states, second: false }
+        let (spans, otel) = (Spans::new(), OpenTelemetry::default());
+        Self { identities, limits, encoder, carrier, reporter, spans, otel, has_trace_states, second: false }
     }
 
     /// For reading [`Stats`] later on.
@@ -137,7 +140,115 @@ impl UsdtLayer {
     }
 
     fn identity<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
+        if otel::IS_ON && self.spans.identity(&span.id()).is_none() {
+            self.settle_unknown(span);
+        }
         self.identities.of(&self.spans, span, self.counts())
+    }
+
+    /// A span that began unheard was entered, if at all, before anyone listened: OpenTelemetry can tell.
+    #[cold]
+    fn settle_unknown<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        let is_unknown = |span: &SpanRef<'a, R>| self.spans.identity(&span.id()).is_none();
+        let unknown: Vec<_> = span.scope().take_while(is_unknown).collect();
+        // One that OpenTelemetry has not is below those above it, so they come first.
+        for span in unknown.iter().rev() {
+            self.identities.of(&self.spans, span, self.counts());
+            self.settle(span);
+        }
+    }
+
+    /// Gives a span the identity that it has in OpenTelemetry, unless that has been done. Not under a lock:
+    /// the user's sampler may run.
+    #[inline]
+    fn settle<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        if self.is_undecided(&span.id()) {
+            self.ask_opentelemetry(span);
+        }
+    }
+
+    #[inline]
+    fn is_undecided(&self, id: &Id) -> bool {
+        otel::IS_ON && self.spans.with(id, |open| open.origin) == Some(Origin::Undecided)
+    }
+
+    #[inline(never)]
+    fn ask_opentelemetry<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        let id = span.id();
+        match self.otel.ask(&id) {
+            Answer::Later => return,
+            Answer::Known(told) => {
+                let trace_id = told.ids.trace_id;
+                let (parent_id, remote) = match told.parent {
+                    Some(parent) => (parent.id, parent.remote),
+                    None => (self.nearest_in_opentelemetry(span, trace_id), false),
+                };
+                self.spans.with(&id, |open| {
+                    let wall = open.identity.wall;
+                    open.identity = Identity { context: told.ids, parent_id, remote, wall };
+                    open.origin = Origin::OpenTelemetry;
+                    self.set_trace_state(&mut open.record, told.trace_state);
+                });
+            }
+            Answer::Unknown => {
+                let parent = span.parent().and_then(|parent| self.spans.identity(&parent.id()));
+                self.spans.with(&id, |open| {
+                    open.origin = Origin::Own;
+                    let parent = parent.filter(|_| !open.identity.remote);
+                    let renamed = |parent: &Identity| open.identity.parent_id != Some(parent.context.span_id);
+                    if let Some(parent) = parent.filter(renamed) {
+                        open.identity = Identities::below(&parent, &open.identity);
+                    }
+                });
+            }
+        }
+        self.tell_new_span(span);
+    }
+
+    /// The span above that OpenTelemetry made its parent, as far as that can be told from the trace.
+    fn nearest_in_opentelemetry<'a, R: LookupSpan<'a>>(
+        &self,
+        span: &SpanRef<'a, R>,
+        trace_id: TraceId,
+    ) -> Option<SpanId> {
+        let known = |above: SpanRef<'a, R>| {
+            let of = self.spans.with(&above.id(), |open| (open.origin, open.identity.context));
+            of.and_then(|(origin, ids)| (origin == Origin::OpenTelemetry).then_some(ids))
+        };
+        let parent = span.scope().skip(1).find_map(known)?;
+        (parent.trace_id == trace_id).then_some(parent.span_id)
+    }
+
+    /// Fires `new_span`, if that waited for the span's ids.
+    fn tell_new_span<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        let callsite = callsite::of(span.metadata());
+        let untold = self.spans.with(&span.id(), |open| {
+            let untold = std::mem::take(&mut open.untold);
+            untold.then(|| (open.identity, encode::fields_object(open.record.fields.view(callsite), None)))
+        });
+        if let Some((identity, fields)) = untold.flatten() {
+            new_span(callsite, &identity, &fields);
+        }
+    }
+
+    /// The last chance to settle a span.
+    fn settle_at_end<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        let id = span.id();
+        match self.spans.with(&id, |open| open.origin) {
+            Some(Origin::Undecided) => {
+                self.ask_opentelemetry(span);
+                let is_own = self.spans.with(&id, |open| open.origin) == Some(Origin::Own);
+                if is_own && self.otel.closes_first() == Some(true) {
+                    self.reporter.report(Error::LayerOrder);
+                }
+            }
+            // What it told a moment ago it can tell again, unless it has closed the span by now.
+            Some(Origin::OpenTelemetry) if self.otel.closes_first().is_none() => {
+                self.otel.set_closes_first(matches!(self.otel.ask(&id), Answer::Unknown));
+            }
+            _ => {}
+        }
+        self.tell_new_span(span);
     }
 
     #[inline(never)]
@@ -149,7 +260,13 @@ impl UsdtLayer {
         let is_root =
             attributes.is_root() || (attributes.is_contextual() && ctx.current_span().id().is_none());
         let parent = if is_root { None } else { ctx.span(id).and_then(|span| span.parent()) };
-        let parent = parent.map(|parent| self.identity(&parent));
+        let parent = parent.map(|parent| {
+            // The current span was asked for when it was entered, or is just being started.
+            if otel::IS_ON && attributes.parent().is_some() && ctx.current_span().id() != Some(&parent.id()) {
+                self.settle(&parent);
+            }
+            self.identity(&parent)
+        });
         let mut span = thread::open_span(|span_id, trace_id| {
             self.identities.draw(attributes.metadata(), parent.as_ref(), now, span_id, trace_id)
         });
@@ -162,27 +279,23 @@ impl UsdtLayer {
         if let Some(sampled) = callsite.has_priority.then(|| sampler::priority(attributes)).flatten() {
             span.identity.context.sampled = sampled;
         }
-        let sent = self.is_sending() && span.identity.context.sampled;
+        // Where OpenTelemetry decides, it does so later.
+        let sent = self.is_sending() && (span.identity.context.sampled || otel::IS_ON);
         let recorded = sent || probes::attached(Probe::SpanEmit);
         if probed || recorded {
             let record = |visitor: &mut dyn tracing_core::field::Visit| attributes.record(visitor);
             span.record.fields.visit(callsite, Owner::Span, &self.limits, record);
         }
-        let fields = probed.then(|| encode::fields_object(span.record.fields.view(callsite), None));
+        span.untold = probed && otel::IS_ON && self.otel.is_within_reach();
+        let tells = probed && !span.untold;
+        let fields = tells.then(|| encode::fields_object(span.record.fields.view(callsite), None));
         span.begun = true;
         // Of a trace that is not sent nobody wants to know the times, unless he attaches.
         span.timing = (recorded || probes::any_attached()).then(|| Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.begin(id, span, self.counts());
         if let Some(fields) = fields {
-            probes::new_span(&probes::NewSpan {
-                span: identity.context,
-                name: &callsite.name,
-                target: &callsite.target,
-                level: callsite.level(),
-                parent_id: identity.parent_id.map_or(0, SpanId::get),
-                fields: &fields,
-            });
+            new_span(callsite, &identity, &fields);
         }
     }
 
@@ -193,7 +306,7 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let Some(span) = ctx.span(id).filter(|span| span.parent().is_none() && !self.second) else { return };
-        self.identity(&span);
+        self.identities.of(&self.spans, &span, self.counts());
         self.spans.with(id, |span| self.keep_trace_state(&mut span.record, remote::trace_state));
     }
 
@@ -242,6 +355,8 @@ impl UsdtLayer {
 
     /// See [`SpanExt::context`](crate::SpanExt::context).
     pub(crate) fn context_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> SpanContext {
+        self.identity(span);
+        self.settle(span);
         let ids = self.identity(span).context;
         let has_states = self.has_trace_states.load(Ordering::Relaxed);
         SpanContext { ids, trace_state: if has_states { self.trace_state(span) } else { TraceState::NONE } }
@@ -310,6 +425,11 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
+        if self.is_undecided(id) {
+            if let Some(span) = ctx.span(id) {
+                self.ask_opentelemetry(&span);
+            }
+        }
         self.step(id, ctx, (Probe::Enter, probes::enter), Timing::enter);
     }
 
@@ -327,6 +447,11 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let probed = probes::attached(Probe::Close);
+        if otel::IS_ON {
+            if let Some(span) = ctx.span(id) {
+                self.settle_at_end(&span);
+            }
+        }
         let trace_state = self.inherited_trace_state(id, ctx);
         let known = self.spans.remove(id, self.counts());
         let identity = match &known {
@@ -391,6 +516,17 @@ impl UsdtLayer {
     }
 }
 
+fn new_span(callsite: &Callsite, identity: &Identity, fields: &CStr) {
+    probes::new_span(&probes::NewSpan {
+        span: identity.context,
+        name: &callsite.name,
+        target: &callsite.target,
+        level: callsite.level(),
+        parent_id: identity.parent_id.map_or(0, SpanId::get),
+        fields,
+    });
+}
+
 impl<S> Layer<S> for UsdtLayer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -417,6 +553,7 @@ where
 
     fn on_register_dispatch(&self, subscriber: &Dispatch) {
         on_demand::serve(subscriber);
+        self.otel.register(subscriber);
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
@@ -465,6 +602,7 @@ where
         if !(probed || recorded) {
             return;
         }
+        self.settle(&follows);
         let follows = self.identity(&follows).context;
         if probed {
             probes::follows_from(&probes::FollowsFrom {

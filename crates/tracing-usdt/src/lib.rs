@@ -196,6 +196,47 @@
 //! | `tonic` | `tonic::metadata::MetadataMap` (of `tonic` 0.14) as a carrier |
 //! | `tower` | `tracing_usdt::tower`: layers that make a span for each HTTP request that comes in or goes out, and pass the context on |
 //!
+//! # Beside tracing-opentelemetry
+//!
+//! With the cargo feature `tracing-opentelemetry` (off by default; it goes with version 0.34), a span has the
+//! trace id, span id and parent in the probes, in the datagrams and in [`SpanExt::context`] that OpenTelemetry
+//! exports for it, and is sent if OpenTelemetry samples it:
+//!
+//! ```
+//! # #[cfg(feature = "tracing-opentelemetry")] {
+//! use opentelemetry::trace::TracerProvider;
+//! use opentelemetry_sdk::trace::SdkTracerProvider;
+//! use tracing_subscriber::prelude::*;
+//! use tracing_usdt::OtelTracer;
+//!
+//! let provider = SdkTracerProvider::builder().build(); // and an exporter
+//! let tracer = OtelTracer::new(provider.tracer("my-service"));
+//! let subscriber = tracing_subscriber::registry()
+//!     .with(tracing_usdt::layer())
+//!     .with(tracing_opentelemetry::layer().with_tracer(tracer));
+//! # drop(subscriber);
+//! # }
+//! ```
+//!
+//! * **Add our layer first.** Then it hears of a span's close first, and can still ask. In the other order a
+//!   span that was never entered and has no children keeps ids, and a sampling decision, of our own, which is
+//!   reported once, as [`Error::LayerOrder`]. All others agree in either order.
+//! * **`OtelTracer`** knows the parents that `tracing` doesn't: those set by `OpenTelemetrySpanExt::set_parent`,
+//!   and spans made by other means than `tracing`. Without it, a span's parent is the nearest span above that
+//!   is in the same trace in OpenTelemetry, and a span whose parent is elsewhere has none.
+//! * OpenTelemetry gives a span its ids when it is entered for the first time, gets its first child, is
+//!   followed, or is asked for its context, by its extension trait or ours; otherwise at its close. Until then
+//!   `OpenTelemetrySpanExt::set_parent` works, and we don't get in its way: **`new_span` fires only when the ids
+//!   are there**, right before the first `enter` or the close, and with its fields as they are then. `record`,
+//!   `event` and `follows_from` don't wait; for a span without ids yet, they tell one that nothing else has.
+//! * With `with_context_activation(false)` OpenTelemetry itself wouldn't start a span at its first enter. We
+//!   do, so `set_parent` has to come before.
+//! * OpenTelemetry decides about parents and sampling: our own [`Sampler`], [`SpanExt::set_parent`],
+//!   [`SpanContext::in_scope`], `TRACEPARENT` and `sampling.priority` hold for spans that it doesn't have. Since
+//!   it decides after a span has begun, fields are recorded even of those that are not sent in the end.
+//! * A span that a filter keeps from OpenTelemetry has ids of our own, below the nearest span above it.
+//! * A layer of theirs within `reload` can't be asked; all spans have ids of our own then.
+//!
 //! # Platforms
 //!
 //! Linux on x86-64 and aarch64, glibc or static musl, is the full thing. On other Unix systems the
@@ -206,8 +247,8 @@
 //!
 //! A callback of `tracing` arrives in `layer`, which asks `probes` whether anyone is attached. If
 //! somebody listens, `identity` draws the span's ids (`context` has their types, `thread` the random
-//! numbers) or inherits them, from above or from a `remote` parent, `sampler` decides whether its trace is sent,
-//! `fields` reads the values out of
+//! numbers), inherits them, from above or from a `remote` parent, or takes those that `otel` was told, `sampler`
+//! decides whether its trace is sent, `fields` reads the values out of
 //! the visitor within `limits`, and `span` keeps them with the times of `clock`, in the table `spans`, until
 //! the span closes. Then `probes` fires `close` and `span_emit`, and `delivery` takes the span: through a
 //! `ring` to its thread, or at once, `encode` writes the JSON, with `resource` for who sends it and what
@@ -235,6 +276,7 @@ mod identity;
 mod layer;
 mod limits;
 mod on_demand;
+mod otel;
 mod probes;
 mod process;
 mod remote;
@@ -257,6 +299,8 @@ pub use encode::Format;
 pub use error::Error;
 pub use layer::{Handle, UsdtLayer};
 pub use on_demand::OnDemand;
+#[cfg(feature = "tracing-opentelemetry")]
+pub use otel::OtelTracer;
 pub use sampler::{Sampler, SamplingRequest, ShouldSample};
 pub use span_ext::{AttributeValue, SpanExt, Status};
 pub use trace_state::TraceState;

@@ -14,6 +14,7 @@ use crate::encode;
 use crate::fields::{Fields, FieldsLeftOut, FieldsView, Value, cut_to_cost, take};
 use crate::identity::Identity;
 use crate::limits::Limits;
+use crate::otel::Origin;
 use crate::span_ext::AttributeValue;
 use crate::thread::Thread;
 use crate::trace_state::TraceState;
@@ -31,6 +32,9 @@ const MAX_LINKS: usize = 128;
 /// An open span. Its box is used again for later ones, with its buffers: see `thread`.
 pub(crate) struct OpenSpan {
     pub(crate) identity: Identity,
+    pub(crate) origin: Origin,
+    /// The probe `new_span` waits for its ids.
+    pub(crate) untold: bool,
     /// Someone listened when it began.
     pub(crate) begun: bool,
     /// `None`: it began before anyone listened to what happens to it.
@@ -42,11 +46,21 @@ pub(crate) struct OpenSpan {
 
 impl OpenSpan {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity, begun: false, timing: None, callsite: None, record: Record::default() }
+        Self {
+            identity,
+            origin: Origin::default(),
+            untold: false,
+            begun: false,
+            timing: None,
+            callsite: None,
+            record: Record::default(),
+        }
     }
 
     /// Nothing of the span stays but the buffers.
     pub(crate) fn clear(&mut self) {
+        self.origin = Origin::default();
+        self.untold = false;
         self.begun = false;
         self.timing = None;
         self.callsite = None;

@@ -143,6 +143,7 @@ impl Spans {
         }
         if let Some(span) = part.get(id) {
             span.identity = old.identity;
+            span.origin = old.origin;
             span.record.set_trace_state(old.record.trace_state());
         }
         old.identity

@@ -90,6 +90,8 @@ pub(crate) fn run() -> Result<()> {
     checks.cargo("formatting", &["fmt", "--all", "--check"])?;
     checks
         .cargo("clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    let args = ["clippy", "--package", "tracing-usdt", "--all-targets", "--all-features", "--locked"];
+    checks.cargo("clippy, with all features", &[&args[..], &["--", "-D", "warnings"]].concat())?;
     checks.cargo("documentation", &["doc", "--workspace", "--no-deps", "--locked"])?;
     for target in CHECKED_TARGETS {
         // As clippy, because it can be told to deny warnings without building all anew.
@@ -112,6 +114,8 @@ pub(crate) fn run() -> Result<()> {
         checks.fuzzed()?;
     }
     checks.cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])?;
+    let args = ["test", "--package", "tracing-usdt", "--all-features", "--locked", "--no-fail-fast"];
+    checks.cargo("tests, with all features", &args)?;
     checks.cargo("demo", &["run", "--quiet", "--package", "xtask", "--locked", "--", "demo"])?;
     checks.conclude()
 }
