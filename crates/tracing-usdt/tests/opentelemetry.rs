@@ -318,6 +318,30 @@ fn a_link_names_the_span_that_is_exported() {
     }
 }
 
+/// What is then known is the spans above.
+#[test]
+fn without_our_tracer_only_a_strange_parent_is_missing() {
+    let (collector, exported) = (Collector::bind(), Exported::default());
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build();
+    let theirs = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let subscriber = tracing_subscriber::registry().with(collector.builder().build()).with(theirs);
+    tracing::subscriber::with_default(subscriber, || {
+        let server = info_span!("server");
+        server.set_parent(remote(TraceFlags::SAMPLED)).unwrap();
+        server.in_scope(|| info_span!("query").in_scope(|| info_span!("rows").in_scope(|| ())));
+    });
+    let sent = collector.drain();
+    let sent: BTreeMap<_, _> = sent.iter().map(|span| (text(span, "name"), span)).collect();
+    for span in exported.0.lock().unwrap().iter() {
+        let (trace_id, id, parent) = exported_lineage(span);
+        let sent = sent[&*span.name];
+        assert_eq!((text(sent, "traceId"), text(sent, "id")), (&*trace_id, &*id));
+        let known = parent.filter(|_| span.name != "server");
+        assert_eq!(sent.get("parentId").and_then(|id| id.as_str()), known.as_deref(), "{}", span.name);
+    }
+    assert_eq!(sent.len(), 3);
+}
+
 /// Under the lock of the span that is being started.
 #[test]
 fn a_processor_that_makes_spans_and_events_does_not_hang() {
