@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing_core::span::{Attributes, Id, Record as Values};
-use tracing_core::{Dispatch, Event, Subscriber};
+use tracing_core::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
@@ -256,17 +256,28 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let now = Monotonic::now();
         let is_root =
             attributes.is_root() || (attributes.is_contextual() && ctx.current_span().id().is_none());
         let parent = if is_root { None } else { ctx.span(id).and_then(|span| span.parent()) };
-        let parent = parent.map(|parent| {
-            // The current span was asked for when it was entered, or is just being started.
-            if otel::IS_ON && attributes.parent().is_some() && ctx.current_span().id() != Some(&parent.id()) {
-                self.settle(&parent);
+        let parent = match parent {
+            Some(parent) => {
+                // The current span was asked for when it was entered, or is just being started.
+                if otel::IS_ON
+                    && attributes.parent().is_some()
+                    && ctx.current_span().id() != Some(&parent.id())
+                {
+                    self.settle(&parent);
+                }
+                let known = self.spans.identity(&parent.id());
+                let sampled = known.map_or_else(|| !self.is_left_out(&parent), |known| known.context.sampled);
+                if !sampled && self.leaves_out_below(attributes.metadata()) {
+                    return;
+                }
+                Some(known.unwrap_or_else(|| self.identity(&parent)))
             }
-            self.identity(&parent)
-        });
+            None => None,
+        };
+        let now = Monotonic::now();
         let mut span = thread::open_span(|span_id, trace_id| {
             self.identities.draw(attributes.metadata(), parent.as_ref(), now, span_id, trace_id)
         });
@@ -297,6 +308,24 @@ impl UsdtLayer {
         if let Some(fields) = fields {
             new_span(callsite, &identity, &fields);
         }
+    }
+
+    /// Whether a span that is not known is below one of a trace that is not sampled.
+    #[cold]
+    fn is_left_out<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> bool {
+        let known = span.scope().find_map(|above| self.spans.identity(&above.id()));
+        known.is_some_and(|above| !above.context.sampled)
+    }
+
+    /// Of a trace that is not sampled, only its first span is kept. Whoever asks for the context of one below
+    /// that is given it then, as while nobody looks.
+    #[inline]
+    fn leaves_out_below(&self, metadata: &'static Metadata<'static>) -> bool {
+        let leaves_out = !otel::IS_ON && !probes::any_attached() && !callsite::of(metadata).has_priority;
+        if let Some(carrier) = self.carrier.as_ref().filter(|_| leaves_out) {
+            carrier.leave_out();
+        }
+        leaves_out
     }
 
     /// Nobody listens, but a span that continues one of another process must know of it later.

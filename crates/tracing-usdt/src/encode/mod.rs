@@ -65,7 +65,7 @@ impl Encoder {
     /// Adds a span.
     pub(crate) fn span(&self, out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
         self.comma(out);
-        let span = Telling { span, vocabulary: &self.vocabulary };
+        let span = Telling::new(span, &self.vocabulary);
         match self.format {
             Format::Zipkin => zipkin::span(out, &span, &self.resource, &self.local_endpoint),
             Format::Otlp => otlp::span(out, &span),

@@ -75,8 +75,9 @@ fn fixed_attributes<'a>(metadata: &'a Metadata<'_>, write: &mut dyn FnMut(Attrib
 
 /// A span as it is told.
 pub(super) struct Telling<'a> {
-    pub(super) span: &'a ClosedSpan<'a>,
+    span: &'a ClosedSpan<'a>,
     pub(super) vocabulary: &'a Vocabulary,
+    is_plain: bool,
 }
 
 impl<'a> Deref for Telling<'a> {
@@ -87,9 +88,17 @@ impl<'a> Deref for Telling<'a> {
     }
 }
 
+impl<'a> Telling<'a> {
+    pub(super) fn new(span: &'a ClosedSpan<'a>, vocabulary: &'a Vocabulary) -> Self {
+        let is_plain = span.callsite.fixed.plain && !span.record.told && *vocabulary == Vocabulary::ALL;
+        Self { span, vocabulary, is_plain }
+    }
+}
+
 impl Telling<'_> {
+    /// What is said of it is known from the callsite, and no field says anything about it.
     pub(super) fn is_plain(&self) -> bool {
-        self.callsite.fixed.plain && !self.record.told && *self.vocabulary == Vocabulary::ALL
+        self.is_plain
     }
 
     /// A field that says something about the span.

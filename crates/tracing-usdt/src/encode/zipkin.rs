@@ -47,8 +47,9 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
         object.id("parentId", None, parent.get());
     }
     // Zipkin knows no internal kind: it leaves it out.
-    if span.kind() != Kind::Internal {
-        object.string("kind", span.kind().name());
+    let kind = span.kind();
+    if kind != Kind::Internal {
+        object.string("kind", kind.name());
     }
     match span.given_name() {
         Some(name) => object.string("name", &name),
@@ -57,7 +58,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     object.number("timestamp", identity.wall.nanos(span.start) / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
     object.key("localEndpoint").extend_from_slice(local_endpoint);
-    if matches!(span.kind(), Kind::Client | Kind::Producer) {
+    if matches!(kind, Kind::Client | Kind::Producer) {
         remote_endpoint(&mut object, span);
     }
     if !span.record.events.is_empty() {
