@@ -57,6 +57,14 @@ pub struct UsdtLayer {
     second: bool,
 }
 
+/// Of a span that begins.
+enum Parent {
+    None,
+    Known(Identity),
+    /// Its trace is not sampled, and nobody wants to know of the span.
+    LeftOut,
+}
+
 /// Reads the layer's account, and has it send what it has, after the layer itself has gone into a
 /// subscriber.
 #[derive(Clone)]
@@ -251,16 +259,32 @@ impl UsdtLayer {
         self.tell_new_span(span);
     }
 
-    #[inline(never)]
-    fn begin<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    /// What there is to know of the parent of a span that begins.
+    #[inline]
+    fn parent<S>(&self, attributes: &Attributes<'_>, parent_id: &Id, id: &Id, ctx: &Context<'_, S>) -> Parent
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let is_root =
-            attributes.is_root() || (attributes.is_contextual() && ctx.current_span().id().is_none());
-        let parent = if is_root { None } else { ctx.span(id).and_then(|span| span.parent()) };
-        let parent = match parent {
-            Some(parent) => {
+        // Most have begun here, so that no filter of ours has left them out; to ask the registry as well takes
+        // 300 instructions.
+        let known = self.spans.with(parent_id, |open| open.begun.then_some(open.identity)).flatten();
+        let known = known.filter(|_| !otel::IS_ON);
+        let parent = match known {
+            Some(_) => None,
+            None => ctx.span(id).and_then(|span| span.parent()),
+        };
+        let sampled = match (known, &parent) {
+            (Some(known), _) => known.context.sampled,
+            (None, None) => return Parent::None,
+            (None, Some(parent)) => !self.is_left_out(parent),
+        };
+        if !sampled && self.leaves_out_below(attributes.metadata()) {
+            return Parent::LeftOut;
+        }
+        match (known, parent) {
+            (Some(known), _) => Parent::Known(known),
+            (None, None) => Parent::None,
+            (None, Some(parent)) => {
                 // The current span was asked for when it was entered, or is just being started.
                 if otel::IS_ON
                     && attributes.parent().is_some()
@@ -268,14 +292,27 @@ impl UsdtLayer {
                 {
                     self.settle(&parent);
                 }
-                let known = self.spans.identity(&parent.id());
-                let sampled = known.map_or_else(|| !self.is_left_out(&parent), |known| known.context.sampled);
-                if !sampled && self.leaves_out_below(attributes.metadata()) {
-                    return;
-                }
-                Some(known.unwrap_or_else(|| self.identity(&parent)))
+                Parent::Known(self.identity(&parent))
             }
-            None => None,
+        }
+    }
+
+    #[inline(never)]
+    fn begin<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let current;
+        let parent_id = if attributes.is_contextual() {
+            current = ctx.current_span();
+            current.id()
+        } else {
+            attributes.parent()
+        };
+        let parent = match parent_id.map(|parent_id| self.parent(attributes, parent_id, id, ctx)) {
+            Some(Parent::LeftOut) => return,
+            Some(Parent::Known(parent)) => Some(parent),
+            Some(Parent::None) | None => None,
         };
         let now = Monotonic::now();
         let mut span = thread::open_span(|span_id, trace_id| {
@@ -310,7 +347,7 @@ impl UsdtLayer {
         }
     }
 
-    /// Whether a span that is not known is below one of a trace that is not sampled.
+    /// Whether a span is one of a trace that is not sampled, or below one.
     #[cold]
     fn is_left_out<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> bool {
         let known = span.scope().find_map(|above| self.spans.identity(&above.id()));
