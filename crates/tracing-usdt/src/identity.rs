@@ -10,10 +10,10 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock::{Monotonic, WallOffset, wall_offset};
 use crate::context::{Ids, SpanContext, SpanId, TraceId};
-use crate::remote;
 use crate::sampler::{Sampler, SamplingRequest};
 use crate::spans::Spans;
 use crate::thread;
+use crate::trace_state::TraceState;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Identity {
@@ -22,6 +22,12 @@ pub(crate) struct Identity {
     /// The parent is in another process.
     pub(crate) remote: bool,
     pub(crate) wall: WallOffset,
+}
+
+/// Who a span is that is in no table of ours, in the registry's extensions.
+pub(crate) struct Unlisted {
+    pub(crate) identity: Identity,
+    pub(crate) trace_state: TraceState,
 }
 
 /// Gives identities to spans.
@@ -33,12 +39,14 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// An identity for a new span below `parent`, of random bits.
+    /// An identity for a new span below `parent`, of random bits; `remote` is the span of another process that
+    /// it continues if it has none.
     #[inline]
     pub(crate) fn draw(
         &self,
         metadata: &'static Metadata<'static>,
         parent: Option<&Identity>,
+        remote: Option<Ids>,
         now: Monotonic,
         span_id: u64,
         trace_id: &mut dyn FnMut() -> u128,
@@ -47,7 +55,7 @@ impl Identities {
         let span_id = SpanId::new(span_id).unwrap_or_else(SpanId::random);
         match parent {
             Some(parent) => child_of(parent, span_id),
-            None => self.root(metadata, now, span_id, trace_id),
+            None => self.root(metadata, remote, now, span_id, trace_id),
         }
     }
 
@@ -72,44 +80,78 @@ impl Identities {
         Identity { context, parent_id: Some(remote.span_id), remote: true, wall: identity.wall }
     }
 
-    /// The identity of `span`, which it keeps. A loop, since spans may nest deeper than the stack.
+    /// The identity of `span`, which it keeps in the table until we hear of its close.
     pub(crate) fn of<'a, R: LookupSpan<'a>>(
         &self,
         spans: &Spans,
         span: &SpanRef<'a, R>,
         count: bool,
     ) -> Identity {
-        if let Some(known) = spans.identity(&span.id()) {
-            return known;
-        }
-        let mut unknown = vec![(span.id(), span.metadata())];
+        self.walk(spans, span, None, |span, identity| spans.meet(&span.id(), identity, count))
+    }
+
+    /// The same where nobody listens, or a filter keeps the span from us, so that we may not hear of its close:
+    /// it is kept with the span itself. A root continues `remote`.
+    pub(crate) fn of_unlisted<'a, R: LookupSpan<'a>>(
+        &self,
+        spans: &Spans,
+        span: &SpanRef<'a, R>,
+        remote: Option<Ids>,
+    ) -> Identity {
+        self.walk(spans, span, remote, |span, identity| {
+            let mut extensions = span.extensions_mut();
+            // Another thread may have been faster.
+            if let Some(known) = extensions.get_mut::<Unlisted>() {
+                return known.identity;
+            }
+            extensions.insert(Unlisted { identity, trace_state: TraceState::NONE });
+            identity
+        })
+    }
+
+    /// From the nearest span above with an identity down to `span`, `keep` gets one for each. A loop, since spans
+    /// may nest deeper than the stack.
+    fn walk<'a, R: LookupSpan<'a>>(
+        &self,
+        spans: &Spans,
+        span: &SpanRef<'a, R>,
+        remote: Option<Ids>,
+        keep: impl Fn(&SpanRef<'a, R>, Identity) -> Identity,
+    ) -> Identity {
+        let mut unknown = Vec::new();
         let mut known = None;
-        for ancestor in span.scope().skip(1) {
-            known = spans.identity(&ancestor.id());
+        for span in span.scope() {
+            known = spans.identity(&span.id());
             if known.is_some() {
                 break;
             }
-            unknown.push((ancestor.id(), ancestor.metadata()));
+            unknown.push(span);
         }
-        let draw = |metadata, parent: Option<&Identity>| {
-            self.draw(metadata, parent, Monotonic::now(), thread::random(), &mut thread::random_wide)
-        };
-        for (id, metadata) in unknown.into_iter().rev() {
-            known = Some(spans.meet(&id, draw(metadata, known.as_ref()), count));
+        for span in unknown.iter().rev() {
+            let unlisted = span.extensions().get::<Unlisted>().map(|unlisted| unlisted.identity);
+            let identity = unlisted.unwrap_or_else(|| {
+                let (now, random) = (Monotonic::now(), thread::random());
+                self.draw(span.metadata(), known.as_ref(), remote, now, random, &mut thread::random_wide)
+            });
+            known = Some(keep(span, identity));
         }
         // There was at least the span itself.
-        known.unwrap_or_else(|| draw(span.metadata(), None))
+        known.unwrap_or_else(|| {
+            let (now, random) = (Monotonic::now(), thread::random());
+            self.draw(span.metadata(), None, remote, now, random, &mut thread::random_wide)
+        })
     }
 
     #[inline]
     fn root(
         &self,
         metadata: &'static Metadata<'static>,
+        remote: Option<Ids>,
         now: Monotonic,
         span_id: SpanId,
         trace_id: &mut dyn FnMut() -> u128,
     ) -> Identity {
-        let parent = remote::ids().or_else(|| self.remote_parent.as_ref().map(|parent| parent.ids));
+        let parent = remote.or_else(|| self.remote_parent.as_ref().map(|parent| parent.ids));
         // Ours are random, and say so.
         let of_trace = parent.map_or_else(|| (TraceId::draw(trace_id), true), |of| (of.trace_id, of.random));
         let (trace_id, random) = of_trace;

@@ -25,7 +25,7 @@ use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
 use crate::error::{Error, Reporter};
 use crate::fields::Owner;
-use crate::identity::{Identities, Identity};
+use crate::identity::{Identities, Identity, Unlisted};
 use crate::limits::Limits;
 use crate::on_demand;
 use crate::otel::{self, Answer, OpenTelemetry, Origin};
@@ -316,7 +316,14 @@ impl UsdtLayer {
         };
         let now = Monotonic::now();
         let mut span = thread::open_span(|span_id, trace_id| {
-            self.identities.draw(attributes.metadata(), parent.as_ref(), now, span_id, trace_id)
+            self.identities.draw(
+                attributes.metadata(),
+                parent.as_ref(),
+                remote::ids(),
+                now,
+                span_id,
+                trace_id,
+            )
         });
         if parent.is_none() {
             self.keep_trace_state(&mut span.record, remote::trace_state);
@@ -350,7 +357,10 @@ impl UsdtLayer {
     /// Whether a span is one of a trace that is not sampled, or below one.
     #[cold]
     fn is_left_out<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> bool {
-        let known = span.scope().find_map(|above| self.spans.identity(&above.id()));
+        let known = span.scope().find_map(|above| {
+            let unlisted = || above.extensions().get::<Unlisted>().map(|unlisted| unlisted.identity);
+            self.spans.identity(&above.id()).or_else(unlisted)
+        });
         known.is_some_and(|above| !above.context.sampled)
     }
 
@@ -372,8 +382,14 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let Some(span) = ctx.span(id).filter(|span| span.parent().is_none() && !self.second) else { return };
-        self.identities.of(&self.spans, &span, self.counts());
-        self.spans.with(id, |span| self.keep_trace_state(&mut span.record, remote::trace_state));
+        self.identities.of_unlisted(&self.spans, &span, remote::ids());
+        self.set_unlisted(&span, |unlisted| unlisted.trace_state = self.noted(remote::trace_state()));
+    }
+
+    fn set_unlisted<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, set: impl FnOnce(&mut Unlisted)) {
+        if let Some(unlisted) = span.extensions_mut().get_mut::<Unlisted>() {
+            set(unlisted);
+        }
     }
 
     #[inline]
@@ -384,10 +400,14 @@ impl UsdtLayer {
     }
 
     fn set_trace_state(&self, record: &mut Record, trace_state: TraceState) {
+        record.set_trace_state(self.noted(trace_state));
+    }
+
+    fn noted(&self, trace_state: TraceState) -> TraceState {
         if !trace_state.is_empty() {
             self.has_trace_states.store(true, Ordering::Relaxed);
         }
-        record.set_trace_state(trace_state);
+        trace_state
     }
 
     /// What came with the remote parent of the span, or of the nearest one above it that has one.
@@ -396,7 +416,8 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if !self.has_trace_states.load(Ordering::Relaxed) {
+        // Zipkin has no place for it.
+        if !self.has_trace_states.load(Ordering::Relaxed) || self.encoder.format() != encode::Format::Otlp {
             return TraceState::default();
         }
         ctx.span(id).map(|span| self.trace_state(&span)).unwrap_or_default()
@@ -406,8 +427,12 @@ impl UsdtLayer {
     fn trace_state<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> TraceState {
         for span in span.scope() {
             let of = |span: &mut OpenSpan| (span.identity, span.record.trace_state());
-            let Some((identity, state)) = self.spans.with(&span.id(), of) else { continue };
-            if !state.is_empty() {
+            let listed = self.spans.with(&span.id(), of);
+            let unlisted =
+                span.extensions().get::<Unlisted>().map(|of| (of.identity, of.trace_state.clone()));
+            let Some((identity, _)) = listed.as_ref().or(unlisted.as_ref()).cloned() else { continue };
+            let mut states = listed.into_iter().chain(unlisted).map(|(_, state)| state);
+            if let Some(state) = states.find(|state| !state.is_empty()) {
                 return state;
             }
             if identity.remote {
@@ -421,27 +446,78 @@ impl UsdtLayer {
 
     /// See [`SpanExt::context`](crate::SpanExt::context).
     pub(crate) fn context_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> SpanContext {
-        self.identity(span);
-        self.settle(span);
-        let ids = self.identity(span).context;
+        let ids = match self.spans.identity(&span.id()) {
+            _ if otel::IS_ON => {
+                self.identity(span);
+                self.settle(span);
+                let is_own = |open: &mut OpenSpan| !open.begun && open.origin == Origin::Own;
+                let is_hidden = self.spans.with(&span.id(), is_own) == Some(true);
+                let above = if is_hidden { self.nearest_begun(span) } else { None };
+                above.unwrap_or_else(|| self.identity(span)).context
+            }
+            Some(known) => known.context,
+            None => match self.nearest_begun(span) {
+                // It is kept from us by a filter, and will not be sent.
+                Some(above) if above.context.sampled => above.context,
+                _ => self.identities.of_unlisted(&self.spans, span, None).context,
+            },
+        };
         let has_states = self.has_trace_states.load(Ordering::Relaxed);
         SpanContext { ids, trace_state: if has_states { self.trace_state(span) } else { TraceState::NONE } }
+    }
+
+    /// The nearest span above that has begun while someone listened: then so has this one, unless a filter keeps
+    /// it from us or its trace is not sampled.
+    fn nearest_begun<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Option<Identity> {
+        let begun = |above: SpanRef<'a, R>| {
+            self.spans.with(&above.id(), |open| open.begun.then_some(open.identity)).flatten()
+        };
+        span.scope().skip(1).find_map(begun)
     }
 
     /// See [`SpanExt::set_parent`](crate::SpanExt::set_parent).
     pub(crate) fn set_parent<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, parent: SpanContext) {
         let metadata = span.metadata();
-        let identity = self.identities.continuing(parent.ids, metadata, &self.identity(span));
-        self.spans.with(&span.id(), |open| {
-            open.identity = identity;
-            self.set_trace_state(&mut open.record, parent.trace_state);
-            // It is to be sent after all.
-            if open.begun && open.callsite.is_none() && identity.context.sampled && self.is_sending() {
-                open.callsite = Some(callsite::of(metadata));
-                open.timing.get_or_insert_with(|| Timing::start(Monotonic::now()));
+        if otel::IS_ON {
+            self.identity(span);
+            self.settle(span);
+        }
+        if let Some(known) = self.spans.identity(&span.id()) {
+            let identity = self.identities.continuing(parent.ids, metadata, &known);
+            self.spans
+                .with(&span.id(), |open| self.continue_from(open, identity, metadata, parent.trace_state));
+            return;
+        }
+        let left_out = self.nearest_begun(span).is_some_and(|above| !above.context.sampled);
+        let own = self.identities.of_unlisted(&self.spans, span, None);
+        let mut identity = self.identities.continuing(parent.ids, metadata, &own);
+        // It was counted as one that is not sent.
+        identity.context.sampled &= !left_out;
+        let trace_state = self.noted(parent.trace_state);
+        self.set_unlisted(span, |unlisted| *unlisted = Unlisted { identity, trace_state });
+    }
+
+    fn continue_from(
+        &self,
+        open: &mut OpenSpan,
+        identity: Identity,
+        metadata: &'static Metadata<'static>,
+        trace_state: TraceState,
+    ) {
+        // Its exporter tells its own ids and parent.
+        if open.origin == Origin::OpenTelemetry {
+            return;
+        }
+        open.identity = identity;
+        self.set_trace_state(&mut open.record, trace_state);
+        // It is to be sent after all.
+        if open.begun && open.callsite.is_none() && identity.context.sampled && self.is_sending() {
+            open.callsite = Some(callsite::of(metadata));
+            open.timing.get_or_insert_with(|| Timing::start(Monotonic::now()));
+            if open.record.fields.bytes().is_empty() {
                 open.record.leave_out_fields(metadata.fields().len() as u32);
             }
-        });
+        }
     }
 
     /// See [`SpanExt::add_link`](crate::SpanExt::add_link).

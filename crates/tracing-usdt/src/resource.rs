@@ -69,7 +69,7 @@ impl Resource {
             ("process.executable.path", Value::Text(&path)),
             ("host.name", Value::Text(&host)),
             ("host.arch", Value::Text(HOST_ARCH)),
-            ("os.type", Value::Text(std::env::consts::OS)),
+            ("os.type", Value::Text(os_type())),
             ("telemetry.sdk.name", Value::Text(env!("CARGO_PKG_NAME"))),
             ("telemetry.sdk.language", Value::Text("rust")),
             ("telemetry.sdk.version", Value::Text(env!("CARGO_PKG_VERSION"))),
@@ -91,9 +91,18 @@ const HOST_ARCH: &str = match std::env::consts::ARCH.as_bytes() {
     b"x86_64" => "amd64",
     b"aarch64" => "arm64",
     b"arm" => "arm32",
+    b"powerpc" => "ppc32",
     b"powerpc64" => "ppc64",
     _ => std::env::consts::ARCH,
 };
+
+fn os_type() -> &'static str {
+    match std::env::consts::OS {
+        "macos" | "ios" => "darwin",
+        "dragonfly" => "dragonflybsd",
+        other => other,
+    }
+}
 
 #[cfg(unix)]
 fn host_name() -> Option<String> {

@@ -71,6 +71,7 @@ pub trait SpanExt {
     /// What the span is known by in other processes. It is drawn where it is asked for the first time, so
     /// this also works while nobody looks.
     ///
+    /// A span that a filter keeps from the layer answers with the nearest one above that is sent, if there is one.
     /// `None` where there is no span or no layer (or one that was put in by `reload`).
     fn context(&self) -> Option<SpanContext>;
 
@@ -79,7 +80,8 @@ pub trait SpanExt {
     /// To be called before it is entered or has children: those that there are stay in the trace they began
     /// in. What the probe `new_span` has told was the trace before; and where that was not sampled and this
     /// one is, the span is sent without its first fields, which are counted in
-    /// `otel.dropped_attributes_count`. [`SpanContext::in_scope`] has neither of these drawbacks.
+    /// `otel.dropped_attributes_count`. A span below one of a trace that is not sampled stays unsampled.
+    /// [`SpanContext::in_scope`] has none of these drawbacks.
     fn set_parent(&self, parent: SpanContext);
 
     /// Adds a link to a span that this one has to do with, and that is not its parent.
@@ -112,13 +114,12 @@ impl SpanExt for Span {
     fn set_status(&self, status: Status) {
         let (code, description) = match status {
             Status::Unset => return,
-            Status::Ok => ("OK", None),
-            Status::Error { description } => ("ERROR", Some(description)),
+            Status::Ok => ("OK", Cow::Borrowed("")),
+            Status::Error { description } => ("ERROR", description),
         };
         self.set_attribute("otel.status_code", code);
-        if let Some(description) = description.filter(|text| !text.is_empty()) {
-            self.set_attribute("otel.status_description", description);
-        }
+        // Also where it is empty, in place of another.
+        self.set_attribute("otel.status_description", description);
     }
 }
 

@@ -141,12 +141,15 @@ impl Spans {
         if old.begun {
             return drawn;
         }
+        // What of it is recorded was decided by what was drawn now.
+        let mut identity = old.identity;
+        identity.context.sampled = drawn.context.sampled;
         if let Some(span) = part.get(id) {
-            span.identity = old.identity;
+            span.identity = identity;
             span.origin = old.origin;
             span.record.set_trace_state(old.record.trace_state());
         }
-        old.identity
+        identity
     }
 
     #[inline]
@@ -204,7 +207,7 @@ impl Spans {
     pub(crate) fn recorded(&self) -> u64 {
         let recorded = |part: &Mutex<Part>| {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            part.all().filter(|span| span.callsite.is_some()).count()
+            part.all().filter(|span| span.callsite.is_some() && span.identity.context.sampled).count()
         };
         self.table().0.iter().map(recorded).sum::<usize>() as u64
     }

@@ -84,7 +84,7 @@ fn headers_are_read_as_the_specification_says() {
         (
             "the same key twice",
             &[("traceparent", parent), ("tracestate", b"a=1"), ("tracestate", b"a=2")],
-            Some((PARENT, "")),
+            Some((PARENT, "a=1")),
         ),
         (
             "bytes in a state",

@@ -179,6 +179,55 @@ fn filters_and_boxes_are_seen_through() {
     with_default(tracing_subscriber::registry().with(layer()).with(layer()), check);
 }
 
+/// What is asked of it is answered by what is sent.
+#[test]
+fn a_span_that_a_filter_hides_answers_with_the_one_above() {
+    let collector = Collector::bind();
+    let layer = collector.builder().build().with_filter(LevelFilter::INFO);
+    let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+    with_default(tracing_subscriber::registry().with(fmt).with(layer), || {
+        let shown = info_span!("shown");
+        let hidden = shown.in_scope(|| debug_span!("hidden"));
+        assert_eq!(hidden.context(), shown.context());
+        let alone = debug_span!(parent: None, "alone");
+        assert_eq!(alone.context(), alone.context());
+    });
+}
+
+/// Only spans that begin in it, and not those around it that nobody had asked for yet.
+#[test]
+fn a_scope_is_for_what_begins_in_it() {
+    let layer = tracing_usdt::builder().no_socket().parent(None).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let caller = remote(REMOTE, "a=1");
+        let consumer = info_span!("consumer");
+        let message = consumer.in_scope(|| caller.in_scope(|| info_span!("message").context().unwrap()));
+        assert_ne!(message.trace_id(), caller.trace_id());
+        assert_eq!(consumer.context().unwrap().trace_id(), message.trace_id());
+        let own =
+            consumer.in_scope(|| caller.in_scope(|| info_span!(parent: None, "message").context().unwrap()));
+        assert_eq!((own.trace_id(), own.trace_state()), (caller.trace_id(), caller.trace_state()));
+    });
+}
+
+/// It was counted, and what is below it would have no parent. (Beside OpenTelemetry, which decides later, it is kept.)
+#[cfg(not(feature = "tracing-opentelemetry"))]
+#[test]
+fn a_span_below_one_that_is_not_sampled_stays_so() {
+    let collector = Collector::bind();
+    let (spans, handle) = sent(&collector, collector.builder().sampler(Sampler::default()), || {
+        let poll = remote(REMOTE_OFF, "").in_scope(|| info_span!("poll"));
+        let message = poll.in_scope(|| info_span!("message"));
+        message.set_parent(remote(REMOTE, "a=1"));
+        let context = message.context().unwrap();
+        assert_eq!((context.is_sampled(), context.trace_state().to_string()), (false, "a=1".to_owned()));
+        let below = message.in_scope(|| info_span!("below")).context().unwrap();
+        assert!(!below.is_sampled());
+        assert_eq!(below.trace_id(), context.trace_id());
+    });
+    assert_eq!((spans.len(), handle.stats().dropped.sampled_out), (0, 3));
+}
+
 #[test]
 fn what_is_said_after_the_fact_is_sent() {
     let collector = Collector::bind();
@@ -193,7 +242,11 @@ fn what_is_said_after_the_fact_is_sent() {
         span.set_attribute("otel.name", "given");
         span.add_link(remote(REMOTE, ""));
         span.set_status(Status::error("it broke"));
+        let again = info_span!("again");
+        again.set_status(Status::error("first"));
+        again.set_status(Status::error(""));
         let fine = info_span!("fine");
+        fine.set_status(Status::error("not yet known"));
         fine.in_scope(|| tracing::error!("not so bad"));
         fine.set_status(Status::Ok);
     });
@@ -211,6 +264,10 @@ fn what_is_said_after_the_fact_is_sent() {
         assert_eq!(tag(span, key), Some(value), "{key}");
     }
     assert_eq!(span["kind"].as_str(), Some("SERVER"));
+    assert_eq!(
+        (tag(&spans["again"], "otel.status_code"), tag(&spans["again"], "error")),
+        (Some("ERROR"), Some(""))
+    );
     assert_eq!((tag(&spans["fine"], "otel.status_code"), tag(&spans["fine"], "error")), (Some("OK"), None));
 }
 

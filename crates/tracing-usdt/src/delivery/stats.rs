@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Spans begun and closed while a socket was set.
+    /// Spans begun and closed while a socket was set. Of a trace that is not sampled, those that began.
     pub closed: u64,
     /// Spans that the socket took.
     pub sent: u64,

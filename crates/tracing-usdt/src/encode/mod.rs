@@ -52,7 +52,6 @@ impl Encoder {
         Self { format, resource, vocabulary, open, local_endpoint }
     }
 
-    #[cfg(test)]
     pub(crate) fn format(&self) -> Format {
         self.format
     }

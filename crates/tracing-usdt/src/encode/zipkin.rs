@@ -169,20 +169,34 @@ pub(super) fn local_endpoint(resource: &Resource) -> Vec<u8> {
 fn remote_endpoint(object: &mut Object<'_>, span: &Telling<'_>) {
     let fields = span.fields();
     let text = |key: &str| fields.get(key).map(value_text).filter(|text| !text.is_empty());
-    let names = ["peer.service", "server.address", "network.peer.address", "peer.hostname", "peer.address"];
-    let name = names.into_iter().chain(["db.name"]).find_map(text);
-    let address = ["network.peer.address", "server.address", "peer.address"]
-        .into_iter()
-        .find_map(|key| text(key)?.parse::<IpAddr>().ok());
-    let port = ["network.peer.port", "server.port", "peer.port"];
-    let port = port.into_iter().find_map(|key| text(key)?.parse::<u16>().ok());
-    if name.is_none() && address.is_none() {
-        return;
-    }
+    let names = [
+        "peer.service",
+        "server.address",
+        "net.peer.name",
+        "network.peer.address",
+        "server.socket.domain",
+        "server.socket.address",
+        "net.sock.peer.name",
+        "net.sock.peer.addr",
+        "peer.hostname",
+        "peer.address",
+        "db.name",
+    ];
+    let Some(name) = names.into_iter().find_map(text) else { return };
+    let addresses = [
+        ("network.peer.address", "network.peer.port"),
+        ("server.socket.address", "server.socket.port"),
+        ("net.sock.peer.addr", "net.sock.peer.port"),
+        ("server.address", "server.port"),
+        ("net.peer.name", "net.peer.port"),
+        ("peer.address", "peer.port"),
+    ];
+    let found = addresses.into_iter().find_map(|(address, port)| Some((text(address)?, text(port))));
+    let (address, port) = found.unzip();
+    let address = address.and_then(|address| address.parse::<IpAddr>().ok());
+    let port = port.flatten().and_then(|port| port.parse::<u16>().ok());
     let mut endpoint = Object::open(object.key("remoteEndpoint"));
-    if let Some(name) = name {
-        endpoint.string("serviceName", &name);
-    }
+    endpoint.string("serviceName", &name);
     match address {
         Some(IpAddr::V4(address)) => endpoint.string("ipv4", &address.to_string()),
         Some(IpAddr::V6(address)) => endpoint.string("ipv6", &address.to_string()),
