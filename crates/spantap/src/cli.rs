@@ -25,6 +25,8 @@ pub enum Command {
     Run(Run),
     /// Listen on a socket that any number of programs write to, until Ctrl-C or SIGTERM
     Listen(Listen),
+    /// Attach to the probes of a running program through eBPF, and show what the kernel did in its spans
+    Attach(Attach),
     /// Print a completion script for a shell
     Completions {
         /// For which
@@ -37,7 +39,7 @@ pub enum Command {
 /// Of `run`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// What both commands have.
+    /// What all commands have.
     #[command(flatten)]
     pub common: Common,
     /// The program and its arguments
@@ -57,12 +59,81 @@ pub struct Listen {
     /// Take spans of this user alone, by the kernel's word; may be repeated
     #[arg(long, value_name = "UID")]
     pub allow_uid: Vec<u32>,
-    /// What both commands have.
+    /// What all commands have.
     #[command(flatten)]
     pub common: Common,
 }
 
-/// What both commands have.
+/// Of `attach`.
+#[derive(Args, Debug)]
+#[command(after_help = ATTACH_HELP)]
+pub struct Attach {
+    /// To what.
+    #[command(flatten)]
+    pub to: AttachTo,
+    /// What to see of the kernel: sched (off the CPU, run queue, throttling), block (disk I/O), net (TCP),
+    /// exec (child processes); syscall, which makes each system call of the whole machine slower; or none
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', default_value = "sched,block,net,exec")]
+    pub kernel: Vec<Kernel>,
+    /// What took less is added up for each span, not shown by itself
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "100us")]
+    pub min: Duration,
+    /// What all commands have.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+const ATTACH_HELP: &str = "It takes root, and a Linux of 5.18 or later with BTF. The program needs no restart; while \
+                           nobody is attached, its probes cost next to nothing.";
+
+/// To what `attach` attaches.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct AttachTo {
+    /// The process; spantap ends with it
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// All processes of this executable or library, present and future
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub exe: Option<PathBuf>,
+}
+
+/// A part of the kernel.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kernel {
+    /// Time off the CPU.
+    Sched,
+    /// Block I/O.
+    Block,
+    /// TCP.
+    Net,
+    /// Child processes.
+    Exec,
+    /// System calls.
+    Syscall,
+    /// Nothing.
+    None,
+}
+
+impl Kernel {
+    /// All that there is to see.
+    pub const ALL: [Self; 5] = [Self::Sched, Self::Block, Self::Net, Self::Exec, Self::Syscall];
+}
+
+impl std::fmt::Display for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sched => "sched",
+            Self::Block => "block",
+            Self::Net => "net",
+            Self::Exec => "exec",
+            Self::Syscall => "syscall",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What all commands have.
 #[derive(Args, Debug)]
 pub struct Common {
     /// Forward the spans: otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411,

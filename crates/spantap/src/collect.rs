@@ -1,7 +1,8 @@
-//! One run of the collector, from the bound socket to the last figures.
+//! One run of the collector, from a source that is ready to the last figures.
 
 use std::future::{Future, pending};
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::notices::Notices;
 use crate::pipeline::Pipeline;
 use crate::signals::Signals;
 use crate::sink::{Settings, Sinks, SpoolSettings};
-use crate::source::{Socket, Stop, receive};
+use crate::source::{End, Source};
 use crate::terminal::{Feeder, Live, Screen, Shows, Stream, feed, final_figures};
 use crate::view::safe;
 
@@ -34,10 +35,8 @@ const TRACES_A_SECOND: u32 = 5;
 
 /// How the collector is to run.
 pub struct Collect {
-    /// Bound, and perhaps written to already.
-    pub socket: Socket,
-    /// Users that may send; all, if there are none.
-    pub allowed_uids: Vec<u32>,
+    /// Where spans come from.
+    pub source: Source,
     /// What the user chose.
     pub common: Common,
     /// Where traces are shown.
@@ -84,14 +83,14 @@ impl Collect {
     ) -> (Result<(T, Option<Signal>)>, Option<String>) {
         let flush_timeout = self.common.flush_timeout;
         let alone = self.alone;
-        let Started { figures, sinks, stop, mut received, shown, view } =
+        let Started { figures, sinks, end, mut received, shown, view } =
             match self.start(screen, notices).await {
                 Ok(started) => started,
                 // What was told until then is worth reading.
                 Err(error) => return (Err(error), Some(String::new())),
             };
-        let outcome = until_or_broken(until, &mut received, alone, notices, &stop).await;
-        stop.stop();
+        let outcome = until_or_broken(until, &mut received, alone, notices, &end).await;
+        end.end();
         let (outcome, mut signals) = match outcome {
             Ok((value, signals)) => (Ok(value), Some(signals)),
             Err(error) => (Err(error), None),
@@ -130,7 +129,7 @@ impl Collect {
     }
 
     async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
-        let Self { socket, allowed_uids, common, alone, .. } = self;
+        let Self { source, common, alone, .. } = self;
         let figures = Arc::new(Figures::default());
         let spool = common.spool.map(|dir| SpoolSettings { dir, max_bytes: common.spool_size << 20 });
         let settings = Settings { targets: common.to, spool };
@@ -140,7 +139,7 @@ impl Collect {
         if let Some(address) = common.metrics {
             metrics::serve(address, Arc::clone(&figures), Arc::clone(&sinks)).await?;
         }
-        let (receiver, stop) = receive(socket)?;
+        let (running, end) = source.start()?;
 
         let (feeder, feed) = feed();
         let live = Live {
@@ -166,7 +165,6 @@ impl Collect {
         // The view's thread also tells the figures, so it runs without spans, too.
         let (to_view, view) = if common.quiet { (None, Some(feeder)) } else { (Some(feeder), None) };
         let pipeline = Pipeline {
-            allowed_uids,
             figures: Arc::clone(&figures),
             notices: notices.clone(),
             sinks: Arc::clone(&sinks),
@@ -174,20 +172,26 @@ impl Collect {
         };
         let (ended, received) = oneshot::channel();
         spawn("decode", move || {
-            let passed_on = pipeline.run(&receiver);
+            let result = pipeline.run(|intake| running.run(intake, &pipeline.figures));
             // Only then is all of it on its way.
             drop(pipeline);
-            let _ = ended.send(passed_on.and_then(|()| receiver.end()));
+            let _ = ended.send(result);
         })?;
-        Ok(Started { figures, sinks, stop, received, shown, view })
+        Ok(Started { figures, sinks, end, received, shown, view })
     }
+}
+
+/// As shells say it of one that a signal ended.
+pub(crate) fn exit_code(hurried: Option<Signal>) -> ExitCode {
+    let code = hurried.and_then(|signal| u8::try_from(128 + signal as i32).ok());
+    code.map_or(ExitCode::SUCCESS, ExitCode::from)
 }
 
 /// What runs.
 struct Started {
     figures: Arc<Figures>,
     sinks: Arc<Sinks>,
-    stop: Stop,
+    end: End,
     /// The end of the receiving and decoding.
     received: oneshot::Receiver<Result<()>>,
     /// The end of the view.
@@ -209,7 +213,7 @@ async fn until_or_broken<T>(
     received: &mut oneshot::Receiver<Result<()>>,
     alone: bool,
     notices: &Notices,
-    stop: &Stop,
+    end: &End,
 ) -> Result<T> {
     tokio::pin!(until);
     let mut look = interval(EACH);
@@ -219,7 +223,7 @@ async fn until_or_broken<T>(
             outcome = &mut until => return outcome,
             broken = &mut *received => break broken,
             _ = look.tick() => {
-                if is_reachable && !stop.is_reachable() {
+                if is_reachable && !end.is_reachable() {
                     is_reachable = false;
                     notices.say("the socket's path was removed or is another's now: programs that start from \
                                  here on don't find us; start spantap again");

@@ -89,6 +89,12 @@ pub struct Figures {
     pub traces_not_shown: AtomicU64,
     /// Spans that the view could not keep up with.
     pub spans_not_shown: AtomicU64,
+    /// Spans of what the kernel did.
+    pub kernel_spans: AtomicU64,
+    /// Such of processes none of whose own spans ended, so that nobody knew whose they were.
+    pub spans_without_process: AtomicU64,
+    /// What the programs in the kernel could not tell, with the reasons.
+    missed: Mutex<Vec<(&'static str, u64)>>,
 }
 
 fn shortened(name: &str) -> &str {
@@ -179,6 +185,21 @@ impl Figures {
         let mut total = senders.others.clone();
         senders.known.values().for_each(|figures| total.add(figures));
         total
+    }
+
+    /// What the programs in the kernel could not tell so far, and why.
+    pub fn set_missed(&self, missed: Vec<(&'static str, u64)>) {
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = missed;
+    }
+
+    /// The same, with what was not known whose it was.
+    pub fn missed(&self) -> Vec<(&'static str, u64)> {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unknown = self.spans_without_process.load(Ordering::Relaxed);
+        if unknown > 0 {
+            missed.push(("of what the kernel did: no span of the process has ended", unknown));
+        }
+        missed
     }
 
     /// Traces shown and not shown, and spans that the view could not keep up with.

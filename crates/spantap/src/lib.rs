@@ -16,12 +16,15 @@
 //! `collect` starts and ends them, for `run` and for `listen`. What each part took, passed on and lost is
 //! in `figures` and in [`sink::SinkFigures`], and `metrics` tells it to Prometheus.
 
+mod account;
+pub mod attach;
 mod attributes;
 pub mod chunk;
 pub mod cli;
 pub mod collect;
 pub mod decode;
 pub mod figures;
+pub mod intake;
 pub mod listen;
 pub mod metrics;
 pub mod notices;

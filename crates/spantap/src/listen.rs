@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::Listen;
-use crate::collect::Collect;
+use crate::collect::{Collect, exit_code};
 use crate::signals::Signals;
-use crate::source::Socket;
+use crate::source::{Socket, Source};
 use crate::terminal::Stream;
 
 /// Listens until it is told to end.
@@ -20,8 +20,7 @@ pub async fn listen(listen: Listen) -> Result<ExitCode> {
     let mut signals = Signals::install()?;
     let socket = Socket::bind(&listen.socket, listen.mode)?;
     let collect = Collect {
-        socket,
-        allowed_uids: listen.allow_uid,
+        source: Source::Socket { socket, allowed_uids: listen.allow_uid },
         common: listen.common,
         stream: Stream::Stdout,
         alone: true,
@@ -31,7 +30,5 @@ pub async fn listen(listen: Listen) -> Result<ExitCode> {
         Ok(((), signals))
     };
     let ((), hurried) = collect.run(end).await?;
-    // As shells say it of one that a signal ended.
-    let code = hurried.and_then(|signal| u8::try_from(128 + signal as i32).ok());
-    Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
+    Ok(exit_code(hurried))
 }

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 use clap_mangen::Man;
 use spantap::cli::{Cli, Command};
 use spantap::view::safe;
-use spantap::{listen, run};
+use spantap::{attach, listen, run};
 
 /// A span is some thirty small pieces of memory that one thread makes and another gives back: with the C
 /// library's allocator, traces and OTLP took a quarter more processor time, page faults among it.
@@ -31,6 +31,7 @@ fn work(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(options) => collect(run::run(options)),
         Command::Listen(options) => collect(listen::listen(options)),
+        Command::Attach(options) => collect(attach::attach(options)),
         Command::Completions { shell } => {
             // It can't be told that the reader has left.
             let mut script = Vec::new();

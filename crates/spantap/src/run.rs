@@ -14,7 +14,7 @@ use tokio::process::Command;
 use crate::cli::Run;
 use crate::collect::Collect;
 use crate::signals::{Signals, has_terminal};
-use crate::source::Socket;
+use crate::source::{Socket, Source};
 use crate::terminal::Stream;
 
 /// Runs the program and shows its traces, until it ends.
@@ -33,8 +33,7 @@ pub async fn run(run: Run) -> Result<ExitCode> {
     let socket = Socket::bind(&folder.path().join("trace.sock"), 0o600)?;
     let child = child(&run.command, &socket, signals);
     let collect = Collect {
-        socket,
-        allowed_uids: Vec::new(),
+        source: Source::Socket { socket, allowed_uids: Vec::new() },
         common: run.common,
         // stdout is the program's.
         stream: Stream::Stderr,

@@ -117,6 +117,12 @@ impl Decoder {
         Some(counted.collect())
     }
 
+    /// The process that calls itself `service`.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn process(&mut self, sender: Sender, service: &str) -> Arc<Process> {
+        self.processes.of_service(sender, service, &mut Faults::default())
+    }
+
     fn read<const WHOLE: bool>(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
         let mut decoded = Decoded::at(now_ns);
         if let Err(found) = self.read_into::<WHOLE>(bytes, sender, &mut decoded) {

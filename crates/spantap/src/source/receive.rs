@@ -18,6 +18,7 @@ use super::datagrams::Datagrams;
 use super::messages::Slots;
 use super::queue::{In, Out, queue};
 use super::{Socket, messages};
+use crate::intake::Intake;
 
 /// Where the batches come out.
 #[derive(Debug)]
@@ -82,6 +83,23 @@ impl Receiver {
     /// Gives the memory of a batch back.
     pub fn recycle(&self, batch: Datagrams) {
         self.queue.recycle(batch);
+    }
+
+    /// Takes in all that comes until the end.
+    pub(super) fn take_in(&self, intake: &mut Intake<'_>, allowed_uids: &[u32]) {
+        while let Some(mut batch) = self.next() {
+            loop {
+                batch.iter().for_each(|datagram| intake.take(&datagram, allowed_uids));
+                self.recycle(batch);
+                batch = match self.next_if_there() {
+                    Some(next) => next,
+                    None => break,
+                };
+            }
+            if !intake.pass_on() {
+                return;
+            }
+        }
     }
 
     /// Whether it ended well.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use crate::decode::Fault;
 use crate::figures::{Figures, FromSender};
@@ -47,6 +48,7 @@ fn troubles(figures: &Figures, total: &FromSender) -> Vec<String> {
         (total.refused, "refused"),
         (not_shown, "traces not shown"),
         (missed, "spans not shown"),
+        (figures.missed().iter().map(|(_, number)| number).sum(), "missed in the kernel"),
     ];
     let found = known.into_iter().filter(|(number, _)| *number > 0);
     found.map(|(number, what)| format!("{} {what}", grouped(number))).collect()
@@ -153,6 +155,13 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
             );
         }
         out.push('\n');
+    }
+    let kernel_spans = figures.kernel_spans.load(Ordering::Relaxed);
+    if kernel_spans > 0 {
+        let _ = writeln!(out, "  {} of what the kernel did", counted(kernel_spans, "span", "spans"));
+    }
+    for (what, number) in figures.missed() {
+        let _ = writeln!(out, "  {} missed {what}", grouped(number));
     }
     let (shown, not_shown, missed) = figures.view();
     if not_shown + missed > 0 {

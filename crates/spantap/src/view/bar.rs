@@ -22,7 +22,7 @@ impl Interval {
     }
 
     /// Which of so many parts a time inside falls to, to the nearest.
-    fn part(self, time_ns: u64, parts: usize) -> usize {
+    pub(super) fn part(self, time_ns: u64, parts: usize) -> usize {
         let length = u128::from(self.duration_ns().max(1));
         let from_start = u128::from(time_ns.clamp(self.start_ns, self.end_ns) - self.start_ns);
         ((2 * from_start * parts as u128 + length) / (2 * length)) as usize

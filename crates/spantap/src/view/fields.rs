@@ -8,14 +8,32 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::bar::Shares;
+use super::duration::readable;
 use super::line::{DIM, Line, PLAIN};
 use super::text::{on_one_line, safe, width};
+use crate::account;
 use crate::attributes::{count, find};
 
 /// What the tree tells otherwise, or what tells of the program's text rather than of this run of it.
 /// One that ends in a dot stands for all that begin so.
-const UNINTERESTING: [&str; 9] =
-    ["busy_ns", "code.", "exception.", "idle_ns", "level", "otel.", "target", "thread.", "tracing_usdt."];
+const UNINTERESTING: [&str; 12] = [
+    "busy_ns",
+    "code.",
+    "exception.",
+    "idle_ns",
+    "kernel.partial",
+    "kernel.waker.pid",
+    "level",
+    "network.local.",
+    "otel.",
+    "target",
+    "thread.",
+    "tracing_usdt.",
+];
+
+/// Of what spantap saw of the kernel, whose keys need no more than their ends.
+const KERNEL: &str = "kernel.";
+const NANOSECONDS: &str = "_ns";
 
 /// What tells most, by OpenTelemetry's names of today and of before; the user's own fields follow.
 const FIRST: [&str; 6] =
@@ -34,6 +52,10 @@ fn is_one_of(key: &str, known: &[&str]) -> bool {
     known.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
 }
 
+fn number(field: &KeyValue) -> Option<u64> {
+    count(field.value.as_ref()?.value.as_ref()?)
+}
+
 /// `busy_ns` and `idle_ns`.
 pub(super) fn shares(span: &Span) -> Option<Shares> {
     let number = |key| count(find(&span.attributes, key)?);
@@ -47,6 +69,7 @@ pub(super) fn put_span(line: &mut Line<'_>, span: &Span, resource: &Resource, is
     let is_told = |field: &&KeyValue| {
         let key = &*field.key;
         is_one_of(key, &UNINTERESTING)
+            || account::KEYS.contains(&key)
             || resource.contains(key)
             || (key == "error" && is_error)
             || (key == "follows_from" && !span.links.is_empty())
@@ -99,6 +122,9 @@ fn fit(fields: &[&KeyValue], columns: usize) -> bool {
 /// `http.response.status_code=`, or `…status_code=`.
 fn key(field: &KeyValue, short: bool) -> String {
     let key = clipped(&field.key);
+    if let Some(key) = key.strip_prefix(KERNEL) {
+        return safe(&format!("{}=", key.strip_suffix(NANOSECONDS).unwrap_or(key)));
+    }
     match key.rsplit_once('.') {
         Some((_, end)) if short => safe(&format!("…{end}=")),
         _ => safe(&format!("{key}=")),
@@ -107,6 +133,11 @@ fn key(field: &KeyValue, short: bool) -> String {
 
 /// In quotes, where one could not see the end otherwise.
 fn value(field: &KeyValue) -> String {
+    if let (true, Some(ns)) =
+        (field.key.starts_with(KERNEL) && field.key.ends_with(NANOSECONDS), self::number(field))
+    {
+        return readable(ns);
+    }
     // The lines of a query are read as well on one.
     let value = safe(&on_one_line(&value_text(field.value.as_ref())));
     if value.is_empty() || value.contains([' ', '"', '=']) { format!("\"{value}\"") } else { value }

@@ -3,6 +3,7 @@
 //! [`tree()`] draws one: a head, and a line for each span. What comes from senders reaches the
 //! terminal through `line` only, which makes it safe and keeps to the width.
 
+mod account;
 mod bar;
 mod duration;
 mod excerpt;

@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 
+use super::account;
 use super::bar::{Interval, bar, point};
 use super::excerpt::{Part, excerpt};
 use super::guide::Guides;
@@ -23,6 +24,7 @@ use super::line::{BOLD, BOLD_RED, CYAN, DIM, Line, PLAIN, RED, YELLOW};
 use super::number::counted;
 use super::service::is_same;
 use super::{Look, duration, fields, readable, service, text};
+use crate::account::{Account, PARTIAL};
 use crate::attributes::{find, find_text};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Trace, TraceSpan};
@@ -122,6 +124,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
     fn row(&self, index: usize) -> String {
         let row = &self.rows[index];
         let mut out = self.span(index, row);
+        out.push_str(&self.account(index, row).unwrap_or_default());
         if let Some(error) = error_text(&row.span.span) {
             out.push_str(&self.below(index, RED, "✗ ", error));
         }
@@ -179,6 +182,21 @@ impl<'a, 'b> Drawing<'a, 'b> {
         line.end()
     }
 
+    /// Where its threads were, if that is known and not all on the CPU.
+    fn account(&self, index: usize, row: &Row<'a>) -> Option<String> {
+        let account = Account::of(&row.span.span.attributes)?;
+        if !account::is_worth_a_line(account) {
+            return None;
+        }
+        let mut line = Line::new(self.look);
+        line.to(TOOK + 1);
+        account::put_bar(&mut line, account, self.columns.bar);
+        line.to(self.columns.tree);
+        line.put(DIM, &self.guides.below(index));
+        account::put_legend(&mut line, account);
+        Some(line.end())
+    }
+
     /// A text that belongs to a row, on lines of its own.
     fn below(&self, index: usize, style: Style, mark: &str, text: &str) -> String {
         let guide = self.guides.below(index);
@@ -209,6 +227,9 @@ impl<'a, 'b> Drawing<'a, 'b> {
             Place::ParentMissing => notes.push(format!("parent missing: {}", parent_id())),
             Place::Circle => notes.push(format!("its parent {} is below it", parent_id())),
             _ => {}
+        }
+        if find(&row.span.span.attributes, PARTIAL).is_some() {
+            notes.push("entered before spantap attached: less than all is known".to_owned());
         }
         if let Some(parent) = self.parent(row) {
             let (parents, own) = (Interval::of(&parent.span), Interval::of(&row.span.span));

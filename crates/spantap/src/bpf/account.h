@@ -1,0 +1,49 @@
+/* How a thread spends its time, and how a span did while it was entered.
+ *
+ * A thread's time is added up, part by part, at each change of what it does. What it had when it went
+ * into a span, subtracted from what it has when it leaves, is the span's: so the parts add up to the
+ * time between by construction, in any nesting. */
+#pragma once
+
+/* Counts the time up to `now`, through which it ran. */
+static __always_inline void ran(struct thread *thread, u64 now)
+{
+	thread->part[ON_CPU] += now - thread->since;
+	thread->since = now;
+}
+
+static const struct kept_account no_account;
+
+/* The thread leaves a span. */
+static __always_inline void settle(struct thread *thread, const struct frame *frame, u32 pid)
+{
+	u64 span_id = frame->who.span_id;
+	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
+
+	if (!kept) {
+		/* Another thread may be as far. */
+		bpf_map_update_elem(&accounts, &span_id, &no_account, BPF_NOEXIST);
+		kept = bpf_map_lookup_elem(&accounts, &span_id);
+		if (!kept) {
+			lose(LOST_NO_ACCOUNT);
+			return;
+		}
+		kept->pid = pid;
+	}
+	__sync_val_compare_and_swap(&kept->account.since, 0, frame->since);
+	for (int i = 0; i < PARTS; i++)
+		__sync_fetch_and_add(&kept->account.part[i], thread->part[i] - frame->part[i]);
+}
+
+/* The span has ended. */
+static __always_inline void take_account(u64 span_id, struct account *account)
+{
+	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
+
+	if (kept) {
+		*account = kept->account;
+		bpf_map_delete_elem(&accounts, &span_id);
+	} else {
+		__builtin_memset(account, 0, sizeof(*account));
+	}
+}

@@ -1,0 +1,131 @@
+/* What is read of the kernel's own types, and nothing else of them.
+ *
+ * Where a field really lies is put in when the program is loaded, from the BTF of the kernel that
+ * runs: so these need not be whole, nor in order, and no vmlinux.h is needed to build. */
+#pragma once
+
+#include <linux/types.h>
+#include <stdbool.h>
+
+/* For libbpf's headers: registers have the kernel's names here, not those of user space. */
+#define __VMLINUX_H__
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __s32 s32;
+typedef __u64 u64;
+typedef __s64 s64;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di;
+	unsigned long si;
+	unsigned long ip;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	u64 regs[31];
+	u64 pc;
+};
+
+struct pt_regs {
+	struct user_pt_regs user_regs;
+};
+#endif
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct qstr d_name;
+};
+
+struct path {
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct task_struct {
+	void *stack;
+	int pid;
+	int tgid;
+	int exit_code;
+	char comm[16];
+	struct files_struct *files;
+	bool throttled; /* since Linux 6.18 */
+};
+
+struct linux_binprm {
+	const char *filename;
+};
+
+struct block_device {
+	u32 bd_dev;
+	struct gendisk *bd_disk;
+};
+
+struct gendisk {
+	int major;
+	int first_minor;
+	char disk_name[32];
+};
+
+struct request_queue {
+	struct gendisk *disk;
+};
+
+struct request {
+	struct request_queue *q;
+	u32 cmd_flags;
+	unsigned int __data_len;
+};
+
+
+struct in6_addr {
+	union {
+		u32 u6_addr32[4];
+	} in6_u;
+};
+
+struct sock_common {
+	u32 skc_daddr;
+	u32 skc_rcv_saddr;
+	u16 skc_dport;
+	u16 skc_num;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+	int sk_err;
+};
+
+struct tcp_sock {
+	u32 srtt_us;
+	u64 bytes_acked;
+	u64 bytes_received;
+	u32 total_retrans;
+};
+
+struct sk_buff;
+
+#pragma clang attribute pop

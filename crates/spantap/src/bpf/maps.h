@@ -1,0 +1,94 @@
+/* What the programs share, and what they count. */
+#pragma once
+
+#define DEPTH 64 /* a power of two */
+
+/* A span that a thread is in. */
+struct frame {
+	struct who who;
+	u64 since;
+	u64 part[PARTS]; /* the thread's, when it went in */
+};
+
+struct thread {
+	/* Its time so far, as long as it was in a span; when it changed last what it does. */
+	u64 part[PARTS];
+	u64 since;
+	/* Where it is when it is not on a CPU, and when it was woken from there. */
+	u32 off;
+	u32 depth;
+	u64 woken;
+	struct waker waker;
+	/* Spans too deep for the stack that it is in. */
+	u64 too_deep;
+
+	u64 scratch;
+
+	/* The system call that it is in, or -1. */
+	s64 call;
+	u64 call_since;
+	u64 call_first; /* argument */
+	u32 call_has_path;
+
+	/* A process that was started in a span of its parent's. */
+	u32 has_run;
+	struct who origin;
+	struct whose origins;
+	u64 forked;
+	char path[PATH_BYTES];
+
+	struct frame stack[DEPTH];
+};
+
+/* Goes with the thread, so that none is left behind and none is taken for another's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+struct kept_account {
+	struct account account;
+	u32 pid;
+	u32 unused;
+};
+
+/* Of spans that were left and are not closed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);
+	__type(key, u64);
+	__type(value, struct kept_account);
+} accounts SEC(".maps");
+
+/* Of the same spans. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);
+	__type(key, u64);
+	__type(value, struct record_small);
+} smalls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 32 << 20);
+} records SEC(".maps");
+
+u64 losses[LOSSES];
+
+/* Kernel spans shorter than this are only added up. */
+const volatile u64 min_ns = 0;
+
+static __always_inline void lose(enum lost why)
+{
+	__sync_fetch_and_add(&losses[why], 1);
+}
+
+/* User space comes by itself, soon enough. */
+static __always_inline void submit(void *record)
+{
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+}

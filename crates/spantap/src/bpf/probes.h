@@ -1,0 +1,242 @@
+/* The probes of the contract: which spans a thread is in, and those that end. */
+#pragma once
+
+/* Of the kernel, for each thread: THREAD_SIZE, on x86-64 and on arm64 with pages of 4 KiB. */
+#define STACK_BYTES (16 << 10)
+
+static __always_inline void fill_whose(struct whose *whose)
+{
+	u64 ids = bpf_get_current_pid_tgid();
+
+	whose->pid = ids >> 32;
+	whose->tid = ids;
+	bpf_get_current_comm(whose->comm, sizeof(whose->comm));
+}
+
+/* The thread, if it is in a span. */
+static __always_inline struct thread *in_span(struct task_struct *task)
+{
+	struct thread *thread = bpf_task_storage_get(&threads, task, 0, 0);
+
+	return thread && thread->depth ? thread : NULL;
+}
+
+/* The innermost span that it is in. */
+static __always_inline struct who *innermost(struct thread *thread)
+{
+	return &thread->stack[(thread->depth - 1) & (DEPTH - 1)].who;
+}
+
+/* Whether an interrupt has this CPU, so that the current thread is there by chance: then the arguments of a
+ * tracepoint, `ctx`, are not on the thread's stack. (__preempt_count says it, too, but can be read only where
+ * the kernel was built with CONFIG_KALLSYMS_ALL.) */
+static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
+{
+	u64 stack = (u64)BPF_CORE_READ(bpf_get_current_task_btf(), stack);
+
+	/* The verifier doesn't let us subtract from a pointer, but what was written is a number. */
+	*(volatile u64 *)&scratch->scratch = (u64)ctx;
+	return *(volatile u64 *)&scratch->scratch - stack >= STACK_BYTES;
+}
+
+SEC("usdt")
+int BPF_USDT(enter, u64 span_id, const char *name, u64 trace_high, u64 trace_low)
+{
+	struct thread *thread;
+	struct frame *frame;
+	u64 now;
+
+	thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!thread) {
+		lose(LOST_NO_THREAD);
+		return 0;
+	}
+	now = bpf_ktime_get_ns();
+	if (thread->depth == 0) {
+		thread->since = now;
+		thread->call = -1;
+		thread->woken = 0;
+	} else {
+		ran(thread, now);
+	}
+	if (thread->depth >= DEPTH) {
+		thread->too_deep++;
+		lose(LOST_TOO_DEEP);
+		return 0;
+	}
+	frame = &thread->stack[thread->depth & (DEPTH - 1)];
+	frame->who.span_id = span_id;
+	frame->who.trace_high = trace_high;
+	frame->who.trace_low = trace_low;
+	frame->since = now;
+	for (int i = 0; i < PARTS; i++)
+		frame->part[i] = thread->part[i];
+	thread->depth++;
+	return 0;
+}
+
+#define NOWHERE DEPTH
+
+/* Where in its stack a thread has a span. */
+struct search {
+	struct thread *thread;
+	u64 span_id;
+	u32 depth;
+	u32 found;
+};
+
+static long look_at_frame(u32 index, struct search *search)
+{
+	u32 at = search->depth - 1 - index;
+
+	if (search->thread->stack[at & (DEPTH - 1)].who.span_id != search->span_id)
+		return 0;
+	search->found = at;
+	return 1;
+}
+
+/* The innermost of its frames below `depth`, or NOWHERE. */
+static __always_inline u32 find(struct thread *thread, u64 span_id, u32 depth)
+{
+	struct search search = { .thread = thread, .span_id = span_id, .depth = depth, .found = NOWHERE };
+
+	/* The verifier follows each round of an ordinary loop, which were too many. */
+	if (depth)
+		bpf_loop(depth, look_at_frame, &search, 0);
+	return search.found;
+}
+
+static long move_frame(u32 index, struct search *search)
+{
+	u32 to = search->found + index;
+
+	search->thread->stack[to & (DEPTH - 1)] = search->thread->stack[(to + 1) & (DEPTH - 1)];
+	return 0;
+}
+
+/* Takes a span out that is not the innermost. Guards may be dropped in any order. */
+static __noinline int leave_outer(struct thread *thread, u64 span_id, u32 pid)
+{
+	u32 depth = thread->depth;
+	struct search search = { .thread = thread, .found = find(thread, span_id, depth) };
+
+	if (search.found == NOWHERE) {
+		/* It was entered before we looked, or was too deep. */
+		if (thread->too_deep)
+			thread->too_deep--;
+		return 0;
+	}
+	/* In it a second time, it goes on. */
+	if (find(thread, span_id, search.found) == NOWHERE)
+		settle(thread, &thread->stack[search.found & (DEPTH - 1)], pid);
+	if (search.found + 1 < depth)
+		bpf_loop(depth - 1 - search.found, move_frame, &search, 0);
+	thread->depth = depth - 1;
+	return 0;
+}
+
+SEC("usdt")
+int BPF_USDT(leave, u64 span_id)
+{
+	struct thread *thread = in_span(bpf_get_current_task_btf());
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct frame *frame;
+	u32 top;
+
+	if (!thread)
+		return 0;
+	ran(thread, bpf_ktime_get_ns());
+	top = thread->depth - 1;
+	frame = &thread->stack[top & (DEPTH - 1)];
+	if (frame->who.span_id != span_id || thread->too_deep) {
+		leave_outer(thread, span_id, pid);
+		return 0;
+	}
+	if (find(thread, span_id, top) == NOWHERE)
+		settle(thread, frame, pid);
+	thread->depth = top;
+	return 0;
+}
+
+static __always_inline void fill_span(struct record_span *record, u32 kind, const struct who *who, u32 length)
+{
+	u64 ids = bpf_get_current_uid_gid();
+
+	record->kind = kind;
+	record->length = length;
+	record->uid = ids;
+	record->gid = ids >> 32;
+	record->who = *who;
+	fill_whose(&record->whose);
+	record->now = bpf_ktime_get_ns();
+	take_account(who->span_id, &record->account);
+}
+
+/* A record has the size that it is reserved with, which must be known when this is compiled. With room
+ * that is reserved at run time a kernel before 6.16 could not copy from user space into it, and there is no
+ * memory to copy to on the way: two threads of one CPU may be here at once. */
+#define EMIT_IN(size)                                                                                       \
+	if (length <= (size) - sizeof(struct record_span)) {                                                \
+		record = bpf_ringbuf_reserve(&records, (size), 0);                                          \
+		if (!record)                                                                                \
+			goto full;                                                                          \
+		fill_span(record, RECORD_SPAN, &who, length);                                               \
+		if (bpf_probe_read_user(record->text, length, json))                                        \
+			goto unreadable;                                                                    \
+		submit(record);                                                                             \
+		return 0;                                                                                   \
+	}
+
+SEC("usdt")
+int BPF_USDT(span_emit, u64 span_id, const char *json, u64 size)
+{
+	struct who who = { .span_id = span_id };
+	struct record_span *record;
+	u32 length = size;
+
+	report_smalls(span_id);
+	/* Where the verifier sees the bound that it is compared with. */
+	asm volatile("" : "+r"(length));
+	EMIT_IN(768)
+	EMIT_IN(1024)
+	EMIT_IN(1536)
+	EMIT_IN(2048)
+	EMIT_IN(4096)
+	EMIT_IN(8192)
+	EMIT_IN(16384)
+	EMIT_IN(32768)
+	EMIT_IN(65536)
+	EMIT_IN(131072)
+	EMIT_IN(262144)
+	lose(LOST_TOO_LONG);
+	return 0;
+full:
+	lose(LOST_RING_FULL_SPANS);
+	return 0;
+unreadable:
+	bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+	lose(LOST_UNREADABLE);
+	return 0;
+}
+
+/* Only of a span that began before we looked is nothing emitted: its duration is 0. */
+SEC("usdt")
+int BPF_USDT(close, u64 span_id, const char *name, u64 duration_ns, u64 busy_ns, u64 trace_high, u64 trace_low)
+{
+	struct who who = { .span_id = span_id, .trace_high = trace_high, .trace_low = trace_low };
+	struct record_span *record;
+	long length;
+
+	if (duration_ns)
+		return 0;
+	report_smalls(span_id);
+	record = bpf_ringbuf_reserve(&records, sizeof(*record) + NAME_BYTES, 0);
+	if (!record) {
+		lose(LOST_RING_FULL_SPANS);
+		return 0;
+	}
+	length = bpf_probe_read_user_str(record->text, NAME_BYTES, name);
+	fill_span(record, RECORD_PARTIAL, &who, length > 0 ? length - 1 : 0);
+	submit(record);
+	return 0;
+}

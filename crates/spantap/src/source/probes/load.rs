@@ -1,0 +1,200 @@
+//! From the compiled programs to attached ones.
+
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Typedef;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, PrintLevel, ProgramType, set_print};
+use nix::time::ClockId;
+
+use super::reader::clock_ns;
+use super::target::{PROVIDER, Target};
+use crate::cli::Kernel;
+
+/// What the build script made of `src/bpf`.
+mod skeleton {
+    #![allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code, missing_docs, unreachable_pub)]
+    #![allow(rust_2018_idioms, dead_code)]
+    include!(concat!(env!("OUT_DIR"), "/spantap.skel.rs"));
+}
+
+use skeleton::{SpantapProgs, SpantapSkel, SpantapSkelBuilder};
+
+/// The types of the running kernel.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Programs in the kernel. They leave it with the value, and with the process.
+pub(super) struct Loaded {
+    skeleton: SpantapSkel<'static>,
+    links: Vec<Link>,
+    /// When the last was attached, by the kernel's clock.
+    pub(super) attached_ns: u64,
+    /// What this kernel has not, in words.
+    pub(super) lacking: Vec<String>,
+}
+
+/// What keeps count of the spans that a thread is in.
+const ENTERED: [&str; 2] = ["enter", "leave"];
+
+/// The tracepoints of each part of the kernel.
+fn tracepoints(kernel: Kernel) -> &'static [&'static str] {
+    match kernel {
+        Kernel::None => &[],
+        Kernel::Sched => &["sched_switch", "sched_waking"],
+        Kernel::Block => &["block_io_start", "block_rq_complete"],
+        Kernel::Net => &[
+            "inet_sock_set_state",
+            "sock_send_length",
+            "sock_recv_length",
+            "tcp_retransmit_skb",
+            "tcp_receive_reset",
+        ],
+        Kernel::Exec => &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
+        Kernel::Syscall => &["sys_enter", "sys_exit"],
+    }
+}
+
+impl Loaded {
+    pub(super) fn attach(target: &Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
+        let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
+        check_kernel()?;
+        set_print(Some((PrintLevel::Warn, remember)));
+        // Lent to what is in it for as long as the process lives; there is one.
+        let place = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = SpantapSkelBuilder::default().open(place).map_err(|error| refused(&error))?;
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
+        }
+        let lacking = choose(open.open_object_mut(), &kernel)?;
+        let skeleton = open.load().map_err(|error| refused(&error))?;
+        let links = attach(&skeleton, target)?;
+        Ok(Self { skeleton, links, lacking, attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC) })
+    }
+
+    /// Where the records are.
+    pub(super) fn records(&self) -> &impl MapCore {
+        &self.skeleton.maps.records
+    }
+
+    /// What was lost so far, with the reasons.
+    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+        let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
+        let bss = bss.ok().flatten().unwrap_or_default();
+        let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
+        LOSSES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Takes the programs off, in the order that leaves no span entered.
+    pub(super) fn detach(&mut self) {
+        while let Some(link) = self.links.pop() {
+            drop(link);
+        }
+    }
+}
+
+/// In the order of `enum lost`.
+const LOSSES: [&str; 10] = [
+    "spans: the ring buffer was full",
+    "of what the kernel did: the ring buffer was full",
+    "spans: longer than 256 KiB",
+    "spans: their memory could not be read",
+    "enters of threads for which the kernel had no memory",
+    "enters deeper than 64 spans",
+    "exits of more spans than are kept at once",
+    "of what the kernel did for short times: more than is kept at once",
+    "block requests: more than are kept at once",
+    "sockets: more than are kept at once",
+];
+
+fn check_kernel() -> Result<()> {
+    if !Path::new(BTF).exists() {
+        bail!(
+            "this kernel has no {BTF}, without which programs can't be fitted to it; it takes one that is built with \
+             CONFIG_DEBUG_INFO_BTF, as those of all large distributions are"
+        );
+    }
+    Ok(())
+}
+
+/// Leaves out what is not wanted, and what this kernel has not.
+fn choose(object: &mut OpenObject, kernel: &[Kernel]) -> Result<Vec<String>> {
+    let mut lacking = Vec::new();
+    let btf = Btf::from_vmlinux().with_context(|| format!("can't read {BTF}"))?;
+    let is_there = |name: &str| btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some();
+    for mut program in object.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        let of = Kernel::ALL.into_iter().find(|of| tracepoints(*of).contains(&&*name));
+        let is_wanted = match of {
+            Some(of) => kernel.contains(&of),
+            // Whoever looks at spans alone need not know which of them a thread is in.
+            None => !ENTERED.contains(&&*name) || !kernel.is_empty(),
+        };
+        let is_there = of.is_none() || is_there(&name);
+        if let (Some(of), true, false) = (of, is_wanted, is_there) {
+            lacking
+                .push(format!("this kernel lacks the tracepoint {name}: without it, less is seen of {of}"));
+        }
+        program.set_autoload(is_wanted && is_there);
+    }
+    Ok(lacking)
+}
+
+/// Those of the kernel first: once a span is seen entered, all that happens in it is seen. And no enter is
+/// seen whose exit could be missed.
+fn attach(skeleton: &SpantapSkel<'_>, target: &Target) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for program in skeleton.object().progs_mut() {
+        let is_tracepoint = program.prog_type() == ProgramType::Tracing;
+        if program.autoload() && is_tracepoint {
+            let link = program.attach().map_err(|error| refused(&error));
+            let name = program.name().to_string_lossy().into_owned();
+            links.push(link.with_context(|| format!("can't attach to the kernel's tracepoint {name}"))?);
+        }
+    }
+    let SpantapProgs { enter, leave, span_emit, close, .. } = &skeleton.progs;
+    for (program, probe) in [(close, "close"), (span_emit, "span_emit"), (leave, "exit"), (enter, "enter")] {
+        if program.autoload() {
+            let link = program.attach_usdt(target.pid.unwrap_or(-1), &target.file, PROVIDER, probe);
+            let link = link.map_err(|error| refused(&error));
+            links.push(link.with_context(|| {
+                format!("can't attach to the probe {PROVIDER}:{probe} of {}", target.file.display())
+            })?);
+        }
+    }
+    Ok(links)
+}
+
+/// What libbpf had to say since it was asked last.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+fn remember(_: PrintLevel, text: String) {
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    // The verifier's log comes first and may be long; what matters is at its end.
+    if said.len() > 1 << 20 {
+        said.clear();
+    }
+    said.push_str(&text);
+}
+
+/// The error in words that help.
+fn refused(error: &libbpf_rs::Error) -> anyhow::Error {
+    let said = std::mem::take(&mut *SAID.lock().unwrap_or_else(PoisonError::into_inner));
+    if std::env::var_os("SPANTAP_VERBOSE").is_some() {
+        eprintln!("{said}");
+    }
+    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+        return anyhow!(
+            "the kernel doesn't let us attach programs; that takes root (sudo spantap attach ...), or the \
+             capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, outside of a container that forbids it"
+        );
+    }
+    match said.lines().rev().find(|line| line.starts_with("libbpf:")) {
+        Some(line) => anyhow!("{error} ({line})"),
+        None => anyhow!("{error}"),
+    }
+}

@@ -1,0 +1,232 @@
+//! The thread that reads what the programs in the kernel tell, and makes spans of it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use libbpf_rs::RingBufferBuilder;
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+
+use super::kernel_span::{self, WallOffset, attribute};
+use super::load::Loaded;
+use super::record::{Ended, Record};
+use crate::account::{Account, PARTIAL};
+use crate::attributes::{count, find};
+use crate::figures::Figures;
+use crate::intake::Intake;
+use crate::process::{Process, Sender};
+use crate::source::Datagram;
+
+/// When nothing is left in the ring buffer, it is left alone for so long: to wake us for each record would cost
+/// the program that is looked at 2 to 3 µs each time. Of a million spans a second, 10,000 come in between.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// So many records are taken before there is a look at other things.
+const AT_ONCE: usize = 8192;
+
+/// The clocks are compared, and the losses counted, so often.
+const EACH: Duration = Duration::from_secs(1);
+
+/// What a process did before it is known which service it is.
+const MOST_WAITING: usize = 10_000;
+
+/// What a span that is made here counts among the bytes that are passed on at once.
+const BYTES: usize = 512;
+
+/// Reads until `stopped`, detaches, and reads what was left.
+pub(super) fn read(
+    mut loaded: Loaded,
+    intake: &mut Intake<'_>,
+    figures: &Figures,
+    stopped: &AtomicBool,
+) -> Result<()> {
+    loaded.lacking.drain(..).for_each(|line| intake.say(line));
+    let reader = RefCell::new(Reader {
+        intake,
+        figures,
+        wall: wall_offset(),
+        attached_ns: loaded.attached_ns,
+        processes: HashMap::new(),
+    });
+    let mut ring = RingBufferBuilder::new();
+    ring.add(loaded.records(), |bytes| {
+        reader.borrow_mut().take(bytes);
+        0
+    })?;
+    let ring = ring.build()?;
+    let mut next_look = Instant::now() + EACH;
+    let mut is_detached = false;
+    loop {
+        if stopped.load(Ordering::Acquire) && !is_detached {
+            loaded.detach();
+            is_detached = true;
+        }
+        let read = ring.consume_raw_n(AT_ONCE);
+        if read < 0 {
+            return Err(anyhow!("can't read the ring buffer: {}", Errno::from_raw(-read)));
+        }
+        let is_empty = read == 0;
+        if is_empty && !reader.borrow_mut().intake.pass_on() {
+            return Ok(());
+        }
+        if Instant::now() >= next_look || is_detached {
+            next_look = Instant::now() + EACH;
+            reader.borrow_mut().wall = wall_offset();
+            figures.set_missed(loaded.losses());
+        }
+        match (is_empty, is_detached) {
+            (true, true) => break,
+            (true, false) => thread::sleep(PAUSE),
+            (false, _) => {}
+        }
+    }
+    drop(ring);
+    reader.into_inner().end();
+    Ok(())
+}
+
+/// Makes spans of records.
+struct Reader<'a, 'b> {
+    intake: &'a mut Intake<'b>,
+    figures: &'a Figures,
+    wall: WallOffset,
+    attached_ns: u64,
+    processes: HashMap<u32, Known>,
+}
+
+/// What is known of a process.
+#[derive(Default)]
+struct Known {
+    /// What it calls itself is only in the spans that it describes.
+    process: Option<Arc<Process>>,
+    /// Until then, with whose they are.
+    waiting: Vec<(Sender, ScopeSpans)>,
+}
+
+impl Reader<'_, '_> {
+    fn take(&mut self, bytes: &[u8]) {
+        match Record::read(bytes) {
+            Some(Record::Span { ended, json }) => self.ended(&ended, json),
+            Some(Record::Partial { ended, name }) => {
+                let span = partial(&ended, name, self.wall);
+                self.made(ended.sender, own(vec![span]));
+            }
+            Some(Record::Kernel(record)) => {
+                let span = kernel_span::of_record(&record, self.wall);
+                self.kernel(record.whose.pid, vec![span]);
+            }
+            Some(Record::Small { who, whose, slots }) => {
+                let wall = self.wall;
+                let spans = slots.iter().map(|slot| kernel_span::of_slot(who, &whose, slot, wall)).collect();
+                self.kernel(whose.pid, spans);
+            }
+            None => self.intake.say("the kernel's side wrote something unknown; is it of another version?"),
+        }
+    }
+
+    fn ended(&mut self, ended: &Ended, json: &[u8]) {
+        let datagram = Datagram { bytes: json, sender: ended.sender, cut: false };
+        let attached_at_ns = self.attached_ns.saturating_add_signed(self.wall);
+        let complete = |span: &mut Span| tell_account(span, ended.account, attached_at_ns);
+        let process = self.intake.take_probed(&datagram, complete);
+        let Some(process) = process else { return };
+        let known = self.processes.entry(ended.sender.pid).or_default();
+        for (_, spans) in std::mem::take(&mut known.waiting) {
+            self.intake.take_made(&process, spans, BYTES);
+        }
+        known.process = Some(process);
+    }
+
+    fn kernel(&mut self, pid: u32, spans: Vec<Span>) {
+        self.figures.kernel_spans.fetch_add(spans.len() as u64, Ordering::Relaxed);
+        let scope = Some(kernel_span::scope());
+        // Whose process it is to the kernel, its own spans will tell.
+        let sender = Sender { pid, uid: 0, gid: 0 };
+        self.made(sender, ScopeSpans { scope, spans, ..ScopeSpans::default() });
+    }
+
+    fn made(&mut self, sender: Sender, spans: ScopeSpans) {
+        let known = self.processes.entry(sender.pid).or_default();
+        match &known.process {
+            Some(process) => self.intake.take_made(process, spans, BYTES),
+            None if known.waiting.len() < MOST_WAITING => known.waiting.push((sender, spans)),
+            None => {
+                self.figures.spans_without_process.fetch_add(spans.spans.len() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Of some processes no span has ended.
+    fn end(mut self) {
+        for (pid, known) in std::mem::take(&mut self.processes) {
+            for (sender, spans) in known.waiting {
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                let process = self.intake.process(sender, name.trim());
+                self.intake.take_made(&process, spans, BYTES);
+            }
+        }
+        self.intake.pass_on();
+    }
+}
+
+fn own(spans: Vec<Span>) -> ScopeSpans {
+    ScopeSpans { spans, ..ScopeSpans::default() }
+}
+
+/// Of a span that began before anybody looked, all that is known: since when it was seen, and until when.
+fn partial(ended: &Ended, name: &[u8], wall: WallOffset) -> Span {
+    let since_ns = if ended.since_ns == 0 { ended.now_ns } else { ended.since_ns };
+    let mut span = Span {
+        trace_id: ended.who.trace_id.to_be_bytes().to_vec(),
+        span_id: ended.who.span_id.to_be_bytes().to_vec(),
+        name: String::from_utf8_lossy(name).into_owned(),
+        kind: SpanKind::Internal as i32,
+        start_time_unix_nano: since_ns.saturating_add_signed(wall),
+        end_time_unix_nano: ended.now_ns.saturating_add_signed(wall),
+        attributes: ended.account.attributes().collect(),
+        ..Span::default()
+    };
+    span.attributes.push(attribute(PARTIAL, Value::BoolValue(true)));
+    span
+}
+
+fn tell_account(span: &mut Span, account: Account, attached_at_ns: u64) {
+    let entered_ns = account.entered_ns();
+    if entered_ns == 0 {
+        return;
+    }
+    let busy_ns = find(&span.attributes, "busy_ns").and_then(count);
+    span.attributes.extend(account.attributes());
+    // It may have been entered while nobody looked, if only somebody has listened at a socket. What is missing
+    // all the same is a microsecond for each time that it was entered, which the probes take.
+    let is_less = busy_ns.is_none_or(|busy_ns| busy_ns.saturating_sub(entered_ns) > busy_ns / 50 + 20_000);
+    if span.start_time_unix_nano < attached_at_ns && is_less {
+        span.attributes.push(attribute(PARTIAL, Value::BoolValue(true)));
+    }
+}
+
+/// What to add to the kernel's clock to get the time since 1970.
+fn wall_offset() -> WallOffset {
+    let ns = |clock| clock_ns(clock).cast_signed();
+    // The pair between which least time went by.
+    let pairs = (0..5).map(|_| {
+        let (before, wall, after) =
+            (ns(ClockId::CLOCK_MONOTONIC), ns(ClockId::CLOCK_REALTIME), ns(ClockId::CLOCK_MONOTONIC));
+        (after - before, wall - (before + (after - before) / 2))
+    });
+    pairs.min().map_or(0, |(_, offset)| offset)
+}
+
+/// 0 for a clock that isn't there.
+pub(super) fn clock_ns(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}

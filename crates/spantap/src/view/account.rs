@@ -1,0 +1,96 @@
+//! Where a span's threads were while it was entered: `█████▒▒░░░░░`, and what the parts are called.
+
+use anstyle::{AnsiColor, Style};
+
+use super::bar::Interval;
+use super::line::{DIM, Line, RED, YELLOW};
+use crate::account::{Account, PARTS};
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const MAGENTA: Style = AnsiColor::Magenta.on_default();
+const BLUE: Style = AnsiColor::Blue.on_default();
+
+/// In the order of [`crate::account::KEYS`].
+const LOOKS: [(&str, Style, &str); PARTS] = [
+    ("█", GREEN, "on CPU"),
+    ("▒", YELLOW, "run queue"),
+    ("▞", YELLOW, "preempted"),
+    ("▓", MAGENTA, "throttled"),
+    ("░", BLUE, "sleep"),
+    ("▄", RED, "disk"),
+    ("·", DIM, "stopped"),
+];
+
+/// A part below this is neither drawn nor named, unless nothing else is there to name.
+const LEAST_PERCENT: u64 = 1;
+
+/// Where the thread had the CPU for nearly all of the time, there is nothing to explain.
+pub(super) fn is_worth_a_line(account: Account) -> bool {
+    let off_cpu = account.entered_ns() - account.0[0].min(account.entered_ns());
+    off_cpu >= 10_000 && percent(off_cpu, account) >= 5
+}
+
+/// Puts the bar: so many columns for all of it.
+pub(super) fn put_bar(line: &mut Line<'_>, account: Account, columns: usize) {
+    let whole = Interval { start_ns: 0, end_ns: account.entered_ns() };
+    let (mut so_far, mut drawn) = (0u64, 0);
+    for (ns, (sign, style, _)) in account.0.into_iter().zip(LOOKS) {
+        so_far = so_far.saturating_add(ns);
+        let end = whole.part(so_far, columns);
+        line.put(style, &sign.repeat(end - drawn));
+        drawn = end;
+    }
+}
+
+/// Names the parts, the largest first.
+pub(super) fn put_legend(line: &mut Line<'_>, account: Account) {
+    let mut parts: Vec<_> = account.0.into_iter().zip(LOOKS).collect();
+    parts.sort_by_key(|(ns, _)| std::cmp::Reverse(*ns));
+    for (index, (ns, (sign, style, name))) in parts.into_iter().enumerate() {
+        let percent = percent(ns, account);
+        if index > 0 && percent < LEAST_PERCENT {
+            break;
+        }
+        line.gap(if index == 0 { 0 } else { 2 });
+        line.put(style, sign);
+        line.put(DIM, &format!(" {name} {percent}%"));
+    }
+}
+
+/// To the nearest.
+fn percent(ns: u64, account: Account) -> u64 {
+    let whole = u128::from(account.entered_ns().max(1));
+    ((200 * u128::from(ns) + whole) / (2 * whole)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Look;
+
+    fn drawn(account: [u64; PARTS]) -> (String, String) {
+        let look = Look::new(80, false);
+        let (mut bar, mut legend) = (Line::new(&look), Line::new(&look));
+        put_bar(&mut bar, Account(account), 10);
+        put_legend(&mut legend, Account(account));
+        (bar.end().trim().to_owned(), legend.end().trim().to_owned())
+    }
+
+    #[test]
+    fn the_parts_fill_the_bar_and_are_named_by_size() {
+        let (bar, legend) = drawn([300, 100, 0, 0, 600, 0, 0]);
+        assert_eq!(bar, "███▒░░░░░░");
+        assert_eq!(legend, "░ sleep 60%  █ on CPU 30%  ▒ run queue 10%");
+        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ on CPU 100%".into()));
+        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1]).1, "█ on CPU 99%");
+        assert_eq!(drawn([1; PARTS]).0.chars().count(), 10);
+        assert_eq!(drawn([u64::MAX; PARTS]).0, "██████████");
+    }
+
+    #[test]
+    fn what_ran_all_the_time_needs_no_line() {
+        assert!(!is_worth_a_line(Account([1_000_000, 10_000, 0, 0, 0, 0, 0])));
+        assert!(!is_worth_a_line(Account([1, 0, 0, 0, 9_000, 0, 0])));
+        assert!(is_worth_a_line(Account([900_000, 0, 100_000, 0, 0, 0, 0])));
+    }
+}
