@@ -22,7 +22,7 @@ pub use need::need;
 pub use net::{Headers, free_address, get, receive_posts};
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
-pub use spantap::{Ended, Spantap, program};
+pub use spantap::{EBPF, Ended, Spantap, program};
 
 use std::time::{Duration, Instant};
 

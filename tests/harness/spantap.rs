@@ -10,7 +10,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::build::workspace;
-use crate::wait_until;
+use crate::{need, wait_until};
+
+/// What tests need for `attach`.
+pub const EBPF: [&str; 3] = ["clang", "root", "btf"];
 
 /// A running one. It ends with the value.
 pub struct Spantap {
@@ -49,6 +52,21 @@ impl Spantap {
         command.arg("listen").arg(&socket).args(args);
         let spantap = Self::spawn(&mut command, folder, socket);
         spantap.wait_for_socket();
+        spantap
+    }
+
+    /// `spantap attach`, which is attached.
+    pub fn attach(args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("not used");
+        let mut command = command();
+        command.arg("attach").args(args);
+        let mut spantap = Self::spawn(&mut command, folder, socket);
+        wait_until("spantap is attached", || {
+            let ended = spantap.child.try_wait().unwrap();
+            assert!(ended.is_none(), "spantap ended with {ended:?}: {}", spantap.stderr());
+            spantap.stderr().contains("attached to ")
+        });
         spantap
     }
 
@@ -171,6 +189,9 @@ pub fn program(name: &str) -> PathBuf {
         cargo.current_dir(workspace()).args(["build", "--quiet", "--locked", "--workspace"]);
         for bin in ["spantap", "shop", "hyper_client", "axum_server", "tonic_server", "w3c_service"] {
             cargo.args(["--bin", bin]);
+        }
+        if need(&["clang"]) {
+            cargo.args(["--features", "spantap/ebpf"]);
         }
         cargo.arg("--target-dir").arg(&target);
         let output = cargo.output().unwrap_or_else(|e| panic!("can't run cargo: {e}"));

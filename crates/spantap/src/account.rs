@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
 use crate::attributes::{count, find};
 
 /// What a thread may be doing.
-pub(crate) const PARTS: usize = 7;
+pub(crate) const PARTS: usize = 8;
 
 /// The attributes, and what to call them. In the order in which the kernel's side counts them.
 pub(crate) const KEYS: [&str; PARTS] = [
@@ -18,14 +18,15 @@ pub(crate) const KEYS: [&str; PARTS] = [
     "kernel.throttled_ns",
     "kernel.sleep_ns",
     "kernel.disk_ns",
+    "kernel.blocked_ns",
     "kernel.stopped_ns",
 ];
 
-/// Said of a span that was entered before anybody looked: what is known is less than all.
+/// Why less than all of it is known.
 pub(crate) const PARTIAL: &str = "kernel.partial";
 
 /// Nanoseconds for each of the parts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Account(pub(crate) [u64; PARTS]);
 
 impl Account {

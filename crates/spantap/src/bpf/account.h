@@ -47,3 +47,9 @@ static __always_inline void take_account(u64 span_id, struct account *account)
 		__builtin_memset(account, 0, sizeof(*account));
 	}
 }
+
+/* It has, and can't be told. */
+static __always_inline void forget_account(u64 span_id)
+{
+	bpf_map_delete_elem(&accounts, &span_id);
+}

@@ -29,7 +29,7 @@ int BPF_PROG(block_io_start, struct request *request)
 	u32 operation;
 
 	/* One that was merged away has never completed, and this may be in its place. */
-	if (!thread || in_interrupt(ctx, thread)) {
+	if (!thread) {
 		bpf_map_delete_elem(&requests, &key);
 		return 0;
 	}

@@ -24,6 +24,7 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long si;
 	unsigned long ip;
+	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
@@ -63,11 +64,13 @@ struct files_struct {
 
 struct task_struct {
 	void *stack;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	int exit_code;
 	char comm[16];
 	struct files_struct *files;
+	unsigned in_iowait : 1;
 	bool throttled; /* since Linux 6.18 */
 };
 

@@ -6,8 +6,10 @@
 #define ESTABLISHED 1
 #define SYN_SENT 2
 #define SYN_RECEIVED 3
+#define FIN_WAIT1 4
 #define CLOSED 7
 #define CLOSE_WAIT 8
+#define LAST_ACK 9
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -107,11 +109,8 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 	if (sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
 	now = bpf_ktime_get_ns();
-	/* Only in an interrupt is the current thread not the one that acts. */
-	thread = in_span(bpf_get_current_task_btf());
-	if (thread && in_interrupt(ctx, thread))
-		thread = NULL;
 	if (after == SYN_SENT) {
+		thread = in_span(bpf_get_current_task_btf());
 		if (thread)
 			starts_to_connect(sock, thread, now);
 		else
@@ -131,6 +130,8 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 		used->is_closed = after == CLOSED;
 	} else if (after != CLOSE_WAIT && !used->is_closed) {
 		used->is_closed = 1;
+		/* These are of a thread that closes it; others may be of an interrupt. */
+		thread = after == FIN_WAIT1 || after == LAST_ACK ? in_span(bpf_get_current_task_btf()) : NULL;
 		if (thread)
 			use(sock, used, thread);
 		if (used->who.span_id)

@@ -1,9 +1,6 @@
 /* The probes of the contract: which spans a thread is in, and those that end. */
 #pragma once
 
-/* Of the kernel, for each thread: THREAD_SIZE, on x86-64 and on arm64 with pages of 4 KiB. */
-#define STACK_BYTES (16 << 10)
-
 static __always_inline void fill_whose(struct whose *whose)
 {
 	u64 ids = bpf_get_current_pid_tgid();
@@ -25,18 +22,6 @@ static __always_inline struct thread *in_span(struct task_struct *task)
 static __always_inline struct who *innermost(struct thread *thread)
 {
 	return &thread->stack[(thread->depth - 1) & (DEPTH - 1)].who;
-}
-
-/* Whether an interrupt has this CPU, so that the current thread is there by chance: then the arguments of a
- * tracepoint, `ctx`, are not on the thread's stack. (__preempt_count says it, too, but can be read only where
- * the kernel was built with CONFIG_KALLSYMS_ALL.) */
-static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
-{
-	u64 stack = (u64)BPF_CORE_READ(bpf_get_current_task_btf(), stack);
-
-	/* The verifier doesn't let us subtract from a pointer, but what was written is a number. */
-	*(volatile u64 *)&scratch->scratch = (u64)ctx;
-	return *(volatile u64 *)&scratch->scratch - stack >= STACK_BYTES;
 }
 
 SEC("usdt")
@@ -208,9 +193,11 @@ int BPF_USDT(span_emit, u64 span_id, const char *json, u64 size)
 	EMIT_IN(65536)
 	EMIT_IN(131072)
 	EMIT_IN(262144)
+	forget_account(span_id);
 	lose(LOST_TOO_LONG);
 	return 0;
 full:
+	forget_account(span_id);
 	lose(LOST_RING_FULL_SPANS);
 	return 0;
 unreadable:
@@ -232,6 +219,7 @@ int BPF_USDT(close, u64 span_id, const char *name, u64 duration_ns, u64 busy_ns,
 	report_smalls(span_id);
 	record = bpf_ringbuf_reserve(&records, sizeof(*record) + NAME_BYTES, 0);
 	if (!record) {
+		forget_account(span_id);
 		lose(LOST_RING_FULL_SPANS);
 		return 0;
 	}

@@ -18,7 +18,8 @@ enum part {
 	PREEMPTED, /* could have run, and the CPU was another's */
 	THROTTLED, /* its CPU quota was used up */
 	SLEEPING,
-	DISK, /* a sleep that signals don't end: nearly always a disk */
+	DISK,    /* and other I/O that the kernel counts as such */
+	BLOCKED, /* in another sleep that signals don't end: a lock of the kernel's, the exec of a child */
 	STOPPED,
 	PARTS,
 };
@@ -109,6 +110,9 @@ struct exec {
 	s32 status;
 	char path[PATH_BYTES];
 };
+
+#define PATH_OF_ARGUMENT 1
+#define PATH_OF_DESCRIPTOR 2 /* if the first argument is one */
 
 struct call {
 	s64 result;

@@ -8,6 +8,34 @@
 #define TASK_TRACED 0x8
 #define TASK_NOLOAD 0x400
 
+/* Of the kernel, for each thread: THREAD_SIZE, on x86-64 and on arm64 with pages of 4 KiB. */
+#define STACK_BYTES (16 << 10)
+
+#define PF_KTHREAD 0x00200000
+
+/* Whether an interrupt has this CPU, so that the current thread is there by chance: then the arguments of a
+ * tracepoint, `ctx`, are not on the thread's own stack; or, on x86-64, they are, but it came there from user
+ * space without a system call. (__preempt_count says it, too, but can be read only where the kernel was built
+ * with CONFIG_KALLSYMS_ALL.) */
+static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 stack = (u64)BPF_CORE_READ(task, stack);
+
+	/* The verifier doesn't let us subtract from a pointer, but what was written is a number. */
+	*(volatile u64 *)&scratch->scratch = (u64)ctx;
+	if (*(volatile u64 *)&scratch->scratch - stack >= STACK_BYTES)
+		return true;
+#if defined(__TARGET_ARCH_x86)
+	if (!(task->flags & PF_KTHREAD)) {
+		struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+		return (s64)BPF_CORE_READ(regs, orig_ax) < 0;
+	}
+#endif
+	return false;
+}
+
 static __always_inline u32 where(struct task_struct *task, bool preempt, unsigned int state)
 {
 	if (bpf_core_field_exists(task->throttled) && BPF_CORE_READ(task, throttled))
@@ -17,7 +45,7 @@ static __always_inline u32 where(struct task_struct *task, bool preempt, unsigne
 	if (state & (TASK_STOPPED | TASK_TRACED))
 		return STOPPED;
 	if ((state & TASK_UNINTERRUPTIBLE) && !(state & TASK_NOLOAD))
-		return DISK;
+		return BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait) ? DISK : BLOCKED;
 	return SLEEPING;
 }
 

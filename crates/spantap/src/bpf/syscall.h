@@ -55,7 +55,7 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 	return 0;
 }
 
-/* The last part of the name of what is open as `fd`, if it has one. */
+/* The last part of the name of what is open as `fd`, if it has one. User space knows which calls take one. */
 static __always_inline bool name_of(struct task_struct *task, u64 fd, char *name)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -95,9 +95,9 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 	record->call.first = thread->call_first;
 	if (thread->call_has_path) {
 		__builtin_memcpy(record->call.path, thread->path, PATH_BYTES);
-		record->call.has_path = 1;
-	} else {
-		record->call.has_path = name_of(task, thread->call_first, record->call.path);
+		record->call.has_path = PATH_OF_ARGUMENT;
+	} else if (name_of(task, thread->call_first, record->call.path)) {
+		record->call.has_path = PATH_OF_DESCRIPTOR;
 	}
 	submit(record);
 	return 0;

@@ -16,7 +16,7 @@ use crate::attributes::{count, find};
 
 /// What the tree tells otherwise, or what tells of the program's text rather than of this run of it.
 /// One that ends in a dot stands for all that begin so.
-const UNINTERESTING: [&str; 12] = [
+const UNINTERESTING: [&str; 14] = [
     "busy_ns",
     "code.",
     "exception.",
@@ -25,6 +25,8 @@ const UNINTERESTING: [&str; 12] = [
     "kernel.waker.pid",
     "level",
     "network.local.",
+    "network.transport",
+    "network.type",
     "otel.",
     "target",
     "thread.",

@@ -228,8 +228,8 @@ impl<'a, 'b> Drawing<'a, 'b> {
             Place::Circle => notes.push(format!("its parent {} is below it", parent_id())),
             _ => {}
         }
-        if find(&row.span.span.attributes, PARTIAL).is_some() {
-            notes.push("entered before spantap attached: less than all is known".to_owned());
+        if let Some(why) = find_text(&row.span.span.attributes, PARTIAL) {
+            notes.push(format!("seen in part: {why}"));
         }
         if let Some(parent) = self.parent(row) {
             let (parents, own) = (Interval::of(&parent.span), Interval::of(&row.span.span));

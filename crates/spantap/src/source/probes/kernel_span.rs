@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 use syscalls::Sysno;
 
-use super::record::{Connection, Detail, KernelRecord, Slot, What, Who, Whose};
+use super::record::{CallPath, Connection, Detail, KernelRecord, Slot, What, Who, Whose};
 
 /// Whose spans they are, to tell them from the program's own.
 pub(super) fn scope() -> InstrumentationScope {
@@ -41,7 +41,7 @@ pub(super) fn of_record(record: &KernelRecord<'_>, wall: WallOffset) -> Span {
     let mut span = below(record.who, &record.whose, name(record.what, record.call));
     span.start_time_unix_nano = record.start_ns.saturating_add_signed(wall);
     span.end_time_unix_nano = record.end_ns.saturating_add_signed(wall);
-    tell(&record.detail, &mut span);
+    tell(&record.detail, record.call, &mut span);
     span
 }
 
@@ -77,6 +77,7 @@ fn name(what: What, call: u32) -> String {
         What::Throttled => "throttled",
         What::Sleep => "sleep",
         What::Disk => "disk wait",
+        What::Blocked => "blocked",
         What::Stopped => "stopped",
         What::BlockRead => "block read",
         What::BlockWrite => "block write",
@@ -96,7 +97,7 @@ fn call_name(call: u32) -> String {
     Sysno::new(call as usize).map_or_else(|| call.to_string(), |call| call.name().to_owned())
 }
 
-fn tell(detail: &Detail<'_>, span: &mut Span) {
+fn tell(detail: &Detail<'_>, call: u32, span: &mut Span) {
     let attributes = &mut span.attributes;
     match detail {
         Detail::None => {}
@@ -130,9 +131,15 @@ fn tell(detail: &Detail<'_>, span: &mut Span) {
             }
         }
         Detail::Call { result, first, path } => {
-            match path {
-                Some(path) => attributes.push(bytes_text("kernel.syscall.path", path)),
-                None => attributes.push(attribute("kernel.syscall.arg0", Value::IntValue(*first as i64))),
+            let descriptor = takes_descriptor(call).then_some(*first as i32);
+            match (path, descriptor) {
+                (CallPath::Argument(path), _) | (CallPath::Descriptor(path), Some(_)) => {
+                    attributes.push(bytes_text("kernel.syscall.path", path));
+                }
+                _ => {}
+            }
+            if let Some(descriptor) = descriptor {
+                attributes.push(attribute("kernel.syscall.fd", Value::IntValue(descriptor.into())));
             }
             attributes.push(attribute("kernel.syscall.result", Value::IntValue(*result)));
             // Also what is as usual, such as EAGAIN: so it is no error of the span.
@@ -141,6 +148,61 @@ fn tell(detail: &Detail<'_>, span: &mut Span) {
             }
         }
     }
+}
+
+/// Whether the first argument of a call is a descriptor that is still the same when the call is over.
+fn takes_descriptor(call: u32) -> bool {
+    use Sysno as S;
+    matches!(
+        Sysno::new(call as usize),
+        Some(
+            S::read
+                | S::write
+                | S::pread64
+                | S::pwrite64
+                | S::readv
+                | S::writev
+                | S::preadv
+                | S::pwritev
+                | S::preadv2
+                | S::pwritev2
+                | S::lseek
+                | S::ioctl
+                | S::fcntl
+                | S::flock
+                | S::fsync
+                | S::fdatasync
+                | S::ftruncate
+                | S::fallocate
+                | S::fstat
+                | S::getdents64
+                | S::fchmod
+                | S::fchown
+                | S::syncfs
+                | S::sync_file_range
+                | S::connect
+                | S::accept
+                | S::accept4
+                | S::bind
+                | S::listen
+                | S::shutdown
+                | S::sendto
+                | S::recvfrom
+                | S::sendmsg
+                | S::recvmsg
+                | S::sendmmsg
+                | S::recvmmsg
+                | S::getsockopt
+                | S::setsockopt
+                | S::getsockname
+                | S::getpeername
+                | S::sendfile
+                | S::splice
+                | S::epoll_ctl
+                | S::epoll_pwait
+                | S::epoll_pwait2
+        )
+    ) || call_name(call) == "epoll_wait" // of x86-64 alone
 }
 
 fn tell_connection(connection: &Connection, span: &mut Span) {

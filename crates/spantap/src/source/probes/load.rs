@@ -1,5 +1,6 @@
 //! From the compiled programs to attached ones.
 
+use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +15,7 @@ use nix::time::ClockId;
 
 use super::reader::clock_ns;
 use super::target::{PROVIDER, Target};
+use crate::account::PARTS;
 use crate::cli::Kernel;
 
 /// What the build script made of `src/bpf`.
@@ -34,8 +36,10 @@ pub(super) struct Loaded {
     links: Vec<Link>,
     /// When the last was attached, by the kernel's clock.
     pub(super) attached_ns: u64,
-    /// What this kernel has not, in words.
-    pub(super) lacking: Vec<String>,
+    /// The scheduler is seen.
+    pub(super) knows_time: bool,
+    /// For the user: to what it is attached, and what this kernel has not.
+    pub(super) news: Vec<String>,
 }
 
 /// What keeps count of the spans that a thread is in.
@@ -70,10 +74,19 @@ impl Loaded {
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
             rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
         }
-        let lacking = choose(open.open_object_mut(), &kernel)?;
+        let mut news = choose(open.open_object_mut(), &kernel)?;
         let skeleton = open.load().map_err(|error| refused(&error))?;
         let links = attach(&skeleton, target)?;
-        Ok(Self { skeleton, links, lacking, attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC) })
+        let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
+        let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
+        news.insert(0, format!("attached to {target}; of the kernel it sees {parts}"));
+        Ok(Self {
+            skeleton,
+            links,
+            news,
+            knows_time: kernel.contains(&Kernel::Sched),
+            attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC),
+        })
     }
 
     /// Where the records are.
@@ -89,6 +102,26 @@ impl Loaded {
         LOSSES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Gives back what spans of processes that are gone have left.
+    pub(super) fn forget(&self, gone: &HashSet<u32>) {
+        let maps = &self.skeleton.maps;
+        // Both begin with the span's account or record, and say whose it is at a place that is known.
+        let maps: [(&dyn MapCore, usize); 2] =
+            [(&maps.accounts, PID_OF_ACCOUNT), (&maps.smalls, PID_OF_SMALL)];
+        for (map, place) in maps {
+            let left: Vec<Vec<u8>> = map.keys().collect();
+            for key in left {
+                let value = map.lookup(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
+                let pid =
+                    value.get(place..place + 4).and_then(|pid| pid.try_into().ok()).map(u32::from_ne_bytes);
+                if pid.is_some_and(|pid| gone.contains(&pid)) {
+                    // It may have been closed meanwhile.
+                    let _ = map.delete(&key);
+                }
+            }
+        }
+    }
+
     /// Takes the programs off, in the order that leaves no span entered.
     pub(super) fn detach(&mut self) {
         while let Some(link) = self.links.pop() {
@@ -96,6 +129,10 @@ impl Loaded {
         }
     }
 }
+
+/// In `struct kept_account`, and in `struct record_small`.
+const PID_OF_ACCOUNT: usize = 8 * (PARTS + 1);
+const PID_OF_SMALL: usize = 32;
 
 /// In the order of `enum lost`.
 const LOSSES: [&str; 10] = [

@@ -1,8 +1,9 @@
 //! The thread that reads what the programs in the kernel tell, and makes spans of it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -36,6 +37,9 @@ const AT_ONCE: usize = 8192;
 /// The clocks are compared, and the losses counted, so often.
 const EACH: Duration = Duration::from_secs(1);
 
+/// What processes that are gone have left is cleared up so often.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// What a process did before it is known which service it is.
 const MOST_WAITING: usize = 10_000;
 
@@ -49,12 +53,13 @@ pub(super) fn read(
     figures: &Figures,
     stopped: &AtomicBool,
 ) -> Result<()> {
-    loaded.lacking.drain(..).for_each(|line| intake.say(line));
+    loaded.news.drain(..).for_each(|line| intake.say(line));
     let reader = RefCell::new(Reader {
         intake,
         figures,
         wall: wall_offset(),
         attached_ns: loaded.attached_ns,
+        knows_time: loaded.knows_time,
         processes: HashMap::new(),
     });
     let mut ring = RingBufferBuilder::new();
@@ -64,6 +69,7 @@ pub(super) fn read(
     })?;
     let ring = ring.build()?;
     let mut next_look = Instant::now() + EACH;
+    let mut next_sweep = Instant::now() + SWEEP;
     let mut is_detached = false;
     loop {
         if stopped.load(Ordering::Acquire) && !is_detached {
@@ -83,6 +89,13 @@ pub(super) fn read(
             reader.borrow_mut().wall = wall_offset();
             figures.set_missed(loaded.losses());
         }
+        if Instant::now() >= next_sweep {
+            next_sweep = Instant::now() + SWEEP;
+            let gone = reader.borrow_mut().forget_gone();
+            if !gone.is_empty() {
+                loaded.forget(&gone);
+            }
+        }
         match (is_empty, is_detached) {
             (true, true) => break,
             (true, false) => thread::sleep(PAUSE),
@@ -100,6 +113,7 @@ struct Reader<'a, 'b> {
     figures: &'a Figures,
     wall: WallOffset,
     attached_ns: u64,
+    knows_time: bool,
     processes: HashMap<u32, Known>,
 }
 
@@ -117,7 +131,8 @@ impl Reader<'_, '_> {
         match Record::read(bytes) {
             Some(Record::Span { ended, json }) => self.ended(&ended, json),
             Some(Record::Partial { ended, name }) => {
-                let span = partial(&ended, name, self.wall);
+                let mut span = partial(&ended, name, self.wall);
+                span.attributes.extend(self.account(&ended).attributes());
                 self.made(ended.sender, own(vec![span]));
             }
             Some(Record::Kernel(record)) => {
@@ -136,7 +151,8 @@ impl Reader<'_, '_> {
     fn ended(&mut self, ended: &Ended, json: &[u8]) {
         let datagram = Datagram { bytes: json, sender: ended.sender, cut: false };
         let attached_at_ns = self.attached_ns.saturating_add_signed(self.wall);
-        let complete = |span: &mut Span| tell_account(span, ended.account, attached_at_ns);
+        let account = self.account(ended);
+        let complete = |span: &mut Span| tell_account(span, account, attached_at_ns);
         let process = self.intake.take_probed(&datagram, complete);
         let Some(process) = process else { return };
         let known = self.processes.entry(ended.sender.pid).or_default();
@@ -144,6 +160,11 @@ impl Reader<'_, '_> {
             self.intake.take_made(&process, spans, BYTES);
         }
         known.process = Some(process);
+    }
+
+    /// Without the scheduler's tracepoints, all time is taken for time on the CPU.
+    fn account(&self, ended: &Ended) -> Account {
+        if self.knows_time { ended.account } else { Account::default() }
     }
 
     fn kernel(&mut self, pid: u32, spans: Vec<Span>) {
@@ -165,16 +186,32 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Of some processes no span has ended.
-    fn end(mut self) {
-        for (pid, known) in std::mem::take(&mut self.processes) {
-            for (sender, spans) in known.waiting {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                let process = self.intake.process(sender, name.trim());
-                self.intake.take_made(&process, spans, BYTES);
+    /// Those that are gone, which are known no more.
+    fn forget_gone(&mut self) -> HashSet<u32> {
+        let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+        let gone: HashSet<u32> = self.processes.keys().copied().filter(is_gone).collect();
+        for pid in &gone {
+            if let Some(known) = self.processes.remove(pid) {
+                self.pass_on_waiting(*pid, known);
             }
         }
+        gone
+    }
+
+    fn end(mut self) {
+        for (pid, known) in std::mem::take(&mut self.processes) {
+            self.pass_on_waiting(pid, known);
+        }
         self.intake.pass_on();
+    }
+
+    /// None of its own spans has ended, so that nobody knows what it calls itself.
+    fn pass_on_waiting(&mut self, pid: u32, known: Known) {
+        for (sender, spans) in known.waiting {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let process = self.intake.process(sender, name.trim());
+            self.intake.take_made(&process, spans, BYTES);
+        }
     }
 }
 
@@ -185,20 +222,23 @@ fn own(spans: Vec<Span>) -> ScopeSpans {
 /// Of a span that began before anybody looked, all that is known: since when it was seen, and until when.
 fn partial(ended: &Ended, name: &[u8], wall: WallOffset) -> Span {
     let since_ns = if ended.since_ns == 0 { ended.now_ns } else { ended.since_ns };
-    let mut span = Span {
+    Span {
         trace_id: ended.who.trace_id.to_be_bytes().to_vec(),
         span_id: ended.who.span_id.to_be_bytes().to_vec(),
         name: String::from_utf8_lossy(name).into_owned(),
         kind: SpanKind::Internal as i32,
         start_time_unix_nano: since_ns.saturating_add_signed(wall),
         end_time_unix_nano: ended.now_ns.saturating_add_signed(wall),
-        attributes: ended.account.attributes().collect(),
+        attributes: vec![attribute(PARTIAL, Value::StringValue(BEGAN_BEFORE.to_owned()))],
         ..Span::default()
-    };
-    span.attributes.push(attribute(PARTIAL, Value::BoolValue(true)));
-    span
+    }
 }
 
+/// Why less than all of a span is known.
+const BEGAN_BEFORE: &str = "it began before spantap attached";
+const CLOCKS: &str = "the thread lost the CPU between the program's clock and the probe";
+
+/// The time by the probes should be that by the program's own clock.
 fn tell_account(span: &mut Span, account: Account, attached_at_ns: u64) {
     let entered_ns = account.entered_ns();
     if entered_ns == 0 {
@@ -206,11 +246,13 @@ fn tell_account(span: &mut Span, account: Account, attached_at_ns: u64) {
     }
     let busy_ns = find(&span.attributes, "busy_ns").and_then(count);
     span.attributes.extend(account.attributes());
-    // It may have been entered while nobody looked, if only somebody has listened at a socket. What is missing
-    // all the same is a microsecond for each time that it was entered, which the probes take.
-    let is_less = busy_ns.is_none_or(|busy_ns| busy_ns.saturating_sub(entered_ns) > busy_ns / 50 + 20_000);
-    if span.start_time_unix_nano < attached_at_ns && is_less {
-        span.attributes.push(attribute(PARTIAL, Value::BoolValue(true)));
+    // What may be missing is a microsecond for each time that it was entered, which the probes take.
+    let is_less = |busy_ns: u64| busy_ns.saturating_sub(entered_ns) > busy_ns / 50 + 20_000;
+    let began_before = span.start_time_unix_nano < attached_at_ns;
+    if busy_ns.map_or(began_before, is_less) {
+        // If only somebody listened at a socket, it was entered while nobody looked.
+        let why = if began_before { BEGAN_BEFORE } else { CLOCKS };
+        span.attributes.push(attribute(PARTIAL, Value::StringValue(why.to_owned())));
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) enum What {
     Throttled,
     Sleep,
     Disk,
+    Blocked,
     Stopped,
     BlockRead,
     BlockWrite,
@@ -92,12 +93,13 @@ pub(super) enum What {
 
 impl What {
     /// From 1 on.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::RunQueue,
         Self::Preempted,
         Self::Throttled,
         Self::Sleep,
         Self::Disk,
+        Self::Blocked,
         Self::Stopped,
         Self::BlockRead,
         Self::BlockWrite,
@@ -120,7 +122,16 @@ pub(super) enum Detail<'a> {
     Block { device: u32, error: i32, bytes: u64, disk: &'a [u8] },
     Connection(Connection),
     Exec { pid: u32, status: i32, path: &'a [u8] },
-    Call { result: i64, first: u64, path: Option<&'a [u8]> },
+    Call { result: i64, first: u64, path: CallPath<'a> },
+}
+
+/// What a system call was about.
+#[derive(Debug)]
+pub(super) enum CallPath<'a> {
+    None,
+    Argument(&'a [u8]),
+    /// The last part of the name of what is open as the descriptor, if the first argument is one.
+    Descriptor(&'a [u8]),
 }
 
 #[derive(Debug)]
@@ -225,7 +236,7 @@ impl<'a> Fields<'a> {
     fn detail(&mut self, what: What) -> Option<Detail<'a>> {
         Some(match what {
             What::Preempted | What::Throttled => Detail::None,
-            What::RunQueue | What::Sleep | What::Disk | What::Stopped => Detail::Waker {
+            What::RunQueue | What::Sleep | What::Disk | What::Blocked | What::Stopped => Detail::Waker {
                 pid: self.u32()?,
                 tid: self.u32()?,
                 comm: self.text(16)?,
@@ -243,9 +254,13 @@ impl<'a> Fields<'a> {
             What::Exec => Detail::Exec { pid: self.u32()?, status: self.u32()? as i32, path: self.text(96)? },
             What::Syscall => {
                 let (result, first) = (self.u64()? as i64, self.u64()?);
-                let (has_path, _) = (self.u32()? != 0, self.u32()?);
-                let path = self.text(96)?;
-                Detail::Call { result, first, path: has_path.then_some(path) }
+                let (of, _, path) = (self.u32()?, self.u32()?, self.text(96)?);
+                let path = match of {
+                    1 => CallPath::Argument(path),
+                    2 => CallPath::Descriptor(path),
+                    _ => CallPath::None,
+                };
+                Detail::Call { result, first, path }
             }
         })
     }

@@ -1,6 +1,7 @@
 //! Which file has the probes, and of which process they are wanted.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,17 @@ pub struct Target {
     pub(super) file: PathBuf,
     /// The one process; else all that run the file.
     pub(super) pid: Option<i32>,
+    /// What it is to a person.
+    name: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "{} (pid {pid})", self.name),
+            None => write!(f, "all processes of {}, now and later", self.name),
+        }
+    }
 }
 
 impl Target {
@@ -34,7 +46,7 @@ impl Target {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let exe = proc.join("exe");
         let name = match fs::read_link(&exe) {
-            Ok(path) => path,
+            Ok(path) => path.display().to_string(),
             Err(error) if error.kind() == ErrorKind::NotFound && !proc.exists() => {
                 bail!("there is no process {pid}; pgrep NAME tells the pids of a program")
             }
@@ -49,17 +61,17 @@ impl Target {
         };
         // By way of /proc it is found also where it was replaced, or lies in a container.
         if has_probes(&exe).with_context(|| format!("can't read the executable of process {pid}"))? {
-            return Ok(Self { file: exe, pid: Some(pid) });
+            return Ok(Self { file: exe, pid: Some(pid), name });
         }
         for library in libraries(&proc) {
             if has_probes(&library).unwrap_or(false) {
-                return Ok(Self { file: library, pid: Some(pid) });
+                return Ok(Self { file: library, pid: Some(pid), name });
             }
         }
         bail!(
             "neither {} (pid {pid}) nor its libraries have probes of tracing-usdt; is the layer in it, and the program \
              built for Linux?",
-            name.display()
+            name
         )
     }
 
@@ -83,7 +95,7 @@ impl Target {
                 file.display()
             );
         }
-        Ok(Self { file, pid: None })
+        Ok(Self { pid: None, name: file.display().to_string(), file })
     }
 }
 

@@ -1,0 +1,716 @@
+//! `spantap attach`: what the kernel did inside of spans, held against what the program itself measured.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use e2e::{EBPF, Spantap, need, program, wait_until};
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+
+/// A program that does what it is told. It ends with the value.
+struct Worker {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start() -> Self {
+        Self::spawn(&mut Command::new(env!("CARGO_BIN_EXE_kernel_work")))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        let mut worker = Self { child, stdin, stdout };
+        assert_eq!(worker.line(), "ready");
+        worker
+    }
+
+    fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Has it done, and returns what it measured.
+    fn run(&mut self, command: &str) -> Value {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
+    }
+
+    fn end(mut self) {
+        drop(self.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A span as spantap forwarded it.
+#[derive(Clone, Debug)]
+struct Found {
+    name: String,
+    id: String,
+    parent: String,
+    trace: String,
+    start_ns: u64,
+    end_ns: u64,
+    attributes: BTreeMap<String, Value>,
+    is_kernels: bool,
+    service: String,
+}
+
+impl Found {
+    fn duration_ns(&self) -> u64 {
+        self.end_ns - self.start_ns
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        match self.attributes.get(key) {
+            Some(Value::String(text)) => text.parse().unwrap(),
+            Some(value) => value.as_u64().unwrap_or_else(|| panic!("{key} is {value}")),
+            None => 0,
+        }
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.attributes.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What one kernel span or several together took.
+    fn total_ns(&self) -> u64 {
+        if self.attributes.contains_key("kernel.count") {
+            self.number("kernel.total_ns")
+        } else {
+            self.duration_ns()
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.number("kernel.count").max(1)
+    }
+
+    fn account(&self) -> BTreeMap<&'static str, u64> {
+        PARTS.into_iter().map(|part| (part, self.number(&format!("kernel.{part}_ns")))).collect()
+    }
+}
+
+const PARTS: [&str; 8] =
+    ["on_cpu", "run_queue", "preempted", "throttled", "sleep", "disk", "blocked", "stopped"];
+
+/// All spans in the file.
+struct Spans(Vec<Found>);
+
+impl Spans {
+    fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        // The last line may be written just now.
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        Self(lines.flat_map(spans_of).collect())
+    }
+
+    /// The only one of the program's that is called so.
+    #[track_caller]
+    fn one(&self, name: &str) -> &Found {
+        let found: Vec<&Found> = self.own(name).collect();
+        assert_eq!(found.len(), 1, "of {name}: {found:#?}");
+        found[0]
+    }
+
+    fn own(&self, name: &str) -> impl Iterator<Item = &Found> {
+        self.0.iter().filter(move |span| span.name == name && !span.is_kernels)
+    }
+
+    /// The kernel's spans below it.
+    fn below<'a>(&'a self, parent: &Found, name: &'a str) -> Vec<&'a Found> {
+        let (id, trace) = (parent.id.clone(), parent.trace.clone());
+        let is_below = move |span: &&Found| span.parent == id && span.trace == trace && span.is_kernels;
+        self.0.iter().filter(is_below).filter(|span| span.name == name).collect()
+    }
+}
+
+fn spans_of(line: &str) -> Vec<Found> {
+    let data: Value = serde_json::from_str(line).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let attributes = |value: &Value| -> BTreeMap<String, Value> {
+        let all = value.as_array().into_iter().flatten();
+        let value =
+            |attribute: &Value| attribute["value"].as_object().unwrap().values().next().unwrap().clone();
+        all.map(|attribute| (text(&attribute["key"]), value(attribute))).collect()
+    };
+    let mut found = Vec::new();
+    for resource in data["resourceSpans"].as_array().unwrap() {
+        let service = attributes(&resource["resource"]["attributes"]).get("service.name").map(text);
+        for scope in resource["scopeSpans"].as_array().unwrap() {
+            for span in scope["spans"].as_array().unwrap() {
+                found.push(Found {
+                    name: text(&span["name"]),
+                    id: text(&span["spanId"]),
+                    parent: text(&span["parentSpanId"]),
+                    trace: text(&span["traceId"]),
+                    start_ns: text(&span["startTimeUnixNano"]).parse().unwrap(),
+                    end_ns: text(&span["endTimeUnixNano"]).parse().unwrap(),
+                    attributes: attributes(&span["attributes"]),
+                    is_kernels: scope["scope"]["name"] == "spantap.kernel",
+                    service: service.clone().unwrap_or_default(),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn number(measured: &Value, key: &str) -> u64 {
+    measured[key].as_u64().unwrap_or_else(|| panic!("{key} of {measured}"))
+}
+
+fn total_ns(spans: &[&Found]) -> u64 {
+    spans.iter().map(|span| span.total_ns()).sum()
+}
+
+fn count(spans: &[&Found]) -> u64 {
+    spans.iter().map(|span| span.count()).sum()
+}
+
+#[track_caller]
+fn assert_near(what: &str, found_ns: u64, measured_ns: u64) {
+    assert_near_of(what, found_ns, measured_ns, measured_ns);
+}
+
+/// Within five percent of `whole_ns`, and what a machine that others use takes to get from one clock to the
+/// other.
+#[track_caller]
+fn assert_near_of(what: &str, found_ns: u64, measured_ns: u64, whole_ns: u64) {
+    let margin = whole_ns / 20 + 300_000;
+    assert!(
+        found_ns.abs_diff(measured_ns) <= margin,
+        "{what}: found {found_ns} ns, and the program measured {measured_ns} ns"
+    );
+}
+
+/// A worker with spantap attached to it.
+struct Attached {
+    worker: Worker,
+    spantap: Spantap,
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Attached {
+    fn start(args: &[&str]) -> Self {
+        Self::to(Worker::start(), args)
+    }
+
+    fn to(worker: Worker, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("spans.jsonl");
+        let to = format!("jsonl={}", file.display());
+        let spantap = Spantap::attach(&[&["--pid", &*worker.pid(), "--to", &to], args].concat());
+        Self { worker, spantap, file, _folder: folder }
+    }
+
+    fn run(&mut self, command: &str) -> Value {
+        self.worker.run(command)
+    }
+
+    /// The worker ends, and with it spantap.
+    fn end(self) -> (Spans, e2e::Ended) {
+        self.worker.end();
+        let ended = self.spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = Spans::read(&self.file);
+        assert_add_up(&spans);
+        (spans, ended)
+    }
+}
+
+/// The parts of a span's time in the kernel are all of the time in which it was entered, by the program's own
+/// clock: to a hundredth, and what the probes take. Of a thousand spans one may have lost the CPU between that
+/// clock and a probe, to another thread or to another machine.
+#[track_caller]
+fn assert_add_up(spans: &Spans) {
+    let own = || spans.0.iter().filter(|span| !span.is_kernels);
+    let is_off = |span: &&Found| {
+        let (sum, busy) = (span.account().values().sum::<u64>(), span.number("busy_ns"));
+        let is_known = sum > 0 && span.text("kernel.partial") != BEGAN_BEFORE;
+        is_known && sum.abs_diff(busy) > busy / 100 + 100_000
+    };
+    let off: Vec<&Found> = own().filter(is_off).collect();
+    assert!(off.len() <= own().count() / 1000, "{} of {}: {:#?}", off.len(), own().count(), off[0]);
+}
+
+const BEGAN_BEFORE: &str = "it began before spantap attached";
+
+#[test]
+fn time_asleep_and_on_the_cpu_is_what_the_program_measured() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--min", "0us"]);
+    let slept = attached.run("sleep 3 30");
+    let spun = attached.run("spin 100");
+    let (spans, _) = attached.end();
+
+    let sleeper = spans.one("sleeper");
+    let (sleeps, waits) = (spans.below(sleeper, "sleep"), spans.below(sleeper, "run queue"));
+    assert!(sleeps.len() >= 3, "{sleeps:#?}");
+    let long = sleeps.iter().filter(|sleep| sleep.duration_ns() >= 29_000_000).count();
+    assert_eq!(long, 3, "{sleeps:#?}");
+    let wall = number(&slept, "wall_ns");
+    let account = sleeper.account();
+    assert_near(
+        "sleep and what came after",
+        total_ns(&sleeps) + total_ns(&waits),
+        wall - account["on_cpu"] - account["preempted"],
+    );
+    assert_near("sleep", account["sleep"], total_ns(&sleeps));
+    assert!(
+        sleeps.iter().any(|sleep| sleep.text("kernel.waker") == "an interrupt"),
+        "of the timer: {sleeps:#?}"
+    );
+    for sleep in &sleeps {
+        assert!(sleep.start_ns + 1000 >= sleeper.start_ns && sleep.end_ns <= sleeper.end_ns + 1000);
+        assert_eq!((sleep.text("thread.name"), &*sleep.service), ("kernel_work", "kernel_work"));
+    }
+
+    let spinner = spans.one("spinner");
+    let (account, wall, waited) = (spinner.account(), number(&spun, "wall_ns"), number(&spun, "waited_ns"));
+    assert_near_of("on CPU", account["on_cpu"], wall - waited, wall);
+    assert_near_of("waiting for it", account["run_queue"] + account["preempted"], waited, wall);
+    assert_near("in all", account.values().sum(), wall);
+    assert_eq!(account["sleep"], 0);
+}
+
+#[test]
+fn two_threads_on_one_cpu_preempt_each_other() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--min", "0us"]);
+    let measured = attached.run("contend 200");
+    let (spans, _) = attached.end();
+    let contender = spans.one("contender");
+    let account = contender.account();
+    let (wall, waited) = (number(&measured, "wall_ns"), number(&measured, "waited_ns"));
+    assert!(waited > wall / 4, "{measured}");
+    assert_near_of("on CPU", account["on_cpu"], wall - waited, wall);
+    assert_near_of("not on CPU", account["preempted"] + account["run_queue"], waited, wall);
+    let preempted = spans.below(contender, "preempted");
+    assert!(preempted.len() >= 3, "{preempted:#?}");
+    assert_near("preempted", total_ns(&preempted), account["preempted"]);
+}
+
+#[test]
+fn writes_to_the_disk_are_children_with_device_and_bytes() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--min", "0us"]);
+    // A folder on a disk, which /tmp need not be.
+    let file = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let measured = attached.run(&format!("write {} 16", file.path().display()));
+    let (spans, _) = attached.end();
+    let writer = spans.one("writer");
+    let writes = spans.below(writer, "block write");
+    assert!(writes.len() >= 16, "a sync for each of 16 pieces: {writes:#?}");
+    let bytes: u64 = writes.iter().map(|write| write.number("kernel.block.bytes")).sum();
+    assert!(bytes >= 16 << 16, "{bytes} of {}: {writes:#?}", 16 << 16);
+    assert!(writes.iter().all(|write| !write.text("system.device").is_empty()), "{writes:#?}");
+    // What the thread waited for is the disk.
+    let account = writer.account();
+    let off_cpu = number(&measured, "wall_ns") - account["on_cpu"] - account["preempted"];
+    let waited = account["disk"] + account["sleep"] + account["blocked"] + account["run_queue"];
+    assert_near("waiting", waited, off_cpu);
+    assert!(account["disk"] > 0, "{account:?}");
+    let waits = spans.below(writer, "disk wait");
+    assert_near("disk", total_ns(&waits), account["disk"]);
+}
+
+#[test]
+fn a_connection_is_seen_from_both_ends() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--min", "0us"]);
+    let talked = attached.run("talk 100000");
+    let refused = attached.run("refused");
+    let (spans, _) = attached.end();
+    let port = talked["port"].as_u64().unwrap();
+
+    let client = spans.one("client");
+    let [connect] = spans.below(client, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+    assert_eq!(
+        (connect.text("network.peer.address"), connect.number("network.peer.port")),
+        ("127.0.0.1", port)
+    );
+    assert!(connect.duration_ns() > 0 && connect.end_ns <= client.end_ns + 1000);
+    let [close] = spans.below(client, "tcp close")[..] else { panic!("{:#?}", spans.0) };
+    // Sent and acknowledged, with the SYN; received.
+    assert_eq!(
+        (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes")),
+        (100_001, 6)
+    );
+    assert!(close.number("kernel.tcp.round_trip_us") > 0, "{close:#?}");
+
+    let server = spans.one("server");
+    let [accept] = spans.below(server, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+    assert_eq!(accept.number("network.local.port"), port);
+    assert_eq!(accept.number("network.peer.port"), connect.number("network.local.port"));
+    let [close] = spans.below(server, "tcp close")[..] else { panic!("{:#?}", spans.0) };
+    assert_eq!(close.number("kernel.tcp.received_bytes"), 100_001, "with the FIN");
+
+    assert_eq!(refused["refused"], true);
+    let [connect] = spans.below(spans.one("refused"), "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+    assert_eq!(connect.text("error.type"), "ECONNREFUSED");
+    assert_eq!(connect.number("network.peer.port"), refused["port"].as_u64().unwrap());
+}
+
+/// In a network of its own, in which what is sent to one address is answered by nobody.
+#[test]
+fn retransmits_outside_of_the_thread_are_the_spans() {
+    if !need(&EBPF) || !need(&["ip", "unshare"]) {
+        return;
+    }
+    let network = "ip link add near type veth peer name far && ip link set near up && ip link set far up && \
+                   ip addr add 10.9.9.1/24 dev near && \
+                   ip neigh add 10.9.9.2 lladdr 02:00:00:00:00:02 dev near nud permanent && exec \"$0\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", network, env!("CARGO_BIN_EXE_kernel_work")]);
+    let mut attached = Attached::to(Worker::spawn(&mut command), &[]);
+    assert_eq!(attached.run("lost 10.9.9.2:80")["failed"], true);
+    let (spans, _) = attached.end();
+    let retransmits = spans.below(spans.one("lost"), "tcp retransmit");
+    assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+    assert_eq!(retransmits[0].text("network.peer.address"), "10.9.9.2");
+}
+
+#[test]
+fn children_that_are_started_are_seen_with_their_end() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&[]);
+    let slept = attached.run("exec sleep 0.2");
+    let (spans, _) = attached.end();
+    let parent = spans.one("parent");
+    let [exec] = spans.below(parent, "exec")[..] else { panic!("{:#?}", spans.0) };
+    assert!(exec.text("kernel.exec.path").ends_with("/sleep"), "{exec:#?}");
+    assert_eq!(exec.number("kernel.exec.exit_code"), 0);
+    // From the fork to the exit; before and after it the parent makes pipes and reads them.
+    let wall = slept["measured"]["wall_ns"].as_u64().unwrap();
+    assert!(exec.duration_ns() <= wall, "{} of {wall}", exec.duration_ns());
+    assert_near("the child", exec.duration_ns(), wall);
+
+    let mut attached = Attached::start(&[]);
+    for (program, code) in [("true", 0), ("false", 1)] {
+        assert_eq!(attached.run(&format!("exec {program}"))["code"], code);
+    }
+    let (spans, _) = attached.end();
+    let codes: Vec<u64> = spans
+        .own("parent")
+        .flat_map(|parent| spans.below(parent, "exec"))
+        .map(|exec| exec.number("kernel.exec.exit_code"))
+        .collect();
+    assert_eq!(codes, [0, 1]);
+}
+
+#[test]
+fn system_calls_are_named_and_counted() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--kernel", "sched,syscall", "--min", "1ms"]);
+    let measured = attached.run("calls 1000");
+    let (spans, _) = attached.end();
+    let caller = spans.one("caller");
+    let small = spans.below(caller, "syscall getppid");
+    assert_eq!(count(&small), 1000, "{small:#?}");
+    let [sleep] = spans.below(caller, "syscall clock_nanosleep")[..] else { panic!("{:#?}", spans.0) };
+    assert!(sleep.duration_ns() >= 10_000_000 && sleep.duration_ns() < number(&measured, "wall_ns"));
+    assert_eq!(sleep.attributes["kernel.syscall.result"], "0");
+
+    let mut attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
+    attached.run("calls 1");
+    let (spans, _) = attached.end();
+    let opens = spans.below(spans.one("caller"), "syscall openat");
+    let open = opens.iter().find(|open| open.text("kernel.syscall.path") == "/nowhere/to/be/found").unwrap();
+    assert_eq!(open.text("kernel.syscall.error"), "ENOENT");
+    // Without the scheduler's part nothing is known of the time.
+    assert_eq!(spans.one("caller").account().values().sum::<u64>(), 0);
+}
+
+#[test]
+fn what_happens_is_the_innermost_spans_and_its_time_also_that_of_those_around() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--min", "5ms"]);
+    attached.run("nest");
+    let (spans, _) = attached.end();
+    let millis = |name: &str| -> Vec<u64> {
+        let found = spans.below(spans.one(name), "sleep");
+        let mut millis: Vec<u64> = found
+            .iter()
+            .filter(|sleep| sleep.count() == 1 && sleep.duration_ns() > 4_000_000)
+            .map(|sleep| sleep.duration_ns() / 10_000_000 * 10)
+            .collect();
+        millis.sort_unstable();
+        millis
+    };
+    assert_eq!(
+        ["outer", "middle", "inner", "first", "second"].map(millis),
+        [vec![10], vec![20], vec![40], vec![], vec![30]]
+    );
+    let slept = |name: &str| spans.one(name).account()["sleep"] / 1_000_000;
+    assert!((100..130).contains(&slept("outer")), "{}", slept("outer"));
+    assert!((60..80).contains(&slept("middle")), "entered twice, and counted once: {}", slept("middle"));
+    assert!((40..55).contains(&slept("inner")) && (30..45).contains(&slept("second")));
+    assert_eq!(slept("first"), 0);
+}
+
+#[test]
+fn spans_that_hop_between_threads_take_their_account_along() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--min", "1ms"]);
+    attached.run("hop 20 15");
+    let (spans, _) = attached.end();
+    let hoppers: Vec<&Found> = spans.own("hopper").collect();
+    assert_eq!(hoppers.len(), 20);
+    let mut threads = 0;
+    for hopper in hoppers {
+        let sleeps = spans.below(hopper, "sleep");
+        let long: Vec<_> = sleeps.iter().filter(|sleep| sleep.duration_ns() >= 1_900_000).collect();
+        assert_eq!(long.len(), 15, "{sleeps:#?}");
+        assert!(hopper.account()["sleep"] >= 15 * 2_000_000, "{:?}", hopper.account());
+        let on: std::collections::BTreeSet<u64> =
+            long.iter().map(|sleep| sleep.number("thread.id")).collect();
+        threads = threads.max(on.len());
+    }
+    assert!(threads > 1, "none was polled by a second thread");
+}
+
+#[test]
+fn a_span_that_was_entered_before_shows_from_then_on() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut worker = Worker::start();
+    worker.run("enter");
+    let mut attached = Attached::to(worker, &[]);
+    attached.run("sleep 1 10");
+    attached.run("leave");
+    attached.run("sleep 1 10");
+    let (spans, _) = attached.end();
+    let early = spans.one("early");
+    assert_eq!(early.text("kernel.partial"), BEGAN_BEFORE, "{early:#?}");
+    assert_eq!(spans.own("sleeper").count(), 2);
+    assert!(spans.own("sleeper").all(|sleeper| !sleeper.attributes.contains_key("kernel.partial")));
+    let inside = spans.own("sleeper").find(|sleeper| sleeper.parent == early.id).unwrap();
+    assert_eq!(inside.trace, early.trace);
+}
+
+#[test]
+fn long_descriptions_come_whole() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--kernel", "none"]);
+    // Six texts each, of a character that takes six bytes in JSON: the longest come to more than 40 KiB.
+    let sizes = [1, 5, 8, 10, 20, 30, 50, 100, 200, 400, 800, 1200];
+    for size in sizes {
+        attached.run(&format!("huge {size}"));
+    }
+    let (spans, ended) = attached.end();
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        let found: Vec<usize> = spans.own("huge").map(|span| span.text(key).len()).collect();
+        assert_eq!(found, sizes);
+    }
+    assert!(!ended.stderr.contains("missed"), "{}", ended.stderr);
+}
+
+/// Of as many spans as fast as two threads can make them, every one is seen or counted.
+#[test]
+fn no_span_is_lost_without_being_counted() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&["--quiet", "--flush-timeout", "60s"]);
+    attached.run("many 2 250000");
+    let (spans, ended) = attached.end();
+    let missed: usize = ended
+        .stderr
+        .lines()
+        .filter_map(|line| line.trim().split_once(" missed spans"))
+        .map(|(number, _)| number.replace(',', "").parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(spans.own("one of many").count() + missed, 500_000, "{}", ended.stderr);
+}
+
+#[test]
+fn more_spans_than_the_stack_holds_are_counted_and_left_again() {
+    if !need(&EBPF) {
+        return;
+    }
+    let mut attached = Attached::start(&[]);
+    attached.run("deep 100");
+    attached.run("sleep 1 10");
+    let (spans, ended) = attached.end();
+    assert_eq!(spans.own("deep").count(), 100);
+    assert!(ended.stderr.contains("36 missed enters deeper than 64 spans"), "{}", ended.stderr);
+    assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);
+}
+
+/// Whether the program's probes are attached to, by its own semaphores: its stack is one that asks them.
+fn is_attached(fixture: &mut e2e::Fixture) -> bool {
+    fixture.run("enabled") == "true"
+}
+
+fn gated() -> (PathBuf, e2e::Fixture) {
+    let path = e2e::Build::Release.path(e2e::Linkage::Executable, 0);
+    let mut command = Command::new(&path);
+    let fixture = e2e::Fixture::spawn(command.env("FIXTURE_STACK", "gate"), None);
+    (path, fixture)
+}
+
+#[test]
+fn it_detaches_also_when_it_is_killed() {
+    if !need(&EBPF) {
+        return;
+    }
+    let (_path, mut fixture) = gated();
+    let pid = fixture.pid().to_string();
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        assert!(!is_attached(&mut fixture));
+        let spantap = Spantap::attach(&["--pid", &pid]);
+        wait_until("the program notices", || is_attached(&mut fixture));
+        kill(spantap.pid(), signal).unwrap();
+        spantap.wait();
+        wait_until("the program is as before", || !is_attached(&mut fixture));
+    }
+    fixture.end();
+}
+
+#[test]
+fn processes_of_an_executable_are_seen_whenever_they_start() {
+    if !need(&EBPF) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spans.jsonl");
+    let to = format!("jsonl={}", file.display());
+    // Of its own, so that no other test's are seen.
+    let exe = folder.path().join("kernel_work");
+    std::fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &exe).unwrap();
+    let start = || Worker::spawn(&mut Command::new(&exe));
+    let mut before = start();
+    let spantap = Spantap::attach(&["--exe", &exe.to_string_lossy(), "--to", &to]);
+    before.run("sleep 1 10");
+    let mut after = start();
+    after.run("sleep 1 10");
+    // Killed inside of a span; and another that gets no more than its time.
+    writeln!(after.stdin.as_mut().unwrap(), "sleep 1 100000").unwrap();
+    wait_until("both are seen", || Spans::read(&file).own("sleeper").count() == 2);
+    drop(after);
+    let mut third = start();
+    third.run("sleep 1 10");
+    third.end();
+    before.end();
+    let ended = spantap.terminate();
+    assert!(ended.status.success(), "{ended:?}");
+    let spans = Spans::read(&file);
+    assert_eq!(spans.own("sleeper").count(), 3);
+    for sleeper in spans.own("sleeper") {
+        assert_eq!(spans.below(sleeper, "sleep").len(), 1, "{:#?}", spans.0);
+    }
+    assert_add_up(&spans);
+}
+
+/// In a container, the path of its executable leads elsewhere from here.
+#[test]
+fn a_process_with_another_root_is_reached_through_proc() {
+    if !need(&EBPF) || !need(&["unshare"]) {
+        return;
+    }
+    let mount = "mount -t tmpfs tmpfs /mnt && cp \"$0\" /mnt/hidden && exec /mnt/hidden";
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        mount,
+        env!("CARGO_BIN_EXE_kernel_work"),
+    ]);
+    let worker = Worker::spawn(&mut command);
+    // unshare's only child.
+    let children = format!("/proc/{0}/task/{0}/children", worker.pid());
+    let pid = std::fs::read_to_string(children).unwrap().trim().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spans.jsonl");
+    let to = format!("jsonl={}", file.display());
+    let spantap = Spantap::attach(&["--pid", &pid, "--to", &to]);
+    let mut worker = worker;
+    worker.run("sleep 1 10");
+    drop(worker.stdin.take());
+    let ended = spantap.wait();
+    assert!(ended.status.success(), "{ended:?}");
+    let spans = Spans::read(&file);
+    assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);
+}
+
+/// What it says where it can't attach.
+fn refusal(args: &[&str]) -> String {
+    let output = Command::new(program("spantap")).arg("attach").args(args).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_is_missing_is_said_in_a_line() {
+    if !need(&EBPF) {
+        return;
+    }
+    let gone = {
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id().to_string()
+    };
+    let own = std::process::id().to_string();
+    for (args, expected) in [
+        (["--pid", &*gone], "there is no process"),
+        (["--pid", "2"], "is a thread of the kernel"),
+        (["--pid", &*own], "have probes of tracing-usdt"),
+        (["--exe", "/bin/true"], "has no probes of tracing-usdt"),
+        (["--exe", "/nowhere/app"], "there is no /nowhere/app"),
+        (["--exe", "app"], "has to be named whole"),
+    ] {
+        let said = refusal(&args);
+        assert!(said.contains(expected) && said.lines().count() == 1, "{args:?}: {said}");
+    }
+    let worker = Worker::start();
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--clear-groups"]).arg(program("spantap"));
+    // By its path, which anybody may read.
+    let output = nobody.args(["attach", "--pid", &worker.pid()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("sudo spantap attach") && said.lines().count() == 1, "{said}");
+    worker.end();
+}

@@ -1,0 +1,242 @@
+//! A program that has the kernel do things inside of its spans, as each line of its input says, and prints how
+//! long they took by its own clock: a line of JSON for each.
+#![allow(clippy::print_stdout)] // its answers
+
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tracing::{Instrument, info_span};
+use tracing_subscriber::prelude::*;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    tracing_subscriber::registry().with(tracing_usdt::layer()).init();
+    println!("ready");
+    // What was entered before anybody looked.
+    let mut early = None;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |n: usize| words.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(1);
+        let measured = match words[0] {
+            "sleep" => sleep(number(1), Duration::from_millis(number(2))),
+            "spin" => spin(Duration::from_millis(number(1))),
+            "contend" => contend(Duration::from_millis(number(1)))?,
+            "write" => write(words[1], number(2))?,
+            "talk" => talk(number(1) as usize)?,
+            "refused" => refused()?,
+            "lost" => lost(words[1].parse()?),
+            "exec" => exec(&words[1..])?,
+            "calls" => calls(number(1)),
+            "nest" => nest(),
+            "hop" => hop(number(1), number(2))?,
+            "enter" => {
+                early = Some(info_span!("early").entered());
+                json!({})
+            }
+            "leave" => {
+                thread::sleep(Duration::from_millis(20));
+                drop(early.take());
+                json!({})
+            }
+            "many" => many(number(1), number(2)),
+            "huge" => huge(number(1) as usize),
+            "deep" => deep(number(1)),
+            unknown => json!({ "unknown": unknown }),
+        };
+        println!("{measured}");
+    }
+    Ok(())
+}
+
+/// How long `work` took by the wall, and for how much of that the thread waited for a CPU, by the kernel's own
+/// count. (Its count of the time on a CPU leaves out what a hypervisor took.)
+fn timed(work: impl FnOnce()) -> Value {
+    let waited = || {
+        // On a CPU, waiting for one, how often.
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        text.split(' ').nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let (waited_before, start) = (waited(), Instant::now());
+    work();
+    let wall = start.elapsed();
+    json!({ "wall_ns": wall.as_nanos() as u64, "waited_ns": waited() - waited_before })
+}
+
+fn sleep(times: u64, each: Duration) -> Value {
+    info_span!("sleeper").in_scope(|| timed(|| (0..times).for_each(|_| thread::sleep(each))))
+}
+
+fn burn(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+fn spin(time: Duration) -> Value {
+    info_span!("spinner").in_scope(|| timed(|| burn(time)))
+}
+
+/// Two threads that both want the one CPU.
+fn contend(time: Duration) -> Result<Value> {
+    let mut cpus = CpuSet::new();
+    cpus.set(0)?;
+    let barrier = Barrier::new(2);
+    let work = |name: &'static str| {
+        // A thread that can't be bound is measured all the same.
+        let _ = sched_setaffinity(Pid::from_raw(0), &cpus);
+        barrier.wait();
+        match name {
+            "contender" => info_span!("contender").in_scope(|| timed(|| burn(time))),
+            _ => timed(|| burn(time)),
+        }
+    };
+    Ok(thread::scope(|scope| {
+        let other = scope.spawn(|| work("other"));
+        let measured = scope.spawn(|| work("contender")).join().unwrap_or_default();
+        let _ = other.join();
+        measured
+    }))
+}
+
+/// So many pieces of 64 KiB, each on the disk before the next.
+fn write(path: &str, times: u64) -> Result<Value> {
+    let piece = vec![b'x'; 64 << 10];
+    let mut file = File::create(path)?;
+    let mut failed = None;
+    let measured = info_span!("writer").in_scope(|| {
+        timed(|| {
+            for _ in 0..times {
+                failed = failed.take().or(file.write_all(&piece).and_then(|()| file.sync_data()).err());
+            }
+        })
+    });
+    failed.map_or(Ok(measured), |error| Err(error.into()))
+}
+
+/// A client and a server, each in a span of its own.
+fn talk(bytes: usize) -> Result<Value> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = thread::spawn(move || -> std::io::Result<()> {
+        info_span!("server").in_scope(|| {
+            let (mut stream, _) = listener.accept()?;
+            let mut request = vec![0; bytes];
+            stream.read_exact(&mut request)?;
+            stream.write_all(b"answer")?;
+            // Until the other has closed, so that it is the one that closes first.
+            stream.read_to_end(&mut Vec::new()).map(drop)
+        })
+    });
+    info_span!("client").in_scope(|| -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(&vec![b'x'; bytes])?;
+        stream.read_exact(&mut [0; 6])
+    })?;
+    server.join().map_err(|_| "the server panicked")??;
+    Ok(json!({ "port": address.port() }))
+}
+
+fn refused() -> Result<Value> {
+    // Bound and not listening: nobody else gets it meanwhile.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    let result = info_span!("refused").in_scope(|| TcpStream::connect(("127.0.0.1", port)));
+    Ok(json!({ "port": port, "refused": result.is_err() }))
+}
+
+/// Connects to where nothing answers.
+fn lost(address: SocketAddr) -> Value {
+    let result =
+        info_span!("lost").in_scope(|| TcpStream::connect_timeout(&address, Duration::from_millis(2500)));
+    json!({ "failed": result.is_err() })
+}
+
+fn exec(words: &[&str]) -> Result<Value> {
+    let mut status = None;
+    let measured = info_span!("parent")
+        .in_scope(|| timed(|| status = Some(Command::new(words[0]).args(&words[1..]).status())));
+    let status = status.ok_or("it was not run")??;
+    Ok(json!({ "measured": measured, "code": status.code() }))
+}
+
+fn calls(times: u64) -> Value {
+    info_span!("caller").in_scope(|| {
+        timed(|| {
+            (0..times).for_each(|_| _ = std::os::unix::process::parent_id());
+            let _ = File::open("/nowhere/to/be/found");
+            thread::sleep(Duration::from_millis(10));
+        })
+    })
+}
+
+/// A sleep in each of three nested spans, one of them entered twice, and one left before a span within.
+fn nest() -> Value {
+    let millis = Duration::from_millis;
+    info_span!("outer").in_scope(|| {
+        thread::sleep(millis(10));
+        let middle = info_span!("middle");
+        middle.in_scope(|| {
+            middle.in_scope(|| thread::sleep(millis(20)));
+            info_span!("inner").in_scope(|| thread::sleep(millis(40)));
+        });
+        let first = info_span!("first").entered();
+        let second = info_span!("second").entered();
+        drop(first);
+        thread::sleep(millis(30));
+        drop(second);
+    });
+    json!({})
+}
+
+/// Tasks that are polled on whatever thread is free, and block it each time.
+fn hop(tasks: u64, polls: u64) -> Result<Value> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build()?;
+    runtime.block_on(async {
+        let mut handles = Vec::new();
+        for task in 0..tasks {
+            let work = async move {
+                for _ in 0..polls {
+                    thread::sleep(Duration::from_millis(2));
+                    tokio::task::yield_now().await;
+                }
+            };
+            handles.push(tokio::spawn(work.instrument(info_span!("hopper", task))));
+        }
+        for handle in handles {
+            handle.await?;
+        }
+        Ok(json!({}))
+    })
+}
+
+/// So many spans on so many threads, as fast as they can.
+fn many(threads: u64, spans: u64) -> Value {
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..spans).for_each(|n| info_span!("one of many", n).in_scope(|| ())));
+        }
+    });
+    json!({})
+}
+
+/// A span with six texts of so many bytes.
+fn huge(bytes: usize) -> Value {
+    let text = &*"\u{1}".repeat(bytes);
+    info_span!("huge", a = text, b = text, c = text, d = text, e = text, f = text).in_scope(|| ());
+    json!({})
+}
+
+fn deep(spans: u64) -> Value {
+    info_span!("deep", spans).in_scope(|| if spans > 1 { deep(spans - 1) } else { json!({}) })
+}
