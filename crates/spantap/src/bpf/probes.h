@@ -1,6 +1,28 @@
 /* The probes of the contract: which spans a thread is in, and those that end. */
 #pragma once
 
+/* An argument of a probe. libbpf's bpf_usdt_arg() looks up anew for each where they are, which takes 60 ns;
+ * those of the contract are all in registers. */
+static __always_inline u64 argument(struct pt_regs *ctx, const struct __bpf_usdt_spec *spec, u32 number)
+{
+	const struct __bpf_usdt_arg_spec *arg = &spec->args[number];
+	u64 value = 0;
+	long other;
+
+	if (arg->arg_type == BPF_USDT_ARG_REG) {
+		bpf_probe_read_kernel(&value, sizeof(value), (void *)ctx + arg->reg_off);
+		return value;
+	}
+	return bpf_usdt_arg(ctx, number, &other) ? 0 : other;
+}
+
+static __always_inline const struct __bpf_usdt_spec *arguments(struct pt_regs *ctx)
+{
+	int id = __bpf_usdt_spec_id(ctx);
+
+	return bpf_map_lookup_elem(&__bpf_usdt_specs, &id);
+}
+
 static __always_inline void fill_whose(struct whose *whose)
 {
 	u64 ids = bpf_get_current_pid_tgid();
@@ -25,12 +47,15 @@ static __always_inline struct who *innermost(struct thread *thread)
 }
 
 SEC("usdt")
-int BPF_USDT(enter, u64 span_id, const char *name, u64 trace_high, u64 trace_low)
+int enter(struct pt_regs *ctx)
 {
+	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	struct thread *thread;
 	struct frame *frame;
 	u64 now;
 
+	if (!spec)
+		return 0;
 	thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread) {
 		lose(LOST_NO_THREAD);
@@ -50,9 +75,9 @@ int BPF_USDT(enter, u64 span_id, const char *name, u64 trace_high, u64 trace_low
 		return 0;
 	}
 	frame = &thread->stack[thread->depth & (DEPTH - 1)];
-	frame->who.span_id = span_id;
-	frame->who.trace_high = trace_high;
-	frame->who.trace_low = trace_low;
+	frame->who.span_id = argument(ctx, spec, 0);
+	frame->who.trace_high = argument(ctx, spec, 2);
+	frame->who.trace_low = argument(ctx, spec, 3);
 	frame->since = now;
 	for (int i = 0; i < PARTS; i++)
 		frame->part[i] = thread->part[i];
@@ -121,15 +146,18 @@ static __noinline int leave_outer(struct thread *thread, u64 span_id, u32 pid)
 }
 
 SEC("usdt")
-int BPF_USDT(leave, u64 span_id)
+int leave(struct pt_regs *ctx)
 {
 	struct thread *thread = in_span(bpf_get_current_task_btf());
+	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct frame *frame;
+	u64 span_id;
 	u32 top;
 
-	if (!thread)
+	if (!thread || !spec)
 		return 0;
+	span_id = argument(ctx, spec, 0);
 	ran(thread, bpf_ktime_get_ns());
 	top = thread->depth - 1;
 	frame = &thread->stack[top & (DEPTH - 1)];
@@ -173,12 +201,20 @@ static __always_inline void fill_span(struct record_span *record, u32 kind, cons
 	}
 
 SEC("usdt")
-int BPF_USDT(span_emit, u64 span_id, const char *json, u64 size)
+int span_emit(struct pt_regs *ctx)
 {
-	struct who who = { .span_id = span_id };
+	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	struct record_span *record;
-	u32 length = size;
+	struct who who = {};
+	const char *json;
+	u64 span_id;
+	u32 length;
 
+	if (!spec)
+		return 0;
+	span_id = who.span_id = argument(ctx, spec, 0);
+	json = (const char *)argument(ctx, spec, 1);
+	length = argument(ctx, spec, 2);
 	report_smalls(span_id);
 	/* Where the verifier sees the bound that it is compared with. */
 	asm volatile("" : "+r"(length));
@@ -208,14 +244,20 @@ unreadable:
 
 /* Only of a span that began before we looked is nothing emitted: its duration is 0. */
 SEC("usdt")
-int BPF_USDT(close, u64 span_id, const char *name, u64 duration_ns, u64 busy_ns, u64 trace_high, u64 trace_low)
+int close(struct pt_regs *ctx)
 {
-	struct who who = { .span_id = span_id, .trace_high = trace_high, .trace_low = trace_low };
+	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	struct record_span *record;
+	struct who who = {};
+	u64 span_id;
 	long length;
 
-	if (duration_ns)
+	/* Its duration. */
+	if (!spec || argument(ctx, spec, 2))
 		return 0;
+	span_id = who.span_id = argument(ctx, spec, 0);
+	who.trace_high = argument(ctx, spec, 4);
+	who.trace_low = argument(ctx, spec, 5);
 	report_smalls(span_id);
 	record = bpf_ringbuf_reserve(&records, sizeof(*record) + NAME_BYTES, 0);
 	if (!record) {
@@ -223,7 +265,7 @@ int BPF_USDT(close, u64 span_id, const char *name, u64 duration_ns, u64 busy_ns,
 		lose(LOST_RING_FULL_SPANS);
 		return 0;
 	}
-	length = bpf_probe_read_user_str(record->text, NAME_BYTES, name);
+	length = bpf_probe_read_user_str(record->text, NAME_BYTES, (void *)argument(ctx, spec, 1));
 	fill_span(record, RECORD_PARTIAL, &who, length > 0 ? length - 1 : 0);
 	submit(record);
 	return 0;
