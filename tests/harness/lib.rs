@@ -6,6 +6,7 @@
 
 mod bpftrace;
 mod build;
+mod cgroup;
 mod collector;
 mod fixture;
 mod need;
@@ -16,6 +17,7 @@ mod spantap;
 
 pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
 pub use build::{Build, Linkage};
+pub use cgroup::Cgroup;
 pub use collector::{Collector, Span, text};
 pub use fixture::Fixture;
 pub use need::need;

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use crate::cgroup::Cgroup;
 use crate::rotel::rotel;
 
 /// Whether everything in `needs` is here: `root`, a program on the `PATH`, `btf`, `rotel`, or a
-/// `target:TRIPLE` of rustup. If not, the test should return: it is reported as skipped on stderr,
+/// `target:TRIPLE` of rustup, `linux:VERSION` or later, a `cgroup` whose CPU time may be limited. If not, the test should return: it is reported as skipped on stderr,
 /// past the capture of the test runner, and in the file that `TRACING_USDT_SKIPS` names.
 ///
 /// Under CI (`CI=true`) nothing may be skipped.
@@ -30,6 +31,8 @@ pub fn need(needs: &[&str]) -> bool {
 fn is_here(need: &str) -> bool {
     match need.split_once(':') {
         Some(("target", triple)) => has_target(triple),
+        Some(("linux", version)) => is_linux(version),
+        _ if need == "cgroup" => Cgroup::root().is_some(),
         _ if need == "root" => nix::unistd::geteuid().is_root(),
         _ if need == "rotel" => rotel().exists(),
         _ if need == "btf" => Path::new("/sys/kernel/btf/vmlinux").exists(),
@@ -44,4 +47,11 @@ fn has_target(triple: &str) -> bool {
     let rustc =
         std::process::Command::new("rustc").args(["--print", "target-libdir", "--target", triple]).output();
     rustc.is_ok_and(|out| Path::new(String::from_utf8_lossy(&out.stdout).trim()).is_dir())
+}
+
+fn is_linux(version: &str) -> bool {
+    let numbers =
+        |text: &str| -> Vec<u32> { text.split(['.', '-']).map_while(|part| part.parse().ok()).collect() };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    numbers(release.trim()) >= numbers(version)
 }

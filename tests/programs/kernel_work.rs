@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
@@ -36,6 +37,11 @@ fn main() -> Result<()> {
             "refused" => refused()?,
             "lost" => lost(words[1].parse()?),
             "exec" => exec(&words[1..])?,
+            // In a span that will never be left.
+            "become" => {
+                let _entered = info_span!("the one before").entered();
+                return Err(Command::new(words[1]).args(&words[2..]).exec().into());
+            }
             "calls" => calls(number(1)),
             "nest" => nest(),
             "hop" => hop(number(1), number(2))?,
@@ -49,7 +55,7 @@ fn main() -> Result<()> {
                 json!({})
             }
             "many" => many(number(1), number(2)),
-            "huge" => huge(number(1) as usize),
+            "emit" => emit(number(1) as usize),
             "deep" => deep(number(1)),
             unknown => json!({ "unknown": unknown }),
         };
@@ -230,10 +236,21 @@ fn many(threads: u64, spans: u64) -> Value {
     json!({})
 }
 
-/// A span with six texts of so many bytes.
-fn huge(bytes: usize) -> Value {
-    let text = &*"\u{1}".repeat(bytes);
-    info_span!("huge", a = text, b = text, c = text, d = text, e = text, f = text).in_scope(|| ());
+/// What the layer would emit of a span with a text of so many bytes, if it let spans grow so long.
+fn emit(bytes: usize) -> Value {
+    let span = json!([{
+        "traceId": format!("{:032x}", bytes),
+        "id": format!("{:016x}", bytes),
+        "name": "emitted",
+        "timestamp": 1_767_225_600_000_000_u64,
+        "duration": 1,
+        "localEndpoint": { "serviceName": "kernel_work" },
+        "tags": { "text": "x".repeat(bytes) },
+    }]);
+    let mut text = span.to_string().into_bytes();
+    let length = text.len();
+    text.push(0);
+    probe::probe!(tracing, span_emit, bytes, text.as_ptr(), length);
     json!({})
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -154,6 +155,16 @@ impl Collector for All {
         ] {
             counters(&mut encoder, name, help, vec![(Vec::new(), value)])?;
         }
+        let kernel_spans = self.figures.kernel_spans.load(Ordering::Relaxed);
+        counters(
+            &mut encoder,
+            "kernel_spans",
+            "Spans of what the kernel did",
+            vec![(Vec::new(), kernel_spans)],
+        )?;
+        let missed = self.figures.missed().into_iter();
+        let missed = missed.map(|(reason, count)| (vec![("reason", reason.to_owned())], count));
+        counters(&mut encoder, "missed", "What the probes could not tell", missed.collect())?;
         self.of_sinks(&mut encoder)
     }
 }

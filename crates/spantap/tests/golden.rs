@@ -212,6 +212,79 @@ fn plain(trace: &Trace, columns: usize) -> String {
     tree(trace, &Look::new(columns, false))
 }
 
+/// As `spantap attach` sends them.
+#[test]
+fn what_the_kernel_did_in_a_span() {
+    let shop = process("shop", 4242);
+    let kernel = |name: &str, id, parent, from_us, to_us, fields: &[(&str, &str)]| {
+        span(&shop, name, id, parent, from_us, to_us).fields(fields)
+    };
+    let spans = vec![
+        span(&shop, "POST /orders", 1, 0, 0, 4_000).busy(100).fields(&[
+            ("kernel.on_cpu_ns", "1000000"),
+            ("kernel.run_queue_ns", "200000"),
+            ("kernel.preempted_ns", "300000"),
+            ("kernel.sleep_ns", "1000000"),
+            ("kernel.disk_ns", "1500000"),
+        ]),
+        span(&shop, "parse", 2, 1, 0, 100)
+            .busy(100)
+            .fields(&[("kernel.on_cpu_ns", "99000"), ("kernel.sleep_ns", "1000")]),
+        kernel(
+            "sleep",
+            3,
+            1,
+            500,
+            1_500,
+            &[
+                ("kernel.waker", "tokio-rt-worker"),
+                ("kernel.waker.pid", "4242"),
+                ("kernel.waker.tid", "4250"),
+            ],
+        ),
+        kernel(
+            "run queue",
+            4,
+            1,
+            1_500,
+            1_700,
+            &[("kernel.waker", "tokio-rt-worker"), ("kernel.waker.tid", "4250")],
+        ),
+        kernel(
+            "block write",
+            5,
+            1,
+            2_000,
+            3_500,
+            &[("system.device", "vda"), ("kernel.block.bytes", "65536")],
+        ),
+        kernel(
+            "syscall write",
+            6,
+            1,
+            1_800,
+            3_900,
+            &[("kernel.count", "12"), ("kernel.total_ns", "1234567"), ("kernel.longest_ns", "234567")],
+        ),
+        kernel(
+            "tcp close",
+            7,
+            1,
+            3_950,
+            3_950,
+            &[
+                ("network.transport", "tcp"),
+                ("network.peer.address", "10.0.0.7"),
+                ("network.peer.port", "5432"),
+                ("kernel.tcp.sent_bytes", "1024"),
+            ],
+        ),
+        span(&shop, "consume", 8, 1, 100, 3_000)
+            .fields(&[("kernel.partial", "it began before spantap attached")]),
+    ];
+    check("kernel_80", &tree(&trace(spans), &Look::new(80, false)));
+}
+
 #[test]
 fn a_failed_request() {
     check("request_80", &plain(&request(), 80));

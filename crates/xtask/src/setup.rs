@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use nix::unistd::Uid;
 
 use crate::process::Started;
 
-/// A program, and the Debian packages that bring it.
+/// A program, or a file by its whole path, and the Debian packages that bring it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Package {
     pub(crate) program: &'static str,
@@ -22,6 +23,14 @@ pub(crate) struct Package {
 pub(crate) const CC: Package = Package { program: "cc", packages: &["gcc", "libc6-dev"] };
 pub(crate) const BPFTRACE: Package = Package { program: "bpftrace", packages: &["bpftrace"] };
 pub(crate) const VALGRIND: Package = Package { program: "valgrind", packages: &["valgrind"] };
+
+/// What `spantap attach` is built with.
+pub(crate) const EBPF: [Package; 4] = [
+    Package { program: "clang", packages: &["clang"] },
+    Package { program: "pkg-config", packages: &["pkg-config"] },
+    Package { program: "/usr/include/libelf.h", packages: &["libelf-dev"] },
+    Package { program: "/usr/include/zlib.h", packages: &["zlib1g-dev"] },
+];
 
 /// A program that is not there and could not be installed: one line, with the way out.
 #[derive(Debug)]
@@ -43,8 +52,11 @@ pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// Whether `program` is on the PATH.
+/// Whether `program` is on the PATH, or the file is there.
 pub(crate) fn is_there(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| {
         let file = folder.join(program).metadata();

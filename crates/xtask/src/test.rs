@@ -14,7 +14,7 @@ use crate::process::{Folder, Started, clear_up_on_signals};
 use crate::setup::{self, Package};
 use crate::terminal::{Colour, Terminal};
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     setup::CC,
     setup::BPFTRACE,
     setup::VALGRIND,
@@ -27,6 +27,7 @@ const PACKAGES: [Package; 9] = [
         packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
     },
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
+    Package { program: "ip", packages: &["iproute2"] },
 ];
 
 /// An OpenTelemetry collector, as a Python package.
@@ -76,6 +77,9 @@ pub(crate) fn run() -> Result<()> {
 
     checks.heading("set-up")?;
     checks.skipped.extend(setup::ensure(&PACKAGES).iter().map(ToString::to_string));
+    let missing = setup::ensure(&setup::EBPF);
+    checks.skipped.extend(missing.iter().map(ToString::to_string));
+    let ebpf: &[&str] = if missing.is_empty() { &["--features", "spantap/ebpf"] } else { &[] };
     for target in CHECKED_TARGETS.iter().chain(&RUN_TARGETS) {
         checks.rustup(&["target", "add", target])?;
     }
@@ -88,15 +92,19 @@ pub(crate) fn run() -> Result<()> {
     checks.rotel()?;
 
     checks.cargo("formatting", &["fmt", "--all", "--check"])?;
-    checks
-        .cargo("clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    let deny = ["--", "-D", "warnings"];
+    let args = ["clippy", "--workspace", "--all-targets", "--locked"];
+    checks.cargo("clippy", &[&args[..], ebpf, &deny].concat())?;
+    let args = ["clippy", "--package", "spantap", "--all-targets", "--locked"];
+    checks.cargo("clippy, without eBPF", &[&args[..], &deny].concat())?;
     let args = ["clippy", "--package", "tracing-usdt", "--all-targets", "--all-features", "--locked"];
-    checks.cargo("clippy, with all features", &[&args[..], &["--", "-D", "warnings"]].concat())?;
-    checks.cargo("documentation", &["doc", "--workspace", "--no-deps", "--locked"])?;
+    checks.cargo("clippy, with all features", &[&args[..], &deny].concat())?;
+    let args = ["doc", "--workspace", "--no-deps", "--locked"];
+    checks.cargo("documentation", &[&args[..], ebpf].concat())?;
     for target in CHECKED_TARGETS {
         // As clippy, because it can be told to deny warnings without building all anew.
         let args = ["clippy", "--package", "tracing-usdt", "--locked", "--target", target];
-        let args = [&args[..], &["--", "-D", "warnings"]].concat();
+        let args = [&args[..], &deny].concat();
         checks.cargo(&format!("compiles for {target}"), &args)?;
     }
     if has_oldest {
@@ -113,7 +121,8 @@ pub(crate) fn run() -> Result<()> {
     if has_nightly && checks.cargo_fuzz()? {
         checks.fuzzed()?;
     }
-    checks.cargo("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])?;
+    let args = ["test", "--workspace", "--locked", "--no-fail-fast"];
+    checks.cargo("tests", &[&args[..], ebpf].concat())?;
     let args = ["test", "--package", "tracing-usdt", "--all-features", "--locked", "--no-fail-fast"];
     checks.cargo("tests, with all features", &args)?;
     checks.cargo("demo", &["run", "--quiet", "--package", "xtask", "--locked", "--", "demo"])?;

@@ -12,7 +12,7 @@ const BLUE: Style = AnsiColor::Blue.on_default();
 
 /// In the order of [`crate::account::KEYS`].
 const LOOKS: [(&str, Style, &str); PARTS] = [
-    ("█", GREEN, "on CPU"),
+    ("█", GREEN, "cpu"),
     ("▒", YELLOW, "run queue"),
     ("▞", YELLOW, "preempted"),
     ("▓", MAGENTA, "throttled"),
@@ -52,7 +52,7 @@ pub(super) fn put_legend(line: &mut Line<'_>, account: Account) {
         if index > 0 && percent < LEAST_PERCENT {
             break;
         }
-        line.gap(if index == 0 { 0 } else { 2 });
+        line.gap(usize::from(index > 0));
         line.put(style, sign);
         line.put(DIM, &format!(" {name} {percent}%"));
     }
@@ -81,9 +81,9 @@ mod tests {
     fn the_parts_fill_the_bar_and_are_named_by_size() {
         let (bar, legend) = drawn([300, 100, 0, 0, 600, 0, 0, 0]);
         assert_eq!(bar, "███▒░░░░░░");
-        assert_eq!(legend, "░ sleep 60%  █ on CPU 30%  ▒ run queue 10%");
-        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ on CPU 100%".into()));
-        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1]).1, "█ on CPU 99%");
+        assert_eq!(legend, "░ sleep 60% █ cpu 30% ▒ run queue 10%");
+        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ cpu 100%".into()));
+        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1]).1, "█ cpu 99%");
         assert_eq!(drawn([1; PARTS]).0.chars().count(), 10);
         assert_eq!(drawn([u64::MAX; PARTS]).0, "██████████");
     }

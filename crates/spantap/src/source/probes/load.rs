@@ -1,6 +1,7 @@
 //! From the compiled programs to attached ones.
 
 use std::collections::HashSet;
+use std::io::{Write, stderr};
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -20,8 +21,8 @@ use crate::cli::Kernel;
 
 /// What the build script made of `src/bpf`.
 mod skeleton {
-    #![allow(clippy::all, clippy::undocumented_unsafe_blocks, unsafe_code, missing_docs, unreachable_pub)]
-    #![allow(rust_2018_idioms, dead_code)]
+    #![allow(clippy::all, clippy::panic, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
+    #![allow(dead_code, missing_docs, rust_2018_idioms, unreachable_pub, unsafe_code)]
     include!(concat!(env!("OUT_DIR"), "/spantap.skel.rs"));
 }
 
@@ -218,11 +219,14 @@ fn remember(_: PrintLevel, text: String) {
     said.push_str(&text);
 }
 
+/// Set, it has all of that written to stderr when something fails: the verifier's log among it.
+const SHOW_ALL: &str = "SPANTAP_LIBBPF_LOG";
+
 /// The error in words that help.
 fn refused(error: &libbpf_rs::Error) -> anyhow::Error {
     let said = std::mem::take(&mut *SAID.lock().unwrap_or_else(PoisonError::into_inner));
-    if std::env::var_os("SPANTAP_VERBOSE").is_some() {
-        eprintln!("{said}");
+    if std::env::var_os(SHOW_ALL).is_some() {
+        let _ = stderr().write_all(said.as_bytes());
     }
     if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
         return anyhow!(
@@ -230,8 +234,9 @@ fn refused(error: &libbpf_rs::Error) -> anyhow::Error {
              capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, outside of a container that forbids it"
         );
     }
-    match said.lines().rev().find(|line| line.starts_with("libbpf:")) {
-        Some(line) => anyhow!("{error} ({line})"),
-        None => anyhow!("{error}"),
-    }
+    // The first that is about a program names it.
+    let line = said.lines().find(|line| line.starts_with("libbpf: prog "));
+    let line = line.or(said.lines().rev().find(|line| line.starts_with("libbpf: ")));
+    let line = line.and_then(|line| line.strip_prefix("libbpf: ")).unwrap_or("it doesn't say why");
+    anyhow!("the kernel refused it: {error}: {line} ({SHOW_ALL}=1 shows all that libbpf says)")
 }

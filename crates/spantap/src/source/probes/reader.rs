@@ -258,7 +258,7 @@ fn tell_account(span: &mut Span, account: Account, attached_at_ns: u64) {
 
 /// What to add to the kernel's clock to get the time since 1970.
 fn wall_offset() -> WallOffset {
-    let ns = |clock| clock_ns(clock).cast_signed();
+    let ns = |clock| clock_ns(clock) as i64;
     // The pair between which least time went by.
     let pairs = (0..5).map(|_| {
         let (before, wall, after) =
