@@ -6,10 +6,12 @@
 //!                     counts      instructions, allocations, open spans  --+--> report, goals
 //!                     end_to_end  spans a second into a receiver, losses --+
 //!                     collectors  spans a second that spantap can take   --+
+//!                     attached    what spantap attach and bpftrace add   --+
 //! ```
 //!
 //! `stage` holds what stands around the programs meanwhile, `programs` builds and runs them.
 
+mod attached;
 mod collectors;
 mod cores;
 mod counts;
@@ -32,6 +34,7 @@ use anyhow::{Context, Result};
 
 use crate::process::clear_up_on_signals;
 use crate::terminal::Terminal;
+use attached::Attached;
 use collectors::Collectors;
 use counts::Counts;
 use end_to_end::Flood;
@@ -71,6 +74,7 @@ struct Results {
     counts: Counts,
     floods: Vec<Flood>,
     collectors: Collectors,
+    attached: Attached,
     hits: Hits,
     skipped: Vec<String>,
     took: Duration,
@@ -92,6 +96,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let floods = end_to_end::measure(&mut stage, flood_ms)?;
     let (rounds_of_collectors, collector_ms) = if options.quick { (3, 400) } else { (7, 1000) };
     let collectors = Collectors::measure(&mut stage, rounds_of_collectors, collector_ms)?;
+    let attached = Attached::measure(&mut stage, if options.quick { 3 } else { 7 })?;
     let after = machine::core_to_core(&stage.programs)?;
     stage.clear_progress();
     let (hits, skipped) = stage.finish()?;
@@ -104,6 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         counts,
         floods,
         collectors,
+        attached,
         hits,
         skipped,
         took: begin.elapsed(),

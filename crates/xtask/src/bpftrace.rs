@@ -46,7 +46,7 @@ impl Bpftrace {
             "{first} printf(\"{}\\n\"); }} {program} {last} printf(\"{}\\n\"); }}",
             ATTACHED[0], ATTACHED[1]
         );
-        let mut command = Command::new("bpftrace");
+        let mut command = with_tracefs();
         command
             .args(["-B", "line", "-e", &script])
             .current_dir(folder)
@@ -85,6 +85,18 @@ impl Bpftrace {
         let lines = self.output.iter().collect();
         Ok(Output { lines, end: format!("{status}: {}", last_error(self.errors)) })
     }
+}
+
+/// bpftrace where the kernel's tracepoints are listed: if tracefs is not mounted, in a mount namespace of its own
+/// in which it is.
+fn with_tracefs() -> Command {
+    if Path::new("/sys/kernel/tracing/events").exists() {
+        return Command::new("bpftrace");
+    }
+    let mut unshare = Command::new("unshare");
+    let mount = "mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace \"$@\"";
+    unshare.args(["--mount", "sh", "-c", mount, "bpftrace"]);
+    unshare
 }
 
 /// Of one that has ended.

@@ -98,6 +98,15 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     let floods = results.floods.iter().filter(|flood| !flood.mismatches.is_empty()).count();
     let adds_up = (floods + results.collectors.mismatches.len()) as f64;
     goals.push(goal("every span accounted for: runs that don't add up", Some(adds_up), count, none));
+    let of_attached = &results.attached;
+    let added = |consumer, deed| of_attached.ns(consumer, deed).map(|(_, added)| added);
+    let ratio = added(2, 1).zip(added(4, 1)).map(|(spantap, bpftrace)| spantap / bpftrace);
+    goals.push(at_most("spantap attach --kernel sched, an enter and exit", 1.0, "x bpftrace's join", ratio));
+    if !of_attached.through.is_empty() {
+        let wrong = of_attached.through.iter().filter(|through| !through.adds_up).count();
+        let what = "spantap attach: runs in which a lost span is not counted";
+        goals.push(goal(what, Some(wrong as f64), count, none));
+    }
     let bytes = results.counts.bytes.iter().find(|(name, _)| name.starts_with("tracing-usdt"));
     goals.push(goal(
         "tracing-usdt <= 500 bytes an open span",

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::process::{Started, cargo_build, lines};
+use crate::setup;
 
 pub(crate) struct Programs(HashMap<String, PathBuf>);
 
@@ -23,7 +24,10 @@ impl Programs {
         // built as any program is, and spantap as it is installed.
         let programs = cargo_build(root, &["--release", "--package", "bench", "--bins"])?;
         let spantap = ["--profile", "dist", "--package", "spantap", "--package", "bench-collector", "--bins"];
-        Ok(Self(programs.into_iter().chain(cargo_build(root, &spantap)?).collect()))
+        let ebpf: &[&str] =
+            if setup::ensure(&setup::EBPF).is_empty() { &["--features", "spantap/ebpf"] } else { &[] };
+        let spantap = cargo_build(root, &[&spantap[..], ebpf].concat())?;
+        Ok(Self(programs.into_iter().chain(spantap).collect()))
     }
 
     /// Of one that was built; else of one that is not there.

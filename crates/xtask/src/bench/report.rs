@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 
+use super::attached::{CONSUMERS, Consumer, DEEDS};
 use super::collectors::{self, COLLECTORS, FORMATS};
 use super::end_to_end::Reader;
 use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
@@ -29,6 +30,10 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     writeln!(out)?;
     for line in collectors::NOTES {
         style.line(&mut out, Colour::Dim, line)?;
+    }
+    if !results.attached.through.is_empty() {
+        style.table(&mut out, &attached(results))?;
+        style.table(&mut out, &through(results))?;
     }
     let of_floods = results.floods.iter().flat_map(|flood| &flood.mismatches);
     let mismatches: Vec<&String> = of_floods.chain(&results.collectors.mismatches).collect();
@@ -197,6 +202,38 @@ fn stages(results: &Results) -> Table {
         title: "The stages of spantap, ns/span on a thread".to_owned(),
         columns: owned([""]).into_iter().chain(owned(FORMATS)).collect(),
         rows: ["decode", "encode for OTLP", "assembly"].iter().enumerate().map(row).collect(),
+    }
+}
+
+fn attached(results: &Results) -> Table {
+    let row = |(consumer, (name, _)): (usize, &(&str, Consumer))| {
+        let cells = (0..DEEDS.len()).flat_map(|deed| {
+            let ns = results.attached.ns(consumer, deed);
+            [cell(ns.map(|(ns, _)| ns), digits), cell(ns.map(|(_, added)| added), digits)]
+        });
+        [(*name).to_owned()].into_iter().chain(cells).collect()
+    };
+    Table {
+        title: "Attached, ns, and what is added".to_owned(),
+        columns: owned(["", "a span", "+", "an enter and exit", "+", "a change of threads", "+"]),
+        rows: CONSUMERS.iter().enumerate().map(row).collect(),
+    }
+}
+
+fn through(results: &Results) -> Table {
+    let rows = results.attached.through.iter().map(|through| {
+        vec![
+            format!("--kernel {}", through.kernel),
+            through.threads.to_string(),
+            rate(through.made_per_s),
+            percent(through.lost),
+            if through.adds_up { "adds up" } else { "MISMATCH" }.to_owned(),
+        ]
+    });
+    Table {
+        title: "Through the ring buffer of spantap attach".to_owned(),
+        columns: owned(["", "threads", "made/s", "lost", "account"]),
+        rows: rows.collect(),
     }
 }
 

@@ -57,15 +57,26 @@ impl Stage {
 
     fn watch(&self, row: &Row, provider: &str, probes: &[&str]) -> Result<Watch> {
         let program = self.path("span", row);
-        let original = self.programs.path("span");
-        std::fs::copy(&original, &program)
-            .with_context(|| format!("can't copy {} to {}", original.display(), program.display()))?;
+        self.copy(&self.programs.path("span"), &program)?;
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let probes: Vec<String> =
             probes.iter().map(|probe| format!("usdt:./{name}:{provider}:{probe}")).collect();
         let script = format!("{} {{ @hits = count(); }}", probes.join(", "));
         let bpftrace = Bpftrace::attach(&script, self.folder(), "bench")?;
         Ok(Watch { row: row.key, bpftrace, hits_expected: 0 })
+    }
+
+    /// A copy of one of the programs, which nobody else runs.
+    pub(crate) fn copy_of(&self, program: &str, name: &str) -> Result<PathBuf> {
+        let copy = self.folder().join(name);
+        self.copy(&self.programs.path(program), &copy)?;
+        Ok(copy)
+    }
+
+    fn copy(&self, original: &Path, copy: &Path) -> Result<()> {
+        let copied = std::fs::copy(original, copy);
+        copied.with_context(|| format!("can't copy {} to {}", original.display(), copy.display()))?;
+        Ok(())
     }
 
     pub(crate) fn folder(&self) -> &Path {
