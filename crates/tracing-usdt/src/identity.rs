@@ -127,19 +127,16 @@ impl Identities {
             }
             unknown.push(span);
         }
+        let draw = |span: &SpanRef<'a, R>, parent: Option<&Identity>| {
+            let (now, random) = (Monotonic::now(), thread::random());
+            self.draw(span.metadata(), parent, remote, now, random, &mut thread::random_wide)
+        };
         for span in unknown.iter().rev() {
             let unlisted = span.extensions().get::<Unlisted>().map(|unlisted| unlisted.identity);
-            let identity = unlisted.unwrap_or_else(|| {
-                let (now, random) = (Monotonic::now(), thread::random());
-                self.draw(span.metadata(), known.as_ref(), remote, now, random, &mut thread::random_wide)
-            });
-            known = Some(keep(span, identity));
+            known = Some(keep(span, unlisted.unwrap_or_else(|| draw(span, known.as_ref()))));
         }
         // There was at least the span itself.
-        known.unwrap_or_else(|| {
-            let (now, random) = (Monotonic::now(), thread::random());
-            self.draw(span.metadata(), None, remote, now, random, &mut thread::random_wide)
-        })
+        known.unwrap_or_else(|| draw(span, None))
     }
 
     #[inline]

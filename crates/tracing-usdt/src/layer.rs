@@ -266,35 +266,21 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         // Most have begun here, so that no filter of ours has left them out; to ask the registry as well takes
-        // 300 instructions.
-        let known = self.spans.with(parent_id, |open| open.begun.then_some(open.identity)).flatten();
-        let known = known.filter(|_| !otel::IS_ON);
-        let parent = match known {
-            Some(_) => None,
-            None => ctx.span(id).and_then(|span| span.parent()),
-        };
-        let sampled = match (known, &parent) {
-            (Some(known), _) => known.context.sampled,
-            (None, None) => return Parent::None,
-            (None, Some(parent)) => !self.is_left_out(parent),
-        };
-        if !sampled && self.leaves_out_below(attributes.metadata()) {
+        // 300 instructions. OpenTelemetry decides later, so that beside it all are kept.
+        let begun = |open: &mut OpenSpan| (open.begun && !otel::IS_ON).then_some(open.identity);
+        if let Some(known) = self.spans.with(parent_id, begun).flatten() {
+            let left_out = !known.context.sampled && self.leaves_out_below(attributes.metadata());
+            return if left_out { Parent::LeftOut } else { Parent::Known(known) };
+        }
+        let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else { return Parent::None };
+        if !otel::IS_ON && self.is_left_out(&parent) && self.leaves_out_below(attributes.metadata()) {
             return Parent::LeftOut;
         }
-        match (known, parent) {
-            (Some(known), _) => Parent::Known(known),
-            (None, None) => Parent::None,
-            (None, Some(parent)) => {
-                // The current span was asked for when it was entered, or is just being started.
-                if otel::IS_ON
-                    && attributes.parent().is_some()
-                    && ctx.current_span().id() != Some(&parent.id())
-                {
-                    self.settle(&parent);
-                }
-                Parent::Known(self.identity(&parent))
-            }
+        // The current span was asked for when it was entered, or is just being started.
+        if otel::IS_ON && attributes.parent().is_some() && ctx.current_span().id() != Some(&parent.id()) {
+            self.settle(&parent);
         }
+        Parent::Known(self.identity(&parent))
     }
 
     #[inline(never)]
@@ -325,8 +311,8 @@ impl UsdtLayer {
                 trace_id,
             )
         });
-        if parent.is_none() {
-            self.keep_trace_state(&mut span.record, remote::trace_state);
+        if parent.is_none() && remote::ids().is_some() {
+            self.set_trace_state(&mut span.record, remote::trace_state());
         }
 
         let probed = probes::attached(Probe::NewSpan);
@@ -368,7 +354,7 @@ impl UsdtLayer {
     /// that is given it then, as while nobody looks.
     #[inline]
     fn leaves_out_below(&self, metadata: &'static Metadata<'static>) -> bool {
-        let leaves_out = !otel::IS_ON && !probes::any_attached() && !callsite::of(metadata).has_priority;
+        let leaves_out = !probes::any_attached() && !callsite::of(metadata).has_priority;
         if let Some(carrier) = self.carrier.as_ref().filter(|_| leaves_out) {
             carrier.leave_out();
         }
@@ -389,13 +375,6 @@ impl UsdtLayer {
     fn set_unlisted<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, set: impl FnOnce(&mut Unlisted)) {
         if let Some(unlisted) = span.extensions_mut().get_mut::<Unlisted>() {
             set(unlisted);
-        }
-    }
-
-    #[inline]
-    fn keep_trace_state(&self, record: &mut Record, trace_state: impl FnOnce() -> TraceState) {
-        if remote::ids().is_some() {
-            self.set_trace_state(record, trace_state());
         }
     }
 

@@ -291,7 +291,6 @@ impl Record {
             view.error = extras.error.as_deref();
             view.left_out.events = extras.events_left_out;
             view.left_out.links = extras.links_left_out;
-            view.trace_state = extras.trace_state.as_str();
         }
         view
     }
@@ -321,6 +320,7 @@ pub(crate) struct RecordView<'a> {
     pub(crate) left_out: LeftOut,
     /// A field means something that the callsite doesn't know of.
     pub(crate) told: bool,
+    /// Its own, or that of a span above.
     pub(crate) trace_state: &'a str,
 }
 

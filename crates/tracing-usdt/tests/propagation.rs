@@ -5,12 +5,15 @@
 mod collector;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use collector::{Collector, Span, assert_accounted, tag, text};
 use tracing::{Level, debug_span, info_span, subscriber::with_default};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Layer, Registry, prelude::*};
-use tracing_usdt::{Format, Handle, Sampler, SamplingRequest, SpanContext, SpanExt, Status, TraceState};
+use tracing_usdt::{
+    Delivery, Format, Handle, Sampler, SamplingRequest, SpanContext, SpanExt, Status, TraceState,
+};
 
 const REMOTE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const REMOTE_OFF: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
@@ -29,6 +32,7 @@ fn sent(
     let layer = builder.build();
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), f);
+    handle.flush(Duration::from_secs(10)).unwrap();
     let spans = collector.drain();
     assert_accounted(&handle);
     (spans.into_iter().map(|span| (text(&span, "name").to_owned(), span)).collect(), handle)
@@ -230,8 +234,14 @@ fn a_span_below_one_that_is_not_sampled_stays_so() {
 
 #[test]
 fn what_is_said_after_the_fact_is_sent() {
+    for delivery in [Delivery::Inline, Delivery::Background] {
+        what_is_said_is_sent_however_it_is_delivered(delivery);
+    }
+}
+
+fn what_is_said_is_sent_however_it_is_delivered(delivery: Delivery) {
     let collector = Collector::bind();
-    let (spans, _) = sent(&collector, collector.builder(), || {
+    let (spans, _) = sent(&collector, collector.builder().delivery(delivery), || {
         let span = info_span!("span", known = 1, otel.kind = "server");
         span.set_attribute("text", "t");
         span.set_attribute("number", 7);
@@ -273,14 +283,21 @@ fn what_is_said_after_the_fact_is_sent() {
 
 #[test]
 fn otlp_says_where_the_parent_is_and_passes_the_state_on() {
+    for delivery in [Delivery::Inline, Delivery::Background] {
+        otlp_says_it_however_it_is_delivered(delivery);
+    }
+}
+
+fn otlp_says_it_however_it_is_delivered(delivery: Delivery) {
     let collector = Collector::bind();
-    let layer = collector.builder().format(Format::Otlp).build();
+    let layer = collector.builder().format(Format::Otlp).delivery(delivery).build();
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         let span = remote(REMOTE, "a=1,b=2").in_scope(|| info_span!("remote"));
         span.in_scope(|| drop(info_span!("local")));
         drop(info_span!("root"));
     });
+    handle.flush(Duration::from_secs(10)).unwrap();
     assert_accounted(&handle);
     let mut found = HashMap::new();
     for text in collector.drain_text() {

@@ -12,7 +12,7 @@ use crate::fields::tests::Any;
 use crate::fields::{Fields, Owner};
 use crate::identity::Identity;
 use crate::limits::Limits;
-use crate::span::{Record, Timing, tests::metadata};
+use crate::span::{Record, RecordView, Timing, tests::metadata};
 use crate::vocabulary::Vocabulary;
 
 /// Any value, with what a tag and a JSON field should say of it.
@@ -81,13 +81,13 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
         identity: Identity {
             context: Ids { trace_id, span_id: SpanId::random(), sampled: true, random: true },
             parent_id: None,
-            remote: false,
+            remote: true,
             wall: wall_offset(start),
         },
         callsite: callsite::of(metadata()),
         start,
         elapsed: Timing::start(start).finish(|| start),
-        record: &record.view(),
+        record: &RecordView { trace_state: "a=1", ..record.view() },
     };
     let resource = Resource::new(Some(service.to_owned()), attributes, true, &Reporter::default());
     let encoder = Encoder::new(format, resource, Vocabulary::ALL);

@@ -107,6 +107,10 @@ where
         let caller = SpanContext::extract(&parts.headers);
         let span = self.layer.span(&parts, caller.as_ref());
         let caller = caller.filter(|caller| !continues(&span, caller));
+        if let Some(caller) = &caller {
+            // It may still be asked who it is.
+            span.set_parent(caller.clone());
+        }
         ResponseFuture::new(Side::Server, span, caller, || self.inner.call(Request::from_parts(parts, body)))
     }
 }
@@ -114,13 +118,7 @@ where
 /// Whether the layer has the span. Where a filter leaves it out, for all layers or for ours, the spans below
 /// are roots to us, so it is for them to continue the caller.
 fn continues(span: &Span, caller: &SpanContext) -> bool {
-    let trace_id = |context: SpanContext| context.trace_id();
-    let seen = span.context().map(trace_id) == Some(caller.trace_id());
-    if !seen {
-        // It may still be asked who it is.
-        span.set_parent(caller.clone());
-    }
-    seen
+    span.context().is_some_and(|context| context.trace_id() == caller.trace_id())
 }
 
 /// With `parent`, or a root.
