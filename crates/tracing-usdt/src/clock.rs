@@ -55,6 +55,8 @@ impl Monotonic {
 pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
+    pub(crate) const UNKNOWN: Self = Self(i64::MIN);
+
     /// Nanoseconds since 1970.
     pub(crate) fn nanos(self, at: Monotonic) -> u64 {
         at.0.saturating_add_signed(self.0)

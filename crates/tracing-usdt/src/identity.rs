@@ -21,7 +21,18 @@ pub(crate) struct Identity {
     pub(crate) parent_id: Option<SpanId>,
     /// The parent is in another process.
     pub(crate) remote: bool,
+    /// Unknown while nothing in its trace had times.
     pub(crate) wall: WallOffset,
+}
+
+impl Identity {
+    /// It, or one that goes on from it, has times from `now` on.
+    #[inline]
+    pub(crate) fn has_times(&mut self, now: Monotonic) {
+        if self.wall == WallOffset::UNKNOWN {
+            self.wall = wall_offset(now);
+        }
+    }
 }
 
 /// Who a span is that is in no table of ours, in the registry's extensions.
@@ -47,7 +58,6 @@ impl Identities {
         metadata: &'static Metadata<'static>,
         parent: Option<&Identity>,
         remote: Option<Ids>,
-        now: Monotonic,
         span_id: u64,
         trace_id: &mut dyn FnMut() -> u128,
     ) -> Identity {
@@ -55,7 +65,7 @@ impl Identities {
         let span_id = SpanId::new(span_id).unwrap_or_else(SpanId::random);
         match parent {
             Some(parent) => child_of(parent, span_id),
-            None => self.root(metadata, remote, now, span_id, trace_id),
+            None => self.root(metadata, remote, span_id, trace_id),
         }
     }
 
@@ -128,8 +138,10 @@ impl Identities {
             unknown.push(span);
         }
         let draw = |span: &SpanRef<'a, R>, parent: Option<&Identity>| {
-            let (now, random) = (Monotonic::now(), thread::random());
-            self.draw(span.metadata(), parent, remote, now, random, &mut thread::random_wide)
+            let random = thread::random();
+            let mut drawn = self.draw(span.metadata(), parent, remote, random, &mut thread::random_wide);
+            drawn.has_times(Monotonic::now());
+            drawn
         };
         for span in unknown.iter().rev() {
             let unlisted = span.extensions().get::<Unlisted>().map(|unlisted| unlisted.identity);
@@ -144,7 +156,6 @@ impl Identities {
         &self,
         metadata: &'static Metadata<'static>,
         remote: Option<Ids>,
-        now: Monotonic,
         span_id: SpanId,
         trace_id: &mut dyn FnMut() -> u128,
     ) -> Identity {
@@ -158,7 +169,7 @@ impl Identities {
             context: Ids { trace_id, span_id, sampled, random },
             parent_id: parent.map(|parent| parent.span_id),
             remote: parent.is_some(),
-            wall: wall_offset(now),
+            wall: WallOffset::UNKNOWN,
         }
     }
 }

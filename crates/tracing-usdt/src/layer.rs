@@ -133,7 +133,14 @@ impl UsdtLayer {
     /// does is to ask this.
     #[inline]
     fn listens(&self, probe: Probe) -> bool {
-        (self.is_sending() || probes::attached(probe) || !self.spans.is_empty()) && !self.second
+        self.listens_to(probe, || true)
+    }
+
+    /// The same of a span that may be left out: whether it is not, `minds` tells.
+    #[inline]
+    fn listens_to(&self, probe: Probe, minds: impl Fn() -> bool) -> bool {
+        let follows = || (self.is_sending() || !self.spans.is_empty()) && minds();
+        (probes::attached(probe) || follows()) && !self.second
     }
 
     #[inline]
@@ -300,26 +307,24 @@ impl UsdtLayer {
             Some(Parent::Known(parent)) => Some(parent),
             Some(Parent::None) | None => None,
         };
-        let now = Monotonic::now();
         let mut span = thread::open_span(|span_id, trace_id| {
-            self.identities.draw(
-                attributes.metadata(),
-                parent.as_ref(),
-                remote::ids(),
-                now,
-                span_id,
-                trace_id,
-            )
+            self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids(), span_id, trace_id)
         });
         if parent.is_none() && remote::ids().is_some() {
             self.set_trace_state(&mut span.record, remote::trace_state());
         }
-
-        let probed = probes::attached(Probe::NewSpan);
         let callsite = callsite::of(attributes.metadata());
         if let Some(sampled) = callsite.has_priority.then(|| sampler::priority(attributes)).flatten() {
             span.identity.context.sampled = sampled;
         }
+        span.begun = true;
+        // Of a trace that is not sent nobody wants to know more than who the span is, unless he attaches.
+        if !span.identity.context.sampled && !otel::IS_ON && !probes::any_attached() {
+            self.spans.begin(id, span, self.counts());
+            return;
+        }
+        let (now, probed) = (Monotonic::now(), probes::attached(Probe::NewSpan));
+        span.identity.has_times(now);
         // Where OpenTelemetry decides, it does so later.
         let sent = self.is_sending() && (span.identity.context.sampled || otel::IS_ON);
         let recorded = sent || probes::attached(Probe::SpanEmit);
@@ -330,9 +335,7 @@ impl UsdtLayer {
         span.untold = probed && otel::IS_ON && self.otel.is_within_reach();
         let tells = probed && !span.untold;
         let fields = tells.then(|| encode::fields_object(span.record.fields.view(callsite), None));
-        span.begun = true;
-        // Of a trace that is not sent nobody wants to know the times, unless he attaches.
-        span.timing = (recorded || probes::any_attached()).then(|| Timing::start(now));
+        span.timing = Some(Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.begin(id, span, self.counts());
         if let Some(fields) = fields {
@@ -464,7 +467,7 @@ impl UsdtLayer {
         if let Some(known) = self.spans.identity(&span.id()) {
             let identity = self.identities.continuing(parent.ids, metadata, &known);
             self.spans
-                .with(&span.id(), |open| self.continue_from(open, identity, metadata, parent.trace_state));
+                .change(&span.id(), |open| self.continue_from(open, identity, metadata, parent.trace_state));
             return;
         }
         let left_out = self.nearest_begun(span).is_some_and(|above| !above.context.sampled);
@@ -491,8 +494,10 @@ impl UsdtLayer {
         self.set_trace_state(&mut open.record, trace_state);
         // It is to be sent after all.
         if open.begun && open.callsite.is_none() && identity.context.sampled && self.is_sending() {
+            let now = Monotonic::now();
             open.callsite = Some(callsite::of(metadata));
-            open.timing.get_or_insert_with(|| Timing::start(Monotonic::now()));
+            open.timing.get_or_insert_with(|| Timing::start(now));
+            open.identity.has_times(now);
             if open.record.fields.bytes().is_empty() {
                 open.record.leave_out_fields(metadata.fields().len() as u32);
             }
@@ -772,19 +777,19 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.listens(Probe::Enter) {
+        if self.listens_to(Probe::Enter, || self.spans.watches(id)) {
             self.enter(id, &ctx);
         }
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.listens(Probe::Exit) {
+        if self.listens_to(Probe::Exit, || self.spans.watches(id)) {
             self.exit(id, &ctx);
         }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        if self.listens(Probe::Close) {
+        if self.listens_to(Probe::Close, || self.spans.may_have(&id)) {
             self.end(&id, &ctx);
         }
     }

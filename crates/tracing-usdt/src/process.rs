@@ -106,6 +106,12 @@ impl<T> PerProcess<T> {
         Self { forks: forks(), value, in_child: OnceLock::new() }
     }
 
+    /// The first process's, in that process.
+    #[inline]
+    pub(crate) fn own(&self) -> Option<&T> {
+        (self.forks == forks()).then_some(&self.value)
+    }
+
     /// This process's, made by `make` the first time a child asks.
     #[inline]
     pub(crate) fn get(&self, make: impl Fn() -> T) -> &T {

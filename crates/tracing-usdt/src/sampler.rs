@@ -15,7 +15,9 @@ use crate::context::TraceId;
 /// Those of the OpenTelemetry specification look at nothing but the trace id and the remote parent, so every
 /// process of a trace comes to the same decision. It is made where a trace begins in this process, and holds
 /// for all spans below; a field `sampling.priority` on a span overrides it for that span and those below it:
-/// 0 or `false` for not sent, more or `true` for sent. (While nobody listens, no field is looked at.)
+/// 0 or `false` for not sent, more or `true` for sent. While nobody listens, neither a socket nor a consumer of a probe,
+/// fields are not looked at, since that would cost every span of an idle layer: then
+/// [`SpanExt::context`](crate::SpanExt::context) has what the sampler says.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Sampler {

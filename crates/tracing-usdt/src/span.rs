@@ -62,9 +62,11 @@ impl OpenSpan {
         self.origin = Origin::default();
         self.untold = false;
         self.begun = false;
-        self.timing = None;
         self.callsite = None;
-        self.record.clear();
+        // What has no times has no record, but maybe a trace state.
+        if self.timing.take().is_some() || self.record.extras.is_some() {
+            self.record.clear();
+        }
     }
 }
 

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing_core::span::Id;
 
 use crate::identity::Identity;
+use crate::otel;
 use crate::process::PerProcess;
 use crate::span::OpenSpan;
 
@@ -22,13 +23,23 @@ pub(crate) struct Spans {
 }
 
 /// In parts, so that threads seldom meet.
-struct Table(Box<[Mutex<Part>]>);
+struct Table(Box<[Part; PARTS]>);
 
 const PARTS: usize = 64;
 
 /// With cache lines of its own.
 #[repr(align(128))]
 struct Part {
+    /// For each place a bit, set while there may be a span of it; and above them, another while something is
+    /// to be noted of what happens to that span. So that a span of which there is nothing to note, since its
+    /// trace is not sampled, costs at its enter, exit and close no more than this look.
+    ///
+    /// Written under the lock. Whoever has an id got it from the thread that put its span here, after it did.
+    marks: AtomicU64,
+    slots: Mutex<Slots>,
+}
+
+struct Slots {
     /// Most spans are found here, at the lower bits of their ids.
     near: [Option<(u64, Box<OpenSpan>)>; NEAR],
     /// Those whose place was taken.
@@ -38,6 +49,51 @@ struct Part {
 const NEAR: usize = 32;
 
 impl Part {
+    fn new() -> Self {
+        Self { marks: AtomicU64::new(0), slots: Mutex::new(Slots::new()) }
+    }
+
+    #[inline]
+    fn bit(id: u64) -> u64 {
+        1 << (id as usize % NEAR)
+    }
+
+    #[inline]
+    fn may_have(&self, id: u64) -> bool {
+        self.marks.load(Ordering::Relaxed) & Self::bit(id) != 0
+    }
+
+    #[inline]
+    fn watches(&self, id: u64) -> bool {
+        self.marks.load(Ordering::Relaxed) & Self::bit(id) << NEAR != 0
+    }
+
+    /// Nothing of the user's runs under the lock, and nothing that waits.
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A span has been put here, or has changed.
+    #[inline]
+    fn mark(&self, id: u64, timed: bool) {
+        // Beside OpenTelemetry, the first enter decides who it is.
+        let watched = otel::IS_ON || timed;
+        let marks = Self::bit(id) | if watched { Self::bit(id) << NEAR } else { 0 };
+        self.marks.store(self.marks.load(Ordering::Relaxed) | marks, Ordering::Relaxed);
+    }
+
+    /// A span has been taken out. While there are far ones the mark stays, since one may be of the same place.
+    #[inline]
+    fn unmark(&self, locked: &Slots, id: u64) {
+        if locked.near[id as usize % NEAR].is_none() && locked.far.is_empty() {
+            let marks = Self::bit(id) | Self::bit(id) << NEAR;
+            self.marks.store(self.marks.load(Ordering::Relaxed) & !marks, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Slots {
     fn new() -> Self {
         Self { near: [const { None }; NEAR], far: HashMap::default() }
     }
@@ -89,14 +145,16 @@ fn get_far(far: &mut HashMap<u64, Box<OpenSpan>, OfId>, id: u64) -> Option<&mut 
 
 impl Table {
     fn new() -> Self {
-        Self((0..PARTS).map(|_| Mutex::new(Part::new())).collect())
+        // Not by way of the stack, of which a thread may have little.
+        let parts: Box<[Part]> = (0..PARTS).map(|_| Part::new()).collect();
+        Self(parts.try_into().unwrap_or_else(|_| unreachable!("so many were made")))
     }
 
     /// The registry's ids have the creating thread's number from bit 38 on, and count its spans in the
     /// bits below, so that each thread finds its own in a part, and in places, that others seldom use. For
     /// any other ids this is as right, if slower.
     #[inline]
-    fn part(&self, id: u64) -> &Mutex<Part> {
+    fn part(&self, id: u64) -> &Part {
         &self.0[(id >> 38) as usize % PARTS]
     }
 }
@@ -114,10 +172,25 @@ impl Spans {
         })
     }
 
-    /// Nothing of the user's runs under the lock, and nothing that waits.
     #[inline]
-    fn lock(&self, id: u64) -> MutexGuard<'_, Part> {
-        self.table().part(id).lock().unwrap_or_else(PoisonError::into_inner)
+    fn part(&self, id: u64) -> &Part {
+        self.table().part(id)
+    }
+
+    /// Whether what happens to the span is to be noted. Seldom so although it is not.
+    ///
+    /// Not inlined, so that idle callbacks have no registers to save.
+    #[inline(never)]
+    pub(crate) fn watches(&self, id: &Id) -> bool {
+        let id = id.into_u64();
+        self.tables.own().is_none_or(|table| table.part(id).watches(id))
+    }
+
+    /// Whether it is here. Seldom so although it is not.
+    #[inline(never)]
+    pub(crate) fn may_have(&self, id: &Id) -> bool {
+        let id = id.into_u64();
+        self.tables.own().is_none_or(|table| table.part(id).may_have(id))
     }
 
     /// Whether there are none. Kept by those that `count`, since two threads that count all of their
@@ -132,9 +205,11 @@ impl Spans {
     #[inline]
     pub(crate) fn begin(&self, id: &Id, span: Box<OpenSpan>, count: bool) -> Identity {
         let (id, drawn) = (id.into_u64(), span.identity);
-        let mut part = self.lock(id);
-        let Some(old) = part.insert(id, span) else {
-            drop(part);
+        let part = self.part(id);
+        let mut slots = part.lock();
+        part.mark(id, span.timing.is_some());
+        let Some(old) = slots.insert(id, span) else {
+            drop(slots);
             self.add(count);
             return drawn;
         };
@@ -144,7 +219,7 @@ impl Spans {
         // What of it is recorded was decided by what was drawn now.
         let mut identity = old.identity;
         identity.context.sampled = drawn.context.sampled;
-        if let Some(span) = part.get(id) {
+        if let Some(span) = slots.get(id) {
             span.identity = identity;
             span.origin = old.origin;
             span.record.set_trace_state(old.record.trace_state());
@@ -163,13 +238,28 @@ impl Spans {
     #[inline]
     pub(crate) fn with<T>(&self, id: &Id, f: impl FnOnce(&mut OpenSpan) -> T) -> Option<T> {
         let id = id.into_u64();
-        self.lock(id).get(id).map(f)
+        self.part(id).lock().get(id).map(f)
+    }
+
+    /// The same, where `f` may begin to note what happens to the span.
+    pub(crate) fn change(&self, id: &Id, f: impl FnOnce(&mut OpenSpan)) {
+        let id = id.into_u64();
+        let part = self.part(id);
+        let mut slots = part.lock();
+        if let Some(span) = slots.get(id) {
+            f(span);
+            part.mark(id, span.timing.is_some());
+        }
     }
 
     #[inline]
     pub(crate) fn remove(&self, id: &Id, count: bool) -> Option<Box<OpenSpan>> {
         let id = id.into_u64();
-        let span = self.lock(id).remove(id);
+        let part = self.part(id);
+        let mut slots = part.lock();
+        let span = slots.remove(id);
+        part.unmark(&slots, id);
+        drop(slots);
         if count && span.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -186,28 +276,29 @@ impl Spans {
     fn inherited(&self, id: u64) -> Option<Identity> {
         // Not `lock`: a thread of the parent that held it at the fork is not here to let go. Then its
         // spans are, to this process, like any that began before anyone listened.
-        let known = |table: &Table| Some(table.part(id).try_lock().ok()?.get(id)?.identity);
+        let known = |table: &Table| Some(table.part(id).slots.try_lock().ok()?.get(id)?.identity);
         self.tables.inherited().filter_map(known).last()
     }
 
     /// The identity that the span has from now on: `drawn`, unless another thread was faster.
     pub(crate) fn meet(&self, id: &Id, drawn: Identity, count: bool) -> Identity {
         let id = id.into_u64();
-        let mut part = self.lock(id);
-        if let Some(known) = part.get(id) {
+        let part = self.part(id);
+        let mut slots = part.lock();
+        if let Some(known) = slots.get(id) {
             return known.identity;
         }
-        part.insert(id, Box::new(OpenSpan::new(drawn)));
-        drop(part);
+        slots.insert(id, Box::new(OpenSpan::new(drawn)));
+        part.mark(id, false);
+        drop(slots);
         self.add(count);
         drawn
     }
 
     /// How many spans with a record there are, in this process.
     pub(crate) fn recorded(&self) -> u64 {
-        let recorded = |part: &Mutex<Part>| {
-            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            part.all().filter(|span| span.callsite.is_some() && span.identity.context.sampled).count()
+        let recorded = |part: &Part| {
+            part.lock().all().filter(|span| span.callsite.is_some() && span.identity.context.sampled).count()
         };
         self.table().0.iter().map(recorded).sum::<usize>() as u64
     }
@@ -281,13 +372,56 @@ mod tests {
         assert!(spans.is_empty());
     }
 
+    #[test]
+    fn what_is_gone_is_no_longer_looked_for() {
+        let (spans, id) = (Spans::new(), Id::from_u64(7));
+        assert!(!spans.may_have(&id) && !spans.watches(&id));
+        spans.begin(&id, open(identity()), false);
+        assert!(spans.may_have(&id) && spans.watches(&id));
+        spans.remove(&id, false);
+        assert!(!spans.may_have(&id) && !spans.watches(&id));
+        // What is only known by name is found, but nothing is noted of it, until it has times.
+        spans.meet(&id, identity(), false);
+        assert!(spans.may_have(&id) && spans.watches(&id) == otel::IS_ON);
+        spans.change(&id, |span| span.timing = Some(Timing::start(Monotonic::now())));
+        assert!(spans.watches(&id));
+    }
+
     proptest! {
+        /// Whatever shares its place comes and goes.
+        #[test]
+        fn no_span_is_overlooked(
+            steps in prop::collection::vec((0..3, 1..4u64, 0..3u64), 1..200),
+        ) {
+            let (spans, mut model) = (Spans::new(), HashMap::new());
+            for (step, low, high) in steps {
+                let id = low + high * NEAR as u64;
+                let mut span = open(identity());
+                if step == 0 {
+                    span.timing = None;
+                }
+                let timed = span.timing.is_some();
+                if step == 2 {
+                    spans.remove(&Id::from_u64(id), false);
+                    model.remove(&id);
+                } else {
+                    spans.begin(&Id::from_u64(id), span, false);
+                    model.insert(id, timed);
+                }
+                for (id, timed) in &model {
+                    let id = Id::from_u64(*id);
+                    prop_assert!(spans.may_have(&id), "{:?}", id);
+                    prop_assert!(spans.watches(&id) || !timed, "{:?}", id);
+                }
+            }
+        }
+
         /// Near or far, it is a map.
         #[test]
         fn spans_are_found_by_their_ids(
             steps in prop::collection::vec((any::<bool>(), 1..4u64, 0..3u64), 1..200),
         ) {
-            let (mut part, mut model) = (Part::new(), HashMap::new());
+            let (mut part, mut model) = (Slots::new(), HashMap::new());
             for (insert, low, high) in steps {
                 let id = low + high * NEAR as u64;
                 if insert {

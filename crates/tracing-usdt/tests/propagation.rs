@@ -5,7 +5,7 @@
 mod collector;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use collector::{Collector, Span, assert_accounted, tag, text};
 use tracing::{Level, debug_span, info_span, subscriber::with_default};
@@ -31,10 +31,17 @@ fn sent(
 ) -> (HashMap<String, Span>, Handle) {
     let layer = builder.build();
     let handle = layer.handle();
+    let begin = SystemTime::now();
     with_default(tracing_subscriber::registry().with(layer), f);
     handle.flush(Duration::from_secs(10)).unwrap();
     let spans = collector.drain();
     assert_accounted(&handle);
+    // Also of those that are sent although their trace was not sampled when they, or those above them, began.
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+    let during = since(begin - Duration::from_secs(1))..since(SystemTime::now() + Duration::from_secs(1));
+    for span in &spans {
+        assert!(during.contains(&span["timestamp"].as_u64().unwrap()), "{during:?}: {span:?}");
+    }
     (spans.into_iter().map(|span| (text(&span, "name").to_owned(), span)).collect(), handle)
 }
 

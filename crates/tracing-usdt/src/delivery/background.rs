@@ -207,7 +207,7 @@ impl Background {
     }
 
     pub(super) fn leave_out(&self) {
-        self.queue().counters.close(Outcome::SampledOut, 1);
+        self.queue().counters.leave_out();
     }
 
     pub(super) fn abandon(&self, spans: u64) {

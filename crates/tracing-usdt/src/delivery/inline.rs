@@ -59,7 +59,7 @@ impl Inline {
     }
 
     pub(super) fn leave_out(&self) {
-        self.account().counters.close(Outcome::SampledOut, 1);
+        self.account().counters.leave_out();
     }
 
     pub(super) fn abandon(&self, spans: u64) {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::thread;
+
 /// How many spans were closed, and what became of them.
 ///
 /// At rest, that is while no span is just being sent, `closed` is the sum of all others.
@@ -68,7 +70,6 @@ pub(crate) enum Outcome {
     TooLarge,
     Other,
     Abandoned,
-    SampledOut,
 }
 
 /// [`Stats`] as they are being counted.
@@ -76,14 +77,28 @@ pub(crate) enum Outcome {
 pub(super) struct Counters {
     closed: AtomicU64,
     /// By [`Outcome`].
-    ended: [AtomicU64; 7],
+    ended: [AtomicU64; 6],
+    /// Spans of traces that are not sampled. All threads count them, and do little else for them, so they
+    /// must not wait for each other: each has a place of its own, as far as these go.
+    left_out: [Line; 16],
 }
+
+/// A cache line, or the two that some processors fetch together.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(AtomicU64);
 
 impl Counters {
     /// Counts spans that were closed and have ended so.
     pub(super) fn close(&self, outcome: Outcome, spans: u64) {
         self.closed.fetch_add(spans, Ordering::Relaxed);
         self.end(outcome, spans);
+    }
+
+    /// Counts a span of a trace that is not sampled.
+    #[inline]
+    pub(super) fn leave_out(&self) {
+        self.left_out[thread::number() % self.left_out.len()].0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts spans that have ended so.
@@ -94,8 +109,9 @@ impl Counters {
     /// Without those that are queued.
     pub(super) fn read(&self) -> Stats {
         let ended = |outcome: Outcome| self.ended[outcome as usize].load(Ordering::Relaxed);
+        let sampled_out = self.left_out.iter().map(|line| line.0.load(Ordering::Relaxed)).sum();
         Stats {
-            closed: self.closed.load(Ordering::Relaxed),
+            closed: self.closed.load(Ordering::Relaxed) + sampled_out,
             sent: ended(Outcome::Sent),
             queued: 0,
             dropped: Dropped {
@@ -104,7 +120,7 @@ impl Counters {
                 too_large: ended(Outcome::TooLarge),
                 other: ended(Outcome::Other),
                 abandoned: ended(Outcome::Abandoned),
-                sampled_out: ended(Outcome::SampledOut),
+                sampled_out,
             },
         }
     }
