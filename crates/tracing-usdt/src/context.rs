@@ -6,7 +6,6 @@
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 
-use crate::fields::take;
 use crate::remote;
 use crate::thread;
 use crate::trace_state::TraceState;
@@ -98,21 +97,6 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    pub(crate) const BYTES: usize = 24;
-
-    /// A link's ids, for handing them over.
-    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..16].copy_from_slice(&self.trace_id.0.get().to_le_bytes());
-        bytes[16..].copy_from_slice(&self.span_id.get().to_le_bytes());
-        bytes
-    }
-
-    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        let [low, high, span_id] = [(); 3].map(|()| u64::from_le_bytes(take(&mut bytes)));
-        Self::from_parts(high, low, span_id)
-    }
-
     /// Of a sampled trace: nothing is handed over of others.
     pub(crate) fn from_parts(high: u64, low: u64, span_id: u64) -> Option<Self> {
         let trace_id = TraceId::new(u128::from(high) << 64 | u128::from(low))?;

@@ -27,6 +27,7 @@ use crate::error::{Error, Reporter};
 use crate::fields::Owner;
 use crate::identity::{Identities, Identity, Unlisted};
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::on_demand;
 use crate::otel::{self, Answer, OpenTelemetry, Origin};
 use crate::probes::{self, Probe};
@@ -508,7 +509,8 @@ impl UsdtLayer {
     pub(crate) fn add_link(&self, id: &Id, to: &SpanContext) {
         self.spans.with(id, |span| {
             if span.callsite.is_some() {
-                span.record.add_link(to.ids);
+                let trace_state = to.trace_state.as_str();
+                span.record.add_link(&Link { ids: to.ids, is_local: false, trace_state });
             }
         });
     }
@@ -715,12 +717,12 @@ where
         });
     }
 
-    fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Context<'_, S>) {
+    fn on_follows_from(&self, id: &Id, follows_id: &Id, ctx: Context<'_, S>) {
         if !self.listens(Probe::FollowsFrom) {
             return;
         }
         // A span that is closed by now has left no identity to name.
-        let (Some(span), Some(follows)) = (ctx.span(id), ctx.span(follows)) else {
+        let (Some(span), Some(follows)) = (ctx.span(id), ctx.span(follows_id)) else {
             return;
         };
         let recorded = self.spans.with(id, |span| span.callsite.is_some()) == Some(true);
@@ -738,7 +740,9 @@ where
             });
         }
         if recorded && self.limits.vocabulary.links {
-            self.spans.with(id, |span| span.record.add_link(follows));
+            let trace_state = self.inherited_trace_state(follows_id, &ctx);
+            let link = Link { ids: follows, is_local: true, trace_state: trace_state.as_str() };
+            self.spans.with(id, |span| span.record.add_link(&link));
         }
     }
 

@@ -92,12 +92,12 @@
 //! yours wins over a tag of ours with the same name. In Zipkin events are annotations, written
 //! `"message": {fields}`, and the spans it follows are the tag `follows_from`; whom a client speaks to
 //! (`peer.service`, `server.address`, `network.peer.address` and their like) is the `remoteEndpoint`. OTLP has events
-//! and links, and types; and a resource, once in each datagram, with `process.*`, `host.*`, `os.*` and
+//! and links (with trace flags and `tracestate`), and types; and a resource, once in each datagram, with `process.*`, `host.*`, `os.*` and
 //! `telemetry.sdk.*`. Each of these can be left out: see [`Builder::level`] and those after it.
 //!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
 //! are large): a span has up to 128 fields, a value of more than 10 KiB is cut at a character boundary, long values yield to
-//! short ones, and events are kept up to 20 KiB and 128, links up to 128. What was cut or left out is counted on the span, in
+//! short ones, and events are kept up to 20 KiB and 128, links up to 12 KiB and 128. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
 //!
@@ -276,6 +276,7 @@ mod fields;
 mod identity;
 mod layer;
 mod limits;
+mod link;
 mod on_demand;
 mod otel;
 mod probes;

@@ -9,25 +9,24 @@ use tracing_core::Level;
 
 use crate::callsite::{self, Callsite};
 use crate::clock::Monotonic;
-use crate::context::Ids;
 use crate::encode;
 use crate::fields::{Fields, FieldsLeftOut, FieldsView, Value, cut_to_cost, take};
 use crate::identity::Identity;
 use crate::limits::Limits;
+use crate::link::{self, Link};
 use crate::otel::Origin;
 use crate::span_ext::AttributeValue;
 use crate::thread::Thread;
 use crate::trace_state::TraceState;
 
 /// Bounds of one open span, chosen so that its JSON stays below 64 KiB in either format: any
-/// receiver's buffer takes it, and so does an eBPF program. Fields 24 + events 20 + links of 77 bytes
-/// 9.6 + error 2 + resource 4 leaves 4.4 for names and ids. The counts are OpenTelemetry's defaults.
+/// receiver's buffer takes it, and so does an eBPF program. Fields 24 + events 20 + links 12 + error 2 +
+/// resource 4 leaves 2 for names, ids and the trace state. The counts are OpenTelemetry's defaults.
 const EVENTS_COST: usize = 20 * 1024;
 /// An event without its texts, in OTLP, where it is longer.
 const EMPTY_EVENT_COST: usize = 176;
 const ERROR_COST: usize = 2 * 1024;
 const MAX_EVENTS: u32 = 128;
-const MAX_LINKS: usize = 128;
 
 /// An open span. Its box is used again for later ones, with its buffers: see `thread`.
 pub(crate) struct OpenSpan {
@@ -148,8 +147,10 @@ struct Extras {
     events: Vec<u8>,
     events_cost: usize,
     event_count: u32,
-    /// Each as [`Ids::to_bytes`] has it.
+    /// Each as [`Link::write`] has it.
     links: Vec<u8>,
+    links_cost: usize,
+    link_count: u32,
     /// An event inside the span failed it; empty where that gave no reason.
     error: Option<String>,
     events_left_out: u32,
@@ -267,13 +268,16 @@ impl Record {
         self.fields.set_value(callsite, name, value, limits);
     }
 
-    pub(crate) fn add_link(&mut self, to: Ids) {
+    pub(crate) fn add_link(&mut self, link: &Link<'_>) {
         let extras = self.extras();
-        if extras.links.len() >= MAX_LINKS * Ids::BYTES {
+        let cost = extras.links_cost + link.cost();
+        if extras.link_count == link::MAX_LINKS || cost > link::MAX_COST {
             extras.links_left_out = extras.links_left_out.saturating_add(1);
-        } else {
-            extras.links.extend_from_slice(&to.to_bytes());
+            return;
         }
+        extras.links_cost = cost;
+        extras.link_count += 1;
+        link.write(&mut extras.links);
     }
 
     /// As the encoder reads it.
@@ -360,8 +364,9 @@ impl<'a> ClosedSpan<'a> {
         })
     }
 
-    pub(crate) fn links(&self) -> impl Iterator<Item = Ids> + use<'a> {
-        self.record.links.chunks_exact(Ids::BYTES).filter_map(Ids::from_bytes)
+    pub(crate) fn links(&self) -> impl Iterator<Item = Link<'a>> + use<'a> {
+        let mut rest = self.record.links;
+        std::iter::from_fn(move || Link::read(&mut rest))
     }
 }
 

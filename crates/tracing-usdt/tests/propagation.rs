@@ -303,6 +303,13 @@ fn otlp_says_it_however_it_is_delivered(delivery: Delivery) {
         let span = remote(REMOTE, "a=1,b=2").in_scope(|| info_span!("remote"));
         span.in_scope(|| drop(info_span!("local")));
         drop(info_span!("root"));
+        let links = info_span!("links");
+        links.add_link(remote(REMOTE_OFF, "c=\"3\""));
+        links.add_link(remote(REMOTE, ""));
+        links.follows_from(&span);
+        let full = info_span!("full");
+        let state = format!("k={}", "v".repeat(256));
+        (0..1000).for_each(|_| full.add_link(remote(REMOTE, &state)));
     });
     handle.flush(Duration::from_secs(10)).unwrap();
     assert_accounted(&handle);
@@ -318,6 +325,19 @@ fn otlp_says_it_however_it_is_delivered(delivery: Delivery) {
     assert_eq!(of("remote"), (Some(0x301), Some("a=1,b=2")));
     assert_eq!(of("local"), (Some(0x101), Some("a=1,b=2")));
     assert_eq!(of("root"), (Some(0x103), None));
+    // What was added by its context may be of any process.
+    let links = found["links"]["links"].as_array().unwrap();
+    let of =
+        |link: &serde_json::Value| (link["flags"].as_u64(), link["traceState"].as_str().map(str::to_owned));
+    assert_eq!(of(&links[0]), (Some(0x00), Some("c=\"3\"".to_owned())));
+    assert_eq!(of(&links[1]), (Some(0x01), None));
+    assert_eq!(of(&links[2]), (Some(0x101), Some("a=1,b=2".to_owned())));
+    assert_eq!(links[2]["spanId"], found["remote"]["spanId"]);
+    // Bounded by their length, and counted.
+    let (kept, left_out) =
+        (found["full"]["links"].as_array().unwrap().len(), &found["full"]["droppedLinksCount"]);
+    assert!((10..128).contains(&kept), "{kept}");
+    assert_eq!(left_out.as_u64(), Some(1000 - kept as u64));
 }
 
 #[test]

@@ -101,8 +101,12 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>) {
     if !span.record.links.is_empty() {
         array(object.key("links"), span.links(), |out, link| {
             let mut object = Object::open(out);
-            object.id("traceId", Some(link.trace_id.high()), link.trace_id.low());
-            object.id("spanId", None, link.span_id.get());
+            object.id("traceId", Some(link.ids.trace_id.high()), link.ids.trace_id.low());
+            object.id("spanId", None, link.ids.span_id.get());
+            if !link.trace_state.is_empty() {
+                object.string("traceState", link.trace_state);
+            }
+            object.number("flags", u64::from(link.ids.flags()) | if link.is_local { LOCAL } else { 0 });
             object.close();
         });
     }

@@ -12,6 +12,7 @@ use crate::fields::tests::Any;
 use crate::fields::{Fields, Owner};
 use crate::identity::Identity;
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::span::{Record, RecordView, Timing, tests::metadata};
 use crate::vocabulary::Vocabulary;
 
@@ -77,6 +78,8 @@ fn parse(datagram: &[u8]) -> Json {
 fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(String, String)>) -> Vec<u8> {
     let start = Monotonic::now();
     let trace_id = TraceId::random();
+    // As long as any is passed on, and of what is longest in JSON.
+    let trace_state = format!("a={}", "\"".repeat(510));
     let span = ClosedSpan {
         identity: Identity {
             context: Ids { trace_id, span_id: SpanId::random(), sampled: true, random: true },
@@ -87,7 +90,7 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
         callsite: callsite::of(metadata()),
         start,
         elapsed: Timing::start(start).finish(|| start),
-        record: &RecordView { trace_state: "a=1", ..record.view() },
+        record: &RecordView { trace_state: &trace_state, ..record.view() },
     };
     let resource = Resource::new(Some(service.to_owned()), attributes, true, &Reporter::default());
     let encoder = Encoder::new(format, resource, Vocabulary::ALL);
@@ -146,11 +149,16 @@ fn the_largest_datagram_stays_below_64_kib() {
             failure.put(Owner::Event, &LIMITS, "error", &any);
             failure.put(Owner::Event, &LIMITS, "error.chain", &Any::List(vec![text.clone()]));
             add_event(&mut record, None, failure);
-            record.add_link(Ids {
+            let ids = Ids {
                 trace_id: TraceId::random(),
                 span_id: SpanId::random(),
-                sampled: true,
+                sampled: n % 2 == 0,
                 random: true,
+            };
+            record.add_link(&Link {
+                ids,
+                is_local: n % 3 == 0,
+                trace_state: &text[..text.len().min(n % 2 * 512)],
             });
         }
         for format in [Format::Zipkin, Format::Otlp] {

@@ -140,7 +140,7 @@ fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>) {
     }
     if !span.record.links.is_empty() && !said("follows_from") {
         let links: Vec<String> =
-            span.links().map(|link| format!("{}-{}", link.trace_id, link.span_id)).collect();
+            span.links().map(|link| format!("{}-{}", link.ids.trace_id, link.ids.span_id)).collect();
         tags.string("follows_from", &links.join(","));
     }
     let left_out = span.record.left_out;
