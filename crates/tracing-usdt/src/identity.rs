@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tracing_core::Metadata;
+use tracing_core::span::Id;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock::{Monotonic, WallOffset, wall_offset};
@@ -97,18 +98,19 @@ impl Identities {
         span: &SpanRef<'a, R>,
         count: bool,
     ) -> Identity {
-        self.walk(spans, span, None, |span, identity| spans.meet(&span.id(), identity, count))
+        self.walk(spans, span, None, |_| None, |span, identity| spans.meet(&span.id(), identity, count))
     }
 
     /// The same where nobody listens, or a filter keeps the span from us, so that we may not hear of its close:
-    /// it is kept with the span itself. A root continues `remote`.
+    /// it is kept with the span itself. A root continues `remote`; `told` is asked before one is drawn.
     pub(crate) fn of_unlisted<'a, R: LookupSpan<'a>>(
         &self,
         spans: &Spans,
         span: &SpanRef<'a, R>,
         remote: Option<Ids>,
+        told: impl Fn(&Id) -> Option<Identity>,
     ) -> Identity {
-        self.walk(spans, span, remote, |span, identity| {
+        self.walk(spans, span, remote, told, |span, identity| {
             let mut extensions = span.extensions_mut();
             // Another thread may have been faster.
             if let Some(known) = extensions.get_mut::<Unlisted>() {
@@ -126,6 +128,7 @@ impl Identities {
         spans: &Spans,
         span: &SpanRef<'a, R>,
         remote: Option<Ids>,
+        told: impl Fn(&Id) -> Option<Identity>,
         keep: impl Fn(&SpanRef<'a, R>, Identity) -> Identity,
     ) -> Identity {
         let mut unknown = Vec::new();
@@ -145,7 +148,8 @@ impl Identities {
         };
         for span in unknown.iter().rev() {
             let unlisted = span.extensions().get::<Unlisted>().map(|unlisted| unlisted.identity);
-            known = Some(keep(span, unlisted.unwrap_or_else(|| draw(span, known.as_ref()))));
+            let identity = unlisted.or_else(|| told(&span.id()));
+            known = Some(keep(span, identity.unwrap_or_else(|| draw(span, known.as_ref()))));
         }
         // There was at least the span itself.
         known.unwrap_or_else(|| draw(span, None))

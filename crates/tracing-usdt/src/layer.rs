@@ -19,7 +19,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::callsite::{self, Callsite};
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, WallOffset};
 use crate::context::{SpanContext, SpanId, TraceId};
 use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
@@ -372,7 +372,7 @@ impl UsdtLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let Some(span) = ctx.span(id).filter(|span| span.parent().is_none() && !self.second) else { return };
-        self.identities.of_unlisted(&self.spans, &span, remote::ids());
+        self.identities.of_unlisted(&self.spans, &span, remote::ids(), |_| None);
         self.set_unlisted(&span, |unlisted| unlisted.trace_state = self.noted(remote::trace_state()));
     }
 
@@ -429,24 +429,34 @@ impl UsdtLayer {
 
     /// See [`SpanExt::context`](crate::SpanExt::context).
     pub(crate) fn context_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> SpanContext {
-        let ids = match self.spans.identity(&span.id()) {
-            _ if otel::IS_ON => {
-                self.identity(span);
-                self.settle(span);
-                let is_own = |open: &mut OpenSpan| !open.begun && open.origin == Origin::Own;
-                let is_hidden = self.spans.with(&span.id(), is_own) == Some(true);
-                let above = if is_hidden { self.nearest_begun(span) } else { None };
-                above.unwrap_or_else(|| self.identity(span)).context
-            }
+        let id = span.id();
+        self.settle(span);
+        let ids = match self.spans.identity(&id) {
             Some(known) => known.context,
-            None => match self.nearest_begun(span) {
+            None => match (self.told(&id), self.nearest_begun(span)) {
+                (Some((told, trace_state)), _) => return SpanContext { ids: told.context, trace_state },
                 // It is kept from us by a filter, and will not be sent.
-                Some(above) if above.context.sampled => above.context,
-                _ => self.identities.of_unlisted(&self.spans, span, None).context,
+                (None, Some(above)) if above.context.sampled => above.context,
+                _ => self.unlisted(span).context,
             },
         };
         let has_states = self.has_trace_states.load(Ordering::Relaxed);
         SpanContext { ids, trace_state: if has_states { self.trace_state(span) } else { TraceState::NONE } }
+    }
+
+    /// Who a span is that is not in the table: nobody listens, or a filter keeps it from us, and then also its close.
+    fn unlisted<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
+        self.identities.of_unlisted(&self.spans, span, None, |id| Some(self.told(id)?.0))
+    }
+
+    /// What OpenTelemetry says of a span that is not in the table. Not under a lock, see `settle`.
+    fn told(&self, id: &Id) -> Option<(Identity, TraceState)> {
+        let Answer::Known(told) = (if otel::IS_ON { self.otel.ask(id) } else { Answer::Unknown }) else {
+            return None;
+        };
+        let (parent_id, remote) = told.parent.map_or((None, false), |parent| (parent.id, parent.remote));
+        let identity = Identity { context: told.ids, parent_id, remote, wall: WallOffset::UNKNOWN };
+        Some((identity, told.trace_state))
     }
 
     /// The nearest span above that has begun while someone listened: then so has this one, unless a filter keeps
@@ -461,18 +471,19 @@ impl UsdtLayer {
     /// See [`SpanExt::set_parent`](crate::SpanExt::set_parent).
     pub(crate) fn set_parent<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, parent: SpanContext) {
         let metadata = span.metadata();
-        if otel::IS_ON {
-            self.identity(span);
-            self.settle(span);
-        }
+        self.settle(span);
         if let Some(known) = self.spans.identity(&span.id()) {
             let identity = self.identities.continuing(parent.ids, metadata, &known);
             self.spans
                 .change(&span.id(), |open| self.continue_from(open, identity, metadata, parent.trace_state));
             return;
         }
+        // Its exporter tells its own parent.
+        if self.told(&span.id()).is_some() {
+            return;
+        }
         let left_out = self.nearest_begun(span).is_some_and(|above| !above.context.sampled);
-        let own = self.identities.of_unlisted(&self.spans, span, None);
+        let own = self.unlisted(span);
         let mut identity = self.identities.continuing(parent.ids, metadata, &own);
         // It was counted as one that is not sent.
         identity.context.sampled &= !left_out;
@@ -817,5 +828,30 @@ impl std::fmt::Debug for UsdtLayer {
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle").field("stats", &self.stats()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span_ext::SpanExt;
+    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::prelude::*;
+
+    /// We don't hear of the close of those that a filter hides.
+    #[test]
+    fn a_span_that_was_asked_for_its_context_is_not_kept() {
+        let layer = crate::builder().no_socket().build().with_filter(LevelFilter::INFO);
+        let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(fmt).with(layer));
+        tracing::dispatcher::with_default(&dispatch, || {
+            let hidden = tracing::debug_span!("hidden");
+            assert!(hidden.context().is_some() && hidden.context() == hidden.context());
+            let shown = tracing::info_span!("shown");
+            assert!(shown.context().is_some() && shown.context() == shown.context());
+            hidden.set_parent(SpanContext::new(TraceId::random(), SpanId::random(), true));
+        });
+        let layer = dispatch.downcast_ref::<UsdtLayer>().expect("the one that was put in");
+        assert!(layer.spans.is_empty());
     }
 }

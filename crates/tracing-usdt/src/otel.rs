@@ -182,6 +182,23 @@ mod asked {
     }
 }
 
+/// Makes a span, before it has started there, a child of one in another process.
+#[cfg(all(feature = "tracing-opentelemetry", feature = "tower"))]
+pub(crate) fn set_parent(span: &tracing::Span, parent: &crate::SpanContext) {
+    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+    let parent = SpanContext::new(
+        TraceId::from(parent.ids.trace_id.get()),
+        SpanId::from(parent.ids.span_id.get()),
+        TraceFlags::new(parent.ids.flags()),
+        true,
+        parent.trace_state.as_str().parse().unwrap_or(TraceState::NONE),
+    );
+    // It fails where that layer is not there, or has started the span: then there is nothing to be done.
+    let _ = span.set_parent(opentelemetry::Context::current().with_remote_span_context(parent));
+}
+
 #[cfg(feature = "tracing-opentelemetry")]
 mod tracer {
     use std::borrow::Cow;

@@ -389,3 +389,53 @@ fn contexts_agree_while_nobody_looks() {
         }
     });
 }
+
+/// It will not be sent, but what is injected of it is what is exported.
+#[test]
+fn a_span_that_is_hidden_from_ours_alone_answers_with_what_is_exported() {
+    let provider = SdkTracerProvider::builder().build();
+    let theirs = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let ours = tracing_usdt::builder().no_socket().build().with_filter(LevelFilter::INFO);
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(ours).with(theirs));
+    dispatcher::with_default(&dispatch, || {
+        let hidden = debug_span!("hidden");
+        let context = tracing_usdt::SpanExt::context(&hidden).unwrap();
+        let theirs = OpenTelemetrySpanExt::context(&hidden);
+        let theirs = theirs.span().span_context().clone();
+        assert_eq!(context.span_id().to_string(), theirs.span_id().to_string());
+        assert_eq!(context.trace_id().to_string(), theirs.trace_id().to_string());
+        // And below it.
+        let shown = info_span!(parent: &hidden, "shown");
+        assert_eq!(tracing_usdt::SpanExt::context(&shown).unwrap().trace_id(), context.trace_id());
+    });
+}
+
+/// The caller of a request is the parent in both.
+#[cfg(feature = "tower")]
+#[test]
+fn a_request_continues_its_caller_in_both() {
+    use std::convert::Infallible;
+    use tower::{Layer as _, ServiceExt, service_fn};
+    for first in [First::Ours, First::Theirs] {
+        let both = Both::new(first);
+        let (exported, sent) = both.run(|| {
+            let answer = service_fn(|_: http::Request<()>| async {
+                info_span!("inside").in_scope(|| ());
+                Ok::<_, Infallible>(http::Response::new(()))
+            });
+            let service = tracing_usdt::tower::ServerLayer::new().layer(answer);
+            let request = http::Request::builder()
+                .header("traceparent", format!("00-{REMOTE_TRACE}-{REMOTE_SPAN}-01"))
+                .header("tracestate", "a=1");
+            let answered = service.oneshot(request.body(()).unwrap());
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answered).unwrap();
+        });
+        assert_eq!(sent.len(), 2);
+        assert_eq!(sent["GET"].0, REMOTE_TRACE);
+        assert_eq!(sent["GET"].2.as_deref(), Some(REMOTE_SPAN));
+        assert_eq!(sent["inside"].2.as_ref(), Some(&sent["GET"].1));
+        assert_eq!(sent, exported, "{first:?} first");
+        let exported = both.exported.0.lock().unwrap();
+        assert!(exported.iter().all(|span| span.span_context.trace_state().header() == "a=1"));
+    }
+}

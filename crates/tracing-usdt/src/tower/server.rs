@@ -106,6 +106,10 @@ where
         let (parts, body) = request.into_parts();
         let caller = SpanContext::extract(&parts.headers);
         let span = self.layer.span(&parts, caller.as_ref());
+        #[cfg(feature = "tracing-opentelemetry")]
+        if let Some(caller) = &caller {
+            crate::otel::set_parent(&span, caller);
+        }
         let caller = caller.filter(|caller| !continues(&span, caller));
         if let Some(caller) = &caller {
             // It may still be asked who it is.
