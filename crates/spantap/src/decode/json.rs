@@ -3,7 +3,7 @@
 //! jiter reads it. Measured on requests of this project's, into OpenTelemetry's types, ns a span: 1,480,
 //! and 2,050 with serde_json and derived structs that borrow, which are matched and moved at each level.
 //! simd-json and sonic-rs read into such structs a third faster than serde_json, which is less; and nested
-//! text can make sonic-rs overflow its stack (its issues 232 and 239). What jiter has of `unsafe` are views of
+//! text can make sonic-rs overflow its stack (its issues 232 and 239). What nobody reads is passed over by `skip`. What jiter has of `unsafe` are views of
 //! bytes as text, which was found to be UTF-8 before; and NEON on aarch64.
 
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 
 use super::Faults;
 use super::fault::{Fault, Found};
+use super::skip;
 
 /// A text, and how far it is read.
 pub(super) struct Json<'a> {
@@ -160,6 +161,10 @@ impl<'a> Json<'a> {
     /// nested too deep.
     fn skip(&mut self) -> Result<(), Found> {
         let start = self.position();
+        if let Some(end) = skip::value(self.text.as_bytes(), start) {
+            self.go_to(end);
+            return Ok(());
+        }
         match self.jiter.next_skip() {
             Ok(()) => Ok(()),
             Err(_) => self.go_behind(start),
@@ -229,9 +234,13 @@ impl<'a> Json<'a> {
         // Not by jiter, for which a deep value has no end.
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
         values.next().transpose()?;
-        self.begin = start + values.byte_offset();
-        self.jiter = Jiter::new(self.text.get(self.begin..).unwrap_or_default().as_bytes());
+        self.go_to(start + values.byte_offset());
         Ok(())
+    }
+
+    fn go_to(&mut self, position: usize) {
+        self.begin = position;
+        self.jiter = Jiter::new(self.text.get(position..).unwrap_or_default().as_bytes());
     }
 }
 

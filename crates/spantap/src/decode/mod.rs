@@ -8,6 +8,7 @@ mod fault;
 mod json;
 mod otlp;
 mod processes;
+mod skip;
 mod value;
 mod zipkin;
 

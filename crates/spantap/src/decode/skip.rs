@@ -1,0 +1,247 @@
+//! Finding the end of a JSON value that nobody reads: most of a datagram, where its spans are only counted.
+//!
+//! It takes what is JSON in the strict sense and says nothing of what is not, nor of what is seldom: then a reader
+//! that can say what is wrong reads the same text again. Texts are looked at in words of eight bytes, as most
+//! of the bytes are in texts; jiter looks at each byte.
+
+/// As many levels as bits that tell which of them are objects.
+const MAX_DEPTH: u32 = u64::BITS;
+
+/// Where the value that begins at `at` ends. `None` if it is no JSON, or too deep, or holds half of a character.
+pub(super) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let (mut depth, mut objects) = (0, 0u64);
+    loop {
+        at = white(bytes, at);
+        match *bytes.get(at)? {
+            b'"' => at = string(bytes, at + 1)?,
+            open @ (b'{' | b'[') => {
+                at = white(bytes, at + 1);
+                let is_object = open == b'{';
+                if *bytes.get(at)? == if is_object { b'}' } else { b']' } {
+                    at += 1;
+                } else if depth == MAX_DEPTH {
+                    return None;
+                } else {
+                    depth += 1;
+                    objects = objects << 1 | u64::from(is_object);
+                    if is_object {
+                        at = key(bytes, at)?;
+                    }
+                    continue;
+                }
+            }
+            b't' => at = literal(bytes, at, b"true")?,
+            b'f' => at = literal(bytes, at, b"false")?,
+            b'n' => at = literal(bytes, at, b"null")?,
+            _ => at = number(bytes, at)?,
+        }
+        // Behind a value.
+        loop {
+            if depth == 0 {
+                return Some(at);
+            }
+            at = white(bytes, at);
+            let is_object = objects & 1 == 1;
+            match *bytes.get(at)? {
+                b',' if is_object => {
+                    at = key(bytes, white(bytes, at + 1))?;
+                    break;
+                }
+                b',' => {
+                    at += 1;
+                    break;
+                }
+                b'}' if is_object => {}
+                b']' if !is_object => {}
+                _ => return None,
+            }
+            at += 1;
+            depth -= 1;
+            objects >>= 1;
+        }
+    }
+}
+
+#[inline]
+fn white(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        at += 1;
+    }
+    at
+}
+
+/// Behind the colon.
+#[inline]
+fn key(bytes: &[u8], at: usize) -> Option<usize> {
+    if *bytes.get(at)? != b'"' {
+        return None;
+    }
+    let at = white(bytes, string(bytes, at + 1)?);
+    (*bytes.get(at)? == b':').then_some(at + 1)
+}
+
+/// Behind the quotation mark that ends a text.
+#[inline]
+fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at = special(bytes, at)?;
+        match bytes[at] {
+            b'"' => return Some(at + 1),
+            b'\\' => at = escape(bytes, at + 1)?,
+            // A control character.
+            _ => return None,
+        }
+    }
+}
+
+/// The first byte that ends a text, begins an escape, or may not stand in a text.
+#[inline]
+fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES << 7;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of each byte that is less than so many; and of bytes above such a one, for which reason only
+        // the lowest counts.
+        let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word & TOPS;
+        let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+        let found = is(b'"') | is(b'\\') | less(word, 0x20);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).map(|found| at + found)
+}
+
+#[cold]
+fn escape(bytes: &[u8], at: usize) -> Option<usize> {
+    match *bytes.get(at)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
+        b'u' => {
+            let digits = bytes.get(at + 1..at + 5)?;
+            // Halves of characters are for others to put together.
+            let is_half = matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
+            (digits.iter().all(u8::is_ascii_hexdigit) && !is_half).then_some(at + 5)
+        }
+        _ => None,
+    }
+}
+
+#[inline]
+fn literal(bytes: &[u8], at: usize, text: &[u8]) -> Option<usize> {
+    bytes.get(at..)?.starts_with(text).then_some(at + text.len())
+}
+
+#[inline]
+fn number(bytes: &[u8], at: usize) -> Option<usize> {
+    let sign = usize::from(bytes.get(at) == Some(&b'-'));
+    let mut at = match bytes.get(at + sign)? {
+        b'0' => at + sign + 1,
+        b'1'..=b'9' => digits(bytes, at + sign)?,
+        _ => return None,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(bytes, at + 1)?;
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        at = digits(bytes, at + 1 + sign)?;
+    }
+    // Else a second number begins in it, such as in 01.
+    (!matches!(bytes.get(at), Some(b'0'..=b'9'))).then_some(at)
+}
+
+/// Behind at least one.
+#[inline]
+fn digits(bytes: &[u8], at: usize) -> Option<usize> {
+    let count = bytes.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (count > 0).then_some(at + count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_json(text: &str) -> bool {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    }
+
+    #[test]
+    fn what_is_no_json_has_no_end() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "\"",
+            "{\"a\"}",
+            "{\"a\" 1}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "[1,]",
+            "[1 2]",
+            "[}",
+            "{]",
+            "[1}",
+            "{\"a\":1]",
+            "tru",
+            "nulL",
+            "-",
+            "01",
+            "1.",
+            "1e",
+            "1e+",
+            ".5",
+            "+1",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\n\"",
+            "\"1234567\u{1}\"",
+            "\"abc\\\"",
+            "{\"a\\\":1}",
+            "NaN",
+            "}",
+            ",",
+        ] {
+            assert_eq!(value(text.as_bytes(), 0), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn deep_values_are_left_to_others() {
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert_eq!(value(nested(65).as_bytes(), 0), Some(130));
+        assert_eq!(value(nested(66).as_bytes(), 0), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+
+        /// Of texts that are nearly JSON: made of its parts, in any order.
+        #[test]
+        fn whatever_has_an_end_has_it_there_for_others(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", "[", "]", ",", ":", "\"key\"", "\"a longer text, of many words\"", "\"\\u00e9\\n\"",
+                    "\"\\\"\"", "1", "-0.5e+3", "12345678901", "true", "null", " ", "\t\n", "\"\u{1}\"", "\"\\ud83d\\ude00\"",
+                    "0", "\"é\"", "{\"a\":1}", "[\"b\",{}]", "\"",
+                ]),
+                0..12,
+            ),
+        ) {
+            let text = parts.concat();
+            match value(text.as_bytes(), 0) {
+                Some(at) => {
+                    prop_assert!(is_json(&text[..at]), "{:?} of {:?}", &text[..at], text);
+                    prop_assert!(!is_json(&text) || text[at..].trim().is_empty(), "{:?} of {:?}", &text[..at], text);
+                }
+                // Only for what is said above.
+                None => prop_assert!(!is_json(&text) || text.contains("\\ud83d"), "{:?}", text),
+            }
+        }
+    }
+}
