@@ -54,7 +54,7 @@ pub async fn attach(attach: Attach) -> Result<ExitCode> {
 #[allow(clippy::unused_async)] // as the other is
 pub async fn attach(_: Attach) -> Result<ExitCode> {
     anyhow::bail!(
-        "this spantap was built without eBPF; install it with cargo install --features ebpf ..., which takes clang, \
-         libelf and zlib (apt-get install clang libelf-dev zlib1g-dev pkg-config). Without: spantap listen"
+        "this spantap was built without eBPF; install it anew with cargo install --features ebpf ..., which takes \
+         clang, libelf and zlib (apt-get install clang gcc libelf-dev make pkg-config zlib1g-dev)"
     )
 }

@@ -3,8 +3,11 @@
 //!
 //! ```text
 //! source   datagrams off the socket, each with who sent it      a thread that does nothing else
-//!    |
-//! decode   Zipkin or OTLP, JSON --> spans of a `Process`        a thread of the `pipeline`
+//!    |     or records of eBPF programs, `src/bpf`, with what
+//!    |     the kernel did in each span (the feature `ebpf`)
+//!    v
+//! intake   what a source has, by way of                         a thread of the `pipeline`
+//! decode   Zipkin or OTLP, JSON --> spans of a `Process`
 //!    |
 //! chunk    spans --> OTLP, protobuf                             another of its threads
 //!    |  \
@@ -13,7 +16,7 @@
 //! sink     `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
 //! ```
 //!
-//! `collect` starts and ends them, for `run` and for `listen`. What each part took, passed on and lost is
+//! `collect` starts and ends them, for `run`, `listen` and `attach`. What each part took, passed on and lost is
 //! in `figures` and in [`sink::SinkFigures`], and `metrics` tells it to Prometheus.
 
 mod account;

@@ -25,8 +25,10 @@ pub(crate) const BPFTRACE: Package = Package { program: "bpftrace", packages: &[
 pub(crate) const VALGRIND: Package = Package { program: "valgrind", packages: &["valgrind"] };
 
 /// What `spantap attach` is built with.
-pub(crate) const EBPF: [Package; 4] = [
+pub(crate) const EBPF: [Package; 6] = [
+    CC,
     Package { program: "clang", packages: &["clang"] },
+    Package { program: "make", packages: &["make"] },
     Package { program: "pkg-config", packages: &["pkg-config"] },
     Package { program: "/usr/include/libelf.h", packages: &["libelf-dev"] },
     Package { program: "/usr/include/zlib.h", packages: &["zlib1g-dev"] },

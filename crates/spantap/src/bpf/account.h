@@ -31,6 +31,7 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 		kept->pid = pid;
 	}
 	__sync_val_compare_and_swap(&kept->account.since, 0, frame->since);
+	__sync_fetch_and_add(&kept->account.exits, 1);
 	for (int i = 0; i < PARTS; i++)
 		__sync_fetch_and_add(&kept->account.part[i], thread->part[i] - frame->part[i]);
 }

@@ -55,8 +55,9 @@ struct whose {
 /* How a span spent the time in which it was entered. */
 struct account {
 	u64 part[PARTS];
-	/* When it was first seen entered. */
+	/* When it was first seen entered, and how often it was left. */
 	u64 since;
+	u64 exits;
 };
 
 #define NAME_BYTES 128

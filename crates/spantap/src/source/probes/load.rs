@@ -132,7 +132,7 @@ impl Loaded {
 }
 
 /// In `struct kept_account`, and in `struct record_small`.
-const PID_OF_ACCOUNT: usize = 8 * (PARTS + 1);
+const PID_OF_ACCOUNT: usize = 8 * (PARTS + 2);
 const PID_OF_SMALL: usize = 32;
 
 /// In the order of `enum lost`.

@@ -42,6 +42,8 @@ pub(super) struct Ended {
     pub(super) account: Account,
     /// When it was first seen entered; 0: never.
     pub(super) since_ns: u64,
+    /// How often it was seen to be left.
+    pub(super) exits: u64,
 }
 
 /// What the kernel did.
@@ -217,8 +219,8 @@ impl<'a> Fields<'a> {
             *part = self.u64()?;
         }
         let sender = Sender { pid: whose.pid, uid, gid };
-        let since_ns = self.u64()?;
-        Some((length, Ended { who, sender, now_ns, account, since_ns }))
+        let (since_ns, exits) = (self.u64()?, self.u64()?);
+        Some((length, Ended { who, sender, now_ns, account, since_ns, exits }))
     }
 
     fn what(&mut self) -> Option<What> {
