@@ -245,14 +245,16 @@ impl Attached {
 }
 
 /// The parts of a span's time in the kernel are all of the time in which it was entered, by the program's own
-/// clock: to a hundredth, and the time between that clock and the probes. Now and then a thread loses the CPU
+/// clock: to a hundredth, and the time between that clock and the probes of each enter. Now and then a thread loses the CPU
 /// just there: of twenty spans, one may.
 #[track_caller]
 fn assert_add_up(spans: &Spans) {
     let own: Vec<&Found> = spans.0.iter().filter(|span| !span.is_kernels).collect();
     let is_off = |span: &&&Found| {
         let (sum, busy) = (span.account().values().sum::<u64>(), span.number("busy_ns"));
-        sum.abs_diff(busy) > busy / 100 + 15_000
+        // For each of its polls, and once more to be dropped.
+        let enters = if span.name == "hopper" { 5 } else { 1 };
+        sum.abs_diff(busy) > busy / 100 + 15_000 * enters
     };
     let off: Vec<_> = own.iter().filter(is_off).collect();
     assert!(off.len() <= own.len() / 20, "{} of {}: {:#?}", off.len(), own.len(), off[0]);
@@ -308,7 +310,7 @@ fn the_parts_add_up_to_the_time_in_which_a_span_was_entered() {
         attached.run("spin 5");
         attached.run("contend 10");
         attached.run(&format!("write {} 8", file.path().display()));
-        attached.run("hop 4 3");
+        attached.run("hop 4 4");
     }
     let (spans, _) = attached.end();
     assert_eq!(spans.0.iter().filter(|span| !span.is_kernels).count(), 10 * 8);
@@ -688,6 +690,23 @@ fn a_process_with_another_root_is_reached_through_proc() {
     assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);
 }
 
+/// A host that is no Rust program, with the layer in a library that it has loaded.
+#[test]
+fn probes_in_a_library_of_the_process_are_found() {
+    let Some(_alone) = ready(&["python3"]) else { return };
+    let path = e2e::Build::Release.path(e2e::Linkage::Cdylib, 0);
+    let mut fixture = e2e::Fixture::start(&path, e2e::Linkage::Cdylib, None);
+    let spantap = Spantap::attach(&["--pid", &fixture.pid().to_string(), "--min", "1ms"]);
+    fixture.run("wait");
+    fixture.end();
+    let ended = spantap.wait();
+    assert!(ended.status.success() && ended.stdout.contains("sleeper"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("├ sleep  waker=") || ended.stdout.contains("└ sleep  waker="),
+        "{ended:?}"
+    );
+}
+
 /// Killed, or another program from one moment to the next.
 #[test]
 fn a_process_that_is_gone_ends_it_and_leaves_what_was_seen() {
@@ -799,6 +818,13 @@ fn what_is_missing_is_said_in_a_line() {
         assert!(said.contains(expected) && said.lines().count() == 1, "{args:?}: {said}");
     }
     let worker = Worker::start();
+    // What the kernel doesn't have is hidden from it.
+    let hide = "mount -t tmpfs tmpfs /sys/kernel/btf && exec \"$@\"";
+    let mut without = Command::new("unshare");
+    without.args(["--mount", "sh", "-c", hide, "sh"]).arg(program("spantap"));
+    let output = without.args(["attach", "--pid", &worker.pid()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("CONFIG_DEBUG_INFO_BTF") && said.lines().count() == 1, "{said}");
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid", "65534", "--clear-groups"]).arg(program("spantap"));
     // By its path, which anybody may read.
