@@ -36,7 +36,7 @@ pub struct FromSender {
     pub faults: [u64; Fault::ALL.len()],
     /// Spans that it lost before they reached us, by its own word, for each reason.
     pub lost: BTreeMap<String, u64>,
-    /// Which of all datagrams was its last.
+    /// Which of all that came was its last.
     last: u64,
 }
 
@@ -56,6 +56,11 @@ impl FromSender {
     /// Whether not all is as it should be. Each by itself: what it says it lost may be any number.
     pub fn is_in_trouble(&self) -> bool {
         self.malformed() > 0 || self.refused > 0 || self.lost_by_sender() > 0
+    }
+
+    /// Anything came from it.
+    pub(crate) fn came_at_all(&self) -> bool {
+        self.datagrams > 0 || self.spans > 0
     }
 
     /// Adds what came from another.
@@ -105,8 +110,8 @@ fn shortened(name: &str) -> &str {
 struct Senders {
     known: HashMap<Sender, FromSender>,
     others: FromSender,
-    /// So far, of all.
-    datagrams: u64,
+    /// Datagrams, or what a probe had to say, so far.
+    came: u64,
 }
 
 impl Senders {
@@ -128,12 +133,22 @@ impl Figures {
 
     /// A datagram came.
     pub fn datagram(&self, sender: Sender, bytes: usize) {
+        self.came(sender, bytes, 1);
+    }
+
+    /// A probe had something to say.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn probed(&self, sender: Sender, bytes: usize) {
+        self.came(sender, bytes, 0);
+    }
+
+    fn came(&self, sender: Sender, bytes: usize, datagrams: u64) {
         let mut senders = self.senders();
-        senders.datagrams += 1;
-        let last = senders.datagrams;
+        senders.came += 1;
+        let last = senders.came;
         let from = senders.of(sender);
         from.last = last;
-        from.datagrams += 1;
+        from.datagrams += datagrams;
         from.bytes += bytes as u64;
     }
 
@@ -175,7 +190,7 @@ impl Figures {
         let mut known: Vec<_> =
             senders.known.iter().map(|(sender, figures)| (*sender, figures.clone())).collect();
         known.sort_by_key(|(sender, _)| *sender);
-        let others = (senders.others.datagrams > 0).then(|| senders.others.clone());
+        let others = (senders.others.came_at_all()).then(|| senders.others.clone());
         (known, others)
     }
 

@@ -63,7 +63,7 @@ impl<'a> Intake<'a> {
         datagram: &Datagram<'_>,
         mut complete: impl FnMut(&mut Span),
     ) -> Option<Arc<Process>> {
-        self.pipeline.figures.datagram(datagram.sender, datagram.bytes.len());
+        self.pipeline.figures.probed(datagram.sender, datagram.bytes.len());
         let mut of = None;
         for (process, mut scopes) in self.decode(datagram) {
             scopes.iter_mut().flat_map(|scope| &mut scope.spans).for_each(&mut complete);

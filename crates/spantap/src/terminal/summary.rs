@@ -29,14 +29,19 @@ pub fn status_line(figures: &Figures, total: &FromSender, sinks: &Sinks, spans_b
 /// For a log, each minute.
 pub fn minute_line(figures: &Figures, sinks: &Sinks) -> String {
     let total = figures.total();
-    let mut parts = vec![format!(
-        "{} in {}",
-        counted(total.spans, "span", "spans"),
-        counted(total.datagrams, "datagram", "datagrams")
-    )];
+    let mut parts = vec![spans_in_datagrams(&total)];
     parts.extend(troubles(figures, &total));
     parts.extend(sinks.figures().iter().map(sink_in_short));
     format!("spantap: {}\n", parts.join(" · "))
+}
+
+/// Without datagrams, where they came from probes.
+fn spans_in_datagrams(total: &FromSender) -> String {
+    let spans = counted(total.spans, "span", "spans");
+    match total.datagrams {
+        0 if total.spans > 0 => spans,
+        datagrams => format!("{spans} in {}", counted(datagrams, "datagram", "datagrams")),
+    }
 }
 
 /// What is not as it should be; nothing where all is well.
@@ -118,9 +123,7 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
         Some(_) => format!("more than {} senders", grouped(known.len() as u64)),
         None => counted(known.len() as u64, "sender", "senders"),
     };
-    let (spans, datagrams) =
-        (counted(total.spans, "span", "spans"), counted(total.datagrams, "datagram", "datagrams"));
-    let mut out = format!("spantap: {spans} in {datagrams} from {senders}\n");
+    let mut out = format!("spantap: {} from {senders}\n", spans_in_datagrams(&total));
     // First those with trouble, then those with most spans.
     known.sort_by_key(|(_, from)| Reverse((from.is_in_trouble(), from.spans)));
     let name = |(sender, from): &(Sender, FromSender)| {
@@ -133,7 +136,7 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
     let mut rows: Vec<(String, FromSender)> = listed.map(|known| (name(known), known.1.clone())).collect();
     let mut rest = others.clone().unwrap_or_default();
     known.iter().skip(SENDERS).for_each(|(_, from)| rest.add(from));
-    if rest.datagrams > 0 {
+    if rest.came_at_all() {
         let more = known.len().saturating_sub(SENDERS);
         rows.push((if others.is_some() { "all others".into() } else { format!("{more} others") }, rest));
     }

@@ -197,7 +197,7 @@ fn through(stage: &Stage, kernel: &'static str, threads: usize) -> Result<Throug
     };
     // Some are made first, to warm up.
     let made = EACH * threads as u64 + WARM_UP;
-    let received = said.lines().find(|line| line.contains(" spans in ")).map_or(0, |line| {
+    let received = said.lines().find(|line| line.contains(" spans from ")).map_or(0, |line| {
         let number = line.split(' ').nth(1).unwrap_or_default();
         number.replace(',', "").parse().unwrap_or(0)
     });
