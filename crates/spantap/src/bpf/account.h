@@ -39,7 +39,7 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 /* The span has ended. */
 static __always_inline void take_account(u64 span_id, struct account *account)
 {
-	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
+	struct kept_account *kept = sees_kernel ? bpf_map_lookup_elem(&accounts, &span_id) : NULL;
 
 	if (kept) {
 		*account = kept->account;

@@ -79,6 +79,9 @@ struct {
 
 u64 losses[LOSSES];
 
+/* Whether anything but the spans themselves is seen. */
+const volatile bool sees_kernel = true;
+
 /* Kernel spans shorter than this are only added up. */
 const volatile u64 min_ns = 0;
 

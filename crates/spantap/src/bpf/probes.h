@@ -218,6 +218,7 @@ int span_emit(struct pt_regs *ctx)
 	report_smalls(span_id);
 	/* Where the verifier sees the bound that it is compared with. */
 	asm volatile("" : "+r"(length));
+	EMIT_IN(640)
 	EMIT_IN(768)
 	EMIT_IN(1024)
 	EMIT_IN(1536)

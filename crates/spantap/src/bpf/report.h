@@ -78,8 +78,11 @@ static __always_inline struct record_kernel *begin_or_add(const struct kernel_sp
 /* Its short ones have ended with the span. */
 static __always_inline void report_smalls(u64 span_id)
 {
-	struct record_small *small = bpf_map_lookup_elem(&smalls, &span_id);
+	struct record_small *small;
 
+	if (!sees_kernel)
+		return;
+	small = bpf_map_lookup_elem(&smalls, &span_id);
 	if (!small)
 		return;
 	if (bpf_ringbuf_output(&records, small, sizeof(*small), BPF_RB_NO_WAKEUP))

@@ -73,6 +73,7 @@ impl Loaded {
         let place = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = SpantapSkelBuilder::default().open(place).map_err(|error| refused(&error))?;
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.sees_kernel = !kernel.is_empty();
             rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
         }
         let mut news = choose(open.open_object_mut(), &kernel)?;
