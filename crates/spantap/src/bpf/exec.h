@@ -32,7 +32,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 	thread->too_deep = 0;
 	if (thread->origin.span_id && !thread->has_run) {
 		thread->has_run = 1;
-		bpf_probe_read_kernel_str(thread->path, sizeof(thread->path), program->filename);
+		bpf_probe_read_kernel_str(thread->program, sizeof(thread->program), program->filename);
 	}
 	return 0;
 }
@@ -58,7 +58,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *task)
 		return 0;
 	record->exec.pid = task->tgid;
 	record->exec.status = task->exit_code;
-	__builtin_memcpy(record->exec.path, thread->path, sizeof(thread->path));
+	__builtin_memcpy(record->exec.path, thread->program, sizeof(thread->program));
 	submit(record);
 	return 0;
 }

@@ -28,6 +28,7 @@ struct thread {
 	s64 call;
 	u64 call_since;
 	u64 call_first; /* argument */
+	char call_path[PATH_BYTES];
 	u32 call_has_path;
 
 	/* A process that was started in a span of its parent's. */
@@ -35,7 +36,7 @@ struct thread {
 	struct who origin;
 	struct whose origins;
 	u64 forked;
-	char path[PATH_BYTES];
+	char program[PATH_BYTES];
 
 	struct frame stack[DEPTH];
 };

@@ -48,7 +48,7 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 	if (!thread)
 		return 0;
 	path = path_of(regs, number);
-	thread->call_has_path = path && bpf_probe_read_user_str(thread->path, PATH_BYTES, path) > 0;
+	thread->call_has_path = path && bpf_probe_read_user_str(thread->call_path, PATH_BYTES, path) > 0;
 	thread->call_first = PT_REGS_PARM1_CORE_SYSCALL(regs);
 	thread->call_since = bpf_ktime_get_ns();
 	thread->call = number;
@@ -94,7 +94,7 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 	record->call.result = result;
 	record->call.first = thread->call_first;
 	if (thread->call_has_path) {
-		__builtin_memcpy(record->call.path, thread->path, PATH_BYTES);
+		__builtin_memcpy(record->call.path, thread->call_path, PATH_BYTES);
 		record->call.has_path = PATH_OF_ARGUMENT;
 	} else if (name_of(task, thread->call_first, record->call.path)) {
 		record->call.has_path = PATH_OF_DESCRIPTOR;

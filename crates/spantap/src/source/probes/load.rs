@@ -1,8 +1,10 @@
 //! From the compiled programs to attached ones.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{Write, stderr};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -101,7 +103,17 @@ impl Loaded {
         let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bss = bss.ok().flatten().unwrap_or_default();
         let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-        LOSSES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
+        let all = LOSSES.into_iter().zip(counts).chain([(RECURSION, self.recursion_misses())]);
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// A program is not run where an interrupt finds the same one running.
+    fn recursion_misses(&self) -> u64 {
+        let misses = self.skeleton.object().progs().filter(|program| program.autoload()).filter_map(|program| {
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
+            info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
+        });
+        misses.sum()
     }
 
     /// Gives back what spans of processes that are gone have left.
@@ -149,6 +161,8 @@ const LOSSES: [&str; 10] = [
     "block requests: more than are kept at once",
     "sockets: more than are kept at once",
 ];
+
+const RECURSION: &str = "of what the kernel did: it did two of a kind at once on a CPU";
 
 fn check_kernel() -> Result<()> {
     if !Path::new(BTF).exists() {
