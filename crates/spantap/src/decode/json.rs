@@ -27,15 +27,18 @@ pub(super) trait Member: Copy {
     /// None: it is to be skipped.
     fn named(key: &str) -> Option<Self>;
 
+    /// The one whose name `text` begins with, in quotation marks and with a colon, and the length of that.
+    fn in_front(text: &[u8]) -> Option<(Self, usize)>;
+
     /// Each has its own.
     fn bit(self) -> u32;
 }
 
 /// An enum of the members of an object: `members! { Link { TraceId = "traceId" } }`.
 macro_rules! members {
-    ($name:ident { $($member:ident = $key:literal),+ $(,)? }) => {
+    ($visibility:vis $name:ident { $($member:ident = $key:literal),+ $(,)? }) => {
         #[derive(Clone, Copy)]
-        enum $name {
+        $visibility enum $name {
             $($member),+
         }
 
@@ -45,6 +48,14 @@ macro_rules! members {
                     $($key => Some(Self::$member),)+
                     _ => None,
                 }
+            }
+
+            #[inline]
+            fn in_front(text: &[u8]) -> Option<(Self, usize)> {
+                $(if text.starts_with(concat!('"', $key, "\":").as_bytes()) {
+                    return Some((Self::$member, $key.len() + 3));
+                })+
+                None
             }
 
             fn bit(self) -> u32 {

@@ -4,6 +4,7 @@
 //! A datagram may come from anybody and hold anything: a span that can't be read is refused alone, with
 //! its reason, and the others are taken.
 
+mod count;
 mod fault;
 mod json;
 mod otlp;
@@ -19,6 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 pub use fault::{Fault, Found};
 
 use crate::process::{Process, Sender};
+use count::Said;
 use json::Json;
 use processes::Processes;
 
@@ -78,11 +80,14 @@ impl Faults {
     }
 
     fn check_odd_time(&mut self, start_ns: u64, end_ns: u64) {
-        let ahead = self.now_ns.saturating_add(DAY);
-        if start_ns < YEAR_2000 || (self.now_ns > 0 && end_ns > ahead) {
+        if is_odd_time(start_ns, end_ns, self.now_ns) {
             self.note(Fault::OddTime, || format!("from {start_ns} to {end_ns} ns since 1970"));
         }
     }
+}
+
+fn is_odd_time(start_ns: u64, end_ns: u64, now_ns: u64) -> bool {
+    start_ns < YEAR_2000 || (now_ns > 0 && end_ns > now_ns.saturating_add(DAY))
 }
 
 /// Reads datagrams; remembers the processes that send them.
@@ -94,39 +99,8 @@ pub struct Decoder {
 impl Decoder {
     /// Reads a datagram of `sender`'s that came at `now_ns` since 1970.
     pub fn decode(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
-        self.read::<true>(bytes, sender, now_ns)
-    }
-
-    /// How many spans of which processes a datagram holds, for who doesn't want the spans themselves: less
-    /// than half of the time. Nothing if there is more to say of it than their number, so that it is to be
-    /// decoded. It looks at ids, times, services, resources, the length of members, and whether all of it is
-    /// JSON; a fault in something else stays unknown.
-    pub fn count(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Option<Counted> {
-        let Decoded { processes, faults } = self.read::<false>(bytes, sender, now_ns);
-        let spans = || processes.iter().flat_map(|(_, scopes)| scopes).flat_map(|scope| &scope.spans);
-        if !faults.is_empty() {
-            self.processes.forget(sender);
-            return None;
-        }
-        if processes.is_empty() || spans().any(|span| span.name == LOSSES) {
-            return None;
-        }
-        let counted = processes.into_iter().map(|(process, scopes)| {
-            let spans = scopes.iter().map(|scope| scope.spans.len() as u64).sum();
-            (process, spans)
-        });
-        Some(counted.collect())
-    }
-
-    /// The process that calls itself `service`.
-    #[cfg(feature = "ebpf")]
-    pub(crate) fn process(&mut self, sender: Sender, service: &str) -> Arc<Process> {
-        self.processes.of_service(sender, service, &mut Faults::default())
-    }
-
-    fn read<const WHOLE: bool>(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
         let mut decoded = Decoded::at(now_ns);
-        if let Err(found) = self.read_into::<WHOLE>(bytes, sender, &mut decoded) {
+        if let Err(found) = self.read_into(bytes, sender, &mut decoded) {
             // What is not JSON to its end is refused as a whole.
             decoded = Decoded::at(now_ns);
             decoded.faults.add(found);
@@ -135,12 +109,39 @@ impl Decoder {
         decoded
     }
 
-    fn read_into<const WHOLE: bool>(
-        &mut self,
-        bytes: &[u8],
-        sender: Sender,
-        decoded: &mut Decoded,
-    ) -> Result<(), Found> {
+    /// How many spans of which processes a datagram holds, for who doesn't want the spans themselves: in
+    /// less than a fifth of the time. Nothing if there is more to say of it than their number, so that it is to be
+    /// decoded. It looks at ids, times, services, resources, the length of members, and whether all of it is
+    /// JSON; a fault in something else stays unknown.
+    pub fn count(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Option<Counted> {
+        let rows = count::rows(bytes, now_ns)?;
+        let mut faults = Faults::default();
+        let mut counted = Vec::with_capacity(rows.len());
+        for row in rows {
+            let process = match row.said {
+                Said::Service(service) => Ok(self.processes.of_service(sender, service, &mut faults)),
+                Said::Resource(resource) => self.processes.of_resource(sender, resource, &mut faults),
+            };
+            match process {
+                Ok(process) if faults.is_empty() => counted.push((process, row.spans)),
+                _ => {
+                    self.processes.forget(sender);
+                    return None;
+                }
+            }
+        }
+        counted.retain(|(_, spans)| *spans > 0);
+        // What holds none may be something else altogether.
+        (!counted.is_empty()).then_some(counted)
+    }
+
+    /// The process that calls itself `service`.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn process(&mut self, sender: Sender, service: &str) -> Arc<Process> {
+        self.processes.of_service(sender, service, &mut Faults::default())
+    }
+
+    fn read_into(&mut self, bytes: &[u8], sender: Sender, decoded: &mut Decoded) -> Result<(), Found> {
         if bytes.is_empty() {
             return Err(Found::new(Fault::Empty, "no bytes"));
         }
@@ -151,8 +152,8 @@ impl Decoder {
         })?;
         let mut json = Json::new(text);
         match text.trim_ascii_start().as_bytes().first() {
-            Some(b'[') => self.zipkin::<WHOLE>(&mut json, sender, decoded)?,
-            Some(b'{') => self.otlp::<WHOLE>(&mut json, sender, decoded)?,
+            Some(b'[') => self.zipkin(&mut json, sender, decoded)?,
+            Some(b'{') => self.otlp(&mut json, sender, decoded)?,
             // Whatever else it may be.
             _ => match json.raw().and_then(|_| json.end()) {
                 Ok(()) => return Err(Found::new(Fault::UnknownFormat, excerpt(text))),
@@ -162,27 +163,17 @@ impl Decoder {
         json.end()
     }
 
-    fn zipkin<const WHOLE: bool>(
-        &mut self,
-        json: &mut Json<'_>,
-        sender: Sender,
-        decoded: &mut Decoded,
-    ) -> Result<(), Found> {
+    fn zipkin(&mut self, json: &mut Json<'_>, sender: Sender, decoded: &mut Decoded) -> Result<(), Found> {
         let Decoded { processes, faults } = decoded;
-        zipkin::spans::<WHOLE>(json, faults, |service, spans, faults| {
+        zipkin::spans(json, faults, |service, spans, faults| {
             let process = self.processes.of_service(sender, service, faults);
             processes.push((process, vec![ScopeSpans { spans, ..ScopeSpans::default() }]));
         })
     }
 
-    fn otlp<const WHOLE: bool>(
-        &mut self,
-        json: &mut Json<'_>,
-        sender: Sender,
-        decoded: &mut Decoded,
-    ) -> Result<(), Found> {
+    fn otlp(&mut self, json: &mut Json<'_>, sender: Sender, decoded: &mut Decoded) -> Result<(), Found> {
         let Decoded { processes, faults } = decoded;
-        let had_any = otlp::request::<WHOLE>(json, faults, |resource, scopes, faults| {
+        let had_any = otlp::request(json, faults, |resource, scopes, faults| {
             let process = self.processes.of_resource(sender, resource, faults);
             // Who sent it is known all the same.
             let process = process.or_else(|found| {

@@ -9,22 +9,20 @@ use opentelemetry_proto::tonic::common::v1::{
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 
+use super::Faults;
 use super::fault::{Fault, Found};
 use super::json::{Json, members};
-use super::value::{
-    USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, skip, trim,
-};
-use super::{Faults, LOSSES};
+use super::value::{USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, trim};
 use crate::attributes::value;
 
 /// Values in values. Each takes up to three messages of protobuf, whose readers refuse more than 100 levels;
 /// the attribute of an event is at the sixth.
 pub(super) const DEEPEST: usize = 30;
 
-members! { RequestMember { ResourceSpans = "resourceSpans" } }
-members! { ResourceMember { Resource = "resource", ScopeSpans = "scopeSpans" } }
-members! { ScopeMember { Scope = "scope", Spans = "spans", SchemaUrl = "schemaUrl" } }
-members! { SpanMember {
+members! { pub(super) RequestMember { ResourceSpans = "resourceSpans" } }
+members! { pub(super) ResourceMember { Resource = "resource", ScopeSpans = "scopeSpans" } }
+members! { pub(super) ScopeMember { Scope = "scope", Spans = "spans", SchemaUrl = "schemaUrl" } }
+members! { pub(super) SpanMember {
     TraceId = "traceId",
     SpanId = "spanId",
     TraceState = "traceState",
@@ -77,9 +75,8 @@ members! { ValueMember {
 } }
 
 /// Reads a request, and gives the resource as it stands and the spans of each `ResourceSpans` to `take`.
-/// Where they are only counted, spans have no more than the name that tells of losses. Whether there was
-/// anything in it.
-pub(super) fn request<const WHOLE: bool>(
+/// Whether there was anything in it.
+pub(super) fn request(
     json: &mut Json<'_>,
     faults: &mut Faults,
     mut take: impl FnMut(&str, Vec<ScopeSpans>, &mut Faults) -> Result<(), Found>,
@@ -89,17 +86,14 @@ pub(super) fn request<const WHOLE: bool>(
         had_any = Some(false);
         json.elements(|json| {
             had_any = Some(true);
-            let (resource, scopes) = resource_spans::<WHOLE>(json, faults)?;
+            let (resource, scopes) = resource_spans(json, faults)?;
             take(resource, scopes, faults)
         })
     })?;
     had_any.ok_or_else(|| Found::new(Fault::UnknownFormat, "an object without resourceSpans"))
 }
 
-fn resource_spans<'a, const WHOLE: bool>(
-    json: &mut Json<'a>,
-    faults: &mut Faults,
-) -> Result<(&'a str, Vec<ScopeSpans>), Found> {
+fn resource_spans<'a>(json: &mut Json<'a>, faults: &mut Faults) -> Result<(&'a str, Vec<ScopeSpans>), Found> {
     let mut resource = "{}";
     let mut scopes = Vec::new();
     json.members(|json, member| match member {
@@ -108,7 +102,7 @@ fn resource_spans<'a, const WHOLE: bool>(
             Ok(())
         }
         ResourceMember::ScopeSpans => json.elements(|json| {
-            let scope = scope_spans::<WHOLE>(json, faults)?;
+            let scope = scope_spans(json, faults)?;
             if !scope.spans.is_empty() {
                 scopes.push(scope);
             }
@@ -118,7 +112,7 @@ fn resource_spans<'a, const WHOLE: bool>(
     Ok((resource, scopes))
 }
 
-fn scope_spans<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults) -> Result<ScopeSpans, Found> {
+fn scope_spans(json: &mut Json<'_>, faults: &mut Faults) -> Result<ScopeSpans, Found> {
     let mut read = ScopeSpans::default();
     json.members(|json, member| {
         match member {
@@ -133,7 +127,7 @@ fn scope_spans<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults) -> R
             ScopeMember::Spans => {
                 read.spans.reserve(USUAL_SPANS);
                 json.elements(|json| {
-                    json.append(&mut read.spans, faults, span::<WHOLE>)?;
+                    json.append(&mut read.spans, faults, span)?;
                     Ok(())
                 })?;
                 trim(&mut read.spans);
@@ -159,6 +153,12 @@ fn scope(json: &mut Json<'_>, faults: &mut Faults) -> Result<InstrumentationScop
     Ok(scope)
 }
 
+/// Whether all is well with a scope.
+pub(super) fn is_usual_scope(text: &str) -> bool {
+    let mut faults = Faults::default();
+    scope(&mut Json::new(text), &mut faults).is_ok() && faults.is_empty()
+}
+
 /// The attributes of a resource, and how many its sender left out.
 pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>, u32), Found> {
     let (mut of_resource, mut dropped) = (Vec::new(), 0);
@@ -172,7 +172,7 @@ pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>
     Ok((of_resource, dropped))
 }
 
-fn span<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<(), Found> {
+fn span(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<(), Found> {
     let (mut trace_id, mut span_id, mut parent) = (None, None, None);
     let (mut start, mut end) = (None, None);
     json.members(|json, member| {
@@ -182,13 +182,7 @@ fn span<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults, span: &mut 
             SpanMember::ParentSpanId => parent = parent_id(json.text()?, faults)?,
             SpanMember::Start => start = Some(json.integer()?),
             SpanMember::End => end = Some(json.integer()?),
-            SpanMember::Name => {
-                let name = json.text()?;
-                if WHOLE || name == LOSSES {
-                    span.name = name.to_owned();
-                }
-            }
-            _ if !WHOLE => skip(json, faults)?,
+            SpanMember::Name => span.name = json.string()?,
             SpanMember::TraceState => span.trace_state = json.string()?,
             SpanMember::Flags => span.flags = json.integer()?,
             SpanMember::Kind => span.kind = json.integer()?,
@@ -213,11 +207,9 @@ fn span<const WHOLE: bool>(json: &mut Json<'_>, faults: &mut Faults, span: &mut 
     span.start_time_unix_nano = required(start, "a startTimeUnixNano")?;
     span.end_time_unix_nano = required(end, "an endTimeUnixNano")?;
     check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
-    if WHOLE {
-        span.trace_id = trace_id.into();
-        span.span_id = span_id.into();
-        span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
-    }
+    span.trace_id = trace_id.into();
+    span.span_id = span_id.into();
+    span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
     Ok(())
 }
 

@@ -63,7 +63,7 @@ pub(super) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 #[inline]
-fn white(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn white(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
         at += 1;
     }
@@ -72,7 +72,7 @@ fn white(bytes: &[u8], mut at: usize) -> usize {
 
 /// Behind the colon.
 #[inline]
-fn key(bytes: &[u8], at: usize) -> Option<usize> {
+pub(super) fn key(bytes: &[u8], at: usize) -> Option<usize> {
     if *bytes.get(at)? != b'"' {
         return None;
     }
@@ -82,7 +82,7 @@ fn key(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Behind the quotation mark that ends a text.
 #[inline]
-fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at = special(bytes, at)?;
         match bytes[at] {
@@ -96,16 +96,9 @@ fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
 
 /// The first byte that ends a text, begins an escape, or may not stand in a text.
 #[inline]
-fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xff;
-    const TOPS: u64 = ONES << 7;
+pub(super) fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let word = u64::from_le_bytes(*word);
-        // The top bit of each byte that is less than so many; and of bytes above such a one, for which reason only
-        // the lowest counts.
-        let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word & TOPS;
-        let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
-        let found = is(b'"') | is(b'\\') | less(word, 0x20);
+        let found = special_of(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
         }
@@ -113,6 +106,17 @@ fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
     let rest = bytes.get(at..)?;
     rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).map(|found| at + found)
+}
+
+/// The top bit of each byte that is special; and of some above such a one, for which reason only the lowest counts.
+#[inline]
+fn special_of(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES << 7;
+    // Control characters and, as it changes places with the space, the quotation mark: what is less than 0x21.
+    let quote = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    (quote | backslash) & !word & TOPS
 }
 
 #[cold]
@@ -130,7 +134,7 @@ fn escape(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 #[inline]
-fn literal(bytes: &[u8], at: usize, text: &[u8]) -> Option<usize> {
+pub(super) fn literal(bytes: &[u8], at: usize, text: &[u8]) -> Option<usize> {
     bytes.get(at..)?.starts_with(text).then_some(at + text.len())
 }
 

@@ -4,7 +4,6 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 
 use super::Faults;
 use super::fault::{Fault, Found};
-use super::json::Json;
 
 /// An id in hex, of `N` bytes.
 pub(super) fn id<const N: usize>(text: &str, faults: &mut Faults) -> Result<[u8; N], Found> {
@@ -61,18 +60,12 @@ pub(super) fn trim<T>(list: &mut Vec<T>) {
 }
 
 /// Longer values than this are worth a word.
-const LONG: usize = 64 * 1024;
+pub(super) const LONG: usize = 64 * 1024;
 
 pub(super) fn check_length(what: &str, text: &str, faults: &mut Faults) {
     if text.len() > LONG {
         faults.note(Fault::LongValue, || format!("{} bytes of {what}", text.len()));
     }
-}
-
-/// Of what is only counted: inside of it, nothing but JSON is looked for.
-pub(super) fn skip(json: &mut Json<'_>, faults: &mut Faults) -> Result<(), Found> {
-    check_length("a member", json.raw()?, faults);
-    Ok(())
 }
 
 pub(super) fn attribute(key: impl Into<String>, value: any_value::Value) -> KeyValue {

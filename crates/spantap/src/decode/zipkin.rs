@@ -10,15 +10,15 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 use serde_json::Value;
 
+use super::Faults;
 use super::fault::{Fault, Found};
 use super::json::{Json, Scalar, members};
 use super::otlp::DEEPEST;
 use super::value::{
-    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, skip, trim,
+    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, trim,
 };
-use super::{Faults, LOSSES};
 
-members! { SpanMember {
+members! { pub(super) SpanMember {
     TraceId = "traceId",
     Id = "id",
     ParentId = "parentId",
@@ -31,7 +31,7 @@ members! { SpanMember {
     Annotations = "annotations",
     Tags = "tags",
 } }
-members! { EndpointMember { ServiceName = "serviceName", Ipv4 = "ipv4", Ipv6 = "ipv6", Port = "port" } }
+members! { pub(super) EndpointMember { ServiceName = "serviceName", Ipv4 = "ipv4", Ipv6 = "ipv6", Port = "port" } }
 members! { AnnotationMember { Timestamp = "timestamp", Value = "value" } }
 
 #[derive(Default)]
@@ -41,9 +41,8 @@ struct Endpoint {
     port: Option<u16>,
 }
 
-/// Reads the array, and gives the spans to `take`, those of one service that come in a row together. Where
-/// they are only counted, spans have no more than the name that tells of losses.
-pub(super) fn spans<const WHOLE: bool>(
+/// Reads the array, and gives the spans to `take`, those of one service that come in a row together.
+pub(super) fn spans(
     json: &mut Json<'_>,
     faults: &mut Faults,
     mut take: impl FnMut(&str, Vec<Span>, &mut Faults),
@@ -53,7 +52,7 @@ pub(super) fn spans<const WHOLE: bool>(
     json.elements(|json| {
         let mut service = None;
         let read = |json: &mut Json<'_>, faults: &mut Faults, place: &mut Span| {
-            service = span::<WHOLE>(json, faults, place)?;
+            service = span(json, faults, place)?;
             Ok(())
         };
         if json.append(&mut spans, faults, read)? {
@@ -75,11 +74,7 @@ pub(super) fn spans<const WHOLE: bool>(
 }
 
 /// As OpenTelemetry has it. Gives back the service.
-fn span<const WHOLE: bool>(
-    json: &mut Json<'_>,
-    faults: &mut Faults,
-    span: &mut Span,
-) -> Result<Option<String>, Found> {
+fn span(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<Option<String>, Found> {
     // Zipkin has no internal kind.
     span.kind = SpanKind::Internal as i32;
     let (mut trace_id, mut span_id, mut parent) = (None, None, None);
@@ -93,14 +88,8 @@ fn span<const WHOLE: bool>(
             SpanMember::ParentId => parent = parent_id(json.text()?, faults)?,
             SpanMember::Timestamp => timestamp = json.integer()?,
             SpanMember::Duration => duration = json.integer()?,
-            SpanMember::Name => {
-                let name = json.text()?;
-                if WHOLE || name == LOSSES {
-                    span.name = name.to_owned();
-                }
-            }
+            SpanMember::Name => span.name = json.string()?,
             SpanMember::LocalEndpoint => local = endpoint(json)?,
-            _ if !WHOLE => skip(json, faults)?,
             SpanMember::Kind => span.kind = kind(json.text()?)? as i32,
             SpanMember::RemoteEndpoint => remote = endpoint(json)?,
             SpanMember::Annotations => json.elements(|json| {
@@ -121,15 +110,13 @@ fn span<const WHOLE: bool>(
     let end = span.start_time_unix_nano.checked_add(nanos(duration)?);
     span.end_time_unix_nano = end.ok_or_else(too_late)?;
     check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
-    if WHOLE {
-        span.trace_id = trace_id.into();
-        span.span_id = span_id.into();
-        span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
-        span.status = said.status();
-        local.tell(None, "network.local.address", "network.local.port", span);
-        let peer = remote.service.take();
-        remote.tell(peer, "network.peer.address", "network.peer.port", span);
-    }
+    span.trace_id = trace_id.into();
+    span.span_id = span_id.into();
+    span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
+    span.status = said.status();
+    local.tell(None, "network.local.address", "network.local.port", span);
+    let peer = remote.service.take();
+    remote.tell(peer, "network.peer.address", "network.peer.port", span);
     Ok(local.service)
 }
 
