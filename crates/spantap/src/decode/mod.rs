@@ -119,8 +119,14 @@ impl Decoder {
         let mut counted = Vec::with_capacity(rows.len());
         for row in rows {
             let process = match row.said {
-                Said::Service(service) => Ok(self.processes.of_service(sender, service, &mut faults)),
-                Said::Resource(resource) => self.processes.of_resource(sender, resource, &mut faults),
+                Said::Service(service) => {
+                    let service = std::str::from_utf8(service).ok()?;
+                    Ok(self.processes.of_service(sender, service, &mut faults))
+                }
+                Said::Resource(resource) => {
+                    let resource = std::str::from_utf8(resource).ok()?;
+                    self.processes.of_resource(sender, resource, &mut faults)
+                }
             };
             match process {
                 Ok(process) if faults.is_empty() => counted.push((process, row.spans)),

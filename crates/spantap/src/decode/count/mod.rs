@@ -4,7 +4,7 @@
 //! it must read. Then the datagram is decoded, which can say what there is to say. It may take nothing that
 //! decoding refuses, but inside of members that it passes over.
 //!
-//! Measured on datagrams of the layer's, ns a span: 240 of Zipkin and 310 of OTLP, with 424 and 809 bytes. A reader
+//! Measured on datagrams of the layer's, ns a span: 240 of Zipkin and 300 of OTLP, with 424 and 809 bytes. A reader
 //! with jiter that passed over the same members took 560 and 910; decoding takes 1,330 and 2,290.
 
 mod otlp;
@@ -18,9 +18,9 @@ use scan::Scan;
 /// Who says of itself what it is.
 #[derive(Debug, PartialEq)]
 pub(super) enum Said<'a> {
-    Service(&'a str),
+    Service(&'a [u8]),
     /// A resource as it stands.
-    Resource(&'a str),
+    Resource(&'a [u8]),
 }
 
 /// In a row from the same process.
@@ -31,7 +31,11 @@ pub(super) struct Row<'a> {
 
 /// The spans of a datagram. Nothing if there is more to say of it.
 pub(super) fn rows(bytes: &[u8], now_ns: u64) -> Option<Vec<Row<'_>>> {
-    let mut scan = Scan::new(std::str::from_utf8(bytes).ok()?);
+    // Most are ASCII, which is known sooner: 25 ns for a span of OTLP.
+    if !bytes.is_ascii() {
+        std::str::from_utf8(bytes).ok()?;
+    }
+    let mut scan = Scan::new(bytes);
     let rows = match scan.peek()? {
         b'[' => zipkin::rows(&mut scan, now_ns),
         b'{' => otlp::rows(&mut scan, now_ns),
@@ -46,18 +50,18 @@ fn pass_over(scan: &mut Scan<'_>) -> Option<()> {
     is_short(scan.value()?)
 }
 
-fn is_short(value: &str) -> Option<()> {
+fn is_short(value: &[u8]) -> Option<()> {
     (value.len() <= LONG).then_some(())
 }
 
 /// Reads the name of a span that tells of no losses.
 fn usual_name(scan: &mut Scan<'_>) -> Option<()> {
-    (scan.text()? != LOSSES).then_some(())
+    (scan.text()? != LOSSES.as_bytes()).then_some(())
 }
 
 /// Reads the id of a parent, which may also be empty or zero.
 fn usual_parent(scan: &mut Scan<'_>) -> Option<()> {
-    scan.attempt(Scan::id::<16>).or_else(|| matches!(scan.text()?, "" | "0000000000000000").then_some(()))
+    scan.attempt(Scan::id::<16>).or_else(|| matches!(scan.text()?, b"" | b"0000000000000000").then_some(()))
 }
 
 fn is_usual_time(start_ns: u64, end_ns: u64, now_ns: u64) -> bool {

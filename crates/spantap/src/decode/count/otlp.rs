@@ -17,7 +17,7 @@ pub(super) fn rows<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<Vec<Row<'a>>>
 }
 
 fn resource_spans<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<Row<'a>> {
-    let (mut resource, mut spans) = ("{}", 0);
+    let (mut resource, mut spans) = (&b"{}"[..], 0);
     scan.members(|scan, member| match member {
         ResourceMember::Resource => {
             resource = scan.value()?;
@@ -35,7 +35,7 @@ fn scope_spans(scan: &mut Scan<'_>, now_ns: u64) -> Option<u64> {
     let mut spans = 0;
     scan.members(|scan, member| match member {
         // Once for all of its spans.
-        ScopeMember::Scope => is_usual_scope(scan.value()?).then_some(()),
+        ScopeMember::Scope => is_usual_scope(std::str::from_utf8(scan.value()?).ok()?).then_some(()),
         ScopeMember::Spans => scan.elements(|scan| {
             spans += 1;
             span(scan, now_ns)

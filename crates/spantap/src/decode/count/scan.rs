@@ -5,20 +5,20 @@ use super::super::skip;
 
 /// A text, and how far it is read.
 pub(super) struct Scan<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
 
     /// The next byte that is no white space.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
-        self.at = skip::white(self.text.as_bytes(), self.at);
-        self.text.as_bytes().get(self.at).copied()
+        self.at = skip::white(self.text, self.at);
+        self.text.get(self.at).copied()
     }
 
     /// Nothing more may come.
@@ -95,45 +95,45 @@ impl<'a> Scan<'a> {
     #[inline]
     fn name<M: Member>(&mut self) -> Option<Option<M>> {
         self.peek()?;
-        if let Some((member, length)) = M::in_front(self.text.as_bytes().get(self.at..)?) {
+        if let Some((member, length)) = M::in_front(self.text.get(self.at..)?) {
             self.at += length;
             return Some(Some(member));
         }
-        let member = M::named(self.text()?);
+        let member = M::named(std::str::from_utf8(self.text()?).ok()?);
         self.expect(b':')?;
         Some(member)
     }
 
     /// A value as it stands.
     #[inline]
-    pub(super) fn value(&mut self) -> Option<&'a str> {
+    pub(super) fn value(&mut self) -> Option<&'a [u8]> {
         self.found(skip::value)
     }
 
     /// What `find` knows the end of.
     #[inline]
-    pub(super) fn found(&mut self, find: impl FnOnce(&[u8], usize) -> Option<usize>) -> Option<&'a str> {
+    pub(super) fn found(&mut self, find: impl FnOnce(&[u8], usize) -> Option<usize>) -> Option<&'a [u8]> {
         self.peek()?;
         let start = self.at;
-        self.at = find(self.text.as_bytes(), start)?;
+        self.at = find(self.text, start)?;
         self.text.get(start..self.at)
     }
 
     /// A text without escapes.
     #[inline]
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let start = self.at;
-        let end = skip::special(self.text.as_bytes(), start)?;
+        let end = skip::special(self.text, start)?;
         self.at = end + 1;
-        (self.text.as_bytes()[end] == b'"').then(|| self.text.get(start..end))?
+        (self.text[end] == b'"').then(|| self.text.get(start..end))?
     }
 
     /// An id of so many hex digits, in lower case and not zero.
     #[inline]
     pub(super) fn id<const DIGITS: usize>(&mut self) -> Option<()> {
         self.expect(b'"')?;
-        let digits: &[u8; DIGITS] = self.text.as_bytes().get(self.at..)?.first_chunk()?;
+        let digits: &[u8; DIGITS] = self.text.get(self.at..)?.first_chunk()?;
         // All of them, without a branch at each.
         let (mut is_hex, mut bits) = (true, 0);
         for digit in digits {
@@ -148,7 +148,7 @@ impl<'a> Scan<'a> {
     #[inline]
     pub(super) fn any_text(&mut self) -> Option<()> {
         self.expect(b'"')?;
-        self.at = skip::string(self.text.as_bytes(), self.at)?;
+        self.at = skip::string(self.text, self.at)?;
         Some(())
     }
 
@@ -159,25 +159,25 @@ impl<'a> Scan<'a> {
         self.at += usize::from(is_text);
         let start = self.at;
         let mut number = 0_u64;
-        while let Some(eight) = self.text.as_bytes().get(self.at..).and_then(eight_digits) {
+        while let Some(eight) = self.text.get(self.at..).and_then(eight_digits) {
             number = number.wrapping_mul(100_000_000).wrapping_add(eight);
             self.at += 8;
         }
-        while let Some(digit @ b'0'..=b'9') = self.text.as_bytes().get(self.at) {
+        while let Some(digit @ b'0'..=b'9') = self.text.get(self.at) {
             number = number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
             self.at += 1;
         }
         // So many digits are surely no more than 64 bits; and a number of JSON begins with 0 only if it is 0.
         let digits = self.at - start;
         let is_usual = (1..=19).contains(&digits)
-            && (is_text || digits == 1 || self.text.as_bytes()[start] != b'0')
+            && (is_text || digits == 1 || self.text[start] != b'0')
             && (!is_text || self.is_next(b'"'));
         is_usual.then_some(number)
     }
 
     #[inline]
     fn is_next(&mut self, byte: u8) -> bool {
-        let is_next = self.text.as_bytes().get(self.at) == Some(&byte);
+        let is_next = self.text.get(self.at) == Some(&byte);
         self.at += usize::from(is_next);
         is_next
     }
@@ -228,7 +228,7 @@ mod tests {
             ("b7ad6b71692033311", false),
             ("éééééééé", false),
         ] {
-            assert_eq!(Scan::new(&format!("\"{id}\"")).id::<16>().is_some(), is_id, "{id}");
+            assert_eq!(Scan::new(format!("\"{id}\"").as_bytes()).id::<16>().is_some(), is_id, "{id}");
         }
     }
 
@@ -254,7 +254,7 @@ mod tests {
             ("\"123:5678\"", None),
             ("\"1234567é\"", None),
         ] {
-            assert_eq!(Scan::new(text).integer(), integer, "{text}");
+            assert_eq!(Scan::new(text.as_bytes()).integer(), integer, "{text}");
         }
     }
 }

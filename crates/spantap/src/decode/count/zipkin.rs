@@ -19,10 +19,10 @@ pub(super) fn rows<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<Vec<Row<'a>>>
 }
 
 /// Its service.
-fn span<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<&'a str> {
+fn span<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<&'a [u8]> {
     let (mut has_trace_id, mut has_id) = (false, false);
     let (mut timestamp, mut duration) = (0, 0);
-    let mut service = "";
+    let mut service = &b""[..];
     scan.members(|scan, member| {
         match member {
             SpanMember::TraceId => {
@@ -49,8 +49,8 @@ fn span<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<&'a str> {
 }
 
 /// Its service.
-fn endpoint<'a>(scan: &mut Scan<'a>) -> Option<&'a str> {
-    let mut service = "";
+fn endpoint<'a>(scan: &mut Scan<'a>) -> Option<&'a [u8]> {
+    let mut service = &b""[..];
     scan.members(|scan, member| {
         match member {
             EndpointMember::ServiceName => service = scan.text()?,
