@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use spantap::chunk::Chunk;
-use spantap::decode::Decoder;
+use spantap::decode::{Decoded, Decoder, Fault};
 use spantap::process::Sender;
 use spantap::trace::{Assembly, Limits, Trace, TraceSpan};
 use spantap::view::{Look, tree};
@@ -21,6 +21,7 @@ const NOW_NS: u64 = 1_767_225_600_000_000_000;
 
 fuzz_target!(|bytes: &[u8]| {
     let decoded = Decoder::default().decode(bytes, SENDER, NOW_NS);
+    check_count(bytes, &decoded);
     let refused = decoded.faults.iter().any(|(found, _)| found.fault.refuses());
     let mut assembly = Assembly::new(Limits::default());
     let now = Instant::now();
@@ -48,6 +49,24 @@ fuzz_target!(|bytes: &[u8]| {
     });
     assert!(refused || spans > 0 || is_empty);
 });
+
+/// Who only counts takes nothing that is refused, but inside of members that it passes over.
+fn check_count(bytes: &[u8], decoded: &Decoded) {
+    let Some(counted) = Decoder::default().count(bytes, SENDER, NOW_NS) else { return };
+    for (found, _) in decoded.faults.iter() {
+        assert!(
+            matches!(found.fault, Fault::WrongType | Fault::BadId | Fault::TooDeep | Fault::BadTime),
+            "{found:?}"
+        );
+    }
+    if decoded.faults.iter().next().is_none() {
+        let taken = decoded.processes.iter().map(|(process, scopes)| {
+            let spans = scopes.iter().map(|scope| scope.spans.len() as u64).sum::<u64>();
+            (Arc::clone(process), spans)
+        });
+        assert_eq!(counted, taken.collect::<Vec<_>>());
+    }
+}
 
 fn look_at(trace: &Trace) {
     for line in tree(trace, &Look::new(80, false)).lines() {
