@@ -109,10 +109,13 @@ impl Loaded {
 
     /// A program is not run where an interrupt finds the same one running.
     fn recursion_misses(&self) -> u64 {
-        let misses = self.skeleton.object().progs().filter(|program| program.autoload()).filter_map(|program| {
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
-            info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
-        });
+        let misses =
+            self.skeleton.object().progs().filter(|program| program.autoload()).filter_map(|program| {
+                let info =
+                    fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
+                info.lines()
+                    .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
+            });
         misses.sum()
     }
 

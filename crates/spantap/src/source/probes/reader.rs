@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,11 +35,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// So many records are taken before there is a look at other things.
 const AT_ONCE: usize = 8192;
 
-/// The clocks are compared, and the losses counted, so often.
+/// The clocks are compared, the losses counted, and what processes that are gone have left cleared up, so often.
 const EACH: Duration = Duration::from_secs(1);
-
-/// What processes that are gone have left is cleared up so often.
-const SWEEP: Duration = Duration::from_secs(10);
 
 /// What a process did before it is known which service it is.
 const MOST_WAITING: usize = 10_000;
@@ -69,7 +67,6 @@ pub(super) fn read(
     })?;
     let ring = ring.build()?;
     let mut next_look = Instant::now() + EACH;
-    let mut next_sweep = Instant::now() + SWEEP;
     let mut is_detached = false;
     loop {
         if stopped.load(Ordering::Acquire) && !is_detached {
@@ -88,9 +85,6 @@ pub(super) fn read(
             next_look = Instant::now() + EACH;
             reader.borrow_mut().wall = wall_offset();
             figures.set_missed(loaded.losses());
-        }
-        if Instant::now() >= next_sweep {
-            next_sweep = Instant::now() + SWEEP;
             let gone = reader.borrow_mut().forget_gone();
             if !gone.is_empty() {
                 loaded.forget(&gone);
@@ -118,12 +112,23 @@ struct Reader<'a, 'b> {
 }
 
 /// What is known of a process.
-#[derive(Default)]
 struct Known {
     /// What it calls itself is only in the spans that it describes.
     process: Option<Arc<Process>>,
-    /// Until then, with whose they are.
-    waiting: Vec<(Sender, ScopeSpans)>,
+    /// Until then.
+    waiting: Vec<ScopeSpans>,
+    /// By what and whose it is if no span of its own ever ends: asked for at once, as it may be gone by then.
+    name: String,
+    sender: Option<Sender>,
+}
+
+impl Known {
+    fn of(pid: u32) -> Self {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let owner = fs::metadata(format!("/proc/{pid}")).ok();
+        let sender = owner.map(|owner| Sender { pid, uid: owner.uid(), gid: owner.gid() });
+        Self { process: None, waiting: Vec::new(), name: name.trim().to_owned(), sender }
+    }
 }
 
 impl Reader<'_, '_> {
@@ -133,7 +138,8 @@ impl Reader<'_, '_> {
             Some(Record::Partial { ended, name }) => {
                 let mut span = partial(&ended, name, self.wall);
                 span.attributes.extend(self.account(&ended).attributes());
-                self.made(ended.sender, own(vec![span]));
+                self.known(ended.sender.pid).sender = Some(ended.sender);
+                self.made(ended.sender.pid, ScopeSpans { spans: vec![span], ..ScopeSpans::default() });
             }
             Some(Record::Kernel(record)) => {
                 let span = kernel_span::of_record(&record, self.wall);
@@ -144,7 +150,8 @@ impl Reader<'_, '_> {
                 let spans = slots.iter().map(|slot| kernel_span::of_slot(who, &whose, slot, wall)).collect();
                 self.kernel(whose.pid, spans);
             }
-            None => self.intake.say("the kernel's side wrote something unknown; is it of another version?"),
+            // Both sides were built together.
+            None => debug_assert!(false, "a record of {} bytes that nobody knows", bytes.len()),
         }
     }
 
@@ -155,11 +162,15 @@ impl Reader<'_, '_> {
         let complete = |span: &mut Span| tell_account(span, account, ended.exits, attached_at_ns);
         let process = self.intake.take_probed(&datagram, complete);
         let Some(process) = process else { return };
-        let known = self.processes.entry(ended.sender.pid).or_default();
-        for (_, spans) in std::mem::take(&mut known.waiting) {
+        let known = self.known(ended.sender.pid);
+        known.process = Some(Arc::clone(&process));
+        for spans in std::mem::take(&mut known.waiting) {
             self.intake.take_made(&process, spans, BYTES);
         }
-        known.process = Some(process);
+    }
+
+    fn known(&mut self, pid: u32) -> &mut Known {
+        self.processes.entry(pid).or_insert_with(|| Known::of(pid))
     }
 
     /// Without the scheduler's tracepoints, all time is taken for time on the CPU.
@@ -170,20 +181,20 @@ impl Reader<'_, '_> {
     fn kernel(&mut self, pid: u32, spans: Vec<Span>) {
         self.figures.kernel_spans.fetch_add(spans.len() as u64, Ordering::Relaxed);
         let scope = Some(kernel_span::scope());
-        // Whose process it is to the kernel, its own spans will tell.
-        let sender = Sender { pid, uid: 0, gid: 0 };
-        self.made(sender, ScopeSpans { scope, spans, ..ScopeSpans::default() });
+        self.made(pid, ScopeSpans { scope, spans, ..ScopeSpans::default() });
     }
 
-    fn made(&mut self, sender: Sender, spans: ScopeSpans) {
-        let known = self.processes.entry(sender.pid).or_default();
-        match &known.process {
-            Some(process) => self.intake.take_made(process, spans, BYTES),
-            None if known.waiting.len() < MOST_WAITING => known.waiting.push((sender, spans)),
-            None => {
-                self.figures.spans_without_process.fetch_add(spans.spans.len() as u64, Ordering::Relaxed);
-            }
+    fn made(&mut self, pid: u32, spans: ScopeSpans) {
+        let known = self.known(pid);
+        match known.process.clone() {
+            Some(process) => self.intake.take_made(&process, spans, BYTES),
+            None if known.waiting.len() < MOST_WAITING => known.waiting.push(spans),
+            None => self.nobodys(&spans),
         }
+    }
+
+    fn nobodys(&self, spans: &ScopeSpans) {
+        self.figures.spans_without_process.fetch_add(spans.spans.len() as u64, Ordering::Relaxed);
     }
 
     /// Those that are gone, which are known no more.
@@ -192,31 +203,31 @@ impl Reader<'_, '_> {
         let gone: HashSet<u32> = self.processes.keys().copied().filter(is_gone).collect();
         for pid in &gone {
             if let Some(known) = self.processes.remove(pid) {
-                self.pass_on_waiting(*pid, known);
+                self.pass_on_waiting(known);
             }
         }
         gone
     }
 
     fn end(mut self) {
-        for (pid, known) in std::mem::take(&mut self.processes) {
-            self.pass_on_waiting(pid, known);
+        for (_, known) in std::mem::take(&mut self.processes) {
+            self.pass_on_waiting(known);
         }
         self.intake.pass_on();
     }
 
     /// None of its own spans has ended, so that nobody knows what it calls itself.
-    fn pass_on_waiting(&mut self, pid: u32, known: Known) {
-        for (sender, spans) in known.waiting {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let process = self.intake.process(sender, name.trim());
-            self.intake.take_made(&process, spans, BYTES);
+    fn pass_on_waiting(&mut self, known: Known) {
+        for spans in known.waiting {
+            match known.sender {
+                Some(sender) => {
+                    let process = self.intake.process(sender, &known.name);
+                    self.intake.take_made(&process, spans, BYTES);
+                }
+                None => self.nobodys(&spans),
+            }
         }
     }
-}
-
-fn own(spans: Vec<Span>) -> ScopeSpans {
-    ScopeSpans { spans, ..ScopeSpans::default() }
 }
 
 /// Of a span that began before anybody looked, all that is known: since when it was seen, and until when.
