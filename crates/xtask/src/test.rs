@@ -161,7 +161,10 @@ impl Checks {
         let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         let std = ["-Zbuild-std", "--target", &host];
         let tsan = [&[&*nightly], &of_layer[..], &more, &std].concat();
-        self.cargo_with("races, by ThreadSanitizer", &tsan, &[("RUSTFLAGS", "-Zsanitizer=thread")])
+        let known = self.root.join("crates/tracing-usdt/tests/tsan-suppressions.txt");
+        let options = format!("suppressions={}", known.display());
+        let env = [("RUSTFLAGS", "-Zsanitizer=thread"), ("TSAN_OPTIONS", &*options)];
+        self.cargo_with("races, by ThreadSanitizer", &tsan, &env)
     }
 
     /// Whatever a stranger may send, for a short while. Unoptimised and without sanitizers, because
