@@ -26,7 +26,7 @@ pub(crate) const KEYS: [&str; PARTS] = [
 pub(crate) const PARTIAL: &str = "kernel.partial";
 
 /// Nanoseconds for each of the parts.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Account(pub(crate) [u64; PARTS]);
 
 impl Account {

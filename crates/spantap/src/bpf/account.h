@@ -5,11 +5,16 @@
  * time between by construction, in any nesting. */
 #pragma once
 
-/* Counts the time up to `now`, through which it ran. */
+/* Counts the time up to `now`, through which it ran. A kernel that preempts may take the CPU from a thread in the
+ * middle of a probe: then sched.h has counted up to a later time. */
 static __always_inline void ran(struct thread *thread, u64 now)
 {
-	thread->part[ON_CPU] += now - thread->since;
-	thread->since = now;
+	s64 more = now - thread->since;
+
+	if (more > 0) {
+		thread->part[ON_CPU] += more;
+		thread->since = now;
+	}
 }
 
 static const struct kept_account no_account;
@@ -32,8 +37,12 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 	}
 	__sync_val_compare_and_swap(&kept->account.since, 0, frame->since);
 	__sync_fetch_and_add(&kept->account.exits, 1);
-	for (int i = 0; i < PARTS; i++)
-		__sync_fetch_and_add(&kept->account.part[i], thread->part[i] - frame->part[i]);
+	for (int i = 0; i < PARTS; i++) {
+		s64 more = thread->part[i] - frame->part[i];
+
+		if (more > 0)
+			__sync_fetch_and_add(&kept->account.part[i], more);
+	}
 }
 
 /* The span has ended. */

@@ -37,7 +37,9 @@ int BPF_PROG(block_io_start, struct request *request)
 	submitted.span.who = *innermost(thread);
 	fill_whose(&submitted.span.whose);
 	submitted.span.start = bpf_ktime_get_ns();
-	submitted.span.what = operation == REQ_OP_READ    ? BLOCK_READ
+	/* Without data it is a flush, whatever it is called. */
+	submitted.span.what = !request->__data_len ? BLOCK_OTHER
+			      : operation == REQ_OP_READ    ? BLOCK_READ
 			      : operation == REQ_OP_WRITE ? BLOCK_WRITE
 							  : BLOCK_OTHER;
 	disk = BPF_CORE_READ(request, q, disk);

@@ -124,7 +124,8 @@ struct sock {
 
 struct tcp_sock {
 	u32 srtt_us;
-	u64 bytes_acked;
+	u64 bytes_sent;
+	u64 bytes_retrans;
 	u64 bytes_received;
 	u32 total_retrans;
 };

@@ -11,6 +11,8 @@
 #define CLOSE_WAIT 8
 #define LAST_ACK 9
 
+#define ECANCELED 125
+
 #define AF_INET 2
 #define AF_INET6 10
 #define PROTOCOL_TCP 6
@@ -23,7 +25,8 @@ struct used {
 	u32 unused;
 };
 
-/* Sockets of others' programs come here, too, when they are accepted: the oldest make room. */
+/* Sockets of others' programs come here, too, when they are accepted: those that were not used for longest make
+ * room, and may be ours. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 15);
@@ -50,7 +53,7 @@ static __always_inline void fill_addresses(struct connection *connection, const 
 }
 
 static __always_inline void report_connection(u32 what, const struct used *used, const struct sock *sock, s32 error,
-					      u64 start, u64 end)
+					      u64 start, u64 end, bool has_fin)
 {
 	struct kernel_span span = {
 		.what = what, .who = used->who, .whose = used->whose, .start = start, .end = end
@@ -68,8 +71,9 @@ static __always_inline void report_connection(u32 what, const struct used *used,
 	connection->error = error;
 	connection->lifetime = end - used->start;
 	connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
-	connection->sent = BPF_CORE_READ(tcp, bytes_acked);
-	connection->received = BPF_CORE_READ(tcp, bytes_received);
+	connection->sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+	/* The peer's FIN is counted, too. */
+	connection->received = BPF_CORE_READ(tcp, bytes_received) - has_fin;
 	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
 	submit(record);
 }
@@ -105,6 +109,7 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 	struct thread *thread;
 	u64 key = (u64)sock, now;
 	struct used *used;
+	s32 error;
 
 	if (sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
@@ -125,7 +130,9 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 	if (!used)
 		return 0;
 	if (before == SYN_SENT) {
-		report_connection(TCP_CONNECT, used, sock, after == ESTABLISHED ? 0 : sock->sk_err, used->start, now);
+		/* Without an error it was given up. */
+		error = after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED;
+		report_connection(TCP_CONNECT, used, sock, error, used->start, now, false);
 		used->start = now;
 		used->is_closed = after == CLOSED;
 	} else if (after != CLOSE_WAIT && !used->is_closed) {
@@ -135,7 +142,7 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 		if (thread)
 			use(sock, used, thread);
 		if (used->who.span_id)
-			report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now);
+			report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, before == CLOSE_WAIT);
 	}
 	if (after == CLOSED)
 		bpf_map_delete_elem(&sockets, &key);
@@ -167,7 +174,7 @@ static __always_inline int used_by_thread(const struct sock *sock)
 		return 0;
 	if (used->who.span_id == 0) {
 		use(sock, used, thread);
-		report_connection(TCP_ACCEPT, used, sock, 0, used->start, bpf_ktime_get_ns());
+		report_connection(TCP_ACCEPT, used, sock, 0, used->start, bpf_ktime_get_ns(), false);
 		return 0;
 	}
 	use(sock, used, thread);
@@ -194,7 +201,7 @@ static __always_inline int happened(u32 what, const struct sock *sock)
 	if (!used || !used->who.span_id)
 		return 0;
 	now = bpf_ktime_get_ns();
-	report_connection(what, used, sock, 0, now, now);
+	report_connection(what, used, sock, 0, now, now, false);
 	return 0;
 }
 

@@ -66,6 +66,7 @@ int enter(struct pt_regs *ctx)
 		thread->since = now;
 		thread->call = -1;
 		thread->woken = 0;
+		thread->too_deep = 0;
 	} else {
 		ran(thread, now);
 	}
@@ -243,7 +244,8 @@ unreadable:
 	return 0;
 }
 
-/* Only of a span that began before we looked is nothing emitted: its duration is 0. */
+/* Of a span that began before anybody looked nothing is emitted: its duration is 0. (Nor is it of one that began
+ * while somebody else was attached, and not to span_emit; its duration is known, and we can't tell.) */
 SEC("usdt")
 int close(struct pt_regs *ctx)
 {

@@ -148,10 +148,8 @@ struct record_kernel {
 
 /* Small ones of a kind. */
 struct slot {
-	u32 used;
-	u32 what;
+	u32 what; /* 0: none */
 	u32 call;
-	u32 unused;
 	u64 count;
 	u64 total;
 	u64 longest;
@@ -159,7 +157,7 @@ struct slot {
 	u64 last;
 };
 
-#define SLOTS 8
+#define SLOTS 24
 
 struct record_small {
 	u32 kind;

@@ -25,8 +25,7 @@ static __always_inline bool add_to_slot(struct slot *slot, const struct kernel_s
 {
 	u64 took = span->end - span->start;
 
-	if (!slot->used && __sync_val_compare_and_swap(&slot->used, 0, 1) == 0) {
-		slot->what = span->what;
+	if (!slot->what && __sync_val_compare_and_swap(&slot->what, 0, span->what) == 0) {
 		slot->call = span->call;
 		slot->first = span->start;
 	} else if (slot->what != span->what || slot->call != span->call) {

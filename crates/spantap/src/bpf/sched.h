@@ -92,7 +92,7 @@ static __always_inline void gets_cpu(struct thread *thread, struct task_struct *
 		return;
 	}
 	/* Woken by another CPU while it was still on its way: then it slept no time at all. */
-	if (woken == 0)
+	if (woken == 0 || woken > now)
 		woken = now;
 	else if (woken < since)
 		woken = since;

@@ -117,7 +117,8 @@ fn tell(detail: &Detail<'_>, call: u32, span: &mut Span) {
             });
             attributes.push(number("kernel.block.bytes", *bytes));
             if *error != 0 {
-                span.status = failed(format!("block I/O error {error}"));
+                // Not an errno, but a blk_status_t of linux/blk_types.h.
+                span.status = failed(format!("block status {error}"));
             }
         }
         Detail::Connection(connection) => tell_connection(connection, span),

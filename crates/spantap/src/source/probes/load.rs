@@ -1,10 +1,11 @@
 //! From the compiled programs to attached ones.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{Write, stderr};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +16,10 @@ use libbpf_rs::btf::types::Typedef;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, PrintLevel, ProgramType, set_print};
 use nix::time::ClockId;
+use nix::unistd::geteuid;
 
 use super::reader::clock_ns;
+use super::record;
 use super::target::{PROVIDER, Target};
 use crate::account::PARTS;
 use crate::cli::Kernel;
@@ -120,23 +123,30 @@ impl Loaded {
     }
 
     /// Gives back what spans of processes that are gone have left.
-    pub(super) fn forget(&self, gone: &HashSet<u32>) {
-        let maps = &self.skeleton.maps;
-        // Both begin with the span's account or record, and say whose it is at a place that is known.
-        let maps: [(&dyn MapCore, usize); 2] =
-            [(&maps.accounts, PID_OF_ACCOUNT), (&maps.smalls, PID_OF_SMALL)];
-        for (map, place) in maps {
-            let left: Vec<Vec<u8>> = map.keys().collect();
-            for key in left {
-                let value = map.lookup(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
-                let pid =
-                    value.get(place..place + 4).and_then(|pid| pid.try_into().ok()).map(u32::from_ne_bytes);
-                if pid.is_some_and(|pid| gone.contains(&pid)) {
-                    // It may have been closed meanwhile.
-                    let _ = map.delete(&key);
-                }
+    pub(super) fn forget_gone(&self) {
+        let accounts = &self.skeleton.maps.accounts;
+        let mut is_gone: HashMap<u32, bool> = HashMap::new();
+        for key in keys(accounts) {
+            let value = accounts.lookup(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
+            let pid = value.get(PID_OF_ACCOUNT..PID_OF_ACCOUNT + 4).and_then(|pid| pid.try_into().ok());
+            let Some(pid) = pid.map(u32::from_ne_bytes) else { continue };
+            if *is_gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists()) {
+                // It may have been closed meanwhile.
+                let _ = accounts.delete(&key);
             }
         }
+    }
+
+    /// What was added up for spans and has not grown since `before_ns`: for long ones, and for those that have
+    /// closed before all of it was over.
+    pub(super) fn take_smalls(&self, before_ns: u64) -> Vec<Vec<u8>> {
+        let smalls = &self.skeleton.maps.smalls;
+        let is_due = |key: &Vec<u8>| {
+            let value = smalls.lookup(key, MapFlags::ANY).ok().flatten().unwrap_or_default();
+            record::last_of_small(&value).is_some_and(|last_ns| last_ns <= before_ns)
+        };
+        let due = keys(smalls).into_iter().filter(is_due);
+        due.filter_map(|key| smalls.lookup_and_delete(&key).ok().flatten()).collect()
     }
 
     /// Takes the programs off, in the order that leaves no span entered.
@@ -147,9 +157,13 @@ impl Loaded {
     }
 }
 
-/// In `struct kept_account`, and in `struct record_small`.
+/// In `struct kept_account`.
 const PID_OF_ACCOUNT: usize = 8 * (PARTS + 2);
-const PID_OF_SMALL: usize = 32;
+
+/// No more than a map has room for: while it changes, the kernel may begin anew.
+fn keys(map: &impl MapCore) -> HashSet<Vec<u8>> {
+    map.keys().take(1 << 18).collect()
+}
 
 /// In the order of `enum lost`.
 const LOSSES: [&str; 10] = [
@@ -167,7 +181,17 @@ const LOSSES: [&str; 10] = [
 
 const RECURSION: &str = "of what the kernel did: it did two of a kind at once on a CPU";
 
+/// Of the machine's own pid namespace: PROC_PID_INIT_INO of linux/proc_ns.h.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 fn check_kernel() -> Result<()> {
+    // The kernel tells the pids of that one, and /proc those of ours.
+    if fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE) {
+        bail!(
+            "this is a pid namespace of its own, such as a container's, in which processes have other numbers than to \
+             the kernel; run spantap on the host, or with the host's pids (docker run --pid=host, hostPID in Kubernetes)"
+        );
+    }
     if !Path::new(BTF).exists() {
         bail!(
             "this kernel has no {BTF}, without which programs can't be fitted to it; it takes one that is built with \
@@ -190,6 +214,8 @@ fn choose(object: &mut OpenObject, kernel: &[Kernel]) -> Result<Vec<String>> {
             // Whoever looks at spans alone need not know which of them a thread is in.
             None => !ENTERED.contains(&&*name) || !kernel.is_empty(),
         };
+        // Which spans it was in, ends with a program whatever else is seen.
+        let is_wanted = is_wanted || (name == "sched_process_exec" && !kernel.is_empty());
         let is_there = of.is_none() || is_there(&name);
         if let (Some(of), true, false) = (of, is_wanted, is_there) {
             lacking
@@ -213,7 +239,7 @@ fn attach(skeleton: &SpantapSkel<'_>, target: &Target) -> Result<Vec<Link>> {
         }
     }
     let SpantapProgs { enter, leave, span_emit, close, .. } = &skeleton.progs;
-    for (program, probe) in [(close, "close"), (span_emit, "span_emit"), (leave, "exit"), (enter, "enter")] {
+    for (program, probe) in [(span_emit, "span_emit"), (close, "close"), (leave, "exit"), (enter, "enter")] {
         if program.autoload() {
             let link = program.attach_usdt(target.pid.unwrap_or(-1), &target.file, PROVIDER, probe);
             let link = link.map_err(|error| refused(&error));
@@ -246,7 +272,9 @@ fn refused(error: &libbpf_rs::Error) -> anyhow::Error {
     if std::env::var_os(SHOW_ALL).is_some() {
         let _ = stderr().write_all(said.as_bytes());
     }
-    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+    // The verifier says this, too, when a program is not to its taste.
+    let is_denied = error.kind() == libbpf_rs::ErrorKind::PermissionDenied;
+    if is_denied && (!geteuid().is_root() || !said.contains("libbpf: prog ")) {
         return anyhow!(
             "the kernel doesn't let us attach programs; that takes root (sudo spantap attach ...), or the \
              capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, outside of a container that forbids it"

@@ -1,7 +1,7 @@
 //! The thread that reads what the programs in the kernel tell, and makes spans of it.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -38,7 +38,10 @@ const AT_ONCE: usize = 8192;
 /// The clocks are compared, the losses counted, and what processes that are gone have left cleared up, so often.
 const EACH: Duration = Duration::from_secs(1);
 
-/// What a process did before it is known which service it is.
+/// What spans have left in the kernel's maps is looked through so often.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Of all processes, what a process did before it is known which service it is.
 const MOST_WAITING: usize = 10_000;
 
 /// What a span that is made here counts among the bytes that are passed on at once.
@@ -59,6 +62,7 @@ pub(super) fn read(
         attached_ns: loaded.attached_ns,
         knows_time: loaded.knows_time,
         processes: HashMap::new(),
+        waiting: 0,
     });
     let mut ring = RingBufferBuilder::new();
     ring.add(loaded.records(), |bytes| {
@@ -67,6 +71,7 @@ pub(super) fn read(
     })?;
     let ring = ring.build()?;
     let mut next_look = Instant::now() + EACH;
+    let mut next_sweep = Instant::now() + SWEEP;
     let mut is_detached = false;
     loop {
         if stopped.load(Ordering::Acquire) && !is_detached {
@@ -85,10 +90,13 @@ pub(super) fn read(
             next_look = Instant::now() + EACH;
             reader.borrow_mut().wall = wall_offset();
             figures.set_missed(loaded.losses());
-            let gone = reader.borrow_mut().forget_gone();
-            if !gone.is_empty() {
-                loaded.forget(&gone);
-            }
+            reader.borrow_mut().forget_gone();
+        }
+        if Instant::now() >= next_sweep {
+            next_sweep = Instant::now() + SWEEP;
+            loaded.forget_gone();
+            let before_ns = clock_ns(ClockId::CLOCK_MONOTONIC).saturating_sub(SWEEP.as_nanos() as u64);
+            loaded.take_smalls(before_ns).iter().for_each(|small| reader.borrow_mut().take(small));
         }
         match (is_empty, is_detached) {
             (true, true) => break,
@@ -97,6 +105,8 @@ pub(super) fn read(
         }
     }
     drop(ring);
+    // Of spans that are still open.
+    loaded.take_smalls(u64::MAX).iter().for_each(|small| reader.borrow_mut().take(small));
     reader.into_inner().end();
     Ok(())
 }
@@ -109,6 +119,8 @@ struct Reader<'a, 'b> {
     attached_ns: u64,
     knows_time: bool,
     processes: HashMap<u32, Known>,
+    /// So many that wait in all of them.
+    waiting: usize,
 }
 
 /// What is known of a process.
@@ -137,7 +149,9 @@ impl Reader<'_, '_> {
             Some(Record::Span { ended, json }) => self.ended(&ended, json),
             Some(Record::Partial { ended, name }) => {
                 let mut span = partial(&ended, name, self.wall);
-                span.attributes.extend(self.account(&ended).attributes());
+                if self.knows_time {
+                    span.attributes.extend(ended.account.attributes());
+                }
                 self.known(ended.sender.pid).sender = Some(ended.sender);
                 self.made(ended.sender.pid, ScopeSpans { spans: vec![span], ..ScopeSpans::default() });
             }
@@ -158,24 +172,25 @@ impl Reader<'_, '_> {
     fn ended(&mut self, ended: &Ended, json: &[u8]) {
         let datagram = Datagram { bytes: json, sender: ended.sender, cut: false };
         let attached_at_ns = self.attached_ns.saturating_add_signed(self.wall);
-        let account = self.account(ended);
-        let complete = |span: &mut Span| tell_account(span, account, ended.exits, attached_at_ns);
+        let knows_time = self.knows_time;
+        let complete = |span: &mut Span| {
+            // Without the scheduler's tracepoints, all time is taken for time on the CPU.
+            if knows_time {
+                tell_account(span, ended.account, ended.exits, attached_at_ns);
+            }
+        };
         let process = self.intake.take_probed(&datagram, complete);
         let Some(process) = process else { return };
         let known = self.known(ended.sender.pid);
         known.process = Some(Arc::clone(&process));
         for spans in std::mem::take(&mut known.waiting) {
+            self.waiting -= 1;
             self.intake.take_made(&process, spans, BYTES);
         }
     }
 
     fn known(&mut self, pid: u32) -> &mut Known {
         self.processes.entry(pid).or_insert_with(|| Known::of(pid))
-    }
-
-    /// Without the scheduler's tracepoints, all time is taken for time on the CPU.
-    fn account(&self, ended: &Ended) -> Account {
-        if self.knows_time { ended.account } else { Account::default() }
     }
 
     fn kernel(&mut self, pid: u32, spans: Vec<Span>) {
@@ -185,10 +200,14 @@ impl Reader<'_, '_> {
     }
 
     fn made(&mut self, pid: u32, spans: ScopeSpans) {
+        let has_room = self.waiting < MOST_WAITING;
         let known = self.known(pid);
         match known.process.clone() {
             Some(process) => self.intake.take_made(&process, spans, BYTES),
-            None if known.waiting.len() < MOST_WAITING => known.waiting.push(spans),
+            None if has_room => {
+                known.waiting.push(spans);
+                self.waiting += 1;
+            }
             None => self.nobodys(&spans),
         }
     }
@@ -197,16 +216,15 @@ impl Reader<'_, '_> {
         self.figures.spans_without_process.fetch_add(spans.spans.len() as u64, Ordering::Relaxed);
     }
 
-    /// Those that are gone, which are known no more.
-    fn forget_gone(&mut self) -> HashSet<u32> {
+    /// Knows no more of those that are gone.
+    fn forget_gone(&mut self) {
         let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
-        let gone: HashSet<u32> = self.processes.keys().copied().filter(is_gone).collect();
-        for pid in &gone {
-            if let Some(known) = self.processes.remove(pid) {
+        let gone: Vec<u32> = self.processes.keys().copied().filter(is_gone).collect();
+        for pid in gone {
+            if let Some(known) = self.processes.remove(&pid) {
                 self.pass_on_waiting(known);
             }
         }
-        gone
     }
 
     fn end(mut self) {
@@ -219,6 +237,7 @@ impl Reader<'_, '_> {
     /// None of its own spans has ended, so that nobody knows what it calls itself.
     fn pass_on_waiting(&mut self, known: Known) {
         for spans in known.waiting {
+            self.waiting -= 1;
             match known.sender {
                 Some(sender) => {
                     let process = self.intake.process(sender, &known.name);
@@ -247,23 +266,20 @@ fn partial(ended: &Ended, name: &[u8], wall: WallOffset) -> Span {
 
 /// Why less than all of a span is known.
 const BEGAN_BEFORE: &str = "it began before spantap attached";
-const CLOCKS: &str = "the thread lost the CPU between the program's clock and the probe";
+const LESS: &str = "less of its time was seen than the program counted";
 
 /// The time by the probes should be that by the program's own clock.
 fn tell_account(span: &mut Span, account: Account, exits: u64, attached_at_ns: u64) {
     let entered_ns = account.entered_ns();
-    if entered_ns == 0 {
-        return;
-    }
     let busy_ns = find(&span.attributes, "busy_ns").and_then(count);
     span.attributes.extend(account.attributes());
     // What may be missing is the time from the clock to the probe: of an enter and exit of an unoptimised program
     // on a busy machine 1 to 15 µs.
     let is_less = |busy_ns: u64| busy_ns.saturating_sub(entered_ns) > busy_ns / 50 + 15_000 * (exits + 1);
     let began_before = span.start_time_unix_nano < attached_at_ns;
-    if busy_ns.map_or(began_before, is_less) {
+    if busy_ns.map_or(began_before && entered_ns > 0, is_less) {
         // If only somebody listened at a socket, it was entered while nobody looked.
-        let why = if began_before { BEGAN_BEFORE } else { CLOCKS };
+        let why = if began_before { BEGAN_BEFORE } else { LESS };
         span.attributes.push(attribute(PARTIAL, Value::StringValue(why.to_owned())));
     }
 }

@@ -114,6 +114,10 @@ impl What {
         Self::Exec,
         Self::Syscall,
     ];
+
+    fn of(number: u32) -> Option<Self> {
+        Self::ALL.get((number as usize).checked_sub(1)?).copied()
+    }
 }
 
 /// What explains it.
@@ -166,6 +170,14 @@ impl<'a> Record<'a> {
             4 => fields.small(),
             _ => None,
         }
+    }
+}
+
+/// When what is in a `struct record_small` ended last, which the programs may still be adding to.
+pub(super) fn last_of_small(bytes: &[u8]) -> Option<u64> {
+    match Record::read(bytes)? {
+        Record::Small { slots, .. } => slots.iter().map(|slot| slot.last_ns).max(),
+        _ => None,
     }
 }
 
@@ -224,7 +236,7 @@ impl<'a> Fields<'a> {
     }
 
     fn what(&mut self) -> Option<What> {
-        What::ALL.get((self.u32()? as usize).checked_sub(1)?).copied()
+        self.u32().and_then(What::of)
     }
 
     fn kernel(&mut self) -> Option<KernelRecord<'a>> {
@@ -293,14 +305,10 @@ impl<'a> Fields<'a> {
         self.u32()?;
         let (who, whose) = (self.who()?, self.whose()?);
         let mut slots = Vec::new();
-        while let Some(used) = self.u32() {
-            if used == 0 {
-                break;
-            }
-            let (what, call, _) = (self.what()?, self.u32()?, self.u32()?);
+        while let Some(what) = self.u32().and_then(What::of) {
             slots.push(Slot {
                 what,
-                call,
+                call: self.u32()?,
                 count: self.u64()?,
                 total_ns: self.u64()?,
                 longest_ns: self.u64()?,
