@@ -6,6 +6,7 @@ mod collector;
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -194,6 +195,15 @@ fn without_a_receiver_it_is_the_receiver_that_is_missing() {
     assert_accounted(&handle);
 }
 
+/// Also when an assertion fails.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_closing_thread_that_may_wait_loses_nothing() {
     let collector = Collector::bind();
@@ -202,14 +212,20 @@ fn a_closing_thread_that_may_wait_loses_nothing() {
     let long = "x".repeat(9000);
     // More than memory has room for, on however many cores.
     let (threads, each) = (4, 1000);
+    // Nobody waits for a reader that has lost its patience, each span as long as it may.
+    let is_over = AtomicBool::new(false);
     let received = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| receive(&collector, |spans| spans.len() == threads * each).len());
+        let reader = scope.spawn(|| {
+            let _over = SetAtEnd(&is_over);
+            receive(&collector, |spans| spans.len() == threads * each).len()
+        });
         let subscriber = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
         for _ in 0..threads {
-            let (subscriber, long) = (subscriber.clone(), long.clone());
+            let (subscriber, long, is_over) = (subscriber.clone(), long.clone(), &is_over);
             scope.spawn(move || {
                 tracing::dispatcher::with_default(&subscriber, || {
-                    (0..each).for_each(|_| drop(info_span!("span", long)));
+                    let spans = (0..each).take_while(|_| !is_over.load(Ordering::Relaxed));
+                    spans.for_each(|_| drop(info_span!("span", long)));
                 });
             });
         }

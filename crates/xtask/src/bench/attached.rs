@@ -67,26 +67,25 @@ impl Attached {
             return Ok(Self::default());
         }
         let mut attached = Self::default();
-        let mut watched = Vec::new();
-        for (name, consumer) in CONSUMERS {
-            stage.progress(&format!("attaching: {name}"));
-            let program = stage.copy_of("attached", &format!("attached-{}", watched.len()))?;
-            watched.push((Watch::start(stage, consumer, &program)?, program));
+        let mut programs = Vec::new();
+        for index in 0..CONSUMERS.len() {
+            programs.push(stage.copy_of("attached", &format!("attached-{index}"))?);
             attached.ns.push(Default::default());
         }
         for round in 1..=rounds {
-            for ((name, _), ((_, program), ns)) in CONSUMERS.iter().zip(watched.iter().zip(&mut attached.ns))
+            for ((name, consumer), (program, ns)) in
+                CONSUMERS.iter().zip(programs.iter().zip(&mut attached.ns))
             {
                 stage.progress(&format!("round {round} of {rounds}, attached: {name}"));
+                // Alone: what one does at each change of threads, it does to all programs.
+                let watch = Watch::start(stage, *consumer, program)?;
                 for ((deed, count), ns) in DEEDS.iter().zip(ns) {
                     let mut command = command(program);
                     command.args([*deed, "--count", &count.to_string()]);
                     ns.push(number(&programs::run("attached", &mut command)?.json, "ns")?);
                 }
+                watch.end()?;
             }
-        }
-        for (watch, _) in watched {
-            watch.end()?;
         }
         for kernel in ["none", "sched,block,net,exec"] {
             for threads in [1, cores()] {
