@@ -342,12 +342,18 @@ fn time_that_a_quota_takes_is_known() {
     let cgroup = Cgroup::with_quota(20);
     let mut attached = Attached::start(&["--min", "5ms"]);
     cgroup.take(&attached.worker.pid());
-    attached.run("spin 600");
+    let waited = number(&attached.run("spin 600"), "waited_ns");
     let throttled = cgroup.throttled_ns();
     let (spans, _) = attached.end();
     let spinner = spans.one("spinner");
     assert!(throttled > 200_000_000, "{throttled}");
-    assert_near("throttled", spinner.account()["throttled"], throttled);
+    // With it is the wait for a CPU after it, which on a busy machine is long.
+    let found = spinner.account()["throttled"];
+    let margin = throttled / 20;
+    assert!(
+        found + margin >= throttled && found <= throttled + waited + margin,
+        "found {found} ns, by the group's count {throttled} ns, and {waited} ns of waiting"
+    );
     assert!(spans.below(spinner, "throttled").len() >= 3, "{:#?}", spans.0);
 }
 
