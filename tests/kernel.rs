@@ -743,6 +743,24 @@ fn a_process_that_is_gone_ends_it_and_leaves_what_was_seen() {
     }
 }
 
+/// What was added up for a span that a killed process had open: its parent has reaped it before we look.
+#[test]
+fn short_things_of_a_process_that_is_gone_are_told() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--min", "1000s"]);
+    attached.run("sleep 1 10");
+    writeln!(attached.worker.stdin.as_mut().unwrap(), "sleep 1 100000").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    attached.worker.child.kill().unwrap();
+    attached.worker.child.wait().unwrap();
+    let ended = attached.spantap.wait();
+    assert!(ended.status.success() && !ended.stderr.contains("missed"), "{ended:?}");
+    let spans = Spans::read(&attached.file);
+    let sleeper = spans.one("sleeper");
+    let open = spans.0.iter().find(|span| span.name == "sleep" && span.parent != sleeper.id);
+    assert!(open.is_some_and(|sleep| sleep.total_ns() > 20_000_000), "{:#?}", spans.0);
+}
+
 /// The demo's service, busy on all of its threads: every request is seen, and what the kernel did in it has its
 /// place.
 #[test]

@@ -17,8 +17,6 @@ static __always_inline void ran(struct thread *thread, u64 now)
 	}
 }
 
-static const struct kept_account no_account;
-
 /* The thread leaves a span. */
 static __always_inline void settle(struct thread *thread, const struct frame *frame, u32 pid)
 {
@@ -26,14 +24,15 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
 
 	if (!kept) {
+		struct kept_account fresh = { .pid = pid };
+
 		/* Another thread may be as far. */
-		bpf_map_update_elem(&accounts, &span_id, &no_account, BPF_NOEXIST);
+		bpf_map_update_elem(&accounts, &span_id, &fresh, BPF_NOEXIST);
 		kept = bpf_map_lookup_elem(&accounts, &span_id);
 		if (!kept) {
 			lose(LOST_NO_ACCOUNT);
 			return;
 		}
-		kept->pid = pid;
 	}
 	__sync_val_compare_and_swap(&kept->account.since, 0, frame->since);
 	__sync_fetch_and_add(&kept->account.exits, 1);

@@ -78,11 +78,6 @@ struct linux_binprm {
 	const char *filename;
 };
 
-struct block_device {
-	u32 bd_dev;
-	struct gendisk *bd_disk;
-};
-
 struct gendisk {
 	int major;
 	int first_minor;

@@ -79,7 +79,7 @@ static __always_inline void report_connection(u32 what, const struct used *used,
 }
 
 /* The current thread uses it, in a span: then the span is the one to tell of what comes. */
-static __always_inline void use(const struct sock *sock, struct used *used, struct thread *thread)
+static __always_inline void use(struct used *used, struct thread *thread)
 {
 	used->who = *innermost(thread);
 	fill_whose(&used->whose);
@@ -90,7 +90,7 @@ static __always_inline void starts_to_connect(const struct sock *sock, struct th
 	struct used used = { .start = now };
 	u64 key = (u64)sock;
 
-	use(sock, &used, thread);
+	use(&used, thread);
 	if (bpf_map_update_elem(&sockets, &key, &used, BPF_ANY))
 		lose(LOST_NO_SOCKET);
 }
@@ -134,13 +134,12 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 		error = after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED;
 		report_connection(TCP_CONNECT, used, sock, error, used->start, now, false);
 		used->start = now;
-		used->is_closed = after == CLOSED;
 	} else if (after != CLOSE_WAIT && !used->is_closed) {
 		used->is_closed = 1;
 		/* These are of a thread that closes it; others may be of an interrupt. */
 		thread = after == FIN_WAIT1 || after == LAST_ACK ? in_span(bpf_get_current_task_btf()) : NULL;
 		if (thread)
-			use(sock, used, thread);
+			use(used, thread);
 		if (used->who.span_id)
 			report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, before == CLOSE_WAIT);
 	}
@@ -167,17 +166,17 @@ static __always_inline int used_by_thread(const struct sock *sock)
 		was_accepted(sock, bpf_ktime_get_ns());
 		used = bpf_map_lookup_elem(&sockets, &key);
 		if (used)
-			use(sock, used, thread);
+			use(used, thread);
 		return 0;
 	}
 	if (used->who.span_id == innermost(thread)->span_id)
 		return 0;
 	if (used->who.span_id == 0) {
-		use(sock, used, thread);
+		use(used, thread);
 		report_connection(TCP_ACCEPT, used, sock, 0, used->start, bpf_ktime_get_ns(), false);
 		return 0;
 	}
-	use(sock, used, thread);
+	use(used, thread);
 	return 0;
 }
 

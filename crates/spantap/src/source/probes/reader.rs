@@ -90,13 +90,13 @@ pub(super) fn read(
             next_look = Instant::now() + EACH;
             reader.borrow_mut().wall = wall_offset();
             figures.set_missed(loaded.losses());
-            reader.borrow_mut().forget_gone();
         }
         if Instant::now() >= next_sweep {
             next_sweep = Instant::now() + SWEEP;
             loaded.forget_gone();
             let before_ns = clock_ns(ClockId::CLOCK_MONOTONIC).saturating_sub(SWEEP.as_nanos() as u64);
             loaded.take_smalls(before_ns).iter().for_each(|small| reader.borrow_mut().take(small));
+            reader.borrow_mut().forget_gone();
         }
         match (is_empty, is_detached) {
             (true, true) => break,
@@ -132,6 +132,8 @@ struct Known {
     /// By what and whose it is if no span of its own ever ends: asked for at once, as it may be gone by then.
     name: String,
     sender: Option<Sender>,
+    /// At the last look it was gone.
+    is_gone: bool,
 }
 
 impl Known {
@@ -139,7 +141,7 @@ impl Known {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let owner = fs::metadata(format!("/proc/{pid}")).ok();
         let sender = owner.map(|owner| Sender { pid, uid: owner.uid(), gid: owner.gid() });
-        Self { process: None, waiting: Vec::new(), name: name.trim().to_owned(), sender }
+        Self { process: None, waiting: Vec::new(), name: name.trim().to_owned(), sender, is_gone: false }
     }
 }
 
@@ -185,7 +187,7 @@ impl Reader<'_, '_> {
         known.process = Some(Arc::clone(&process));
         for spans in std::mem::take(&mut known.waiting) {
             self.waiting -= 1;
-            self.intake.take_made(&process, spans, BYTES);
+            self.take_made(&process, spans);
         }
     }
 
@@ -212,14 +214,23 @@ impl Reader<'_, '_> {
         }
     }
 
+    fn take_made(&mut self, process: &Arc<Process>, spans: ScopeSpans) {
+        let bytes = BYTES * spans.spans.len();
+        self.intake.take_made(process, spans, bytes);
+    }
+
     fn nobodys(&self, spans: &ScopeSpans) {
         self.figures.spans_without_process.fetch_add(spans.spans.len() as u64, Ordering::Relaxed);
     }
 
-    /// Knows no more of those that are gone.
+    /// Knows no more of those that were gone at the last look, too: what spans have left is told once it has not
+    /// grown from one look to the next.
     fn forget_gone(&mut self) {
-        let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
-        let gone: Vec<u32> = self.processes.keys().copied().filter(is_gone).collect();
+        let gone: Vec<u32> =
+            self.processes.iter().filter(|(_, known)| known.is_gone).map(|(pid, _)| *pid).collect();
+        for (pid, known) in &mut self.processes {
+            known.is_gone = !Path::new(&format!("/proc/{pid}")).exists();
+        }
         for pid in gone {
             if let Some(known) = self.processes.remove(&pid) {
                 self.pass_on_waiting(known);
@@ -241,7 +252,7 @@ impl Reader<'_, '_> {
             match known.sender {
                 Some(sender) => {
                     let process = self.intake.process(sender, &known.name);
-                    self.intake.take_made(&process, spans, BYTES);
+                    self.take_made(&process, spans);
                 }
                 None => self.nobodys(&spans),
             }
