@@ -9,13 +9,13 @@ use e2e::{Build, Collector, Fixture, Linkage, need};
 /// Instructions for a span with two fields, beyond those of a registry with a layer that does nothing, as
 /// they were last recorded. A change that costs more is made here too, on purpose.
 const RECORDED: [(&str, f64); 6] = [
-    ("idle", 89.0),
+    ("idle", 85.0),
     ("on demand", 20.0),
     // A root: its ids are drawn and kept, for those below it and for who asks.
-    ("sampled out", 758.0),
-    ("sampled out, a child", 504.0),
-    ("background", 1759.0),
-    ("inline", 4460.0),
+    ("sampled out", 832.0),
+    ("sampled out, a child", 484.0),
+    ("background", 1840.0),
+    ("inline", 4531.0),
 ];
 
 /// What is done about a span because of the sampler, and for nothing else: to find its parent, or to draw its ids and
@@ -27,6 +27,9 @@ const DECISION: [&str; 4] = [
     "tracing_usdt::spans::Spans::watches",
     "tracing_usdt::spans::Spans::may_have",
 ];
+
+/// At each of the four callbacks the decision has to be called, too: the arguments, the call, the look at the answer.
+const CALLS: f64 = 4.0 * 3.0;
 
 /// Other compilers and C libraries differ by so much.
 const MORE: f64 = 1.05;
@@ -103,7 +106,7 @@ fn a_span_that_is_sampled_out_takes_what_an_idle_one_does_and_the_decision() {
         let decision = all - rest;
         eprintln!("{way}: {all:.0} instructions, {decision:.0} of them the decision; idle{kind}: {idle:.0}");
         assert!(decision > 100.0, "{decision:.0}: the functions of the decision have other names");
-        assert!(rest <= idle + FEW, "{rest:.0} beside the decision, {idle:.0} idle");
+        assert!(rest <= idle + CALLS, "{rest:.0} beside the decision, {idle:.0} idle");
     }
 }
 

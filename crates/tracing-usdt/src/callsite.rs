@@ -5,9 +5,9 @@
 //! into memory, so that an eBPF program that may not take a page fault can read them at once.
 
 use std::ffi::{CStr, CString};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use once_cell::race::{OnceBox, OnceRef};
 use tracing_core::{Field, Level, Metadata};
 
 use crate::encode::Fixed;
@@ -96,12 +96,13 @@ impl Callsite {
     }
 }
 
-/// A hash table whose lists only grow, so that to look into it takes no lock. Only the first look at
-/// a callsite waits for another thread that is just having the same first look.
+/// A hash table whose lists only grow, so that to look into it takes no lock, and to add to it neither:
+/// a forked child finds no thread in the midst of it that it would wait for. Of two that add the same
+/// callsite at once, one has worked it out for nothing.
 static TABLE: [Slot; 1 << TABLE_BITS] = [const { Slot::new() }; 1 << TABLE_BITS];
 const TABLE_BITS: u32 = 10;
 
-type Slot = OnceLock<Box<Entry>>;
+type Slot = OnceBox<Entry>;
 
 struct Entry {
     callsite: &'static Callsite,
@@ -118,7 +119,6 @@ pub(crate) fn of(metadata: &'static Metadata<'static>) -> &'static Callsite {
     loop {
         let entry = match slot.get() {
             Some(entry) => entry,
-            // Made before it is put there, so that a forked child hardly ever finds another thread at it.
             None => {
                 let _ = slot.set(Box::new(Entry { callsite: add(metadata), next: Slot::new() }));
                 continue;
@@ -132,7 +132,7 @@ pub(crate) fn of(metadata: &'static Metadata<'static>) -> &'static Callsite {
 }
 
 /// The callsites by their number, in parts of 256, 512, 1024 and so on.
-static BY_ID: [OnceLock<Box<[OnceLock<&'static Callsite>]>>; 25] = [const { OnceLock::new() }; 25];
+static BY_ID: [OnceBox<Vec<OnceRef<'static, Callsite>>>; 25] = [const { OnceBox::new() }; 25];
 const FIRST_PART: u32 = 256;
 
 fn place(id: u32) -> (usize, usize) {
@@ -147,7 +147,7 @@ fn add(metadata: &'static Metadata<'static>) -> &'static Callsite {
     let callsite: &'static Callsite = Box::leak(Box::new(Callsite::new(id, metadata)));
     let (part, at) = place(id);
     if BY_ID[part].get().is_none() {
-        let _ = BY_ID[part].set((0..FIRST_PART << part).map(|_| OnceLock::new()).collect());
+        let _ = BY_ID[part].set(Box::new((0..FIRST_PART << part).map(|_| OnceRef::new()).collect()));
     }
     if let Some(slots) = BY_ID[part].get() {
         let _ = slots[at].set(callsite);
@@ -158,7 +158,7 @@ fn add(metadata: &'static Metadata<'static>) -> &'static Callsite {
 /// The callsite of this number; `None` if there never was one.
 pub(crate) fn by_id(id: u32) -> Option<&'static Callsite> {
     let (part, at) = place(id);
-    BY_ID.get(part)?.get()?.get(at)?.get().copied()
+    BY_ID.get(part)?.get()?.get(at)?.get()
 }
 
 /// A copy with a NUL at its end; one inside would end it too early and becomes U+FFFD.

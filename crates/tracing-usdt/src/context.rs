@@ -25,15 +25,10 @@ impl TraceId {
         self.0.get()
     }
 
-    pub(crate) fn random() -> Self {
-        Self::draw(&mut thread::random_wide)
-    }
-
-    /// Of the first bits drawn that are not all zero.
     #[inline]
-    pub(crate) fn draw(bits: &mut dyn FnMut() -> u128) -> Self {
+    pub(crate) fn random() -> Self {
         loop {
-            if let Some(id) = NonZeroU128::new(bits()) {
+            if let Some(id) = NonZeroU128::new(thread::random_wide()) {
                 return Self(id);
             }
         }
@@ -61,6 +56,7 @@ impl fmt::Display for TraceId {
 pub struct SpanId(NonZeroU64);
 
 impl SpanId {
+    #[inline]
     pub(crate) fn random() -> Self {
         loop {
             if let Some(id) = NonZeroU64::new(thread::random()) {

@@ -4,6 +4,7 @@
 //! the root down, because the trace id and the sampling decision are the root's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_core::Metadata;
 use tracing_core::span::Id;
@@ -13,8 +14,21 @@ use crate::clock::{Monotonic, WallOffset, wall_offset};
 use crate::context::{Ids, SpanContext, SpanId, TraceId};
 use crate::sampler::{Sampler, SamplingRequest};
 use crate::spans::Spans;
-use crate::thread;
 use crate::trace_state::TraceState;
+
+/// Something has told, or is going to tell, of a span that begins what can't be found out later: a remote parent that is
+/// the thread's for the moment, or the field that says whether it is sent.
+static TOLD_AT_ONCE: AtomicBool = AtomicBool::new(false);
+
+/// Whether to ask, of a span that begins, even if nobody listens.
+#[inline]
+pub(crate) fn may_be_told_at_once() -> bool {
+    TOLD_AT_ONCE.load(Ordering::Relaxed)
+}
+
+pub(crate) fn is_told_at_once() {
+    TOLD_AT_ONCE.store(true, Ordering::Relaxed);
+}
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Identity {
@@ -51,22 +65,18 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// An identity for a new span below `parent`, of random bits; `remote` is the span of another process that
-    /// it continues if it has none.
-    #[inline]
+    /// An identity for a new span below `parent`; `remote` is the span of another process that it continues if
+    /// it has none.
+    #[inline(always)]
     pub(crate) fn draw(
         &self,
         metadata: &'static Metadata<'static>,
         parent: Option<&Identity>,
         remote: Option<Ids>,
-        span_id: u64,
-        trace_id: &mut dyn FnMut() -> u128,
     ) -> Identity {
-        // Once in 2^64 times it is zero.
-        let span_id = SpanId::new(span_id).unwrap_or_else(SpanId::random);
         match parent {
-            Some(parent) => child_of(parent, span_id),
-            None => self.root(metadata, remote, span_id, trace_id),
+            Some(parent) => child_of(parent, SpanId::random()),
+            None => self.root(metadata, remote),
         }
     }
 
@@ -141,8 +151,7 @@ impl Identities {
             unknown.push(span);
         }
         let draw = |span: &SpanRef<'a, R>, parent: Option<&Identity>| {
-            let random = thread::random();
-            let mut drawn = self.draw(span.metadata(), parent, remote, random, &mut thread::random_wide);
+            let mut drawn = self.draw(span.metadata(), parent, remote);
             drawn.has_times(Monotonic::now());
             drawn
         };
@@ -155,22 +164,18 @@ impl Identities {
         known.unwrap_or_else(|| draw(span, None))
     }
 
-    #[inline]
-    fn root(
-        &self,
-        metadata: &'static Metadata<'static>,
-        remote: Option<Ids>,
-        span_id: SpanId,
-        trace_id: &mut dyn FnMut() -> u128,
-    ) -> Identity {
+    #[inline(always)]
+    fn root(&self, metadata: &'static Metadata<'static>, remote: Option<Ids>) -> Identity {
         let parent = remote.or_else(|| self.remote_parent.as_ref().map(|parent| parent.ids));
         // Ours are random, and say so.
-        let of_trace = parent.map_or_else(|| (TraceId::draw(trace_id), true), |of| (of.trace_id, of.random));
-        let (trace_id, random) = of_trace;
+        let (trace_id, random) = match parent {
+            Some(of) => (of.trace_id, of.random),
+            None => (TraceId::random(), true),
+        };
         let parent_sampled = parent.map(|parent| parent.sampled);
         let sampled = self.sampler.sample(&SamplingRequest { trace_id, parent_sampled, metadata });
         Identity {
-            context: Ids { trace_id, span_id, sampled, random },
+            context: Ids { trace_id, span_id: SpanId::random(), sampled, random },
             parent_id: parent.map(|parent| parent.span_id),
             remote: parent.is_some(),
             wall: WallOffset::UNKNOWN,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing_core::span::{Attributes, Id, Record as Values};
-use tracing_core::{Dispatch, Event, Metadata, Subscriber};
+use tracing_core::{Dispatch, Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
@@ -25,7 +25,7 @@ use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
 use crate::error::{Error, Reporter};
 use crate::fields::Owner;
-use crate::identity::{Identities, Identity, Unlisted};
+use crate::identity::{self, Identities, Identity, Unlisted};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::on_demand;
@@ -308,14 +308,13 @@ impl UsdtLayer {
             Some(Parent::Known(parent)) => Some(parent),
             Some(Parent::None) | None => None,
         };
-        let mut span = thread::open_span(|span_id, trace_id| {
-            self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids(), span_id, trace_id)
-        });
+        let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
+        let mut span = thread::open_span(identity);
         if parent.is_none() && remote::ids().is_some() {
             self.set_trace_state(&mut span.record, remote::trace_state());
         }
         let callsite = callsite::of(attributes.metadata());
-        if let Some(sampled) = callsite.has_priority.then(|| sampler::priority(attributes)).flatten() {
+        if let Some(sampled) = self.priority(attributes) {
             span.identity.context.sampled = sampled;
         }
         span.begun = true;
@@ -365,15 +364,34 @@ impl UsdtLayer {
         leaves_out
     }
 
-    /// Nobody listens, but a span that continues one of another process must know of it later.
+    /// Nobody listens, but a span must know later that it continues one of another process, or that its field says
+    /// whether it is sent.
     #[cold]
-    fn begin_unheard<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    fn begin_unheard<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let Some(span) = ctx.span(id).filter(|span| span.parent().is_none() && !self.second) else { return };
-        self.identities.of_unlisted(&self.spans, &span, remote::ids(), |_| None);
-        self.set_unlisted(&span, |unlisted| unlisted.trace_state = self.noted(remote::trace_state()));
+        let Some(span) = ctx.span(id).filter(|_| !self.second) else { return };
+        let remote = remote::ids().filter(|_| span.parent().is_none());
+        // To ask OpenTelemetry who the parent is would be too early.
+        let sampled = if otel::IS_ON { None } else { self.priority(attributes) };
+        if remote.is_none() && sampled.is_none() {
+            return;
+        }
+        self.identities.of_unlisted(&self.spans, &span, remote, |_| None);
+        self.set_unlisted(&span, |unlisted| {
+            if remote.is_some() {
+                unlisted.trace_state = self.noted(remote::trace_state());
+            }
+            unlisted.identity.context.sampled = sampled.unwrap_or(unlisted.identity.context.sampled);
+        });
+    }
+
+    /// Whether the span says itself that it is sent.
+    #[inline]
+    fn priority(&self, attributes: &Attributes<'_>) -> Option<bool> {
+        let has_priority = callsite::of(attributes.metadata()).has_priority;
+        if has_priority { sampler::priority(attributes) } else { None }
     }
 
     fn set_unlisted<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, set: impl FnOnce(&mut Unlisted)) {
@@ -695,11 +713,18 @@ where
         self.otel.register(subscriber);
     }
 
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_span() && metadata.fields().field(sampler::PRIORITY).is_some() {
+            identity::is_told_at_once();
+        }
+        Interest::always()
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
         if (self.is_sending() || probes::any_attached()) && !self.second {
             self.begin(attributes, id, &ctx);
-        } else if remote::ids().is_some() {
-            self.begin_unheard(id, &ctx);
+        } else if identity::may_be_told_at_once() {
+            self.begin_unheard(attributes, id, &ctx);
         }
     }
 

@@ -232,8 +232,8 @@
 //! * With `with_context_activation(false)` OpenTelemetry itself wouldn't start a span at its first enter. We
 //!   do, so `set_parent` has to come before.
 //! * OpenTelemetry decides about parents and sampling: our own [`Sampler`], [`SpanExt::set_parent`],
-//!   [`SpanContext::in_scope`], `TRACEPARENT` and `sampling.priority` hold for spans that it doesn't have. Since
-//!   it decides after a span has begun, fields are recorded even of those that are not sent in the end.
+//!   [`SpanContext::in_scope`], `TRACEPARENT` and, while someone listens, `sampling.priority` hold for spans that it
+//!   doesn't have. Since it decides after a span has begun, fields are recorded even of those that are not sent in the end.
 //! * `tower::ServerLayer` gives OpenTelemetry the caller of a request as its span's parent, as it does for ours.
 //! * A span that a filter keeps from OpenTelemetry has ids of our own, below the nearest span above it.
 //! * A layer of theirs within `reload` can't be asked; all spans have ids of our own then. So have those that a

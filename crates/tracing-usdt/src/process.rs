@@ -7,12 +7,13 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use nix::sys::signal::{SigSet, SigmaskHow};
+use once_cell::race::OnceBox;
 
 /// How many forks lie between this process and the one that first watched.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -98,12 +99,14 @@ pub(crate) fn lock_for_a_moment<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>
 pub(crate) struct PerProcess<T> {
     forks: u32,
     value: T,
-    in_child: OnceLock<Box<PerProcess<T>>>,
+    /// Put there in one step, unlike what is in a `OnceLock`: a thread that a fork left behind in the midst
+    /// of that would be waited for, for good.
+    in_child: OnceBox<PerProcess<T>>,
 }
 
 impl<T> PerProcess<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { forks: forks(), value, in_child: OnceLock::new() }
+        Self { forks: forks(), value, in_child: OnceBox::new() }
     }
 
     /// The first process's, in that process.
@@ -125,10 +128,8 @@ impl<T> PerProcess<T> {
         while at.forks != forks {
             at = match at.in_child.get() {
                 Some(child) => child,
-                // Made before it is put there, so that a child of this one hardly ever finds another
-                // thread at it, which would not be there to finish.
                 None => {
-                    let child = Box::new(Self { forks, value: make(), in_child: OnceLock::new() });
+                    let child = Box::new(Self { forks, value: make(), in_child: OnceBox::new() });
                     let _ = at.in_child.set(child);
                     continue;
                 }
@@ -140,14 +141,14 @@ impl<T> PerProcess<T> {
     /// This process's, if it has one.
     pub(crate) fn known(&self) -> Option<&T> {
         let forks = forks();
-        let mut known = std::iter::successors(Some(self), |at| at.in_child.get().map(|child| &**child));
+        let mut known = std::iter::successors(Some(self), |at| at.in_child.get());
         known.find(|at| at.forks == forks).map(|at| &at.value)
     }
 
     /// What this process has inherited from those before it, the first process's first.
     pub(crate) fn inherited(&self) -> impl Iterator<Item = &T> {
         let forks = forks();
-        std::iter::successors(Some(self), |at| at.in_child.get().map(|child| &**child))
+        std::iter::successors(Some(self), |at| at.in_child.get())
             .take_while(move |at| at.forks != forks)
             .map(|at| &at.value)
     }

@@ -3,9 +3,9 @@
 //! Two cells, since all that a root span asks in the usual case is whether there is one.
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::context::{Ids, SpanContext};
+use crate::identity;
 use crate::trace_state::TraceState;
 
 thread_local! {
@@ -13,13 +13,11 @@ thread_local! {
     static TRACE_STATE: RefCell<TraceState> = const { RefCell::new(TraceState::NONE) };
 }
 
-/// There was one, on whatever thread: a plain load, where a thread's own cell takes a call.
-static WAS_USED: AtomicBool = AtomicBool::new(false);
-
 /// Its ids.
 #[inline]
 pub(crate) fn ids() -> Option<Ids> {
-    if WAS_USED.load(Ordering::Relaxed) { IDS.get() } else { None }
+    // A plain load, where a thread's own cell takes a call.
+    if identity::may_be_told_at_once() { IDS.get() } else { None }
 }
 
 /// Its trace state.
@@ -47,7 +45,7 @@ pub(crate) fn within<T>(context: &SpanContext, f: impl FnOnce() -> T) -> T {
     fn set(state: TraceState) -> TraceState {
         TRACE_STATE.try_with(|cell| cell.replace(state)).unwrap_or_default()
     }
-    WAS_USED.store(true, Ordering::Relaxed);
+    identity::is_told_at_once();
     let _restore = Restore(IDS.replace(Some(context.ids)), set(context.trace_state.clone()));
     f()
 }

@@ -15,9 +15,7 @@ use crate::context::TraceId;
 /// Those of the OpenTelemetry specification look at nothing but the trace id and the remote parent, so every
 /// process of a trace comes to the same decision. It is made where a trace begins in this process, and holds
 /// for all spans below; a field `sampling.priority` on a span overrides it for that span and those below it:
-/// 0 or `false` for not sent, more or `true` for sent. While nobody listens, neither a socket nor a consumer of a probe,
-/// fields are not looked at, since that would cost every span of an idle layer: then
-/// [`SpanExt::context`](crate::SpanExt::context) has what the sampler says.
+/// 0 or `false` for not sent, more or `true` for sent.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Sampler {
@@ -127,7 +125,7 @@ impl Sampler {
             Self::AlwaysOff => false,
             // The lower 63 bits against the ratio, as the OpenTelemetry SDKs do it.
             Self::TraceIdRatio(ratio) => {
-                *ratio >= 1.0 || trace.trace_id.low() >> 1 < (ratio.max(0.0) * (1u64 << 63) as f64) as u64
+                *ratio >= 1.0 || ((trace.trace_id.low() >> 1) as i64) < (ratio * (1u64 << 63) as f64) as i64
             }
             Self::ParentBased(root) => trace.parent_sampled.unwrap_or_else(|| root.sample(trace)),
             Self::Custom(own) => own.should_sample(trace),

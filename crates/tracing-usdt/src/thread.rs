@@ -54,14 +54,6 @@ impl Block {
     }
 }
 
-impl Block {
-    #[inline]
-    fn random_wide(&mut self) -> u128 {
-        let [high, low] = self.random.each_mut().map(|half| half.u64(..));
-        u128::from(high) << 64 | u128::from(low)
-    }
-}
-
 fn this_thread() -> Thread {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or_default();
@@ -99,7 +91,9 @@ pub(crate) fn random() -> u64 {
 /// 128 random bits.
 #[inline]
 pub(crate) fn random_wide() -> u128 {
-    with_block(Block::random_wide).unwrap_or_else(|| u128::from(seed()) << 64 | u128::from(seed()))
+    let halves = with_block(|block| block.random.each_mut().map(|half| half.u64(..)));
+    let [high, low] = halves.unwrap_or_else(|| [seed(), seed()]);
+    u128::from(high) << 64 | u128::from(low)
 }
 
 /// A number of the calling thread's own, from 0 on.
@@ -121,23 +115,17 @@ pub(crate) fn number() -> usize {
     }
 }
 
-/// A box for a span that begins on the calling thread, with the identity that `draw` makes of random
-/// bits: 64 for the span, and 128 for a trace if it begins one.
+/// A box for a span that begins on the calling thread.
 #[inline]
-pub(crate) fn open_span(draw: impl Fn(u64, &mut dyn FnMut() -> u128) -> Identity) -> Box<OpenSpan> {
+pub(crate) fn open_span(identity: Identity) -> Box<OpenSpan> {
     let taken = with_block(|block| {
-        let span_id = block.random[0].u64(..);
-        let identity = draw(span_id, &mut || block.random_wide());
-        let mut span = match block.boxes.pop() {
-            Some(span) => span,
-            None => Box::new(OpenSpan::new(identity)),
-        };
+        let mut span = block.boxes.pop().unwrap_or_else(|| Box::new(OpenSpan::new(identity)));
         span.identity = identity;
         span.record.set_thread(&block.thread);
         span
     });
     taken.unwrap_or_else(|| {
-        let mut span = Box::new(OpenSpan::new(draw(seed(), &mut random_wide)));
+        let mut span = Box::new(OpenSpan::new(identity));
         span.record.set_thread(&Arc::new(this_thread()));
         span
     })
