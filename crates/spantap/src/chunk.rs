@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -39,6 +39,11 @@ pub struct Chunk {
 impl Chunk {
     /// Encodes what `process` sent.
     pub fn encode(process: &Process, scopes: &[ScopeSpans]) -> Self {
+        Self::encode_each(process, scopes, |_, _| {})
+    }
+
+    /// The same, giving each span to `each` with the field `spans` of a `ScopeSpans` that it has become.
+    pub fn encode_each(process: &Process, scopes: &[ScopeSpans], mut each: impl FnMut(&Span, &[u8])) -> Self {
         let mut resource = Vec::new();
         prost::encoding::message::encode(RESOURCE, &process.resource, &mut resource);
         let mut scope_spans = Vec::new();
@@ -47,7 +52,7 @@ impl Chunk {
         let mut fields = Vec::new();
         for scope in scopes {
             fields.clear();
-            scope_fields(scope, &mut fields);
+            scope_fields(scope, &mut fields, &mut each);
             scope_spans
                 .reserve_exact(key_len(SCOPE_SPANS) + encoded_len_varint(fields.len() as u64) + fields.len());
             encode_key(SCOPE_SPANS, WireType::LengthDelimited, &mut scope_spans);
@@ -73,11 +78,15 @@ impl Chunk {
 }
 
 /// The fields of a `ScopeSpans`.
-fn scope_fields(scope: &ScopeSpans, out: &mut Vec<u8>) {
+fn scope_fields(scope: &ScopeSpans, out: &mut Vec<u8>, each: &mut impl FnMut(&Span, &[u8])) {
     if let Some(scope) = &scope.scope {
         prost::encoding::message::encode(SCOPE, scope, out);
     }
-    prost::encoding::message::encode_repeated(SPANS, &scope.spans, out);
+    for span in &scope.spans {
+        let start = out.len();
+        prost::encoding::message::encode(SPANS, span, out);
+        each(span, &out[start..]);
+    }
     if !scope.schema_url.is_empty() {
         prost::encoding::string::encode(SCHEMA_URL, &scope.schema_url, out);
     }
@@ -112,7 +121,6 @@ mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
     use opentelemetry_proto::tonic::resource::v1::Resource;
-    use opentelemetry_proto::tonic::trace::v1::Span;
 
     use super::*;
 

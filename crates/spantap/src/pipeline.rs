@@ -17,7 +17,7 @@ use crate::notices::Notices;
 use crate::process::Process;
 use crate::sink::Sinks;
 use crate::terminal::Feeder;
-use crate::trace::TraceSpan;
+use crate::trace::EncodedSpan;
 
 /// So many batches may be decoded and not passed on yet.
 const AHEAD: usize = 2;
@@ -62,13 +62,13 @@ impl Pipeline {
     fn pass_on(&self, Batch { pending, bytes }: Batch) {
         let mut to_view = Vec::new();
         for (process, scopes) in pending {
+            let chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
+                if self.view.is_some() && span.name != LOSSES {
+                    to_view.extend(EncodedSpan::new(&process, span, bytes));
+                }
+            });
             if !self.sinks.is_empty() {
-                self.sinks.push(&Chunk::encode(&process, &scopes));
-            }
-            if self.view.is_some() {
-                let spans = scopes.into_iter().flat_map(|scope| scope.spans);
-                let spans = spans.filter(|span| span.name != LOSSES);
-                to_view.extend(spans.map(|span| TraceSpan { process: Arc::clone(&process), span }));
+                self.sinks.push(&chunk);
             }
         }
         let Some(view) = self.view.as_ref().filter(|_| !to_view.is_empty()) else { return };

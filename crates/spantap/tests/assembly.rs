@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
+use spantap::chunk::Chunk;
 use spantap::process::{Process, Sender};
-use spantap::trace::{Assembly, Limits, Shown, Trace, TraceSpan};
+use spantap::trace::{Assembly, EncodedSpan, Limits, Shown, Trace};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,7 +20,7 @@ fn process(pid: u32) -> Arc<Process> {
 }
 
 /// A parent of 0 is none.
-fn span(trace: u128, id: u64, parent: u64) -> TraceSpan {
+fn span(trace: u128, id: u64, parent: u64) -> EncodedSpan {
     let parent_span_id = if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() };
     let span = Span {
         trace_id: trace.to_be_bytes().to_vec(),
@@ -30,7 +31,11 @@ fn span(trace: u128, id: u64, parent: u64) -> TraceSpan {
         end_time_unix_nano: 2,
         ..Span::default()
     };
-    TraceSpan { process: process(1), span }
+    let mut encoded = None;
+    let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+    let process = process(1);
+    Chunk::encode_each(&process, &[scope], |span, bytes| encoded = EncodedSpan::new(&process, span, bytes));
+    encoded.unwrap()
 }
 
 /// An assembly with a clock of its own.
@@ -45,8 +50,8 @@ impl Bench {
         Self { assembly: Assembly::new(limits), now: Instant::now(), shown: Vec::new() }
     }
 
-    fn add(&mut self, span: TraceSpan) {
-        self.assembly.add(span, self.now, &mut |trace| self.shown.push(trace.clone()));
+    fn add(&mut self, span: EncodedSpan) {
+        self.assembly.add(span, self.now, &mut |trace| self.shown.push(trace.decode()));
     }
 
     /// Time passes, in the steps in which the collector looks.
@@ -54,12 +59,12 @@ impl Bench {
         let end = self.now + time;
         while self.now < end {
             self.now = self.assembly.next_due().map_or(end, |due| due.clamp(self.now + MS, end));
-            self.assembly.due(self.now, &mut |trace| self.shown.push(trace.clone()));
+            self.assembly.due(self.now, &mut |trace| self.shown.push(trace.decode()));
         }
     }
 
     fn finish(&mut self) {
-        self.assembly.finish(self.now, &mut |trace| self.shown.push(trace.clone()));
+        self.assembly.finish(self.now, &mut |trace| self.shown.push(trace.decode()));
     }
 
     /// What was shown since the last time: why, how many spans, how many of them late.
@@ -147,6 +152,22 @@ fn duplicates_are_counted_and_left_out() {
     bench.finish();
     let trace = &bench.shown[0];
     assert_eq!((trace.spans.len(), trace.duplicates), (1, 1));
+}
+
+/// Of a trace of any size.
+#[test]
+fn duplicates_and_parents_are_found_among_many() {
+    for size in [15, 16, 17, 18, 40] {
+        let mut bench = Bench::new(Limits::default());
+        for id in 1..=size {
+            bench.add(span(1, id, id - 1));
+            bench.add(span(1, id.div_ceil(2), 0));
+        }
+        bench.pass(SECOND);
+        let trace = &bench.shown[0];
+        let found = (trace.spans.len() as u64, trace.duplicates, trace.shown);
+        assert_eq!(found, (size, size, Shown::Complete), "of {size}");
+    }
 }
 
 #[test]

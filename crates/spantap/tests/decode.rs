@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
 use prost::Message;
+use serde_json::json;
 use spantap::chunk::{Chunk, request};
 use spantap::decode::{Decoded, Decoder, Fault, Found};
 use spantap::process::{Process, Sender};
@@ -489,8 +490,48 @@ fn services_are_told_apart_however_many_there_are() {
     }
 }
 
+/// A value as OTLP/JSON has it.
+fn any_value() -> impl Strategy<Value = serde_json::Value> {
+    let text = prop_oneof!["[a-z ]{0,20}", any::<String>(), Just("\"}},{\"key\":\"x".to_owned())];
+    let scalar = prop_oneof![
+        4 => text.prop_map(|text| json!({ "stringValue": text })),
+        2 => any::<i64>().prop_map(|int| json!({ "intValue": int.to_string() })),
+        1 => any::<i64>().prop_map(|int| json!({ "intValue": int })),
+        1 => any::<i32>().prop_map(|halves| json!({ "doubleValue": f64::from(halves) / 2.0 })),
+        1 => any::<bool>().prop_map(|bool| json!({ "boolValue": bool })),
+    ];
+    prop_oneof![
+        6 => scalar.clone(),
+        1 => prop::collection::vec(scalar, 0..3).prop_map(|values| json!({ "arrayValue": { "values": values } })),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However it is written: with white space, with escapes, members in another order.
+    #[test]
+    fn attributes_are_read_as_the_official_types_read_them(
+        attributes in prop::collection::vec((".{0,12}", any_value(), any::<bool>()), 0..14),
+        pretty in any::<bool>(),
+        escaped in any::<bool>(),
+    ) {
+        let attribute = |(key, value, value_first): &(String, serde_json::Value, bool)| match value_first {
+            true => format!(r#"{{"value":{value},"key":{}}}"#, json!(key)),
+            false => format!(r#"{{"key":{},"value":{value}}}"#, json!(key)),
+        };
+        let list: Vec<String> = attributes.iter().map(attribute).collect();
+        let mut text = otlp("", &format!(r#","attributes":[{}]"#, list.join(",")));
+        if pretty {
+            text = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&text).unwrap()).unwrap();
+        }
+        if escaped {
+            text = text.replace("{\"key\"", "{ \"\\u006bey\"");
+        }
+        let official: ExportTraceServiceRequest = serde_json::from_str(&text).unwrap();
+        let decoded = decode(text.as_bytes());
+        prop_assert_eq!(&decoded.processes[0].1, &official.resource_spans[0].scope_spans, "{}", text);
+    }
 
     /// Whatever comes: no panic, and what is no span is a fault.
     #[test]

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bench_collector::recording::Recording;
 use bench_collector::{print, words};
-use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use serde_json::json;
 use spantap::chunk::Chunk;
 use spantap::decode::Decoder;
 use spantap::process::{Process, Sender};
-use spantap::trace::{Assembly, Limits, Trace, TraceSpan};
+use spantap::trace::{Assembly, EncodedSpan, Limits, Trace};
 
 /// spantap's.
 #[global_allocator]
@@ -79,15 +79,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// How long it took, and how many spans it was.
-fn encode(decoded: &mpsc::Receiver<Spans>, to_view: &mpsc::SyncSender<Spans>) -> (Duration, usize) {
+fn encode(
+    decoded: &mpsc::Receiver<Spans>,
+    to_view: &mpsc::SyncSender<Vec<EncodedSpan>>,
+) -> (Duration, usize) {
     let (mut took, mut spans) = (Duration::ZERO, 0);
     for processes in decoded {
         let start = Instant::now();
-        for (process, scopes) in &processes {
-            spans += black_box(Chunk::encode(process, scopes)).spans as usize;
+        let mut encoded = Vec::new();
+        for (process, scopes) in processes {
+            let each = |span: &Span, bytes: &[u8]| encoded.extend(EncodedSpan::new(&process, span, bytes));
+            spans += black_box(Chunk::encode_each(&process, &scopes, each)).spans as usize;
         }
         took += start.elapsed();
-        if to_view.send(processes).is_err() {
+        if to_view.send(encoded).is_err() {
             break;
         }
     }
@@ -95,20 +100,16 @@ fn encode(decoded: &mpsc::Receiver<Spans>, to_view: &mpsc::SyncSender<Spans>) ->
 }
 
 /// The same.
-fn assemble(decoded: &mpsc::Receiver<Spans>) -> (Duration, usize) {
+fn assemble(encoded: &mpsc::Receiver<Vec<EncodedSpan>>) -> (Duration, usize) {
     let mut assembly = Assembly::new(Limits::default());
-    let mut show = |trace: &Trace| {
+    let mut show = |trace: &Trace<EncodedSpan>| {
         let _ = black_box(trace.spans.len());
     };
     let (mut took, mut spans) = (Duration::ZERO, 0);
-    for processes in decoded {
+    for batch in encoded {
         let start = Instant::now();
-        for (process, scopes) in processes {
-            for span in scopes.into_iter().flat_map(|scope| scope.spans) {
-                assembly.add(TraceSpan { process: process.clone(), span }, start, &mut show);
-                spans += 1;
-            }
-        }
+        spans += batch.len();
+        batch.into_iter().for_each(|span| assembly.add(span, start, &mut show));
         assembly.due(start, &mut show);
         took += start.elapsed();
     }

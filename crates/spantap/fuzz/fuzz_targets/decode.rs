@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use spantap::chunk::Chunk;
 use spantap::decode::{Decoded, Decoder, Fault};
 use spantap::process::Sender;
-use spantap::trace::{Assembly, Limits, Trace, TraceSpan};
+use spantap::trace::{Assembly, EncodedSpan, Limits, Trace};
 use spantap::view::{Look, tree};
 
 const SENDER: Sender = Sender { pid: 1, uid: 2, gid: 3 };
@@ -28,7 +28,10 @@ fuzz_target!(|bytes: &[u8]| {
     let mut spans = 0;
     for (process, scopes) in decoded.processes {
         assert_eq!(process.sender, SENDER);
-        let chunk = Chunk::encode(&process, &scopes);
+        let mut encoded = Vec::new();
+        let chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
+            encoded.push(EncodedSpan::new(&process, span, bytes).expect("its ids are right"));
+        });
         let back = chunk.decode().expect("what was encoded is decoded");
         // A double that is no number is equal to nothing.
         assert_eq!(format!("{:?}", back.scope_spans), format!("{scopes:?}"));
@@ -38,8 +41,8 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(span.span_id.len() == 8 && span.span_id.iter().any(|byte| *byte != 0));
             assert!(matches!(span.parent_span_id.len(), 0 | 8));
             assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano);
-            assembly.add(TraceSpan { process: Arc::clone(&process), span }, now, &mut look_at);
         }
+        encoded.into_iter().for_each(|span| assembly.add(span, now, &mut look_at));
     }
     assembly.finish(now, &mut look_at);
     // Taken or refused: nothing vanishes. What says that it holds nothing is neither.
@@ -68,8 +71,10 @@ fn check_count(bytes: &[u8], decoded: &Decoded) {
     }
 }
 
-fn look_at(trace: &Trace) {
-    for line in tree(trace, &Look::new(80, false)).lines() {
+fn look_at(trace: &Trace<EncodedSpan>) {
+    let decoded = trace.decode();
+    assert_eq!(decoded.spans.len(), trace.spans.len());
+    for line in tree(&decoded, &Look::new(80, false)).lines() {
         assert!(!line.chars().any(char::is_control), "{line:?}");
     }
 }

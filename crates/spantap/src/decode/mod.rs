@@ -1,6 +1,7 @@
 //! From the bytes of a datagram to spans of a [`Process`].
 //!
-//! `zipkin` and `otlp` know the formats, `value` what they have in common, `fault` what can be wrong.
+//! `zipkin` and `otlp` know the formats, `value` what they have in common, `fault` what can be wrong. `json` reads for
+//! them, by way of `scan`; `count` does with `scan` alone.
 //! A datagram may come from anybody and hold anything: a span that can't be read is refused alone, with
 //! its reason, and the others are taken.
 
@@ -9,6 +10,7 @@ mod fault;
 mod json;
 mod otlp;
 mod processes;
+mod scan;
 mod skip;
 mod value;
 mod zipkin;

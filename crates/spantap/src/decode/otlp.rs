@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 use super::Faults;
 use super::fault::{Fault, Found};
 use super::json::{Json, members};
+use super::scan::Scan;
 use super::value::{USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, trim};
 use crate::attributes::value;
 
@@ -177,9 +178,9 @@ fn span(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<(),
     let (mut start, mut end) = (None, None);
     json.members(|json, member| {
         match member {
-            SpanMember::TraceId => trace_id = Some(id::<16>(json.text()?, faults)?),
-            SpanMember::SpanId => span_id = Some(id::<8>(json.text()?, faults)?),
-            SpanMember::ParentSpanId => parent = parent_id(json.text()?, faults)?,
+            SpanMember::TraceId => trace_id = Some(id::<16>(&json.text()?, faults)?),
+            SpanMember::SpanId => span_id = Some(id::<8>(&json.text()?, faults)?),
+            SpanMember::ParentSpanId => parent = parent_id(&json.text()?, faults)?,
             SpanMember::Start => start = Some(json.integer()?),
             SpanMember::End => end = Some(json.integer()?),
             SpanMember::Name => span.name = json.string()?,
@@ -231,8 +232,8 @@ fn link(json: &mut Json<'_>, faults: &mut Faults) -> Result<Link, Found> {
     let mut link = Link::default();
     json.members(|json, member| {
         match member {
-            LinkMember::TraceId => link.trace_id = id::<16>(json.text()?, faults)?.into(),
-            LinkMember::SpanId => link.span_id = id::<8>(json.text()?, faults)?.into(),
+            LinkMember::TraceId => link.trace_id = id::<16>(&json.text()?, faults)?.into(),
+            LinkMember::SpanId => link.span_id = id::<8>(&json.text()?, faults)?.into(),
             LinkMember::TraceState => link.trace_state = json.string()?,
             LinkMember::Attributes => link.attributes = attributes(json, faults)?,
             LinkMember::DroppedAttributes => link.dropped_attributes_count = json.integer()?,
@@ -261,7 +262,10 @@ fn status(json: &mut Json<'_>) -> Result<Status, Found> {
 fn attributes(json: &mut Json<'_>, faults: &mut Faults) -> Result<Vec<KeyValue>, Found> {
     let mut attributes = Vec::with_capacity(USUAL_ATTRIBUTES);
     json.elements(|json| {
-        let attribute = attribute(json, 0)?;
+        let attribute = match json.as_usual(usual_attribute) {
+            Some(attribute) => attribute,
+            None => attribute(json, 0)?,
+        };
         if let Some(any_value::Value::StringValue(text)) = value(&attribute) {
             check_length(&attribute.key, text, faults);
         }
@@ -270,6 +274,22 @@ fn attributes(json: &mut Json<'_>, faults: &mut Faults) -> Result<Vec<KeyValue>,
     })?;
     trim(&mut attributes);
     Ok(attributes)
+}
+
+/// Most of a request are attributes, and in most of them all but the key and the value is always the same.
+fn usual_attribute(text: &str, scan: &mut Scan<'_>) -> Option<KeyValue> {
+    scan.literal(b"{\"key\":")?;
+    let key = text.get(scan.text_at()?)?;
+    scan.literal(b",\"value\":{")?;
+    let value = match scan.literal(b"\"stringValue\":") {
+        Some(()) => any_value::Value::StringValue(text.get(scan.text_at()?)?.to_owned()),
+        None => {
+            scan.literal(b"\"intValue\":")?;
+            any_value::Value::IntValue(text.get(scan.text_at()?)?.parse().ok()?)
+        }
+    };
+    scan.literal(b"}}")?;
+    Some(super::value::attribute(key, value))
 }
 
 fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
@@ -310,7 +330,7 @@ fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
             ValueMember::List => {
                 Value::KvlistValue(KeyValueList { values: values(json, |json| attribute(json, depth + 1))? })
             }
-            ValueMember::Bytes => Value::BytesValue(bytes(json.text()?)?),
+            ValueMember::Bytes => Value::BytesValue(bytes(&json.text()?)?),
         });
         Ok(())
     })?;

@@ -139,7 +139,7 @@ pub(super) fn literal(bytes: &[u8], at: usize, text: &[u8]) -> Option<usize> {
 }
 
 #[inline]
-fn number(bytes: &[u8], at: usize) -> Option<usize> {
+pub(super) fn number(bytes: &[u8], at: usize) -> Option<usize> {
     let sign = usize::from(bytes.get(at) == Some(&b'-'));
     let mut at = match bytes.get(at + sign)? {
         b'0' => at + sign + 1,

@@ -83,14 +83,14 @@ fn span(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<Opt
     let mut said = Said::default();
     json.members(|json, member| {
         match member {
-            SpanMember::TraceId => trace_id = Some(read_trace_id(json.text()?, faults)?),
-            SpanMember::Id => span_id = Some(id::<8>(json.text()?, faults)?),
-            SpanMember::ParentId => parent = parent_id(json.text()?, faults)?,
+            SpanMember::TraceId => trace_id = Some(read_trace_id(&json.text()?, faults)?),
+            SpanMember::Id => span_id = Some(id::<8>(&json.text()?, faults)?),
+            SpanMember::ParentId => parent = parent_id(&json.text()?, faults)?,
             SpanMember::Timestamp => timestamp = json.integer()?,
             SpanMember::Duration => duration = json.integer()?,
             SpanMember::Name => span.name = json.string()?,
             SpanMember::LocalEndpoint => local = endpoint(json)?,
-            SpanMember::Kind => span.kind = kind(json.text()?)? as i32,
+            SpanMember::Kind => span.kind = kind(&json.text()?)? as i32,
             SpanMember::RemoteEndpoint => remote = endpoint(json)?,
             SpanMember::Annotations => json.elements(|json| {
                 span.events.push(event(json, faults)?);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::trace::TraceSpan;
+use crate::trace::EncodedSpan;
 
 /// As much as came in so many bytes of datagrams; decoded, it takes several times that.
 const WAITING: usize = 16 << 20;
@@ -24,7 +24,7 @@ pub struct Feeder {
 }
 
 struct Batch {
-    spans: Vec<TraceSpan>,
+    spans: Vec<EncodedSpan>,
     bytes: usize,
 }
 
@@ -37,7 +37,7 @@ pub fn feed() -> (Feeder, Feed) {
 
 impl Feeder {
     /// Passes on spans that came in so many bytes. Whether there was room for them.
-    pub fn offer(&self, spans: Vec<TraceSpan>, bytes: usize) -> bool {
+    pub fn offer(&self, spans: Vec<EncodedSpan>, bytes: usize) -> bool {
         // The only one that adds, so no other can come in between.
         if self.waiting.load(Ordering::Relaxed) > WAITING {
             return false;
@@ -48,7 +48,7 @@ impl Feeder {
 }
 
 impl Feed {
-    pub(super) fn next(&self, at_most: Duration) -> Result<Vec<TraceSpan>, RecvTimeoutError> {
+    pub(super) fn next(&self, at_most: Duration) -> Result<Vec<EncodedSpan>, RecvTimeoutError> {
         let batch = self.batches.recv_timeout(at_most)?;
         self.waiting.fetch_sub(batch.bytes, Ordering::Relaxed);
         Ok(batch.spans)

@@ -11,7 +11,7 @@ use super::screen::Screen;
 use super::summary::{minute_line, status_line};
 use crate::figures::Figures;
 use crate::sink::Sinks;
-use crate::trace::{Assembly, Limits, Trace};
+use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 use crate::view::{self, Look};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl Live {
             let until = assembly.next_due().map_or(next_second, |due| due.min(next_second));
             let received = feed.next(until.saturating_duration_since(Instant::now()));
             let now = Instant::now();
-            let mut show = |trace: &Trace| self.show(trace, &mut budget, now);
+            let mut show = |trace: &Trace<EncodedSpan>| self.show(trace, &mut budget, now);
             match received {
                 Ok(spans) => spans.into_iter().for_each(|span| assembly.add(span, now, &mut show)),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -80,7 +80,7 @@ impl Live {
         self.screen.status("");
     }
 
-    fn show(&self, trace: &Trace, budget: &mut Budget, now: Instant) {
+    fn show(&self, trace: &Trace<EncodedSpan>, budget: &mut Budget, now: Instant) {
         if !self.is_long_enough(trace) {
             // As the user wished.
             return;
@@ -91,19 +91,19 @@ impl Live {
         }
         self.figures.traces_shown.fetch_add(1, Ordering::Relaxed);
         let look = Look::new(self.screen.columns(), self.screen.colour());
-        self.screen.print(&(view::tree(trace, &look) + "\n"));
+        self.screen.print(&(view::tree(&trace.decode(), &look) + "\n"));
     }
 
-    fn is_long_enough(&self, trace: &Trace) -> bool {
-        let starts = trace.spans.iter().map(|span| span.span.start_time_unix_nano).min();
-        let ends = trace.spans.iter().map(|span| span.span.end_time_unix_nano).max();
+    fn is_long_enough(&self, trace: &Trace<EncodedSpan>) -> bool {
+        let starts = trace.spans.iter().map(|span| span.times.0).min();
+        let ends = trace.spans.iter().map(|span| span.times.1).max();
         let duration = ends.unwrap_or(0).saturating_sub(starts.unwrap_or(0));
         u128::from(duration) >= self.shows.min_duration.as_nanos()
     }
 }
 
-fn has_error(trace: &Trace) -> bool {
-    trace.spans.iter().any(|span| view::is_error(&span.span))
+fn has_error(trace: &Trace<EncodedSpan>) -> bool {
+    trace.spans.iter().any(|span| span.is_error)
 }
 
 /// How many more traces in this second.

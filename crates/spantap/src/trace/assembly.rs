@@ -10,12 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
-use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
-use prost::Message;
-
-use super::{Shown, Trace, TraceSpan};
-use crate::attributes::value;
+use super::{EncodedSpan, Shown, Trace};
 
 /// A trace that looks complete may get one more span from another process.
 const QUIET: Duration = Duration::from_millis(300);
@@ -28,6 +23,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// For the late ones.
 const KEEP: Duration = Duration::from_secs(30);
+
+/// A trace of so many spans is searched from end to end: most traces are small, and a set takes memory.
+const FEW: usize = 16;
 
 /// What may be held at once.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +59,8 @@ pub struct Assembly {
 
 #[derive(Debug)]
 struct Open {
-    trace: Trace,
+    trace: Trace<EncodedSpan>,
+    /// Of its spans, where they are more than a [`FEW`].
     ids: HashSet<u64>,
     bytes: usize,
     first: Instant,
@@ -88,8 +87,8 @@ impl Assembly {
     }
 
     /// Takes a span. Traces for which there is no more room come out of `show`.
-    pub fn add(&mut self, span: TraceSpan, now: Instant, show: &mut impl FnMut(&Trace)) {
-        let (Some(id), Some(span_id)) = (trace_id(&span), span_id(&span.span.span_id)) else { return };
+    pub fn add(&mut self, span: EncodedSpan, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
+        let id = span.trace_id;
         let open = self.traces.entry(id).or_insert_with(|| Open::new(id, now));
         if open.kept.take().is_some() {
             open.first = now;
@@ -101,20 +100,14 @@ impl Assembly {
             self.soon.push_back((open.look, id));
         }
         let full = open.trace.spans.len() >= self.limits.spans_of_a_trace;
-        if open.ids.contains(&span_id) {
+        if open.has(span.span_id) {
             open.trace.duplicates += 1;
         } else if full {
             open.trace.left_out += 1;
         } else {
-            open.ids.insert(span_id);
-            if open.trace.spans.is_empty() {
-                // Most traces of many are of one span, and a Vec begins with room for four.
-                open.trace.spans.reserve_exact(1);
-            }
-            let bytes = weight(&span);
-            open.bytes += bytes;
-            self.bytes += bytes;
-            open.trace.spans.push(span);
+            open.bytes += span.weight;
+            self.bytes += span.weight;
+            open.push(span);
         }
         while self.bytes > self.limits.bytes {
             if !self.evict(show) {
@@ -124,7 +117,7 @@ impl Assembly {
     }
 
     /// Gives those that are due at `now` to `show`.
-    pub fn due(&mut self, now: Instant, show: &mut impl FnMut(&Trace)) {
+    pub fn due(&mut self, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         while let Some((at, id)) = self.next_look(Some(now)) {
             let Some(open) = self.traces.get_mut(&id).filter(|open| open.is_due(at)) else { continue };
             let quiet = now.saturating_duration_since(open.last);
@@ -152,7 +145,7 @@ impl Assembly {
     }
 
     /// All that was not shown, at the end.
-    pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&Trace)) {
+    pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         self.due(now, show);
         while let Some((at, id)) = self.next_look(None) {
             let Some(open) = self.traces.get(&id).filter(|open| open.is_due(at)) else { continue };
@@ -182,7 +175,7 @@ impl Assembly {
         Some(next)
     }
 
-    fn show(&mut self, id: u128, shown: Shown, now: Instant, show: &mut impl FnMut(&Trace)) {
+    fn show(&mut self, id: u128, shown: Shown, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         let Some(open) = self.traces.get_mut(&id) else { return };
         let (spans, left_out) = (open.trace.spans.len(), open.trace.left_out);
         let (shown_before, _) = open.told;
@@ -204,7 +197,7 @@ impl Assembly {
     }
 
     /// Makes room, first among those that were shown. Whether there was anything to remove.
-    fn evict(&mut self, show: &mut impl FnMut(&Trace)) -> bool {
+    fn evict(&mut self, show: &mut impl FnMut(&Trace<EncodedSpan>)) -> bool {
         while !self.kept.is_empty() {
             if self.forget_oldest() {
                 return true;
@@ -252,6 +245,28 @@ impl Open {
         }
     }
 
+    fn has(&self, span_id: u64) -> bool {
+        let spans = &self.trace.spans;
+        if spans.len() <= FEW {
+            spans.iter().any(|span| span.span_id == span_id)
+        } else {
+            self.ids.contains(&span_id)
+        }
+    }
+
+    fn push(&mut self, span: EncodedSpan) {
+        let spans = &mut self.trace.spans;
+        if spans.is_empty() {
+            // Most traces of many are of one span, and a Vec begins with room for four.
+            spans.reserve_exact(1);
+        }
+        spans.push(span);
+        let new = if spans.len() == FEW + 1 { spans.len() } else { 1 };
+        if spans.len() > FEW {
+            self.ids.extend(spans.iter().rev().take(new).map(|span| span.span_id));
+        }
+    }
+
     /// The look that was planned for `at` is to be taken.
     fn is_due(&self, at: Instant) -> bool {
         self.kept.is_none() && self.look == at
@@ -260,8 +275,8 @@ impl Open {
     /// It has a root, and no span lacks its parent.
     fn is_whole(&self) -> bool {
         let mut roots = 0;
-        let all_there = self.trace.spans.iter().all(|span| match span_id(&span.span.parent_span_id) {
-            Some(parent) => self.ids.contains(&parent),
+        let all_there = self.trace.spans.iter().all(|span| match span.parent_id {
+            Some(parent) => self.has(parent),
             None => {
                 roots += 1;
                 true
@@ -269,41 +284,4 @@ impl Open {
         });
         all_there && roots > 0
     }
-}
-
-fn trace_id(span: &TraceSpan) -> Option<u128> {
-    Some(u128::from_be_bytes(span.span.trace_id.as_slice().try_into().ok()?))
-}
-
-fn span_id(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
-}
-
-/// Roughly what it takes in memory: its texts, and what holds them. The process is counted with each of
-/// its spans, though they share it: it may be larger than they are.
-fn weight(span: &TraceSpan) -> usize {
-    const ALLOCATION: usize = 16;
-    // With its id in the set, and its share of the trace.
-    let itself = size_of::<TraceSpan>() + 3 * ALLOCATION + 64;
-    let events = span.span.events.iter().map(|event| size_of::<Event>() + attributes(&event.attributes));
-    let links =
-        span.span.links.iter().map(|link| size_of::<Link>() + 3 * ALLOCATION + attributes(&link.attributes));
-    itself
-        + span.span.encoded_len()
-        + span.process.resource_bytes()
-        + attributes(&span.span.attributes)
-        + events.sum::<usize>()
-        + links.sum::<usize>()
-}
-
-/// What holds them, without their texts.
-fn attributes(attributes: &[KeyValue]) -> usize {
-    const PAIR: usize = size_of::<KeyValue>() + 2 * 16;
-    let nested = attributes.iter().map(|attribute| match value(attribute) {
-        // Two bytes of an empty value inside are some 30 in memory.
-        Some(any_value::Value::ArrayValue(list)) => 32 * list.encoded_len(),
-        Some(any_value::Value::KvlistValue(map)) => 32 * map.encoded_len(),
-        _ => 0,
-    });
-    attributes.len() * PAIR + nested.sum::<usize>()
 }

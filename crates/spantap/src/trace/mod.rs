@@ -1,6 +1,7 @@
 //! Spans put together to traces.
 
 mod assembly;
+mod encoded;
 pub mod tree;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 pub use assembly::{Assembly, Limits};
+pub use encoded::EncodedSpan;
 
 use crate::process::Process;
 
@@ -35,11 +37,11 @@ pub enum Shown {
 
 /// The spans of a trace that are known when it is shown.
 #[derive(Clone, Debug)]
-pub struct Trace {
+pub struct Trace<S = TraceSpan> {
     /// Its id.
     pub id: u128,
     /// In the order in which they came.
-    pub spans: Vec<TraceSpan>,
+    pub spans: Vec<S>,
     /// Why now.
     pub shown: Shown,
     /// Spans that came a second time, and were left out.

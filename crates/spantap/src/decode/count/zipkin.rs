@@ -1,8 +1,8 @@
 //! An array of Zipkin's spans.
 
+use super::super::scan::Scan;
 use super::super::skip;
 use super::super::zipkin::{EndpointMember, SpanMember};
-use super::scan::Scan;
 use super::{Row, Said, is_short, is_usual_time, pass_over, usual_name, usual_parent};
 
 pub(super) fn rows<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<Vec<Row<'a>>> {

@@ -1,7 +1,9 @@
 //! Going through a text from value to value. `None`: it is not what it should be, or seldom.
 
-use super::super::json::Member;
-use super::super::skip;
+use std::ops::Range;
+
+use super::json::Member;
+use super::skip;
 
 /// A text, and how far it is read.
 pub(super) struct Scan<'a> {
@@ -12,6 +14,15 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
+    }
+
+    /// How far it is read.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn go_to(&mut self, position: usize) {
+        self.at = position;
     }
 
     /// The next byte that is no white space.
@@ -27,13 +38,20 @@ impl<'a> Scan<'a> {
     }
 
     #[inline]
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    pub(super) fn expect(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    /// Just this.
+    #[inline]
+    pub(super) fn literal(&mut self, text: &[u8]) -> Option<()> {
+        self.at = skip::literal(self.text, self.at, text)?;
+        Some(())
     }
 
     /// Behind an element or a member: whether another one comes.
     #[inline]
-    fn has_more(&mut self, close: u8) -> Option<bool> {
+    pub(super) fn has_more(&mut self, close: u8) -> Option<bool> {
         let byte = self.peek()?;
         self.at += 1;
         match byte {
@@ -44,7 +62,7 @@ impl<'a> Scan<'a> {
 
     /// Whether there is anything in what begins here.
     #[inline]
-    fn open(&mut self, open: u8, close: u8) -> Option<bool> {
+    pub(super) fn open(&mut self, open: u8, close: u8) -> Option<bool> {
         self.expect(open)?;
         let is_empty = self.peek()? == close;
         self.at += usize::from(is_empty);
@@ -93,7 +111,7 @@ impl<'a> Scan<'a> {
     /// Which member comes. Where its end is, and what it is, is known at once if it is as usual; else its text
     /// has to be looked through first.
     #[inline]
-    fn name<M: Member>(&mut self) -> Option<Option<M>> {
+    pub(super) fn name<M: Member>(&mut self) -> Option<Option<M>> {
         self.peek()?;
         if let Some((member, length)) = M::in_front(self.text.get(self.at..)?) {
             self.at += length;
@@ -122,11 +140,18 @@ impl<'a> Scan<'a> {
     /// A text without escapes.
     #[inline]
     pub(super) fn text(&mut self) -> Option<&'a [u8]> {
+        let text = self.text_at()?;
+        self.text.get(text)
+    }
+
+    /// Where it is.
+    #[inline]
+    pub(super) fn text_at(&mut self) -> Option<Range<usize>> {
         self.expect(b'"')?;
         let start = self.at;
         let end = skip::special(self.text, start)?;
         self.at = end + 1;
-        (self.text[end] == b'"').then(|| self.text.get(start..end))?
+        (self.text[end] == b'"').then_some(start..end)
     }
 
     /// An id of so many hex digits, in lower case and not zero.
