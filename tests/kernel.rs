@@ -381,6 +381,24 @@ fn writes_to_the_disk_are_children_with_device_and_bytes() {
     assert_near("disk", total_ns(&waits), account["disk"]);
 }
 
+/// Of a device that has all of it at once, the time from the first submission to the last completion is the call's.
+#[test]
+fn a_request_to_the_disk_takes_as_long_as_the_program_measured() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--min", "0us"]);
+    let file = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let measured = attached.run(&format!("direct {} 64", file.path().display()));
+    let (spans, _) = attached.end();
+    let writes = spans.below(spans.one("direct"), "block write");
+    let bytes: u64 = writes.iter().map(|write| write.number("kernel.block.bytes")).sum();
+    assert_eq!(bytes, number(&measured, "bytes"), "{writes:#?}");
+    let first = writes.iter().map(|write| write.start_ns).min().unwrap();
+    let last = writes.iter().map(|write| write.end_ns).max().unwrap();
+    // Behind the last it had to get a CPU.
+    let took = number(&measured, "wall_ns") - number(&measured, "waited_ns");
+    assert_near("from the first to the last", last - first, took);
+}
+
 #[test]
 fn a_connection_is_seen_from_both_ends() {
     let Some(_alone) = ready(&[]) else { return };
@@ -420,6 +438,45 @@ fn a_connection_is_seen_from_both_ends() {
     assert_eq!(connect.number("network.peer.port"), refused["port"].as_u64().unwrap());
 }
 
+/// Whatever is closed first, and whenever.
+#[test]
+fn all_bytes_of_a_connection_are_counted() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--min", "0us"]);
+    attached.run("half 100000");
+    let queued = attached.run("queued 300000");
+    let (spans, ended) = attached.end();
+    assert!(!ended.stderr.contains("missed"), "{}", ended.stderr);
+    let bytes = |name: &str| {
+        let [close] = spans.below(spans.one(name), "tcp close")[..] else { panic!("{name}: {:#?}", spans.0) };
+        (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes"))
+    };
+    assert_eq!(bytes("half"), (7, 100_000), "what came after it had closed its own side");
+    assert_eq!(bytes("late"), (100_000, 7));
+    assert_eq!((number(&queued, "received"), bytes("writer")), (300_000, (300_000, 0)));
+
+    // What waited for the span did not do so in it.
+    let late = spans.one("late");
+    let [accept] = spans.below(late, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+    assert!(accept.start_ns + 1000 >= late.start_ns && accept.end_ns <= late.end_ns, "{accept:#?} {late:#?}");
+    assert!(accept.number("kernel.tcp.lifetime_ns") >= 100_000_000, "{accept:#?}");
+}
+
+#[test]
+fn a_connect_takes_as_long_as_the_program_measured() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--min", "0us"]);
+    let wall = number(&attached.run("crowded"), "wall_ns");
+    let (spans, _) = attached.end();
+    let patient = spans.one("patient");
+    let [connect] = spans.below(patient, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+    assert!(wall > 500_000_000, "{wall}");
+    assert_near("the connect", connect.duration_ns(), wall);
+    let retransmits = spans.below(patient, "tcp retransmit");
+    assert_eq!(retransmits.len() as u64, connect.number("kernel.tcp.retransmits"), "{:#?}", spans.0);
+    assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+}
+
 /// In a network of its own, in which what is sent to one address is answered by nobody.
 #[test]
 fn retransmits_outside_of_the_thread_are_the_spans() {
@@ -430,9 +487,11 @@ fn retransmits_outside_of_the_thread_are_the_spans() {
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", network, env!("CARGO_BIN_EXE_kernel_work")]);
     let mut attached = Attached::to(Worker::spawn(&mut command), &[]);
-    assert_eq!(attached.run("lost 10.9.9.2:80")["failed"], true);
+    let measured = attached.run("lost 10.9.9.2:80");
+    assert_eq!(measured["failed"], true);
     let (spans, _) = attached.end();
     let [connect] = spans.below(spans.one("lost"), "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+    assert_near("until it was given up", connect.duration_ns(), number(&measured, "wall_ns"));
     assert_eq!(connect.text("error.type"), "ECANCELED", "it was given up");
     let retransmits = spans.below(spans.one("lost"), "tcp retransmit");
     assert!(!retransmits.is_empty(), "{:#?}", spans.0);
@@ -488,6 +547,30 @@ fn system_calls_are_named_and_counted() {
     assert_eq!(open.text("kernel.syscall.error"), "ENOENT");
     // Without the scheduler's part nothing is known of the time.
     assert_eq!(spans.one("caller").account().values().sum::<u64>(), 0);
+}
+
+#[test]
+fn system_calls_say_what_they_are_about() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().display();
+    attached.run(&format!("name {folder}"));
+    let (spans, _) = attached.end();
+    let namer = spans.one("namer");
+    let about = |call: &str, key: &str| -> Vec<String> {
+        let calls = spans.below(namer, call);
+        calls.iter().map(|call| call.text(key).to_owned()).collect()
+    };
+    let socket = format!("{folder}/socket");
+    assert_eq!(about("syscall bind", "network.local.address"), [&*socket, "127.0.0.1"]);
+    assert_eq!(about("syscall connect", "network.peer.address"), [format!("{socket}.other")]);
+    assert_eq!(about("syscall connect", "kernel.syscall.error"), ["ENOENT"]);
+    assert_eq!(about("syscall sendto", "network.peer.address"), ["127.0.0.1"]);
+    assert_eq!(about("syscall sendto", "network.peer.port"), ["9"]);
+    let renamed =
+        [about("syscall rename", "kernel.syscall.path"), about("syscall renameat2", "kernel.syscall.path")];
+    assert_eq!(renamed.concat(), [format!("{folder}/one")]);
 }
 
 #[test]
@@ -559,6 +642,79 @@ fn a_span_that_was_entered_before_shows_from_then_on() {
     assert!(spans.own("sleeper").all(|sleeper| !sleeper.attributes.contains_key("kernel.partial")));
     let inside = spans.own("sleeper").find(|sleeper| sleeper.parent == early.id).unwrap();
     assert_eq!(inside.trace, early.trace);
+}
+
+/// Somebody looks at when spans are entered, and at nothing else, when it begins: so nobody wants its text.
+#[test]
+fn a_span_that_began_for_another_consumer_is_told() {
+    let Some(_alone) = ready(&e2e::BPFTRACE) else { return };
+    let mut worker = Worker::start();
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_kernel_work"));
+    let enters = e2e::Bpftrace::probe(&path, "enter", r#"printf("enter\n");"#);
+    let bpftrace = e2e::Bpftrace::attach(&enters, Some(worker.child.id()));
+    worker.run("enter");
+    let mut attached = Attached::to(worker, &[]);
+    attached.run("leave");
+    bpftrace.end();
+    let (spans, _) = attached.end();
+    let early = spans.one("early");
+    assert!(early.duration_ns() >= 20_000_000, "{early:#?}");
+    assert_eq!(early.text("kernel.partial"), BEGAN_BEFORE, "{early:#?}");
+}
+
+/// What they were in ends with them.
+#[test]
+fn threads_that_die_inside_of_a_span_leave_nothing_to_others() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--min", "1ms"]);
+    attached.run("abandon");
+    attached.run("hop 8 5");
+    attached.run("sleep 2 10");
+    let (spans, ended) = attached.end();
+    assert!(!ended.stderr.contains("missed"), "{}", ended.stderr);
+    assert_eq!(spans.own("abandoned").count(), 0, "they never ended");
+    let (sleeper, hoppers): (_, Vec<_>) = (spans.one("sleeper"), spans.own("hopper").collect());
+    assert_eq!((spans.below(sleeper, "sleep").len(), hoppers.len()), (2, 8));
+    assert!(hoppers.iter().chain([&sleeper]).all(|span| span.parent.is_empty()), "{:#?}", spans.0);
+    assert_add_up(&spans);
+}
+
+/// A process with the pid of one that died inside of a span.
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    let Some(_alone) = ready(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spans.jsonl");
+    let exe = folder.path().join("kernel_work");
+    std::fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &exe).unwrap();
+    let start = |service: &str| Worker::spawn(Command::new(&exe).env("OTEL_SERVICE_NAME", service));
+    let to = format!("jsonl={}", file.display());
+    let spantap = Spantap::attach(&["--exe", &exe.to_string_lossy(), "--to", &to, "--min", "1ms"]);
+    let mut first = start("first");
+    first.run("sleep 1 10");
+    first.run("enter");
+    let pid = first.child.id();
+    wait_until("the first is seen", || Spans::read(&file).own("sleeper").count() == 1);
+    drop(first);
+    let mut second = None;
+    wait_until("another process gets the pid", || {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let worker = start("second");
+        let is_it = worker.child.id() == pid;
+        second = Some(worker).filter(|_| is_it);
+        is_it
+    });
+    let mut second = second.unwrap();
+    second.run("sleep 3 10");
+    second.end();
+    let ended = spantap.terminate();
+    assert!(ended.status.success(), "{ended:?}");
+    let spans = Spans::read(&file);
+    let sleepers: Vec<&Found> = spans.own("sleeper").collect();
+    let [first, second] = sleepers[..] else { panic!("{sleepers:#?}") };
+    assert_eq!((&*first.service, &*second.service), ("first", "second"));
+    let sleeps = spans.below(second, "sleep");
+    assert!(sleeps.len() == 3 && sleeps.iter().all(|sleep| sleep.service == "second"), "{sleeps:#?}");
 }
 
 #[test]

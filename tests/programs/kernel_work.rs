@@ -2,16 +2,25 @@
 //! long they took by its own clock: a line of JSON for each.
 #![allow(clippy::print_stdout)] // its answers
 
-use std::fs::File;
+use std::alloc::Layout;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::sockopt::{RcvBuf, SndBuf};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
+};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tracing::{Instrument, info_span};
@@ -33,9 +42,14 @@ fn main() -> Result<()> {
             "spin" => spin(Duration::from_millis(number(1))),
             "contend" => contend(Duration::from_millis(number(1)))?,
             "write" => write(words[1], number(2))?,
+            "direct" => direct(words[1], number(2) as usize)?,
             "talk" => talk(number(1) as usize)?,
+            "half" => half(number(1) as usize)?,
+            "queued" => queued(number(1) as usize)?,
             "refused" => refused()?,
             "lost" => lost(words[1].parse()?),
+            "crowded" => crowded()?,
+            "name" => name(words[1])?,
             "exec" => exec(&words[1..])?,
             // In a span that will never be left.
             "become" => {
@@ -57,6 +71,7 @@ fn main() -> Result<()> {
             "many" => many(number(1), number(2)),
             "emit" => emit(number(1) as usize),
             "deep" => deep(number(1)),
+            "abandon" => abandon(),
             unknown => json!({ "unknown": unknown }),
         };
         println!("{measured}");
@@ -130,6 +145,23 @@ fn write(path: &str, times: u64) -> Result<Value> {
     failed.map_or(Ok(measured), |error| Err(error.into()))
 }
 
+/// So many MiB in one call, past the page cache.
+fn direct(path: &str, mebibytes: usize) -> Result<Value> {
+    let flags = OFlag::O_DIRECT.bits();
+    let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+    let layout = Layout::from_size_align(mebibytes << 20, 4096)?;
+    let mut piece: Vec<u8> = vec![b'x'; layout.size() + layout.align()];
+    let start = piece.as_ptr().align_offset(layout.align());
+    let piece = &mut piece[start..start + layout.size()];
+    let mut result = Ok(0);
+    // Its blocks are there: what is measured is the writing.
+    file.write_all_at(piece, 0)?;
+    file.sync_all()?;
+    let measured = info_span!("direct").in_scope(|| timed(|| result = file.write_at(piece, 0)));
+    let written = result?;
+    Ok(json!({ "wall_ns": measured["wall_ns"], "waited_ns": measured["waited_ns"], "bytes": written }))
+}
+
 /// A client and a server, each in a span of its own.
 fn talk(bytes: usize) -> Result<Value> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -153,6 +185,103 @@ fn talk(bytes: usize) -> Result<Value> {
     Ok(json!({ "port": address.port() }))
 }
 
+/// A client that closes its side, and gets its answer after that; and a server whose span begins long after the
+/// connection was there.
+fn half(bytes: usize) -> Result<Value> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        thread::sleep(Duration::from_millis(100));
+        info_span!("late").in_scope(|| {
+            stream.set_nonblocking(true)?;
+            // Nothing is there yet but, maybe, what was sent.
+            let _ = stream.read(&mut [0; 16]);
+            stream.set_nonblocking(false)?;
+            stream.read_to_end(&mut Vec::new())?;
+            thread::sleep(Duration::from_millis(50));
+            stream.write_all(&vec![b'x'; bytes])
+        })
+    });
+    info_span!("half").in_scope(|| -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"request")?;
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    })?;
+    server.join().map_err(|_| "the server panicked")??;
+    // The last of it is the kernel's to do.
+    thread::sleep(Duration::from_millis(50));
+    Ok(json!({}))
+}
+
+/// A client that has closed before all that it wrote was sent.
+fn queued(bytes: usize) -> Result<Value> {
+    let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+    // Which its connections inherit: so little that the client's is full soon.
+    setsockopt(&listener, RcvBuf, &4096)?;
+    bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
+    listen(&listener, Backlog::new(1)?)?;
+    let listener = TcpListener::from(listener);
+    let mut stream = info_span!("queued").in_scope(|| TcpStream::connect(listener.local_addr()?))?;
+    let (mut accepted, _) = listener.accept()?;
+    info_span!("writer").in_scope(|| -> std::io::Result<()> {
+        setsockopt(&stream, SndBuf, &(2 * bytes))?;
+        stream.write_all(&vec![b'x'; bytes])?;
+        drop(stream);
+        Ok(())
+    })?;
+    let mut received = Vec::new();
+    accepted.read_to_end(&mut received)?;
+    Ok(json!({ "received": received.len() }))
+}
+
+/// A connect to where there is room only after a second: the kernel tries again.
+fn crowded() -> Result<Value> {
+    let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+    bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
+    listen(&listener, Backlog::new(0)?)?;
+    let listener = TcpListener::from(listener);
+    let address = listener.local_addr()?;
+    let _first = TcpStream::connect(address)?;
+    let server = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        listener.accept().and_then(|first| Ok((first, listener.accept()?)))
+    });
+    let mut connected = Err(std::io::ErrorKind::NotConnected.into());
+    let measured = info_span!("patient").in_scope(|| timed(|| connected = TcpStream::connect(address)));
+    connected?;
+    server.join().map_err(|_| "the server panicked")??;
+    Ok(measured)
+}
+
+/// Gives a socket a name, and looks for one that nobody has; of files, what is nowhere.
+fn name(folder: &str) -> Result<Value> {
+    let path = format!("{folder}/socket");
+    info_span!("namer").in_scope(|| -> std::io::Result<()> {
+        let _bound = UnixDatagram::bind(&path)?;
+        let other = UnixDatagram::unbound()?;
+        let _ = other.connect(format!("{path}.other"));
+        let _ = std::fs::rename(format!("{folder}/one"), format!("{folder}/two"));
+        let udp = UdpSocket::bind("127.0.0.1:0")?;
+        udp.send_to(b"x", "127.0.0.1:9").map(drop)
+    })?;
+    Ok(json!({}))
+}
+
+/// A thread that ends inside of a span.
+fn abandon() -> Value {
+    let inside = || {
+        let entered = info_span!("abandoned").entered();
+        thread::sleep(Duration::from_millis(10));
+        std::mem::forget(entered);
+    };
+    for _ in 0..20 {
+        let _ = thread::spawn(inside).join();
+    }
+    json!({})
+}
+
 fn refused() -> Result<Value> {
     // Bound and not listening: nobody else gets it meanwhile.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0")?;
@@ -163,9 +292,10 @@ fn refused() -> Result<Value> {
 
 /// Connects to where nothing answers.
 fn lost(address: SocketAddr) -> Value {
-    let result =
-        info_span!("lost").in_scope(|| TcpStream::connect_timeout(&address, Duration::from_millis(2500)));
-    json!({ "failed": result.is_err() })
+    let mut failed = false;
+    let connect = || failed = TcpStream::connect_timeout(&address, Duration::from_millis(2500)).is_err();
+    let measured = info_span!("lost").in_scope(|| timed(connect));
+    json!({ "failed": failed, "wall_ns": measured["wall_ns"] })
 }
 
 fn exec(words: &[&str]) -> Result<Value> {

@@ -634,7 +634,10 @@ impl UsdtLayer {
                 });
             }
         }
-        let Some(span) = known else { return };
+        let Some(mut span) = known else { return };
+        if span.callsite.is_none() && span.timing.is_some() && probes::attached(Probe::SpanEmit) {
+            self.describe_late(id, ctx, &mut span);
+        }
         match (&span.timing, elapsed, span.callsite) {
             (Some(timing), Some(elapsed), Some(callsite)) => {
                 let (start, mut record) = (timing.started(), span.record.view());
@@ -649,6 +652,18 @@ impl UsdtLayer {
             _ => {}
         }
         thread::give_back(span);
+    }
+
+    /// A span began while somebody listened, but not to what is emitted of it: its fields are left out, and that is said.
+    #[cold]
+    fn describe_late<S>(&self, id: &Id, ctx: &Context<'_, S>, span: &mut OpenSpan)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if let Some(metadata) = ctx.span(id).map(|span| span.metadata()) {
+            span.callsite = Some(callsite::of(metadata));
+            span.record.leave_out_fields(metadata.fields().len() as u32);
+        }
     }
 
     #[inline]

@@ -37,16 +37,29 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 	return 0;
 }
 
+/* linux/sched/signal.h */
+#define SIGNAL_GROUP_EXIT 4
+
+/* As its parent will have it. */
+static __always_inline int status_of(struct task_struct *leader)
+{
+	if (BPF_CORE_READ(leader, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(leader, signal, group_exit_code);
+	return leader->exit_code;
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *task)
 {
+	struct task_struct *leader = task->group_leader;
 	struct kernel_span span = { .what = EXEC };
 	struct record_kernel *record;
 	struct thread *thread;
 
-	if (task->pid != task->tgid)
+	/* The first thread may have ended before the last. */
+	if (BPF_CORE_READ(task, signal, live.counter))
 		return 0;
-	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	thread = bpf_task_storage_get(&threads, leader, 0, 0);
 	if (!thread || !thread->has_run)
 		return 0;
 	span.who = thread->origin;
@@ -57,7 +70,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *task)
 	if (!record)
 		return 0;
 	record->exec.pid = task->tgid;
-	record->exec.status = task->exit_code;
+	record->exec.status = status_of(leader);
 	__builtin_memcpy(record->exec.path, thread->program, sizeof(thread->program));
 	submit(record);
 	return 0;

@@ -21,6 +21,10 @@ typedef __s64 s64;
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
+	unsigned long r10;
+	unsigned long r9;
+	unsigned long r8;
+	unsigned long dx;
 	unsigned long di;
 	unsigned long si;
 	unsigned long ip;
@@ -62,12 +66,24 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct signal_struct {
+	struct {
+		int counter;
+	} live;
+	int group_exit_code;
+	unsigned int flags;
+};
+
 struct task_struct {
 	void *stack;
 	unsigned int flags;
 	int pid;
 	int tgid;
 	int exit_code;
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	u64 start_time;
+	u64 self_exec_id;
 	char comm[16];
 	struct files_struct *files;
 	unsigned in_iowait : 1;
@@ -109,16 +125,20 @@ struct sock_common {
 	unsigned short skc_family;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
+	u8 sk_shutdown;
 	int sk_err;
 };
 
 struct tcp_sock {
 	u32 srtt_us;
+	u32 write_seq;
+	u32 snd_nxt;
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;

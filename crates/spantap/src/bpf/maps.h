@@ -28,8 +28,11 @@ struct thread {
 	s64 call;
 	u64 call_since;
 	u64 call_first; /* argument */
+	u64 call_pointer; /* what it is about, if that is still to be read */
+	u32 call_about;
+	u32 call_length;
 	char call_path[PATH_BYTES];
-	u32 call_has_path;
+	u32 unused;
 
 	/* A process that was started in a span of its parent's. */
 	u32 has_run;

@@ -8,8 +8,11 @@
 #define SYN_RECEIVED 3
 #define FIN_WAIT1 4
 #define CLOSED 7
-#define CLOSE_WAIT 8
 #define LAST_ACK 9
+
+/* include/net/sock.h */
+#define RCV_SHUTDOWN 1
+#define SOCK_DONE 1 /* a bit's number: the peer's FIN has come */
 
 #define ECANCELED 125
 
@@ -21,18 +24,36 @@ struct used {
 	struct who who; /* span id 0: nobody yet */
 	struct whose whose;
 	u64 start; /* of the connecting, or of the connection */
-	u32 is_closed; /* and told */
-	u32 unused;
+	u32 is_connecting; /* from this end */
+	u32 is_closed;	   /* and told */
 };
 
-/* Sockets of others' programs come here, too, when they are accepted: those that were not used for longest make
- * room, and may be ours. */
+/* Goes with the socket. Those of others' programs have it, too, once they are accepted. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1 << 15);
-	__type(key, u64);
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
 	__type(value, struct used);
 } sockets SEC(".maps");
+
+static __always_inline struct used *used_of(const struct sock *sock)
+{
+	return bpf_sk_storage_get(&sockets, (void *)sock, NULL, 0);
+}
+
+/* Nobody has used it yet. */
+static __always_inline struct used *is_new(const struct sock *sock, u64 now)
+{
+	struct used *used = bpf_sk_storage_get(&sockets, (void *)sock, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!used) {
+		lose(LOST_NO_SOCKET);
+		return NULL;
+	}
+	__builtin_memset(used, 0, sizeof(*used));
+	used->start = now;
+	return used;
+}
 
 static __always_inline void fill_addresses(struct connection *connection, const struct sock *sock)
 {
@@ -53,7 +74,7 @@ static __always_inline void fill_addresses(struct connection *connection, const 
 }
 
 static __always_inline void report_connection(u32 what, const struct used *used, const struct sock *sock, s32 error,
-					      u64 start, u64 end, bool has_fin)
+					      u64 start, u64 end, u32 queued)
 {
 	struct kernel_span span = {
 		.what = what, .who = used->who, .whose = used->whose, .start = start, .end = end
@@ -71,9 +92,9 @@ static __always_inline void report_connection(u32 what, const struct used *used,
 	connection->error = error;
 	connection->lifetime = end - used->start;
 	connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
-	connection->sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+	connection->sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans) + queued;
 	/* The peer's FIN is counted, too. */
-	connection->received = BPF_CORE_READ(tcp, bytes_received) - has_fin;
+	connection->received = BPF_CORE_READ(tcp, bytes_received) - (sock->__sk_common.skc_flags >> SOCK_DONE & 1);
 	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
 	submit(record);
 }
@@ -85,122 +106,140 @@ static __always_inline void use(struct used *used, struct thread *thread)
 	fill_whose(&used->whose);
 }
 
-static __always_inline void starts_to_connect(const struct sock *sock, struct thread *thread, u64 now)
+/* Of what it wrote: not sent yet. */
+static __always_inline u32 queued_in(const struct sock *sock)
 {
-	struct used used = { .start = now };
-	u64 key = (u64)sock;
+	const struct tcp_sock *tcp = (const struct tcp_sock *)sock;
 
-	use(&used, thread);
-	if (bpf_map_update_elem(&sockets, &key, &used, BPF_ANY))
-		lose(LOST_NO_SOCKET);
+	return BPF_CORE_READ(tcp, write_seq) - BPF_CORE_READ(tcp, snd_nxt);
 }
 
-static __always_inline void was_accepted(const struct sock *sock, u64 now)
+static __always_inline void starts_to_connect(const struct sock *sock, u64 now)
 {
-	struct used used = { .start = now };
-	u64 key = (u64)sock;
+	struct thread *thread = in_span(bpf_get_current_task_btf());
+	struct used *used;
 
-	bpf_map_update_elem(&sockets, &key, &used, BPF_ANY);
+	if (!thread) {
+		bpf_sk_storage_delete(&sockets, (void *)sock);
+		return;
+	}
+	used = is_new(sock, now);
+	if (used) {
+		used->is_connecting = 1;
+		use(used, thread);
+	}
+}
+
+static __always_inline void has_connected(const struct sock *sock, struct used *used, s32 error, u64 now)
+{
+	report_connection(TCP_CONNECT, used, sock, error, used->start, now, 0);
+	used->start = now;
+	used->is_connecting = 0;
+}
+
+/* By the program, to both sides: nothing more will come of it. (It may close its own side alone, and go on to read:
+ * then it is over when the kernel has done with it.) */
+static __always_inline bool is_closing(const struct sock *sock, int after)
+{
+	return (after == FIN_WAIT1 || after == LAST_ACK) && sock->sk_shutdown & RCV_SHUTDOWN;
+}
+
+static __always_inline void has_closed(const struct sock *sock, struct used *used, bool by_thread, u64 now)
+{
+	struct thread *thread = by_thread ? in_span(bpf_get_current_task_btf()) : NULL;
+
+	used->is_closed = 1;
+	if (thread)
+		use(used, thread);
+	if (used->who.span_id)
+		report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, by_thread ? queued_in(sock) : 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, const int after)
 {
-	struct thread *thread;
-	u64 key = (u64)sock, now;
 	struct used *used;
-	s32 error;
+	u64 now;
 
 	if (sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (after == SYN_SENT) {
-		thread = in_span(bpf_get_current_task_btf());
-		if (thread)
-			starts_to_connect(sock, thread, now);
-		else
-			bpf_map_delete_elem(&sockets, &key);
+		starts_to_connect(sock, now);
 		return 0;
 	}
-	if (before == SYN_RECEIVED && after == ESTABLISHED) {
-		was_accepted(sock, now);
-		return 0;
+	used = used_of(sock);
+	if (used && used->is_connecting) {
+		/* Both ends may do so at once: then it goes on. Without an error it was given up. */
+		if (after != SYN_RECEIVED)
+			has_connected(sock, used, after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED, now);
+	} else if (before == SYN_RECEIVED && after == ESTABLISHED) {
+		if (!used)
+			is_new(sock, now);
+	} else if (used && !used->is_closed && (after == CLOSED || is_closing(sock, after))) {
+		has_closed(sock, used, after != CLOSED, now);
 	}
-	used = bpf_map_lookup_elem(&sockets, &key);
-	if (!used)
-		return 0;
-	if (before == SYN_SENT) {
-		/* Without an error it was given up. */
-		error = after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED;
-		report_connection(TCP_CONNECT, used, sock, error, used->start, now, false);
-		used->start = now;
-	} else if (after != CLOSE_WAIT && !used->is_closed) {
-		used->is_closed = 1;
-		/* These are of a thread that closes it; others may be of an interrupt. */
-		thread = after == FIN_WAIT1 || after == LAST_ACK ? in_span(bpf_get_current_task_btf()) : NULL;
-		if (thread)
-			use(used, thread);
-		if (used->who.span_id)
-			report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, before == CLOSE_WAIT);
-	}
-	if (after == CLOSED)
-		bpf_map_delete_elem(&sockets, &key);
+	if (after == CLOSED && used)
+		bpf_sk_storage_delete(&sockets, (void *)sock);
 	return 0;
 }
 
 /* A read or a write of the current thread. */
-static __always_inline int used_by_thread(const struct sock *sock)
+static __always_inline int used_by_thread(const struct sock *sock, int result)
 {
 	struct thread *thread;
-	u64 key = (u64)sock;
 	struct used *used;
+	u64 now, since;
 
-	if (sock->sk_protocol != PROTOCOL_TCP)
+	/* Such as that there is nothing yet. */
+	if (result < 0 || sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
 	thread = in_span(bpf_get_current_task_btf());
 	if (!thread)
 		return 0;
-	used = bpf_map_lookup_elem(&sockets, &key);
+	used = used_of(sock);
 	if (!used) {
 		/* Connected before we looked, or outside of any span: since when is not known. */
-		was_accepted(sock, bpf_ktime_get_ns());
-		used = bpf_map_lookup_elem(&sockets, &key);
+		used = is_new(sock, bpf_ktime_get_ns());
 		if (used)
 			use(used, thread);
 		return 0;
 	}
 	if (used->who.span_id == innermost(thread)->span_id)
 		return 0;
-	if (used->who.span_id == 0) {
+	if (used->who.span_id) {
 		use(used, thread);
-		report_connection(TCP_ACCEPT, used, sock, 0, used->start, bpf_ktime_get_ns(), false);
 		return 0;
 	}
+	/* It may have waited for long; in this span it did so from its beginning on. */
+	now = bpf_ktime_get_ns();
+	since = thread->stack[(thread->depth - 1) & (DEPTH - 1)].since;
 	use(used, thread);
+	report_connection(TCP_ACCEPT, used, sock, 0, used->start > since ? used->start : since, now, 0);
 	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sock_send_length, const struct sock *sock, int result, int flags)
 {
-	return used_by_thread(sock);
+	return used_by_thread(sock, result);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_recv_length, const struct sock *sock, int result, int flags)
 {
-	return used_by_thread(sock);
+	return used_by_thread(sock, result);
 }
 
 static __always_inline int happened(u32 what, const struct sock *sock)
 {
-	u64 key = (u64)sock, now;
-	struct used *used = bpf_map_lookup_elem(&sockets, &key);
+	struct used *used = used_of(sock);
+	u64 now;
 
 	if (!used || !used->who.span_id)
 		return 0;
 	now = bpf_ktime_get_ns();
-	report_connection(what, used, sock, 0, now, now, false);
+	report_connection(what, used, sock, 0, now, now, 0);
 	return 0;
 }
 

@@ -23,6 +23,13 @@ static __always_inline const struct __bpf_usdt_spec *arguments(struct pt_regs *c
 	return bpf_map_lookup_elem(&__bpf_usdt_specs, &id);
 }
 
+static __always_inline u64 image_of(struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+
+	return leader->start_time + leader->self_exec_id;
+}
+
 static __always_inline void fill_whose(struct whose *whose)
 {
 	u64 ids = bpf_get_current_pid_tgid();
@@ -30,6 +37,7 @@ static __always_inline void fill_whose(struct whose *whose)
 	whose->pid = ids >> 32;
 	whose->tid = ids;
 	bpf_get_current_comm(whose->comm, sizeof(whose->comm));
+	whose->image = image_of(bpf_get_current_task_btf());
 }
 
 /* The thread, if it is in a span. */
@@ -244,8 +252,7 @@ unreadable:
 	return 0;
 }
 
-/* Of a span that began before anybody looked nothing is emitted: its duration is 0. (Nor is it of one that began
- * while somebody else was attached, and not to span_emit; its duration is known, and we can't tell.) */
+/* Of a span that began before anybody looked nothing is emitted: its duration is 0. */
 SEC("usdt")
 int close(struct pt_regs *ctx)
 {

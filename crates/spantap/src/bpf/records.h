@@ -50,6 +50,7 @@ struct whose {
 	u32 pid;
 	u32 tid;
 	char comm[16];
+	u64 image; /* tells the process from others of its pid, and from itself before an exec; later ones are greater */
 };
 
 /* How a span spent the time in which it was entered. */
@@ -114,11 +115,12 @@ struct exec {
 
 #define PATH_OF_ARGUMENT 1
 #define PATH_OF_DESCRIPTOR 2 /* if the first argument is one */
+#define ADDRESS_OF_ARGUMENT 3 /* a sockaddr */
 
 struct call {
 	s64 result;
 	u64 first; /* argument */
-	u32 has_path;
+	u32 about;
 	u32 unused;
 	char path[PATH_BYTES];
 };

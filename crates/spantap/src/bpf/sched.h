@@ -55,6 +55,7 @@ static __always_inline void whose_of(struct task_struct *task, struct whose *who
 	whose->pid = task->tgid;
 	whose->tid = task->pid;
 	__builtin_memcpy(whose->comm, task->comm, sizeof(whose->comm));
+	whose->image = image_of(task);
 }
 
 static __always_inline void report_wait(struct thread *thread, struct task_struct *task, u32 what, u64 start,

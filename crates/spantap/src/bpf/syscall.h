@@ -2,53 +2,138 @@
  * longer, which is why they are asked for. */
 #pragma once
 
+/* Calls with a path or an address, by their numbers. */
 #if defined(__TARGET_ARCH_x86)
 #define OPEN 2
 #define STAT 4
 #define LSTAT 6
+#define ACCESS 21
+#define CONNECT 42
+#define SENDTO 44
+#define BIND 49
+#define EXECVE 59
+#define TRUNCATE 76
+#define CHDIR 80
+#define RENAME 82
+#define MKDIR 83
+#define RMDIR 84
+#define UNLINK 87
+#define READLINK 89
+#define STATFS 137
 #define OPENAT 257
+#define MKDIRAT 258
 #define NEWFSTATAT 262
 #define UNLINKAT 263
+#define RENAMEAT 264
+#define READLINKAT 267
+#define FACCESSAT 269
+#define RENAMEAT2 316
 #define STATX 332
-#define OPENAT2 437
 #else /* asm-generic/unistd.h */
+#define MKDIRAT 34
 #define UNLINKAT 35
+#define RENAMEAT 38
+#define STATFS 43
+#define TRUNCATE 45
+#define FACCESSAT 48
+#define CHDIR 49
 #define OPENAT 56
+#define READLINKAT 78
 #define NEWFSTATAT 79
+#define BIND 200
+#define CONNECT 203
+#define SENDTO 206
+#define EXECVE 221
+#define RENAMEAT2 276
 #define STATX 291
-#define OPENAT2 437
 #endif
+#define OPENAT2 437
+#define FACCESSAT2 439
 
-/* Where its path is, if it has one. */
-static __always_inline const char *path_of(struct pt_regs *regs, long number)
+/* Where it is. */
+static __always_inline void find_path(struct thread *thread, struct pt_regs *regs, long number)
 {
+	thread->call_about = PATH_OF_ARGUMENT;
 	switch (number) {
 #if defined(__TARGET_ARCH_x86)
 	case OPEN:
 	case STAT:
 	case LSTAT:
-		return (const char *)PT_REGS_PARM1_CORE_SYSCALL(regs);
+	case ACCESS:
+	case RENAME:
+	case MKDIR:
+	case RMDIR:
+	case UNLINK:
+	case READLINK:
 #endif
+	case EXECVE:
+	case TRUNCATE:
+	case CHDIR:
+	case STATFS:
+		thread->call_pointer = PT_REGS_PARM1_CORE_SYSCALL(regs);
+		return;
 	case OPENAT:
+	case MKDIRAT:
 	case NEWFSTATAT:
 	case UNLINKAT:
+	case RENAMEAT:
+	case READLINKAT:
+	case FACCESSAT:
+	case RENAMEAT2:
 	case STATX:
 	case OPENAT2:
-		return (const char *)PT_REGS_PARM2_CORE_SYSCALL(regs);
+	case FACCESSAT2:
+		thread->call_pointer = PT_REGS_PARM2_CORE_SYSCALL(regs);
+		return;
 	}
-	return NULL;
+	thread->call_about = ADDRESS_OF_ARGUMENT;
+	switch (number) {
+	case CONNECT:
+	case BIND:
+		thread->call_pointer = PT_REGS_PARM2_CORE_SYSCALL(regs);
+		thread->call_length = PT_REGS_PARM3_CORE_SYSCALL(regs);
+		return;
+	case SENDTO:
+		thread->call_pointer = PT_REGS_PARM5_CORE_SYSCALL(regs);
+		thread->call_length = PT_REGS_PARM6_CORE_SYSCALL(regs);
+		return;
+	}
+	thread->call_about = 0;
+	thread->call_pointer = 0;
+}
+
+/* Nothing is left to be read, or it can't be read yet: what was never touched is not in memory, and is when the call
+ * is over. */
+static __always_inline void read_path(struct thread *thread)
+{
+	const void *pointer = (const void *)thread->call_pointer;
+	u32 length = thread->call_length;
+
+	if (!pointer)
+		return;
+	if (thread->call_about == PATH_OF_ARGUMENT) {
+		if (bpf_probe_read_user_str(thread->call_path, PATH_BYTES, pointer) <= 0)
+			return;
+	} else {
+		asm volatile("" : "+r"(length));
+		if (length > PATH_BYTES)
+			length = PATH_BYTES;
+		__builtin_memset(thread->call_path, 0, PATH_BYTES);
+		if (bpf_probe_read_user(thread->call_path, length, pointer))
+			return;
+	}
+	thread->call_pointer = 0;
 }
 
 SEC("tp_btf/sys_enter")
 int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 {
 	struct thread *thread = in_span(bpf_get_current_task_btf());
-	const char *path;
 
 	if (!thread)
 		return 0;
-	path = path_of(regs, number);
-	thread->call_has_path = path && bpf_probe_read_user_str(thread->call_path, PATH_BYTES, path) > 0;
+	find_path(thread, regs, number);
+	read_path(thread);
 	thread->call_first = PT_REGS_PARM1_CORE_SYSCALL(regs);
 	thread->call_since = bpf_ktime_get_ns();
 	thread->call = number;
@@ -93,11 +178,12 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 		return 0;
 	record->call.result = result;
 	record->call.first = thread->call_first;
-	if (thread->call_has_path) {
+	read_path(thread);
+	if (thread->call_about && !thread->call_pointer) {
 		__builtin_memcpy(record->call.path, thread->call_path, PATH_BYTES);
-		record->call.has_path = PATH_OF_ARGUMENT;
+		record->call.about = thread->call_about;
 	} else if (name_of(task, thread->call_first, record->call.path)) {
-		record->call.has_path = PATH_OF_DESCRIPTOR;
+		record->call.about = PATH_OF_DESCRIPTOR;
 	}
 	submit(record);
 	return 0;

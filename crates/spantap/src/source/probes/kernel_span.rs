@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 use syscalls::Sysno;
 
-use super::record::{CallPath, Connection, Detail, KernelRecord, Slot, What, Who, Whose};
+use super::record::{Address, CallPath, Connection, Detail, KernelRecord, Slot, What, Who, Whose};
 
 /// Whose spans they are, to tell them from the program's own.
 pub(super) fn scope() -> InstrumentationScope {
@@ -137,6 +137,7 @@ fn tell(detail: &Detail<'_>, call: u32, span: &mut Span) {
                 (CallPath::Argument(path), _) | (CallPath::Descriptor(path), Some(_)) => {
                     attributes.push(bytes_text("kernel.syscall.path", path));
                 }
+                (CallPath::Address(address), _) => tell_address(address, call, attributes),
                 _ => {}
             }
             if let Some(descriptor) = descriptor {
@@ -148,6 +149,27 @@ fn tell(detail: &Detail<'_>, call: u32, span: &mut Span) {
                 attributes.push(text("kernel.syscall.error", error_name(error)));
             }
         }
+    }
+}
+
+/// What it binds to is its own, what else it names is the other's.
+fn tell_address(address: &Address<'_>, call: u32, attributes: &mut Vec<KeyValue>) {
+    let (address_key, port_key) = match Sysno::new(call as usize) {
+        Some(Sysno::bind) => ("network.local.address", "network.local.port"),
+        _ => ("network.peer.address", "network.peer.port"),
+    };
+    match address {
+        Address::Internet(ip, port) => {
+            attributes.extend([text(address_key, ip.to_string()), number(port_key, *port)]);
+        }
+        Address::Path(path) => {
+            attributes.extend([text("network.transport", "unix"), bytes_text(address_key, path)]);
+        }
+        // As ss(8) has them.
+        Address::Name(name) => attributes.extend([
+            text("network.transport", "unix"),
+            text(address_key, format!("@{}", String::from_utf8_lossy(name))),
+        ]),
     }
 }
 

@@ -36,9 +36,13 @@ impl Lifetime {
         let is_over = || {
             let mut bytes = [0; 512];
             let read = stat.read_at(&mut bytes, 0).unwrap_or(0);
-            // pid (name) state: whatever is in the name, the state follows the last parenthesis.
-            let state = bytes[..read].rsplit(|byte| *byte == b')').next().unwrap_or_default();
-            read == 0 || matches!(state, [_, b'Z' | b'X' | b'x', ..])
+            let stat = String::from_utf8_lossy(&bytes[..read]);
+            // pid (name) state ... threads ...: whatever is in the name, the state follows the last parenthesis.
+            let mut words = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+            let has_ended = words.next().is_none_or(|state| matches!(state, "Z" | "X" | "x"));
+            // Its first thread may have ended before others. The threads are the 20th.
+            let others = words.nth(16).and_then(|threads| threads.parse::<u32>().ok()).is_some_and(|n| n > 1);
+            has_ended && !others
         };
         while !is_over() {
             sleep(EACH).await;

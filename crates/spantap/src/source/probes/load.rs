@@ -176,7 +176,7 @@ const LOSSES: [&str; 10] = [
     "exits of more spans than are kept at once",
     "of what the kernel did for short times: more than is kept at once",
     "block requests: more than are kept at once",
-    "sockets: more than are kept at once",
+    "sockets for which the kernel had no memory",
 ];
 
 const RECURSION: &str = "of what the kernel did: it did two of a kind at once on a CPU";

@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 use super::kernel_span::{self, WallOffset, attribute};
 use super::load::Loaded;
-use super::record::{Ended, Record};
+use super::record::{Ended, Program, Record};
 use crate::account::{Account, PARTIAL};
 use crate::attributes::{count, find};
 use crate::figures::Figures;
@@ -118,7 +118,7 @@ struct Reader<'a, 'b> {
     wall: WallOffset,
     attached_ns: u64,
     knows_time: bool,
-    processes: HashMap<u32, Known>,
+    processes: HashMap<Program, Known>,
     /// So many that wait in all of them.
     waiting: usize,
 }
@@ -154,17 +154,17 @@ impl Reader<'_, '_> {
                 if self.knows_time {
                     span.attributes.extend(ended.account.attributes());
                 }
-                self.known(ended.sender.pid).sender = Some(ended.sender);
-                self.made(ended.sender.pid, ScopeSpans { spans: vec![span], ..ScopeSpans::default() });
+                self.known(ended.program).sender = Some(ended.sender);
+                self.made(ended.program, ScopeSpans { spans: vec![span], ..ScopeSpans::default() });
             }
             Some(Record::Kernel(record)) => {
                 let span = kernel_span::of_record(&record, self.wall);
-                self.kernel(record.whose.pid, vec![span]);
+                self.kernel(record.whose.program, vec![span]);
             }
             Some(Record::Small { who, whose, slots }) => {
                 let wall = self.wall;
                 let spans = slots.iter().map(|slot| kernel_span::of_slot(who, &whose, slot, wall)).collect();
-                self.kernel(whose.pid, spans);
+                self.kernel(whose.program, spans);
             }
             // Both sides were built together.
             None => debug_assert!(false, "a record of {} bytes that nobody knows", bytes.len()),
@@ -183,7 +183,7 @@ impl Reader<'_, '_> {
         };
         let process = self.intake.take_probed(&datagram, complete);
         let Some(process) = process else { return };
-        let known = self.known(ended.sender.pid);
+        let known = self.known(ended.program);
         known.process = Some(Arc::clone(&process));
         for spans in std::mem::take(&mut known.waiting) {
             self.waiting -= 1;
@@ -191,19 +191,19 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn known(&mut self, pid: u32) -> &mut Known {
-        self.processes.entry(pid).or_insert_with(|| Known::of(pid))
+    fn known(&mut self, program: Program) -> &mut Known {
+        self.processes.entry(program).or_insert_with(|| Known::of(program.pid))
     }
 
-    fn kernel(&mut self, pid: u32, spans: Vec<Span>) {
+    fn kernel(&mut self, of: Program, spans: Vec<Span>) {
         self.figures.kernel_spans.fetch_add(spans.len() as u64, Ordering::Relaxed);
         let scope = Some(kernel_span::scope());
-        self.made(pid, ScopeSpans { scope, spans, ..ScopeSpans::default() });
+        self.made(of, ScopeSpans { scope, spans, ..ScopeSpans::default() });
     }
 
-    fn made(&mut self, pid: u32, spans: ScopeSpans) {
+    fn made(&mut self, of: Program, spans: ScopeSpans) {
         let has_room = self.waiting < MOST_WAITING;
-        let known = self.known(pid);
+        let known = self.known(of);
         match known.process.clone() {
             Some(process) => self.intake.take_made(&process, spans, BYTES),
             None if has_room => {
@@ -226,13 +226,18 @@ impl Reader<'_, '_> {
     /// Knows no more of those that were gone at the last look, too: what spans have left is told once it has not
     /// grown from one look to the next.
     fn forget_gone(&mut self) {
-        let gone: Vec<u32> =
-            self.processes.iter().filter(|(_, known)| known.is_gone).map(|(pid, _)| *pid).collect();
-        for (pid, known) in &mut self.processes {
-            known.is_gone = !Path::new(&format!("/proc/{pid}")).exists();
+        let gone: Vec<Program> =
+            self.processes.iter().filter(|(_, known)| known.is_gone).map(|(program, _)| *program).collect();
+        let mut latest: HashMap<u32, u64> = HashMap::new();
+        for Program { pid, image } in self.processes.keys() {
+            let latest = latest.entry(*pid).or_default();
+            *latest = (*image).max(*latest);
         }
-        for pid in gone {
-            if let Some(known) = self.processes.remove(&pid) {
+        for (Program { pid, image }, known) in &mut self.processes {
+            known.is_gone = latest.get(pid) != Some(image) || !Path::new(&format!("/proc/{pid}")).exists();
+        }
+        for program in gone {
+            if let Some(known) = self.processes.remove(&program) {
                 self.pass_on_waiting(known);
             }
         }

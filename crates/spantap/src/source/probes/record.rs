@@ -28,15 +28,24 @@ pub(super) struct Who {
 /// The process and thread in which it was.
 #[derive(Clone, Debug)]
 pub(super) struct Whose {
-    pub(super) pid: u32,
+    pub(super) program: Program,
     pub(super) tid: u32,
     pub(super) comm: String,
+}
+
+/// A process and what it runs: not one of later, that has the same pid, nor what it runs after an exec.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Program {
+    pub(super) pid: u32,
+    /// Greater than of those before it.
+    pub(super) image: u64,
 }
 
 /// What is known of a span at its end.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) who: Who,
+    pub(super) program: Program,
     pub(super) sender: Sender,
     pub(super) now_ns: u64,
     pub(super) account: Account,
@@ -138,6 +147,42 @@ pub(super) enum CallPath<'a> {
     Argument(&'a [u8]),
     /// The last part of the name of what is open as the descriptor, if the first argument is one.
     Descriptor(&'a [u8]),
+    Address(Address<'a>),
+}
+
+/// A `sockaddr`.
+#[derive(Debug)]
+pub(super) enum Address<'a> {
+    Internet(IpAddr, u16),
+    /// The path of a Unix socket, or its abstract name.
+    Path(&'a [u8]),
+    Name(&'a [u8]),
+}
+
+impl<'a> Address<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let family = i32::from(fields.u16()?);
+        if family == libc::AF_UNIX {
+            let path = fields.0;
+            return match path.first()? {
+                0 => {
+                    path[1..].split(|byte| *byte == 0).next().filter(|name| !name.is_empty()).map(Self::Name)
+                }
+                _ => path.split(|byte| *byte == 0).next().map(Self::Path),
+            };
+        }
+        let port = u16::from_be_bytes(fields.array()?);
+        let ip = match family {
+            libc::AF_INET => IpAddr::from(fields.array::<4>()?),
+            libc::AF_INET6 => {
+                fields.u32()?;
+                IpAddr::from(fields.array::<16>()?).to_canonical()
+            }
+            _ => return None,
+        };
+        Some(Self::Internet(ip, port))
+    }
 }
 
 #[derive(Debug)]
@@ -219,7 +264,8 @@ impl<'a> Fields<'a> {
 
     fn whose(&mut self) -> Option<Whose> {
         let (pid, tid) = (self.u32()?, self.u32()?);
-        Some(Whose { pid, tid, comm: String::from_utf8_lossy(self.text(16)?).into_owned() })
+        let comm = String::from_utf8_lossy(self.text(16)?).into_owned();
+        Some(Whose { program: Program { pid, image: self.u64()? }, tid, comm })
     }
 
     /// `struct record_span` after its kind, with the length of its text.
@@ -230,9 +276,10 @@ impl<'a> Fields<'a> {
         for part in &mut account.0 {
             *part = self.u64()?;
         }
-        let sender = Sender { pid: whose.pid, uid, gid };
+        let program = whose.program;
+        let sender = Sender { pid: program.pid, uid, gid };
         let (since_ns, exits) = (self.u64()?, self.u64()?);
-        Some((length, Ended { who, sender, now_ns, account, since_ns, exits }))
+        Some((length, Ended { who, program, sender, now_ns, account, since_ns, exits }))
     }
 
     fn what(&mut self) -> Option<What> {
@@ -268,10 +315,12 @@ impl<'a> Fields<'a> {
             What::Exec => Detail::Exec { pid: self.u32()?, status: self.u32()? as i32, path: self.text(96)? },
             What::Syscall => {
                 let (result, first) = (self.u64()? as i64, self.u64()?);
-                let (of, _, path) = (self.u32()?, self.u32()?, self.text(96)?);
-                let path = match of {
+                let (about, _, bytes) = (self.u32()?, self.u32()?, self.bytes(96)?);
+                let path = bytes.split(|byte| *byte == 0).next()?;
+                let path = match about {
                     1 => CallPath::Argument(path),
                     2 => CallPath::Descriptor(path),
+                    3 => Address::read(bytes).map_or(CallPath::None, CallPath::Address),
                     _ => CallPath::None,
                 };
                 Detail::Call { result, first, path }
