@@ -1,15 +1,21 @@
-//! What somebody who is attached looks at: `spans` are made, a span is entered again and again (`steps`), or two
-//! threads on one CPU take turns, each in a span (`switches`). Says how long one took.
+//! What somebody who is attached looks at: `spans` are made, a span is entered again and again (`steps`), two
+//! threads on one CPU take turns, each in a span (`switches`), or a thread in a span has the kernel do something: a
+//! byte goes through a TCP connection (`packets`) or a block to the disk (`blocks`), or there is a system call that
+//! does next to nothing (`calls`). Says how long one took.
 
 use std::error::Error;
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
 use bench::arguments::Arguments;
 use bench::spans::{Shape, tracing};
+use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -25,7 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("spans") => spans(threads, count)?,
         Some("steps") => steps(count),
         Some("switches") => switches(count)?,
-        other => return Err(format!("spans, steps or switches, not {other:?}").into()),
+        Some("packets") => packets(count)?,
+        Some("blocks") => blocks(count)?,
+        Some("calls") => calls(count),
+        other => {
+            return Err(format!("spans, steps, switches, packets, blocks or calls, not {other:?}").into());
+        }
     };
     let ns = begin.elapsed().as_nanos() as f64;
     bench::print(&json!({ "count": threads * count, "ns": ns / count as f64 }))
@@ -70,4 +81,44 @@ fn switches(count: u64) -> Result<Instant, Box<dyn Error>> {
         turns.and(first.shutdown(Shutdown::Both))
     })?;
     Ok(begin)
+}
+
+/// Each is written at one end and read at the other.
+fn packets(count: u64) -> Result<Instant, Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut near = TcpStream::connect(listener.local_addr()?)?;
+    near.set_nodelay(true)?;
+    let (mut far, _) = listener.accept()?;
+    let _entered = ::tracing::info_span!("packets").entered();
+    let begin = Instant::now();
+    for _ in 0..count {
+        near.write_all(&[1])?;
+        far.read_exact(&mut [0])?;
+    }
+    Ok(begin)
+}
+
+/// Past the page cache, into a file of the current folder.
+fn blocks(count: u64) -> Result<Instant, Box<dyn Error>> {
+    #[repr(align(4096))]
+    struct Block([u8; 4096]);
+    let block = Block([1; 4096]);
+    let path = Path::new("blocks");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(OFlag::O_DIRECT.bits());
+    let file = options.open(path)?;
+    file.write_all_at(&block.0, 0)?;
+    file.sync_all()?;
+    let _entered = ::tracing::info_span!("blocks").entered();
+    let begin = Instant::now();
+    (0..count).try_for_each(|_| file.write_all_at(&block.0, 0))?;
+    std::fs::remove_file(path)?;
+    Ok(begin)
+}
+
+fn calls(count: u64) -> Instant {
+    let _entered = ::tracing::info_span!("calls").entered();
+    let begin = Instant::now();
+    (0..count).for_each(|_| _ = std::os::unix::process::parent_id());
+    begin
 }

@@ -163,7 +163,11 @@ impl Checks {
         let tsan = [&[&*nightly], &of_layer[..], &more, &std].concat();
         let known = self.root.join("crates/tracing-usdt/tests/tsan-suppressions.txt");
         let options = format!("suppressions={}", known.display());
-        let env = [("RUSTFLAGS", "-Zsanitizer=thread"), ("TSAN_OPTIONS", &*options)];
+        let env = [
+            ("RUSTFLAGS", "-Zsanitizer=thread"),
+            ("TSAN_OPTIONS", &*options),
+            ("PROPTEST_CASES", "16"), // as above
+        ];
         self.cargo_with("races, by ThreadSanitizer", &tsan, &env)
     }
 

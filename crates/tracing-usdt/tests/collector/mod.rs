@@ -11,7 +11,7 @@ use tracing_subscriber::prelude::*;
 use tracing_usdt::{Builder, Delivery, Handle};
 
 /// Long enough that only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Collector {
     socket: UnixDatagram,

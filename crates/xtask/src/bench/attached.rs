@@ -1,6 +1,7 @@
 //! What a program pays while somebody is attached to it: `spantap attach`, with and without what the kernel
-//! does, and bpftrace doing the same join; for each span, each enter and exit, and each time that the kernel
-//! changes threads. And how many spans a second get through the ring buffer.
+//! does, and bpftrace doing the same join; for each span, each enter and exit, and each thing that the kernel does:
+//! in the program's spans, and for a program that nobody is attached to. And how many spans a second get through
+//! the ring buffer.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -29,16 +30,46 @@ pub(crate) enum Consumer {
     Bpftrace,
 }
 
-pub(crate) const CONSUMERS: [(&str, Consumer); 5] = [
+pub(crate) const CONSUMERS: [(&str, Consumer); 6] = [
     ("nobody", Consumer::Nobody),
     ("spantap attach --kernel none", Consumer::Spantap(&["--kernel", "none"])),
     ("spantap attach --kernel sched", Consumer::Spantap(&["--kernel", "sched"])),
     ("spantap attach", Consumer::Spantap(&[])),
+    ("the same, and syscall", Consumer::Spantap(&["--kernel", "sched,block,net,exec,syscall"])),
     ("bpftrace, spanoffcpu.bt", Consumer::Bpftrace),
 ];
 
-/// What the program does, and how often in a run.
-pub(crate) const DEEDS: [(&str, u64); 3] = [("spans", 20_000), ("steps", 40_000), ("switches", 20_000)];
+/// What is done.
+pub(crate) struct Deed {
+    pub(crate) name: &'static str,
+    /// For the program.
+    word: &'static str,
+    /// How often in a run.
+    count: u64,
+    /// By a program that nobody is attached to.
+    by_others: bool,
+}
+
+impl Deed {
+    const fn new(name: &'static str, word: &'static str, count: u64) -> Self {
+        Self { name, word, count, by_others: false }
+    }
+
+    const fn by_others(name: &'static str, word: &'static str, count: u64) -> Self {
+        Self { by_others: true, ..Self::new(name, word, count) }
+    }
+}
+
+pub(crate) const DEEDS: [Deed; 8] = [
+    Deed::new("span", "spans", 20_000),
+    Deed::new("enter+exit", "steps", 40_000),
+    Deed::new("switch", "switches", 20_000),
+    Deed::new("TCP", "packets", 10_000),
+    Deed::new("block", "blocks", 500),
+    Deed::new("syscall", "calls", 100_000),
+    Deed::by_others("others: switch", "switches", 20_000),
+    Deed::by_others("syscall", "calls", 100_000),
+];
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -72,6 +103,9 @@ impl Attached {
             programs.push(stage.copy_of("attached", &format!("attached-{index}"))?);
             attached.ns.push(Default::default());
         }
+        let nobodys = programs[0].clone();
+        // Which the folder for what is in the way need not be.
+        let on_disk = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
         for round in 1..=rounds {
             for ((name, consumer), (program, ns)) in
                 CONSUMERS.iter().zip(programs.iter().zip(&mut attached.ns))
@@ -79,9 +113,9 @@ impl Attached {
                 stage.progress(&format!("round {round} of {rounds}, attached: {name}"));
                 // Alone: what one does at each change of threads, it does to all programs.
                 let watch = Watch::start(stage, *consumer, program)?;
-                for ((deed, count), ns) in DEEDS.iter().zip(ns) {
-                    let mut command = command(program);
-                    command.args([*deed, "--count", &count.to_string()]);
+                for (deed, ns) in DEEDS.iter().zip(ns) {
+                    let mut command = command(if deed.by_others { &nobodys } else { program });
+                    command.args([deed.word, "--count", &deed.count.to_string()]).current_dir(on_disk);
                     ns.push(number(&programs::run("attached", &mut command)?.json, "ns")?);
                 }
                 watch.end()?;

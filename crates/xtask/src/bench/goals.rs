@@ -1,6 +1,7 @@
 //! The goals of the design, each a ratio taken within one run, held against what was measured.
 
 use super::Results;
+use super::attached::{CONSUMERS, Consumer, DEEDS};
 use super::collectors::FORMATS;
 use super::end_to_end::Reader;
 use super::rows::SCENARIOS;
@@ -99,8 +100,13 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     let adds_up = (floods + results.collectors.mismatches.len()) as f64;
     goals.push(goal("every span accounted for: runs that don't add up", Some(adds_up), count, none));
     let of_attached = &results.attached;
-    let added = |consumer, deed| of_attached.ns(consumer, deed).map(|(_, added)| added);
-    let ratio = added(2, 1).zip(added(4, 1)).map(|(spantap, bpftrace)| spantap / bpftrace);
+    let steps = DEEDS.iter().position(|deed| deed.name == "enter+exit");
+    let added = |consumer| {
+        let row = CONSUMERS.iter().position(|(_, other)| *other == consumer);
+        of_attached.ns(row?, steps?).map(|(_, added)| added)
+    };
+    let (spantap, bpftrace) = (added(Consumer::Spantap(&["--kernel", "sched"])), added(Consumer::Bpftrace));
+    let ratio = spantap.zip(bpftrace).map(|(spantap, bpftrace)| spantap / bpftrace);
     goals.push(at_most("spantap attach --kernel sched, an enter and exit", 1.0, "x bpftrace's join", ratio));
     if !of_attached.through.is_empty() {
         let wrong = of_attached.through.iter().filter(|through| !through.adds_up).count();

@@ -207,15 +207,17 @@ fn stages(results: &Results) -> Table {
 
 fn attached(results: &Results) -> Table {
     let row = |(consumer, (name, _)): (usize, &(&str, Consumer))| {
-        let cells = (0..DEEDS.len()).flat_map(|deed| {
-            let ns = results.attached.ns(consumer, deed);
-            [cell(ns.map(|(ns, _)| ns), digits), cell(ns.map(|(_, added)| added), digits)]
+        let cells = (0..DEEDS.len()).map(|deed| match results.attached.ns(consumer, deed) {
+            Some((ns, _)) if consumer == 0 => digits(ns),
+            Some((_, added)) => format!("{}{}", if added < 0.0 { "" } else { "+" }, digits(added)),
+            None => "-".to_owned(),
         });
         [(*name).to_owned()].into_iter().chain(cells).collect()
     };
+    let columns = [""].into_iter().chain(DEEDS.iter().map(|deed| deed.name));
     Table {
-        title: "Attached, ns, and what is added".to_owned(),
-        columns: owned(["", "a span", "+", "an enter and exit", "+", "a change of threads", "+"]),
+        title: "Attached: ns, and what is added to them".to_owned(),
+        columns: columns.map(str::to_owned).collect(),
         rows: CONSUMERS.iter().enumerate().map(row).collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! From the compiled programs to attached ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{Write, stderr};
 use std::mem::MaybeUninit;
@@ -126,8 +126,7 @@ impl Loaded {
     pub(super) fn forget_gone(&self) {
         let accounts = &self.skeleton.maps.accounts;
         let mut is_gone: HashMap<u32, bool> = HashMap::new();
-        for key in keys(accounts) {
-            let value = accounts.lookup(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
+        for (key, value) in all(accounts) {
             let pid = value.get(PID_OF_ACCOUNT..PID_OF_ACCOUNT + 4).and_then(|pid| pid.try_into().ok());
             let Some(pid) = pid.map(u32::from_ne_bytes) else { continue };
             if *is_gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists()) {
@@ -141,12 +140,9 @@ impl Loaded {
     /// closed before all of it was over.
     pub(super) fn take_smalls(&self, before_ns: u64) -> Vec<Vec<u8>> {
         let smalls = &self.skeleton.maps.smalls;
-        let is_due = |key: &Vec<u8>| {
-            let value = smalls.lookup(key, MapFlags::ANY).ok().flatten().unwrap_or_default();
-            record::last_of_small(&value).is_some_and(|last_ns| last_ns <= before_ns)
-        };
-        let due = keys(smalls).into_iter().filter(is_due);
-        due.filter_map(|key| smalls.lookup_and_delete(&key).ok().flatten()).collect()
+        let is_due = |value: &[u8]| record::last_of_small(value).is_some_and(|last_ns| last_ns <= before_ns);
+        let due = all(smalls).filter(|(_, value)| is_due(value));
+        due.filter_map(|(key, _)| smalls.lookup_and_delete(&key).ok().flatten()).collect()
     }
 
     /// Takes the programs off, in the order that leaves no span entered.
@@ -160,9 +156,9 @@ impl Loaded {
 /// In `struct kept_account`.
 const PID_OF_ACCOUNT: usize = 8 * (PARTS + 2);
 
-/// No more than a map has room for: while it changes, the kernel may begin anew.
-fn keys(map: &impl MapCore) -> HashSet<Vec<u8>> {
-    map.keys().take(1 << 18).collect()
+/// All keys and values of a hash map, by many at once: there may be 100,000, and nobody reads the ring buffer meanwhile.
+fn all(map: &impl MapCore) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    map.lookup_batch(1024, MapFlags::ANY, MapFlags::ANY).into_iter().flatten()
 }
 
 /// In the order of `enum lost`.
