@@ -1014,6 +1014,11 @@ fn what_is_missing_is_said_in_a_line() {
     let output = without.args(["attach", "--pid", &worker.pid()]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("CONFIG_DEBUG_INFO_BTF") && said.lines().count() == 1, "{said}");
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.args(["--pid", "--fork", "--mount-proc"]).arg(program("spantap"));
+    let output = elsewhere.args(["attach", "--pid", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("pid namespace of its own") && said.lines().count() == 1, "{said}");
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid", "65534", "--clear-groups"]).arg(program("spantap"));
     // By its path, which anybody may read.
@@ -1021,4 +1026,40 @@ fn what_is_missing_is_said_in_a_line() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("sudo spantap attach") && said.lines().count() == 1, "{said}");
     worker.end();
+}
+
+/// By its types it has no such thing: they are given another name.
+#[test]
+fn a_kernel_that_lacks_a_tracepoint_is_looked_at_for_the_rest() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    let (name, other) = (b"\0btf_trace_block_io_start\0", b"\0btf_trace_block_io_other\0");
+    let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let at = types.windows(name.len()).position(|bytes| bytes == name).expect("this kernel has it");
+    types[at..at + other.len()].copy_from_slice(other);
+    let folder = tempfile::tempdir().unwrap();
+    let (btf, file) = (folder.path().join("btf"), folder.path().join("spans.jsonl"));
+    std::fs::write(&btf, types).unwrap();
+
+    let mut worker = Worker::start();
+    let hide = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", hide]).arg(&btf).arg(program("spantap"));
+    command.args(["attach", "--pid", &worker.pid(), "--to", &format!("jsonl={}", file.display())]);
+    let mut spantap = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(spantap.0.stderr.take().unwrap());
+    let mut lines = String::new();
+    while !lines.contains("attached to") && said.read_line(&mut lines).unwrap() > 0 {}
+    worker.run("sleep 1 10");
+    let on_disk = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    worker.run(&format!("write {} 1", on_disk.path().display()));
+    worker.end();
+    assert!(spantap.0.wait().unwrap().success());
+    std::io::Read::read_to_string(&mut said, &mut lines).unwrap();
+    assert!(
+        lines.contains("lacks the tracepoint block_io_start: without it, less is seen of block"),
+        "{lines}"
+    );
+    let spans = Spans::read(&file);
+    assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1, "{:#?}", spans.0);
+    assert!(spans.below(spans.one("writer"), "block write").is_empty(), "{:#?}", spans.0);
 }

@@ -74,9 +74,10 @@ fn run_passes_on_how_the_program_ended() {
     assert_eq!(code("exit 7"), Some(7));
     assert_eq!(code("kill -KILL $$"), Some(128 + 9));
     let ended = Spantap::run(&[], &["no-such-program"]).wait();
-    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.status.code(), Some(127));
     let error = ended.stderr.lines().last().unwrap();
     assert!(error.starts_with("spantap: can't run no-such-program") && error.contains("PATH"), "{error}");
+    assert_eq!(Spantap::run(&[], &["/etc/passwd"]).wait().status.code(), Some(126), "it is no program");
 }
 
 /// Not all come from a terminal that sends them to both.

@@ -16,11 +16,12 @@ pub async fn attach(attach: Attach) -> Result<ExitCode> {
     use crate::collect::{Collect, exit_code};
     use crate::signals::Signals;
     use crate::source::Source;
-    use crate::source::probes::{Lifetime, Probes, Target};
+    use crate::source::probes::{Lifetime, Probes, Target, check_kernel};
     use crate::terminal::Stream;
 
     // Before there is something to be detached.
     let mut signals = Signals::install()?;
+    check_kernel()?;
     let target = match (attach.to.pid, &attach.to.exe) {
         (Some(pid), _) => Target::process(pid)?,
         (None, Some(path)) => Target::file(path)?,

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             // It may name what strangers chose: a process, a path.
             // Where that can't be written either, there is nobody to tell.
             let _ = writeln!(io::stderr(), "spantap: {}", safe(&format!("{error:#}")));
-            ExitCode::FAILURE
+            error.downcast_ref::<run::NotRun>().map_or(ExitCode::FAILURE, run::NotRun::exit_code)
         }
     }
 }

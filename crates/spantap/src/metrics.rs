@@ -37,15 +37,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves them from now on.
+/// Serves them from now on, and gives back where: with port 0 that is for the system to say.
 ///
 /// # Errors
 ///
 /// When the address can't be listened on.
-pub async fn serve(address: SocketAddr, figures: Arc<Figures>, sinks: Arc<Sinks>) -> Result<()> {
+pub async fn serve(address: SocketAddr, figures: Arc<Figures>, sinks: Arc<Sinks>) -> Result<SocketAddr> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("can't serve metrics on {address}; choose another with --metrics"))?;
+    let local = listener.local_addr()?;
     let mut registry = Registry::with_prefix("spantap");
     registry.register_collector(Box::new(All { figures, sinks }));
     let registry = Arc::new(registry);
@@ -69,7 +70,7 @@ pub async fn serve(address: SocketAddr, figures: Arc<Figures>, sinks: Arc<Sinks>
             });
         }
     });
-    Ok(())
+    Ok(local)
 }
 
 async fn answer(

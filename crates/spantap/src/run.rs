@@ -1,7 +1,9 @@
 //! `spantap run`: a program as our child, with a socket of its own.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::Permissions;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
@@ -58,9 +60,7 @@ fn child(
         child.env("TRACING_USDT_FORMAT", "otlp");
     }
     async move {
-        let mut child = child.spawn().with_context(|| {
-            format!("can't run {}; is it on the PATH and executable?", name.to_string_lossy())
-        })?;
+        let mut child = child.spawn().map_err(|why| NotRun { name, why })?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         loop {
             let signal = tokio::select! {
@@ -77,6 +77,32 @@ fn child(
                 let _ = kill(pid, signal);
             }
         }
+    }
+}
+
+/// The program could not be started.
+#[derive(Debug)]
+pub struct NotRun {
+    name: OsString,
+    why: io::Error,
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "can't run {}; is it on the PATH and executable?", self.name.to_string_lossy())
+    }
+}
+
+impl std::error::Error for NotRun {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}
+
+impl NotRun {
+    /// As shells, env and nohup have it.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.why.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
     }
 }
 

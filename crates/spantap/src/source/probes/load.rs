@@ -72,7 +72,6 @@ fn tracepoints(kernel: Kernel) -> &'static [&'static str] {
 impl Loaded {
     pub(super) fn attach(target: &Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
         let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
-        check_kernel()?;
         set_print(Some((PrintLevel::Warn, remember)));
         // Lent to what is in it for as long as the process lives; there is one.
         let place = Box::leak(Box::new(MaybeUninit::uninit()));
@@ -180,7 +179,12 @@ const RECURSION: &str = "of what the kernel did: it did two of a kind at once on
 /// Of the machine's own pid namespace: PROC_PID_INIT_INO of linux/proc_ns.h.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-fn check_kernel() -> Result<()> {
+/// Whether programs can be attached here at all.
+///
+/// # Errors
+///
+/// When that takes another kernel, or another place.
+pub fn check_kernel() -> Result<()> {
     // The kernel tells the pids of that one, and /proc those of ours.
     if fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE) {
         bail!(

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use lifetime::Lifetime;
+pub use load::check_kernel;
 pub use target::Target;
 
 use crate::cli::Kernel;
