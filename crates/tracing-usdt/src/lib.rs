@@ -71,7 +71,8 @@
 //! * The **name** is the callsite's. The datagram's is `otel.name` where that field is set.
 //! * A span that began **before anyone listened** gets its id at its first probe. Its `enter`,
 //!   `exit` and `close` fire, with a duration and busy time of 0, which is: unknown. It has no
-//!   recorded fields, so `span_emit` leaves it out.
+//!   recorded fields, so `span_emit` leaves it out. One that began while someone listened to **other
+//!   probes alone** is emitted with its times and without its fields, which are counted as dropped.
 //!
 //! # The datagrams
 //!
