@@ -78,6 +78,8 @@ struct Found {
     start_ns: u64,
     end_ns: u64,
     attributes: BTreeMap<String, Value>,
+    /// Attributes that it has no more.
+    left_out: u64,
     is_kernels: bool,
     service: String,
 }
@@ -173,6 +175,7 @@ fn spans_of(line: &str) -> Vec<Found> {
                     start_ns: text(&span["startTimeUnixNano"]).parse().unwrap(),
                     end_ns: text(&span["endTimeUnixNano"]).parse().unwrap(),
                     attributes: attributes(&span["attributes"]),
+                    left_out: span["droppedAttributesCount"].as_u64().unwrap_or(0),
                     is_kernels: scope["scope"]["name"] == "spantap.kernel",
                     service: service.clone().unwrap_or_default(),
                 });
@@ -454,12 +457,30 @@ fn all_bytes_of_a_connection_are_counted() {
     assert_eq!(bytes("half"), (7, 100_000), "what came after it had closed its own side");
     assert_eq!(bytes("late"), (100_000, 7));
     assert_eq!((number(&queued, "received"), bytes("writer")), (300_000, (300_000, 0)));
+    let mut attached = Attached::start(&["--min", "0us"]);
+    attached.run("shut 300000");
+    let shut = attached.end();
+    let [close] = shut.0.below(shut.0.one("writer"), "tcp close")[..] else { panic!("{:#?}", shut.0.0) };
+    assert_eq!(close.number("kernel.tcp.sent_bytes"), 300_000, "one side was closed before the other");
 
     // What waited for the span did not do so in it.
     let late = spans.one("late");
     let [accept] = spans.below(late, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
     assert!(accept.start_ns + 1000 >= late.start_ns && accept.end_ns <= late.end_ns, "{accept:#?} {late:#?}");
     assert!(accept.number("kernel.tcp.lifetime_ns") >= 100_000_000, "{accept:#?}");
+}
+
+/// Of which the thread is in and out while it waits for the first bytes.
+#[test]
+fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&["--min", "0us"]);
+    attached.run("polls");
+    let (spans, _) = attached.end();
+    let polled = spans.one("polled");
+    let [accept] = spans.below(polled, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+    assert!((30_000_000..200_000_000).contains(&accept.duration_ns()), "{accept:#?}");
+    assert!(accept.start_ns + 1000 >= polled.start_ns && accept.end_ns <= polled.end_ns, "{accept:#?}");
 }
 
 #[test]
@@ -524,6 +545,27 @@ fn children_that_are_started_are_seen_with_their_end() {
         .map(|exec| exec.number("kernel.exec.exit_code"))
         .collect();
     assert_eq!(codes, [0, 1]);
+
+    // Once, and when the last of its threads ends.
+    let mut attached = Attached::start(&[]);
+    let ended = attached.run(&format!("exec {} threads", env!("CARGO_BIN_EXE_kernel_work")));
+    let (spans, _) = attached.end();
+    let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
+    assert_eq!((exec.number("kernel.exec.exit_code"), ended["code"].as_u64()), (3, Some(3)));
+    assert_near("its threads", exec.duration_ns(), ended["measured"]["wall_ns"].as_u64().unwrap());
+}
+
+/// Attached to it alone, spantap sees it to the end of its last thread.
+#[test]
+fn a_process_is_there_until_its_last_thread_ends() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut attached = Attached::start(&[]);
+    attached.run("outlive 1000");
+    // Which is when its output ends.
+    let begin = std::time::Instant::now();
+    let ended = attached.spantap.wait();
+    assert!(ended.status.success() && begin.elapsed().as_millis() >= 700, "{ended:?} {:?}", begin.elapsed());
+    assert_eq!(Spans::read(&attached.file).own("last words").count(), 1);
 }
 
 #[test]
@@ -564,10 +606,10 @@ fn system_calls_say_what_they_are_about() {
     };
     let socket = format!("{folder}/socket");
     assert_eq!(about("syscall bind", "network.local.address"), [&*socket, "127.0.0.1"]);
-    assert_eq!(about("syscall connect", "network.peer.address"), [format!("{socket}.other")]);
-    assert_eq!(about("syscall connect", "kernel.syscall.error"), ["ENOENT"]);
-    assert_eq!(about("syscall sendto", "network.peer.address"), ["127.0.0.1"]);
-    assert_eq!(about("syscall sendto", "network.peer.port"), ["9"]);
+    assert_eq!(about("syscall connect", "network.peer.address"), [&format!("{socket}.other"), "127.0.0.1"]);
+    assert_eq!(about("syscall connect", "kernel.syscall.error"), ["ENOENT", ""]);
+    assert_eq!(about("syscall sendto", "network.peer.address"), ["127.0.0.1", ""], "the second is a send()");
+    assert_eq!(about("syscall sendto", "network.peer.port"), ["9", ""]);
     let renamed =
         [about("syscall rename", "kernel.syscall.path"), about("syscall renameat2", "kernel.syscall.path")];
     assert_eq!(renamed.concat(), [format!("{folder}/one")]);
@@ -650,16 +692,21 @@ fn a_span_that_began_for_another_consumer_is_told() {
     let Some(_alone) = ready(&e2e::BPFTRACE) else { return };
     let mut worker = Worker::start();
     let path = PathBuf::from(env!("CARGO_BIN_EXE_kernel_work"));
-    let enters = e2e::Bpftrace::probe(&path, "enter", r#"printf("enter\n");"#);
-    let bpftrace = e2e::Bpftrace::attach(&enters, Some(worker.child.id()));
-    worker.run("enter");
-    let mut attached = Attached::to(worker, &[]);
-    attached.run("leave");
-    bpftrace.end();
-    let (spans, _) = attached.end();
-    let early = spans.one("early");
-    assert!(early.duration_ns() >= 20_000_000, "{early:#?}");
-    assert_eq!(early.text("kernel.partial"), BEGAN_BEFORE, "{early:#?}");
+    // Whoever looks at `new_span` has its fields recorded, and they are told, too.
+    for (probe, field, left_out) in [("enter", 0, 1), ("new_span", 7, 0)] {
+        let script = e2e::Bpftrace::probe(&path, probe, r#"printf("%s\n", probe);"#);
+        let bpftrace = e2e::Bpftrace::attach(&script, Some(worker.child.id()));
+        worker.run("enter");
+        let mut attached = Attached::to(worker, &[]);
+        attached.run("leave");
+        bpftrace.end();
+        let (spans, _) = attached.end();
+        let early = spans.one("early");
+        assert!(early.duration_ns() >= 20_000_000, "{early:#?}");
+        assert_eq!(early.text("kernel.partial"), BEGAN_BEFORE, "{early:#?}");
+        assert_eq!((early.number("field"), early.left_out), (field, left_out), "{probe}: {early:#?}");
+        worker = Worker::start();
+    }
 }
 
 /// What they were in ends with them.

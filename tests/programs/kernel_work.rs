@@ -29,6 +29,9 @@ use tracing_subscriber::prelude::*;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("threads") {
+        end_by_threads();
+    }
     tracing_subscriber::registry().with(tracing_usdt::layer()).init();
     println!("ready");
     // What was entered before anybody looked.
@@ -45,7 +48,9 @@ fn main() -> Result<()> {
             "direct" => direct(words[1], number(2) as usize)?,
             "talk" => talk(number(1) as usize)?,
             "half" => half(number(1) as usize)?,
-            "queued" => queued(number(1) as usize)?,
+            "queued" => queued(number(1) as usize, false)?,
+            "shut" => queued(number(1) as usize, true)?,
+            "polls" => polls()?,
             "refused" => refused()?,
             "lost" => lost(words[1].parse()?),
             "crowded" => crowded()?,
@@ -60,7 +65,7 @@ fn main() -> Result<()> {
             "nest" => nest(),
             "hop" => hop(number(1), number(2))?,
             "enter" => {
-                early = Some(info_span!("early").entered());
+                early = Some(info_span!("early", field = 7).entered());
                 json!({})
             }
             "leave" => {
@@ -72,11 +77,40 @@ fn main() -> Result<()> {
             "emit" => emit(number(1) as usize),
             "deep" => deep(number(1)),
             "abandon" => abandon(),
+            "outlive" => outlive(Duration::from_millis(number(1))),
             unknown => json!({ "unknown": unknown }),
         };
         println!("{measured}");
     }
     Ok(())
+}
+
+/// A program whose first thread ends before the others, one of which ends all at once, after 100 ms, with the code 3.
+#[allow(unsafe_code)]
+fn end_by_threads() {
+    for _ in 0..31 {
+        thread::spawn(|| thread::sleep(Duration::from_secs(10)));
+    }
+    thread::spawn(|| {
+        thread::sleep(Duration::from_millis(100));
+        std::process::exit(3)
+    });
+    // SAFETY: it ends the calling thread alone; nothing that the others use is on its stack.
+    unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
+}
+
+/// The first thread ends, and another has the last word.
+#[allow(unsafe_code)]
+fn outlive(time: Duration) -> Value {
+    thread::spawn(move || {
+        thread::sleep(time);
+        drop(info_span!("last words"));
+        std::process::exit(0)
+    });
+    println!("{{}}");
+    // SAFETY: as below.
+    unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
+    json!({})
 }
 
 /// How long `work` took by the wall, and for how much of that the thread waited for a CPU, by the kernel's own
@@ -216,7 +250,7 @@ fn half(bytes: usize) -> Result<Value> {
 }
 
 /// A client that has closed before all that it wrote was sent.
-fn queued(bytes: usize) -> Result<Value> {
+fn queued(bytes: usize, shuts_down_first: bool) -> Result<Value> {
     let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
     // Which its connections inherit: so little that the client's is full soon.
     setsockopt(&listener, RcvBuf, &4096)?;
@@ -227,7 +261,12 @@ fn queued(bytes: usize) -> Result<Value> {
     let (mut accepted, _) = listener.accept()?;
     info_span!("writer").in_scope(|| -> std::io::Result<()> {
         setsockopt(&stream, SndBuf, &(2 * bytes))?;
+        // It would be for ever: nobody reads yet.
+        stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(&vec![b'x'; bytes])?;
+        if shuts_down_first {
+            stream.shutdown(Shutdown::Write)?;
+        }
         drop(stream);
         Ok(())
     })?;
@@ -264,8 +303,29 @@ fn name(folder: &str) -> Result<Value> {
         let _ = other.connect(format!("{path}.other"));
         let _ = std::fs::rename(format!("{folder}/one"), format!("{folder}/two"));
         let udp = UdpSocket::bind("127.0.0.1:0")?;
-        udp.send_to(b"x", "127.0.0.1:9").map(drop)
+        udp.send_to(b"x", "127.0.0.1:9")?;
+        // The same call without an address.
+        udp.connect("127.0.0.1:10")?;
+        udp.send(b"x").map(drop)
     })?;
+    Ok(json!({}))
+}
+
+/// A connection that is accepted in a span of several polls, of which the last finds something to read.
+fn polls() -> Result<Value> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let span = info_span!("polled");
+    span.in_scope(|| ());
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, _) = listener.accept()?;
+    server.set_nonblocking(true)?;
+    let mut byte = [0];
+    for _ in 0..3 {
+        span.in_scope(|| server.read(&mut byte).is_ok());
+        thread::sleep(Duration::from_millis(10));
+    }
+    client.write_all(&byte)?;
+    span.in_scope(|| server.read(&mut byte))?;
     Ok(json!({}))
 }
 

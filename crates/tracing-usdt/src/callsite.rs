@@ -97,8 +97,8 @@ impl Callsite {
 }
 
 /// A hash table whose lists only grow, so that to look into it takes no lock, and to add to it neither:
-/// a forked child finds no thread in the midst of it that it would wait for. Of two that add the same
-/// callsite at once, one has worked it out for nothing.
+/// a forked child finds no thread in the midst of it that it would wait for. Of two that add to the same
+/// list at once, one has worked out its callsite for nothing.
 static TABLE: [Slot; 1 << TABLE_BITS] = [const { Slot::new() }; 1 << TABLE_BITS];
 const TABLE_BITS: u32 = 10;
 

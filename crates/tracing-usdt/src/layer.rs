@@ -371,10 +371,15 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let Some(span) = ctx.span(id).filter(|_| !self.second) else { return };
-        let remote = remote::ids().filter(|_| span.parent().is_none());
+        // Of most spans there is nothing to be known; to ask the registry would take them 300 instructions.
+        let remote = remote::ids();
         // To ask OpenTelemetry who the parent is would be too early.
         let sampled = if otel::IS_ON { None } else { self.priority(attributes) };
+        if self.second || (remote.is_none() && sampled.is_none()) {
+            return;
+        }
+        let Some(span) = ctx.span(id) else { return };
+        let remote = remote.filter(|_| span.parent().is_none());
         if remote.is_none() && sampled.is_none() {
             return;
         }
@@ -525,12 +530,11 @@ impl UsdtLayer {
         // It is to be sent after all.
         if open.begun && open.callsite.is_none() && identity.context.sampled && self.is_sending() {
             let now = Monotonic::now();
-            open.callsite = Some(callsite::of(metadata));
+            let callsite = callsite::of(metadata);
+            open.callsite = Some(callsite);
             open.timing.get_or_insert_with(|| Timing::start(now));
             open.identity.has_times(now);
-            if open.record.fields.bytes().is_empty() {
-                open.record.leave_out_fields(metadata.fields().len() as u32);
-            }
+            open.record.leave_out_unknown_fields(callsite);
         }
     }
 
@@ -654,15 +658,15 @@ impl UsdtLayer {
         thread::give_back(span);
     }
 
-    /// A span began while somebody listened, but not to what is emitted of it: its fields are left out, and that is said.
+    /// A span began while somebody listened, but not to what is emitted of it: fields are missing, and that is said.
     #[cold]
     fn describe_late<S>(&self, id: &Id, ctx: &Context<'_, S>, span: &mut OpenSpan)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if let Some(metadata) = ctx.span(id).map(|span| span.metadata()) {
-            span.callsite = Some(callsite::of(metadata));
-            span.record.leave_out_fields(metadata.fields().len() as u32);
+        if let Some(callsite) = ctx.span(id).map(|span| callsite::of(span.metadata())) {
+            span.callsite = Some(callsite);
+            span.record.leave_out_unknown_fields(callsite);
         }
     }
 
@@ -729,7 +733,7 @@ where
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.is_span() && metadata.fields().field(sampler::PRIORITY).is_some() {
+        if !otel::IS_ON && metadata.is_span() && metadata.fields().field(sampler::PRIORITY).is_some() {
             identity::is_told_at_once();
         }
         Interest::always()

@@ -250,10 +250,12 @@ impl Record {
         self.extras.as_ref().map(|extras| extras.trace_state.clone()).unwrap_or_default()
     }
 
-    /// Fields of it are not known: it began before anyone wanted them.
-    pub(crate) fn leave_out_fields(&mut self, fields: u32) {
+    /// Fields of it may not be known: it began before anyone wanted them, or all of them.
+    #[cold]
+    pub(crate) fn leave_out_unknown_fields(&mut self, callsite: &'static Callsite) {
+        let known = self.fields.view(callsite).entries().count() as u32;
         let left_out = &mut self.fields.left_out.attributes;
-        *left_out = left_out.saturating_add(fields);
+        *left_out = (*left_out).max((callsite.fields().len() as u32).saturating_sub(known));
     }
 
     /// Adds what its user says of it under a name.

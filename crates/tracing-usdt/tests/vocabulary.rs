@@ -8,6 +8,8 @@ use collector::{Collector, Span, assert_accounted, tag};
 use serde_json::Value;
 use tracing::{info_span, subscriber::with_default};
 use tracing_subscriber::prelude::*;
+#[cfg(not(feature = "tracing-opentelemetry"))]
+use tracing_usdt::SpanExt;
 use tracing_usdt::{Builder, Format};
 
 #[derive(Debug)]
@@ -167,4 +169,24 @@ fn the_resource_says_which_process_on_which_host() {
     assert_eq!((of("os.type"), of("telemetry.sdk.language")), (Some(std::env::consts::OS), Some("rust")));
     let none = resource(&collector, collector.builder().resource_detection(false));
     assert_eq!(none, [("service.name".to_owned(), "test".to_owned())]);
+}
+
+/// Its context says so to the next process. (Not with the feature: there it would have to ask OpenTelemetry too early.)
+/// Here, where nothing else has told the layer to look at spans that nobody listens to.
+#[cfg(not(feature = "tracing-opentelemetry"))]
+#[test]
+fn a_span_says_itself_whether_it_is_sampled_also_while_nobody_listens() {
+    let layer = tracing_usdt::builder().no_socket().parent(None).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let is_sampled = |span: &tracing::Span| span.context().unwrap().is_sampled();
+        let root = info_span!("root");
+        let quiet = root.in_scope(|| info_span!("quiet", sampling.priority = 0));
+        let below = quiet.in_scope(|| info_span!("below"));
+        let loud = below.in_scope(|| info_span!("loud", sampling.priority = 1));
+        let undecided = loud.in_scope(|| info_span!("undecided", sampling.priority = "perhaps"));
+        let found = [&root, &quiet, &below, &loud, &undecided].map(is_sampled);
+        assert_eq!(found, [true, false, false, true, true]);
+        let trace = |span: &tracing::Span| span.context().unwrap().trace_id();
+        assert_eq!(trace(&undecided), trace(&root));
+    });
 }

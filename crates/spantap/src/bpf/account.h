@@ -17,6 +17,13 @@ static __always_inline void ran(struct thread *thread, u64 now)
 	}
 }
 
+static __always_inline u64 image_of(struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+
+	return leader->start_time + leader->self_exec_id;
+}
+
 /* The thread leaves a span. */
 static __always_inline void settle(struct thread *thread, const struct frame *frame, u32 pid)
 {
@@ -24,7 +31,7 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
 
 	if (!kept) {
-		struct kept_account fresh = { .pid = pid };
+		struct kept_account fresh = { .pid = pid, .image = image_of(bpf_get_current_task_btf()) };
 
 		/* Another thread may be as far. */
 		bpf_map_update_elem(&accounts, &span_id, &fresh, BPF_NOEXIST);
@@ -42,6 +49,15 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 		if (more > 0)
 			__sync_fetch_and_add(&kept->account.part[i], more);
 	}
+}
+
+/* When the span was first seen entered, which a thread is in. */
+static __always_inline u64 since_of(const struct frame *frame)
+{
+	u64 span_id = frame->who.span_id;
+	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
+
+	return kept && kept->account.since ? kept->account.since : frame->since;
 }
 
 /* The span has ended. */

@@ -60,7 +60,8 @@ int BPF_PROG(sched_process_exit, struct task_struct *task)
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return 0;
 	thread = bpf_task_storage_get(&threads, leader, 0, 0);
-	if (!thread || !thread->has_run)
+	/* Several that end at once are each the last. */
+	if (!thread || __sync_val_compare_and_swap(&thread->has_run, 1, 2) != 1)
 		return 0;
 	span.who = thread->origin;
 	span.whose = thread->origins;

@@ -35,7 +35,7 @@ struct thread {
 	u32 unused;
 
 	/* A process that was started in a span of its parent's. */
-	u32 has_run;
+	u32 has_run; /* 1; 2 when its end is told */
 	struct who origin;
 	struct whose origins;
 	u64 forked;
@@ -56,6 +56,7 @@ struct kept_account {
 	struct account account;
 	u32 pid;
 	u32 unused;
+	u64 image; /* as in struct whose */
 };
 
 /* Of spans that were left and are not closed. */

@@ -41,15 +41,13 @@ static __always_inline struct used *used_of(const struct sock *sock)
 	return bpf_sk_storage_get(&sockets, (void *)sock, NULL, 0);
 }
 
-/* Nobody has used it yet. */
-static __always_inline struct used *is_new(const struct sock *sock, u64 now)
+/* From now on, by nobody yet; or NULL. */
+static __always_inline struct used *remember(const struct sock *sock, u64 now)
 {
 	struct used *used = bpf_sk_storage_get(&sockets, (void *)sock, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 
-	if (!used) {
-		lose(LOST_NO_SOCKET);
+	if (!used)
 		return NULL;
-	}
 	__builtin_memset(used, 0, sizeof(*used));
 	used->start = now;
 	return used;
@@ -107,11 +105,13 @@ static __always_inline void use(struct used *used, struct thread *thread)
 }
 
 /* Of what it wrote: not sent yet. */
-static __always_inline u32 queued_in(const struct sock *sock)
+static __always_inline u32 queued_in(const struct sock *sock, bool has_fin)
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sock;
+	u32 queued = BPF_CORE_READ(tcp, write_seq) - BPF_CORE_READ(tcp, snd_nxt);
 
-	return BPF_CORE_READ(tcp, write_seq) - BPF_CORE_READ(tcp, snd_nxt);
+	/* Which comes last. */
+	return queued && has_fin ? queued - 1 : queued;
 }
 
 static __always_inline void starts_to_connect(const struct sock *sock, u64 now)
@@ -123,11 +123,13 @@ static __always_inline void starts_to_connect(const struct sock *sock, u64 now)
 		bpf_sk_storage_delete(&sockets, (void *)sock);
 		return;
 	}
-	used = is_new(sock, now);
-	if (used) {
-		used->is_connecting = 1;
-		use(used, thread);
+	used = remember(sock, now);
+	if (!used) {
+		lose(LOST_NO_SOCKET);
+		return;
 	}
+	used->is_connecting = 1;
+	use(used, thread);
 }
 
 static __always_inline void has_connected(const struct sock *sock, struct used *used, s32 error, u64 now)
@@ -137,22 +139,25 @@ static __always_inline void has_connected(const struct sock *sock, struct used *
 	used->is_connecting = 0;
 }
 
-/* By the program, to both sides: nothing more will come of it. (It may close its own side alone, and go on to read:
- * then it is over when the kernel has done with it.) */
+/* By the program, and nothing more will come: it has closed both sides, or the peer has closed the other. (If it closes
+ * its own side alone and goes on to read, it is over when the kernel has done with it.) */
 static __always_inline bool is_closing(const struct sock *sock, int after)
 {
 	return (after == FIN_WAIT1 || after == LAST_ACK) && sock->sk_shutdown & RCV_SHUTDOWN;
 }
 
-static __always_inline void has_closed(const struct sock *sock, struct used *used, bool by_thread, u64 now)
+static __always_inline void has_closed(const struct sock *sock, struct used *used, int before, int after, u64 now)
 {
+	bool by_thread = after != CLOSED;
 	struct thread *thread = by_thread ? in_span(bpf_get_current_task_btf()) : NULL;
+	/* It had closed its own side before. */
+	u32 queued = by_thread ? queued_in(sock, before == FIN_WAIT1) : 0;
 
 	used->is_closed = 1;
 	if (thread)
 		use(used, thread);
 	if (used->who.span_id)
-		report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, by_thread ? queued_in(sock) : 0);
+		report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, queued);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -170,14 +175,15 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, con
 	}
 	used = used_of(sock);
 	if (used && used->is_connecting) {
-		/* Both ends may do so at once: then it goes on. Without an error it was given up. */
+		/* Both ends may do so at once: then it goes on. Without an error it was given up, or could not begin. */
 		if (after != SYN_RECEIVED)
 			has_connected(sock, used, after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED, now);
 	} else if (before == SYN_RECEIVED && after == ESTABLISHED) {
+		/* Of whatever program: if that fails, it is remembered at its first use in a span. */
 		if (!used)
-			is_new(sock, now);
+			remember(sock, now);
 	} else if (used && !used->is_closed && (after == CLOSED || is_closing(sock, after))) {
-		has_closed(sock, used, after != CLOSED, now);
+		has_closed(sock, used, before, after, now);
 	}
 	if (after == CLOSED && used)
 		bpf_sk_storage_delete(&sockets, (void *)sock);
@@ -200,9 +206,11 @@ static __always_inline int used_by_thread(const struct sock *sock, int result)
 	used = used_of(sock);
 	if (!used) {
 		/* Connected before we looked, or outside of any span: since when is not known. */
-		used = is_new(sock, bpf_ktime_get_ns());
+		used = remember(sock, bpf_ktime_get_ns());
 		if (used)
 			use(used, thread);
+		else
+			lose(LOST_NO_SOCKET);
 		return 0;
 	}
 	if (used->who.span_id == innermost(thread)->span_id)
@@ -213,7 +221,7 @@ static __always_inline int used_by_thread(const struct sock *sock, int result)
 	}
 	/* It may have waited for long; in this span it did so from its beginning on. */
 	now = bpf_ktime_get_ns();
-	since = thread->stack[(thread->depth - 1) & (DEPTH - 1)].since;
+	since = since_of(&thread->stack[(thread->depth - 1) & (DEPTH - 1)]);
 	use(used, thread);
 	report_connection(TCP_ACCEPT, used, sock, 0, used->start > since ? used->start : since, now, 0);
 	return 0;

@@ -23,13 +23,6 @@ static __always_inline const struct __bpf_usdt_spec *arguments(struct pt_regs *c
 	return bpf_map_lookup_elem(&__bpf_usdt_specs, &id);
 }
 
-static __always_inline u64 image_of(struct task_struct *task)
-{
-	struct task_struct *leader = task->group_leader;
-
-	return leader->start_time + leader->self_exec_id;
-}
-
 static __always_inline void fill_whose(struct whose *whose)
 {
 	u64 ids = bpf_get_current_pid_tgid();

@@ -50,10 +50,9 @@
 #define OPENAT2 437
 #define FACCESSAT2 439
 
-/* Where it is. */
-static __always_inline void find_path(struct thread *thread, struct pt_regs *regs, long number)
+/* Where the path is, or NULL. */
+static __always_inline u64 path_of(struct pt_regs *regs, long number)
 {
-	thread->call_about = PATH_OF_ARGUMENT;
 	switch (number) {
 #if defined(__TARGET_ARCH_x86)
 	case OPEN:
@@ -70,8 +69,7 @@ static __always_inline void find_path(struct thread *thread, struct pt_regs *reg
 	case TRUNCATE:
 	case CHDIR:
 	case STATFS:
-		thread->call_pointer = PT_REGS_PARM1_CORE_SYSCALL(regs);
-		return;
+		return PT_REGS_PARM1_CORE_SYSCALL(regs);
 	case OPENAT:
 	case MKDIRAT:
 	case NEWFSTATAT:
@@ -83,23 +81,39 @@ static __always_inline void find_path(struct thread *thread, struct pt_regs *reg
 	case STATX:
 	case OPENAT2:
 	case FACCESSAT2:
-		thread->call_pointer = PT_REGS_PARM2_CORE_SYSCALL(regs);
-		return;
+		return PT_REGS_PARM2_CORE_SYSCALL(regs);
 	}
-	thread->call_about = ADDRESS_OF_ARGUMENT;
+	return 0;
+}
+
+/* Where the address is, or NULL, and its length. */
+static __always_inline u64 address_of(struct pt_regs *regs, long number, u32 *length)
+{
 	switch (number) {
 	case CONNECT:
 	case BIND:
-		thread->call_pointer = PT_REGS_PARM2_CORE_SYSCALL(regs);
-		thread->call_length = PT_REGS_PARM3_CORE_SYSCALL(regs);
-		return;
+		*length = PT_REGS_PARM3_CORE_SYSCALL(regs);
+		return PT_REGS_PARM2_CORE_SYSCALL(regs);
 	case SENDTO:
-		thread->call_pointer = PT_REGS_PARM5_CORE_SYSCALL(regs);
-		thread->call_length = PT_REGS_PARM6_CORE_SYSCALL(regs);
-		return;
+		*length = PT_REGS_PARM6_CORE_SYSCALL(regs);
+		return PT_REGS_PARM5_CORE_SYSCALL(regs);
 	}
-	thread->call_about = 0;
-	thread->call_pointer = 0;
+	return 0;
+}
+
+static __always_inline void find_path(struct thread *thread, struct pt_regs *regs, long number)
+{
+	u32 length = 0;
+
+	thread->call_about = PATH_OF_ARGUMENT;
+	thread->call_pointer = path_of(regs, number);
+	if (thread->call_pointer)
+		return;
+	thread->call_about = ADDRESS_OF_ARGUMENT;
+	thread->call_pointer = address_of(regs, number, &length);
+	thread->call_length = length;
+	if (!thread->call_pointer)
+		thread->call_about = 0;
 }
 
 /* Nothing is left to be read, or it can't be read yet: what was never touched is not in memory, and is when the call

@@ -1,6 +1,6 @@
 //! An OTLP/JSON `ExportTraceServiceRequest`, as any OpenTelemetry exporter writes it.
 //!
-//! The official types can read it too (`with-serde`), but take four times as long, and refuse the whole
+//! The official types can read it too (`with-serde`), but take many times as long, and refuse the whole
 //! for the fault of one span.
 
 use opentelemetry_proto::tonic::common::v1::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::trace::EncodedSpan;
 
-/// As much as came in so many bytes of datagrams; decoded, it takes several times that.
+/// As much as came in so many bytes of datagrams; encoded anew, it takes about as much.
 const WAITING: usize = 16 << 20;
 
 /// Where spans come out.

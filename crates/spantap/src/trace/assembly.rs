@@ -30,7 +30,7 @@ const FEW: usize = 16;
 /// What may be held at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of all traces.
+    /// Of all traces; and of one, while it is looked at.
     pub bytes: usize,
     /// Of one.
     pub spans_of_a_trace: usize,
@@ -38,7 +38,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // Some 100,000 spans of ten fields.
+        // Tens of thousands of spans.
         Self { bytes: 64 << 20, spans_of_a_trace: 10_000 }
     }
 }
@@ -63,6 +63,7 @@ struct Open {
     /// Of its spans, where they are more than a [`FEW`].
     ids: HashSet<u64>,
     bytes: usize,
+    bytes_decoded: usize,
     first: Instant,
     last: Instant,
     /// How many spans were shown already, and were said to be left out.
@@ -99,13 +100,15 @@ impl Assembly {
             open.look = now + QUIET;
             self.soon.push_back((open.look, id));
         }
-        let full = open.trace.spans.len() >= self.limits.spans_of_a_trace;
+        let full = open.trace.spans.len() >= self.limits.spans_of_a_trace
+            || open.bytes_decoded + span.weight_decoded > self.limits.bytes;
         if open.has(span.span_id) {
             open.trace.duplicates += 1;
         } else if full {
             open.trace.left_out += 1;
         } else {
             open.bytes += span.weight;
+            open.bytes_decoded += span.weight_decoded;
             self.bytes += span.weight;
             open.push(span);
         }
@@ -237,6 +240,7 @@ impl Open {
             trace,
             ids: HashSet::new(),
             bytes: 0,
+            bytes_decoded: 0,
             first: now,
             last: now,
             told: (0, 0),

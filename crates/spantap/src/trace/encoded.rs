@@ -1,5 +1,5 @@
-//! A span while its trace is put together. A million of them may wait, and one trace of many is looked at: so
-//! it is kept as it was encoded for the sinks, in one piece of a third of the memory.
+//! A span while its trace is put together. Many wait, and one trace of many is looked at: so it is kept as it was
+//! encoded for the sinks, in one piece of a third of the memory.
 
 use std::sync::Arc;
 
@@ -23,7 +23,9 @@ pub struct EncodedSpan {
     /// When it started and ended, in nanoseconds since 1970.
     pub(crate) times: (u64, u64),
     pub(crate) is_error: bool,
+    /// In memory, now and while its trace is looked at.
     pub(super) weight: usize,
+    pub(super) weight_decoded: usize,
     /// A `ScopeSpans` of this one.
     bytes: Box<[u8]>,
 }
@@ -38,7 +40,8 @@ impl EncodedSpan {
             parent_id: span_id(&span.parent_span_id),
             times: (span.start_time_unix_nano, span.end_time_unix_nano),
             is_error: view::is_error(span),
-            weight: weight(process, span, bytes.len()),
+            weight: weight(process, bytes.len()),
+            weight_decoded: weight_decoded(span, bytes.len()),
             bytes: bytes.into(),
         })
     }
@@ -62,21 +65,21 @@ fn span_id(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// Roughly what it takes in memory when it is looked at: its texts, of so many bytes, and what holds them. The
-/// process is counted with each of its spans, though they share it: it may be larger than they are.
-fn weight(process: &Process, span: &Span, bytes: usize) -> usize {
-    const ALLOCATION: usize = 16;
-    // With its id in the set, and its share of the trace.
-    let itself = size_of::<EncodedSpan>() + size_of::<TraceSpan>() + 3 * ALLOCATION + 64;
+const ALLOCATION: usize = 16;
+
+/// Roughly what it takes in memory, with its id in the set and its share of the trace. The process is counted with each of
+/// its spans, though they share it: it may be larger than they are.
+fn weight(process: &Process, bytes: usize) -> usize {
+    size_of::<EncodedSpan>() + ALLOCATION + 64 + bytes + process.resource_bytes()
+}
+
+/// Its texts, and what holds them.
+fn weight_decoded(span: &Span, bytes: usize) -> usize {
+    let itself = size_of::<TraceSpan>() + 3 * ALLOCATION;
     let events = span.events.iter().map(|event| size_of::<Event>() + attributes(&event.attributes));
     let links =
         span.links.iter().map(|link| size_of::<Link>() + 3 * ALLOCATION + attributes(&link.attributes));
-    itself
-        + bytes
-        + process.resource_bytes()
-        + attributes(&span.attributes)
-        + events.sum::<usize>()
-        + links.sum::<usize>()
+    itself + bytes + attributes(&span.attributes) + events.sum::<usize>() + links.sum::<usize>()
 }
 
 /// What holds them, without their texts.

@@ -68,7 +68,7 @@ pub(crate) const DEEDS: [Deed; 8] = [
     Deed::new("block", "blocks", 500),
     Deed::new("syscall", "calls", 100_000),
     Deed::by_others("others: switch", "switches", 20_000),
-    Deed::by_others("syscall", "calls", 100_000),
+    Deed::by_others("others: syscall", "calls", 100_000),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -104,8 +104,9 @@ impl Attached {
             attached.ns.push(Default::default());
         }
         let nobodys = programs[0].clone();
-        // Which the folder for what is in the way need not be.
-        let on_disk = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
+        // On a disk, which the folder of the stage need not be.
+        let attached_program = stage.programs.path("attached");
+        let on_disk = attached_program.parent().context("it is in a folder")?.to_owned();
         for round in 1..=rounds {
             for ((name, consumer), (program, ns)) in
                 CONSUMERS.iter().zip(programs.iter().zip(&mut attached.ns))
@@ -115,7 +116,7 @@ impl Attached {
                 let watch = Watch::start(stage, *consumer, program)?;
                 for (deed, ns) in DEEDS.iter().zip(ns) {
                     let mut command = command(if deed.by_others { &nobodys } else { program });
-                    command.args([deed.word, "--count", &deed.count.to_string()]).current_dir(on_disk);
+                    command.args([deed.word, "--count", &deed.count.to_string()]).current_dir(&on_disk);
                     ns.push(number(&programs::run("attached", &mut command)?.json, "ns")?);
                 }
                 watch.end()?;

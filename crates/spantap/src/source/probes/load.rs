@@ -1,6 +1,6 @@
 //! From the compiled programs to attached ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{Write, stderr};
 use std::mem::MaybeUninit;
@@ -21,7 +21,6 @@ use nix::unistd::geteuid;
 use super::reader::clock_ns;
 use super::record;
 use super::target::{PROVIDER, Target};
-use crate::account::PARTS;
 use crate::cli::Kernel;
 
 /// What the build script made of `src/bpf`.
@@ -124,11 +123,16 @@ impl Loaded {
     /// Gives back what spans of processes that are gone have left.
     pub(super) fn forget_gone(&self) {
         let accounts = &self.skeleton.maps.accounts;
-        let mut is_gone: HashMap<u32, bool> = HashMap::new();
-        for (key, value) in all(accounts) {
-            let pid = value.get(PID_OF_ACCOUNT..PID_OF_ACCOUNT + 4).and_then(|pid| pid.try_into().ok());
-            let Some(pid) = pid.map(u32::from_ne_bytes) else { continue };
-            if *is_gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists()) {
+        let of = |value: &[u8]| record::program_of_account(value).map(|program| (program.pid, program.image));
+        let all: Vec<_> = all(accounts).filter_map(|(key, value)| Some((key, of(&value)?))).collect();
+        let mut latest: HashMap<u32, u64> = HashMap::new();
+        for (_, (pid, image)) in &all {
+            let latest = latest.entry(*pid).or_default();
+            *latest = (*image).max(*latest);
+        }
+        latest.retain(|pid, _| Path::new(&format!("/proc/{pid}")).exists());
+        for (key, (pid, image)) in all {
+            if latest.get(&pid) != Some(&image) {
                 // It may have been closed meanwhile.
                 let _ = accounts.delete(&key);
             }
@@ -152,12 +156,15 @@ impl Loaded {
     }
 }
 
-/// In `struct kept_account`.
-const PID_OF_ACCOUNT: usize = 8 * (PARTS + 2);
-
-/// All keys and values of a hash map, by many at once: there may be 100,000, and nobody reads the ring buffer meanwhile.
+/// All keys and values of a map. No more than it has room for: while it changes, the kernel may begin anew. One by one,
+/// since of libbpf-rs's batches the first that is not full ends it, and the kernel fills those that come before the last
+/// only as far as the next bucket fits.
 fn all(map: &impl MapCore) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    map.lookup_batch(1024, MapFlags::ANY, MapFlags::ANY).into_iter().flatten()
+    let keys: HashSet<Vec<u8>> = map.keys().take(1 << 18).collect();
+    keys.into_iter().filter_map(|key| {
+        let value = map.lookup(&key, MapFlags::ANY).ok()??;
+        Some((key, value))
+    })
 }
 
 /// In the order of `enum lost`.
@@ -171,7 +178,7 @@ const LOSSES: [&str; 10] = [
     "exits of more spans than are kept at once",
     "of what the kernel did for short times: more than is kept at once",
     "block requests: more than are kept at once",
-    "sockets for which the kernel had no memory",
+    "connections: there was no memory to remember who uses them",
 ];
 
 const RECURSION: &str = "of what the kernel did: it did two of a kind at once on a CPU";

@@ -226,6 +226,14 @@ pub(super) fn last_of_small(bytes: &[u8]) -> Option<u64> {
     }
 }
 
+/// Of a `struct kept_account`, whose span's it is.
+pub(super) fn program_of_account(bytes: &[u8]) -> Option<Program> {
+    // Behind the parts, the beginning and the exits.
+    let mut fields = Fields(bytes.get(8 * (PARTS + 2)..)?);
+    let (pid, _) = (fields.u32()?, fields.u32()?);
+    Some(Program { pid, image: fields.u64()? })
+}
+
 /// What is left to read.
 struct Fields<'a>(&'a [u8]);
 
