@@ -553,6 +553,14 @@ fn children_that_are_started_are_seen_with_their_end() {
     let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
     assert_eq!((exec.number("kernel.exec.exit_code"), ended["code"].as_u64()), (3, Some(3)));
     assert_near("its threads", exec.duration_ns(), ended["measured"]["wall_ns"].as_u64().unwrap());
+
+    // Another of its threads runs another program.
+    let mut attached = Attached::start(&[]);
+    let ended = attached.run(&format!("exec {} become", env!("CARGO_BIN_EXE_kernel_work")));
+    let (spans, _) = attached.end();
+    let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
+    assert_eq!((exec.number("kernel.exec.exit_code"), ended["code"].as_u64()), (0, Some(0)));
+    assert_near("what it became", exec.duration_ns(), ended["measured"]["wall_ns"].as_u64().unwrap());
 }
 
 /// Attached to it alone, spantap sees it to the end of its last thread.

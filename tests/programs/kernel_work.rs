@@ -29,8 +29,14 @@ use tracing_subscriber::prelude::*;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("threads") {
-        end_by_threads();
+    match std::env::args().nth(1).as_deref() {
+        Some("threads") => end_by_threads(),
+        // By a thread that is not the first.
+        Some("become") => {
+            let sleep = || Command::new("sleep").arg("0.1").exec();
+            return Err(thread::spawn(sleep).join().map_err(|_| "the thread panicked")?.into());
+        }
+        _ => {}
     }
     tracing_subscriber::registry().with(tracing_usdt::layer()).init();
     println!("ready");

@@ -1,22 +1,40 @@
 /* Programs that a thread in a span starts, from the fork to their end. */
 #pragma once
 
+/* A process that was started in a span of its parent's. */
+struct child {
+	struct who origin;
+	struct whose origins;
+	u64 forked;
+	u32 has_run; /* a program of its own */
+	char program[PATH_BYTES];
+	u32 unused;
+};
+
+/* By its pid, which it has whichever of its threads runs another program, or ends last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, u32);
+	__type(value, struct child);
+} children SEC(".maps");
+
 SEC("tp_btf/sched_process_fork")
-int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *task)
 {
-	struct thread *thread = in_span(parent), *started;
+	struct thread *thread = in_span(parent);
+	struct child child = {};
+	u32 pid = task->tgid;
 
 	/* Its first thread, in a process of its own. */
-	if (!thread || child->pid != child->tgid)
+	if (!thread || task->pid != task->tgid)
 		return 0;
-	started = bpf_task_storage_get(&threads, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!started) {
-		lose(LOST_NO_THREAD);
-		return 0;
-	}
-	started->origin = *innermost(thread);
-	whose_of(parent, &started->origins);
-	started->forked = bpf_ktime_get_ns();
+	child.origin = *innermost(thread);
+	whose_of(parent, &child.origins);
+	child.forked = bpf_ktime_get_ns();
+	if (bpf_map_update_elem(&children, &pid, &child, BPF_ANY))
+		lose(LOST_NO_CHILD);
 	return 0;
 }
 
@@ -24,15 +42,18 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *program)
 {
 	struct thread *thread = bpf_task_storage_get(&threads, task, 0, 0);
+	u32 pid = task->tgid;
+	struct child *child;
 
-	if (!thread)
-		return 0;
 	/* The spans went with the old program. */
-	thread->depth = 0;
-	thread->too_deep = 0;
-	if (thread->origin.span_id && !thread->has_run) {
-		thread->has_run = 1;
-		bpf_probe_read_kernel_str(thread->program, sizeof(thread->program), program->filename);
+	if (thread) {
+		thread->depth = 0;
+		thread->too_deep = 0;
+	}
+	child = bpf_map_lookup_elem(&children, &pid);
+	if (child && !child->has_run) {
+		child->has_run = 1;
+		bpf_probe_read_kernel_str(child->program, sizeof(child->program), program->filename);
 	}
 	return 0;
 }
@@ -41,38 +62,41 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 #define SIGNAL_GROUP_EXIT 4
 
 /* As its parent will have it. */
-static __always_inline int status_of(struct task_struct *leader)
+static __always_inline int status_of(struct task_struct *task)
 {
-	if (BPF_CORE_READ(leader, signal, flags) & SIGNAL_GROUP_EXIT)
-		return BPF_CORE_READ(leader, signal, group_exit_code);
-	return leader->exit_code;
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(task, signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *task)
 {
-	struct task_struct *leader = task->group_leader;
 	struct kernel_span span = { .what = EXEC };
 	struct record_kernel *record;
-	struct thread *thread;
+	struct child *found, child;
+	u32 pid = task->tgid;
 
 	/* The first thread may have ended before the last. */
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return 0;
-	thread = bpf_task_storage_get(&threads, leader, 0, 0);
-	/* Several that end at once are each the last. */
-	if (!thread || __sync_val_compare_and_swap(&thread->has_run, 1, 2) != 1)
+	found = bpf_map_lookup_elem(&children, &pid);
+	if (!found)
 		return 0;
-	span.who = thread->origin;
-	span.whose = thread->origins;
-	span.start = thread->forked;
+	child = *found;
+	/* Of several that end at once, each is the last. */
+	if (bpf_map_delete_elem(&children, &pid) || !child.has_run)
+		return 0;
+	span.who = child.origin;
+	span.whose = child.origins;
+	span.start = child.forked;
 	span.end = bpf_ktime_get_ns();
 	record = begin_record(&span);
 	if (!record)
 		return 0;
-	record->exec.pid = task->tgid;
-	record->exec.status = status_of(leader);
-	__builtin_memcpy(record->exec.path, thread->program, sizeof(thread->program));
+	record->exec.pid = pid;
+	record->exec.status = status_of(task);
+	__builtin_memcpy(record->exec.path, child.program, sizeof(child.program));
 	submit(record);
 	return 0;
 }

@@ -32,14 +32,6 @@ struct thread {
 	u32 call_about;
 	u32 call_length;
 	char call_path[PATH_BYTES];
-	u32 unused;
-
-	/* A process that was started in a span of its parent's. */
-	u32 has_run; /* 1; 2 when its end is told */
-	struct who origin;
-	struct whose origins;
-	u64 forked;
-	char program[PATH_BYTES];
 
 	struct frame stack[DEPTH];
 };

@@ -168,7 +168,7 @@ fn all(map: &impl MapCore) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
 }
 
 /// In the order of `enum lost`.
-const LOSSES: [&str; 10] = [
+const LOSSES: [&str; 11] = [
     "spans: the ring buffer was full",
     "of what the kernel did: the ring buffer was full",
     "spans: longer than 256 KiB",
@@ -179,6 +179,7 @@ const LOSSES: [&str; 10] = [
     "of what the kernel did for short times: more than is kept at once",
     "block requests: more than are kept at once",
     "connections: there was no memory to remember who uses them",
+    "programs that were started: more than are kept at once",
 ];
 
 const RECURSION: &str = "of what the kernel did: it did two of a kind at once on a CPU";
