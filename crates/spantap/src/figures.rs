@@ -19,6 +19,18 @@ const MAX_REASONS: usize = 32;
 /// Names that senders give to themselves and to reasons, in characters.
 const MAX_NAME: usize = 100;
 
+/// What could not be told of a traced program, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Missed {
+    /// For Prometheus.
+    pub label: &'static str,
+    /// Behind their number.
+    pub words: &'static str,
+}
+
+const NO_PROCESS: Missed =
+    Missed { label: "no_process", words: "spans that were made for the program: none of its own has ended" };
+
 /// From one sender.
 #[derive(Clone, Default, Debug, PartialEq)]
 pub struct FromSender {
@@ -99,7 +111,7 @@ pub struct Figures {
     /// Such of processes none of whose own spans ended, so that nobody knew whose they were.
     pub spans_without_process: AtomicU64,
     /// What the programs in the kernel could not tell, with the reasons.
-    missed: Mutex<Vec<(&'static str, u64)>>,
+    missed: Mutex<Vec<(Missed, u64)>>,
 }
 
 fn shortened(name: &str) -> &str {
@@ -203,16 +215,16 @@ impl Figures {
     }
 
     /// What the programs in the kernel could not tell so far, and why.
-    pub fn set_missed(&self, missed: Vec<(&'static str, u64)>) {
+    pub fn set_missed(&self, missed: Vec<(Missed, u64)>) {
         *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = missed;
     }
 
     /// The same, with what was not known whose it was.
-    pub fn missed(&self) -> Vec<(&'static str, u64)> {
+    pub fn missed(&self) -> Vec<(Missed, u64)> {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unknown = self.spans_without_process.load(Ordering::Relaxed);
         if unknown > 0 {
-            missed.push(("of what the kernel did: no span of the process has ended", unknown));
+            missed.push((NO_PROCESS, unknown));
         }
         missed
     }

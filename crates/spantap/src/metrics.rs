@@ -164,7 +164,7 @@ impl Collector for All {
             vec![(Vec::new(), kernel_spans)],
         )?;
         let missed = self.figures.missed().into_iter();
-        let missed = missed.map(|(reason, count)| (vec![("reason", reason.to_owned())], count));
+        let missed = missed.map(|(missed, count)| (vec![("reason", missed.label.to_owned())], count));
         counters(&mut encoder, "missed", "What the probes could not tell", missed.collect())?;
         self.of_sinks(&mut encoder)
     }

@@ -1,10 +1,12 @@
-/* Block I/O, from its submission by a thread in a span to its completion wherever that is. */
+/* Block I/O, from its submission by a thread in a span to its completion wherever that is. A request into which others
+ * were merged is that of the first. */
 #pragma once
 
 /* linux/blk_types.h */
 #define REQ_OP_MASK 0xff
 #define REQ_OP_READ 0
 #define REQ_OP_WRITE 1
+#define REQ_OP_FLUSH 2
 
 struct submitted {
 	struct kernel_span span;
@@ -33,15 +35,15 @@ int BPF_PROG(block_io_start, struct request *request)
 		bpf_map_delete_elem(&requests, &key);
 		return 0;
 	}
-	operation = request->cmd_flags & REQ_OP_MASK;
+	/* Without data it is a flush, whatever it is called. */
+	operation = request->__data_len ? request->cmd_flags & REQ_OP_MASK : REQ_OP_FLUSH;
 	submitted.span.who = *innermost(thread);
 	fill_whose(&submitted.span.whose);
 	submitted.span.start = bpf_ktime_get_ns();
-	/* Without data it is a flush, whatever it is called. */
-	submitted.span.what = !request->__data_len ? BLOCK_OTHER
-			      : operation == REQ_OP_READ    ? BLOCK_READ
+	submitted.span.what = operation == REQ_OP_READ	  ? BLOCK_READ
 			      : operation == REQ_OP_WRITE ? BLOCK_WRITE
 							  : BLOCK_OTHER;
+	submitted.span.number = submitted.span.what == BLOCK_OTHER ? operation : 0;
 	disk = BPF_CORE_READ(request, q, disk);
 	submitted.block.device = (u32)BPF_CORE_READ(disk, major) << 20 | BPF_CORE_READ(disk, first_minor);
 	BPF_CORE_READ_STR_INTO(&submitted.block.disk, disk, disk_name);

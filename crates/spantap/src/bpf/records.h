@@ -128,7 +128,7 @@ struct call {
 /* What the kernel did in a span. */
 struct kernel_span {
 	u32 what;
-	u32 call; /* a system call's number; else 0 */
+	u32 number; /* a system call's, or another block operation's; else 0 */
 	struct who who;
 	struct whose whose;
 	u64 start;
@@ -151,7 +151,7 @@ struct record_kernel {
 /* Small ones of a kind. */
 struct slot {
 	u32 what; /* 0: none */
-	u32 call;
+	u32 number;
 	u64 count;
 	u64 total;
 	u64 longest;

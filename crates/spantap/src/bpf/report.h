@@ -26,9 +26,9 @@ static __always_inline bool add_to_slot(struct slot *slot, const struct kernel_s
 	u64 took = span->end - span->start;
 
 	if (!slot->what && __sync_val_compare_and_swap(&slot->what, 0, span->what) == 0) {
-		slot->call = span->call;
+		slot->number = span->number;
 		slot->first = span->start;
-	} else if (slot->what != span->what || slot->call != span->call) {
+	} else if (slot->what != span->what || slot->number != span->number) {
 		return false;
 	}
 	__sync_fetch_and_add(&slot->count, 1);

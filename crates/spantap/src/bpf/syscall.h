@@ -181,7 +181,7 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 	/* In the middle of one when we looked first. */
 	if (!thread || thread->call < 0)
 		return 0;
-	span.call = thread->call;
+	span.number = thread->call;
 	thread->call = -1;
 	span.who = *innermost(thread);
 	fill_whose(&span.whose);

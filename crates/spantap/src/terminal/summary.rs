@@ -163,8 +163,8 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
     if kernel_spans > 0 {
         let _ = writeln!(out, "  {} of what the kernel did", counted(kernel_spans, "span", "spans"));
     }
-    for (what, number) in figures.missed() {
-        let _ = writeln!(out, "  {} missed {what}", grouped(number));
+    for (missed, number) in figures.missed() {
+        let _ = writeln!(out, "  {} missed {}", grouped(number), missed.words);
     }
     let (shown, not_shown, missed) = figures.view();
     if not_shown + missed > 0 {

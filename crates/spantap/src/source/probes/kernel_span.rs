@@ -38,16 +38,16 @@ fn bytes_text(key: &str, bytes: &[u8]) -> KeyValue {
 
 /// One that is told by itself.
 pub(super) fn of_record(record: &KernelRecord<'_>, wall: WallOffset) -> Span {
-    let mut span = below(record.who, &record.whose, name(record.what, record.call));
+    let mut span = below(record.who, &record.whose, name(record.what, record.number));
     span.start_time_unix_nano = record.start_ns.saturating_add_signed(wall);
     span.end_time_unix_nano = record.end_ns.saturating_add_signed(wall);
-    tell(&record.detail, record.call, &mut span);
+    tell(&record.detail, record.number, &mut span);
     span
 }
 
 /// Those of a kind that are told together.
 pub(super) fn of_slot(who: Who, whose: &Whose, slot: &Slot, wall: WallOffset) -> Span {
-    let mut span = below(who, whose, name(slot.what, slot.call));
+    let mut span = below(who, whose, name(slot.what, slot.number));
     span.start_time_unix_nano = slot.first_ns.saturating_add_signed(wall);
     span.end_time_unix_nano = slot.last_ns.max(slot.first_ns).saturating_add_signed(wall);
     span.attributes.extend([
@@ -70,7 +70,7 @@ fn below(who: Who, whose: &Whose, name: String) -> Span {
     }
 }
 
-fn name(what: What, call: u32) -> String {
+fn name(what: What, number: u32) -> String {
     let name = match what {
         What::RunQueue => "run queue",
         What::Preempted => "preempted",
@@ -81,14 +81,20 @@ fn name(what: What, call: u32) -> String {
         What::Stopped => "stopped",
         What::BlockRead => "block read",
         What::BlockWrite => "block write",
-        What::BlockOther => "block other",
+        // linux/blk_types.h
+        What::BlockOther => match number {
+            2 => "block flush",
+            3 | 5 => "block discard",
+            9 => "block write zeroes",
+            _ => "block other",
+        },
         What::TcpConnect => "tcp connect",
         What::TcpAccept => "tcp accept",
         What::TcpRetransmit => "tcp retransmit",
         What::TcpClose => "tcp close",
         What::TcpReset => "tcp reset",
         What::Exec => "exec",
-        What::Syscall => return format!("syscall {}", call_name(call)),
+        What::Syscall => return format!("syscall {}", call_name(number)),
     };
     name.to_owned()
 }

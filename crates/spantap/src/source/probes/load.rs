@@ -22,6 +22,7 @@ use super::reader::clock_ns;
 use super::record;
 use super::target::{PROVIDER, Target};
 use crate::cli::Kernel;
+use crate::figures::Missed;
 
 /// What the build script made of `src/bpf`.
 mod skeleton {
@@ -100,7 +101,7 @@ impl Loaded {
     }
 
     /// What was lost so far, with the reasons.
-    pub(super) fn losses(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn losses(&self) -> Vec<(Missed, u64)> {
         let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bss = bss.ok().flatten().unwrap_or_default();
         let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
@@ -167,22 +168,29 @@ fn all(map: &impl MapCore) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     })
 }
 
+const fn missed(label: &'static str, words: &'static str) -> Missed {
+    Missed { label, words }
+}
+
 /// In the order of `enum lost`.
-const LOSSES: [&str; 11] = [
-    "spans: the ring buffer was full",
-    "of what the kernel did: the ring buffer was full",
-    "spans: longer than 256 KiB",
-    "spans: their memory could not be read",
-    "enters of threads for which the kernel had no memory",
-    "enters deeper than 64 spans",
-    "exits of more spans than are kept at once",
-    "of what the kernel did for short times: more than is kept at once",
-    "block requests: more than are kept at once",
-    "connections: there was no memory to remember who uses them",
-    "programs that were started: more than are kept at once",
+const LOSSES: [Missed; 11] = [
+    missed("spans_ring_full", "spans: the ring buffer was full"),
+    missed("kernel_ring_full", "of what the kernel did: the ring buffer was full"),
+    missed("spans_too_long", "spans: longer than 256 KiB"),
+    missed("spans_unreadable", "spans: their memory could not be read"),
+    missed("threads_no_memory", "enters of threads for which the kernel had no memory"),
+    missed("enters_too_deep", "enters deeper than 64 spans"),
+    missed("accounts_full", "exits of more spans than are kept at once"),
+    missed("short_full", "of what the kernel did for short times: more than is kept at once"),
+    missed("requests_full", "block requests: more than are kept at once"),
+    missed("connections_no_memory", "connections: there was no memory to remember who uses them"),
+    missed("programs_full", "programs that were started: more than are kept at once"),
 ];
 
-const RECURSION: &str = "of what the kernel did: it did two of a kind at once on a CPU";
+const RECURSION: Missed = missed(
+    "recursion",
+    "of what the kernel did, for whatever program: it did two of a kind at once on a CPU",
+);
 
 /// Of the machine's own pid namespace: PROC_PID_INIT_INO of linux/proc_ns.h.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;

@@ -59,8 +59,8 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct KernelRecord<'a> {
     pub(super) what: What,
-    /// The number of a system call.
-    pub(super) call: u32,
+    /// Of a system call, or of a block operation that is neither read nor write.
+    pub(super) number: u32,
     pub(super) who: Who,
     pub(super) whose: Whose,
     pub(super) start_ns: u64,
@@ -72,7 +72,7 @@ pub(super) struct KernelRecord<'a> {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) what: What,
-    pub(super) call: u32,
+    pub(super) number: u32,
     pub(super) count: u64,
     pub(super) total_ns: u64,
     pub(super) longest_ns: u64,
@@ -296,10 +296,10 @@ impl<'a> Fields<'a> {
 
     fn kernel(&mut self) -> Option<KernelRecord<'a>> {
         self.u32()?;
-        let (what, call) = (self.what()?, self.u32()?);
+        let (what, number) = (self.what()?, self.u32()?);
         let (who, whose, start_ns, end_ns) = (self.who()?, self.whose()?, self.u64()?, self.u64()?);
         let detail = self.detail(what)?;
-        Some(KernelRecord { what, call, who, whose, start_ns, end_ns, detail })
+        Some(KernelRecord { what, number, who, whose, start_ns, end_ns, detail })
     }
 
     fn detail(&mut self, what: What) -> Option<Detail<'a>> {
@@ -365,7 +365,7 @@ impl<'a> Fields<'a> {
         while let Some(what) = self.u32().and_then(What::of) {
             slots.push(Slot {
                 what,
-                call: self.u32()?,
+                number: self.u32()?,
                 count: self.u64()?,
                 total_ns: self.u64()?,
                 longest_ns: self.u64()?,
