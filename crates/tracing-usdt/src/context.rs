@@ -25,11 +25,18 @@ impl TraceId {
         self.0.get()
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn random() -> Self {
+        Self::begin().0
+    }
+
+    /// A new trace, and its first span.
+    #[inline]
+    pub(crate) fn begin() -> (Self, SpanId) {
         loop {
-            if let Some(id) = NonZeroU128::new(thread::random_wide()) {
-                return Self(id);
+            let (trace, span) = thread::random_ids();
+            if let (Some(trace), Some(span)) = (NonZeroU128::new(trace), NonZeroU64::new(span)) {
+                return (Self(trace), SpanId(span));
             }
         }
     }

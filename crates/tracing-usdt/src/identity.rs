@@ -168,14 +168,14 @@ impl Identities {
     fn root(&self, metadata: &'static Metadata<'static>, remote: Option<Ids>) -> Identity {
         let parent = remote.or_else(|| self.remote_parent.as_ref().map(|parent| parent.ids));
         // Ours are random, and say so.
-        let (trace_id, random) = match parent {
-            Some(of) => (of.trace_id, of.random),
-            None => (TraceId::random(), true),
+        let ((trace_id, span_id), random) = match parent {
+            Some(of) => ((of.trace_id, SpanId::random()), of.random),
+            None => (TraceId::begin(), true),
         };
         let parent_sampled = parent.map(|parent| parent.sampled);
         let sampled = self.sampler.sample(&SamplingRequest { trace_id, parent_sampled, metadata });
         Identity {
-            context: Ids { trace_id, span_id: SpanId::random(), sampled, random },
+            context: Ids { trace_id, span_id, sampled, random },
             parent_id: parent.map(|parent| parent.span_id),
             remote: parent.is_some(),
             wall: WallOffset::UNKNOWN,

@@ -88,12 +88,15 @@ pub(crate) fn random() -> u64 {
     with_block(|block| block.random[0].u64(..)).unwrap_or_else(seed)
 }
 
-/// 128 random bits.
+/// 128 random bits, and 64 others.
 #[inline]
-pub(crate) fn random_wide() -> u128 {
-    let halves = with_block(|block| block.random.each_mut().map(|half| half.u64(..)));
-    let [high, low] = halves.unwrap_or_else(|| [seed(), seed()]);
-    u128::from(high) << 64 | u128::from(low)
+pub(crate) fn random_ids() -> (u128, u64) {
+    let drawn = with_block(|block| {
+        let [high, low] = block.random.each_mut().map(|half| half.u64(..));
+        [high, low, block.random[0].u64(..)]
+    });
+    let [high, low, other] = drawn.unwrap_or_else(|| [seed(), seed(), seed()]);
+    (u128::from(high) << 64 | u128::from(low), other)
 }
 
 /// A number of the calling thread's own, from 0 on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::socket::Socket;
 use super::stats::{Dropped, Outcome};
 use crate::clock::{Monotonic, wall_offset};
-use crate::context::{Ids, SpanId, TraceId};
+use crate::context::{Ids, TraceId};
 use crate::encode::{Encoder, Losses};
 use crate::error::Reporter;
 
@@ -64,13 +64,9 @@ impl Outlet {
             return None;
         }
         let wall = wall_offset(now);
+        let (trace_id, span_id) = TraceId::begin();
         let untold = Losses {
-            context: Ids {
-                trace_id: TraceId::random(),
-                span_id: SpanId::random(),
-                sampled: true,
-                random: true,
-            },
+            context: Ids { trace_id, span_id, sampled: true, random: true },
             start_ns: wall.nanos(known.until),
             end_ns: wall.nanos(now),
             reasons: &new,
