@@ -8,9 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use e2e::{
-    Build, Fixture, Linkage, MadeUp, Spantap, free_address, get, need, program, send, send_bytes, wait_until,
-};
+use e2e::{Build, Fixture, Linkage, MadeUp, Spantap, get, need, program, send, send_bytes, wait_until};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
@@ -391,17 +389,22 @@ fn a_second_one_on_the_same_socket_says_who_is_there() {
 #[test]
 fn prometheus_is_told_the_same() {
     let (file, to) = to_file();
-    let free = free_address();
-    let spantap = Spantap::listen(&["--quiet", "--metrics", &free.to_string(), "--to", &to]);
+    let spantap = Spantap::listen(&["--quiet", "--metrics", "127.0.0.1:0", "--to", &to]);
+    let address = || -> Option<std::net::SocketAddr> {
+        let stderr = spantap.stderr();
+        stderr.split_once("the figures are at http://")?.1.split_once("/metrics")?.0.parse().ok()
+    };
+    wait_until("it says where", || address().is_some());
+    let address = address().unwrap();
     send(spantap.socket(), &MadeUp::many(100));
     send_bytes(spantap.socket(), b"rubbish");
     wait_until("all is forwarded", || {
-        let page = get(free, "/metrics").unwrap();
+        let page = get(address, "/metrics").unwrap();
         let mut lines = page.lines();
         lines.any(|line| line.starts_with("spantap_forwarded_spans_total{") && line.ends_with(" 100"))
     });
     assert_eq!(spans_in(file.path()).len(), 100);
-    let page = get(free, "/metrics").unwrap();
+    let page = get(address, "/metrics").unwrap();
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let sender = format!("pid=\"{}\",uid=\"{uid}\",gid=\"{gid}\"", std::process::id());
     for line in [

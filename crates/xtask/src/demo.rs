@@ -30,14 +30,14 @@ use traffic::{KINDS, Kind};
 /// Between the requests that are to be seen one by one.
 const PAUSE: Duration = Duration::from_millis(400);
 
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(debug: bool) -> Result<()> {
     clear_up_on_signals()?;
     if let [missing, ..] = &setup::ensure(&[setup::CC])[..] {
         bail!("the service's SQLite is written in C, and {missing}");
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().with_context(|| format!("{} is gone", root.display()))?;
-    let binaries = service::build(&root)?;
+    let binaries = service::build(&root, debug)?;
 
     let folder = Folder::new()?;
     let file = folder.path().join("spans.jsonl");

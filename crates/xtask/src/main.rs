@@ -15,7 +15,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   bench   measures what a span costs, here and with tracing-usdt's peers: --quick, --markdown
-  demo    runs a real HTTP service under load and shows its traces, and what bpftrace sees
+  demo    runs a real HTTP service under load and shows its traces, and what bpftrace sees: --debug, not optimised
   test    runs every check, and says which were skipped
 ";
 
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
             Some(options) => bench::run(&options),
             None => return usage(),
         },
-        ["demo"] => demo::run(),
+        ["demo"] => demo::run(false),
+        ["demo", "--debug"] => demo::run(true),
         ["test"] => test::run(),
         _ => return usage(),
     };

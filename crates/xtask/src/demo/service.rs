@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::process::{Started, cargo_build, lines};
+use crate::setup;
 
 /// What is built and run.
 pub(crate) struct Binaries {
@@ -19,12 +20,17 @@ pub(crate) struct Binaries {
     pub(crate) spantap: PathBuf,
 }
 
-/// Builds them, with cargo's usual progress on stderr.
-pub(crate) fn build(root: &Path) -> Result<Binaries> {
-    let mut built = cargo_build(
-        root,
-        &["--release", "--package", "examples", "--bin", "shop", "--package", "spantap", "--bin", "spantap"],
-    )?;
+/// Builds them, with cargo's usual progress on stderr; or takes those that the tests have built.
+pub(crate) fn build(root: &Path, debug: bool) -> Result<Binaries> {
+    let mut args = vec!["--bin", "shop", "--bin", "spantap"];
+    match debug {
+        false => args.extend(["--release", "--package", "examples", "--package", "spantap"]),
+        true => args.push("--workspace"),
+    }
+    if debug && setup::ensure(&setup::EBPF).is_empty() {
+        args.extend(["--features", "spantap/ebpf"]);
+    }
+    let mut built = cargo_build(root, &args)?;
     let mut executable =
         |name| built.remove(name).with_context(|| format!("cargo built {name} but named no executable"));
     Ok(Binaries { shop: executable("shop")?, spantap: executable("spantap")? })
