@@ -874,7 +874,7 @@ fn processes_of_an_executable_are_seen_whenever_they_start() {
     let spans = Spans::read(&file);
     assert_eq!(spans.own("sleeper").count(), 3);
     for sleeper in spans.own("sleeper") {
-        assert_eq!(spans.below(sleeper, "sleep").len(), 1, "{:#?}", spans.0);
+        assert_eq!(spans.below(sleeper, "sleep").len(), 1, "{} {:#?}", ended.stderr, spans.0);
     }
 }
 
