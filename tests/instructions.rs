@@ -12,10 +12,10 @@ const RECORDED: [(&str, f64); 6] = [
     ("idle", 85.0),
     ("on demand", 20.0),
     // A root: its ids are drawn and kept, for those below it and for who asks.
-    ("sampled out", 814.0),
+    ("sampled out", 800.0),
     ("sampled out, a child", 485.0),
-    ("background", 1824.0),
-    ("inline", 4515.0),
+    ("background", 1808.0),
+    ("inline", 4497.0),
 ];
 
 /// What is done about a span because of the sampler, and for nothing else: to find its parent, or to draw its ids and

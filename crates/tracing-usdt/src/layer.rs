@@ -314,7 +314,7 @@ impl UsdtLayer {
             self.set_trace_state(&mut span.record, remote::trace_state());
         }
         let callsite = callsite::of(attributes.metadata());
-        if let Some(sampled) = self.priority(attributes) {
+        if let Some(sampled) = priority(callsite, attributes) {
             span.identity.context.sampled = sampled;
         }
         span.begun = true;
@@ -374,7 +374,8 @@ impl UsdtLayer {
         // Of most spans there is nothing to be known; to ask the registry would take them 300 instructions.
         let remote = remote::ids();
         // To ask OpenTelemetry who the parent is would be too early.
-        let sampled = if otel::IS_ON { None } else { self.priority(attributes) };
+        let of = callsite::of(attributes.metadata());
+        let sampled = if otel::IS_ON { None } else { priority(of, attributes) };
         if self.second || (remote.is_none() && sampled.is_none()) {
             return;
         }
@@ -390,13 +391,6 @@ impl UsdtLayer {
             }
             unlisted.identity.context.sampled = sampled.unwrap_or(unlisted.identity.context.sampled);
         });
-    }
-
-    /// Whether the span says itself that it is sent.
-    #[inline]
-    fn priority(&self, attributes: &Attributes<'_>) -> Option<bool> {
-        let has_priority = callsite::of(attributes.metadata()).has_priority;
-        if has_priority { sampler::priority(attributes) } else { None }
     }
 
     fn set_unlisted<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, set: impl FnOnce(&mut Unlisted)) {
@@ -690,6 +684,12 @@ impl UsdtLayer {
             None => {}
         }
     }
+}
+
+/// Whether the span says itself that it is sent.
+#[inline]
+fn priority(callsite: &Callsite, attributes: &Attributes<'_>) -> Option<bool> {
+    if callsite.has_priority { sampler::priority(attributes) } else { None }
 }
 
 fn new_span(callsite: &Callsite, identity: &Identity, fields: &CStr) {

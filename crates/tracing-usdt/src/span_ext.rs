@@ -78,10 +78,10 @@ pub trait SpanExt {
     /// Makes the span a child of one in another process.
     ///
     /// To be called before it is entered or has children: those that there are stay in the trace they began
-    /// in. What the probes have told, `new_span` and an `enter` that has not been left, was the trace before; and where that was not sampled and this
-    /// one is, the span is sent without its first fields, which are counted in
-    /// `otel.dropped_attributes_count`. A span below one of a trace that is not sampled stays unsampled.
-    /// [`SpanContext::in_scope`] has none of these drawbacks.
+    /// in. What the probes have told, `new_span` and an `enter` that has not been left, was the trace before;
+    /// and where that was not sampled and this one is, the span is sent without its first fields, which are
+    /// counted in `otel.dropped_attributes_count`. A span below one of a trace that is not sampled stays
+    /// unsampled. [`SpanContext::in_scope`] has none of these drawbacks.
     fn set_parent(&self, parent: SpanContext);
 
     /// Adds a link to a span that this one has to do with, and that is not its parent.

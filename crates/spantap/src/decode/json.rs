@@ -116,10 +116,11 @@ impl<'a> Json<'a> {
         mut take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
         let mut seen = 0;
-        let first = |scan: &mut Scan<'a>| match scan.open(b'{', b'}')? {
+        let name = |scan: &mut Scan<'a>, is_there: bool| match is_there {
             true => scan.name::<M>().map(Some),
             false => Some(None),
         };
+        let first = |scan: &mut Scan<'a>| scan.open(b'{', b'}').and_then(|is_there| name(scan, is_there));
         let mut next = self.read(first, |jiter| Ok(jiter.next_object()?.map(M::named)))?;
         while let Some(member) = next {
             match member {
@@ -135,10 +136,8 @@ impl<'a> Json<'a> {
                 }
                 None => self.skip()?,
             }
-            let following = |scan: &mut Scan<'a>| match scan.has_more(b'}')? {
-                true => scan.name::<M>().map(Some),
-                false => Some(None),
-            };
+            let following =
+                |scan: &mut Scan<'a>| scan.has_more(b'}').and_then(|is_there| name(scan, is_there));
             next = self.read(following, |jiter| Ok(jiter.next_key()?.map(M::named)))?;
         }
         Ok(())

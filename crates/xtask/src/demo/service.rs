@@ -23,12 +23,12 @@ pub(crate) struct Binaries {
 /// Builds them, with cargo's usual progress on stderr; or takes those that the tests have built.
 pub(crate) fn build(root: &Path, debug: bool) -> Result<Binaries> {
     let mut args = vec!["--bin", "shop", "--bin", "spantap"];
-    match debug {
-        false => args.extend(["--release", "--package", "examples", "--package", "spantap"]),
-        true => args.push("--workspace"),
-    }
-    if debug && setup::ensure(&setup::EBPF).is_empty() {
-        args.extend(["--features", "spantap/ebpf"]);
+    if !debug {
+        args.extend(["--release", "--package", "examples", "--package", "spantap"]);
+    } else if setup::ensure(&setup::EBPF).is_empty() {
+        args.extend(["--workspace", "--features", "spantap/ebpf"]);
+    } else {
+        args.push("--workspace");
     }
     let mut built = cargo_build(root, &args)?;
     let mut executable =

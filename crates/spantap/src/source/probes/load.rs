@@ -1,6 +1,6 @@
 //! From the compiled programs to attached ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io::{Write, stderr};
 use std::mem::MaybeUninit;
@@ -124,16 +124,11 @@ impl Loaded {
     /// Gives back what spans of processes that are gone have left.
     pub(super) fn forget_gone(&self) {
         let accounts = &self.skeleton.maps.accounts;
-        let of = |value: &[u8]| record::program_of_account(value).map(|program| (program.pid, program.image));
-        let all: Vec<_> = all(accounts).filter_map(|(key, value)| Some((key, of(&value)?))).collect();
-        let mut latest: HashMap<u32, u64> = HashMap::new();
-        for (_, (pid, image)) in &all {
-            let latest = latest.entry(*pid).or_default();
-            *latest = (*image).max(*latest);
-        }
-        latest.retain(|pid, _| Path::new(&format!("/proc/{pid}")).exists());
-        for (key, (pid, image)) in all {
-            if latest.get(&pid) != Some(&image) {
+        let of = |(key, value): (Vec<u8>, Vec<u8>)| Some((key, record::program_of_account(&value)?));
+        let all: Vec<_> = all(accounts).filter_map(of).collect();
+        let running = record::running(all.iter().map(|(_, program)| *program));
+        for (key, program) in all {
+            if !running.contains(&program) {
                 // It may have been closed meanwhile.
                 let _ = accounts.delete(&key);
             }

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,7 +19,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 use super::kernel_span::{self, WallOffset, attribute};
 use super::load::Loaded;
-use super::record::{Ended, Program, Record};
+use super::record::{self, Ended, Program, Record};
 use crate::account::{Account, PARTIAL};
 use crate::attributes::{count, find};
 use crate::figures::Figures;
@@ -228,13 +227,9 @@ impl Reader<'_, '_> {
     fn forget_gone(&mut self) {
         let gone: Vec<Program> =
             self.processes.iter().filter(|(_, known)| known.is_gone).map(|(program, _)| *program).collect();
-        let mut latest: HashMap<u32, u64> = HashMap::new();
-        for Program { pid, image } in self.processes.keys() {
-            let latest = latest.entry(*pid).or_default();
-            *latest = (*image).max(*latest);
-        }
-        for (Program { pid, image }, known) in &mut self.processes {
-            known.is_gone = latest.get(pid) != Some(image) || !Path::new(&format!("/proc/{pid}")).exists();
+        let running = record::running(self.processes.keys().copied());
+        for (program, known) in &mut self.processes {
+            known.is_gone = !running.contains(program);
         }
         for program in gone {
             if let Some(known) = self.processes.remove(&program) {

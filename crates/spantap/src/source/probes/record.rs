@@ -1,6 +1,8 @@
 //! What the programs in the kernel tell, as `src/bpf/records.h` lays it out.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use crate::account::{Account, PARTS};
 use crate::process::Sender;
@@ -39,6 +41,17 @@ pub(super) struct Program {
     pub(super) pid: u32,
     /// Greater than of those before it.
     pub(super) image: u64,
+}
+
+/// Those of `programs` that run: of each pid the latest, if there is such a process.
+pub(super) fn running(programs: impl Iterator<Item = Program>) -> HashSet<Program> {
+    let mut latest: HashMap<u32, u64> = HashMap::new();
+    for Program { pid, image } in programs {
+        let latest = latest.entry(pid).or_default();
+        *latest = image.max(*latest);
+    }
+    let latest = latest.into_iter().map(|(pid, image)| Program { pid, image });
+    latest.filter(|program| Path::new(&format!("/proc/{}", program.pid)).exists()).collect()
 }
 
 /// What is known of a span at its end.
