@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use e2e::{Cgroup, EBPF, Spantap, free_address, get, need, program, wait_until};
@@ -119,8 +119,8 @@ impl Found {
     }
 }
 
-const PARTS: [&str; 8] =
-    ["on_cpu", "run_queue", "preempted", "throttled", "sleep", "disk", "blocked", "stopped"];
+const PARTS: [&str; 9] =
+    ["on_cpu", "run_queue", "preempted", "throttled", "sleep", "disk", "blocked", "stopped", "unseen"];
 
 /// All spans in the file.
 struct Spans(Vec<Found>);
@@ -227,10 +227,16 @@ impl Attached {
     }
 
     fn to(worker: Worker, args: &[&str]) -> Self {
+        Self::with(worker, args, &[])
+    }
+
+    fn with(worker: Worker, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("spans.jsonl");
         let to = format!("jsonl={}", file.display());
-        let spantap = Spantap::attach(&[&["--pid", &*worker.pid(), "--to", &to], args].concat());
+        let pid = worker.pid();
+        let args = [&["--pid", &*pid, "--to", &to], args].concat();
+        let spantap = Spantap::attach_with(&args, environment);
         Self { worker, spantap, file, _folder: folder }
     }
 
@@ -268,7 +274,12 @@ const BEGAN_BEFORE: &str = "it began before spantap attached";
 #[test]
 fn time_asleep_and_on_the_cpu_is_what_the_program_measured() {
     let Some(_alone) = ready(&[]) else { return };
-    let mut attached = Attached::start(&["--min", "0us"]);
+    assert_sleeps_and_spins(Attached::start(&["--min", "0us"]));
+}
+
+/// It sleeps, and then spins.
+#[track_caller]
+fn assert_sleeps_and_spins(mut attached: Attached) {
     let slept = attached.run("sleep 3 30");
     let spun = attached.run("spin 100");
     let (spans, _) = attached.end();
@@ -323,7 +334,12 @@ fn the_parts_add_up_to_the_time_in_which_a_span_was_entered() {
 #[test]
 fn two_threads_on_one_cpu_preempt_each_other() {
     let Some(_alone) = ready(&[]) else { return };
-    let mut attached = Attached::start(&["--min", "0us"]);
+    assert_preempted(Attached::start(&["--min", "0us"]));
+}
+
+/// Its threads preempt each other.
+#[track_caller]
+fn assert_preempted(mut attached: Attached) {
     let measured = attached.run("contend 200");
     let (spans, _) = attached.end();
     let contender = spans.one("contender");
@@ -335,6 +351,66 @@ fn two_threads_on_one_cpu_preempt_each_other() {
     let preempted = spans.below(contender, "preempted");
     assert!(preempted.len() >= 3, "{preempted:#?}");
     assert_near("preempted", total_ns(&preempted), account["preempted"]);
+}
+
+/// Virtual machines were seen to whose kernel tells nothing of a change from certain threads to others. How long one
+/// of these has waited, it counts all the same.
+#[test]
+fn threads_that_get_the_cpu_untold_have_their_time_by_the_kernels_count() {
+    let Some(_alone) = ready(&[]) else { return };
+    let untold = || {
+        let environment = [("SPANTAP_MISSES_RETURNS", "1")];
+        Attached::with(Worker::start(), &["--min", "0us"], &environment)
+    };
+    assert_sleeps_and_spins(untold());
+    assert_preempted(untold());
+}
+
+/// The same of what it does not tell of wake-ups: by whom is not known then, but when.
+#[test]
+fn threads_that_are_woken_untold_have_slept_until_then() {
+    let Some(_alone) = ready(&["unshare", "taskset"]) else { return };
+    // Three want one processor.
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", "0", env!("CARGO_BIN_EXE_kernel_work")]);
+    let mut start = || Worker::spawn(&mut command);
+    let (mut lacking, mut others) = (Lacking::attach(start(), "sched_waking"), [start(), start()]);
+    for other in &mut others {
+        writeln!(other.stdin.as_mut().unwrap(), "spin 60000").unwrap();
+    }
+    let slept = lacking.worker.run("doze 50 3");
+    drop(others);
+    let (spans, _) = lacking.end();
+    let dozer = spans.one("dozer");
+    let (account, wall, waited) = (dozer.account(), number(&slept, "wall_ns"), number(&slept, "waited_ns"));
+    assert!(waited > wall / 10, "{slept}");
+    assert_near_of("waiting", account["run_queue"] + account["preempted"], waited, wall);
+    let sleeps = spans.below(dozer, "sleep");
+    assert_near_of("asleep", total_ns(&sleeps), account["sleep"], wall);
+    assert!(sleeps.iter().all(|sleep| sleep.text("kernel.waker").is_empty()), "{sleeps:#?}");
+    assert_eq!(account["unseen"], 0);
+}
+
+/// Not even that it leaves the CPU is told.
+#[test]
+fn time_of_which_the_kernel_tells_nothing_is_not_taken_for_time_on_the_cpu() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    let mut lacking = Lacking::attach(Worker::start(), "sched_switch");
+    let slept = lacking.worker.run("sleep 1 30");
+    let spins = 5;
+    for _ in 0..spins {
+        lacking.worker.run("spin 0");
+    }
+    let (spans, lines) = lacking.end();
+    assert!(lines.contains("changes of threads: the kernel did not tell of them"), "{lines}");
+    let sleeper = spans.one("sleeper");
+    let account = sleeper.account();
+    assert_near("not seen", account["unseen"], number(&slept, "wall_ns"));
+    assert_eq!(account["sleep"], 0);
+    assert_eq!(sleeper.text("kernel.partial"), "the kernel did not tell of all changes of its thread");
+    // They are so short that hardly any loses the CPU.
+    let has_all = |span: &&Found| span.account()["on_cpu"] > 0 && span.text("kernel.partial").is_empty();
+    assert!(spans.own("spinner").filter(has_all).count() >= spins - 1, "{:#?}", spans.0);
 }
 
 /// Held against the kernel's own count for the control group, in which there is but one thread that runs.
@@ -1083,38 +1159,58 @@ fn what_is_missing_is_said_in_a_line() {
     worker.end();
 }
 
-/// By its types it has no such thing: they are given another name.
+/// Attached where the kernel has no such tracepoint, by its types: these are given another name.
+struct Lacking {
+    worker: Worker,
+    spantap: Ended,
+    said: BufReader<ChildStderr>,
+    lines: String,
+    folder: tempfile::TempDir,
+}
+
+impl Lacking {
+    fn attach(worker: Worker, tracepoint: &str) -> Self {
+        let name = format!("\0btf_trace_{tracepoint}\0").into_bytes();
+        let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let at = types.windows(name.len()).position(|bytes| bytes == name).expect("this kernel has it");
+        types[at + name.len() - 2] = b'_';
+        let folder = tempfile::tempdir().unwrap();
+        let btf = folder.path().join("btf");
+        std::fs::write(&btf, types).unwrap();
+
+        let hide = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
+        let to = format!("jsonl={}", folder.path().join("spans.jsonl").display());
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", hide]).arg(&btf).arg(program("spantap"));
+        command.args(["attach", "--pid", &worker.pid(), "--to", &to]);
+        let mut spantap = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut said = BufReader::new(spantap.0.stderr.take().unwrap());
+        let mut lines = String::new();
+        while !lines.contains("attached to") && said.read_line(&mut lines).unwrap() > 0 {}
+        Self { worker, spantap, said, lines, folder }
+    }
+
+    /// With all that spantap said.
+    fn end(mut self) -> (Spans, String) {
+        self.worker.end();
+        assert!(self.spantap.0.wait().unwrap().success());
+        std::io::Read::read_to_string(&mut self.said, &mut self.lines).unwrap();
+        (Spans::read(&self.folder.path().join("spans.jsonl")), self.lines)
+    }
+}
+
 #[test]
 fn a_kernel_that_lacks_a_tracepoint_is_looked_at_for_the_rest() {
     let Some(_alone) = ready(&["unshare"]) else { return };
-    let (name, other) = (b"\0btf_trace_block_io_start\0", b"\0btf_trace_block_io_other\0");
-    let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
-    let at = types.windows(name.len()).position(|bytes| bytes == name).expect("this kernel has it");
-    types[at..at + other.len()].copy_from_slice(other);
-    let folder = tempfile::tempdir().unwrap();
-    let (btf, file) = (folder.path().join("btf"), folder.path().join("spans.jsonl"));
-    std::fs::write(&btf, types).unwrap();
-
-    let mut worker = Worker::start();
-    let hide = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", hide]).arg(&btf).arg(program("spantap"));
-    command.args(["attach", "--pid", &worker.pid(), "--to", &format!("jsonl={}", file.display())]);
-    let mut spantap = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
-    let mut said = BufReader::new(spantap.0.stderr.take().unwrap());
-    let mut lines = String::new();
-    while !lines.contains("attached to") && said.read_line(&mut lines).unwrap() > 0 {}
-    worker.run("sleep 1 10");
+    let mut lacking = Lacking::attach(Worker::start(), "block_io_start");
+    lacking.worker.run("sleep 1 10");
     let on_disk = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-    worker.run(&format!("write {} 1", on_disk.path().display()));
-    worker.end();
-    assert!(spantap.0.wait().unwrap().success());
-    std::io::Read::read_to_string(&mut said, &mut lines).unwrap();
+    lacking.worker.run(&format!("write {} 1", on_disk.path().display()));
+    let (spans, lines) = lacking.end();
     assert!(
         lines.contains("lacks the tracepoint block_io_start: without it, less is seen of block"),
         "{lines}"
     );
-    let spans = Spans::read(&file);
     assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1, "{:#?}", spans.0);
     assert!(spans.below(spans.one("writer"), "block write").is_empty(), "{:#?}", spans.0);
 }

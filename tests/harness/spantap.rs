@@ -57,10 +57,15 @@ impl Spantap {
 
     /// `spantap attach`, which is attached.
     pub fn attach(args: &[&str]) -> Self {
+        Self::attach_with(args, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn attach_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("not used");
         let mut command = command();
-        command.arg("attach").args(args);
+        command.arg("attach").args(args).envs(environment.iter().copied());
         let mut spantap = Self::spawn(&mut command, folder, socket);
         wait_until("spantap is attached", || {
             let ended = spantap.child.try_wait().unwrap();

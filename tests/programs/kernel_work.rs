@@ -48,6 +48,7 @@ fn main() -> Result<()> {
         let number = |n: usize| words.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(1);
         let measured = match words[0] {
             "sleep" => sleep(number(1), Duration::from_millis(number(2))),
+            "doze" => doze(number(1), Duration::from_millis(number(2))),
             "spin" => spin(Duration::from_millis(number(1))),
             "contend" => contend(Duration::from_millis(number(1)))?,
             "write" => write(words[1], number(2))?,
@@ -142,6 +143,14 @@ fn burn(time: Duration) {
     while start.elapsed() < time {
         std::hint::spin_loop();
     }
+}
+
+fn doze(times: u64, each: Duration) -> Value {
+    let doze = |_| {
+        burn(each);
+        thread::sleep(each);
+    };
+    info_span!("dozer").in_scope(|| timed(|| (0..times).for_each(doze)))
 }
 
 fn spin(time: Duration) -> Value {

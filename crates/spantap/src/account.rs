@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
 use crate::attributes::{count, find};
 
 /// What a thread may be doing.
-pub(crate) const PARTS: usize = 8;
+pub(crate) const PARTS: usize = 9;
 
 /// The attributes, and what to call them. In the order in which the kernel's side counts them.
 pub(crate) const KEYS: [&str; PARTS] = [
@@ -20,6 +20,7 @@ pub(crate) const KEYS: [&str; PARTS] = [
     "kernel.disk_ns",
     "kernel.blocked_ns",
     "kernel.stopped_ns",
+    "kernel.unseen_ns",
 ];
 
 /// Why less than all of it is known.
@@ -34,6 +35,12 @@ impl Account {
     pub(crate) fn of(attributes: &[KeyValue]) -> Option<Self> {
         let account = KEYS.map(|key| find(attributes, key).and_then(count).unwrap_or(0));
         account.iter().any(|ns| *ns > 0).then_some(Self(account))
+    }
+
+    /// In which it may have been anywhere: the kernel did not tell of all changes of its thread.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn unseen_ns(self) -> u64 {
+        self.0[PARTS - 1]
     }
 
     /// All of it: the time in which the span was entered.

@@ -1,28 +1,7 @@
-/* How a thread spends its time, and how a span did while it was entered.
- *
- * A thread's time is added up, part by part, at each change of what it does. What it had when it went
- * into a span, subtracted from what it has when it leaves, is the span's: so the parts add up to the
- * time between by construction, in any nesting. */
+/* How a span spent the time in which it was entered: what its thread had when it went into it, part by part,
+ * subtracted from what it has when it leaves. So the parts add up to the time between by construction, in
+ * any nesting. */
 #pragma once
-
-/* Counts the time up to `now`, through which it ran. A kernel that preempts may take the CPU from a thread in the
- * middle of a probe: then sched.h has counted up to a later time. */
-static __always_inline void ran(struct thread *thread, u64 now)
-{
-	s64 more = now - thread->since;
-
-	if (more > 0) {
-		thread->part[ON_CPU] += more;
-		thread->since = now;
-	}
-}
-
-static __always_inline u64 image_of(struct task_struct *task)
-{
-	struct task_struct *leader = task->group_leader;
-
-	return leader->start_time + leader->self_exec_id;
-}
 
 /* The thread leaves a span. */
 static __always_inline void settle(struct thread *thread, const struct frame *frame, u32 pid)

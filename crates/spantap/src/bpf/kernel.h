@@ -74,6 +74,11 @@ struct signal_struct {
 	unsigned int flags;
 };
 
+struct sched_info {
+	unsigned long pcount; /* how often it was given a CPU */
+	unsigned long long run_delay; /* how long it has waited for one, in ns */
+};
+
 struct task_struct {
 	void *stack;
 	unsigned int flags;
@@ -86,6 +91,7 @@ struct task_struct {
 	u64 self_exec_id;
 	char comm[16];
 	struct files_struct *files;
+	struct sched_info sched_info;
 	unsigned in_iowait : 1;
 	bool throttled; /* since Linux 6.18 */
 };

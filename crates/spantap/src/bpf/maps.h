@@ -14,10 +14,16 @@ struct thread {
 	/* Its time so far, as long as it was in a span; when it changed last what it does. */
 	u64 part[PARTS];
 	u64 since;
-	/* Where it is when it is not on a CPU, and when it was woken from there. */
+	/* Where it is when it is not on a CPU, else ON_CPU; and when it was woken from there. */
 	u32 off;
 	u32 depth;
 	u64 woken;
+	/* When it got a CPU, if it is not known yet when it was woken. */
+	u64 arrived;
+	/* By the kernel's count: how often it had been given a CPU when it was seen on one last, and how long it had
+	 * waited for that when it was seen to leave. */
+	u64 runs;
+	u64 waited;
 	struct waker waker;
 	/* Spans too deep for the stack that it is in. */
 	u64 too_deep;
@@ -78,6 +84,12 @@ u64 losses[LOSSES];
 
 /* Whether anything but the spans themselves is seen. */
 const volatile bool sees_kernel = true;
+
+/* Whether the scheduler is. */
+const volatile bool sees_sched = true;
+
+/* For tests: on some kernels not all changes of threads come to be known. */
+const volatile bool misses_returns = false;
 
 /* Kernel spans shorter than this are only added up. */
 const volatile u64 min_ns = 0;

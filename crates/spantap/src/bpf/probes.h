@@ -33,43 +33,28 @@ static __always_inline void fill_whose(struct whose *whose)
 	whose->image = image_of(bpf_get_current_task_btf());
 }
 
-/* The thread, if it is in a span. */
-static __always_inline struct thread *in_span(struct task_struct *task)
-{
-	struct thread *thread = bpf_task_storage_get(&threads, task, 0, 0);
-
-	return thread && thread->depth ? thread : NULL;
-}
-
-/* The innermost span that it is in. */
-static __always_inline struct who *innermost(struct thread *thread)
-{
-	return &thread->stack[(thread->depth - 1) & (DEPTH - 1)].who;
-}
-
 SEC("usdt")
 int enter(struct pt_regs *ctx)
 {
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *thread;
 	struct frame *frame;
-	u64 now;
+	bool first;
 
 	if (!spec)
 		return 0;
-	thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread) {
 		lose(LOST_NO_THREAD);
 		return 0;
 	}
-	now = bpf_ktime_get_ns();
-	if (thread->depth == 0) {
-		thread->since = now;
+	first = thread->depth == 0;
+	if (first) {
 		thread->call = -1;
-		thread->woken = 0;
 		thread->too_deep = 0;
 	} else {
-		ran(thread, now);
+		ran(thread, task, bpf_ktime_get_ns());
 	}
 	if (thread->depth >= DEPTH) {
 		thread->too_deep++;
@@ -80,9 +65,12 @@ int enter(struct pt_regs *ctx)
 	frame->who.span_id = argument(ctx, spec, 0);
 	frame->who.trace_high = argument(ctx, spec, 2);
 	frame->who.trace_low = argument(ctx, spec, 3);
-	frame->since = now;
 	for (int i = 0; i < PARTS; i++)
 		frame->part[i] = thread->part[i];
+	/* What it does is followed from where its depth is set: as late as can be. */
+	if (first)
+		begins(thread, task, bpf_ktime_get_ns());
+	frame->since = thread->since;
 	thread->depth++;
 	return 0;
 }
@@ -150,7 +138,8 @@ static __noinline int leave_outer(struct thread *thread, u64 span_id, u32 pid)
 SEC("usdt")
 int leave(struct pt_regs *ctx)
 {
-	struct thread *thread = in_span(bpf_get_current_task_btf());
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct thread *thread = in_span(task);
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct frame *frame;
@@ -160,7 +149,7 @@ int leave(struct pt_regs *ctx)
 	if (!thread || !spec)
 		return 0;
 	span_id = argument(ctx, spec, 0);
-	ran(thread, bpf_ktime_get_ns());
+	ran(thread, task, bpf_ktime_get_ns());
 	top = thread->depth - 1;
 	frame = &thread->stack[top & (DEPTH - 1)];
 	if (frame->who.span_id != span_id || thread->too_deep) {

@@ -21,12 +21,13 @@ enum part {
 	DISK,    /* and other I/O that the kernel counts as such */
 	BLOCKED, /* in another sleep that signals don't end: a lock of the kernel's, the exec of a child */
 	STOPPED,
+	UNSEEN, /* it may have been off the CPU: the kernel has not told us of all of its changes of threads */
 	PARTS,
 };
 
-/* What a kernel span is of. The first are the parts of the time. */
+/* What a kernel span is of. The first are the parts of the time, but for the last of them. */
 enum what {
-	BLOCK_READ = PARTS,
+	BLOCK_READ = UNSEEN,
 	BLOCK_WRITE,
 	BLOCK_OTHER,
 	TCP_CONNECT,
@@ -182,5 +183,6 @@ enum lost {
 	LOST_NO_REQUEST,
 	LOST_NO_SOCKET,
 	LOST_NO_CHILD,
+	LOST_SWITCHES,
 	LOSSES,
 };

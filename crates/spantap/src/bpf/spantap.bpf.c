@@ -14,6 +14,7 @@
 #include "records.h"
 #include "maps.h"
 #include "report.h"
+#include "thread.h"
 #include "account.h"
 #include "probes.h"
 #include "sched.h"

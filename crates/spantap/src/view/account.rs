@@ -20,6 +20,7 @@ const LOOKS: [(&str, Style, &str); PARTS] = [
     ("▄", RED, "disk"),
     ("▂", RED, "blocked"),
     ("·", DIM, "stopped"),
+    ("?", DIM, "not seen"),
 ];
 
 /// A part below this is neither drawn nor named, unless nothing else is there to name.
@@ -79,19 +80,19 @@ mod tests {
 
     #[test]
     fn the_parts_fill_the_bar_and_are_named_by_size() {
-        let (bar, legend) = drawn([300, 100, 0, 0, 600, 0, 0, 0]);
+        let (bar, legend) = drawn([300, 100, 0, 0, 600, 0, 0, 0, 0]);
         assert_eq!(bar, "███▒░░░░░░");
         assert_eq!(legend, "░ sleep 60% █ cpu 30% ▒ run queue 10%");
-        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ cpu 100%".into()));
-        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1]).1, "█ cpu 99%");
+        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ cpu 100%".into()));
+        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1, 1]).1, "█ cpu 99%");
         assert_eq!(drawn([1; PARTS]).0.chars().count(), 10);
         assert_eq!(drawn([u64::MAX; PARTS]).0, "██████████");
     }
 
     #[test]
     fn what_ran_all_the_time_needs_no_line() {
-        assert!(!is_worth_a_line(Account([1_000_000, 10_000, 0, 0, 0, 0, 0, 0])));
-        assert!(!is_worth_a_line(Account([1, 0, 0, 0, 9_000, 0, 0, 0])));
-        assert!(is_worth_a_line(Account([900_000, 0, 100_000, 0, 0, 0, 0, 0])));
+        assert!(!is_worth_a_line(Account([1_000_000, 10_000, 0, 0, 0, 0, 0, 0, 0])));
+        assert!(!is_worth_a_line(Account([1, 0, 0, 0, 9_000, 0, 0, 0, 0])));
+        assert!(is_worth_a_line(Account([900_000, 0, 100_000, 0, 0, 0, 0, 0, 0])));
     }
 }

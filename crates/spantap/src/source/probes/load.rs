@@ -48,6 +48,9 @@ pub(super) struct Loaded {
     pub(super) news: Vec<String>,
 }
 
+/// Set, a program that was built for tests looks at each change of threads only for who leaves the CPU.
+const MISSES_RETURNS: &str = "SPANTAP_MISSES_RETURNS";
+
 /// What keeps count of the spans that a thread is in.
 const ENTERED: [&str; 2] = ["enter", "leave"];
 
@@ -78,6 +81,8 @@ impl Loaded {
         let mut open = SpantapSkelBuilder::default().open(place).map_err(|error| refused(&error))?;
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
             rodata.sees_kernel = !kernel.is_empty();
+            rodata.sees_sched = kernel.contains(&Kernel::Sched);
+            rodata.misses_returns = cfg!(debug_assertions) && std::env::var_os(MISSES_RETURNS).is_some();
             rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
         }
         let mut news = choose(open.open_object_mut(), &kernel)?;
@@ -168,7 +173,7 @@ const fn missed(label: &'static str, words: &'static str) -> Missed {
 }
 
 /// In the order of `enum lost`.
-const LOSSES: [Missed; 11] = [
+const LOSSES: [Missed; 12] = [
     missed("spans_ring_full", "spans: the ring buffer was full"),
     missed("kernel_ring_full", "of what the kernel did: the ring buffer was full"),
     missed("spans_too_long", "spans: longer than 256 KiB"),
@@ -180,6 +185,7 @@ const LOSSES: [Missed; 11] = [
     missed("requests_full", "block requests: more than are kept at once"),
     missed("connections_no_memory", "connections: there was no memory to remember who uses them"),
     missed("programs_full", "programs that were started: more than are kept at once"),
+    missed("switches_untold", "changes of threads: the kernel did not tell of them"),
 ];
 
 const RECURSION: Missed = missed(

@@ -278,6 +278,7 @@ fn partial(ended: &Ended, name: &[u8], wall: WallOffset) -> Span {
 /// Why less than all of a span is known.
 const BEGAN_BEFORE: &str = "it began before spantap attached";
 const LESS: &str = "less of its time was seen than the program counted";
+const UNSEEN: &str = "the kernel did not tell of all changes of its thread";
 
 /// The time by the probes should be that by the program's own clock.
 fn tell_account(span: &mut Span, account: Account, exits: u64, attached_at_ns: u64) {
@@ -288,9 +289,15 @@ fn tell_account(span: &mut Span, account: Account, exits: u64, attached_at_ns: u
     // on a busy machine 1 to 15 µs.
     let is_less = |busy_ns: u64| busy_ns.saturating_sub(entered_ns) > busy_ns / 50 + 15_000 * (exits + 1);
     let began_before = span.start_time_unix_nano < attached_at_ns;
-    if busy_ns.map_or(began_before && entered_ns > 0, is_less) {
-        // If only somebody listened at a socket, it was entered while nobody looked.
-        let why = if began_before { BEGAN_BEFORE } else { LESS };
+    let is_less = busy_ns.map_or(began_before && entered_ns > 0, is_less);
+    let is_unseen = account.unseen_ns() > 0;
+    if is_less || is_unseen {
+        let why = match (is_less && began_before, is_unseen) {
+            // If only somebody listened at a socket, it was entered while nobody looked.
+            (true, _) => BEGAN_BEFORE,
+            (false, true) => UNSEEN,
+            (false, false) => LESS,
+        };
         span.attributes.push(attribute(PARTIAL, Value::StringValue(why.to_owned())));
     }
 }

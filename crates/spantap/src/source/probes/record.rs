@@ -93,7 +93,7 @@ pub(super) struct Slot {
     pub(super) last_ns: u64,
 }
 
-/// `enum part`, without the time on the CPU, and `enum what`.
+/// `enum part`, without the time on the CPU and what was not seen, and `enum what`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum What {
     RunQueue,
