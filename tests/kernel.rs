@@ -8,7 +8,9 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use e2e::{Cgroup, EBPF, Spantap, free_address, get, need, program, wait_until};
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Whether this machine can do what a test needs. One test runs at a time: they measure, and on two processors
@@ -255,9 +257,9 @@ impl Attached {
 
 /// The parts of a span's time in the kernel are all of the time in which it was entered, by the program's own
 /// clock: to a hundredth, and the time between that clock and the probes of each enter. Now and then a thread loses the CPU
-/// just there: of twenty spans, one may.
+/// just there: of so many spans, one may.
 #[track_caller]
-fn assert_add_up(spans: &Spans) {
+fn assert_add_up(spans: &Spans, one_of: usize) {
     let own: Vec<&Found> = spans.0.iter().filter(|span| !span.is_kernels).collect();
     let is_off = |span: &&&Found| {
         let (sum, busy) = (span.account().values().sum::<u64>(), span.number("busy_ns"));
@@ -266,7 +268,7 @@ fn assert_add_up(spans: &Spans) {
         sum.abs_diff(busy) > busy / 100 + 15_000 * enters
     };
     let off: Vec<_> = own.iter().filter(is_off).collect();
-    assert!(off.len() <= own.len() / 20, "{} of {}: {:#?}", off.len(), own.len(), off[0]);
+    assert!(off.len() <= own.len() / one_of, "{} of {}: {:#?}", off.len(), own.len(), off[0]);
 }
 
 const BEGAN_BEFORE: &str = "it began before spantap attached";
@@ -328,7 +330,7 @@ fn the_parts_add_up_to_the_time_in_which_a_span_was_entered() {
     }
     let (spans, _) = attached.end();
     assert_eq!(spans.0.iter().filter(|span| !span.is_kernels).count(), 10 * 8);
-    assert_add_up(&spans);
+    assert_add_up(&spans, 20);
 }
 
 #[test]
@@ -360,7 +362,10 @@ fn threads_that_get_the_cpu_untold_have_their_time_by_the_kernels_count() {
     let Some(_alone) = ready(&[]) else { return };
     let untold = || {
         let environment = [("SPANTAP_MISSES_RETURNS", "1")];
-        Attached::with(Worker::start(), &["--min", "0us"], &environment)
+        let attached = Attached::with(Worker::start(), &["--min", "0us"], &environment);
+        let told = || attached.spantap.stderr().contains("it misses changes of threads");
+        wait_until("spantap says that it misses some", told);
+        attached
     };
     assert_sleeps_and_spins(untold());
     assert_preempted(untold());
@@ -371,24 +376,29 @@ fn threads_that_get_the_cpu_untold_have_their_time_by_the_kernels_count() {
 fn threads_that_are_woken_untold_have_slept_until_then() {
     let Some(_alone) = ready(&["unshare", "taskset"]) else { return };
     // Three want one processor.
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let cpu = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap().to_string();
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", "0", env!("CARGO_BIN_EXE_kernel_work")]);
+    command.args(["--cpu-list", &cpu, env!("CARGO_BIN_EXE_kernel_work")]);
     let mut start = || Worker::spawn(&mut command);
     let (mut lacking, mut others) = (Lacking::attach(start(), "sched_waking"), [start(), start()]);
     for other in &mut others {
         writeln!(other.stdin.as_mut().unwrap(), "spin 60000").unwrap();
     }
-    let slept = lacking.worker.run("doze 50 3");
+    let (times, each) = (50, 3_000_000);
+    let dozed = lacking.worker.run(&format!("doze {times} 3"));
     drop(others);
     let (spans, _) = lacking.end();
     let dozer = spans.one("dozer");
-    let (account, wall, waited) = (dozer.account(), number(&slept, "wall_ns"), number(&slept, "waited_ns"));
-    assert!(waited > wall / 10, "{slept}");
+    let (account, wall, waited) = (dozer.account(), number(&dozed, "wall_ns"), number(&dozed, "waited_ns"));
+    assert!(waited > wall / 10, "{dozed}");
     assert_near_of("waiting", account["run_queue"] + account["preempted"], waited, wall);
+    // What a timer is late for is sleep, too.
+    assert!(account["sleep"] >= times * each, "{dozer:#?}");
+    assert_near_of("asleep", account["sleep"], times * each, wall);
     let sleeps = spans.below(dozer, "sleep");
     assert_near_of("asleep", total_ns(&sleeps), account["sleep"], wall);
     assert!(sleeps.iter().all(|sleep| sleep.text("kernel.waker").is_empty()), "{sleeps:#?}");
-    assert_eq!(account["unseen"], 0);
 }
 
 /// Not even that it leaves the CPU is told.
@@ -397,20 +407,19 @@ fn time_of_which_the_kernel_tells_nothing_is_not_taken_for_time_on_the_cpu() {
     let Some(_alone) = ready(&["unshare"]) else { return };
     let mut lacking = Lacking::attach(Worker::start(), "sched_switch");
     let slept = lacking.worker.run("sleep 1 30");
-    let spins = 5;
+    let spins = 20;
     for _ in 0..spins {
         lacking.worker.run("spin 0");
     }
     let (spans, lines) = lacking.end();
-    assert!(lines.contains("changes of threads: the kernel did not tell of them"), "{lines}");
+    assert!(lines.contains("stretches of time: the kernel did not tell where the thread was"), "{lines}");
     let sleeper = spans.one("sleeper");
     let account = sleeper.account();
     assert_near("not seen", account["unseen"], number(&slept, "wall_ns"));
-    assert_eq!(account["sleep"], 0);
     assert_eq!(sleeper.text("kernel.partial"), "the kernel did not tell of all changes of its thread");
-    // They are so short that hardly any loses the CPU.
+    // They are so short that few lose the CPU.
     let has_all = |span: &&Found| span.account()["on_cpu"] > 0 && span.text("kernel.partial").is_empty();
-    assert!(spans.own("spinner").filter(has_all).count() >= spins - 1, "{:#?}", spans.0);
+    assert!(spans.own("spinner").filter(has_all).count() > spins / 2, "{:#?}", spans.0);
 }
 
 /// Held against the kernel's own count for the control group, in which there is but one thread that runs.
@@ -807,7 +816,7 @@ fn threads_that_die_inside_of_a_span_leave_nothing_to_others() {
     let (sleeper, hoppers): (_, Vec<_>) = (spans.one("sleeper"), spans.own("hopper").collect());
     assert_eq!((spans.below(sleeper, "sleep").len(), hoppers.len()), (2, 8));
     assert!(hoppers.iter().chain([&sleeper]).all(|span| span.parent.is_empty()), "{:#?}", spans.0);
-    assert_add_up(&spans);
+    assert_add_up(&spans, 20);
 }
 
 /// A process with the pid of one that died inside of a span.
@@ -1082,7 +1091,8 @@ fn a_service_under_load_is_seen_whole() {
 
     let spans = Spans::read(&file);
     assert_eq!(served(&spans), clients * requests);
-    assert_add_up(&spans);
+    // More threads than processors want one at any time.
+    assert_add_up(&spans, 10);
     let ids: BTreeMap<&str, &Found> =
         spans.0.iter().filter(|span| !span.is_kernels).map(|span| (&*span.id, span)).collect();
     let kernels: Vec<&Found> = spans.0.iter().filter(|span| span.is_kernels).collect();
@@ -1193,8 +1203,8 @@ impl Lacking {
     /// With all that spantap said.
     fn end(mut self) -> (Spans, String) {
         self.worker.end();
-        assert!(self.spantap.0.wait().unwrap().success());
         std::io::Read::read_to_string(&mut self.said, &mut self.lines).unwrap();
+        assert!(self.spantap.0.wait().unwrap().success(), "{}", self.lines);
         (Spans::read(&self.folder.path().join("spans.jsonl")), self.lines)
     }
 }

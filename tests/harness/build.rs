@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-/// How the fixture is built. Each has a target folder of its own and is built once.
+/// How the fixture is built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Build {
     /// Unoptimised.
@@ -42,7 +43,10 @@ impl Build {
     /// Builds it, with `pad` strings more in its read-only data, and returns the path of a copy
     /// that is the calling test's own.
     pub fn path(self, linkage: Linkage, pad: usize) -> PathBuf {
-        let target_dir = workspace().join("target/fixtures").join(format!("{self:?}").to_lowercase());
+        // They share a folder, and with it what they depend on: where one's program is, another's is next.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let target_dir = workspace().join("target/fixtures");
         let mut cargo = Command::new(env!("CARGO"));
         // What the test runner was told about its own build is not for this one.
         for (variable, _) in std::env::vars_os() {
@@ -62,7 +66,7 @@ impl Build {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "building {self:?} failed:\n{stderr}");
 
-        let mut folder = target_dir;
+        let mut folder = target_dir.clone();
         folder.extend(self.triple());
         folder.push(if self == Self::Debug { "debug" } else { "release" });
         let built = match linkage {
@@ -72,7 +76,7 @@ impl Build {
         // Consumers attach to a file, and see every process of it: each test has its own.
         let test = std::thread::current().name().unwrap_or("main").to_owned();
         let name = built.file_name().unwrap().to_string_lossy().into_owned();
-        let copy = folder.join("tests").join(format!("{test}-{pad}-{name}"));
+        let copy = target_dir.join(format!("tests/{self:?}/{test}-{pad}-{name}"));
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
         // By another process: a child that some other test starts just then would inherit our
         // descriptor, and the file would be busy.
@@ -108,7 +112,7 @@ impl Build {
                 .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
                 .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
                 .env("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
-            Self::Bfd => cargo.env("RUSTFLAGS", "-C link-arg=-fuse-ld=bfd"),
+            Self::Bfd => cargo.args(["--", "-C", "link-arg=-fuse-ld=bfd"]),
             // For the executable alone: the library can't be.
             Self::NoPie => cargo.args(["--", "-C", "relocation-model=static"]),
             Self::StaticGlibc => cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"),

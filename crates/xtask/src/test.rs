@@ -109,11 +109,18 @@ pub(crate) fn run() -> Result<()> {
     }
     if has_oldest {
         let oldest = format!("+{toolchain}");
-        let args = [&oldest, "check", "--workspace", "--locked", "--target-dir", "target/oldest-rust"];
+        let published = ["--package", "tracing-usdt", "--package", "spantap"];
+        let args = [&*oldest, "check", "--locked", "--target-dir", "target/oldest-rust"];
+        let args = [&args[..], &published].concat();
         checks.cargo(&format!("compiles with Rust {OLDEST}"), &args)?;
     }
-    let args = ["test", "--package", "tracing-usdt", "--locked", "--lib", "--release", "model"];
-    let args = [&args[..], &["--target-dir", "target/loom"]].concat();
+    // Optimised is what takes the time, and not what the other tests depend on.
+    let optimised =
+        ["loom", "generator", "tracing-usdt"].map(|of| format!("profile.dev.package.{of}.opt-level=3"));
+    let args =
+        ["test", "--package", "tracing-usdt", "--locked", "--lib", "model", "--target-dir", "target/loom"];
+    let config = optimised.iter().flat_map(|of| ["--config", of]);
+    let args: Vec<&str> = args.into_iter().chain(config).collect();
     checks.cargo_with("a model of the hand-off, by loom", &args, &[("RUSTFLAGS", "--cfg loom")])?;
     if has_nightly {
         checks.watched()?;
@@ -186,7 +193,8 @@ impl Checks {
         let args = [&run[..], &options, &corpora, &["--", "-max_total_time=20", "-max_len=20000"]].concat();
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}/bin:{path}", self.root.join(TOOLS).display());
-        self.cargo_with("spantap's decoder, by libFuzzer", &args, &[("PATH", &path)])
+        let env = [("PATH", &*path), ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")];
+        self.cargo_with("spantap's decoder, by libFuzzer", &args, &env)
     }
 
     fn cargo_with(&mut self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {

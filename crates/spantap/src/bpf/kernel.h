@@ -75,8 +75,9 @@ struct signal_struct {
 };
 
 struct sched_info {
-	unsigned long pcount; /* how often it was given a CPU */
+	unsigned long pcount; /* how often it was given a CPU after a wait */
 	unsigned long long run_delay; /* how long it has waited for one, in ns */
+	unsigned long long last_queued; /* since when it waits */
 };
 
 struct task_struct {

@@ -14,14 +14,15 @@ struct thread {
 	/* Its time so far, as long as it was in a span; when it changed last what it does. */
 	u64 part[PARTS];
 	u64 since;
-	/* Where it is when it is not on a CPU, else ON_CPU; and when it was woken from there. */
+	/* Where it is when it is not on a CPU, else ON_CPU. */
 	u32 off;
 	u32 depth;
+	/* When it was woken last since it got a CPU; 0: not that we know. */
 	u64 woken;
 	/* When it got a CPU, if it is not known yet when it was woken. */
 	u64 arrived;
-	/* By the kernel's count: how often it had been given a CPU when it was seen on one last, and how long it had
-	 * waited for that when it was seen to leave. */
+	/* By the kernel's counts: how often it was given a CPU, this time included, and how long it had waited for one
+	 * when it left. */
 	u64 runs;
 	u64 waited;
 	struct waker waker;
@@ -88,7 +89,7 @@ const volatile bool sees_kernel = true;
 /* Whether the scheduler is. */
 const volatile bool sees_sched = true;
 
-/* For tests: on some kernels not all changes of threads come to be known. */
+/* For tests: of threads that get the CPU, every other is not seen to. */
 const volatile bool misses_returns = false;
 
 /* Kernel spans shorter than this are only added up. */

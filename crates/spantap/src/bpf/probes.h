@@ -33,14 +33,39 @@ static __always_inline void fill_whose(struct whose *whose)
 	whose->image = image_of(bpf_get_current_task_btf());
 }
 
+/* The thread goes into a span. */
+static __always_inline void go_in(struct thread *thread, struct task_struct *task, const struct who *who)
+{
+	bool first = thread->depth == 0;
+	struct frame *frame;
+
+	if (first) {
+		thread->call = -1;
+		thread->too_deep = 0;
+		begins(thread, task);
+	} else {
+		ran(thread, task, bpf_ktime_get_ns());
+	}
+	if (thread->depth >= DEPTH) {
+		thread->too_deep++;
+		lose(LOST_TOO_DEEP);
+		return;
+	}
+	frame = &thread->stack[thread->depth & (DEPTH - 1)];
+	frame->who = *who;
+	frame->since = thread->since;
+	for (int i = 0; i < PARTS; i++)
+		frame->part[i] = thread->part[i];
+	thread->depth++;
+}
+
 SEC("usdt")
 int enter(struct pt_regs *ctx)
 {
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *thread;
-	struct frame *frame;
-	bool first;
+	struct who who;
 
 	if (!spec)
 		return 0;
@@ -49,29 +74,12 @@ int enter(struct pt_regs *ctx)
 		lose(LOST_NO_THREAD);
 		return 0;
 	}
-	first = thread->depth == 0;
-	if (first) {
-		thread->call = -1;
-		thread->too_deep = 0;
-	} else {
-		ran(thread, task, bpf_ktime_get_ns());
-	}
-	if (thread->depth >= DEPTH) {
-		thread->too_deep++;
-		lose(LOST_TOO_DEEP);
-		return 0;
-	}
-	frame = &thread->stack[thread->depth & (DEPTH - 1)];
-	frame->who.span_id = argument(ctx, spec, 0);
-	frame->who.trace_high = argument(ctx, spec, 2);
-	frame->who.trace_low = argument(ctx, spec, 3);
-	for (int i = 0; i < PARTS; i++)
-		frame->part[i] = thread->part[i];
-	/* What it does is followed from where its depth is set: as late as can be. */
-	if (first)
-		begins(thread, task, bpf_ktime_get_ns());
-	frame->since = thread->since;
-	thread->depth++;
+	who.span_id = argument(ctx, spec, 0);
+	who.trace_high = argument(ctx, spec, 2);
+	who.trace_low = argument(ctx, spec, 3);
+	keep_cpu();
+	go_in(thread, task, &who);
+	let_go_of_cpu();
 	return 0;
 }
 
@@ -135,30 +143,39 @@ static __noinline int leave_outer(struct thread *thread, u64 span_id, u32 pid)
 	return 0;
 }
 
+/* The thread goes out of a span. */
+static __always_inline void go_out(struct thread *thread, struct task_struct *task, u64 span_id)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct frame *frame;
+	u32 top;
+
+	ran(thread, task, bpf_ktime_get_ns());
+	top = thread->depth - 1;
+	frame = &thread->stack[top & (DEPTH - 1)];
+	if (frame->who.span_id != span_id || thread->too_deep) {
+		leave_outer(thread, span_id, pid);
+		return;
+	}
+	if (find(thread, span_id, top) == NOWHERE)
+		settle(thread, frame, pid);
+	thread->depth = top;
+}
+
 SEC("usdt")
 int leave(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *thread = in_span(task);
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct frame *frame;
 	u64 span_id;
-	u32 top;
 
 	if (!thread || !spec)
 		return 0;
 	span_id = argument(ctx, spec, 0);
-	ran(thread, task, bpf_ktime_get_ns());
-	top = thread->depth - 1;
-	frame = &thread->stack[top & (DEPTH - 1)];
-	if (frame->who.span_id != span_id || thread->too_deep) {
-		leave_outer(thread, span_id, pid);
-		return 0;
-	}
-	if (find(thread, span_id, top) == NOWHERE)
-		settle(thread, frame, pid);
-	thread->depth = top;
+	keep_cpu();
+	go_out(thread, task, span_id);
+	let_go_of_cpu();
 	return 0;
 }
 

@@ -24,6 +24,7 @@ enum part {
 	UNSEEN, /* it may have been off the CPU: the kernel has not told us of all of its changes of threads */
 	PARTS,
 };
+_Static_assert(UNSEEN == PARTS - 1, "of which there are no kernel spans");
 
 /* What a kernel span is of. The first are the parts of the time, but for the last of them. */
 enum what {
@@ -183,6 +184,6 @@ enum lost {
 	LOST_NO_REQUEST,
 	LOST_NO_SOCKET,
 	LOST_NO_CHILD,
-	LOST_SWITCHES,
+	LOST_STRETCHES,
 	LOSSES,
 };

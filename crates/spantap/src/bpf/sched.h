@@ -32,16 +32,13 @@ static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int state)
 {
-	struct thread *leaves = in_span(prev), *gets = misses_returns ? NULL : in_span(next);
-	u64 now;
+	bool is_missed = misses_returns && (runs_of(next) & 1);
+	struct thread *leaves = in_span(prev), *gets = is_missed ? NULL : in_span(next);
 
-	if (!leaves && !gets)
-		return 0;
-	now = bpf_ktime_get_ns();
 	if (leaves)
-		leaves_cpu(leaves, prev, preempt, state, now);
+		leaves_cpu(leaves, prev, preempt, state, bpf_ktime_get_ns());
 	if (gets)
-		gets_cpu(gets, next, now);
+		gets_cpu(gets, next, bpf_ktime_get_ns());
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /* The spans of a process from its probes, and what the kernel did in them.
  *
- * `probes.h` keeps the stack of the spans that a thread is in, `account.h` their time, and the others
+ * `probes.h` keeps the stack of the spans that a thread is in, `thread.h` its time and `account.h` theirs, and the others
  * look at that stack when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h` and
  * `syscall.h`, each of which user space may leave out. */
 #include "kernel.h"

@@ -38,16 +38,40 @@ static __always_inline void whose_of(struct task_struct *task, struct whose *who
 	whose->image = image_of(task);
 }
 
-/* How often it was given a CPU; 0 where the kernel doesn't count that. */
+/* How often it was given a CPU after a wait; 0 where the kernel doesn't count that. */
 static __always_inline u64 runs_of(struct task_struct *task)
 {
 	return bpf_core_field_exists(task->sched_info.pcount) ? task->sched_info.pcount : 0;
 }
 
-/* How long it has waited for one since it was first woken. */
+/* How long it has waited for one, in all its life, also where it was preempted. (Since Linux 6.12 also from when it
+ * was moved to another CPU in its sleep, which is rare.) */
 static __always_inline u64 waited_of(struct task_struct *task)
 {
 	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
+}
+
+/* Whether it is being counted to wait. It is not where it lost the CPU on its way to sleep. */
+static __always_inline bool waits(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->sched_info.last_queued) && task->sched_info.last_queued;
+}
+
+extern void bpf_preempt_disable(void) __weak __ksym;
+extern void bpf_preempt_enable(void) __weak __ksym;
+
+/* From here on it keeps the CPU: sched.h must not find a thread half changed by a probe. Before Linux 6.0 probes keep
+ * it anyway. Until 6.10 there is no way to, and a kernel that preempts may then count such a moment wrongly. */
+static __always_inline void keep_cpu(void)
+{
+	if (bpf_ksym_exists(bpf_preempt_disable))
+		bpf_preempt_disable();
+}
+
+static __always_inline void let_go_of_cpu(void)
+{
+	if (bpf_ksym_exists(bpf_preempt_enable))
+		bpf_preempt_enable();
 }
 
 static __always_inline u32 where(struct task_struct *task, bool preempt, unsigned int state)
@@ -79,26 +103,27 @@ static __always_inline void report_wait(struct thread *thread, struct task_struc
 }
 
 /* From here on it is followed. */
-static __always_inline void begins(struct thread *thread, struct task_struct *task, u64 now)
+static __always_inline void begins(struct thread *thread, struct task_struct *task)
 {
 	thread->off = ON_CPU;
 	thread->woken = 0;
 	thread->arrived = 0;
 	thread->runs = runs_of(task);
-	thread->since = now;
+	thread->since = bpf_ktime_get_ns();
 }
 
-/* Up to `now` it may have been anywhere. */
+/* It is on a CPU, and up to `now` it may have been anywhere. */
 static __always_inline void unseen(struct thread *thread, u64 now)
 {
 	s64 more = now - thread->since;
 
-	lose(LOST_SWITCHES);
 	if (more > 0) {
+		lose(LOST_STRETCHES);
 		thread->part[UNSEEN] += more;
 		thread->since = now;
 	}
 	thread->off = ON_CPU;
+	thread->woken = 0;
 	thread->arrived = 0;
 }
 
@@ -109,18 +134,19 @@ static __always_inline bool is_ready(u32 off)
 }
 
 /* It was off the CPU, and is on one from `now` on. If it slept, it was woken at `woken`. */
-static __always_inline void back(struct thread *thread, struct task_struct *task, u64 woken, u64 now)
+static __noinline int back(struct thread *thread, struct task_struct *task, u64 woken, u64 now)
 {
 	u64 since = thread->since;
 	u32 off = thread->off;
 
-	thread->since = now;
 	thread->off = ON_CPU;
+	thread->since = now;
+	thread->woken = 0;
 	thread->arrived = 0;
 	if (is_ready(off)) {
 		thread->part[off] += now - since;
 		report_wait(thread, task, off, since, now);
-		return;
+		return 0;
 	}
 	if (off >= PARTS)
 		off = SLEEPING;
@@ -129,43 +155,49 @@ static __always_inline void back(struct thread *thread, struct task_struct *task
 	report_wait(thread, task, off, since, woken);
 	if (now > woken)
 		report_wait(thread, task, RUN_QUEUE, woken, now);
-}
-
-/* It runs, and one of the changes that led there was not told: that it was woken, or that it got the CPU. The kernel
- * counts how long a thread waits for the CPU, which is from the one to the other. */
-static __noinline int back_late(struct thread *thread, struct task_struct *task, u64 now)
-{
-	u64 runs = runs_of(task), waited = waited_of(task) - thread->waited;
-	u64 since = thread->since, woken = thread->woken, at = thread->arrived;
-
-	if (at) {
-		/* Not by the same clock; and another CPU may have woken it while it was still on its way. */
-		woken = waited < at - since ? at - waited : since;
-		__builtin_memset(&thread->waker, 0, sizeof(thread->waker));
-	} else {
-		runs--;
-		if (is_ready(thread->off))
-			woken = since;
-		at = woken + waited;
-	}
-	if (runs == thread->runs && thread->off != THROTTLED && since <= woken && woken <= at && at <= now)
-		back(thread, task, woken, at);
-	else
-		unseen(thread, now);
-	thread->runs = runs_of(task);
 	return 0;
 }
 
-/* It runs, and did so up to `now`.
- *
- * A kernel that preempts may take the CPU from it in the middle of a probe, and sched.h then changes all of this: so
- * the kernel's count is read before ours, and time that is counted already is not counted again. */
+/* So much may go by from the wake-up of a thread that is on its way to sleep until that ends its sleep. */
+#define ON_ITS_WAY_NS 50000
+
+/* It is on a CPU, and of the two changes that led there one was not told: that it was woken, or that it got the CPU. The
+ * kernel counts how long a thread waits for the CPU, which is from the one to the other. If neither was told, one would
+ * have to know the kernel's own clock. */
+static __noinline int back_late(struct thread *thread, struct task_struct *task, u64 now)
+{
+	u64 runs = runs_of(task), waited = waited_of(task) - thread->waited;
+	u64 expected, since = thread->since, woken = thread->woken, at = thread->arrived;
+
+	if (at) {
+		expected = thread->runs;
+		/* It waited from an instant before `since`, at the latest. */
+		woken = waited < at - since ? at - waited : since;
+		/* By the waker that is known only if that was on the way. */
+		if (!thread->woken || woken > since + ON_ITS_WAY_NS)
+			__builtin_memset(&thread->waker, 0, sizeof(thread->waker));
+	} else {
+		expected = thread->runs + 1;
+		if (is_ready(thread->off))
+			woken = since;
+		at = woken + waited;
+		if (at > now)
+			at = now;
+	}
+	thread->runs = runs;
+	if (runs == expected && since <= woken && woken <= at)
+		back(thread, task, woken, at);
+	else
+		unseen(thread, now);
+	return 0;
+}
+
+/* It runs, and did so up to `now`. */
 static __always_inline void ran(struct thread *thread, struct task_struct *task, u64 now)
 {
 	u64 runs = runs_of(task);
 	s64 more;
 
-	barrier();
 	if (!sees_sched) {
 		/* All of its time is counted as if it ran, and nobody told of it. */
 	} else if (thread->off != ON_CPU) {
@@ -191,16 +223,18 @@ static __always_inline void leaves_cpu(struct thread *thread, struct task_struct
 
 static __always_inline void gets_cpu(struct thread *thread, struct task_struct *task, u64 now)
 {
-	/* The kernel counts this time, and how long the thread has waited, only after it has told us. */
+	/* The kernel counts this time, and the wait for it, when it has told us: sched_info_switch() comes after
+	 * trace_sched_switch(). */
 	u64 runs = runs_of(task);
+	bool is_counted = runs > 0;
 
 	if (thread->off == ON_CPU || thread->arrived || runs > thread->runs)
 		unseen(thread, now);
 	else if (is_ready(thread->off) || (thread->since <= thread->woken && thread->woken <= now))
 		back(thread, task, thread->woken, now);
-	else if (runs)
+	else if (is_counted)
 		thread->arrived = now;
 	else
-		back(thread, task, now, now);
-	thread->runs = runs + 1;
+		back(thread, task, thread->woken ? thread->since : now, now);
+	thread->runs = runs + waits(task);
 }

@@ -48,7 +48,7 @@ pub(super) struct Loaded {
     pub(super) news: Vec<String>,
 }
 
-/// Set, a program that was built for tests looks at each change of threads only for who leaves the CPU.
+/// Set, a program that was built for tests does not see every other thread that gets the CPU.
 const MISSES_RETURNS: &str = "SPANTAP_MISSES_RETURNS";
 
 /// What keeps count of the spans that a thread is in.
@@ -79,13 +79,17 @@ impl Loaded {
         // Lent to what is in it for as long as the process lives; there is one.
         let place = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = SpantapSkelBuilder::default().open(place).map_err(|error| refused(&error))?;
+        let misses_returns = cfg!(debug_assertions) && std::env::var_os(MISSES_RETURNS).is_some();
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.misses_returns = misses_returns;
             rodata.sees_kernel = !kernel.is_empty();
             rodata.sees_sched = kernel.contains(&Kernel::Sched);
-            rodata.misses_returns = cfg!(debug_assertions) && std::env::var_os(MISSES_RETURNS).is_some();
             rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
         }
         let mut news = choose(open.open_object_mut(), &kernel)?;
+        if misses_returns {
+            news.push(format!("{MISSES_RETURNS} is set: it misses changes of threads"));
+        }
         let skeleton = open.load().map_err(|error| refused(&error))?;
         let links = attach(&skeleton, target)?;
         let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
@@ -185,7 +189,7 @@ const LOSSES: [Missed; 12] = [
     missed("requests_full", "block requests: more than are kept at once"),
     missed("connections_no_memory", "connections: there was no memory to remember who uses them"),
     missed("programs_full", "programs that were started: more than are kept at once"),
-    missed("switches_untold", "changes of threads: the kernel did not tell of them"),
+    missed("stretches_untold", "stretches of time: the kernel did not tell where the thread was"),
 ];
 
 const RECURSION: Missed = missed(
