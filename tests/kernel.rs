@@ -271,6 +271,16 @@ fn assert_add_up(spans: &Spans, one_of: usize) {
     assert!(off.len() <= own.len() / one_of, "{} of {}: {:#?}", off.len(), own.len(), off[0]);
 }
 
+/// But for what the kernel of a virtual machine may never have told.
+#[track_caller]
+fn assert_none_missed(stderr: &str) {
+    let missed: Vec<&str> = stderr
+        .lines()
+        .filter(|line| line.contains("missed") && !line.contains("stretches of time"))
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
 const BEGAN_BEFORE: &str = "it began before spantap attached";
 
 #[test]
@@ -534,7 +544,7 @@ fn all_bytes_of_a_connection_are_counted() {
     attached.run("half 100000");
     let queued = attached.run("queued 300000");
     let (spans, ended) = attached.end();
-    assert!(!ended.stderr.contains("missed"), "{}", ended.stderr);
+    assert_none_missed(&ended.stderr);
     let bytes = |name: &str| {
         let [close] = spans.below(spans.one(name), "tcp close")[..] else { panic!("{name}: {:#?}", spans.0) };
         (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes"))
@@ -811,7 +821,7 @@ fn threads_that_die_inside_of_a_span_leave_nothing_to_others() {
     attached.run("hop 8 5");
     attached.run("sleep 2 10");
     let (spans, ended) = attached.end();
-    assert!(!ended.stderr.contains("missed"), "{}", ended.stderr);
+    assert_none_missed(&ended.stderr);
     assert_eq!(spans.own("abandoned").count(), 0, "they never ended");
     let (sleeper, hoppers): (_, Vec<_>) = (spans.one("sleeper"), spans.own("hopper").collect());
     assert_eq!((spans.below(sleeper, "sleep").len(), hoppers.len()), (2, 8));
@@ -1050,7 +1060,8 @@ fn short_things_of_a_process_that_is_gone_are_told() {
     attached.worker.child.kill().unwrap();
     attached.worker.child.wait().unwrap();
     let ended = attached.spantap.wait();
-    assert!(ended.status.success() && !ended.stderr.contains("missed"), "{ended:?}");
+    assert!(ended.status.success(), "{ended:?}");
+    assert_none_missed(&ended.stderr);
     let spans = Spans::read(&attached.file);
     let sleeper = spans.one("sleeper");
     let open = spans.0.iter().find(|span| span.name == "sleep" && span.parent != sleeper.id);
@@ -1086,7 +1097,7 @@ fn a_service_under_load_is_seen_whole() {
     let served = |spans: &Spans| spans.own("GET /products/{id}").count();
     wait_until("all is forwarded", || served(&Spans::read(&file)) == clients * requests);
     let ended = spantap.terminate();
-    assert!(!ended.stderr.contains("missed"), "{}", ended.stderr);
+    assert_none_missed(&ended.stderr);
     shop.0.kill().unwrap();
 
     let spans = Spans::read(&file);
