@@ -257,7 +257,7 @@ impl Attached {
 
 /// The parts of a span's time in the kernel are all of the time in which it was entered, by the program's own
 /// clock: to a hundredth, and the time between that clock and the probes of each enter. Now and then a thread loses the CPU
-/// just there: of so many spans, one may.
+/// just there: of so many spans, one may. (Or the kernel tells nothing of it.)
 #[track_caller]
 fn assert_add_up(spans: &Spans, one_of: usize) {
     let own: Vec<&Found> = spans.0.iter().filter(|span| !span.is_kernels).collect();
@@ -265,7 +265,7 @@ fn assert_add_up(spans: &Spans, one_of: usize) {
         let (sum, busy) = (span.account().values().sum::<u64>(), span.number("busy_ns"));
         // For each of its polls, and once more to be dropped.
         let enters = if span.name == "hopper" { 5 } else { 1 };
-        sum.abs_diff(busy) > busy / 100 + 15_000 * enters
+        sum.abs_diff(busy) > busy / 100 + 15_000 * enters || span.account()["unseen"] > 0
     };
     let off: Vec<_> = own.iter().filter(is_off).collect();
     assert!(off.len() <= own.len() / one_of, "{} of {}: {:#?}", off.len(), own.len(), off[0]);
@@ -276,7 +276,7 @@ fn assert_add_up(spans: &Spans, one_of: usize) {
 fn assert_none_missed(stderr: &str) {
     let missed: Vec<&str> = stderr
         .lines()
-        .filter(|line| line.contains("missed") && !line.contains("stretches of time"))
+        .filter(|line| line.contains("missed") && !line.contains("the kernel did not tell"))
         .collect();
     assert!(missed.is_empty(), "{missed:#?}");
 }
@@ -483,10 +483,17 @@ fn writes_to_the_disk_are_children_with_device_and_bytes() {
 #[test]
 fn a_request_to_the_disk_takes_as_long_as_the_program_measured() {
     let Some(_alone) = ready(&[]) else { return };
-    let mut attached = Attached::start(&["--min", "0us"]);
-    let file = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-    let measured = attached.run(&format!("direct {} 64", file.path().display()));
-    let (spans, _) = attached.end();
+    // On some virtual machines the kernel does not always tell of all requests, and that is said.
+    let (measured, spans) = (0..5)
+        .find_map(|_| {
+            let mut attached = Attached::start(&["--min", "0us"]);
+            let file = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+            let measured = attached.run(&format!("direct {} 64", file.path().display()));
+            let (spans, ended) = attached.end();
+            (!ended.stderr.contains("block requests: the kernel did not tell of their end"))
+                .then_some((measured, spans))
+        })
+        .expect("once in five times all of them are told");
     let writes = spans.below(spans.one("direct"), "block write");
     let bytes: u64 = writes.iter().map(|write| write.number("kernel.block.bytes")).sum();
     assert_eq!(bytes, number(&measured, "bytes"), "{writes:#?}");

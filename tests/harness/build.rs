@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+
+use nix::fcntl::{Flock, FlockArg};
 
 /// How the fixture is built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,9 +45,10 @@ impl Build {
     /// that is the calling test's own.
     pub fn path(self, linkage: Linkage, pad: usize) -> PathBuf {
         // They share a folder, and with it what they depend on: where one's program is, another's is next.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let target_dir = workspace().join("target/fixtures");
+        std::fs::create_dir_all(&target_dir).unwrap();
+        let one_at_a_time = std::fs::File::create(target_dir.join("lock")).unwrap();
+        let _one = Flock::lock(one_at_a_time, FlockArg::LockExclusive).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
         // What the test runner was told about its own build is not for this one.
         for (variable, _) in std::env::vars_os() {

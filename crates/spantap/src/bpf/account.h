@@ -8,6 +8,7 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 {
 	u64 span_id = frame->who.span_id;
 	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
+	u64 since;
 
 	if (!kept) {
 		struct kept_account fresh = { .pid = pid, .image = image_of(bpf_get_current_task_btf()) };
@@ -20,7 +21,9 @@ static __always_inline void settle(struct thread *thread, const struct frame *fr
 			return;
 		}
 	}
-	__sync_val_compare_and_swap(&kept->account.since, 0, frame->since);
+	since = kept->account.since;
+	if (!since || frame->since < since)
+		__sync_val_compare_and_swap(&kept->account.since, since, frame->since);
 	__sync_fetch_and_add(&kept->account.exits, 1);
 	for (int i = 0; i < PARTS; i++) {
 		s64 more = thread->part[i] - frame->part[i];
@@ -35,8 +38,9 @@ static __always_inline u64 since_of(const struct frame *frame)
 {
 	u64 span_id = frame->who.span_id;
 	struct kept_account *kept = bpf_map_lookup_elem(&accounts, &span_id);
+	u64 since = kept ? kept->account.since : 0;
 
-	return kept && kept->account.since ? kept->account.since : frame->since;
+	return since && since < frame->since ? since : frame->since;
 }
 
 /* The span has ended. */

@@ -30,11 +30,11 @@ int BPF_PROG(block_io_start, struct request *request)
 	struct gendisk *disk;
 	u32 operation;
 
-	/* One that was merged away has never completed, and this may be in its place. */
-	if (!thread) {
-		bpf_map_delete_elem(&requests, &key);
+	/* Another was there before. */
+	if (!bpf_map_delete_elem(&requests, &key))
+		lose(LOST_REQUEST_ENDS);
+	if (!thread)
 		return 0;
-	}
 	/* Without data it is a flush, whatever it is called. */
 	operation = request->__data_len ? request->cmd_flags & REQ_OP_MASK : REQ_OP_FLUSH;
 	submitted.span.who = *innermost(thread);
@@ -49,6 +49,16 @@ int BPF_PROG(block_io_start, struct request *request)
 	BPF_CORE_READ_STR_INTO(&submitted.block.disk, disk, disk_name);
 	if (bpf_map_update_elem(&requests, &key, &submitted, BPF_ANY))
 		lose(LOST_NO_REQUEST);
+	return 0;
+}
+
+/* What it was to do, another does. */
+SEC("tp_btf/block_rq_merge")
+int BPF_PROG(block_rq_merge, struct request *request)
+{
+	u64 key = (u64)request;
+
+	bpf_map_delete_elem(&requests, &key);
 	return 0;
 }
 

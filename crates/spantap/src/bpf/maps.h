@@ -17,12 +17,12 @@ struct thread {
 	/* Where it is when it is not on a CPU, else ON_CPU. */
 	u32 off;
 	u32 depth;
-	/* When it was woken last since it got a CPU; 0: not that we know. */
+	/* When it was woken last since it got a CPU, even if it was still on it; 0: not that we know. */
 	u64 woken;
 	/* When it got a CPU, if it is not known yet when it was woken. */
 	u64 arrived;
-	/* By the kernel's counts: how often it was given a CPU, this time included, and how long it had waited for one
-	 * when it left. */
+	/* By the kernel's counts: how often it was given a CPU, up to when it had it last, and how long it had waited for
+	 * one when it left. */
 	u64 runs;
 	u64 waited;
 	struct waker waker;

@@ -50,7 +50,8 @@ int BPF_PROG(sched_waking, struct task_struct *task)
 	struct waker *waker;
 	u64 ids;
 
-	if (!thread)
+	/* If it runs already, this did not end its sleep. */
+	if (!thread || is_back(thread, task))
 		return 0;
 	ids = bpf_get_current_pid_tgid();
 	waker = &thread->waker;

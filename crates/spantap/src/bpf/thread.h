@@ -2,11 +2,11 @@
 #pragma once
 
 /* linux/sched.h */
-#define TASK_INTERRUPTIBLE 0x1
 #define TASK_UNINTERRUPTIBLE 0x2
 #define TASK_STOPPED 0x4
 #define TASK_TRACED 0x8
 #define TASK_NOLOAD 0x400
+#define TASK_RTLOCK_WAIT 0x1000
 
 /* The thread, if it is in a span. */
 static __always_inline struct thread *in_span(struct task_struct *task)
@@ -44,8 +44,8 @@ static __always_inline u64 runs_of(struct task_struct *task)
 	return bpf_core_field_exists(task->sched_info.pcount) ? task->sched_info.pcount : 0;
 }
 
-/* How long it has waited for one, in all its life, also where it was preempted. (Since Linux 6.12 also from when it
- * was moved to another CPU in its sleep, which is rare.) */
+/* How long it has waited for one, in all its life, also where it was preempted. (Since Linux 6.12 a thread may be moved
+ * to another CPU in its sleep, and is counted to wait from then on: if its wake-up is not told, so does our account.) */
 static __always_inline u64 waited_of(struct task_struct *task)
 {
 	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
@@ -82,6 +82,8 @@ static __always_inline u32 where(struct task_struct *task, bool preempt, unsigne
 		return PREEMPTED;
 	if (state & (TASK_STOPPED | TASK_TRACED))
 		return STOPPED;
+	if (state & TASK_RTLOCK_WAIT)
+		return BLOCKED;
 	if ((state & TASK_UNINTERRUPTIBLE) && !(state & TASK_NOLOAD))
 		return BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait) ? DISK : BLOCKED;
 	return SLEEPING;
@@ -102,12 +104,18 @@ static __always_inline void report_wait(struct thread *thread, struct task_struc
 	submit(record);
 }
 
-/* From here on it is followed. */
-static __always_inline void begins(struct thread *thread, struct task_struct *task)
+/* It is on a CPU. */
+static __always_inline void is_on_cpu(struct thread *thread)
 {
 	thread->off = ON_CPU;
 	thread->woken = 0;
 	thread->arrived = 0;
+}
+
+/* From here on it is followed. */
+static __always_inline void begins(struct thread *thread, struct task_struct *task)
+{
+	is_on_cpu(thread);
 	thread->runs = runs_of(task);
 	thread->since = bpf_ktime_get_ns();
 }
@@ -122,9 +130,7 @@ static __always_inline void unseen(struct thread *thread, u64 now)
 		thread->part[UNSEEN] += more;
 		thread->since = now;
 	}
-	thread->off = ON_CPU;
-	thread->woken = 0;
-	thread->arrived = 0;
+	is_on_cpu(thread);
 }
 
 /* It could have run all the time. */
@@ -139,16 +145,14 @@ static __noinline int back(struct thread *thread, struct task_struct *task, u64 
 	u64 since = thread->since;
 	u32 off = thread->off;
 
-	thread->off = ON_CPU;
+	is_on_cpu(thread);
 	thread->since = now;
-	thread->woken = 0;
-	thread->arrived = 0;
 	if (is_ready(off)) {
 		thread->part[off] += now - since;
 		report_wait(thread, task, off, since, now);
 		return 0;
 	}
-	if (off >= PARTS)
+	if (off > STOPPED) /* says the verifier */
 		off = SLEEPING;
 	thread->part[off] += woken - since;
 	thread->part[RUN_QUEUE] += now - woken;
@@ -158,12 +162,20 @@ static __noinline int back(struct thread *thread, struct task_struct *task, u64 
 	return 0;
 }
 
-/* So much may go by from the wake-up of a thread that is on its way to sleep until that ends its sleep. */
+/* From the wake-up of a thread that is on its way to sleep to where it is told to leave the CPU, and what the kernel's
+ * clock and ours may be apart in that: at most. */
 #define ON_ITS_WAY_NS 50000
 
-/* It is on a CPU, and of the two changes that led there one was not told: that it was woken, or that it got the CPU. The
- * kernel counts how long a thread waits for the CPU, which is from the one to the other. If neither was told, one would
- * have to know the kernel's own clock. */
+/* Another CPU has woken it while it was on its way to sleep. */
+static __always_inline bool woken_on_its_way(struct thread *thread)
+{
+	return thread->since - thread->woken <= ON_ITS_WAY_NS;
+}
+
+/* It is on a CPU, and of the changes that led there we can't go by one: it was not told that it was woken, or only on its
+ * way to sleep, or not that it got the CPU. The kernel counts how long it waited between these two. (It does so from
+ * when the thread is in a queue: another CPU's may be later than the wake-up by an interrupt, which then seems to be
+ * time on the CPU.) If neither was told, one would have to know the kernel's own clock. */
 static __noinline int back_late(struct thread *thread, struct task_struct *task, u64 now)
 {
 	u64 runs = runs_of(task), waited = waited_of(task) - thread->waited;
@@ -171,21 +183,19 @@ static __noinline int back_late(struct thread *thread, struct task_struct *task,
 
 	if (at) {
 		expected = thread->runs;
-		/* It waited from an instant before `since`, at the latest. */
 		woken = waited < at - since ? at - waited : since;
-		/* By the waker that is known only if that was on the way. */
-		if (!thread->woken || woken > since + ON_ITS_WAY_NS)
+		if (!woken_on_its_way(thread) || woken > since + ON_ITS_WAY_NS)
 			__builtin_memset(&thread->waker, 0, sizeof(thread->waker));
 	} else {
 		expected = thread->runs + 1;
 		if (is_ready(thread->off))
 			woken = since;
 		at = woken + waited;
-		if (at > now)
+		if (at > now && at <= now + ON_ITS_WAY_NS)
 			at = now;
 	}
 	thread->runs = runs;
-	if (runs == expected && since <= woken && woken <= at)
+	if (runs == expected && since <= woken && woken <= at && at <= now)
 		back(thread, task, woken, at);
 	else
 		unseen(thread, now);
@@ -198,11 +208,10 @@ static __always_inline void ran(struct thread *thread, struct task_struct *task,
 	u64 runs = runs_of(task);
 	s64 more;
 
-	if (!sees_sched) {
-		/* All of its time is counted as if it ran, and nobody told of it. */
-	} else if (thread->off != ON_CPU) {
+	/* Otherwise all of its time is counted as if it ran, and nobody is told of it. */
+	if (sees_sched && thread->off != ON_CPU) {
 		back_late(thread, task, now);
-	} else if ((s64)(runs - thread->runs) > 0) {
+	} else if (sees_sched && (s64)(runs - thread->runs) > 0) {
 		thread->runs = runs;
 		unseen(thread, now);
 	}
@@ -223,18 +232,25 @@ static __always_inline void leaves_cpu(struct thread *thread, struct task_struct
 
 static __always_inline void gets_cpu(struct thread *thread, struct task_struct *task, u64 now)
 {
-	/* The kernel counts this time, and the wait for it, when it has told us: sched_info_switch() comes after
-	 * trace_sched_switch(). */
+	/* Still that of the last time, and so is how long it has waited: trace_sched_switch() comes before
+	 * sched_info_switch(). */
 	u64 runs = runs_of(task);
-	bool is_counted = runs > 0;
 
 	if (thread->off == ON_CPU || thread->arrived || runs > thread->runs)
 		unseen(thread, now);
 	else if (is_ready(thread->off) || (thread->since <= thread->woken && thread->woken <= now))
 		back(thread, task, thread->woken, now);
-	else if (is_counted)
+	else if (runs)
 		thread->arrived = now;
+	else if (woken_on_its_way(thread))
+		back(thread, task, thread->since, now);
 	else
-		back(thread, task, thread->woken ? thread->since : now, now);
+		unseen(thread, now);
 	thread->runs = runs + waits(task);
+}
+
+/* It has been on a CPU since it left one, and it was not told. */
+static __always_inline bool is_back(struct thread *thread, struct task_struct *task)
+{
+	return thread->off != ON_CPU && (thread->arrived || runs_of(task) > thread->runs);
 }

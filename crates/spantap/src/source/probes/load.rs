@@ -59,7 +59,7 @@ fn tracepoints(kernel: Kernel) -> &'static [&'static str] {
     match kernel {
         Kernel::None => &[],
         Kernel::Sched => &["sched_switch", "sched_waking"],
-        Kernel::Block => &["block_io_start", "block_rq_complete"],
+        Kernel::Block => &["block_io_start", "block_rq_merge", "block_rq_complete"],
         Kernel::Net => &[
             "inet_sock_set_state",
             "sock_send_length",
@@ -109,13 +109,17 @@ impl Loaded {
         &self.skeleton.maps.records
     }
 
-    /// What was lost so far, with the reasons.
+    /// What was lost so far, with the reasons. After it has detached, also what had not ended.
     pub(super) fn losses(&self) -> Vec<(Missed, u64)> {
         let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bss = bss.ok().flatten().unwrap_or_default();
         let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-        let all = LOSSES.into_iter().zip(counts).chain([(RECURSION, self.recursion_misses())]);
-        all.filter(|(_, count)| *count > 0).collect()
+        let mut all: Vec<(Missed, u64)> = LOSSES.into_iter().zip(counts).collect();
+        if let (true, Some((_, request_ends))) = (self.links.is_empty(), all.last_mut()) {
+            *request_ends += self.skeleton.maps.requests.keys().count() as u64;
+        }
+        all.push((RECURSION, self.recursion_misses()));
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// A program is not run where an interrupt finds the same one running.
@@ -177,7 +181,7 @@ const fn missed(label: &'static str, words: &'static str) -> Missed {
 }
 
 /// In the order of `enum lost`.
-const LOSSES: [Missed; 12] = [
+const LOSSES: [Missed; 13] = [
     missed("spans_ring_full", "spans: the ring buffer was full"),
     missed("kernel_ring_full", "of what the kernel did: the ring buffer was full"),
     missed("spans_too_long", "spans: longer than 256 KiB"),
@@ -190,6 +194,7 @@ const LOSSES: [Missed; 12] = [
     missed("connections_no_memory", "connections: there was no memory to remember who uses them"),
     missed("programs_full", "programs that were started: more than are kept at once"),
     missed("stretches_untold", "stretches of time: the kernel did not tell where the thread was"),
+    missed("request_ends", "block requests: the kernel did not tell of their end"),
 ];
 
 const RECURSION: Missed = missed(
