@@ -246,6 +246,13 @@ impl Attached {
         self.worker.run(command)
     }
 
+    /// Has all of it done, and ends.
+    fn run_all<const N: usize>(mut self, commands: [&str; N]) -> ([Value; N], Spans, e2e::Ended) {
+        let measured = commands.map(|command| self.run(command));
+        let (spans, ended) = self.end();
+        (measured, spans, ended)
+    }
+
     /// The worker ends, and with it spantap.
     fn end(self) -> (Spans, e2e::Ended) {
         self.worker.end();
@@ -302,12 +309,7 @@ fn time_asleep_and_on_the_cpu_is_what_the_program_measured() {
 /// It sleeps, and then spins.
 #[track_caller]
 fn assert_sleeps_and_spins(start: impl Fn() -> Attached) {
-    let ([slept, spun], spans) = told(|| {
-        let mut attached = start();
-        let measured = ["sleep 3 30", "spin 100"].map(|command| attached.run(command));
-        let (spans, ended) = attached.end();
-        (measured, spans, ended)
-    });
+    let ([slept, spun], spans) = told(|| start().run_all(["sleep 3 30", "spin 100"]));
 
     let sleeper = spans.one("sleeper");
     let (sleeps, waits) = (spans.below(sleeper, "sleep"), spans.below(sleeper, "run queue"));
@@ -365,12 +367,7 @@ fn two_threads_on_one_cpu_preempt_each_other() {
 /// Its threads preempt each other.
 #[track_caller]
 fn assert_preempted(start: impl Fn() -> Attached) {
-    let (measured, spans) = told(|| {
-        let mut attached = start();
-        let measured = attached.run("contend 200");
-        let (spans, ended) = attached.end();
-        (measured, spans, ended)
-    });
+    let ([measured], spans) = told(|| start().run_all(["contend 200"]));
     let contender = spans.one("contender");
     let account = contender.account();
     let (wall, waited) = (number(&measured, "wall_ns"), number(&measured, "waited_ns"));
@@ -500,12 +497,10 @@ fn writes_to_the_disk_are_children_with_device_and_bytes() {
 #[test]
 fn a_request_to_the_disk_takes_as_long_as_the_program_measured() {
     let Some(_alone) = ready(&[]) else { return };
-    let (measured, spans) = told(|| {
-        let mut attached = Attached::start(&["--min", "0us"]);
+    let ([measured], spans) = told(|| {
+        let attached = Attached::start(&["--min", "0us"]);
         let file = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-        let measured = attached.run(&format!("direct {} 64", file.path().display()));
-        let (spans, ended) = attached.end();
-        (measured, spans, ended)
+        attached.run_all([&*format!("direct {} 64", file.path().display())])
     });
     let writes = spans.below(spans.one("direct"), "block write");
     let bytes: u64 = writes.iter().map(|write| write.number("kernel.block.bytes")).sum();
@@ -1255,5 +1250,19 @@ fn a_kernel_that_lacks_a_tracepoint_is_looked_at_for_the_rest() {
         "{lines}"
     );
     assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1, "{:#?}", spans.0);
+    assert!(spans.below(spans.one("writer"), "block write").is_empty(), "{:#?}", spans.0);
+}
+
+#[test]
+fn requests_whose_end_is_not_told_are_counted() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    let mut lacking = Lacking::attach(Worker::start(), "block_rq_complete");
+    let on_disk = tempfile::NamedTempFile::new_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    lacking.worker.run(&format!("write {} 16", on_disk.path().display()));
+    let (spans, lines) = lacking.end();
+    let line =
+        lines.lines().find(|line| line.ends_with("block requests: the kernel did not tell of their end"));
+    let count = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    assert!(count.is_some_and(|count| count >= 16), "a sync for each of 16 pieces: {lines}");
     assert!(spans.below(spans.one("writer"), "block write").is_empty(), "{:#?}", spans.0);
 }
