@@ -24,7 +24,7 @@ pub use need::need;
 pub use net::{Headers, free_address, get, receive_posts};
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
-pub use spantap::{EBPF, Ended, Spantap, program};
+pub use spantap::{EBPF, Ended, Spantap, program, take_untold};
 
 use std::time::{Duration, Instant};
 

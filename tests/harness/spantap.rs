@@ -1,5 +1,6 @@
 //! The collector as its user runs it.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,15 @@ pub struct Ended {
     pub stderr: String,
 }
 
+thread_local! {
+    static UNTOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether one of those that this thread saw end since it last asked said that the kernel did not tell it all.
+pub fn take_untold() -> bool {
+    UNTOLD.take()
+}
+
 impl Spantap {
     /// `spantap listen` on a socket of its own, which is there.
     pub fn listen(args: &[&str]) -> Self {
@@ -62,11 +72,16 @@ impl Spantap {
 
     /// The same with more in its environment.
     pub fn attach_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("not used");
         let mut command = command();
         command.arg("attach").args(args).envs(environment.iter().copied());
-        let mut spantap = Self::spawn(&mut command, folder, socket);
+        Self::attach_by(&mut command)
+    }
+
+    /// The same by a command that runs it.
+    pub fn attach_by(command: &mut Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("not used");
+        let mut spantap = Self::spawn(command, folder, socket);
         wait_until("spantap is attached", || {
             let ended = spantap.child.try_wait().unwrap();
             assert!(ended.is_none(), "spantap ended with {ended:?}: {}", spantap.stderr());
@@ -148,7 +163,9 @@ impl Spantap {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        Ended { status: status.unwrap(), stdout: self.stdout(), stderr: self.stderr() }
+        let ended = Ended { status: status.unwrap(), stdout: self.stdout(), stderr: self.stderr() };
+        UNTOLD.set(UNTOLD.get() || ended.stderr.contains("the kernel did not tell"));
+        ended
     }
 
     /// With SIGKILL. What stays is the folder with the socket that nobody listens on.

@@ -1,0 +1,138 @@
+//! Which span is current on which thread.
+
+use std::path::PathBuf;
+
+use crate::found::{Found, assert_add_up, assert_none_missed};
+use crate::with_kernel;
+use crate::worker::{Attached, Worker};
+
+#[test]
+fn what_happens_is_the_innermost_spans_and_its_time_also_that_of_those_around() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "5ms"]);
+        attached.run("nest");
+        let (spans, _) = attached.end();
+        let millis = |name: &str| -> Vec<u64> {
+            let found = spans.below(spans.one(name), "sleep");
+            let mut millis: Vec<u64> = found
+                .iter()
+                .filter(|sleep| sleep.count() == 1 && sleep.duration_ns() > 4_000_000)
+                .map(|sleep| sleep.duration_ns() / 10_000_000 * 10)
+                .collect();
+            millis.sort_unstable();
+            millis
+        };
+        assert_eq!(
+            ["outer", "middle", "inner", "first", "second"].map(millis),
+            [vec![10], vec![20], vec![40], vec![], vec![30]]
+        );
+        let slept = |name: &str| spans.one(name).account()["sleep"] / 1_000_000;
+        assert!((100..130).contains(&slept("outer")), "{}", slept("outer"));
+        assert!((60..80).contains(&slept("middle")), "entered twice, and counted once: {}", slept("middle"));
+        assert!((40..55).contains(&slept("inner")) && (30..45).contains(&slept("second")));
+        assert_eq!(slept("first"), 0);
+    });
+}
+
+#[test]
+fn spans_that_hop_between_threads_take_their_account_along() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "1ms"]);
+        attached.run("hop 20 15");
+        let (spans, _) = attached.end();
+        let hoppers: Vec<&Found> = spans.own("hopper").collect();
+        assert_eq!(hoppers.len(), 20);
+        let (mut threads, mut slept) = (0, 0);
+        for hopper in hoppers {
+            let sleeps = spans.below(hopper, "sleep");
+            let long: Vec<_> = sleeps.iter().filter(|sleep| sleep.duration_ns() >= 1_900_000).collect();
+            slept += long.len();
+            assert!(long.len() <= 15, "{sleeps:#?}");
+            // Each of its sleeps was on some thread.
+            let off_cpu: u64 = hopper.account().values().sum::<u64>() - hopper.account()["on_cpu"];
+            assert!(off_cpu >= 15 * 2_000_000, "{:?}", hopper.account());
+            let on: std::collections::BTreeSet<u64> =
+                long.iter().map(|sleep| sleep.number("thread.id")).collect();
+            threads = threads.max(on.len());
+        }
+        // On a busy machine a thread may lose the CPU just before it sleeps, and find the time gone by.
+        assert!(slept >= 20 * 15 - 6, "{slept} of {} sleeps", 20 * 15);
+        assert!(threads > 1, "none was polled by a second thread");
+    });
+}
+
+const BEGAN_BEFORE: &str = "it began before spantap attached";
+
+#[test]
+fn a_span_that_was_entered_before_shows_from_then_on() {
+    with_kernel(&[], || {
+        let mut worker = Worker::start();
+        worker.run("enter");
+        let mut attached = Attached::to(worker, &[]);
+        attached.run("sleep 1 10");
+        attached.run("leave");
+        attached.run("sleep 1 10");
+        let (spans, _) = attached.end();
+        let early = spans.one("early");
+        assert_eq!(early.text("kernel.partial"), BEGAN_BEFORE, "{early:#?}");
+        assert_eq!(spans.own("sleeper").count(), 2);
+        assert!(spans.own("sleeper").all(|sleeper| !sleeper.attributes.contains_key("kernel.partial")));
+        let inside = spans.own("sleeper").find(|sleeper| sleeper.parent == early.id).unwrap();
+        assert_eq!(inside.trace, early.trace);
+    });
+}
+
+/// Somebody looks at when spans are entered, and at nothing else, when it begins: so nobody wants its text.
+#[test]
+fn a_span_that_began_for_another_consumer_is_told() {
+    with_kernel(&e2e::BPFTRACE, || {
+        let mut worker = Worker::start();
+        let path = PathBuf::from(env!("CARGO_BIN_EXE_kernel_work"));
+        // Whoever looks at `new_span` has its fields recorded, and they are told, too.
+        for (probe, field, left_out) in [("enter", 0, 1), ("new_span", 7, 0)] {
+            let script = e2e::Bpftrace::probe(&path, probe, r#"printf("%s\n", probe);"#);
+            let bpftrace = e2e::Bpftrace::attach(&script, Some(worker.child.id()));
+            worker.run("enter");
+            let mut attached = Attached::to(worker, &[]);
+            attached.run("leave");
+            bpftrace.end();
+            let (spans, _) = attached.end();
+            let early = spans.one("early");
+            assert!(early.duration_ns() >= 20_000_000, "{early:#?}");
+            assert_eq!(early.text("kernel.partial"), BEGAN_BEFORE, "{early:#?}");
+            assert_eq!((early.number("field"), early.left_out), (field, left_out), "{probe}: {early:#?}");
+            worker = Worker::start();
+        }
+    });
+}
+
+/// What they were in ends with them.
+#[test]
+fn threads_that_die_inside_of_a_span_leave_nothing_to_others() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "1ms"]);
+        attached.run("abandon");
+        attached.run("hop 8 5");
+        attached.run("sleep 2 10");
+        let (spans, ended) = attached.end();
+        assert_none_missed(&ended.stderr);
+        assert_eq!(spans.own("abandoned").count(), 0, "they never ended");
+        let (sleeper, hoppers): (_, Vec<_>) = (spans.one("sleeper"), spans.own("hopper").collect());
+        assert_eq!((spans.below(sleeper, "sleep").len(), hoppers.len()), (2, 8));
+        assert!(hoppers.iter().chain([&sleeper]).all(|span| span.parent.is_empty()), "{:#?}", spans.0);
+        assert_add_up(&spans, 20);
+    });
+}
+
+#[test]
+fn more_spans_than_the_stack_holds_are_counted_and_left_again() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&[]);
+        attached.run("deep 100");
+        attached.run("sleep 1 10");
+        let (spans, ended) = attached.end();
+        assert_eq!(spans.own("deep").count(), 100);
+        assert!(ended.stderr.contains("36 missed enters deeper than 64 spans"), "{}", ended.stderr);
+        assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);
+    });
+}

@@ -1,0 +1,199 @@
+//! Which processes are looked at, and until when.
+
+use std::io::Write;
+use std::process::Command;
+
+use e2e::{Spantap, wait_until};
+
+use crate::found::{Found, Spans, assert_none_missed};
+use crate::with_kernel;
+use crate::worker::{Attached, Worker};
+
+#[test]
+fn processes_of_an_executable_are_seen_whenever_they_start() {
+    with_kernel(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("spans.jsonl");
+        let to = format!("jsonl={}", file.display());
+        // Of its own, so that no other test's are seen.
+        let exe = folder.path().join("kernel_work");
+        std::fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &exe).unwrap();
+        let start = || Worker::spawn(&mut Command::new(&exe));
+        let mut before = start();
+        let spantap = Spantap::attach(&["--exe", &exe.to_string_lossy(), "--to", &to]);
+        before.run("sleep 1 10");
+        let mut after = start();
+        after.run("sleep 1 10");
+        // Killed inside of a span; and another that gets no more than its time.
+        writeln!(after.stdin.as_mut().unwrap(), "sleep 1 100000").unwrap();
+        wait_until("both are seen", || Spans::read(&file).own("sleeper").count() == 2);
+        drop(after);
+        let mut third = start();
+        third.run("sleep 1 10");
+        third.end();
+        before.end();
+        let ended = spantap.terminate();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = Spans::read(&file);
+        assert_eq!(spans.own("sleeper").count(), 3);
+        for sleeper in spans.own("sleeper") {
+            assert_eq!(spans.below(sleeper, "sleep").len(), 1, "{:#?}", spans.0);
+        }
+    });
+}
+
+/// In a container, the path of its executable leads elsewhere from here.
+#[test]
+fn a_process_with_another_root_is_reached_through_proc() {
+    with_kernel(&["unshare"], || {
+        let mount = "mount -t tmpfs tmpfs /mnt && cp \"$0\" /mnt/hidden && exec /mnt/hidden";
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            mount,
+            env!("CARGO_BIN_EXE_kernel_work"),
+        ]);
+        let worker = Worker::spawn(&mut command);
+        // unshare's only child.
+        let children = format!("/proc/{0}/task/{0}/children", worker.pid());
+        let pid = std::fs::read_to_string(children).unwrap().trim().to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("spans.jsonl");
+        let to = format!("jsonl={}", file.display());
+        let spantap = Spantap::attach(&["--pid", &pid, "--to", &to]);
+        let mut worker = worker;
+        worker.run("sleep 1 10");
+        drop(worker.stdin.take());
+        let ended = spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = Spans::read(&file);
+        assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);
+    });
+}
+
+/// A host that is no Rust program, with the layer in a library that it has loaded.
+#[test]
+fn probes_in_a_library_of_the_process_are_found() {
+    with_kernel(&["python3"], || {
+        let path = e2e::Build::Release.path(e2e::Linkage::Cdylib, 0);
+        let mut fixture = e2e::Fixture::start(&path, e2e::Linkage::Cdylib, None);
+        let spantap = Spantap::attach(&["--pid", &fixture.pid().to_string(), "--min", "1ms"]);
+        fixture.run("wait");
+        fixture.end();
+        let ended = spantap.wait();
+        assert!(ended.status.success() && ended.stdout.contains("sleeper"), "{ended:?}");
+        assert!(
+            ended.stdout.contains("├ sleep  waker=") || ended.stdout.contains("└ sleep  waker="),
+            "{ended:?}"
+        );
+    });
+}
+
+/// Attached to it alone, spantap sees it to the end of its last thread.
+#[test]
+fn a_process_is_there_until_its_last_thread_ends() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&[]);
+        attached.run("outlive 1000");
+        // Which is when its output ends.
+        let begin = std::time::Instant::now();
+        let ended = attached.spantap.wait();
+        assert!(
+            ended.status.success() && begin.elapsed().as_millis() >= 700,
+            "{ended:?} {:?}",
+            begin.elapsed()
+        );
+        assert_eq!(Spans::read(&attached.file).own("last words").count(), 1);
+    });
+}
+
+/// Killed, or another program from one moment to the next.
+#[test]
+fn a_process_that_is_gone_ends_it_and_leaves_what_was_seen() {
+    with_kernel(&[], || {
+        for (last, kernel) in [("sleep 1 100000", "sched,exec"), ("become sleep 0.1", "sched")] {
+            let mut attached = Attached::start(&["--kernel", kernel]);
+            attached.run("sleep 1 10");
+            writeln!(attached.worker.stdin.as_mut().unwrap(), "{last}").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            if last.starts_with("sleep") {
+                attached.worker.child.kill().unwrap();
+            }
+            attached.worker.child.wait().unwrap();
+            let ended = attached.spantap.wait();
+            assert!(ended.status.success(), "{ended:?}");
+            let spans = Spans::read(&attached.file);
+            assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);
+            assert_eq!(spans.0.iter().filter(|span| !span.is_kernels).count(), 1, "{:#?}", spans.0);
+            // What another program did is no span's of the one before.
+            let sleeper = spans.one("sleeper");
+            let mut strays = spans.0.iter().filter(|span| span.is_kernels && span.parent != sleeper.id);
+            let is_short = strays.all(|stray| stray.duration_ns() < 50_000_000);
+            assert!(is_short || last.starts_with("sleep"), "{:#?}", spans.0);
+        }
+    });
+}
+
+/// What was added up for a span that a killed process had open: its parent has reaped it before we look.
+#[test]
+fn short_things_of_a_process_that_is_gone_are_told() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "1000s"]);
+        attached.run("sleep 1 10");
+        writeln!(attached.worker.stdin.as_mut().unwrap(), "sleep 1 100000").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        attached.worker.child.kill().unwrap();
+        attached.worker.child.wait().unwrap();
+        let ended = attached.spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        assert_none_missed(&ended.stderr);
+        let spans = Spans::read(&attached.file);
+        let sleeper = spans.one("sleeper");
+        let open = spans.0.iter().find(|span| span.name == "sleep" && span.parent != sleeper.id);
+        assert!(open.is_some_and(|sleep| sleep.total_ns() > 20_000_000), "{:#?}", spans.0);
+    });
+}
+
+/// A process with the pid of one that died inside of a span.
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    with_kernel(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("spans.jsonl");
+        let exe = folder.path().join("kernel_work");
+        std::fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &exe).unwrap();
+        let start = |service: &str| Worker::spawn(Command::new(&exe).env("OTEL_SERVICE_NAME", service));
+        let to = format!("jsonl={}", file.display());
+        let spantap = Spantap::attach(&["--exe", &exe.to_string_lossy(), "--to", &to, "--min", "1ms"]);
+        let mut first = start("first");
+        first.run("sleep 1 10");
+        first.run("enter");
+        let pid = first.child.id();
+        wait_until("the first is seen", || Spans::read(&file).own("sleeper").count() == 1);
+        drop(first);
+        let mut second = None;
+        wait_until("another process gets the pid", || {
+            std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+            let worker = start("second");
+            let is_it = worker.child.id() == pid;
+            second = Some(worker).filter(|_| is_it);
+            is_it
+        });
+        let mut second = second.unwrap();
+        second.run("sleep 3 10");
+        second.end();
+        let ended = spantap.terminate();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = Spans::read(&file);
+        let sleepers: Vec<&Found> = spans.own("sleeper").collect();
+        let [first, second] = sleepers[..] else { panic!("{sleepers:#?}") };
+        assert_eq!((&*first.service, &*second.service), ("first", "second"));
+        let sleeps = spans.below(second, "sleep");
+        assert!(sleeps.len() == 3 && sleeps.iter().all(|sleep| sleep.service == "second"), "{sleeps:#?}");
+    });
+}

@@ -1,0 +1,64 @@
+//! System calls.
+
+use crate::found::{count, number};
+use crate::with_kernel;
+use crate::worker::Attached;
+
+#[test]
+fn system_calls_are_named_and_counted() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--kernel", "sched,syscall", "--min", "1ms"]);
+        let measured = attached.run("calls 1000");
+        let (spans, _) = attached.end();
+        let caller = spans.one("caller");
+        let small = spans.below(caller, "syscall getppid");
+        assert_eq!(count(&small), 1000, "{small:#?}");
+        let [sleep] = spans.below(caller, "syscall clock_nanosleep")[..] else { panic!("{:#?}", spans.0) };
+        assert!(sleep.duration_ns() >= 10_000_000 && sleep.duration_ns() < number(&measured, "wall_ns"));
+        assert_eq!(sleep.attributes["kernel.syscall.result"], "0");
+
+        let mut attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
+        attached.run("calls 1");
+        let (spans, _) = attached.end();
+        let opens = spans.below(spans.one("caller"), "syscall openat");
+        let open =
+            opens.iter().find(|open| open.text("kernel.syscall.path") == "/nowhere/to/be/found").unwrap();
+        assert_eq!(open.text("kernel.syscall.error"), "ENOENT");
+        // Without the scheduler's part nothing is known of the time.
+        assert_eq!(spans.one("caller").account().values().sum::<u64>(), 0);
+    });
+}
+
+#[test]
+fn system_calls_say_what_they_are_about() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().display();
+        attached.run(&format!("name {folder}"));
+        let (spans, _) = attached.end();
+        let namer = spans.one("namer");
+        let about = |call: &str, key: &str| -> Vec<String> {
+            let calls = spans.below(namer, call);
+            calls.iter().map(|call| call.text(key).to_owned()).collect()
+        };
+        let socket = format!("{folder}/socket");
+        assert_eq!(about("syscall bind", "network.local.address"), [&*socket, "127.0.0.1"]);
+        assert_eq!(
+            about("syscall connect", "network.peer.address"),
+            [&format!("{socket}.other"), "127.0.0.1"]
+        );
+        assert_eq!(about("syscall connect", "kernel.syscall.error"), ["ENOENT", ""]);
+        assert_eq!(
+            about("syscall sendto", "network.peer.address"),
+            ["127.0.0.1", ""],
+            "the second is a send()"
+        );
+        assert_eq!(about("syscall sendto", "network.peer.port"), ["9", ""]);
+        let renamed = [
+            about("syscall rename", "kernel.syscall.path"),
+            about("syscall renameat2", "kernel.syscall.path"),
+        ];
+        assert_eq!(renamed.concat(), [format!("{folder}/one")]);
+    });
+}

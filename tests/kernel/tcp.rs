@@ -1,0 +1,136 @@
+//! TCP connections.
+
+use std::process::Command;
+
+use crate::found::{assert_near, assert_none_missed, number};
+use crate::with_kernel;
+use crate::worker::{Attached, Worker};
+
+#[test]
+fn a_connection_is_seen_from_both_ends() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "0us"]);
+        let talked = attached.run("talk 100000");
+        let refused = attached.run("refused");
+        let (spans, _) = attached.end();
+        let port = talked["port"].as_u64().unwrap();
+
+        let client = spans.one("client");
+        let [connect] = spans.below(client, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!(
+            (connect.text("network.peer.address"), connect.number("network.peer.port")),
+            ("127.0.0.1", port)
+        );
+        assert!(connect.duration_ns() > 0 && connect.end_ns <= client.end_ns + 1000);
+        let [close] = spans.below(client, "tcp close")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!(
+            (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes")),
+            (100_000, 6)
+        );
+        assert!(close.number("kernel.tcp.round_trip_us") > 0, "{close:#?}");
+
+        let server = spans.one("server");
+        let [accept] = spans.below(server, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!(accept.number("network.local.port"), port);
+        assert_eq!(accept.number("network.peer.port"), connect.number("network.local.port"));
+        let [close] = spans.below(server, "tcp close")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!(
+            (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes")),
+            (6, 100_000)
+        );
+
+        assert_eq!(refused["refused"], true);
+        let [connect] = spans.below(spans.one("refused"), "tcp connect")[..] else {
+            panic!("{:#?}", spans.0)
+        };
+        assert_eq!(connect.text("error.type"), "ECONNREFUSED");
+        assert_eq!(connect.number("network.peer.port"), refused["port"].as_u64().unwrap());
+    });
+}
+
+/// Whatever is closed first, and whenever.
+#[test]
+fn all_bytes_of_a_connection_are_counted() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "0us"]);
+        attached.run("half 100000");
+        let queued = attached.run("queued 300000");
+        let (spans, ended) = attached.end();
+        assert_none_missed(&ended.stderr);
+        let bytes = |name: &str| {
+            let [close] = spans.below(spans.one(name), "tcp close")[..] else {
+                panic!("{name}: {:#?}", spans.0)
+            };
+            (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes"))
+        };
+        assert_eq!(bytes("half"), (7, 100_000), "what came after it had closed its own side");
+        assert_eq!(bytes("late"), (100_000, 7));
+        assert_eq!((number(&queued, "received"), bytes("writer")), (300_000, (300_000, 0)));
+        let mut attached = Attached::start(&["--min", "0us"]);
+        attached.run("shut 300000");
+        let shut = attached.end();
+        let [close] = shut.0.below(shut.0.one("writer"), "tcp close")[..] else { panic!("{:#?}", shut.0.0) };
+        assert_eq!(close.number("kernel.tcp.sent_bytes"), 300_000, "one side was closed before the other");
+
+        // What waited for the span did not do so in it.
+        let late = spans.one("late");
+        let [accept] = spans.below(late, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+        assert!(
+            accept.start_ns + 1000 >= late.start_ns && accept.end_ns <= late.end_ns,
+            "{accept:#?} {late:#?}"
+        );
+        assert!(accept.number("kernel.tcp.lifetime_ns") >= 100_000_000, "{accept:#?}");
+    });
+}
+
+/// Of which the thread is in and out while it waits for the first bytes.
+#[test]
+fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "0us"]);
+        attached.run("polls");
+        let (spans, _) = attached.end();
+        let polled = spans.one("polled");
+        let [accept] = spans.below(polled, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+        assert!((30_000_000..200_000_000).contains(&accept.duration_ns()), "{accept:#?}");
+        assert!(accept.start_ns + 1000 >= polled.start_ns && accept.end_ns <= polled.end_ns, "{accept:#?}");
+    });
+}
+
+#[test]
+fn a_connect_takes_as_long_as_the_program_measured() {
+    with_kernel(&[], || {
+        let mut attached = Attached::start(&["--min", "0us"]);
+        let wall = number(&attached.run("crowded"), "wall_ns");
+        let (spans, _) = attached.end();
+        let patient = spans.one("patient");
+        let [connect] = spans.below(patient, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+        assert!(wall > 500_000_000, "{wall}");
+        assert_near("the connect", connect.duration_ns(), wall);
+        let retransmits = spans.below(patient, "tcp retransmit");
+        assert_eq!(retransmits.len() as u64, connect.number("kernel.tcp.retransmits"), "{:#?}", spans.0);
+        assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+    });
+}
+
+/// In a network of its own, in which what is sent to one address is answered by nobody.
+#[test]
+fn retransmits_outside_of_the_thread_are_the_spans() {
+    with_kernel(&["ip", "unshare"], || {
+        let network = "ip link add near type veth peer name far && ip link set near up && ip link set far up && \
+                   ip addr add 10.9.9.1/24 dev near && \
+                   ip neigh add 10.9.9.2 lladdr 02:00:00:00:00:02 dev near nud permanent && exec \"$0\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", network, env!("CARGO_BIN_EXE_kernel_work")]);
+        let mut attached = Attached::to(Worker::spawn(&mut command), &[]);
+        let measured = attached.run("lost 10.9.9.2:80");
+        assert_eq!(measured["failed"], true);
+        let (spans, _) = attached.end();
+        let [connect] = spans.below(spans.one("lost"), "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+        assert_near("until it was given up", connect.duration_ns(), number(&measured, "wall_ns"));
+        assert_eq!(connect.text("error.type"), "ECANCELED", "it was given up");
+        let retransmits = spans.below(spans.one("lost"), "tcp retransmit");
+        assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+        assert_eq!(retransmits[0].text("network.peer.address"), "10.9.9.2");
+    });
+}

@@ -1,0 +1,143 @@
+//! A program that does what it is told, with spantap attached to it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use e2e::{Ended, Spantap, program};
+use serde_json::Value;
+
+use crate::found::Spans;
+
+/// A program that does what it is told. It ends with the value.
+pub(crate) struct Worker {
+    pub(crate) child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    pub(crate) fn start() -> Self {
+        Self::spawn(&mut Command::new(env!("CARGO_BIN_EXE_kernel_work")))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        let mut worker = Self { child, stdin, stdout };
+        assert_eq!(worker.line(), "ready");
+        worker
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Has it done, and returns what it measured.
+    pub(crate) fn run(&mut self, command: &str) -> Value {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
+    }
+
+    pub(crate) fn end(mut self) {
+        drop(self.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A worker with spantap attached to it.
+pub(crate) struct Attached {
+    pub(crate) worker: Worker,
+    pub(crate) spantap: Spantap,
+    pub(crate) file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Attached {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::to(Worker::start(), args)
+    }
+
+    pub(crate) fn to(worker: Worker, args: &[&str]) -> Self {
+        Self::with(worker, args, &[])
+    }
+
+    pub(crate) fn with(worker: Worker, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("spans.jsonl");
+        let to = format!("jsonl={}", file.display());
+        let pid = worker.pid();
+        let args = [&["--pid", &*pid, "--to", &to], args].concat();
+        let spantap = Spantap::attach_with(&args, environment);
+        Self { worker, spantap, file, _folder: folder }
+    }
+
+    /// The same where the kernel has no such tracepoint, by its types: these are given another name.
+    pub(crate) fn lacking(tracepoint: &str, worker: Worker) -> Self {
+        let name = format!("\0btf_trace_{tracepoint}\0").into_bytes();
+        let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let at = types.windows(name.len()).position(|bytes| bytes == name).expect("this kernel has it");
+        types[at + name.len() - 2] = b'_';
+        let folder = tempfile::tempdir().unwrap();
+        let btf = folder.path().join("btf");
+        std::fs::write(&btf, types).unwrap();
+
+        let file = folder.path().join("spans.jsonl");
+        let hide = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", hide]).arg(&btf).arg(program("spantap"));
+        command.args(["attach", "--pid", &worker.pid(), "--to", &format!("jsonl={}", file.display())]);
+        let spantap = Spantap::attach_by(&mut command);
+        Self { worker, spantap, file, _folder: folder }
+    }
+
+    pub(crate) fn run(&mut self, command: &str) -> Value {
+        self.worker.run(command)
+    }
+
+    /// Has all of it done, and ends.
+    pub(crate) fn run_all<const N: usize>(mut self, commands: [&str; N]) -> ([Value; N], Spans, Ended) {
+        let measured = commands.map(|command| self.run(command));
+        let (spans, ended) = self.end();
+        (measured, spans, ended)
+    }
+
+    /// The worker ends, and with it spantap.
+    pub(crate) fn end(self) -> (Spans, Ended) {
+        self.worker.end();
+        let ended = self.spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        (Spans::read(&self.file), ended)
+    }
+}
+
+/// A file where there is a disk below it, as /tmp need not have one.
+pub(crate) fn file_on_a_disk() -> tempfile::NamedTempFile {
+    // What others left to be written keeps threads of the kernel busy, which would write along what a test does.
+    nix::unistd::sync();
+    tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A process that ends with the value.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
