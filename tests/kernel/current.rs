@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::found::{Found, assert_add_up, assert_none_missed};
+use crate::found::{Found, assert_add_up, assert_near, assert_none_missed, number};
 use crate::with_kernel;
 use crate::worker::{Attached, Worker};
 
@@ -10,27 +10,27 @@ use crate::worker::{Attached, Worker};
 fn what_happens_is_the_innermost_spans_and_its_time_also_that_of_those_around() {
     with_kernel(&[], || {
         let mut attached = Attached::start(&["--min", "5ms"]);
-        attached.run("nest");
+        let measured = attached.run("nest");
         let (spans, _) = attached.end();
-        let millis = |name: &str| -> Vec<u64> {
-            let found = spans.below(spans.one(name), "sleep");
-            let mut millis: Vec<u64> = found
-                .iter()
-                .filter(|sleep| sleep.count() == 1 && sleep.duration_ns() > 4_000_000)
-                .map(|sleep| sleep.duration_ns() / 10_000_000 * 10)
-                .collect();
-            millis.sort_unstable();
-            millis
-        };
-        assert_eq!(
-            ["outer", "middle", "inner", "first", "second"].map(millis),
-            [vec![10], vec![20], vec![40], vec![], vec![30]]
+        let slept = |name: &str| number(&measured, name);
+        for name in ["outer", "middle", "inner", "second"] {
+            let mut sleeps = spans.below(spans.one(name), "sleep");
+            sleeps.retain(|sleep| sleep.count() == 1);
+            assert_eq!(sleeps.len(), 1, "{name}: {sleeps:#?}");
+            assert_near(name, sleeps[0].duration_ns(), slept(name));
+        }
+        assert!(spans.below(spans.one("first"), "sleep").is_empty(), "{:#?}", spans.0);
+        let account = |name: &str| spans.one(name).account()["sleep"];
+        assert_near(
+            "outer",
+            account("outer"),
+            ["outer", "middle", "inner", "second"].map(slept).iter().sum(),
         );
-        let slept = |name: &str| spans.one(name).account()["sleep"] / 1_000_000;
-        assert!((100..130).contains(&slept("outer")), "{}", slept("outer"));
-        assert!((60..80).contains(&slept("middle")), "entered twice, and counted once: {}", slept("middle"));
-        assert!((40..55).contains(&slept("inner")) && (30..45).contains(&slept("second")));
-        assert_eq!(slept("first"), 0);
+        // Entered twice, and counted once.
+        assert_near("middle", account("middle"), slept("middle") + slept("inner"));
+        assert_near("inner", account("inner"), slept("inner"));
+        assert_near("second", account("second"), slept("second"));
+        assert_eq!(account("first"), 0);
     });
 }
 

@@ -145,12 +145,22 @@ fn burn(time: Duration) {
     }
 }
 
+/// Sleeps, and returns for how many nanoseconds. What it waited for a CPU is no sleep; what the timer is late for is.
+fn sleep_for(time: Duration) -> u64 {
+    let measured = timed(|| thread::sleep(time));
+    let of = |key: &str| measured[key].as_u64().unwrap_or(0);
+    of("wall_ns").saturating_sub(of("waited_ns"))
+}
+
 fn doze(times: u64, each: Duration) -> Value {
+    let mut asleep = 0;
     let doze = |_| {
         burn(each);
-        thread::sleep(each);
+        asleep += sleep_for(each);
     };
-    info_span!("dozer").in_scope(|| timed(|| (0..times).for_each(doze)))
+    let mut measured = info_span!("dozer").in_scope(|| timed(|| (0..times).for_each(doze)));
+    measured["asleep_ns"] = asleep.into();
+    measured
 }
 
 fn spin(time: Duration) -> Value {
@@ -395,19 +405,19 @@ fn calls(times: u64) -> Value {
 fn nest() -> Value {
     let millis = Duration::from_millis;
     info_span!("outer").in_scope(|| {
-        thread::sleep(millis(10));
+        let outer = sleep_for(millis(10));
         let middle = info_span!("middle");
-        middle.in_scope(|| {
-            middle.in_scope(|| thread::sleep(millis(20)));
-            info_span!("inner").in_scope(|| thread::sleep(millis(40)));
+        let (middle, inner) = middle.in_scope(|| {
+            let slept = middle.in_scope(|| sleep_for(millis(20)));
+            (slept, info_span!("inner").in_scope(|| sleep_for(millis(40))))
         });
         let first = info_span!("first").entered();
         let second = info_span!("second").entered();
         drop(first);
-        thread::sleep(millis(30));
+        let slept = sleep_for(millis(30));
         drop(second);
-    });
-    json!({})
+        json!({ "outer": outer, "middle": middle, "inner": inner, "second": slept })
+    })
 }
 
 /// Tasks that are polled on whatever thread is free, and block it each time.
