@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One, of the first version or the second. It is removed with the value, when its processes have ended.
 pub struct Cgroup {
@@ -24,7 +25,9 @@ impl Cgroup {
     /// One that gets so many of 100 milliseconds.
     pub fn with_quota(milliseconds: u64) -> Self {
         let (root, is_first_version) = Self::root().unwrap();
-        let folder = root.join(format!("spantap-test-{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = root.join(format!("spantap-test-{}-{count}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let cgroup = Self { folder, is_first_version };
         let quota_us = milliseconds * 1000;

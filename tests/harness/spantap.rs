@@ -38,7 +38,7 @@ thread_local! {
     static UNTOLD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether one of those that this thread saw end since it last asked said that the kernel did not tell it all.
+/// Whether one of those that this thread saw end well, since it last asked, said that the kernel did not tell it all.
 pub fn take_untold() -> bool {
     UNTOLD.take()
 }
@@ -164,7 +164,8 @@ impl Spantap {
             status.is_some()
         });
         let ended = Ended { status: status.unwrap(), stdout: self.stdout(), stderr: self.stderr() };
-        UNTOLD.set(UNTOLD.get() || ended.stderr.contains("the kernel did not tell"));
+        let is_untold = ended.status.success() && ended.stderr.contains("the kernel did not tell");
+        UNTOLD.set(UNTOLD.get() || is_untold);
         ended
     }
 

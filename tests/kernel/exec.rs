@@ -1,50 +1,58 @@
 //! Programs that are started.
 
-use crate::found::assert_near;
+use crate::found::{Found, Spans, assert_lasted};
 use crate::with_kernel;
 use crate::worker::Attached;
 
+/// The only child, and the code that it ended with.
+#[track_caller]
+fn the_child(spans: &Spans) -> (&Found, Option<u64>) {
+    let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
+    (exec, exec.number_of("kernel.exec.exit_code"))
+}
+
 #[test]
-fn children_that_are_started_are_seen_with_their_end() {
+fn a_child_lasts_from_its_fork_to_its_exit() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&[]);
-        let slept = attached.run("exec sleep 0.2");
-        let (spans, _) = attached.end();
-        let parent = spans.one("parent");
-        let [exec] = spans.below(parent, "exec")[..] else { panic!("{:#?}", spans.0) };
+        let ([slept], spans, _) = Attached::start(&[]).run_all(["exec sleep 0.2"]);
+        let (exec, code) = the_child(&spans);
         assert!(exec.text("kernel.exec.path").ends_with("/sleep"), "{exec:#?}");
-        assert_eq!(exec.number("kernel.exec.exit_code"), 0);
-        // From the fork to the exit; before and after it the parent makes pipes and reads them.
-        let wall = slept["measured"]["wall_ns"].as_u64().unwrap();
-        assert!(exec.duration_ns() <= wall, "{} of {wall}", exec.duration_ns());
-        assert_near("the child", exec.duration_ns(), wall);
+        assert_eq!(code, Some(0));
+        // Before and after it the parent makes pipes and reads them.
+        assert_lasted("the child", exec.duration_ns(), &slept);
+    });
+}
 
-        let mut attached = Attached::start(&[]);
-        for (program, code) in [("true", 0), ("false", 1)] {
-            assert_eq!(attached.run(&format!("exec {program}"))["code"], code);
-        }
-        let (spans, _) = attached.end();
-        let codes: Vec<u64> = spans
-            .own("parent")
-            .flat_map(|parent| spans.below(parent, "exec"))
-            .map(|exec| exec.number("kernel.exec.exit_code"))
-            .collect();
-        assert_eq!(codes, [0, 1]);
+#[test]
+fn children_are_seen_with_the_code_that_they_end_with() {
+    with_kernel(&[], || {
+        let (ended, spans, _) = Attached::start(&[]).run_all(["exec true", "exec false"]);
+        assert_eq!(ended.map(|ended| ended["code"].as_u64()), [Some(0), Some(1)]);
+        let children = spans.own("parent").flat_map(|parent| spans.below(parent, "exec"));
+        let codes: Vec<_> = children.map(|exec| exec.number_of("kernel.exec.exit_code")).collect();
+        assert_eq!(codes, [Some(0), Some(1)]);
+    });
+}
 
-        // Once, and when the last of its threads ends.
-        let mut attached = Attached::start(&[]);
-        let ended = attached.run(&format!("exec {} threads", env!("CARGO_BIN_EXE_kernel_work")));
-        let (spans, _) = attached.end();
-        let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
-        assert_eq!((exec.number("kernel.exec.exit_code"), ended["code"].as_u64()), (3, Some(3)));
-        assert_near("its threads", exec.duration_ns(), ended["measured"]["wall_ns"].as_u64().unwrap());
+#[test]
+fn a_child_of_many_threads_ends_once_and_with_the_last_of_them() {
+    with_kernel(&[], || {
+        let command = concat!("exec ", env!("CARGO_BIN_EXE_kernel_work"), " threads");
+        let ([ended], spans, _) = Attached::start(&[]).run_all([command]);
+        let (exec, code) = the_child(&spans);
+        assert_eq!((code, ended["code"].as_u64()), (Some(3), Some(3)));
+        assert_lasted("its threads", exec.duration_ns(), &ended);
+    });
+}
 
-        // Another of its threads runs another program.
-        let mut attached = Attached::start(&[]);
-        let ended = attached.run(&format!("exec {} become", env!("CARGO_BIN_EXE_kernel_work")));
-        let (spans, _) = attached.end();
-        let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
-        assert_eq!((exec.number("kernel.exec.exit_code"), ended["code"].as_u64()), (0, Some(0)));
-        assert_near("what it became", exec.duration_ns(), ended["measured"]["wall_ns"].as_u64().unwrap());
+/// By a thread that is not its first.
+#[test]
+fn a_child_that_becomes_another_program_is_one() {
+    with_kernel(&[], || {
+        let command = concat!("exec ", env!("CARGO_BIN_EXE_kernel_work"), " become");
+        let ([ended], spans, _) = Attached::start(&[]).run_all([command]);
+        let (exec, code) = the_child(&spans);
+        assert_eq!((code, ended["code"].as_u64()), (Some(0), Some(0)));
+        assert_lasted("what it became", exec.duration_ns(), &ended);
     });
 }

@@ -15,8 +15,10 @@ mod time;
 mod whole;
 mod worker;
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::thread::current;
 
 use e2e::{EBPF, need, take_untold};
 
@@ -36,8 +38,14 @@ fn with_kernel(needs: &[&str], test: impl Fn()) {
         match catch_unwind(AssertUnwindSafe(&test)) {
             Ok(()) => return,
             Err(failure) if !take_untold() => resume_unwind(failure),
-            Err(_) => eprintln!("The kernel did not tell all that it did: once more."),
+            // Past the capture of the test runner: of a test that passes then it shows nothing.
+            Err(_) => {
+                _ = writeln!(std::io::stderr(), "\n{}: {ONCE_MORE}", current().name().unwrap_or("a test"))
+            }
         }
     }
     test();
 }
+
+const ONCE_MORE: &str =
+    "it failed, and spantap said that the kernel did not tell it all; it is done once more";

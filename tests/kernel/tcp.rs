@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::found::{assert_near, assert_none_missed, number};
+use e2e::Ended;
+
+use crate::found::{assert_all_told, assert_lasted, assert_none_missed, number};
 use crate::with_kernel;
 use crate::worker::{Attached, Worker};
 
@@ -13,7 +15,7 @@ fn a_connection_is_seen_from_both_ends() {
         let talked = attached.run("talk 100000");
         let refused = attached.run("refused");
         let (spans, _) = attached.end();
-        let port = talked["port"].as_u64().unwrap();
+        let port = number(&talked, "port");
 
         let client = spans.one("client");
         let [connect] = spans.below(client, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
@@ -44,7 +46,7 @@ fn a_connection_is_seen_from_both_ends() {
             panic!("{:#?}", spans.0)
         };
         assert_eq!(connect.text("error.type"), "ECONNREFUSED");
-        assert_eq!(connect.number("network.peer.port"), refused["port"].as_u64().unwrap());
+        assert_eq!(connect.number("network.peer.port"), number(&refused, "port"));
     });
 }
 
@@ -88,11 +90,11 @@ fn all_bytes_of_a_connection_are_counted() {
 fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
     with_kernel(&[], || {
         let mut attached = Attached::start(&["--min", "0us"]);
-        attached.run("polls");
+        let measured = attached.run("polls");
         let (spans, _) = attached.end();
         let polled = spans.one("polled");
         let [accept] = spans.below(polled, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
-        assert!((30_000_000..200_000_000).contains(&accept.duration_ns()), "{accept:#?}");
+        assert_lasted("until there was something to read", accept.duration_ns(), &measured);
         assert!(accept.start_ns + 1000 >= polled.start_ns && accept.end_ns <= polled.end_ns, "{accept:#?}");
     });
 }
@@ -101,15 +103,31 @@ fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
 fn a_connect_takes_as_long_as_the_program_measured() {
     with_kernel(&[], || {
         let mut attached = Attached::start(&["--min", "0us"]);
-        let wall = number(&attached.run("crowded"), "wall_ns");
-        let (spans, _) = attached.end();
+        let measured = attached.run("crowded");
+        let (spans, ended) = attached.end();
+        assert_all_told(&ended.stderr);
         let patient = spans.one("patient");
         let [connect] = spans.below(patient, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
-        assert!(wall > 500_000_000, "{wall}");
-        assert_near("the connect", connect.duration_ns(), wall);
+        assert!(number(&measured, "wall_ns") > 500_000_000, "{measured}");
+        assert_lasted("the connect", connect.duration_ns(), &measured);
         let retransmits = spans.below(patient, "tcp retransmit");
         assert_eq!(retransmits.len() as u64, connect.number("kernel.tcp.retransmits"), "{:#?}", spans.0);
         assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+    });
+}
+
+#[test]
+fn retransmits_that_are_not_told_are_counted() {
+    with_kernel(&["unshare"], || {
+        let mut attached = Attached::lacking("tcp_retransmit_skb", Worker::start());
+        attached.run("crowded");
+        let (spans, Ended { stderr, .. }) = attached.end();
+        let [connect] = spans.below(spans.one("patient"), "tcp connect")[..] else {
+            panic!("{:#?}", spans.0)
+        };
+        assert!(connect.number("kernel.tcp.retransmits") > 0, "{connect:#?}");
+        let line = "1 missed connections: the kernel did not tell of all of their retransmits";
+        assert!(stderr.contains(line), "{stderr}");
     });
 }
 
@@ -118,16 +136,17 @@ fn a_connect_takes_as_long_as_the_program_measured() {
 fn retransmits_outside_of_the_thread_are_the_spans() {
     with_kernel(&["ip", "unshare"], || {
         let network = "ip link add near type veth peer name far && ip link set near up && ip link set far up && \
-                   ip addr add 10.9.9.1/24 dev near && \
-                   ip neigh add 10.9.9.2 lladdr 02:00:00:00:00:02 dev near nud permanent && exec \"$0\"";
+                       ip addr add 10.9.9.1/24 dev near && \
+                       ip neigh add 10.9.9.2 lladdr 02:00:00:00:00:02 dev near nud permanent && exec \"$0\"";
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", network, env!("CARGO_BIN_EXE_kernel_work")]);
         let mut attached = Attached::to(Worker::spawn(&mut command), &[]);
         let measured = attached.run("lost 10.9.9.2:80");
         assert_eq!(measured["failed"], true);
-        let (spans, _) = attached.end();
+        let (spans, ended) = attached.end();
+        assert_all_told(&ended.stderr);
         let [connect] = spans.below(spans.one("lost"), "tcp connect")[..] else { panic!("{:#?}", spans.0) };
-        assert_near("until it was given up", connect.duration_ns(), number(&measured, "wall_ns"));
+        assert_lasted("until it was given up", connect.duration_ns(), &measured);
         assert_eq!(connect.text("error.type"), "ECANCELED", "it was given up");
         let retransmits = spans.below(spans.one("lost"), "tcp retransmit");
         assert!(!retransmits.is_empty(), "{:#?}", spans.0);

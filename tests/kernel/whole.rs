@@ -7,7 +7,7 @@ use e2e::{Spantap, free_address, get, program, wait_until};
 
 use crate::found::{Found, Spans, assert_add_up, assert_none_missed};
 use crate::with_kernel;
-use crate::worker::{Attached, Process};
+use crate::worker::{Attached, Output, Process};
 
 #[test]
 fn long_descriptions_come_whole() {
@@ -55,10 +55,8 @@ fn a_service_under_load_is_seen_whole() {
         shop.arg(address.port().to_string()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut shop = Process(shop.spawn().unwrap());
         wait_until("the shop answers", || std::net::TcpStream::connect(address).is_ok());
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("spans.jsonl");
-        let to = format!("jsonl={}", file.display());
-        let args = ["--pid", &shop.0.id().to_string(), "--to", &to, "--flush-timeout", "60s"];
+        let output = Output::new();
+        let args = ["--pid", &shop.0.id().to_string(), "--to", &output.to(), "--flush-timeout", "60s"];
         let spantap = Spantap::attach(&args);
         let clients = 4;
         let requests = 50;
@@ -72,19 +70,19 @@ fn a_service_under_load_is_seen_whole() {
             }
         });
         let served = |spans: &Spans| spans.own("GET /products/{id}").count();
-        wait_until("all is forwarded", || served(&Spans::read(&file)) == clients * requests);
+        wait_until("all is forwarded", || served(&output.spans()) == clients * requests);
         let ended = spantap.terminate();
         assert_none_missed(&ended.stderr);
         shop.0.kill().unwrap();
 
-        let spans = Spans::read(&file);
+        let spans = output.spans();
         assert_eq!(served(&spans), clients * requests);
         // More threads than processors want one at any time.
         assert_add_up(&spans, 10);
         let ids: BTreeMap<&str, &Found> =
             spans.0.iter().filter(|span| !span.is_kernels).map(|span| (&*span.id, span)).collect();
         let kernels: Vec<&Found> = spans.0.iter().filter(|span| span.is_kernels).collect();
-        assert!(kernels.len() > requests, "{}", kernels.len());
+        assert!(kernels.len() > clients * requests, "{}", kernels.len());
         let mut strays = 0;
         for kernel in &kernels {
             match ids.get(&*kernel.parent) {
@@ -94,7 +92,8 @@ fn a_service_under_load_is_seen_whole() {
             }
         }
         assert!(strays <= 8, "{strays} of {} have no parent", kernels.len());
-        // Its threads take the two processors from each other.
-        assert!(kernels.iter().any(|kernel| kernel.name == "preempted"), "{} of other kinds", kernels.len());
+        // Its threads take the processors from each other, if these are few.
+        let waits = kernels.iter().filter(|kernel| ["preempted", "run queue"].contains(&&*kernel.name));
+        assert!(waits.count() > 0, "{} of other kinds", kernels.len());
     });
 }

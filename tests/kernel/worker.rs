@@ -63,8 +63,7 @@ impl Drop for Worker {
 pub(crate) struct Attached {
     pub(crate) worker: Worker,
     pub(crate) spantap: Spantap,
-    pub(crate) file: PathBuf,
-    _folder: tempfile::TempDir,
+    pub(crate) output: Output,
 }
 
 impl Attached {
@@ -77,13 +76,11 @@ impl Attached {
     }
 
     pub(crate) fn with(worker: Worker, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("spans.jsonl");
-        let to = format!("jsonl={}", file.display());
-        let pid = worker.pid();
+        let output = Output::new();
+        let (pid, to) = (worker.pid(), output.to());
         let args = [&["--pid", &*pid, "--to", &to], args].concat();
         let spantap = Spantap::attach_with(&args, environment);
-        Self { worker, spantap, file, _folder: folder }
+        Self { worker, spantap, output }
     }
 
     /// The same where the kernel has no such tracepoint, by its types: these are given another name.
@@ -92,17 +89,16 @@ impl Attached {
         let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
         let at = types.windows(name.len()).position(|bytes| bytes == name).expect("this kernel has it");
         types[at + name.len() - 2] = b'_';
-        let folder = tempfile::tempdir().unwrap();
-        let btf = folder.path().join("btf");
+        let output = Output::new();
+        let btf = output.path("btf");
         std::fs::write(&btf, types).unwrap();
 
-        let file = folder.path().join("spans.jsonl");
         let hide = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", hide]).arg(&btf).arg(program("spantap"));
-        command.args(["attach", "--pid", &worker.pid(), "--to", &format!("jsonl={}", file.display())]);
+        command.args(["attach", "--pid", &worker.pid(), "--to", &output.to()]);
         let spantap = Spantap::attach_by(&mut command);
-        Self { worker, spantap, file, _folder: folder }
+        Self { worker, spantap, output }
     }
 
     pub(crate) fn run(&mut self, command: &str) -> Value {
@@ -121,7 +117,36 @@ impl Attached {
         self.worker.end();
         let ended = self.spantap.wait();
         assert!(ended.status.success(), "{ended:?}");
-        (Spans::read(&self.file), ended)
+        (self.output.spans(), ended)
+    }
+}
+
+/// A folder for what spantap saw.
+pub(crate) struct Output(tempfile::TempDir);
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The worker, where no other test runs it.
+    pub(crate) fn worker(&self) -> PathBuf {
+        let path = self.path("kernel_work");
+        std::fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &path).unwrap();
+        path
+    }
+
+    /// For `--to`.
+    pub(crate) fn to(&self) -> String {
+        format!("jsonl={}", self.path("spans.jsonl").display())
+    }
+
+    pub(crate) fn spans(&self) -> Spans {
+        Spans::read(&self.path("spans.jsonl"))
     }
 }
 

@@ -85,7 +85,7 @@ fn main() -> Result<()> {
             "deep" => deep(number(1)),
             "abandon" => abandon(),
             "outlive" => outlive(Duration::from_millis(number(1))),
-            unknown => json!({ "unknown": unknown }),
+            unknown => return Err(format!("it knows no {unknown}").into()),
         };
         println!("{measured}");
     }
@@ -115,7 +115,7 @@ fn outlive(time: Duration) -> Value {
         std::process::exit(0)
     });
     println!("{{}}");
-    // SAFETY: as below.
+    // SAFETY: as above.
     unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
     json!({})
 }
@@ -123,15 +123,23 @@ fn outlive(time: Duration) -> Value {
 /// How long `work` took by the wall, and for how much of that the thread waited for a CPU, by the kernel's own
 /// count. (Its count of the time on a CPU leaves out what a hypervisor took.)
 fn timed(work: impl FnOnce()) -> Value {
+    let (wall, waited) = measured(work);
+    json!({ "wall_ns": wall, "waited_ns": waited })
+}
+
+/// The same as two numbers of nanoseconds.
+fn measured(work: impl FnOnce()) -> (u64, u64) {
     let waited = || {
         // On a CPU, waiting for one, how often.
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         text.split(' ').nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
     };
-    let (waited_before, start) = (waited(), Instant::now());
+    // Within the one, so that nothing is waited for that is not in it.
+    let start = Instant::now();
+    let before = waited();
     work();
-    let wall = start.elapsed();
-    json!({ "wall_ns": wall.as_nanos() as u64, "waited_ns": waited() - waited_before })
+    let waited = waited() - before;
+    (start.elapsed().as_nanos() as u64, waited)
 }
 
 fn sleep(times: u64, each: Duration) -> Value {
@@ -145,18 +153,13 @@ fn burn(time: Duration) {
     }
 }
 
-/// Sleeps, and returns for how many nanoseconds. What it waited for a CPU is no sleep; what the timer is late for is.
-fn sleep_for(time: Duration) -> u64 {
-    let measured = timed(|| thread::sleep(time));
-    let of = |key: &str| measured[key].as_u64().unwrap_or(0);
-    of("wall_ns").saturating_sub(of("waited_ns"))
-}
-
+/// Its sleep is as long as it took, but for the wait for a CPU: timers are late on busy machines.
 fn doze(times: u64, each: Duration) -> Value {
     let mut asleep = 0;
     let doze = |_| {
         burn(each);
-        asleep += sleep_for(each);
+        let (wall, waited) = measured(|| thread::sleep(each));
+        asleep += wall - waited;
     };
     let mut measured = info_span!("dozer").in_scope(|| timed(|| (0..times).for_each(doze)));
     measured["asleep_ns"] = asleep.into();
@@ -216,9 +219,9 @@ fn direct(path: &str, mebibytes: usize) -> Result<Value> {
     // Its blocks are there: what is measured is the writing.
     file.write_all_at(piece, 0)?;
     file.sync_all()?;
-    let measured = info_span!("direct").in_scope(|| timed(|| result = file.write_at(piece, 0)));
-    let written = result?;
-    Ok(json!({ "wall_ns": measured["wall_ns"], "waited_ns": measured["waited_ns"], "bytes": written }))
+    let mut measured = info_span!("direct").in_scope(|| timed(|| result = file.write_at(piece, 0)));
+    measured["bytes"] = result?.into();
+    Ok(measured)
 }
 
 /// A client and a server, each in a span of its own.
@@ -300,7 +303,7 @@ fn queued(bytes: usize, shuts_down_first: bool) -> Result<Value> {
     Ok(json!({ "received": received.len() }))
 }
 
-/// A connect to where there is room only after a second: the kernel tries again.
+/// A connect to where there is room only after half a second: the kernel tries again.
 fn crowded() -> Result<Value> {
     let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
     bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
@@ -345,13 +348,21 @@ fn polls() -> Result<Value> {
     let (mut server, _) = listener.accept()?;
     server.set_nonblocking(true)?;
     let mut byte = [0];
-    for _ in 0..3 {
-        span.in_scope(|| server.read(&mut byte).is_ok());
-        thread::sleep(Duration::from_millis(10));
-    }
-    client.write_all(&byte)?;
-    span.in_scope(|| server.read(&mut byte))?;
-    Ok(json!({}))
+    let mut result = Ok(());
+    let measured = timed(|| {
+        for _ in 0..3 {
+            span.in_scope(|| server.read(&mut byte).is_ok());
+            thread::sleep(Duration::from_millis(10));
+        }
+        let written = client.write_all(&byte);
+        // When that is there, the kernel decides.
+        while span.in_scope(|| server.read(&mut byte)).is_err() && written.is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        result = written;
+    });
+    result?;
+    Ok(measured)
 }
 
 /// A thread that ends inside of a span.
@@ -379,16 +390,17 @@ fn refused() -> Result<Value> {
 fn lost(address: SocketAddr) -> Value {
     let mut failed = false;
     let connect = || failed = TcpStream::connect_timeout(&address, Duration::from_millis(2500)).is_err();
-    let measured = info_span!("lost").in_scope(|| timed(connect));
-    json!({ "failed": failed, "wall_ns": measured["wall_ns"] })
+    let mut measured = info_span!("lost").in_scope(|| timed(connect));
+    measured["failed"] = failed.into();
+    measured
 }
 
 fn exec(words: &[&str]) -> Result<Value> {
     let mut status = None;
-    let measured = info_span!("parent")
+    let mut measured = info_span!("parent")
         .in_scope(|| timed(|| status = Some(Command::new(words[0]).args(&words[1..]).status())));
-    let status = status.ok_or("it was not run")??;
-    Ok(json!({ "measured": measured, "code": status.code() }))
+    measured["code"] = status.ok_or("it was not run")??.code().into();
+    Ok(measured)
 }
 
 fn calls(times: u64) -> Value {
@@ -403,18 +415,18 @@ fn calls(times: u64) -> Value {
 
 /// A sleep in each of three nested spans, one of them entered twice, and one left before a span within.
 fn nest() -> Value {
-    let millis = Duration::from_millis;
+    let sleep = |millis| timed(|| thread::sleep(Duration::from_millis(millis)));
     info_span!("outer").in_scope(|| {
-        let outer = sleep_for(millis(10));
+        let outer = sleep(10);
         let middle = info_span!("middle");
         let (middle, inner) = middle.in_scope(|| {
-            let slept = middle.in_scope(|| sleep_for(millis(20)));
-            (slept, info_span!("inner").in_scope(|| sleep_for(millis(40))))
+            let slept = middle.in_scope(|| sleep(20));
+            (slept, info_span!("inner").in_scope(|| sleep(40)))
         });
         let first = info_span!("first").entered();
         let second = info_span!("second").entered();
         drop(first);
-        let slept = sleep_for(millis(30));
+        let slept = sleep(30);
         drop(second);
         json!({ "outer": outer, "middle": middle, "inner": inner, "second": slept })
     })

@@ -26,6 +26,7 @@ struct used {
 	u64 start; /* of the connecting, or of the connection */
 	u32 is_connecting; /* from this end */
 	u32 is_closed;	   /* and told */
+	u32 retransmits;   /* until which it was told of them */
 };
 
 /* Goes with the socket. Those of others' programs have it, too, once they are accepted. */
@@ -41,6 +42,11 @@ static __always_inline struct used *used_of(const struct sock *sock)
 	return bpf_sk_storage_get(&sockets, (void *)sock, NULL, 0);
 }
 
+static __always_inline u32 retransmits_of(const struct sock *sock)
+{
+	return BPF_CORE_READ((const struct tcp_sock *)sock, total_retrans);
+}
+
 /* From now on, by nobody yet; or NULL. */
 static __always_inline struct used *remember(const struct sock *sock, u64 now)
 {
@@ -50,6 +56,7 @@ static __always_inline struct used *remember(const struct sock *sock, u64 now)
 		return NULL;
 	__builtin_memset(used, 0, sizeof(*used));
 	used->start = now;
+	used->retransmits = retransmits_of(sock);
 	return used;
 }
 
@@ -93,7 +100,7 @@ static __always_inline void report_connection(u32 what, const struct used *used,
 	connection->sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans) + queued;
 	/* The peer's FIN is counted, too. */
 	connection->received = BPF_CORE_READ(tcp, bytes_received) - (sock->__sk_common.skc_flags >> SOCK_DONE & 1);
-	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	connection->retransmits = retransmits_of(sock);
 	submit(record);
 }
 
@@ -132,8 +139,19 @@ static __always_inline void starts_to_connect(const struct sock *sock, u64 now)
 	use(used, thread);
 }
 
+/* The connection counts them, too. */
+static __always_inline void count_untold_retransmits(const struct sock *sock, struct used *used)
+{
+	u32 retransmits = retransmits_of(sock);
+
+	if (used->who.span_id && used->retransmits != retransmits)
+		lose(LOST_RETRANSMITS);
+	used->retransmits = retransmits;
+}
+
 static __always_inline void has_connected(const struct sock *sock, struct used *used, s32 error, u64 now)
 {
+	count_untold_retransmits(sock, used);
 	report_connection(TCP_CONNECT, used, sock, error, used->start, now, 0);
 	used->start = now;
 	used->is_connecting = 0;
@@ -154,6 +172,7 @@ static __always_inline void has_closed(const struct sock *sock, struct used *use
 	u32 queued = by_thread ? queued_in(sock, before == FIN_WAIT1) : 0;
 
 	used->is_closed = 1;
+	count_untold_retransmits(sock, used);
 	if (thread)
 		use(used, thread);
 	if (used->who.span_id)
@@ -239,26 +258,33 @@ int BPF_PROG(sock_recv_length, const struct sock *sock, int result, int flags)
 	return used_by_thread(sock, result);
 }
 
-static __always_inline int happened(u32 what, const struct sock *sock)
+static __always_inline void happened(u32 what, const struct sock *sock, const struct used *used)
 {
-	struct used *used = used_of(sock);
-	u64 now;
+	u64 now = bpf_ktime_get_ns();
 
-	if (!used || !used->who.span_id)
-		return 0;
-	now = bpf_ktime_get_ns();
-	report_connection(what, used, sock, 0, now, now, 0);
-	return 0;
+	if (used->who.span_id)
+		report_connection(what, used, sock, 0, now, now, 0);
 }
 
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(tcp_retransmit_skb, const struct sock *sock)
 {
-	return happened(TCP_RETRANSMIT, sock);
+	struct used *used = used_of(sock);
+
+	if (!used)
+		return 0;
+	/* It has counted this one. */
+	used->retransmits = retransmits_of(sock);
+	happened(TCP_RETRANSMIT, sock, used);
+	return 0;
 }
 
 SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(tcp_receive_reset, const struct sock *sock)
 {
-	return happened(TCP_RESET, sock);
+	struct used *used = used_of(sock);
+
+	if (used)
+		happened(TCP_RESET, sock, used);
+	return 0;
 }

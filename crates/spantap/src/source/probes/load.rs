@@ -181,7 +181,7 @@ const fn missed(label: &'static str, words: &'static str) -> Missed {
 }
 
 /// In the order of `enum lost`.
-const LOSSES: [Missed; 13] = [
+const LOSSES: [Missed; 14] = [
     missed("spans_ring_full", "spans: the ring buffer was full"),
     missed("kernel_ring_full", "of what the kernel did: the ring buffer was full"),
     missed("spans_too_long", "spans: longer than 256 KiB"),
@@ -194,6 +194,7 @@ const LOSSES: [Missed; 13] = [
     missed("connections_no_memory", "connections: there was no memory to remember who uses them"),
     missed("programs_full", "programs that were started: more than are kept at once"),
     missed("stretches_untold", "stretches of time: the kernel did not tell where the thread was"),
+    missed("retransmits_untold", "connections: the kernel did not tell of all of their retransmits"),
     missed("request_ends", "block requests: the kernel did not tell of their end"),
 ];
 
