@@ -148,15 +148,14 @@ pub(crate) fn assert_near(what: &str, found_ns: u64, measured_ns: u64) {
 /// behind it.
 #[track_caller]
 pub(crate) fn assert_lasted(what: &str, found_ns: u64, measured: &Value) {
-    assert_lasted_all(what, found_ns, &[measured]);
+    let (wall, waited) = (number(measured, "wall_ns"), number(measured, "waited_ns"));
+    assert_between(what, found_ns, wall - waited, wall);
 }
 
-/// The same of several together.
+/// The same margin around both.
 #[track_caller]
-pub(crate) fn assert_lasted_all(what: &str, found_ns: u64, measured: &[&Value]) {
-    let sum = |key: &str| measured.iter().map(|one| number(one, key)).sum::<u64>();
-    let (wall, waited) = (sum("wall_ns"), sum("waited_ns"));
-    assert_near_of(what, found_ns, found_ns.clamp(wall - waited, wall), wall);
+pub(crate) fn assert_between(what: &str, found_ns: u64, least_ns: u64, most_ns: u64) {
+    assert_near_of(what, found_ns, found_ns.max(least_ns).min(most_ns), most_ns);
 }
 
 /// Within five percent of `whole_ns`, and what a machine that others use takes to get from one clock to the

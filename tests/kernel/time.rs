@@ -7,7 +7,7 @@ use e2e::{Cgroup, Ended, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-use crate::found::{Found, assert_add_up, assert_near, assert_near_of, number, total_ns};
+use crate::found::{Found, assert_add_up, assert_between, assert_near, assert_near_of, number, total_ns};
 use crate::with_kernel;
 use crate::worker::{Attached, Worker, file_on_a_disk};
 
@@ -148,7 +148,8 @@ fn threads_that_are_woken_untold_have_slept_until_then() {
         for other in &mut others {
             writeln!(other.stdin.as_mut().unwrap(), "spin 60000").unwrap();
         }
-        let dozed = attached.run("doze 50 3");
+        let (times, each) = (50, 3_000_000);
+        let dozed = attached.run(&format!("doze {times} 3"));
         drop(others);
         let (spans, _) = attached.end();
         let dozer = spans.one("dozer");
@@ -156,7 +157,8 @@ fn threads_that_are_woken_untold_have_slept_until_then() {
             (dozer.account(), number(&dozed, "wall_ns"), number(&dozed, "waited_ns"));
         assert!(waited > wall / 10, "{dozed}");
         assert_near_of("waiting", account["run_queue"] + account["preempted"], waited, wall);
-        assert_near_of("asleep", account["sleep"], number(&dozed, "asleep_ns"), wall);
+        // Timers are late on busy machines.
+        assert_between("asleep", account["sleep"], times * each, number(&dozed, "asleep_ns"));
         let sleeps = spans.below(dozer, "sleep");
         assert_near_of("asleep", total_ns(&sleeps), account["sleep"], wall);
         assert!(sleeps.iter().all(|sleep| sleep.text("kernel.waker").is_empty()), "{sleeps:#?}");
