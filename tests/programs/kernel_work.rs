@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         Some("threads") => end_by_threads(),
         // By a thread that is not the first.
         Some("become") => {
-            let sleep = || Command::new("sleep").arg("0.1").exec();
+            let sleep = || Command::new("sleep").arg("0.5").exec();
             return Err(thread::spawn(sleep).join().map_err(|_| "the thread panicked")?.into());
         }
         _ => {}
@@ -92,14 +92,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A program whose first thread ends before the others, one of which ends all at once, after 100 ms, with the code 3.
+/// A program whose first thread ends before the others, one of which ends all at once, after 500 ms, with the code 3.
 #[allow(unsafe_code)]
 fn end_by_threads() {
     for _ in 0..31 {
         thread::spawn(|| thread::sleep(Duration::from_secs(10)));
     }
     thread::spawn(|| {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(500));
         std::process::exit(3)
     });
     // SAFETY: it ends the calling thread alone; nothing that the others use is on its stack.
