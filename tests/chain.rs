@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use e2e::{Headers, Rotel, Spantap, need, program, receive_posts, wait_until};
+use e2e::{Headers, Process, Rotel, Spantap, need, program, receive_posts, wait_until};
 
 /// A service of `examples/`, which says where it listens. It ends with the value.
 struct Service {
-    process: Child,
+    _process: Process,
     address: String,
 }
 
@@ -18,18 +18,11 @@ impl Service {
     fn start(name: &str, words: &[&str], socket: &Path) -> Self {
         let mut command = Command::new(program(name));
         command.args(words).env("TRACING_USDT_SOCKET", socket).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        let mut process = Process(command.spawn().unwrap());
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{name}: {line:?}"));
-        Self { address: address.to_owned(), process }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Self { address: address.to_owned(), _process: process }
     }
 }
 

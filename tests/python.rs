@@ -3,26 +3,14 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use e2e::{Build, Fixture, Linkage, need, wait_until};
+use e2e::{Build, Fixture, Linkage, Process, need, wait_until};
 
-/// A Python that ends with the value.
-struct Python(Child);
-
-impl Python {
-    fn start(script: &Path, args: &[&str]) -> Self {
-        let mut python = Command::new("python3");
-        python.arg(script).args(args).stdout(Stdio::piped());
-        Self(python.spawn().unwrap())
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start_python(script: &Path, args: &[&str]) -> Process {
+    let mut python = Command::new("python3");
+    python.arg(script).args(args).stdout(Stdio::piped());
+    Process(python.spawn().unwrap())
 }
 
 #[test]
@@ -33,8 +21,8 @@ fn python_checks_every_span_of_eight_threads() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("trace.sock");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("check_spans.py");
-    let mut python = Python::start(&script, &[socket.to_str().unwrap(), "8000"]);
-    let mut stdout = BufReader::new(python.0.stdout.take().unwrap());
+    let mut python = start_python(&script, &[socket.to_str().unwrap(), "8000"]);
+    let mut stdout = BufReader::new(python.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     assert_eq!(line, "bound\n");
@@ -46,7 +34,7 @@ fn python_checks_every_span_of_eight_threads() {
     fixture.end();
     let mut said = String::new();
     stdout.read_to_string(&mut said).unwrap();
-    assert!(python.0.wait().unwrap().success(), "{said}");
+    assert!(python.wait().unwrap().success(), "{said}");
     assert_eq!(said, "checked 8000 spans of 4000 traces from 8 threads\n");
 }
 
@@ -65,13 +53,13 @@ fn the_collector_of_the_readme_prints_the_spans() {
 
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("trace.sock");
-    let mut python = Python::start(&script, &[socket.to_str().unwrap()]);
+    let mut python = start_python(&script, &[socket.to_str().unwrap()]);
     wait_until("the collector binds its socket", || socket.exists());
     let path = Build::Release.path(Linkage::Executable, 0);
     let mut fixture = Fixture::start(&path, Linkage::Executable, Some(&socket));
     fixture.run("tree");
     fixture.end();
-    let lines = BufReader::new(python.0.stdout.take().unwrap()).lines();
+    let lines = BufReader::new(python.stdout.take().unwrap()).lines();
     let names: Vec<String> =
         lines.take(3).map(|line| line.unwrap().split_whitespace().last().unwrap().to_owned()).collect();
     assert_eq!(names, ["child", "before", "parent"]);

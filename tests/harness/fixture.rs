@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use crate::Linkage;
+use crate::{Linkage, Process};
 
 /// A traced program that does what it is told. It ends with the value.
 pub struct Fixture {
-    child: Child,
+    child: Process,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
@@ -40,7 +40,7 @@ impl Fixture {
                 command.env(variable, value);
             }
         }
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
+        let mut child = Process(command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}")));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut fixture = Self { child, stdin, stdout };
@@ -89,12 +89,5 @@ impl Fixture {
         self.stdout.read_line(&mut line).unwrap();
         assert!(line.ends_with('\n'), "the fixture is gone: {:?}", self.child.try_wait());
         line.trim_end().to_owned()
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

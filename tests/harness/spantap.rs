@@ -4,21 +4,21 @@ use std::cell::Cell;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::build::workspace;
-use crate::{need, wait_until};
+use crate::{Process, need, wait_until};
 
 /// What tests need for `attach`.
 pub const EBPF: [&str; 3] = ["clang", "root", "btf"];
 
 /// A running one. It ends with the value.
 pub struct Spantap {
-    child: Child,
+    child: Process,
     folder: tempfile::TempDir,
     socket: PathBuf,
 }
@@ -109,7 +109,7 @@ impl Spantap {
         command.arg("listen").arg(&socket).env("TERM", "xterm").env_remove("NO_COLOR");
         command.envs(environment.iter().copied()).stdin(Stdio::null());
         command.stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
-        let child = command.spawn().unwrap();
+        let child = Process(command.spawn().unwrap());
         // Its own files are empty: all it has to say goes to the terminal.
         for name in ["stdout", "stderr"] {
             fs::File::create(folder.path().join(name)).unwrap();
@@ -127,7 +127,7 @@ impl Spantap {
         let file = |name: &str| fs::File::create(folder.path().join(name)).unwrap();
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         let child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
-        Self { child, folder, socket }
+        Self { child: Process(child), folder, socket }
     }
 
     /// Where it listens.
@@ -173,15 +173,7 @@ impl Spantap {
     fn kill(mut self) -> (tempfile::TempDir, PathBuf) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let other = tempfile::tempdir().unwrap();
-        (std::mem::replace(&mut self.folder, other), self.socket.clone())
-    }
-}
-
-impl Drop for Spantap {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        (self.folder, self.socket)
     }
 }
 

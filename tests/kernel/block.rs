@@ -9,10 +9,9 @@ use crate::worker::{Attached, Worker, file_on_a_disk};
 #[test]
 fn writes_to_the_disk_are_children_with_device_and_bytes() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "0us"]);
         let file = file_on_a_disk();
-        let measured = attached.run(&format!("write {} 16", file.path().display()));
-        let (spans, _) = attached.end();
+        let ([measured], spans, _) =
+            Attached::start(&["--min", "0us"]).run_all([&*format!("write {} 16", file.path().display())]);
         let writer = spans.one("writer");
         let writes = spans.below(writer, "block write");
         assert!(writes.len() >= 16, "a sync for each of 16 pieces: {writes:#?}");
@@ -34,10 +33,9 @@ fn writes_to_the_disk_are_children_with_device_and_bytes() {
 #[test]
 fn a_request_to_the_disk_takes_as_long_as_the_program_measured() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "0us"]);
         let file = file_on_a_disk();
-        let measured = attached.run(&format!("direct {} 64", file.path().display()));
-        let (spans, ended) = attached.end();
+        let ([measured], spans, ended) =
+            Attached::start(&["--min", "0us"]).run_all([&*format!("direct {} 64", file.path().display())]);
         assert_all_told(&ended.stderr);
         let writes = spans.below(spans.one("direct"), "block write");
         let bytes: u64 = writes.iter().map(|write| write.number("kernel.block.bytes")).sum();
@@ -52,10 +50,9 @@ fn a_request_to_the_disk_takes_as_long_as_the_program_measured() {
 #[test]
 fn requests_whose_end_is_not_told_are_counted() {
     with_kernel(&["unshare"], || {
-        let mut attached = Attached::lacking("block_rq_complete", Worker::start());
         let file = file_on_a_disk();
-        attached.run(&format!("write {} 16", file.path().display()));
-        let (spans, Ended { stderr, .. }) = attached.end();
+        let (_, spans, Ended { stderr, .. }) = Attached::lacking("block_rq_complete", Worker::start())
+            .run_all([&*format!("write {} 16", file.path().display())]);
         let mut lines = stderr.lines();
         let line = lines.find(|line| line.ends_with("block requests: the kernel did not tell of their end"));
         let count = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

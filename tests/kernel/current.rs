@@ -9,9 +9,7 @@ use crate::worker::{Attached, Worker};
 #[test]
 fn what_happens_is_the_innermost_spans_and_its_time_also_that_of_those_around() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "5ms"]);
-        let measured = attached.run("nest");
-        let (spans, _) = attached.end();
+        let ([measured], spans, _) = Attached::start(&["--min", "5ms"]).run_all(["nest"]);
         // What each sleeps by itself, in milliseconds, and how long it took: timers are late, and then it waits for a CPU.
         let sleeps = [("outer", 10), ("middle", 20), ("inner", 40), ("second", 30)];
         let assert_slept = |name: &str, found: u64, of: &[(&str, u64)]| {
@@ -39,9 +37,7 @@ fn what_happens_is_the_innermost_spans_and_its_time_also_that_of_those_around() 
 #[test]
 fn spans_that_hop_between_threads_take_their_account_along() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "1ms"]);
-        attached.run("hop 20 15");
-        let (spans, _) = attached.end();
+        let (_, spans, _) = Attached::start(&["--min", "1ms"]).run_all(["hop 20 15"]);
         let hoppers: Vec<&Found> = spans.own("hopper").collect();
         assert_eq!(hoppers.len(), 20);
         let (mut threads, mut slept) = (0, 0);
@@ -118,11 +114,8 @@ fn a_span_that_began_for_another_consumer_is_told() {
 #[test]
 fn threads_that_die_inside_of_a_span_leave_nothing_to_others() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "1ms"]);
-        attached.run("abandon");
-        attached.run("hop 8 5");
-        attached.run("sleep 2 10");
-        let (spans, ended) = attached.end();
+        let (_, spans, ended) =
+            Attached::start(&["--min", "1ms"]).run_all(["abandon", "hop 8 5", "sleep 2 10"]);
         assert_none_missed(&ended.stderr);
         assert_eq!(spans.own("abandoned").count(), 0, "they never ended");
         let ids: Vec<&str> = spans.0.iter().map(|span| &*span.id).collect();
@@ -138,10 +131,7 @@ fn threads_that_die_inside_of_a_span_leave_nothing_to_others() {
 #[test]
 fn more_spans_than_the_stack_holds_are_counted_and_left_again() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&[]);
-        attached.run("deep 100");
-        attached.run("sleep 1 10");
-        let (spans, ended) = attached.end();
+        let (_, spans, ended) = Attached::start(&[]).run_all(["deep 100", "sleep 1 10"]);
         assert_eq!(spans.own("deep").count(), 100);
         assert!(ended.stderr.contains("36 missed enters deeper than 64 spans"), "{}", ended.stderr);
         assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1);

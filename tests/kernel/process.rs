@@ -1,6 +1,5 @@
 //! Which processes are looked at, and until when.
 
-use std::io::Write;
 use std::process::Command;
 
 use e2e::{Spantap, wait_until};
@@ -21,7 +20,7 @@ fn processes_of_an_executable_are_seen_whenever_they_start() {
         let mut after = start();
         after.run("sleep 1 10");
         // Killed inside of a span; and another that gets no more than its time.
-        writeln!(after.stdin.as_mut().unwrap(), "sleep 1 100000").unwrap();
+        after.tell("sleep 1 100000");
         wait_until("both are seen", || output.spans().own("sleeper").count() == 2);
         drop(after);
         let mut third = start();
@@ -106,7 +105,7 @@ fn a_process_that_is_gone_ends_it_and_leaves_what_was_seen() {
         for (last, kernel) in [("sleep 1 100000", "sched,exec"), ("become sleep 0.1", "sched")] {
             let mut attached = Attached::start(&["--kernel", kernel]);
             attached.run("sleep 1 10");
-            writeln!(attached.worker.stdin.as_mut().unwrap(), "{last}").unwrap();
+            attached.worker.tell(last);
             std::thread::sleep(std::time::Duration::from_millis(200));
             if last.starts_with("sleep") {
                 attached.worker.child.kill().unwrap();
@@ -132,7 +131,7 @@ fn short_things_of_a_process_that_is_gone_are_told() {
     with_kernel(&[], || {
         let mut attached = Attached::start(&["--min", "1000s"]);
         attached.run("sleep 1 10");
-        writeln!(attached.worker.stdin.as_mut().unwrap(), "sleep 1 100000").unwrap();
+        attached.worker.tell("sleep 1 100000");
         std::thread::sleep(std::time::Duration::from_millis(200));
         attached.worker.child.kill().unwrap();
         attached.worker.child.wait().unwrap();

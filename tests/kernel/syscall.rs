@@ -7,9 +7,8 @@ use crate::worker::Attached;
 #[test]
 fn system_calls_are_named_and_counted() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--kernel", "sched,syscall", "--min", "1ms"]);
-        let measured = attached.run("calls 1000");
-        let (spans, _) = attached.end();
+        let ([measured], spans, _) =
+            Attached::start(&["--kernel", "sched,syscall", "--min", "1ms"]).run_all(["calls 1000"]);
         let caller = spans.one("caller");
         let small = spans.below(caller, "syscall getppid");
         assert_eq!(count(&small), 1000, "{small:#?}");
@@ -17,9 +16,7 @@ fn system_calls_are_named_and_counted() {
         assert!(sleep.duration_ns() >= 10_000_000 && sleep.duration_ns() < number(&measured, "wall_ns"));
         assert_eq!(sleep.attributes["kernel.syscall.result"], "0");
 
-        let mut attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
-        attached.run("calls 1");
-        let (spans, _) = attached.end();
+        let (_, spans, _) = Attached::start(&["--kernel", "syscall", "--min", "0us"]).run_all(["calls 1"]);
         let opens = spans.below(spans.one("caller"), "syscall openat");
         let open =
             opens.iter().find(|open| open.text("kernel.syscall.path") == "/nowhere/to/be/found").unwrap();
@@ -32,11 +29,10 @@ fn system_calls_are_named_and_counted() {
 #[test]
 fn system_calls_say_what_they_are_about() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().display();
-        attached.run(&format!("name {folder}"));
-        let (spans, _) = attached.end();
+        let attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
+        let (_, spans, _) = attached.run_all([&*format!("name {folder}")]);
         let namer = spans.one("namer");
         let about = |call: &str, key: &str| -> Vec<String> {
             let calls = spans.below(namer, call);

@@ -11,10 +11,8 @@ use crate::worker::{Attached, Worker};
 #[test]
 fn a_connection_is_seen_from_both_ends() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "0us"]);
-        let talked = attached.run("talk 100000");
-        let refused = attached.run("refused");
-        let (spans, _) = attached.end();
+        let ([talked, refused], spans, _) =
+            Attached::start(&["--min", "0us"]).run_all(["talk 100000", "refused"]);
         let port = number(&talked, "port");
 
         let client = spans.one("client");
@@ -54,10 +52,8 @@ fn a_connection_is_seen_from_both_ends() {
 #[test]
 fn all_bytes_of_a_connection_are_counted() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "0us"]);
-        attached.run("half 100000");
-        let queued = attached.run("queued 300000");
-        let (spans, ended) = attached.end();
+        let ([_, queued], spans, ended) =
+            Attached::start(&["--min", "0us"]).run_all(["half 100000", "queued 300000"]);
         assert_none_missed(&ended.stderr);
         let bytes = |name: &str| {
             let [close] = spans.below(spans.one(name), "tcp close")[..] else {
@@ -68,10 +64,8 @@ fn all_bytes_of_a_connection_are_counted() {
         assert_eq!(bytes("half"), (7, 100_000), "what came after it had closed its own side");
         assert_eq!(bytes("late"), (100_000, 7));
         assert_eq!((number(&queued, "received"), bytes("writer")), (300_000, (300_000, 0)));
-        let mut attached = Attached::start(&["--min", "0us"]);
-        attached.run("shut 300000");
-        let shut = attached.end();
-        let [close] = shut.0.below(shut.0.one("writer"), "tcp close")[..] else { panic!("{:#?}", shut.0.0) };
+        let (_, shut, _) = Attached::start(&["--min", "0us"]).run_all(["shut 300000"]);
+        let [close] = shut.below(shut.one("writer"), "tcp close")[..] else { panic!("{:#?}", shut.0) };
         assert_eq!(close.number("kernel.tcp.sent_bytes"), 300_000, "one side was closed before the other");
 
         // What waited for the span did not do so in it.
@@ -89,9 +83,7 @@ fn all_bytes_of_a_connection_are_counted() {
 #[test]
 fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "0us"]);
-        let measured = attached.run("polls");
-        let (spans, _) = attached.end();
+        let ([measured], spans, _) = Attached::start(&["--min", "0us"]).run_all(["polls"]);
         let polled = spans.one("polled");
         let [accept] = spans.below(polled, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
         assert_lasted("until there was something to read", accept.duration_ns(), &measured);
@@ -102,9 +94,7 @@ fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
 #[test]
 fn a_connect_takes_as_long_as_the_program_measured() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--min", "0us"]);
-        let measured = attached.run("crowded");
-        let (spans, ended) = attached.end();
+        let ([measured], spans, ended) = Attached::start(&["--min", "0us"]).run_all(["crowded"]);
         assert_all_told(&ended.stderr);
         let patient = spans.one("patient");
         let [connect] = spans.below(patient, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
@@ -119,9 +109,8 @@ fn a_connect_takes_as_long_as_the_program_measured() {
 #[test]
 fn retransmits_that_are_not_told_are_counted() {
     with_kernel(&["unshare"], || {
-        let mut attached = Attached::lacking("tcp_retransmit_skb", Worker::start());
-        attached.run("crowded");
-        let (spans, Ended { stderr, .. }) = attached.end();
+        let (_, spans, Ended { stderr, .. }) =
+            Attached::lacking("tcp_retransmit_skb", Worker::start()).run_all(["crowded"]);
         let [connect] = spans.below(spans.one("patient"), "tcp connect")[..] else {
             panic!("{:#?}", spans.0)
         };

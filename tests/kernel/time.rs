@@ -1,6 +1,5 @@
 //! A span's account, and the stretches off the CPU that are its children.
 
-use std::io::Write;
 use std::process::Command;
 
 use e2e::{Cgroup, Ended, wait_until};
@@ -146,7 +145,7 @@ fn threads_that_are_woken_untold_have_slept_until_then() {
         let mut start = || Worker::spawn(&mut command);
         let (mut attached, mut others) = (Attached::lacking("sched_waking", start()), [start(), start()]);
         for other in &mut others {
-            writeln!(other.stdin.as_mut().unwrap(), "spin 60000").unwrap();
+            other.tell("spin 60000");
         }
         let (times, each) = (50, 3_000_000);
         let dozed = attached.run(&format!("doze {times} 3"));

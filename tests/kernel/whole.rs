@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use e2e::{Spantap, free_address, get, program, wait_until};
+use e2e::{Process, Spantap, free_address, get, program, wait_until};
 
 use crate::found::{Found, Spans, assert_add_up, assert_none_missed};
 use crate::with_kernel;
-use crate::worker::{Attached, Output, Process};
+use crate::worker::{Attached, Output};
 
 #[test]
 fn long_descriptions_come_whole() {
@@ -32,9 +32,8 @@ fn long_descriptions_come_whole() {
 #[test]
 fn no_span_is_lost_without_being_counted() {
     with_kernel(&[], || {
-        let mut attached = Attached::start(&["--quiet", "--flush-timeout", "60s"]);
-        attached.run("many 2 250000");
-        let (spans, ended) = attached.end();
+        let (_, spans, ended) =
+            Attached::start(&["--quiet", "--flush-timeout", "60s"]).run_all(["many 2 250000"]);
         let missed: usize = ended
             .stderr
             .lines()
@@ -56,7 +55,7 @@ fn a_service_under_load_is_seen_whole() {
         let mut shop = Process(shop.spawn().unwrap());
         wait_until("the shop answers", || std::net::TcpStream::connect(address).is_ok());
         let output = Output::new();
-        let args = ["--pid", &shop.0.id().to_string(), "--to", &output.to(), "--flush-timeout", "60s"];
+        let args = ["--pid", &shop.id().to_string(), "--to", &output.to(), "--flush-timeout", "60s"];
         let spantap = Spantap::attach(&args);
         let clients = 4;
         let requests = 50;
@@ -73,7 +72,7 @@ fn a_service_under_load_is_seen_whole() {
         wait_until("all is forwarded", || served(&output.spans()) == clients * requests);
         let ended = spantap.terminate();
         assert_none_missed(&ended.stderr);
-        shop.0.kill().unwrap();
+        shop.kill().unwrap();
 
         let spans = output.spans();
         assert_eq!(served(&spans), clients * requests);

@@ -2,16 +2,16 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use e2e::{Ended, Spantap, program};
+use e2e::{Ended, Process, Spantap, program};
 use serde_json::Value;
 
 use crate::found::Spans;
 
 /// A program that does what it is told. It ends with the value.
 pub(crate) struct Worker {
-    pub(crate) child: Child,
+    pub(crate) child: Process,
     pub(crate) stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
@@ -22,7 +22,7 @@ impl Worker {
     }
 
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let mut worker = Self { child, stdin, stdout };
         assert_eq!(worker.line(), "ready");
@@ -39,9 +39,14 @@ impl Worker {
         line.trim_end().to_owned()
     }
 
+    /// Has it done, and does not wait for that.
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+    }
+
     /// Has it done, and returns what it measured.
     pub(crate) fn run(&mut self, command: &str) -> Value {
-        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        self.tell(command);
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
     }
@@ -49,13 +54,6 @@ impl Worker {
     pub(crate) fn end(mut self) {
         drop(self.stdin.take());
         assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -155,14 +153,4 @@ pub(crate) fn file_on_a_disk() -> tempfile::NamedTempFile {
     // What others left to be written keeps threads of the kernel busy, which would write along what a test does.
     nix::unistd::sync();
     tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-/// A process that ends with the value.
-pub(crate) struct Process(pub(crate) Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

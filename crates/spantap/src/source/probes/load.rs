@@ -114,12 +114,15 @@ impl Loaded {
         let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bss = bss.ok().flatten().unwrap_or_default();
         let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-        let mut all: Vec<(Missed, u64)> = LOSSES.into_iter().zip(counts).collect();
-        if let (true, Some((_, request_ends))) = (self.links.is_empty(), all.last_mut()) {
-            *request_ends += self.skeleton.maps.requests.keys().count() as u64;
-        }
-        all.push((RECURSION, self.recursion_misses()));
-        all.into_iter().filter(|(_, count)| *count > 0).collect()
+        let has_detached = self.links.is_empty();
+        let counted = LOSSES.into_iter().zip(counts).map(|(missed, count)| match missed {
+            REQUEST_ENDS if has_detached => {
+                (missed, count + self.skeleton.maps.requests.keys().count() as u64)
+            }
+            _ => (missed, count),
+        });
+        let all = counted.chain([(RECURSION, self.recursion_misses())]);
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     /// A program is not run where an interrupt finds the same one running.
@@ -195,8 +198,10 @@ const LOSSES: [Missed; 14] = [
     missed("programs_full", "programs that were started: more than are kept at once"),
     missed("stretches_untold", "stretches of time: the kernel did not tell where the thread was"),
     missed("retransmits_untold", "connections: the kernel did not tell of all of their retransmits"),
-    missed("request_ends", "block requests: the kernel did not tell of their end"),
+    REQUEST_ENDS,
 ];
+
+const REQUEST_ENDS: Missed = missed("request_ends", "block requests: the kernel did not tell of their end");
 
 const RECURSION: Missed = missed(
     "recursion",
