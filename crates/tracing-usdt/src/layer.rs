@@ -671,7 +671,7 @@ impl UsdtLayer {
             thread::with_text(|json| {
                 self.encoder.open(json);
                 self.encoder.span(json, span);
-                self.encoder.close(json);
+                self.encoder.close(json, None);
                 json.push(0);
                 if let Ok(json) = std::ffi::CStr::from_bytes_with_nul(json) {
                     probes::span_emit(&probes::SpanEmit { span_id: context.span_id.get(), json });

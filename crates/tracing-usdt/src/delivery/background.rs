@@ -15,6 +15,7 @@ use super::ring::{Bell, Full, Reading, Ring, Rung};
 use super::stats::{Counters, Outcome, Stats};
 use super::{Carrier, wire};
 use crate::clock::Monotonic;
+use crate::encode::Place;
 use crate::error::Error;
 use crate::process::{self, PerProcess};
 use crate::span::ClosedSpan;
@@ -57,6 +58,8 @@ pub(crate) struct Background {
 struct Queue {
     rings: Box<[Ring]>,
     bell: Bell,
+    /// The name of this process's layer in each datagram's [`Place`].
+    sender: u64,
     /// Of spans that went by the rings, and of what became of those that came out of them.
     counters: Counters,
     told: Told,
@@ -75,6 +78,7 @@ impl Queue {
         Self {
             rings: (0..rings).map(|_| Ring::new()).collect(),
             bell: Bell::new(),
+            sender: thread::random(),
             counters: Counters::default(),
             told: Told::nothing(),
             datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
@@ -95,6 +99,11 @@ impl Queue {
         let known = self.end_ns.compare_exchange(0, end, Ordering::SeqCst, Ordering::SeqCst);
         let end = known.err().unwrap_or(end);
         deadline(Duration::from_nanos(end.saturating_sub(now)))
+    }
+
+    /// Of a datagram of so many spans that is to be sent next.
+    fn place(&self, spans: u64) -> Place {
+        Place { sender: self.sender, sent_before: self.counters.sent(), spans }
     }
 
     fn is_empty(&self) -> bool {
@@ -270,7 +279,7 @@ impl Background {
                 }
                 (at, spans) = (next, spans + 1);
             }
-            self.outlet.encoder.close(datagram);
+            self.outlet.encoder.close(datagram, Some(&queue.place(spans)));
             let mut outcome = self.outlet.send(datagram, Duration::ZERO);
             while outcome == Outcome::QueueFull {
                 let Some(wait) = patience() else { return Ended::Full };
@@ -296,7 +305,7 @@ impl Background {
     }
 
     fn tell(&self, queue: &Queue, last: bool) -> Option<Outcome> {
-        self.outlet.tell(queue.counters.read().dropped, &queue.told, last)
+        self.outlet.tell(queue.counters.read().dropped, &queue.told, last, |spans| queue.place(spans))
     }
 
     /// What the thread does.

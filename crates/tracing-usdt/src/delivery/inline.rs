@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::outlet::{Outlet, Told};
 use super::stats::{Counters, Outcome, Stats};
+use crate::encode::Place;
 use crate::process::PerProcess;
 use crate::span::ClosedSpan;
 use crate::thread;
@@ -17,13 +18,20 @@ pub(crate) struct Inline {
 }
 
 struct Account {
+    /// The name of this process's layer in each datagram's [`Place`].
+    sender: u64,
     counters: Counters,
     told: Told,
 }
 
 impl Account {
     fn new() -> Self {
-        Self { counters: Counters::default(), told: Told::nothing() }
+        Self { sender: thread::random(), counters: Counters::default(), told: Told::nothing() }
+    }
+
+    /// Of a datagram of so many spans that is to be sent next.
+    fn place(&self, spans: u64) -> Place {
+        Place { sender: self.sender, sent_before: self.counters.sent(), spans }
     }
 }
 
@@ -41,21 +49,26 @@ impl Inline {
     }
 
     pub(super) fn send(&self, span: &ClosedSpan<'_>) {
+        let account = self.account();
         let outcome = thread::with_text(|datagram| {
             self.outlet.encoder.open(datagram);
             self.outlet.encoder.span(datagram, span);
-            self.outlet.encoder.close(datagram);
+            self.outlet.encoder.close(datagram, Some(&account.place(1)));
             let outcome = self.outlet.send(datagram, self.outlet.max_wait);
             if outcome == Outcome::TooLarge {
                 self.outlet.report_too_large(datagram.len());
             }
             outcome
         });
-        let account = self.account();
         account.counters.close(outcome, 1);
         if outcome == Outcome::Sent {
-            self.outlet.tell(account.counters.read().dropped, &account.told, false);
+            self.tell(account, false);
         }
+    }
+
+    fn tell(&self, account: &Account, last: bool) -> Option<Outcome> {
+        let dropped = account.counters.read().dropped;
+        self.outlet.tell(dropped, &account.told, last, |spans| account.place(spans))
     }
 
     pub(super) fn leave_out(&self) {
@@ -72,8 +85,7 @@ impl Inline {
         let account = self.account();
         let begin = Instant::now();
         self.outlet.socket.look_at_once();
-        let tell = || self.outlet.tell(account.counters.read().dropped, &account.told, true);
-        while tell() == Some(Outcome::QueueFull) && begin.elapsed() < LAST_WORD {
+        while self.tell(account, true) == Some(Outcome::QueueFull) && begin.elapsed() < LAST_WORD {
             std::thread::sleep(Duration::from_millis(2));
         }
     }

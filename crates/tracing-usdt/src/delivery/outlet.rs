@@ -8,7 +8,7 @@ use super::socket::Socket;
 use super::stats::{Dropped, Outcome};
 use crate::clock::{Monotonic, wall_offset};
 use crate::context::{Ids, TraceId};
-use crate::encode::{Encoder, Losses};
+use crate::encode::{Encoder, Losses, Place};
 use crate::error::Reporter;
 
 /// Losses are told at most this often.
@@ -43,7 +43,13 @@ impl Outlet {
 
     /// Sends the losses that the receiver doesn't know of, unless it was told a moment ago and this
     /// is not the `last` time. What became of it, if there was something to tell.
-    pub(super) fn tell(&self, losses: Dropped, told: &Told, last: bool) -> Option<Outcome> {
+    pub(super) fn tell(
+        &self,
+        losses: Dropped,
+        told: &Told,
+        last: bool,
+        place: impl Fn(u64) -> Place,
+    ) -> Option<Outcome> {
         if self.knows(losses, told) {
             return None;
         }
@@ -74,7 +80,7 @@ impl Outlet {
         let mut datagram = Vec::new();
         self.encoder.open(&mut datagram);
         self.encoder.losses(&mut datagram, &untold);
-        self.encoder.close(&mut datagram);
+        self.encoder.close(&mut datagram, Some(&place(0)));
         // Without waiting: where there is no room it is told later, with what is lost until then.
         let outcome = self.send(&datagram, Duration::ZERO);
         if outcome == Outcome::Sent {

@@ -103,7 +103,14 @@ impl Counters {
 
     /// Counts spans that have ended so.
     pub(super) fn end(&self, outcome: Outcome, spans: u64) {
-        self.ended[outcome as usize].fetch_add(spans, Ordering::Relaxed);
+        // After the socket took them: see `sent`.
+        self.ended[outcome as usize].fetch_add(spans, Ordering::Release);
+    }
+
+    /// How many spans the socket has taken. All of them are ahead, in the receiver's queue, of what the caller sends
+    /// next: so the receiver gets them before, or never.
+    pub(super) fn sent(&self) -> u64 {
+        self.ended[Outcome::Sent as usize].load(Ordering::Acquire)
     }
 
     /// Without those that are queued.

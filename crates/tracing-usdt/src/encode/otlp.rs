@@ -3,9 +3,9 @@
 //! The [JSON encoding](https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding) is
 //! protobuf's but for the ids, which are hex: 64-bit integers are strings, enums are numbers.
 
-use super::Losses;
 use super::json::{Object, array, number_text, string, value_text};
 use super::span::{Attribute, Status, Telling};
+use super::{Losses, Place};
 use crate::fields::{Key, Value};
 use crate::resource::Resource;
 
@@ -35,8 +35,14 @@ pub(super) fn open(resource: &Resource) -> Vec<u8> {
     out
 }
 
-/// And after them.
-pub(super) const CLOSE: &[u8] = b"]}]}]}";
+/// Behind them.
+pub(super) fn close(out: &mut Vec<u8>, place: Option<&Place>) {
+    out.extend_from_slice(b"]}]}]");
+    if let Some(place) = place {
+        place.write_member(out);
+    }
+    out.push(b'}');
+}
 
 /// The span that tells of losses.
 pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>) {

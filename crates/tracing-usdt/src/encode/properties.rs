@@ -98,7 +98,7 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
         let mut out = Vec::new();
         encoder.open(&mut out);
         encoder.span(&mut out, span);
-        encoder.close(&mut out);
+        encoder.close(&mut out, None);
         out
     };
     // However it is delivered, it says the same.

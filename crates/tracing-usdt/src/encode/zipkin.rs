@@ -5,18 +5,27 @@
 
 use std::net::IpAddr;
 
-use super::Losses;
 use super::json::{Object, array, number_text, string, value, value_as_string, value_text};
 use super::span::{Attribute, Kind, OURS, Status, Telling};
+use super::{Losses, Place};
 use crate::clock::WallOffset;
 use crate::fields::Key;
 use crate::resource::Resource;
 use crate::span::Event;
 use crate::vocabulary::Vocabulary;
 
-/// Around the spans of a datagram, and between them.
+/// Before the spans of a datagram.
 pub(super) const OPEN: &[u8] = b"[";
-pub(super) const CLOSE: &[u8] = b"]";
+
+/// Behind them. A Zipkin datagram is a list, which has no members of its own: its place is a member of the last span.
+pub(super) fn close(out: &mut Vec<u8>, place: Option<&Place>) {
+    if let (Some(place), Some(b'}')) = (place, out.last()) {
+        out.pop();
+        place.write_member(out);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
 
 /// The span that tells of losses.
 pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, local_endpoint: &[u8]) {

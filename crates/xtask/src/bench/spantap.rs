@@ -1,6 +1,7 @@
 //! The collector as its users run it, `spantap listen`, and what it says at the end.
 
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver as Lines;
 use std::thread::sleep;
@@ -42,7 +43,8 @@ impl Spantap {
         let (stdout, stderr) = process.output()?;
         let output = lines(stdout.chain(stderr.context("no pipe from spantap")?));
         let begin = Instant::now();
-        while !socket.exists() {
+        // Not by the path: a receiver before it may have left a socket there that nobody listens on.
+        while !is_listening(&socket) {
             if process.ended()?.is_some() || begin.elapsed() > PATIENCE {
                 bail!("spantap did not get ready");
             }
@@ -70,6 +72,10 @@ impl Spantap {
     pub(crate) fn reap(mut self) -> Result<()> {
         self.process.wait(PATIENCE).map(drop)
     }
+}
+
+fn is_listening(socket: &Path) -> bool {
+    UnixDatagram::unbound().is_ok_and(|probe| probe.connect(socket).is_ok())
 }
 
 fn is_first_of_figures(line: &str) -> bool {

@@ -1,0 +1,118 @@
+//! Each datagram says how many spans were sent before it and how many it holds, so that a receiver can tell what
+//! never reached it: spans that a killed receiver had in its queue were sent, and nobody has them.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod collector;
+
+use std::os::unix::net::UnixDatagram;
+
+use collector::{Collector, PATIENCE};
+use serde_json::Value;
+use tracing::info_span;
+use tracing_subscriber::prelude::*;
+use tracing_usdt::{Delivery, Format, UsdtLayer};
+
+/// What a datagram says of its place, and the spans that it has, without the one that reports losses.
+fn place(datagram: &str, format: Format) -> (String, u64, u64) {
+    let json: Value = serde_json::from_str(datagram).unwrap();
+    let (member, spans) = match format {
+        Format::Zipkin => {
+            let spans = json.as_array().unwrap();
+            let said = spans.iter().filter(|span| span.get("tracingUsdt").is_some()).count();
+            assert_eq!(said, 1, "once in a datagram: {datagram}");
+            (&spans[spans.len() - 1]["tracingUsdt"], spans)
+        }
+        _ => (&json["tracingUsdt"], json["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap()),
+    };
+    let counted = spans.iter().filter(|span| span["name"] != "tracing_usdt.dropped").count();
+    assert_eq!(member["spans"], counted, "{datagram}");
+    let sender = member["sender"].as_str().unwrap();
+    assert_eq!(sender.len(), 16, "{datagram}");
+    (sender.to_owned(), member["sentBefore"].as_u64().unwrap(), counted as u64)
+}
+
+fn close_spans(layer: UsdtLayer, count: usize) {
+    let handle = layer.handle();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        (0..count).for_each(|_| drop(info_span!("one")));
+    });
+    handle.flush(PATIENCE).unwrap();
+}
+
+#[test]
+fn each_datagram_says_how_many_spans_came_before_it() {
+    for format in [Format::Zipkin, Format::Otlp] {
+        for delivery in [Delivery::Background, Delivery::Inline] {
+            let collector = Collector::bind();
+            let layer = || collector.builder().format(format).delivery(delivery).build();
+            // A queue holds ten datagrams, and one layer's spans follow the other's.
+            let count = if delivery == Delivery::Inline { 4 } else { 200 };
+            close_spans(layer(), count);
+            close_spans(layer(), count);
+            let places: Vec<_> =
+                collector.drain_text().iter().map(|datagram| place(datagram, format)).collect();
+            let mut senders: Vec<&String> = places.iter().map(|(sender, ..)| sender).collect();
+            senders.dedup();
+            assert_eq!(senders.len(), 2, "a layer has a name of its own: {places:?}");
+            for sender in senders {
+                let mut expected = 0;
+                for (_, sent_before, spans) in places.iter().filter(|(other, ..)| other == sender) {
+                    assert_eq!(*sent_before, expected, "{format:?}, {delivery:?}: {places:?}");
+                    expected += spans;
+                }
+                assert_eq!(expected, count as u64, "{format:?}, {delivery:?}: {places:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn spans_that_died_with_their_receiver_are_a_gap() {
+    let collector = Collector::bind();
+    let layer = collector.builder().build();
+    let (handle, path) = (layer.handle(), collector.path().to_owned());
+    let close = |count: usize| (0..count).for_each(|_| drop(info_span!("one")));
+    let received = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        close(3);
+        let received: u64 =
+            collector.drain_text().iter().map(|datagram| place(datagram, Format::Zipkin).2).sum();
+        // In its queue, when it dies.
+        close(4);
+        drop(collector);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let next = UnixDatagram::bind(&path).unwrap();
+        close(1);
+        let mut buffer = vec![0; 1 << 16];
+        let bytes = next.recv(&mut buffer).unwrap();
+        let (_, sent_before, _) = place(std::str::from_utf8(&buffer[..bytes]).unwrap(), Format::Zipkin);
+        assert_eq!(handle.stats().sent, 8);
+        assert_eq!(sent_before - received, 4, "the next receiver can tell how many it lacks");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        received
+    });
+    assert_eq!(received, 3);
+}
+
+#[test]
+fn losses_that_are_reported_count_as_no_span() {
+    let collector = Collector::bind();
+    let layer = collector.builder().build();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        // More than the queue of ten holds.
+        (0..30).for_each(|_| drop(info_span!("one")));
+        let first = collector.drain_text();
+        (0..2).for_each(|_| drop(info_span!("one")));
+        let all: Vec<String> = first.into_iter().chain(collector.drain_text()).collect();
+        let mut expected = 0;
+        for datagram in &all {
+            let (_, sent_before, spans) = place(datagram, Format::Zipkin);
+            assert_eq!(sent_before, expected, "{all:?}");
+            expected += spans;
+        }
+        assert!(expected < 32, "nothing was lost");
+    });
+    let last = collector.drain_text();
+    let (_, sent_before, spans) = place(last.last().unwrap(), Format::Zipkin);
+    assert!(spans == 0 && sent_before > 0, "the last datagram reports the losses alone: {last:?}");
+}
