@@ -215,6 +215,27 @@ fn a_million_spans_that_may_wait_arrive() {
     assert_eq!((dropped, receiver.seen.spans), (0, 1_000_000));
 }
 
+/// A second is long where a receiver reads, whoever else wants the CPU.
+#[test]
+fn nothing_is_lost_on_a_loaded_machine_where_closing_threads_may_wait() {
+    let cores = thread::available_parallelism().unwrap().get();
+    for delivery in DELIVERIES {
+        let (_folder, path) = temporary();
+        let mut receiver = Receiver::bind(&path);
+        let fixture = start(delivery, "1000", &receiver);
+        let over = AtomicBool::new(false);
+        let dropped = thread::scope(|scope| {
+            for _ in 0..4 * cores {
+                scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+            }
+            let dropped = run(fixture, "threads 16 5000", &mut receiver, |receiver| _ = receiver.receive());
+            over.store(true, Ordering::Relaxed);
+            dropped
+        });
+        assert_eq!((dropped, receiver.seen.spans), (0, 160_000), "{delivery}");
+    }
+}
+
 #[test]
 fn a_million_spans_to_a_slow_receiver() {
     for delivery in DELIVERIES {

@@ -49,8 +49,7 @@ fn a_span_has_the_members_of_the_contract() {
     let span = &spans["one"];
 
     let keys: Vec<&str> = span.keys().map(String::as_str).collect();
-    let expected =
-        ["duration", "id", "localEndpoint", "name", "tags", "timestamp", "traceId", "tracingUsdt"];
+    let expected = ["duration", "id", "localEndpoint", "name", "tags", "timestamp", "traceId", "tracingUsdt"];
     assert_eq!(keys, expected, "no kind, parent or annotations where there are none");
     for (key, digits) in [("traceId", 32), ("id", 16)] {
         let id = text(span, key);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::outlet::{Outlet, Told};
 use super::ring::{Bell, Full, Reading, Ring, Rung};
 use super::stats::{Counters, Outcome, Stats};
+use super::waiting::{UNORDERED, Waiting};
 use super::{Carrier, wire};
 use crate::clock::Monotonic;
 use crate::encode::Place;
@@ -39,6 +40,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long it waits for room before it looks whether the program ends.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// How long a closing thread leaves the rings to those who are sending from them, before it looks again.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// How often a thread is asked for where there are none to be had.
 const RETRY_NS: u64 = 1_000_000_000;
 
@@ -63,6 +67,8 @@ struct Queue {
     /// Of spans that went by the rings, and of what became of those that came out of them.
     counters: Counters,
     told: Told,
+    /// Closing threads that found no room.
+    waiting: Waiting<Record, Rung>,
     /// Less than `DATAGRAM_BYTES` where the socket has refused those.
     datagram_bytes: AtomicUsize,
     /// When all has to be over, in monotonic nanoseconds; 0 while more spans may come.
@@ -81,6 +87,7 @@ impl Queue {
             sender: thread::random(),
             counters: Counters::default(),
             told: Told::nothing(),
+            waiting: Waiting::new(),
             datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
             end_ns: AtomicU64::new(0),
             thread: Mutex::new(None),
@@ -104,6 +111,16 @@ impl Queue {
     /// Of a datagram of so many spans that is to be sent next.
     fn place(&self, spans: u64) -> Place {
         Place { sender: self.sender, sent_before: self.counters.sent(), spans }
+    }
+
+    /// Puts what threads wait to deliver into the rings, as far as there is room.
+    fn serve_waiting(&self) {
+        for ring in &self.rings {
+            self.waiting.serve(|record| {
+                let wants_bell = record.write_to(ring, &self.bell).ok()?;
+                Some(if wants_bell { self.bell.ring() } else { Rung::Heard })
+            });
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -150,6 +167,24 @@ thread_local! {
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A span for which there is no room yet.
+struct Record {
+    header: Vec<u64>,
+    parts: Vec<Vec<u8>>,
+}
+
+impl Record {
+    fn new(header: &[u64], parts: &[&[u8]]) -> Self {
+        Self { header: header.to_vec(), parts: parts.iter().map(|part| part.to_vec()).collect() }
+    }
+
+    /// It was counted when it found no room the first time.
+    fn write_to(&self, ring: &Ring, bell: &Bell) -> Result<bool, Full> {
+        let parts: Vec<&[u8]> = self.parts.iter().map(Vec::as_slice).collect();
+        ring.write(&self.header, &parts, false, bell)
+    }
+}
+
 /// What a thread needs for sending.
 #[derive(Default)]
 struct Buffers {
@@ -185,10 +220,11 @@ impl Background {
     #[cold]
     fn send_late(&self, queue: &Queue, header: &[u64], parts: &[&[u8]]) -> Rung {
         let end = deadline(self.outlet.max_wait);
+        let unordered = deadline(self.outlet.max_wait.min(UNORDERED));
         // Where all cores are busy closing spans, the thread that sends has none to run on.
         let patience = until(end);
         let mut buffers = Buffers::default();
-        loop {
+        let lost = loop {
             for ring in queue.rings_from_own() {
                 match ring.write(header, parts, false, &queue.bell) {
                     Ok(true) => return queue.bell.ring(),
@@ -196,23 +232,54 @@ impl Background {
                     Err(Full) => {}
                 }
             }
-            let left = left_until(end);
-            let own = queue.rings_from_own().next().filter(|_| !left.is_zero() && !SENDING.get());
-            let Some(own) = own else {
+            let own = queue.rings_from_own().next().filter(|_| !SENDING.get());
+            let Some(own) = own.filter(|_| !left_until(end).is_zero()) else {
                 let receiver = self.outlet.has_receiver();
-                let outcome = if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
-                queue.counters.end(outcome, 1);
-                return Rung::Heard;
+                break if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
             };
+            if left_until(unordered).is_zero() {
+                match self.wait_in_turn(queue, own, &mut buffers, Record::new(header, parts), end) {
+                    Ok(rung) => return rung,
+                    Err(outcome) => break outcome,
+                }
+            }
             match self.empty(queue, own, &mut buffers, 1, &patience) {
                 Ended::Emptied => {}
-                Ended::NoReceiver => {
-                    queue.counters.end(Outcome::NoReceiver, 1);
-                    return Rung::Heard;
+                Ended::NoReceiver => break Outcome::NoReceiver,
+                Ended::Busy | Ended::Full => {
+                    std::thread::sleep(left_until(end).min(Duration::from_micros(200)));
                 }
-                Ended::Busy | Ended::Full => std::thread::sleep(left.min(Duration::from_micros(200))),
             }
-        }
+        };
+        queue.counters.end(lost, 1);
+        Rung::Heard
+    }
+
+    /// Goes on sending what is in the rings, until the record had its turn to get into one or time is over.
+    fn wait_in_turn(
+        &self,
+        queue: &Queue,
+        own: &Ring,
+        buffers: &mut Buffers,
+        record: Record,
+        end: Option<Instant>,
+    ) -> Result<Rung, Outcome> {
+        let waiter = queue.waiting.enter(record);
+        let patience = until(end);
+        let lost = loop {
+            queue.serve_waiting();
+            let ended = self.empty(queue, own, buffers, 1, &patience);
+            if let Some(rung) = waiter.outcome(PAUSE.min(left_until(end))) {
+                return Ok(rung);
+            }
+            if ended == Ended::NoReceiver {
+                break Outcome::NoReceiver;
+            }
+            if left_until(end).is_zero() {
+                break Outcome::QueueFull;
+            }
+        };
+        queue.waiting.leave(&waiter).ok_or(lost)
     }
 
     pub(super) fn leave_out(&self) {
@@ -297,6 +364,7 @@ impl Background {
             }
             queue.counters.end(outcome, spans);
             reading.release(at, spans);
+            queue.serve_waiting();
             if outcome == Outcome::Sent {
                 self.tell(queue, false);
             }

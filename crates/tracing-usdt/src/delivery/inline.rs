@@ -1,9 +1,11 @@
 //! Inline delivery: one `send` on a connected socket before the span's close returns.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::outlet::{Outlet, Told};
 use super::stats::{Counters, Outcome, Stats};
+use super::waiting::{UNORDERED, Waiting};
 use crate::encode::Place;
 use crate::process::PerProcess;
 use crate::span::ClosedSpan;
@@ -22,11 +24,25 @@ struct Account {
     sender: u64,
     counters: Counters,
     told: Told,
+    /// Closing threads that found no room. Each sends its own span when it is the first: nobody serves another, since
+    /// sending may report a problem to the program's callback.
+    waiting: Waiting<(), ()>,
+}
+
+thread_local! {
+    /// The thread is the first of those that wait. Spans that a callback of the program's closes meanwhile can't wait
+    /// behind it.
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Account {
     fn new() -> Self {
-        Self { sender: thread::random(), counters: Counters::default(), told: Told::nothing() }
+        Self {
+            sender: thread::random(),
+            counters: Counters::default(),
+            told: Told::nothing(),
+            waiting: Waiting::new(),
+        }
     }
 
     /// Of a datagram of so many spans that is to be sent next.
@@ -54,7 +70,7 @@ impl Inline {
             self.outlet.encoder.open(datagram);
             self.outlet.encoder.span(datagram, span);
             self.outlet.encoder.close(datagram, Some(&account.place(1)));
-            let outcome = self.outlet.send(datagram, self.outlet.max_wait);
+            let outcome = self.send_in_turn(account, datagram);
             if outcome == Outcome::TooLarge {
                 self.outlet.report_too_large(datagram.len());
             }
@@ -64,6 +80,28 @@ impl Inline {
         if outcome == Outcome::Sent {
             self.tell(account, false);
         }
+    }
+
+    /// Waits for room, if it may; where it takes long, behind the threads that have waited longer.
+    fn send_in_turn(&self, account: &Account, datagram: &[u8]) -> Outcome {
+        let max_wait = if IN_TURN.get() { Duration::ZERO } else { self.outlet.max_wait };
+        let begin = Instant::now();
+        if account.waiting.is_empty() || max_wait.is_zero() {
+            let outcome = self.outlet.send(datagram, max_wait.min(UNORDERED));
+            if outcome != Outcome::QueueFull || max_wait <= UNORDERED {
+                return outcome;
+            }
+        }
+        let left = || max_wait.saturating_sub(begin.elapsed());
+        let waiter = account.waiting.enter(());
+        let mut outcome = Outcome::QueueFull;
+        if waiter.is_first(left()) {
+            IN_TURN.set(true);
+            outcome = self.outlet.send(datagram, left());
+            IN_TURN.set(false);
+        }
+        account.waiting.leave(&waiter);
+        outcome
     }
 
     fn tell(&self, account: &Account, last: bool) -> Option<Outcome> {

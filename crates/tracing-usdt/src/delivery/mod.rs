@@ -2,7 +2,8 @@
 //!
 //! `inline` sends each span before its close returns; `background` puts it into a `ring`, out of which
 //! a thread sends many at a time. `outlet` is where both send, and where losses are told; `socket`
-//! connects and reconnects, `stats` counts, `at_exit` sends the last when the program ends.
+//! connects and reconnects, `waiting` has the threads that wait for room, `stats` counts, `at_exit` sends the
+//! last when the program ends.
 
 mod at_exit;
 mod background;
@@ -13,6 +14,7 @@ mod ring;
 mod socket;
 mod stats;
 mod sync;
+mod waiting;
 mod wire;
 
 use std::path::PathBuf;

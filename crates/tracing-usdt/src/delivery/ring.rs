@@ -234,7 +234,7 @@ const DEAF: u32 = 3;
 const ABSENT: u32 = 4;
 
 /// What ringing the bell has led to.
-#[derive(PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Rung {
     Heard,
     /// The caller has to start the thread, and has to say so if it can't.
