@@ -226,7 +226,11 @@ fn nothing_is_lost_on_a_loaded_machine_where_closing_threads_may_wait() {
         let over = AtomicBool::new(false);
         let dropped = thread::scope(|scope| {
             for _ in 0..4 * cores {
-                scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             let dropped = run(fixture, "threads 16 5000", &mut receiver, |receiver| _ = receiver.receive());
             over.store(true, Ordering::Relaxed);
