@@ -16,6 +16,7 @@ pub struct ZipkinBackend {
 
 struct State {
     answer: u16,
+    largest: usize,
     accepted: HashSet<String>,
 }
 
@@ -24,7 +25,7 @@ impl ZipkinBackend {
     pub fn start(answer: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { answer, accepted: HashSet::new() }));
+        let state = Arc::new(Mutex::new(State { answer, largest: usize::MAX, accepted: HashSet::new() }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -45,6 +46,11 @@ impl ZipkinBackend {
         self.state.lock().unwrap().answer = status;
     }
 
+    /// Answers requests with more bytes with 413 from now on.
+    pub fn limit(&self, largest: usize) {
+        self.state.lock().unwrap().largest = largest;
+    }
+
     /// How many different spans it has accepted.
     pub fn accepted(&self) -> usize {
         self.state.lock().unwrap().accepted.len()
@@ -55,7 +61,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
     while let Some(body) = read(&mut reader) {
         let mut state = state.lock().unwrap();
-        let answer = state.answer;
+        let answer = if body.len() > state.largest { 413 } else { state.answer };
         if answer < 300 {
             let spans: Vec<Value> = serde_json::from_slice(&body).unwrap();
             state.accepted.extend(spans.iter().map(|span| span["id"].as_str().unwrap().to_owned()));
