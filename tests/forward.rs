@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use e2e::{MadeUp, Rotel, Spantap, free_address, get, need, send, wait_for_all, wait_until};
+use e2e::{MadeUp, Rotel, Spantap, ZipkinBackend, free_address, get, need, send, wait_for_all, wait_until};
 
 fn http(rotel: &Rotel) -> String {
     format!("otlp=http://{}", rotel.http)
@@ -130,4 +130,34 @@ fn a_restart_delivers_what_the_last_run_could_not() {
     let spantap = Spantap::listen(&args);
     wait_for_all(&rotel, &spans);
     assert!(spantap.terminate().status.success());
+}
+
+/// While a backend takes no more than 32 KiB at once, spantap is killed again and again, in the midst of batches that
+/// it sends in parts.
+#[test]
+fn kills_between_the_parts_of_a_batch_lose_nothing() {
+    let backend = ZipkinBackend::start(202);
+    backend.limit(32 << 10);
+    let spool = tempfile::tempdir().unwrap();
+    let metrics = free_address();
+    let (to, dir, address) = (backend.target(), spool.path().to_str().unwrap(), metrics.to_string());
+    let args = ["--to", &to, "--spool", dir, "--quiet", "--metrics", &address];
+    let spans = MadeUp::many(10_000);
+    let mut spantap = Spantap::listen(&args);
+    for spans in spans.chunks(1000) {
+        let before = backend.accepted();
+        send(spantap.socket(), spans);
+        let pushed = || {
+            let page = get(metrics, "/metrics").unwrap_or_default();
+            page.lines()
+                .any(|line| line.starts_with("spantap_pushed_spans_total{") && line.ends_with(" 1000"))
+        };
+        wait_until("all are in the spool, and some are delivered", || {
+            pushed() && backend.accepted() > before
+        });
+        spantap = Spantap::listen_again(spantap, &args);
+    }
+    wait_until("all are delivered", || backend.accepted() == spans.len());
+    let ended = spantap.terminate();
+    assert!(ended.stderr.contains("0 rejected, 0 dropped"), "{}", ended.stderr);
 }

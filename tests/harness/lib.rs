@@ -4,6 +4,7 @@
 //! `rotel` look at it; `net` speaks to them on loopback, and `need` skips what this machine can't do, for everybody to see.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
+mod backend;
 mod bpftrace;
 mod build;
 mod cgroup;
@@ -16,6 +17,7 @@ mod rotel;
 mod spans;
 mod spantap;
 
+pub use backend::ZipkinBackend;
 pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
 pub use build::{Build, Linkage};
 pub use cgroup::Cgroup;

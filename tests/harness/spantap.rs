@@ -51,6 +51,19 @@ impl Spantap {
         Self::listen_at(folder, socket, args)
     }
 
+    /// The same by way of a program that gives it other limits or rights, such as `prlimit`.
+    pub fn listen_by(program: &[&str], args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("trace.sock");
+        let listen = command();
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(listen.get_program()).args(listen.get_args());
+        command.arg("listen").arg(&socket).args(args);
+        let spantap = Self::spawn(&mut command, folder, socket);
+        spantap.wait_for_socket();
+        spantap
+    }
+
     /// The same on another's socket, after it was killed.
     pub fn listen_again(other: Self, args: &[&str]) -> Self {
         let (folder, socket) = other.kill();

@@ -46,21 +46,29 @@ impl Chunk {
     pub fn encode_each(process: &Process, scopes: &[ScopeSpans], mut each: impl FnMut(&Span, &[u8])) -> Self {
         let mut resource = Vec::new();
         prost::encoding::message::encode(RESOURCE, &process.resource, &mut resource);
-        let mut scope_spans = Vec::new();
-        // prost asks a message for its length at each level that it is in. Here the spans are written
-        // first, and then their length is known: a fifth less time.
-        let mut fields = Vec::new();
-        for scope in scopes {
-            fields.clear();
-            scope_fields(scope, &mut fields, &mut each);
-            scope_spans
-                .reserve_exact(key_len(SCOPE_SPANS) + encoded_len_varint(fields.len() as u64) + fields.len());
-            encode_key(SCOPE_SPANS, WireType::LengthDelimited, &mut scope_spans);
-            encode_varint(fields.len() as u64, &mut scope_spans);
-            scope_spans.extend_from_slice(&fields);
+        let (scope_spans, spans) = encode_scopes(scopes, &mut each);
+        Self { sender: process.sender, resource: resource.into(), scope_spans, spans }
+    }
+
+    /// The first half of the spans and the rest, each as a chunk of its own. `None` for a single span, and for
+    /// a chunk that can't be decoded.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let mut rest = self.decode().ok().filter(|_| self.spans > 1)?.scope_spans;
+        let (mut first, mut wanted) = (Vec::new(), self.spans as usize / 2);
+        for scope in &mut rest {
+            let spans: Vec<Span> = scope.spans.drain(..wanted.min(scope.spans.len())).collect();
+            wanted -= spans.len();
+            first.push(ScopeSpans { spans, ..scope.clone() });
+            if wanted == 0 {
+                break;
+            }
         }
-        let spans = scopes.iter().map(|scope| scope.spans.len() as u32).sum();
-        Self { sender: process.sender, resource: resource.into(), scope_spans: scope_spans.into(), spans }
+        rest.retain(|scope| !scope.spans.is_empty());
+        let half = |scopes: &[ScopeSpans]| {
+            let (scope_spans, spans) = encode_scopes(scopes, &mut |_, _| {});
+            Self { scope_spans, spans, ..self.clone() }
+        };
+        Some([half(&first), half(&rest)])
     }
 
     /// The spans again, for sinks that speak something else.
@@ -75,6 +83,25 @@ impl Chunk {
     pub fn bytes(&self) -> usize {
         self.resource.len() + self.scope_spans.len()
     }
+}
+
+/// The fields `scope_spans` of a `ResourceSpans`, and how many spans they hold.
+fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&Span, &[u8])) -> (Bytes, u32) {
+    let mut scope_spans = Vec::new();
+    // prost asks a message for its length at each level that it is in. Here the spans are written
+    // first, and then their length is known: a fifth less time.
+    let mut fields = Vec::new();
+    for scope in scopes {
+        fields.clear();
+        scope_fields(scope, &mut fields, each);
+        scope_spans
+            .reserve_exact(key_len(SCOPE_SPANS) + encoded_len_varint(fields.len() as u64) + fields.len());
+        encode_key(SCOPE_SPANS, WireType::LengthDelimited, &mut scope_spans);
+        encode_varint(fields.len() as u64, &mut scope_spans);
+        scope_spans.extend_from_slice(&fields);
+    }
+    let spans = scopes.iter().map(|scope| scope.spans.len() as u32).sum();
+    (scope_spans.into(), spans)
 }
 
 /// The fields of a `ScopeSpans`.
@@ -162,6 +189,36 @@ mod tests {
             let spans = found.scope_spans.iter().flat_map(|scope| &scope.spans);
             assert_eq!(spans.map(|span| &*span.name).collect::<Vec<_>>(), names);
         }
+    }
+
+    #[test]
+    fn halves_hold_all_spans_once_with_their_resource_and_scope() {
+        let scopes = [scope(&["a"]), scope(&["b", "c", "d"]), scope(&["e"])];
+        let mut parts = vec![Chunk::encode(&process(7), &scopes)];
+        let mut names = Vec::new();
+        while let Some(part) = parts.pop() {
+            let spans = part.decode().unwrap();
+            assert_eq!(spans.resource, Some(process(7).resource));
+            assert_eq!((part.sender, part.spans > 0), (process(7).sender, true));
+            let scopes = &spans.scope_spans;
+            assert!(
+                scopes.iter().all(|of| of.scope == scope(&[]).scope && of.schema_url == "https://schema")
+            );
+            assert_eq!(scopes.iter().map(|scope| scope.spans.len() as u32).sum::<u32>(), part.spans);
+            match part.halves() {
+                Some([first, rest]) => {
+                    assert_eq!((first.spans, first.spans + rest.spans), (part.spans / 2, part.spans));
+                    parts.extend([rest, first]);
+                }
+                None => {
+                    names.extend(scopes.iter().flat_map(|scope| &scope.spans).map(|span| span.name.clone()))
+                }
+            }
+        }
+        assert_eq!(names, ["a", "b", "c", "d", "e"]);
+        let damaged =
+            Chunk { scope_spans: Bytes::from_static(b"\xff"), ..Chunk::encode(&process(7), &scopes) };
+        assert_eq!(damaged.halves(), None);
     }
 
     #[test]

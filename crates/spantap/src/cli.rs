@@ -1,12 +1,12 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::metrics::Address;
 use crate::sink::{SPOOL_BYTES, Target};
 
 /// Shows the traces of programs with tracing-usdt in the terminal, and forwards them.
@@ -148,9 +148,10 @@ pub struct Common {
     #[arg(long, value_name = "MIB", default_value_t = SPOOL_BYTES >> 20, requires = "spool",
         value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub spool_size: u64,
-    /// Serve the figures to Prometheus here, at /metrics
+    /// Serve the figures to Prometheus at /metrics on HOST:PORT, such as localhost:9464, or :9464 for every
+    /// address of this machine
     #[arg(long, value_name = "ADDRESS")]
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Address>,
     /// Show no traces
     #[arg(long, short)]
     pub quiet: bool,

@@ -137,7 +137,7 @@ impl Collect {
         let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         let sinks = Arc::new(Sinks::open(&settings, &environment, notices)?);
         if let Some(address) = common.metrics {
-            let serves = metrics::serve(address, Arc::clone(&figures), Arc::clone(&sinks)).await?;
+            let serves = metrics::serve(&address, Arc::clone(&figures), Arc::clone(&sinks)).await?;
             if address.port() == 0 {
                 notices.say(format!("the figures are at http://{serves}/metrics"));
             }

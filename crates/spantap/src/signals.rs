@@ -28,6 +28,8 @@ impl Signals {
             let is_ignored = ignored >> (of as i32 - 1) & 1 == 1;
             Ok(if is_ignored { None } else { Some(signal(SignalKind::from_raw(of as i32))?) })
         };
+        // A write beyond RLIMIT_FSIZE then fails, and does not end the process.
+        stream(Signal::SIGXFSZ)?;
         Ok(Self {
             interrupt: stream(Signal::SIGINT)?,
             terminate: stream(Signal::SIGTERM)?,

@@ -2,7 +2,7 @@
 //! Exporter": <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
 //!
 //! Of each there is a general one and one for traces, which wins. One that is set to nothing is not
-//! set. What can't be used is an error, and not only a warning as in an SDK: a program that was started
+//! set, and letters may be of either case where a value is one of a few words. What can't be used is an error, and not only a warning as in an SDK: a program that was started
 //! to forward spans does better not to start than to forward them to somewhere else.
 
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub(super) fn options(lookup: Lookup<'_>) -> Result<Otlp> {
 pub(super) fn endpoint(lookup: Lookup<'_>) -> Result<Target> {
     match find(lookup, "PROTOCOL") {
         None => http_endpoint(lookup),
-        Some(protocol) => match &*protocol.value {
+        Some(protocol) => match &*protocol.value.to_ascii_lowercase() {
             "http/protobuf" => http_endpoint(lookup),
             "grpc" => grpc_endpoint(lookup),
             "http/json" => bail!(protocol.unusable(
@@ -142,7 +142,7 @@ fn timeout(lookup: Lookup<'_>) -> Result<Option<Duration>> {
 fn gzip(lookup: Lookup<'_>) -> Result<bool> {
     match find(lookup, "COMPRESSION") {
         None => Ok(false),
-        Some(found) => match &*found.value {
+        Some(found) => match &*found.value.to_ascii_lowercase() {
             "gzip" => Ok(true),
             "none" => Ok(false),
             _ => bail!(found.unusable("this compression is not known: set it to gzip or none")),
@@ -180,7 +180,7 @@ fn tls(lookup: Lookup<'_>) -> Result<Tls> {
     Ok(Tls { authorities, client })
 }
 
-/// `key1=value1,key2=value2`, as in W3C Baggage but without properties.
+/// `key1=value1,key2=value2`, as in W3C Baggage but without properties. Both may be percent-encoded.
 fn headers(lookup: Lookup<'_>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     let Some(found) = find(lookup, "HEADERS") else { return Ok(headers) };
@@ -191,7 +191,8 @@ fn headers(lookup: Lookup<'_>) -> Result<HeaderMap> {
         };
         let unusable =
             |why: &str| anyhow!("{}: the header `{name}` {why}: write name=value,name=value", found.name);
-        let name: HeaderName = name.trim().parse().map_err(|_| unusable("is no name of a header"))?;
+        let decoded: Vec<u8> = percent_decode_str(name.trim()).collect();
+        let name = HeaderName::from_bytes(&decoded).map_err(|_| unusable("is no name of a header"))?;
         let value: Vec<u8> = percent_decode_str(value.trim()).collect();
         let mut value = HeaderValue::from_bytes(&value)
             .map_err(|_| unusable("has characters that a header may not have"))?;
@@ -227,6 +228,11 @@ mod tests {
             (&[("TRACES_ENDPOINT", "http://t"), ("ENDPOINT", "http://g")], "otlp=http://t/"),
             (&[("TRACES_ENDPOINT", " "), ("ENDPOINT", "http://g")], "otlp=http://g/v1/traces"),
             (&[("PROTOCOL", "grpc")], "otlp=grpc://localhost:4317"),
+            (&[("PROTOCOL", " GRPC ")], "otlp=grpc://localhost:4317"),
+            (
+                &[("PROTOCOL", ""), ("TRACES_PROTOCOL", "HTTP/Protobuf")],
+                "otlp=http://localhost:4318/v1/traces",
+            ),
             (&[("PROTOCOL", "grpc"), ("ENDPOINT", "http://g:4317")], "otlp=grpc://g:4317"),
             (&[("PROTOCOL", "grpc"), ("ENDPOINT", "https://g:4317")], "otlp=grpcs://g:4317"),
             (&[("PROTOCOL", "grpc"), ("ENDPOINT", "https://g:1"), ("INSECURE", "true")], "otlp=grpcs://g:1"),
@@ -261,6 +267,14 @@ mod tests {
             (header("api-key"), header("x-other"), header("ignored")),
             (Some("a b,c="), Some("2"), None)
         );
+        let headers = |text: &str| with(&[("HEADERS", text)], options).unwrap().headers;
+        for text in ["x%2Dtenant=a%3Db", " %78-tenant\t= a=b ,", "X%2dTENANT=a=b,,other=%20"] {
+            assert_eq!(headers(text)["x-tenant"], "a=b", "{text}");
+        }
+        // Not all that has a `%` is encoded.
+        assert_eq!(headers("a=100%,b=50%zz,c=%C3%A9")["a"], "100%");
+        assert_eq!(headers("a=,b=1")["a"], "");
+        assert!(with(&[("COMPRESSION", "GZIP")], options).unwrap().gzip);
         assert_eq!(with(&[("TIMEOUT", "0")], options).unwrap().timeout, None);
         assert!(!with(&[("TRACES_COMPRESSION", "none"), ("COMPRESSION", "gzip")], options).unwrap().gzip);
     }
@@ -320,6 +334,8 @@ mod tests {
             (&[("TRACES_CLIENT_CERTIFICATE", "/n")], "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE=/n: "),
             (&[("HEADERS", "secret")], "OTEL_EXPORTER_OTLP_HEADERS: an entry has no `=`"),
             (&[("HEADERS", "a b=1")], "OTEL_EXPORTER_OTLP_HEADERS: the header `a b`"),
+            (&[("HEADERS", "a%20b=1")], "OTEL_EXPORTER_OTLP_HEADERS: the header `a%20b`"),
+            (&[("HEADERS", "=1")], "OTEL_EXPORTER_OTLP_HEADERS: the header ``"),
             (&[("HEADERS", "a=%0a")], "OTEL_EXPORTER_OTLP_HEADERS: the header `a`"),
         ];
         for (variables, expected) in cases {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Once;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
+use tokio::time::timeout;
 
 use super::environment::Tls;
 use super::retry::{Outcome, retry_after, root_cause, server_delay, words};
@@ -17,6 +18,9 @@ use super::target::shown;
 
 /// More of an answer is not read: it holds a few words or numbers.
 const MAX_ANSWER: usize = 64 << 10;
+
+/// How long the body of an answer may take after its head. It is in the same packet usually.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How we name ourselves to backends.
 pub(super) const USER_AGENT: &str = concat!("spantap/", env!("CARGO_PKG_VERSION"));
@@ -91,10 +95,18 @@ pub(super) async fn post(
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let after = after.and_then(|value| retry_after(value, SystemTime::now()));
     let location = response.headers().get(reqwest::header::LOCATION).cloned();
-    let body = match answer(response).await {
-        Ok(body) => body,
-        // The spans may have been taken; but that was not said.
-        Err(error) => return Outcome::Failed { why: root_cause(&error.without_url()), after: None },
+    // The status alone decides. An answer that always breaks off would otherwise have the spans sent for ever.
+    let body = match timeout(ANSWER_TIMEOUT, answer(response)).await {
+        Ok(Ok(body)) => body,
+        broken if status.is_success() => {
+            let why = match broken {
+                Ok(Err(error)) => root_cause(&error.without_url()),
+                _ => format!("it took longer than {ANSWER_TIMEOUT:?}"),
+            };
+            let message = format!("{status}; the rest of the answer is missing: {why}");
+            return Outcome::Done { rejected: 0, message: Some(message) };
+        }
+        _ => Vec::new(),
     };
     if status.is_success() {
         return accepted(&body);
@@ -106,6 +118,9 @@ pub(super) async fn post(
         _ => said(&body),
     };
     let why = format!("{status}: {said}").trim_end_matches([':', ' ']).to_owned();
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Outcome::TooLarge { why };
+    }
     match retryable(status) {
         true => Outcome::Failed { why, after: server_delay(after) },
         false => Outcome::Refused { why },

@@ -12,6 +12,7 @@ mod environment;
 mod figures;
 mod http;
 mod jsonl;
+mod limit;
 mod memory;
 mod otlp_grpc;
 mod otlp_http;
@@ -43,6 +44,7 @@ use crate::notices::Notices;
 use environment::DEFAULT_TIMEOUT;
 use figures::Figures;
 use jsonl::Jsonl;
+use limit::Limit;
 use memory::Memory;
 use otlp_grpc::OtlpGrpc;
 use otlp_http::OtlpHttp;
@@ -135,7 +137,8 @@ impl Sinks {
             };
             let queue = Arc::new(Queue::new(store, figures, BATCH));
             let reports = Reports::new(resolved.to_string(), notices.clone());
-            workers.push(Worker { queue, exporter, timeout, timing, reports, ending: ended.clone() });
+            let limit = Limit::new(BATCH.bytes, timing.remember);
+            workers.push(Worker { queue, exporter, timeout, timing, limit, reports, ending: ended.clone() });
         }
         if let Some(directory) = &directory {
             directory.tell_of_others(targets, notices)?;

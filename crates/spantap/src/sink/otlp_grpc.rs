@@ -54,8 +54,21 @@ impl OtlpGrpc {
         let mut request = Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
         let method = ::http::uri::PathAndQuery::from_static(METHOD);
-        match self.client.unary(request, method, ExportCodec).await {
-            Ok(response) => partial_success(response.into_inner()),
+        // As `unary` does it, but here an answer that can't be read is told apart from a status of the server.
+        let mut answer = match self.client.server_streaming(request, method, ExportCodec).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return failure(&status),
+        };
+        let message = match answer.message().await {
+            Ok(message) => message.unwrap_or_default(),
+            Err(status) if is_unreadable(&status) => {
+                let message = format!("the answer can't be read: {}", words(status.message()));
+                return Outcome::Done { rejected: 0, message: Some(message) };
+            }
+            Err(status) => return failure(&status),
+        };
+        match answer.trailers().await {
+            Ok(_) => partial_success(message),
             Err(status) => failure(&status),
         }
     }
@@ -77,6 +90,35 @@ fn tls(tls: &Tls) -> ClientTlsConfig {
     }
 }
 
+/// tonic could not read the message of an answer that began well: it has more than 4 MiB, before or after it was
+/// inflated. The server has most likely taken the spans, and would answer the same again.
+fn is_unreadable(status: &Status) -> bool {
+    let of_tonic = ["Error, decoded message length too large", "Error decompressing"];
+    of_tonic.iter().any(|start| status.message().starts_with(start))
+}
+
+/// The request had too many bytes. There is no code for that: most servers say RESOURCE_EXHAUSTED, as for quotas that
+/// are used up, and tonic's say OUT_OF_RANGE. These are their words:
+///
+/// * Go, C++, Node: `received message larger than max (5000000 vs. 4194304)`
+/// * Java: `gRPC message exceeds maximum size 4194304: 5000000`
+/// * .NET: `Received message exceeds the maximum configured message size.`
+/// * tonic: `decoded message length too large`, `size limit, of 4194304 bytes, exceeded while decompressing`
+///
+/// A proxy that knows no gRPC says 413, which tonic puts into words.
+fn is_too_large(status: &Status) -> bool {
+    let said = status.message().to_ascii_lowercase();
+    match status.code() {
+        Code::ResourceExhausted | Code::OutOfRange => {
+            ["larger than", "too large", "maximum size", "message size", "size limit"]
+                .iter()
+                .any(|words| said.contains(words))
+        }
+        Code::Unknown => said.ends_with("http status code 413"),
+        _ => false,
+    }
+}
+
 /// "Failures" has the table of the codes.
 fn failure(status: &Status) -> Outcome {
     let retry_info = status.get_details_retry_info();
@@ -86,6 +128,9 @@ fn failure(status: &Status) -> Outcome {
         Some(source) => root_cause(source),
         None => format!("{:?}: {}", status.code(), words(status.message())),
     };
+    if is_too_large(status) {
+        return Outcome::TooLarge { why };
+    }
     let retryable = match status.code() {
         Code::Cancelled
         | Code::DeadlineExceeded

@@ -5,6 +5,7 @@
 //! out of account.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -57,8 +58,9 @@ pub(super) trait Store: Send + Sync {
 pub(super) struct Queue {
     pub(super) store: Box<dyn Store>,
     pub(super) figures: Arc<Figures>,
-    /// What the worker takes at once.
-    batch: Load,
+    /// What the worker takes at once: so many spans, and so many bytes, which may become less.
+    batch_spans: u64,
+    batch_bytes: AtomicU64,
     /// Rung when there is something, and when there is a whole batch. Not at each push: waking a thread
     /// that sleeps costs the one that pushes some microseconds.
     arrived: Notify,
@@ -67,7 +69,25 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(store: Box<dyn Store>, figures: Arc<Figures>, batch: Load) -> Self {
-        Self { store, figures, batch, arrived: Notify::new(), filled: Notify::new() }
+        let batch_bytes = AtomicU64::new(batch.bytes);
+        Self {
+            store,
+            figures,
+            batch_spans: batch.spans,
+            batch_bytes,
+            arrived: Notify::new(),
+            filled: Notify::new(),
+        }
+    }
+
+    /// What the worker takes at once.
+    fn batch(&self) -> Load {
+        Load { spans: self.batch_spans, bytes: self.batch_bytes.load(Ordering::Relaxed) }
+    }
+
+    /// From now on a batch has so many bytes at most, unless its first chunk alone has more.
+    pub(super) fn limit_batch(&self, bytes: u64) {
+        self.batch_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn push(&self, chunk: &Chunk) {
@@ -75,7 +95,7 @@ impl Queue {
         if waiting.spans <= chunk.spans.into() {
             self.arrived.notify_one();
         }
-        if waiting.fills(self.batch) {
+        if waiting.fills(self.batch()) {
             self.filled.notify_one();
         }
     }
@@ -89,13 +109,13 @@ impl Queue {
 
     /// Waits for a whole batch.
     pub(super) async fn whole_batch(&self) {
-        while !self.store.waiting().fills(self.batch) {
+        while !self.store.waiting().fills(self.batch()) {
             self.filled.notified().await;
         }
     }
 
     /// What there is of a batch. It reads files if the store is on disk.
     pub(super) fn take(&self) -> Vec<Chunk> {
-        self.store.take(self.batch)
+        self.store.take(self.batch())
     }
 }

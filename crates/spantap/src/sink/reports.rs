@@ -18,6 +18,7 @@ pub(super) struct Reports {
     last_outage: Option<Instant>,
     last_rejection: Option<Instant>,
     rejected_since: u64,
+    too_large: bool,
 }
 
 struct Outage {
@@ -27,7 +28,15 @@ struct Outage {
 
 impl Reports {
     pub(super) fn new(target: String, notices: Notices) -> Self {
-        Self { target, notices, outage: None, last_outage: None, last_rejection: None, rejected_since: 0 }
+        Self {
+            target,
+            notices,
+            outage: None,
+            last_outage: None,
+            last_rejection: None,
+            rejected_since: 0,
+            too_large: false,
+        }
     }
 
     /// An attempt failed at `now`, and is made again.
@@ -48,6 +57,13 @@ impl Reports {
         let seconds = outage.since.elapsed().as_secs_f64();
         self.notices
             .say(format!("{} works again after {seconds:.1} s; {queued} spans were waiting", self.target));
+    }
+
+    /// A request was too large, and its spans are sent again in smaller ones. Said once.
+    pub(super) fn too_large(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.too_large, true) {
+            self.notices.say(format!("{}: {why}; its spans are sent in smaller requests", self.target));
+        }
     }
 
     /// The backend refused `spans`, or none and had something to say.

@@ -11,6 +11,8 @@ pub(super) enum Outcome {
     Done { rejected: u64, message: Option<String> },
     /// It refused all of it, and will refuse it again.
     Refused { why: String },
+    /// It refused all of it because the request was too large, and may take less.
+    TooLarge { why: String },
     /// It may take it another time, and perhaps said when.
     Failed { why: String, after: Option<Duration> },
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::jsonl::Jsonl;
+use super::limit::Limit;
 use super::otlp_grpc::OtlpGrpc;
 use super::otlp_http::OtlpHttp;
 use super::queue::{Load, Queue};
@@ -31,12 +32,14 @@ pub(super) struct Timing {
     /// difference, and a program that makes a thousand spans a second causes ten requests.
     pub(super) linger: Duration,
     pub(super) pace: Pace,
+    /// For this long batches stay small after a backend found one too large.
+    pub(super) remember: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         let pace = Pace { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
-        Self { linger: Duration::from_millis(100), pace }
+        Self { linger: Duration::from_millis(100), pace, remember: Duration::from_secs(600) }
     }
 }
 
@@ -76,6 +79,14 @@ impl Exporter {
     }
 }
 
+/// What a backend says to a request in the end.
+enum Answer {
+    /// It has taken the spans, but for so many that it refused.
+    Taken { rejected: u64 },
+    /// It takes none of them in a request of this size.
+    TooLarge { why: String },
+}
+
 /// See the module.
 pub(super) struct Worker {
     pub(super) queue: Arc<Queue>,
@@ -83,6 +94,7 @@ pub(super) struct Worker {
     /// For one request.
     pub(super) timeout: Option<Duration>,
     pub(super) timing: Timing,
+    pub(super) limit: Limit,
     pub(super) reports: Reports,
     /// Becomes true when nothing is pushed any more.
     pub(super) ending: watch::Receiver<bool>,
@@ -91,7 +103,11 @@ pub(super) struct Worker {
 impl Worker {
     /// Until the queue is empty after `ending`.
     pub(super) async fn run(mut self) {
-        while self.wait_for_batch().await {
+        loop {
+            self.queue.limit_batch(self.limit.bytes(Instant::now()));
+            if !self.wait_for_batch().await {
+                return;
+            }
             let queue = self.queue.clone();
             let Ok(chunks) = tokio::task::spawn_blocking(move || queue.take()).await else {
                 return;
@@ -99,7 +115,7 @@ impl Worker {
             match chunks.is_empty() {
                 // There was something that can't be read, now or ever.
                 true => sleep(self.timing.linger).await,
-                false => self.deliver(&chunks).await,
+                false => self.deliver(chunks).await,
             }
         }
     }
@@ -120,31 +136,65 @@ impl Worker {
         true
     }
 
-    /// Returns when the backend has answered for all of `chunks`.
-    async fn deliver(&mut self, chunks: &[Chunk]) {
+    /// Returns when the backend has answered for all of `batch`, or when the batch waits again because it has to be
+    /// smaller. A chunk that is too large by itself is sent in parts, down to one span.
+    async fn deliver(&mut self, batch: Vec<Chunk>) {
+        let mut rejected = 0;
+        // The last is the next.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let bytes = part.iter().map(Chunk::bytes).sum::<usize>() as u64;
+            let halves = match &*part {
+                [chunk] if bytes > self.limit.bytes(Instant::now()) => chunk.halves(),
+                _ => None,
+            };
+            if let Some([first, rest]) = halves {
+                parts.extend([vec![rest], vec![first]]);
+                continue;
+            }
+            let why = match self.send(&part).await {
+                Answer::Taken { rejected: of_part } => {
+                    rejected += of_part;
+                    continue;
+                }
+                Answer::TooLarge { why } => why,
+            };
+            match &*part {
+                [chunk] if chunk.halves().is_none() => {
+                    let spans = u64::from(chunk.spans);
+                    rejected += spans;
+                    self.reports.works(self.queue.figures.queued());
+                    self.reports.rejection(spans, Some(&why));
+                }
+                more => {
+                    self.limit.lower(bytes, Instant::now());
+                    self.reports.too_large(&why);
+                    if more.len() > 1 {
+                        // A batch of several chunks has no other parts.
+                        return self.queue.store.give_back();
+                    }
+                    parts.push(part);
+                }
+            }
+        }
+        self.queue.store.acknowledge(rejected);
+    }
+
+    /// Sends `chunks` in one request, until the backend has answered.
+    async fn send(&mut self, chunks: &[Chunk]) -> Answer {
         let tally = Tally::of_all(chunks);
         let spans = tally.total();
         let (body, unreadable) = self.exporter.encode(chunks);
-        if unreadable > 0 {
-            self.reports.rejection(unreadable, Some("they can't be decoded to be sent in this form"));
-        }
         let mut delays = self.timing.pace.delays();
-        loop {
+        let (rejected, message) = loop {
             self.queue.figures.request();
             match self.attempt(body.clone()).await {
-                Outcome::Done { rejected, message } => {
-                    // It may say any number.
-                    let rejected = rejected.min(spans);
-                    self.reports.works(self.queue.figures.queued());
-                    self.queue.store.acknowledge(rejected.saturating_add(unreadable));
-                    self.reports.rejection(rejected, message.as_deref());
-                    return;
-                }
-                Outcome::Refused { why } => {
-                    self.reports.works(self.queue.figures.queued());
-                    self.queue.store.acknowledge(spans);
-                    self.reports.rejection(spans, Some(&why));
-                    return;
+                // It may say any number.
+                Outcome::Done { rejected, message } => break (rejected.min(spans), message),
+                Outcome::Refused { why } => break (spans, Some(why)),
+                Outcome::TooLarge { why } => {
+                    self.queue.figures.retry(&tally, &why);
+                    return Answer::TooLarge { why };
                 }
                 Outcome::Failed { why, after } => {
                     self.queue.figures.retry(&tally, &why);
@@ -155,7 +205,13 @@ impl Worker {
                     }
                 }
             }
+        };
+        self.reports.works(self.queue.figures.queued());
+        self.reports.rejection(rejected, message.as_deref());
+        if unreadable > 0 {
+            self.reports.rejection(unreadable, Some("they can't be decoded to be sent in this form"));
         }
+        Answer::Taken { rejected: rejected.saturating_add(unreadable).min(spans) }
     }
 
     async fn attempt(&mut self, body: Bytes) -> Outcome {

@@ -32,9 +32,9 @@ impl Directory {
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file);
         match Flock::lock(lock.with_context(context)?, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
-                // Who holds it, for the message below and for the curious.
-                lock.set_len(0).with_context(context)?;
-                write!(lock, "{}", std::process::id()).with_context(context)?;
+                // Who holds it, for the message below and for the curious. A full disk may have no room for
+                // it, which must not keep us from delivering what is on it.
+                let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
                 Ok(Self { path: path.to_owned(), _lock: lock })
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
@@ -60,7 +60,11 @@ impl Directory {
         let folder = self.path.join(target.folder());
         let open = || {
             make_folder(&folder)?;
-            std::fs::write(folder.join("target"), target.to_string())?;
+            let (file, name) = (folder.join("target"), target.to_string());
+            // Not written anew: on a full disk the name would be lost.
+            if std::fs::read(&file).ok().as_deref() != Some(name.as_bytes()) {
+                std::fs::write(file, name)?;
+            }
             Spool::open(folder.clone(), max_bytes, figures, notices)
         };
         open().with_context(|| {

@@ -5,6 +5,10 @@
 //! position; never is one left out. Files are not synced to the disk at each push, so a power cut or a
 //! crash of the kernel can cost what was pushed in the last seconds.
 //!
+//! A write can fail for want of room: the disk is full, a quota is used up, or the file has reached
+//! `RLIMIT_FSIZE`. The spool then ends the segment, removes the segments that are delivered, and tries
+//! once more in a new segment. What still does not fit is counted as dropped, and the next push tries again.
+//!
 //! The lock is held for small things and for writing, never while the worker reads: [`Store::push`]
 //! does not wait for it.
 
@@ -96,13 +100,19 @@ impl Spool {
                 // anything more may be worth looking at, or be of another version.
                 let file = OpenOptions::new().read(true).write(true).open(&path)?;
                 let damaged = path.with_extension("damaged");
-                segment::copy_tail(&file, scan.length, &damaged)?;
+                let fate = match segment::copy_tail(&file, scan.length, &damaged) {
+                    Ok(()) => format!("moved to {}", damaged.display()),
+                    // A full disk must not keep us from delivering what is on it.
+                    Err(cause) => {
+                        let _ = std::fs::remove_file(&damaged);
+                        format!("cut off, because they can't be kept in {}: {cause}", damaged.display())
+                    }
+                };
                 file.set_len(scan.length)?;
                 notices.say(format!(
-                    "{}: the last {} bytes are no whole record and were moved to {}; {}",
+                    "{}: the last {} bytes are no whole record and were {fate}; {}",
                     path.display(),
                     scan.torn,
-                    damaged.display(),
                     match scan.torn_spans.total() {
                         0 => lost(0),
                         // Of the first record of them alone.
@@ -127,7 +137,7 @@ impl Spool {
             damage_told: None,
         };
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / MIN_SEGMENTS);
-        let position = PositionFile::open(&folder)?;
+        let position = PositionFile::open(&folder, position)?;
         let state = Mutex::new(state);
         Ok(Self { folder, max_bytes, segment_bytes, figures, notices, position, state })
     }
@@ -159,6 +169,29 @@ impl Spool {
 
     fn write_record(&self, state: &mut State) -> io::Result<()> {
         self.notice_removal(state)?;
+        let written = self.append(state);
+        let lacks_room = written.as_ref().is_err_and(lacks_room);
+        if !lacks_room || !self.free_room(state) {
+            return written;
+        }
+        self.append(state)
+    }
+
+    /// After a write that failed for want of room. False if another attempt would be the same again.
+    fn free_room(&self, state: &mut State) -> bool {
+        // An empty segment is one that an earlier attempt has begun. Another one would be no better, and
+        // empty segments would pile up.
+        let begun = state.segments.back().is_some_and(|last| last.length == 0);
+        if !begun {
+            state.writer = None;
+        }
+        let before = state.segments.len();
+        self.remove_done(state);
+        !begun || state.segments.len() < before
+    }
+
+    /// Puts the record behind the last one, in a new segment if that is full.
+    fn append(&self, state: &mut State) -> io::Result<()> {
         let full = state.segments.back().is_none_or(|last| last.length >= self.segment_bytes);
         if full || state.writer.is_none() {
             let number = state.next_number;
@@ -218,9 +251,9 @@ impl Spool {
         }
     }
 
-    /// Removes the segments at the front that have been answered for, but for the last, which may grow.
+    /// Removes the segments at the front that have been answered for, but for one that is being written.
     fn remove_done(&self, state: &mut State) {
-        while state.segments.len() > 1
+        while state.segments.len() > usize::from(state.writer.is_some())
             && state.segments.front().is_some_and(|first| first.done >= first.length)
         {
             if let Some(first) = state.segments.pop_front() {
@@ -238,8 +271,15 @@ impl Spool {
 
     /// The worker is through with records of segment `number` up to `done`.
     fn move_on(&self, state: &mut State, number: u64, done: u64) {
+        if let Some(segment) = state.segment(number) {
+            segment.done = done;
+        }
         let position = Position { number, done };
-        match self.position.write(position) {
+        let mut written = self.position.write(position);
+        if written.as_ref().is_err_and(lacks_room) && self.free_room(state) {
+            written = self.position.write(position);
+        }
+        match written {
             Ok(()) => state.position_fails = false,
             Err(cause) if !state.position_fails => {
                 state.position_fails = true;
@@ -249,9 +289,6 @@ impl Spool {
                 ));
             }
             Err(_) => {}
-        }
-        if let Some(segment) = state.segment(number) {
-            segment.done = done;
         }
         self.remove_done(state);
     }
@@ -304,6 +341,11 @@ impl Spool {
         }
         Some(run.chunks)
     }
+}
+
+/// On the disk, in a quota, or in a file as large as `RLIMIT_FSIZE` allows.
+fn lacks_room(cause: &io::Error) -> bool {
+    matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 fn lost(spans: u64) -> String {

@@ -159,11 +159,15 @@ pub(super) struct Position {
 pub(super) struct PositionFile(File);
 
 impl PositionFile {
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+    /// `current` is what [`read_position`] has found.
+    pub(super) fn open(folder: &Path, current: Position) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file =
             options.read(true).write(true).create(true).truncate(false).open(folder.join("position"))?;
-        Ok(Self(file))
+        let file = Self(file);
+        // So that the file has its block before the disk is full. If it is full now, a later write says so.
+        let _ = file.write(current);
+        Ok(file)
     }
 
     pub(super) fn write(&self, position: Position) -> io::Result<()> {

@@ -249,19 +249,56 @@ fn a_spool_that_can_not_be_written_is_told_and_counted() {
     assert!(told[0].contains("can't write to the spool") && told[1].contains("again"), "{told:?}");
 }
 
+/// Full disks themselves are tested in `tests/disk.rs`.
 #[test]
-fn a_full_disk_costs_what_did_not_fit_and_nothing_else() {
+fn a_segment_that_takes_no_more_is_followed_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Opened::open(folder.path());
     opened.push(0..2);
-    // As a file that can't be written; /dev/full is what a full disk is like.
-    let file = opened.spool.state().writer.replace(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    // Writes to /dev/full fail as on a full disk.
+    opened.spool.state().writer = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
     opened.push(2..4);
-    opened.spool.state().writer = file;
     opened.push(4..6);
-    assert_eq!(opened.take(), [0, 1, 4, 5]);
-    assert_eq!(opened.figures().dropped.spool_write, 2);
-    assert!(opened.told()[0].contains("No space left"));
+    assert_eq!(opened.take(), [0, 1]);
+    opened.spool.acknowledge(0);
+    assert_eq!(opened.take(), [2, 3, 4, 5]);
+    opened.spool.acknowledge(0);
+    assert_eq!((opened.figures().forwarded, opened.figures().dropped.total()), (6, 0));
+    assert_eq!(opened.told(), [""; 0]);
+}
+
+/// Each attempt could leave an empty segment.
+#[test]
+fn writes_that_fail_leave_one_empty_segment_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    let fill = || {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        opened.spool.state().writer = Some(full);
+    };
+    opened.push(0..2);
+    let mut state = opened.spool.state();
+    state.segments.push_back(Segment { number: 2, length: 0, done: 0, taken: 0, spans: Tally::default() });
+    state.next_number = 3;
+    drop(state);
+    File::create(segment::path(folder.path(), 2)).unwrap();
+    for number in 2..5 {
+        fill();
+        opened.push(number..number + 1);
+    }
+    assert_eq!(opened.figures().dropped.spool_write, 3);
+    assert_eq!(segments(folder.path()).len(), 2);
+    assert_eq!(opened.take(), [0, 1]);
+    opened.spool.acknowledge(0);
+    // The delivered segment is gone now, so another attempt is worth it.
+    fill();
+    opened.push(5..6);
+    assert_eq!(opened.take(), [5; 0], "the empty segment is still the one that is full");
+    opened.spool.state().writer = None;
+    opened.push(6..7);
+    assert_eq!(opened.take(), [6]);
+    let told = opened.told();
+    assert!(told.len() == 2 && told[0].contains("No space left") && told[1].contains("again"), "{told:?}");
 }
 
 #[test]

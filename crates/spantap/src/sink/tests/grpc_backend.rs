@@ -38,6 +38,8 @@ pub(super) struct Received {
 #[derive(Default)]
 struct State {
     script: VecDeque<Reply>,
+    /// A larger message is answered with this status.
+    largest: Option<(usize, Status)>,
     received: Vec<Received>,
 }
 
@@ -53,8 +55,15 @@ impl GrpcBackend {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
+    /// Takes messages of so many bytes at most, and says `status` to others.
+    pub(super) fn limited(largest: usize, status: Status) -> Self {
+        let backend = Self::start([]);
+        backend.state.lock().unwrap().largest = Some((largest, status));
+        backend
+    }
+
     pub(super) fn on(listener: TcpListener, script: impl Into<Vec<Reply>>) -> Self {
-        let state = State { script: script.into().into(), received: vec![] };
+        let state = State { script: script.into().into(), ..Default::default() };
         let backend =
             Self { port: listener.local_addr().unwrap().port(), state: Arc::new(Mutex::new(state)) };
         listener.set_nonblocking(true).unwrap();
@@ -100,10 +109,14 @@ impl GrpcBackend {
         }
         let reply = {
             let mut state = self.state.lock().unwrap();
-            let reply = state.script.pop_front().unwrap_or(Reply::Message(Default::default()));
+            let message = unframed(&frame);
+            let reply = match &state.largest {
+                Some((largest, status)) if message.len() > *largest => Reply::Status(status.clone()),
+                _ => state.script.pop_front().unwrap_or(Reply::Message(Default::default())),
+            };
             let taken = matches!(reply, Reply::Message(_));
             let path = head.uri.path().to_owned();
-            state.received.push(Received { path, headers: head.headers, message: unframed(&frame), taken });
+            state.received.push(Received { path, headers: head.headers, message, taken });
             reply
         };
         let response = Response::builder().header("content-type", "application/grpc");

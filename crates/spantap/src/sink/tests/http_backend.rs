@@ -1,7 +1,7 @@
 //! A backend over HTTP/1.1 that answers as it is told.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +18,8 @@ pub(super) enum Reply {
     Status(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// The connection is closed instead.
     HangUp,
+    /// These bytes, and then the connection is closed.
+    Raw(Vec<u8>),
 }
 
 impl Reply {
@@ -56,6 +58,9 @@ pub(super) struct Received {
 #[derive(Default)]
 struct State {
     script: VecDeque<Reply>,
+    /// A larger body is answered with 413, by some servers before they have read it.
+    largest: Option<usize>,
+    is_hasty: bool,
     received: Vec<Received>,
 }
 
@@ -70,8 +75,17 @@ impl HttpBackend {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
+    /// Takes requests of so many bytes at most. If it is hasty, it does not even read a larger one.
+    pub(super) fn limited(largest: usize, is_hasty: bool) -> Self {
+        let backend = Self::start([]);
+        let mut state = backend.state.lock().unwrap();
+        (state.largest, state.is_hasty) = (Some(largest), is_hasty);
+        drop(state);
+        backend
+    }
+
     pub(super) fn on(listener: TcpListener, script: impl Into<Vec<Reply>>) -> Self {
-        let state = State { script: script.into().into(), received: vec![] };
+        let state = State { script: script.into().into(), ..Default::default() };
         let backend =
             Self { port: listener.local_addr().unwrap().port(), state: Arc::new(Mutex::new(state)) };
         let state = backend.state.clone();
@@ -105,23 +119,42 @@ pub(super) fn numbers_of(body: &[u8]) -> Vec<u64> {
 
 fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
-    while let Some(mut request) = read(&mut reader) {
+    while let Some((mut request, length)) = read_head(&mut reader) {
+        let is_too_large = state.lock().unwrap().largest.is_some_and(|largest| length > largest);
+        if !(is_too_large && state.lock().unwrap().is_hasty) {
+            request.body.resize(length, 0);
+            if reader.read_exact(&mut request.body).is_err() {
+                return;
+            }
+        }
+        let is_read = request.body.len() == length;
         let mut state = state.lock().unwrap();
-        let reply = state.script.pop_front().unwrap_or(Reply::status(200));
-        request.answered = if let Reply::Status(code, ..) = reply { code } else { 0 };
+        let reply = match is_too_large {
+            true => Reply::says(413, "too large for us"),
+            false => state.script.pop_front().unwrap_or(Reply::status(200)),
+        };
+        request.answered = match &reply {
+            Reply::Status(code, ..) => *code,
+            Reply::Raw(_) => 200,
+            Reply::HangUp => 0,
+        };
         state.received.push(request);
         drop(state);
+        if let Reply::Raw(bytes) = &reply {
+            let _ = stream.write_all(bytes);
+        }
         let Reply::Status(code, headers, body) = reply else { return };
         let mut head = format!("HTTP/1.1 {code} Said\r\nContent-Length: {}\r\n", body.len());
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         head += "\r\n";
-        if stream.write_all(&[head.as_bytes(), &body].concat()).is_err() {
+        if stream.write_all(&[head.as_bytes(), &body].concat()).is_err() || !is_read {
             return;
         }
     }
 }
 
-fn read(reader: &mut impl BufRead) -> Option<Received> {
+/// The request without its body, and how long that is.
+fn read_head(reader: &mut impl BufRead) -> Option<(Received, usize)> {
     let mut line = || {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -134,7 +167,5 @@ fn read(reader: &mut impl BufRead) -> Option<Received> {
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
     let length = headers["content-length"].parse().unwrap();
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Received { path, headers, body, answered: 0 })
+    Some((Received { path, headers, body: vec![], answered: 0 }, length))
 }

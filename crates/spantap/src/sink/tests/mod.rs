@@ -7,6 +7,7 @@ mod delivery;
 mod ending;
 mod grpc_backend;
 mod http_backend;
+mod size;
 mod tls;
 
 use std::ops::Range;
@@ -28,10 +29,16 @@ const LONG: Duration = Duration::from_secs(60);
 const QUICK: Timing = Timing {
     linger: Duration::from_millis(5),
     pace: Pace { first: Duration::from_millis(5), longest: Duration::from_millis(20) },
+    remember: Duration::from_secs(600),
 };
 
 /// Spans that are named by their number.
 pub(super) fn chunk(numbers: Range<u64>) -> Chunk {
+    padded_chunk(numbers, |_| 0)
+}
+
+/// The same with an attribute of so many bytes in each.
+fn padded_chunk(numbers: Range<u64>, padding: impl Fn(u64) -> usize) -> Chunk {
     let value = Some(any_value::Value::StringValue("shop".into()));
     let service =
         KeyValue { key: "service.name".into(), value: Some(AnyValue { value }), ..Default::default() };
@@ -40,7 +47,13 @@ pub(super) fn chunk(numbers: Range<u64>) -> Chunk {
         service: "shop".into(),
         resource: Resource { attributes: vec![service], ..Default::default() },
     };
+    let attributes = |number| {
+        let value = Some(any_value::Value::StringValue("x".repeat(padding(number))));
+        let attribute = KeyValue { key: "sql".into(), value: Some(AnyValue { value }), ..Default::default() };
+        if padding(number) == 0 { vec![] } else { vec![attribute] }
+    };
     let span = |number: u64| Span {
+        attributes: attributes(number),
         trace_id: vec![1; 16],
         span_id: number.to_be_bytes().to_vec(),
         name: number.to_string(),

@@ -45,7 +45,9 @@ impl Zipkin {
     }
 }
 
-/// Zipkin's API says nothing of it. Its server answers 500 when its storage is away.
+/// Zipkin's API says nothing of it. Its server answers 500 when its storage is away. A server that does not know the
+/// method or the version of HTTP will not learn it.
 fn is_retryable(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+    let never = [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
+    status == StatusCode::TOO_MANY_REQUESTS || (status.is_server_error() && !never.contains(&status))
 }

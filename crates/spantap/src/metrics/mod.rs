@@ -1,94 +1,43 @@
 //! The figures for Prometheus, at `http://ADDRESS/metrics`, in the OpenMetrics text format.
+//!
+//! `address` reads what `--metrics` says, `server` answers requests, and the page itself is made here.
 
-use std::convert::Infallible;
+mod address;
+mod server;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+
+pub use address::Address;
 
 use crate::decode::Fault;
 use crate::figures::{Figures, FromSender};
 use crate::process::Sender;
 use crate::sink::{OTHERS, SinkFigures, Sinks, State};
 
-/// Of these each takes a file descriptor, which the spool needs, too.
-const MAX_CONNECTIONS: usize = 16;
-
-/// A connection that lasts longer is ended; Prometheus itself gives up after ten seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Serves them from now on, and gives back where: with port 0 that is for the system to say.
+/// Serves the figures from now on. Returns where: with port 0 the system chooses one.
 ///
 /// # Errors
 ///
-/// When the address can't be listened on.
-pub async fn serve(address: SocketAddr, figures: Arc<Figures>, sinks: Arc<Sinks>) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
+/// The address can't be listened on.
+pub async fn serve(address: &Address, figures: Arc<Figures>, sinks: Arc<Sinks>) -> Result<SocketAddr> {
+    let listener = address
+        .listen()
         .await
         .with_context(|| format!("can't serve metrics on {address}; choose another with --metrics"))?;
     let local = listener.local_addr()?;
     let mut registry = Registry::with_prefix("spantap");
     registry.register_collector(Box::new(All { figures, sinks }));
-    let registry = Arc::new(registry);
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    tokio::spawn(async move {
-        loop {
-            // The semaphore is never closed. Whoever comes when all are in use waits.
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-            let Ok((stream, _)) = listener.accept().await else {
-                // Such as too many open files.
-                sleep(PATIENCE).await;
-                continue;
-            };
-            let registry = Arc::clone(&registry);
-            tokio::spawn(async move {
-                let service = service_fn(|request| answer(request, Arc::clone(&registry)));
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                // Nobody is told of a client that goes away or is slow.
-                let _ = timeout(PATIENCE, connection).await;
-                drop(permit);
-            });
-        }
-    });
+    tokio::spawn(server::serve(listener, registry));
     Ok(local)
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    registry: Arc<Registry>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::default());
-    if request.uri().path() == "/metrics" {
-        let mut page = String::new();
-        // Writing to a string doesn't fail.
-        let _ = text::encode(&mut page, &registry);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));
-        *response.body_mut() = Full::from(page);
-    } else {
-        *response.status_mut() = StatusCode::NOT_FOUND;
-        *response.body_mut() = Full::from("the figures are at /metrics\n");
-    }
-    Ok(response)
 }
 
 struct All {

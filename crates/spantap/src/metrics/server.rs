@@ -1,0 +1,111 @@
+//! Answers `GET /metrics`. Whoever can reach the port may open any number of connections and be as slow as they like;
+//! the next good request is answered all the same.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// At a time. When one more comes, the oldest is closed. Each takes a file descriptor, which the spool needs, too.
+const MAX_CONNECTIONS: usize = 128;
+
+/// Each connection may last this long, however many there are. A good request takes some milliseconds.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// A request must be here after this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection is closed after this time; Prometheus itself gives up after ten seconds.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A page is given to all who ask within this time. That of a thousand senders takes some milliseconds to write, which
+/// is much where hundreds ask at once.
+const SAME_PAGE: Duration = Duration::from_millis(250);
+
+const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+struct Connection {
+    since: Instant,
+    task: AbortHandle,
+}
+
+struct Page {
+    registry: Registry,
+    last: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl Page {
+    fn text(&self) -> Bytes {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = last.as_ref().filter(|(since, _)| since.elapsed() < SAME_PAGE) {
+            return text.clone();
+        }
+        let mut page = String::new();
+        // Writing to a string doesn't fail.
+        let _ = text::encode(&mut page, &self.registry);
+        let text = Bytes::from(page);
+        *last = Some((Instant::now(), text.clone()));
+        text
+    }
+}
+
+/// Never ends.
+pub(super) async fn serve(listener: TcpListener, registry: Registry) {
+    let page = Arc::new(Page { registry, last: Mutex::default() });
+    // The oldest first.
+    let mut connections: VecDeque<Connection> = VecDeque::new();
+    loop {
+        let accepted = listener.accept().await;
+        connections.retain(|connection| !connection.task.is_finished());
+        if accepted.is_err() || connections.len() >= MAX_CONNECTIONS {
+            if let Some(oldest) = connections.pop_front() {
+                sleep_until(oldest.since + GRACE).await;
+                oldest.task.abort();
+            }
+        }
+        let Ok((stream, _)) = accepted else {
+            // Such as too many open files.
+            sleep(GRACE).await;
+            continue;
+        };
+        let page = Arc::clone(&page);
+        let task = tokio::spawn(async move {
+            let service = service_fn(|request| answer(request, Arc::clone(&page)));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                // A connection that waits for the next request would only be in the way.
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            // Nobody is told of a client that goes away or is slow.
+            let _ = timeout(TIMEOUT, connection).await;
+        });
+        connections.push_back(Connection { since: Instant::now(), task: task.abort_handle() });
+    }
+}
+
+async fn answer(request: Request<Incoming>, page: Arc<Page>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = Response::new(Full::default());
+    if request.uri().path() == "/metrics" {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));
+        *response.body_mut() = Full::from(page.text());
+    } else {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        *response.body_mut() = Full::from("the figures are at /metrics\n");
+    }
+    Ok(response)
+}

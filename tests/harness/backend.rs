@@ -1,0 +1,93 @@
+//! A Zipkin backend that answers as a test wants.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+/// Runs until the test program ends.
+pub struct ZipkinBackend {
+    port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    answer: u16,
+    largest: usize,
+    accepted: HashSet<String>,
+}
+
+impl ZipkinBackend {
+    /// Answers all requests with the status `answer`.
+    pub fn start(answer: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State { answer, largest: usize::MAX, accepted: HashSet::new() }));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let state = Arc::clone(&shared);
+                thread::spawn(move || serve(&stream.unwrap(), &state));
+            }
+        });
+        Self { port, state }
+    }
+
+    /// As an argument of `--to`.
+    pub fn target(&self) -> String {
+        format!("zipkin=http://127.0.0.1:{}", self.port)
+    }
+
+    /// Answers with this status from now on.
+    pub fn answer(&self, status: u16) {
+        self.state.lock().unwrap().answer = status;
+    }
+
+    /// Answers requests with more bytes with 413 from now on.
+    pub fn limit(&self, largest: usize) {
+        self.state.lock().unwrap().largest = largest;
+    }
+
+    /// How many different spans it has accepted.
+    pub fn accepted(&self) -> usize {
+        self.state.lock().unwrap().accepted.len()
+    }
+}
+
+fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream);
+    while let Some(body) = read(&mut reader) {
+        let mut state = state.lock().unwrap();
+        let answer = if body.len() > state.largest { 413 } else { state.answer };
+        if answer < 300 {
+            let spans: Vec<Value> = serde_json::from_slice(&body).unwrap();
+            state.accepted.extend(spans.iter().map(|span| span["id"].as_str().unwrap().to_owned()));
+        }
+        drop(state);
+        if write!(stream, "HTTP/1.1 {answer} Said\r\nContent-Length: 0\r\n\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// The body of a request.
+fn read(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut length = None;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length?];
+    reader.read_exact(&mut body).ok()?;
+    Some(body)
+}
