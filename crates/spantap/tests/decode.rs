@@ -26,7 +26,10 @@ fn decode(bytes: &[u8]) -> Decoded {
     if let Some(counted) = Decoder::default().count(bytes, SENDER, NOW) {
         // What it does not look at.
         let inside = |(found, _): (&Found, u64)| {
-            matches!(found.fault, Fault::WrongType | Fault::BadId | Fault::TooDeep | Fault::BadTime)
+            matches!(
+                found.fault,
+                Fault::LeftOut | Fault::TooDeep | Fault::BadTime | Fault::BadText | Fault::Duplicate
+            )
         };
         assert!(decoded.faults.iter().all(inside), "{:?}", decoded.faults);
         if faults(&decoded).is_empty() {
