@@ -107,12 +107,14 @@ impl fmt::Display for Fault {
             Self::WrongType => "a member that is missing or of another type",
             Self::BadId => "an id that is not as many hex digits as it may have",
             Self::ZeroId => "an id of zeros only",
-            Self::LeftOut => "a part that can't be read, left out",
-            Self::TooDeep => "a value that is nested too deep, left out",
-            Self::Duplicate => "a member that is there twice",
-            Self::BadText => "bytes that are no characters, read as U+FFFD",
+            Self::LeftOut => "an unreadable part of a span (left out)",
+            Self::TooDeep => "a value that is nested too deep (left out)",
+            Self::Duplicate => "a member that is there twice (the last one counts)",
+            Self::BadText => {
+                "text with half a character or with bytes that are not UTF-8 (U+FFFD stands there)"
+            }
             Self::NoTime => "a span without its start or end",
-            Self::BadTime => "an end before the start, or a time that can't be",
+            Self::BadTime => "an impossible time, such as an end before the start",
             Self::UpperCaseId => "an id with upper-case digits",
             Self::OddTime => "a time before the year 2000 or more than a day ahead",
             Self::LongValue => "a value of more than 64 KiB",

@@ -21,6 +21,8 @@ use super::skip;
 pub(super) struct Json<'a> {
     text: &'a str,
     scan: Scan<'a>,
+    /// Members that mean nothing here.
+    pub(super) unknown: u64,
     pub(super) faults: Faults,
 }
 
@@ -80,7 +82,7 @@ pub(super) use members;
 
 impl<'a> Json<'a> {
     pub(super) fn new(text: &'a str, faults: Faults) -> Self {
-        Self { text, scan: Scan::new(text.as_bytes()), faults }
+        Self { text, scan: Scan::new(text.as_bytes()), unknown: 0, faults }
     }
 
     /// The byte that comes first, behind white space.
@@ -132,7 +134,10 @@ impl<'a> Json<'a> {
                         take(self, member)?;
                     }
                 }
-                None => self.skip()?,
+                None => {
+                    self.unknown += 1;
+                    self.skip()?;
+                }
             }
             more = self.has_more(b'}')?;
         }
@@ -385,7 +390,13 @@ impl<'a> Json<'a> {
         if !self.is_text() {
             return Err(self.unexpected("a text"));
         }
-        let Unescaped(mut bytes) = self.read_on(self.scan.position())?;
+        let start = self.scan.position();
+        let Unescaped(mut bytes) = self.read_on(start)?;
+        // serde_json takes control characters where it does not look for characters at all.
+        let raw = self.text.get(start..self.scan.position()).unwrap_or_default();
+        if raw.bytes().any(|byte| byte < b' ') {
+            return Err(Found::new(Fault::NotJson, "a control character in a text"));
+        }
         if replace_halves(&mut bytes) {
             self.faults.note(Fault::BadText, || String::from_utf8_lossy(&bytes).into_owned());
         }

@@ -201,7 +201,12 @@ impl Decoder {
                 true
             }
             Some(b'{') => {
-                self.otlp(json, sender, &mut spans)?;
+                let text = json.rest();
+                let read = self.otlp(json, sender, &mut spans);
+                if let Err(found @ Found { fault: Fault::UnknownFormat, .. }) = read {
+                    return self.one_of_zipkin(text, sender, &mut json.faults).ok_or(found);
+                }
+                read?;
                 false
             }
             // Whatever else it may be.
@@ -221,6 +226,15 @@ impl Decoder {
             self.shared.split(&mut spans);
         }
         Ok(spans)
+    }
+
+    /// A span of Zipkin's without the array that it belongs in.
+    fn one_of_zipkin(&mut self, text: &str, sender: Sender, faults: &mut Faults) -> Option<Spans> {
+        let array = format!("[{text}]");
+        let mut json = Json::new(&array, Faults::at(faults.now_ns));
+        let spans = self.read_text(&mut json, sender).ok()?;
+        *faults = json.faults;
+        (!spans.is_empty()).then_some(spans)
     }
 
     fn zipkin(&mut self, json: &mut Json<'_>, sender: Sender, found: &mut Spans) -> Result<(), Found> {

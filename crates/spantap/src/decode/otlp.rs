@@ -359,6 +359,7 @@ fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
     if json.is_null() {
         return Ok(AnyValue::default());
     }
+    let unknown_before = json.unknown;
     let mut value = None;
     json.members(|json, member| {
         let read = match member {
@@ -379,7 +380,12 @@ fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
             Some(_) => Err(Found::new(Fault::WrongType, "two values where one belongs")),
         }
     })?;
-    Ok(AnyValue { value })
+    match value {
+        None if json.unknown > unknown_before => {
+            Err(Found::new(Fault::WrongType, "a value of an unknown kind"))
+        }
+        value => Ok(AnyValue { value }),
+    }
 }
 
 /// Those of a list or map.

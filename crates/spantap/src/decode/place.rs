@@ -85,16 +85,11 @@ fn check(span: &mut Span, faults: &mut Faults) {
 /// From when to when.
 type Extent = (u64, u64);
 
-fn join(known: &mut HashMap<Of, Extent>, of: Of, (start, end): Extent) {
-    let extent = known.entry(of).or_insert((start, end));
-    *extent = (extent.0.min(start), extent.1.max(end));
-}
-
 /// What a time is known of.
 #[derive(PartialEq, Eq, Hash)]
 enum Of {
     Span(Vec<u8>, Vec<u8>),
-    ChildrenOf(Vec<u8>, Vec<u8>),
+    Children(Vec<u8>, Vec<u8>),
     Trace(Vec<u8>),
 }
 
@@ -105,48 +100,78 @@ fn events(span: &Span) -> Option<Extent> {
 
 /// Places the spans of a datagram that were left without a start or an end.
 pub(super) fn place(processes: &mut Spans, faults: &mut Faults) {
-    let is_open = |span: &Span| span.start_time_unix_nano == 0 || span.end_time_unix_nano == 0;
-    let mut known = HashMap::new();
-    for span in super::each(processes).filter(|span| !is_open(span)) {
-        let extent = (span.start_time_unix_nano, span.end_time_unix_nano);
-        let (trace, id, parent) = (&span.trace_id, &span.span_id, &span.parent_span_id);
-        join(&mut known, Of::Span(trace.clone(), id.clone()), extent);
-        join(&mut known, Of::ChildrenOf(trace.clone(), parent.clone()), extent);
-        join(&mut known, Of::Trace(trace.clone()), extent);
-    }
-    for span in super::each_mut(processes).filter(|span| is_open(span)) {
-        let (trace, id, parent) = (&span.trace_id, &span.span_id, &span.parent_span_id);
-        let find = |of: Of| known.get(&of).copied();
-        let children = find(Of::ChildrenOf(trace.clone(), id.clone()));
-        if span.start_time_unix_nano > 0 {
-            let start = span.start_time_unix_nano;
-            let last = events(span).into_iter().chain(children).map(|(_, end)| end).max();
-            match last.filter(|last| *last > start) {
-                Some(last) => {
-                    span.end_time_unix_nano = last;
-                    say(span, "no end time: shown up to the last that is known of it");
-                }
-                None => {
-                    span.end_time_unix_nano = start;
-                    say(span, "no end time: how long it took is unknown");
-                }
-            }
-        } else {
-            let duration = span.end_time_unix_nano;
-            let at = |(start, _): Extent| (start, start);
-            let now = faults.now_ns.max(1);
-            let ((start, end), how) = events(span)
-                .map(|extent| (extent, "shown from its first event"))
-                .or_else(|| Some((children?, "shown from its first child")))
-                .or_else(|| {
-                    Some((at(find(Of::Span(trace.clone(), parent.clone()))?), "shown with its parent"))
-                })
-                .or_else(|| Some((at(find(Of::Trace(trace.clone()))?), "shown with others of its trace")))
-                .unwrap_or(((now.saturating_sub(duration).max(1), now), "shown when it came"));
-            span.start_time_unix_nano = start;
-            span.end_time_unix_nano = if duration > 0 { start.saturating_add(duration) } else { end };
-            say(span, format!("no start time: {how}"));
-        }
+    let mut known = Known::default();
+    let has_start = |span: &Span| span.start_time_unix_nano > 0;
+    super::each(processes).filter(|span| has_start(span)).for_each(|span| known.add(span));
+    let without_start: Vec<&mut Span> = super::each_mut(processes).filter(|span| !has_start(span)).collect();
+    let placed: Vec<&Span> = without_start
+        .into_iter()
+        .map(|span| {
+            known.give_start(span, faults.now_ns.max(1));
+            check(span, faults);
+            &*span
+        })
+        .collect();
+    // Not before all have been looked at: what is a guess itself says little of others.
+    placed.into_iter().for_each(|span| known.add(span));
+    for span in super::each_mut(processes).filter(|span| span.end_time_unix_nano == 0) {
+        known.give_end(span);
         check(span, faults);
+    }
+}
+
+/// What the spans of a datagram tell of others.
+#[derive(Default)]
+struct Known(HashMap<Of, Extent>);
+
+impl Known {
+    fn add(&mut self, span: &Span) {
+        let start = span.start_time_unix_nano;
+        let extent = (start, span.end_time_unix_nano.max(start));
+        let (trace, id, parent) = (&span.trace_id, &span.span_id, &span.parent_span_id);
+        self.join(Of::Span(trace.clone(), id.clone()), extent);
+        self.join(Of::Children(trace.clone(), parent.clone()), extent);
+        self.join(Of::Trace(trace.clone()), extent);
+    }
+
+    fn join(&mut self, of: Of, (start, end): Extent) {
+        let extent = self.0.entry(of).or_insert((start, end));
+        *extent = (extent.0.min(start), extent.1.max(end));
+    }
+
+    fn children(&self, span: &Span) -> Option<Extent> {
+        self.0.get(&Of::Children(span.trace_id.clone(), span.span_id.clone())).copied()
+    }
+
+    fn give_start(&self, span: &mut Span, now_ns: u64) {
+        let duration = span.end_time_unix_nano;
+        let trace = || span.trace_id.clone();
+        let start_of = |of: Of| self.0.get(&of).map(|(start, _)| (*start, *start));
+        let ((start, end), how) = events(span)
+            .map(|extent| (extent, "shown from its first event"))
+            .or_else(|| Some((self.children(span)?, "shown from its first child")))
+            .or_else(|| {
+                Some((start_of(Of::Span(trace(), span.parent_span_id.clone()))?, "shown with its parent"))
+            })
+            .or_else(|| Some((start_of(Of::Trace(trace()))?, "shown with others of its trace")))
+            .unwrap_or(((now_ns.saturating_sub(duration).max(1), now_ns), "shown when it came"));
+        span.start_time_unix_nano = start;
+        span.end_time_unix_nano = if duration > 0 { start.saturating_add(duration) } else { end };
+        say(span, format!("no start time: {how}"));
+    }
+
+    fn give_end(&self, span: &mut Span) {
+        let start = span.start_time_unix_nano;
+        let last = events(span).into_iter().chain(self.children(span)).map(|(_, end)| end).max();
+        match last.filter(|last| *last > start) {
+            Some(last) => {
+                span.end_time_unix_nano = last;
+                say(span, "no end time: shown up to the last that is known of it");
+            }
+            None => {
+                span.end_time_unix_nano = start;
+                say(span, "no end time: how long it took is unknown");
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn read_parent(json: &mut Json<'_>, span: &mut Span) -> Result<(), Fo
         Ok(parent) => span.parent_span_id = parent.map_or_else(Vec::new, Vec::from),
         Err(found) => {
             say(span, format!("its parent is unknown: {}", found.detail));
-            json.faults.leave_out(found);
+            json.faults.leave_out(found.of("the parent's id"));
         }
     }
     Ok(())

@@ -109,7 +109,7 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
             SpanMember::Annotations => {
                 let mut left_out = 0;
                 json.append(&mut span.events, &mut left_out, |json| event(json, &mut said))?;
-                said.dropped[1] = left_out;
+                said.dropped[1] = said.dropped[1].saturating_add(left_out);
             }
             SpanMember::BinaryAnnotations => json.elements(|json| {
                 match json.attempt(|json| binary_annotation(json, &mut said, span))? {

@@ -303,7 +303,11 @@ impl<'a, 'b> Drawing<'a, 'b> {
         line.put(DIM, &format!("{at:>TOOK$}"));
         line.to(TOOK + 1);
         let style = if is_exception { RED } else { DIM };
-        line.put(style, &point(event.time_unix_nano, self.scale(row), self.columns.bar));
+        // Where its span's bar is.
+        let (own, scale) = (Interval::of(&row.span.span), self.scale(row));
+        let drawn_ns =
+            event.time_unix_nano.wrapping_sub(own.start_ns).wrapping_add(own.moved_to(scale).start_ns);
+        line.put(style, &point(drawn_ns, scale, self.columns.bar));
         line.to(self.columns.tree);
         line.put(DIM, &self.guides.below(index));
         if let Some((style, level)) = level(&event.attributes) {
