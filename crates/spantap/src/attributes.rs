@@ -3,6 +3,13 @@
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
+/// What the collector found odd about a span, in words: on the span that is forwarded, and below its line in the tree.
+pub(crate) const ODD: &str = "spantap.odd";
+
+/// The ids that a span of Zipkin's and its parent were sent with, in hex, where they are forwarded with others.
+pub(crate) const ZIPKIN_ID: &str = "zipkin.id";
+pub(crate) const ZIPKIN_PARENT_ID: &str = "zipkin.parent_id";
+
 /// What it says, if anything.
 pub(crate) fn value(attribute: &KeyValue) -> Option<&Value> {
     attribute.value.as_ref()?.value.as_ref()

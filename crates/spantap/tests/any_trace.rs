@@ -50,13 +50,25 @@ fn value() -> impl Strategy<Value = AnyValue> {
 }
 
 fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let known =
-        ["busy_ns", "idle_ns", "level", "http.route", "exception.message", "process.pid", "db.query.text"];
+    let known = [
+        "busy_ns",
+        "idle_ns",
+        "level",
+        "http.route",
+        "exception.message",
+        "process.pid",
+        "db.query.text",
+        "spantap.odd",
+        "zipkin.id",
+        "zipkin.parent_id",
+    ];
     let key = prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), text()];
     let value = prop_oneof![
         value(),
         prop_oneof![any::<u64>(), 0u64..3]
             .prop_map(|n| AnyValue { value: Some(Value::StringValue(n.to_string())) }),
+        // Halves of shared spans, also such as nobody would send.
+        (1u8..20).prop_map(|id| AnyValue { value: Some(Value::StringValue(format!("{id:016x}"))) }),
         prop::sample::select(vec!["WARN", "ERROR"])
             .prop_map(|level| AnyValue { value: Some(Value::StringValue(level.to_owned())) }),
     ];
@@ -82,7 +94,8 @@ fn id() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn span() -> impl Strategy<Value = Span> {
-    let event = (time(), text(), attributes()).prop_map(|(time_unix_nano, name, attributes)| Event {
+    let name = prop_oneof![text(), text().prop_map(|path| format!("event /{path}/src/main.rs:7"))];
+    let event = (time(), name, attributes()).prop_map(|(time_unix_nano, name, attributes)| Event {
         time_unix_nano,
         name,
         attributes,
@@ -96,11 +109,12 @@ fn span() -> impl Strategy<Value = Span> {
     let status = prop::option::of((text(), 0..4).prop_map(|(message, code)| Status { message, code }));
     let times = (time(), time());
     let lists = (prop::collection::vec(event, 0..7), prop::collection::vec(link, 0..4));
-    (id(), id(), text(), times, attributes(), lists, status).prop_map(
-        |(span_id, parent_span_id, name, times, attributes, (events, links), status)| Span {
+    (id(), id(), (text(), 0..5), times, attributes(), lists, status).prop_map(
+        |(span_id, parent_span_id, (name, kind), times, attributes, (events, links), status)| Span {
             span_id,
             parent_span_id,
             name,
+            kind,
             start_time_unix_nano: times.0,
             end_time_unix_nano: times.1,
             attributes,

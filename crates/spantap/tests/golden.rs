@@ -190,6 +190,66 @@ fn odd() -> Trace {
     Trace { shown: Shown::End, ..trace(spans) }
 }
 
+/// As `tracing` names what has no message, in packages and in a workspace.
+fn without_messages() -> Trace {
+    let shop = process("shop", 4242);
+    let registry = "event /home/ada/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
+    trace([
+        span(&shop, "connection", 2, 1, 100, 900)
+            .event(
+                200,
+                &format!("{registry}/h2-0.4.6/src/codec/framed_read.rs:405"),
+                &[("level", "DEBUG"), ("frame", "Settings")],
+            )
+            .event(
+                300,
+                &format!("{registry}/h2-0.4.6/src/proto/go_away.rs:7"),
+                &[("level", "WARN"), ("code.line.number", "7")],
+            )
+            .event(400, "event crates/shop/src/main.rs:12", &[("level", "WARN"), ("attempt", "2")])
+            .event(500, "event crates/shop/src/main.rs:12", &[]),
+        span(&shop, "request", 1, 0, 0, 1_000),
+    ])
+}
+
+/// A daemon whose clock was set back and then forward, by an hour, while it ran.
+fn clock_set() -> Trace {
+    const HOUR_US: i64 = 3_600_000_000;
+    let shop = process("shop", 4242);
+    trace([
+        span(&shop, "before", 2, 1, 10_000, 30_000),
+        span(&shop, "query", 4, 3, 41_000 - HOUR_US, 50_000 - HOUR_US).busy(10),
+        span(&shop, "set back", 3, 1, 40_000 - HOUR_US, 60_000 - HOUR_US).event(
+            45_000 - HOUR_US,
+            "asked",
+            &[],
+        ),
+        span(&shop, "query", 6, 5, 71_000 + HOUR_US, 75_000 + HOUR_US).busy(10),
+        span(&shop, "set forward", 5, 1, 70_000 + HOUR_US, 80_000 + HOUR_US),
+        span(&shop, "daemon", 1, 0, 0, 100_000).busy(1),
+    ])
+}
+
+/// What senders left out or got wrong, as the decoder tells it.
+fn odd_spans() -> Trace {
+    let (gateway, stock) = (process("gateway", 17), process("stock", 18));
+    let (shared, above) = (("zipkin.id", "00000000000000c1"), ("zipkin.parent_id", "00000000000000a1"));
+    let said = [("spantap.odd", "no end time: how long it took is unknown")];
+    let mut call =
+        span(&gateway, "call stock", 0xc1, 0xa1, 2_000, 27_000).fields(&[("peer.service", "stock")]);
+    call.0.span.kind = 3;
+    let mut serve = span(&stock, "serve stock", 0xee, 0xc1, 4_000, 24_000).fields(&[shared, above]);
+    serve.0.span.kind = 2;
+    trace([
+        serve,
+        // It came before its parent's half.
+        span(&stock, "select stock", 0xd1, 0xc1, 6_000, 15_000).fields(&[("error", "false")]),
+        call,
+        span(&gateway, "send", 0xd2, 0xa1, 28_000, 28_000).fields(&said),
+        span(&gateway, "get /product", 0xa1, 0, 0, 30_000),
+    ])
+}
+
 fn chain(spans: u64) -> Trace {
     let shop = process("shop", 4242);
     let us = |id: u64| id as i64 * 10;
@@ -319,6 +379,21 @@ fn missing_parents_late_spans_and_duplicates() {
 #[test]
 fn circles_many_events_and_text_that_would_act() {
     check("odd", &plain(&odd(), 80));
+}
+
+#[test]
+fn events_without_a_message_show_their_fields_or_a_short_location() {
+    check("no_message", &plain(&without_messages(), 80));
+}
+
+#[test]
+fn a_trace_over_steps_of_its_clock() {
+    check("clock_set", &plain(&clock_set(), 100));
+}
+
+#[test]
+fn halves_of_a_shared_span_and_what_was_odd_about_a_span() {
+    check("shared", &plain(&odd_spans(), 100));
 }
 
 #[test]

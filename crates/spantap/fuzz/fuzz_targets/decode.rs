@@ -58,7 +58,7 @@ fn check_count(bytes: &[u8], decoded: &Decoded) {
     let Some(counted) = Decoder::default().count(bytes, SENDER, NOW_NS) else { return };
     for (found, _) in decoded.faults.iter() {
         assert!(
-            matches!(found.fault, Fault::WrongType | Fault::BadId | Fault::TooDeep | Fault::BadTime),
+            matches!(found.fault, Fault::LeftOut | Fault::TooDeep | Fault::BadTime | Fault::BadText | Fault::Duplicate),
             "{found:?}"
         );
     }

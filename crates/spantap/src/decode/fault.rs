@@ -7,23 +7,31 @@ use std::fmt;
 pub enum Fault {
     /// A datagram of no bytes.
     Empty,
-    /// Not UTF-8.
+    /// Neither UTF-8 nor nearly so.
     NotUtf8,
     /// It ends in the middle.
     CutShort,
     /// Not JSON.
     NotJson,
-    /// Nested deeper than any span is.
-    TooDeep,
     /// JSON, but neither an array of Zipkin spans nor an OTLP request.
     UnknownFormat,
-    /// A member is missing, twice there, or of another type.
+    /// No span, or one without its ids.
     WrongType,
-    /// An id that is not as many hex digits as it should be.
+    /// An id that is not hex digits, or too many.
     BadId,
     /// An id of zeros only.
     ZeroId,
-    /// A time that can't be, or an end before the start.
+    /// Taken without a member, an attribute, an event or a link that can't be read.
+    LeftOut,
+    /// Taken without a value that is nested too deep.
+    TooDeep,
+    /// Taken: a member that is there twice. Of lists both are taken, of all else the last.
+    Duplicate,
+    /// Taken: half of a character, or bytes that are not UTF-8, which are read as U+FFFD.
+    BadText,
+    /// Taken: a span without its start or end.
+    NoTime,
+    /// Taken: an end before the start, or a time beyond the year 2554.
     BadTime,
     /// Taken: an id with upper-case digits, which are read as lower-case.
     UpperCaseId,
@@ -37,16 +45,20 @@ pub enum Fault {
 
 impl Fault {
     /// All there are, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Empty,
         Self::NotUtf8,
         Self::CutShort,
         Self::NotJson,
-        Self::TooDeep,
         Self::UnknownFormat,
         Self::WrongType,
         Self::BadId,
         Self::ZeroId,
+        Self::LeftOut,
+        Self::TooDeep,
+        Self::Duplicate,
+        Self::BadText,
+        Self::NoTime,
         Self::BadTime,
         Self::UpperCaseId,
         Self::OddTime,
@@ -56,7 +68,7 @@ impl Fault {
 
     /// Whether the span, or the datagram, was refused.
     pub fn refuses(self) -> bool {
-        !matches!(self, Self::UpperCaseId | Self::OddTime | Self::LongValue | Self::LongResource)
+        self < Self::LeftOut
     }
 
     /// As metrics name it.
@@ -66,11 +78,15 @@ impl Fault {
             Self::NotUtf8 => "not_utf8",
             Self::CutShort => "cut_short",
             Self::NotJson => "not_json",
-            Self::TooDeep => "too_deep",
             Self::UnknownFormat => "unknown_format",
             Self::WrongType => "wrong_type",
             Self::BadId => "bad_id",
             Self::ZeroId => "zero_id",
+            Self::LeftOut => "left_out",
+            Self::TooDeep => "too_deep",
+            Self::Duplicate => "duplicate",
+            Self::BadText => "bad_text",
+            Self::NoTime => "no_time",
             Self::BadTime => "bad_time",
             Self::UpperCaseId => "upper_case_id",
             Self::OddTime => "odd_time",
@@ -87,12 +103,18 @@ impl fmt::Display for Fault {
             Self::NotUtf8 => "text that is not UTF-8",
             Self::CutShort => "JSON that ends in the middle",
             Self::NotJson => "text that is not JSON",
-            Self::TooDeep => "JSON that is nested too deep",
             Self::UnknownFormat => "JSON that is neither an array of Zipkin spans nor an OTLP request",
-            Self::WrongType => "a member that is missing, twice there or of another type",
-            Self::BadId => "an id that is not as many hex digits as it should be",
+            Self::WrongType => "a member that is missing or of another type",
+            Self::BadId => "an id that is not as many hex digits as it may have",
             Self::ZeroId => "an id of zeros only",
-            Self::BadTime => "a time that can't be",
+            Self::LeftOut => "an unreadable part of a span (left out)",
+            Self::TooDeep => "a value that is nested too deep (left out)",
+            Self::Duplicate => "a member that is there twice (the last one counts)",
+            Self::BadText => {
+                "text with half a character or with bytes that are not UTF-8 (U+FFFD stands there)"
+            }
+            Self::NoTime => "a span without its start or end",
+            Self::BadTime => "an impossible time, such as an end before the start",
             Self::UpperCaseId => "an id with upper-case digits",
             Self::OddTime => "a time before the year 2000 or more than a day ahead",
             Self::LongValue => "a value of more than 64 KiB",
@@ -122,10 +144,18 @@ impl Found {
         }
         Self { fault, detail }
     }
+
+    /// The same, which says in which member it is.
+    pub(super) fn of(self, member: &str) -> Self {
+        Self::new(self.fault, format!("{member}: {}", self.detail))
+    }
 }
 
 impl From<serde_json::Error> for Found {
     fn from(error: serde_json::Error) -> Self {
-        Self::new(if error.is_eof() { Fault::CutShort } else { Fault::NotJson }, error.to_string())
+        let detail = error.to_string();
+        // Its position is counted from the value that was read last.
+        let detail = detail.split_once(" at line ").map_or(&*detail, |(detail, _)| detail);
+        Self::new(if error.is_eof() { Fault::CutShort } else { Fault::NotJson }, detail)
     }
 }

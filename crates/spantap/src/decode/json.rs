@@ -1,26 +1,29 @@
 //! Reading JSON as it comes, with no copy of it between the text and what is made of it.
 //!
-//! What is as usual is read by `scan`. At whatever is not, jiter reads on from there, and says what is wrong. Measured on
-//! requests of this project's, into OpenTelemetry's types: jiter alone takes twice as long, and serde_json with derived
-//! structs that borrow, which are matched and moved at each level, 1.4 times as long as that.
-//! simd-json and sonic-rs read into such structs a third faster than serde_json, which is less; and nested
-//! text can make sonic-rs overflow its stack (its issues 232 and 239). What nobody reads is passed over by `skip`. What
-//! jiter has of `unsafe` are views of bytes as text, which was found to be UTF-8 before; and NEON on aarch64.
+//! `scan` reads what is as usual. serde_json reads the rest on from there, as leniently as RFC 8259 allows: half of
+//! a surrogate pair becomes U+FFFD, and nesting has no limit. A value that can't be read costs no more than
+//! itself: [`Json::attempt`] goes on behind it. `skip` passes over what nobody reads.
+//!
+//! Measured on requests of this project's, into OpenTelemetry's types: serde_json with derived structs that borrow,
+//! which are matched and moved at each level, takes 1.4 times as long as jiter alone, which takes twice as long as this.
 
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
 
 use super::Faults;
 use super::fault::{Fault, Found};
 use super::scan::Scan;
 use super::skip;
 
-/// A text, and how far it is read.
+/// A text, how far it is read, and what was odd about that.
 pub(super) struct Json<'a> {
     text: &'a str,
     scan: Scan<'a>,
+    /// Members that mean nothing here.
+    pub(super) unknown: u64,
+    pub(super) faults: Faults,
 }
 
 /// The members of an object that mean something.
@@ -31,13 +34,17 @@ pub(super) trait Member: Copy {
     /// The one whose name `text` begins with, in quotation marks and with a colon, and the length of that.
     fn in_front(text: &[u8]) -> Option<(Self, usize)>;
 
+    /// Its name.
+    fn name(self) -> &'static str;
+
     /// Each has its own.
     fn bit(self) -> u32;
 }
 
-/// An enum of the members of an object: `members! { Link { TraceId = "traceId" } }`.
+/// An enum of the members of an object, with the usual name of each, and its other names:
+/// `members! { Link { TraceId = "traceId" | "trace_id" } }`.
 macro_rules! members {
-    ($visibility:vis $name:ident { $($member:ident = $key:literal),+ $(,)? }) => {
+    ($visibility:vis $name:ident { $($member:ident = $key:literal $(| $other:literal)*),+ $(,)? }) => {
         #[derive(Clone, Copy)]
         $visibility enum $name {
             $($member),+
@@ -46,7 +53,7 @@ macro_rules! members {
         impl $crate::decode::json::Member for $name {
             fn named(key: &str) -> Option<Self> {
                 match key {
-                    $($key => Some(Self::$member),)+
+                    $($key $(| $other)* => Some(Self::$member),)+
                     _ => None,
                 }
             }
@@ -59,6 +66,12 @@ macro_rules! members {
                 None
             }
 
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$member => $key,)+
+                }
+            }
+
             fn bit(self) -> u32 {
                 1 << self as u32
             }
@@ -68,25 +81,25 @@ macro_rules! members {
 pub(super) use members;
 
 impl<'a> Json<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, scan: Scan::new(text.as_bytes()) }
+    pub(super) fn new(text: &'a str, faults: Faults) -> Self {
+        Self { text, scan: Scan::new(text.as_bytes()), unknown: 0, faults }
+    }
+
+    /// The byte that comes first, behind white space.
+    pub(super) fn first(&mut self) -> Option<u8> {
+        self.scan.peek()
+    }
+
+    /// The text that is not read yet.
+    pub(super) fn rest(&self) -> &'a str {
+        self.text.get(self.scan.position()..).unwrap_or_default()
     }
 
     /// Nothing more may come.
     pub(super) fn end(&mut self) -> Result<(), Found> {
-        self.read(Scan::end, Jiter::finish)
-    }
-
-    /// What `usual` reads or, if it is not as usual, `seldom`.
-    #[inline]
-    fn read<T>(
-        &mut self,
-        usual: impl FnOnce(&mut Scan<'a>) -> Option<T>,
-        seldom: impl FnOnce(&mut Jiter<'a>) -> Result<T, JiterError>,
-    ) -> Result<T, Found> {
-        match self.scan.attempt(usual) {
-            Some(read) => Ok(read),
-            None => self.read_seldom(seldom),
+        match self.scan.end() {
+            Some(()) => Ok(()),
+            None => Err(Found::new(Fault::NotJson, "more text behind the end")),
         }
     }
 
@@ -97,50 +110,52 @@ impl<'a> Json<'a> {
         self.scan.attempt(|scan| usual(text, scan))
     }
 
-    #[cold]
-    fn read_seldom<T>(
-        &mut self,
-        seldom: impl FnOnce(&mut Jiter<'a>) -> Result<T, JiterError>,
-    ) -> Result<T, Found> {
-        let start = self.scan.position();
-        let mut jiter = Jiter::new(self.text.get(start..).unwrap_or_default().as_bytes());
-        let read = seldom(&mut jiter)?;
-        self.scan.go_to(start + jiter.current_index());
-        Ok(read)
-    }
-
-    /// Gives each known member of an object that is not null to `take`, which must read its value.
+    /// Gives each known member of an object that is not null to `take`, which must read its value. A member that is
+    /// there twice is given twice.
     #[inline]
     pub(super) fn members<M: Member>(
         &mut self,
         mut take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
         let mut seen = 0;
-        let name = |scan: &mut Scan<'a>, is_there: bool| match is_there {
-            true => scan.name::<M>().map(Some),
-            false => Some(None),
-        };
-        let first = |scan: &mut Scan<'a>| scan.open(b'{', b'}').and_then(|is_there| name(scan, is_there));
-        let mut next = self.read(first, |jiter| Ok(jiter.next_object()?.map(M::named)))?;
-        while let Some(member) = next {
+        let mut more = self.open(b'{', b'}')?;
+        while more {
+            let member = match self.scan.attempt(Scan::name) {
+                Some(member) => member,
+                None => M::named(&self.key()?),
+            };
             match member {
                 Some(member) => {
                     if seen & member.bit() != 0 {
-                        return Err(Found::new(Fault::WrongType, "a member that is there twice"));
+                        self.faults.note(Fault::Duplicate, || member.name().to_owned());
                     }
                     seen |= member.bit();
-                    match self.scan.peek() {
-                        Some(b'n') => self.read(|_| None, Jiter::next_null)?,
-                        _ => take(self, member)?,
+                    if !self.is_null() {
+                        take(self, member)?;
                     }
                 }
-                None => self.skip()?,
+                None => {
+                    self.unknown += 1;
+                    self.skip()?;
+                }
             }
-            let following =
-                |scan: &mut Scan<'a>| scan.has_more(b'}').and_then(|is_there| name(scan, is_there));
-            next = self.read(following, |jiter| Ok(jiter.next_key()?.map(M::named)))?;
+            more = self.has_more(b'}')?;
         }
         Ok(())
+    }
+
+    /// The same, but a member that `take` can't read is left out, and the others are taken.
+    #[inline]
+    pub(super) fn optional_members<M: Member>(
+        &mut self,
+        mut take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+    ) -> Result<(), Found> {
+        self.members(|json, member: M| {
+            if let Err(found) = json.attempt(|json| take(json, member))? {
+                json.faults.leave_out(found.of(member.name()));
+            }
+            Ok(())
+        })
     }
 
     /// Gives each key of an object to `take`, which must read its value.
@@ -149,23 +164,19 @@ impl<'a> Json<'a> {
         &mut self,
         mut take: impl FnMut(&mut Self, String) -> Result<(), Found>,
     ) -> Result<(), Found> {
-        let whole = self.text;
-        let key = |scan: &mut Scan<'a>, is_there: bool| {
-            if !is_there {
-                return Some(None);
-            }
-            let at = scan.text_at()?;
-            scan.expect(b':')?;
-            whole.get(at).map(|key| Some(key.to_owned()))
-        };
-        let owned = |key: Option<&str>| key.map(str::to_owned);
-        let first = |scan: &mut Scan<'a>| scan.open(b'{', b'}').and_then(|is_there| key(scan, is_there));
-        let mut next = self.read(first, |jiter| jiter.next_object().map(owned))?;
-        while let Some(found) = next {
-            take(self, found)?;
-            let following =
-                |scan: &mut Scan<'a>| scan.has_more(b'}').and_then(|is_there| key(scan, is_there));
-            next = self.read(following, |jiter| jiter.next_key().map(owned))?;
+        let mut more = self.open(b'{', b'}')?;
+        while more {
+            let usual = self.as_usual(|text, scan| {
+                let key = text.get(scan.text_at()?)?;
+                scan.expect(b':')?;
+                Some(key.to_owned())
+            });
+            let key = match usual {
+                Some(key) => key,
+                None => self.key()?,
+            };
+            take(self, key)?;
+            more = self.has_more(b'}')?;
         }
         Ok(())
     }
@@ -176,124 +187,134 @@ impl<'a> Json<'a> {
         &mut self,
         mut take: impl FnMut(&mut Self) -> Result<(), Found>,
     ) -> Result<(), Found> {
-        let open = |scan: &mut Scan<'a>| scan.open(b'[', b']');
-        let mut more = self.read(open, |jiter| Ok(jiter.next_array()?.is_some()))?;
+        let mut more = self.open(b'[', b']')?;
         while more {
             take(self)?;
-            let has_more = |scan: &mut Scan<'a>| {
-                let more = scan.has_more(b']')?;
-                (!more || scan.peek()? != b']').then_some(more)
-            };
-            more = self.read(has_more, |jiter| Ok(jiter.array_step()?.is_some()))?;
+            more = self.has_more(b']')?;
         }
         Ok(())
     }
 
-    /// Lets `read` read a value. What is wrong with it is noted, as long as it is JSON, and what comes behind
-    /// it is read on from there. Whether all was well.
-    pub(super) fn alone(
-        &mut self,
-        faults: &mut Faults,
-        read: impl FnOnce(&mut Self, &mut Faults) -> Result<(), Found>,
-    ) -> Result<bool, Found> {
-        let start = self.scan.position();
-        let Err(found) = read(self, faults) else { return Ok(true) };
-        self.go_behind(start)?;
-        faults.add(found);
-        Ok(false)
-    }
-
-    /// Appends what `read` makes of a value, if it can.
-    pub(super) fn append<T: Default>(
+    /// Appends what `read` makes of each element of an array. An element that it can't read is left out and counted
+    /// in `dropped`.
+    #[inline]
+    pub(super) fn append<T>(
         &mut self,
         list: &mut Vec<T>,
-        faults: &mut Faults,
-        read: impl FnOnce(&mut Self, &mut Faults, &mut T) -> Result<(), Found>,
-    ) -> Result<bool, Found> {
-        // In its place: spans are large.
-        list.push(T::default());
-        let Some(place) = list.last_mut() else { return Ok(false) };
-        let is_read = self.alone(faults, |json, faults| read(json, faults, place))?;
-        if !is_read {
-            list.pop();
+        dropped: &mut u32,
+        mut read: impl FnMut(&mut Self) -> Result<T, Found>,
+    ) -> Result<(), Found> {
+        self.elements(|json| {
+            match json.attempt(&mut read)? {
+                Ok(element) => list.push(element),
+                Err(found) => json.drop_one(dropped, found),
+            }
+            Ok(())
+        })
+    }
+
+    /// Counts a part of a span that can't be read.
+    #[cold]
+    pub(super) fn drop_one(&mut self, dropped: &mut u32, found: Found) {
+        *dropped = dropped.saturating_add(1);
+        self.faults.leave_out(found);
+    }
+
+    /// What `read` makes of a value, or why it can't. Either way the text behind the value is read next; fails if the
+    /// value is not JSON.
+    #[inline]
+    pub(super) fn attempt<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Found>,
+    ) -> Result<Result<T, Found>, Found> {
+        let start = self.scan.position();
+        let read = read(self);
+        if read.is_err() {
+            self.go_behind(start)?;
         }
-        Ok(is_read)
+        Ok(read)
     }
 
     /// A value as it stands.
     pub(super) fn raw(&mut self) -> Result<&'a str, Found> {
         // Behind the white space.
-        self.read(|scan| scan.peek().map(drop), |jiter| jiter.peek().map(drop))?;
+        self.scan.peek();
         let start = self.scan.position();
         self.skip()?;
         Ok(self.text.get(start..self.scan.position()).unwrap_or_default())
     }
 
-    /// Passes over a value, also over one that nobody could read: a text with half a character, or what is
-    /// nested too deep.
-    fn skip(&mut self) -> Result<(), Found> {
-        let start = self.scan.position();
-        let passed = self.read(|scan| scan.value().map(drop), Jiter::next_skip);
-        passed.or_else(|_| self.go_behind(start))
-    }
-
+    /// A text.
     #[inline]
     pub(super) fn text(&mut self) -> Result<Cow<'a, str>, Found> {
-        let whole = self.text;
-        self.read(
-            |scan| scan.text_at().and_then(|at| whole.get(at)).map(Cow::Borrowed),
-            |jiter| Ok(Cow::Owned(jiter.next_str()?.to_owned())),
-        )
+        match self.as_usual(|_, scan| scan.text_at()).and_then(|at| self.text.get(at)) {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.unusual_text().map(Cow::Owned),
+        }
     }
 
+    /// A text; or anything else as it stands, where all that matters is what a reader sees.
     #[inline]
     pub(super) fn string(&mut self) -> Result<String, Found> {
-        self.text().map(Cow::into_owned)
+        match self.scan.peek() {
+            Some(b'"') => self.text().map(Cow::into_owned),
+            _ => self.raw().map(str::to_owned),
+        }
     }
 
     pub(super) fn boolean(&mut self) -> Result<bool, Found> {
-        self.read(|_| None, Jiter::next_bool)
+        let is =
+            |text: &'static [u8]| move |scan: &mut Scan<'a>| scan.peek().and_then(|_| scan.literal(text));
+        match (self.scan.attempt(is(b"true")), self.scan.attempt(is(b"false"))) {
+            (Some(()), _) => Ok(true),
+            (_, Some(())) => Ok(false),
+            _ => Err(self.unexpected("true or false")),
+        }
     }
 
-    /// An integer, as a number or, as protobuf's JSON has it, as a string of digits.
+    /// An integer. As protobuf's JSON has it, it may be written with a fraction of zeros, with an exponent, or in a
+    /// text.
     #[inline]
-    pub(super) fn integer<T: FromStr>(&mut self) -> Result<T, Found> {
-        self.number("an integer in its range")
+    pub(super) fn integer<T: FromStr + TryFrom<i128>>(&mut self) -> Result<T, Found> {
+        let text = self.number_text("an integer")?;
+        text.parse().or_else(|_| {
+            let integer = decimal(&text).filter(|(_, is_whole)| *is_whole);
+            integer
+                .and_then(|(integer, _)| T::try_from(integer).ok())
+                .ok_or_else(|| misplaced(&text, "an integer in its range"))
+        })
+    }
+
+    /// A time or a duration: an integer that is not negative. What is less than one of the units is cut off.
+    #[inline]
+    pub(super) fn time(&mut self) -> Result<u64, Found> {
+        let text = self.number_text("a time")?;
+        text.parse().or_else(|_| {
+            let time = decimal(&text).and_then(|(time, _)| u64::try_from(time).ok());
+            time.ok_or_else(|| misplaced(&text, "a time"))
+        })
     }
 
     /// Protobuf's JSON writes what is no number in JSON as a text.
     pub(super) fn double(&mut self) -> Result<f64, Found> {
-        let is_text = self.scan.peek() == Some(b'"');
-        let number: f64 = self.number("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")?;
-        match is_text || number.is_finite() {
-            true => Ok(number),
-            false => Err(Found::new(Fault::WrongType, "a number that is too large")),
+        let is_text = self.is_text();
+        let text = self.number_text("a number")?;
+        match text.parse::<f64>() {
+            Ok(number) if is_text || number.is_finite() => Ok(number),
+            _ => Err(misplaced(&text, "a number in its range")),
         }
     }
 
-    #[inline]
-    fn number<T: FromStr>(&mut self, expected: &str) -> Result<T, Found> {
-        let text = match self.scan.peek() {
-            Some(b'"') => self.text()?,
-            _ => Cow::Borrowed(self.digits()?),
-        };
-        text.parse().map_err(|_| Found::new(Fault::WrongType, format!("{text:?} where {expected} belongs")))
+    /// What protobuf calls an enum: a number, or a name of those that `named` knows.
+    pub(super) fn choice(&mut self, named: impl FnOnce(&str) -> Option<i32>) -> Result<i32, Found> {
+        if !self.is_text() {
+            return self.integer();
+        }
+        let text = self.text()?;
+        named(&text).or_else(|| text.parse().ok()).ok_or_else(|| misplaced(&text, "one of the known values"))
     }
 
-    /// A number as it stands.
-    fn digits(&mut self) -> Result<&'a str, Found> {
-        let bytes = self.read(
-            |scan| scan.found(skip::number),
-            |jiter| {
-                let length = jiter.next_number_bytes()?.len();
-                let end = jiter.current_index();
-                Ok(jiter.slice_to_current(end - length))
-            },
-        )?;
-        Ok(std::str::from_utf8(bytes).unwrap_or_default())
-    }
-
-    /// A text, a truth value or a number.
+    /// A value that becomes a tag: a list or an object as it stands.
     #[inline]
     pub(super) fn scalar(&mut self) -> Result<Scalar, Found> {
         Ok(match self.scan.peek() {
@@ -308,46 +329,273 @@ impl<'a> Json<'a> {
                     _ => Scalar::Text(text.to_owned()),
                 }
             }
+            Some(b'n') if self.is_null() => Scalar::Null,
             _ => Scalar::Text(self.string()?),
         })
     }
 
-    /// Reads on behind the value at `start`.
-    fn go_behind(&mut self, start: usize) -> Result<(), Found> {
-        let text = self.text.get(start..).unwrap_or_default();
-        // Not by jiter, for which a deep value has no end.
-        let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
-        values.next().transpose()?;
-        self.scan.go_to(start + values.byte_offset());
-        Ok(())
+    /// Whether a text comes.
+    pub(super) fn is_text(&mut self) -> bool {
+        self.scan.peek() == Some(b'"')
     }
+
+    /// Whether null comes, which is then passed over.
+    #[inline]
+    pub(super) fn is_null(&mut self) -> bool {
+        self.scan.peek() == Some(b'n') && self.scan.attempt(|scan| scan.literal(b"null")).is_some()
+    }
+
+    /// Whether there is anything in the list or object that begins here.
+    #[inline]
+    fn open(&mut self, open: u8, close: u8) -> Result<bool, Found> {
+        match self.scan.attempt(|scan| scan.open(open, close)) {
+            Some(is_there) => Ok(is_there),
+            None => self.open_other(if open == b'{' { "an object" } else { "a list" }),
+        }
+    }
+
+    /// To PHP and Lua, an empty list and an empty object are the same.
+    #[cold]
+    fn open_other(&mut self, expected: &str) -> Result<bool, Found> {
+        let empty =
+            |open, close| move |scan: &mut Scan<'a>| scan.open(open, close).filter(|is_there| !is_there);
+        let is_empty = self.scan.attempt(empty(b'[', b']')).or_else(|| self.scan.attempt(empty(b'{', b'}')));
+        is_empty.ok_or_else(|| self.unexpected(expected))
+    }
+
+    #[inline]
+    fn has_more(&mut self, close: u8) -> Result<bool, Found> {
+        match self.scan.attempt(|scan| scan.has_more(close)) {
+            Some(more) => Ok(more),
+            None => Err(self.broken()),
+        }
+    }
+
+    /// A key and its colon, if it has escapes.
+    #[cold]
+    fn key(&mut self) -> Result<String, Found> {
+        if !self.is_text() {
+            return Err(self.broken());
+        }
+        let key = self.unusual_text()?;
+        match self.scan.expect(b':') {
+            Some(()) => Ok(key),
+            None => Err(self.broken()),
+        }
+    }
+
+    /// A text with escapes.
+    #[cold]
+    fn unusual_text(&mut self) -> Result<String, Found> {
+        if !self.is_text() {
+            return Err(self.unexpected("a text"));
+        }
+        let start = self.scan.position();
+        let Unescaped(mut bytes) = self.read_on(start)?;
+        // serde_json takes control characters where it does not look for characters at all.
+        let raw = self.text.get(start..self.scan.position()).unwrap_or_default();
+        if raw.bytes().any(|byte| byte < b' ') {
+            return Err(Found::new(Fault::NotJson, "a control character in a text"));
+        }
+        if replace_halves(&mut bytes) {
+            self.faults.note(Fault::BadText, || String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A number as it stands, or a text in which there may be one.
+    #[inline]
+    fn number_text(&mut self, expected: &str) -> Result<Cow<'a, str>, Found> {
+        match self.scan.peek() {
+            Some(b'"') => self.text(),
+            Some(b'-' | b'0'..=b'9') => self.digits().map(Cow::Borrowed),
+            _ => Err(self.unexpected(expected)),
+        }
+    }
+
+    fn digits(&mut self) -> Result<&'a str, Found> {
+        match self.scan.attempt(|scan| scan.found(skip::number)) {
+            Some(digits) => Ok(std::str::from_utf8(digits).unwrap_or_default()),
+            None => Err(self.unexpected("a number")),
+        }
+    }
+
+    /// Passes over a value.
+    fn skip(&mut self) -> Result<(), Found> {
+        match self.scan.attempt(|scan| scan.value().map(drop)) {
+            Some(()) => Ok(()),
+            None => self.go_behind(self.scan.position()),
+        }
+    }
+
+    /// Reads on behind the value at `start`.
+    #[cold]
+    fn go_behind(&mut self, start: usize) -> Result<(), Found> {
+        self.read_on(start).map(|IgnoredAny| ())
+    }
+
+    /// What serde_json makes of the value at `start`; then reads on behind it.
+    fn read_on<T: Deserialize<'a>>(&mut self, start: usize) -> Result<T, Found> {
+        let text = self.text.get(start..).unwrap_or_default();
+        let mut values = serde_json::Deserializer::from_str(text).into_iter();
+        let read = values.next().ok_or_else(|| Found::new(Fault::CutShort, "a value is missing"))??;
+        self.scan.go_to(start + values.byte_offset());
+        Ok(read)
+    }
+
+    /// Why the value that comes is not as `expected`.
+    #[cold]
+    fn unexpected(&mut self, expected: &str) -> Found {
+        let start = self.scan.position();
+        let raw = self.raw();
+        self.scan.go_to(start);
+        raw.map_or_else(|found| found, |raw| misplaced(raw, expected))
+    }
+
+    /// Why no comma, colon, bracket or key is where it should be.
+    #[cold]
+    fn broken(&mut self) -> Found {
+        match self.scan.peek() {
+            None => Found::new(Fault::CutShort, "a list or an object without an end"),
+            Some(_) => {
+                let found = misplaced(self.rest(), "a comma, a colon, a bracket or a key");
+                Found { fault: Fault::NotJson, ..found }
+            }
+        }
+    }
+}
+
+/// A value of another kind.
+#[cold]
+fn misplaced(text: &str, expected: &str) -> Found {
+    let shown: String = text.chars().take(40).collect();
+    Found::new(Fault::WrongType, format!("{shown:?} where {expected} belongs"))
+}
+
+/// The integer that a decimal number is, towards zero, and whether that is all of it. None if it is no number, or
+/// beyond 128 bits.
+fn decimal(text: &str) -> Option<(i128, bool)> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (digits, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (before, after) = digits.split_once('.').unwrap_or((digits, ""));
+    let point = i64::try_from(before.len()).ok()?.checked_add(exponent.parse().ok()?)?;
+    let (mut integer, mut is_whole, mut at) = (0_i128, true, 0);
+    for digit in before.bytes().chain(after.bytes()) {
+        let digit = digit.is_ascii_digit().then(|| i128::from(digit - b'0'))?;
+        if at < point {
+            integer = integer.checked_mul(10)?.checked_add(digit)?;
+        } else {
+            is_whole &= digit == 0;
+        }
+        at += 1;
+    }
+    if at == 0 {
+        return None;
+    }
+    while at < point && integer != 0 {
+        integer = integer.checked_mul(10)?;
+        at += 1;
+    }
+    Some((if unsigned == text { integer } else { -integer }, is_whole))
 }
 
 /// What a tag may be.
 pub(super) enum Scalar {
+    Null,
     Text(String),
     Bool(bool),
     Int(i64),
     Double(f64),
 }
 
-impl From<JiterError> for Found {
-    fn from(error: JiterError) -> Self {
-        use JsonErrorType as Json;
-        let fault = match &error.error_type {
-            JiterErrorType::WrongType { .. } => Fault::WrongType,
-            JiterErrorType::JsonError(error) => match error {
-                Json::EofWhileParsingList
-                | Json::EofWhileParsingObject
-                | Json::EofWhileParsingString
-                | Json::EofWhileParsingValue => Fault::CutShort,
-                Json::RecursionLimitExceeded => Fault::TooDeep,
-                // Where something else than a number belongs.
-                Json::NumberOutOfRange => Fault::WrongType,
-                _ => Fault::NotJson,
-            },
-        };
-        // Without its position, which is one behind what was refused before.
-        Self::new(fault, error.error_type.to_string())
+/// The bytes of a text, in which there may be halves of surrogate pairs.
+struct Unescaped(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Unescaped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Unescaped;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Unescaped, E> {
+                Ok(Unescaped(bytes.to_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Puts U+FFFD in the place of each half of a surrogate pair, which is as long. Whether there was one.
+fn replace_halves(bytes: &mut [u8]) -> bool {
+    let mut found = false;
+    for at in 0..bytes.len().saturating_sub(2) {
+        // Encoded like a character, which no character is.
+        if let [0xed, 0xa0..=0xbf, _] = bytes[at..at + 3] {
+            bytes[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+            found = true;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_exact_however_they_are_written() {
+        for (text, expected) in [
+            ("0", Some((0, true))),
+            ("-0.0", Some((0, true))),
+            ("2000.0", Some((2000, true))),
+            ("2e3", Some((2000, true))),
+            ("2E+3", Some((2000, true))),
+            ("20000e-1", Some((2000, true))),
+            ("1.764200000123456e+15", Some((1_764_200_000_123_456, true))),
+            ("1764200000123456789.0", Some((1_764_200_000_123_456_789, true))),
+            ("-9.223372036854775808e18", Some((i64::MIN.into(), true))),
+            ("1.8446744073709551615E19", Some((u64::MAX.into(), true))),
+            ("1.5", Some((1, false))),
+            ("-1.5", Some((-1, false))),
+            ("15e-1", Some((1, false))),
+            ("1e-999999999", Some((0, false))),
+            ("0e999999999", Some((0, true))),
+            ("1e39", None),
+            ("1e999999999", None),
+            ("1e99999999999999999999", None),
+            ("", None),
+            (".", None),
+            ("-", None),
+            ("e5", None),
+            ("1e", None),
+            ("+1", None),
+            ("0x10", None),
+            ("1,5", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(decimal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_become_replacement_characters() {
+        for (text, expected, is_odd) in [
+            (r#""thanks \ud83d""#, "thanks \u{fffd}", true),
+            (r#""\udc4d\ud83d""#, "\u{fffd}\u{fffd}", true),
+            (r#""\ud83d!\u0041""#, "\u{fffd}!A", true),
+            (r#""\ud83d\u0041""#, "\u{fffd}A", true),
+            (r#""\ud83d\ud83d\udc4d""#, "\u{fffd}👍", true),
+            (r#""\ud83d\udc4d""#, "👍", false),
+            (r#""\uD7FF\uE000í퟿""#, "\u{d7ff}\u{e000}í\u{d7ff}", false),
+        ] {
+            let mut json = Json::new(text, Faults::default());
+            assert_eq!(json.text().ok().as_deref(), Some(expected));
+            assert_eq!(json.faults.iter().count(), usize::from(is_odd), "{text}");
+            assert!(json.end().is_ok());
+        }
     }
 }

@@ -1,23 +1,27 @@
 //! From the bytes of a datagram to spans of a [`Process`].
 //!
 //! `zipkin` and `otlp` know the formats, `value` what they have in common, `fault` what can be wrong. `json` reads for
-//! them, by way of `scan`; `count` does with `scan` alone.
-//! A datagram may come from anybody and hold anything: a span that can't be read is refused alone, with
-//! its reason, and the others are taken.
+//! them, by way of `scan`; `count` does with `scan` alone. When all spans of a datagram are read, `place` looks for the
+//! times of those that have none, and `shared` gives each half of a span that Zipkin shares an id of its own.
+//!
+//! A datagram may come from anybody and hold anything. What can't be read of a span is left out and counted; only
+//! without its ids a span is refused, and then alone.
 
 mod count;
 mod fault;
 mod json;
 mod otlp;
+mod place;
 mod processes;
 mod scan;
+mod shared;
 mod skip;
 mod value;
 mod zipkin;
 
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 pub use fault::{Fault, Found};
 
@@ -25,10 +29,14 @@ use crate::process::{Process, Sender};
 use count::Said;
 use json::Json;
 use processes::Processes;
+use shared::Shared;
 
 /// The span in which senders tell what they lost, and the beginning of the attributes that say why, by the
 /// contract of the datagrams.
 pub const LOSSES: &str = "tracing_usdt.dropped";
+
+/// Spans, by process.
+type Spans = Vec<(Arc<Process>, Vec<ScopeSpans>)>;
 
 /// What a datagram held.
 #[derive(Debug, Default)]
@@ -39,10 +47,12 @@ pub struct Decoded {
     pub faults: Faults,
 }
 
-impl Decoded {
-    fn at(now_ns: u64) -> Self {
-        Self { faults: Faults { now_ns, ..Faults::default() }, ..Self::default() }
-    }
+fn each(spans: &Spans) -> impl Iterator<Item = &Span> {
+    spans.iter().flat_map(|(_, scopes)| scopes).flat_map(|scope| &scope.spans)
+}
+
+fn each_mut(spans: &mut Spans) -> impl Iterator<Item = &mut Span> {
+    spans.iter_mut().flat_map(|(_, scopes)| scopes).flat_map(|scope| &mut scope.spans)
 }
 
 /// How many spans of which process.
@@ -61,6 +71,10 @@ const YEAR_2000: u64 = 946_684_800_000_000_000;
 const DAY: u64 = 86_400_000_000_000;
 
 impl Faults {
+    fn at(now_ns: u64) -> Self {
+        Self { now_ns, ..Self::default() }
+    }
+
     /// Each kind once, with its number.
     pub fn iter(&self) -> impl Iterator<Item = (&Found, u64)> {
         self.counts.iter().map(|(found, count)| (found, *count))
@@ -81,6 +95,19 @@ impl Faults {
         self.note(found.fault, || found.detail);
     }
 
+    /// A part of a span that can't be read costs no more than itself.
+    fn leave_out(&mut self, found: Found) {
+        let fault = match found.fault {
+            Fault::TooDeep | Fault::BadTime => found.fault,
+            _ => Fault::LeftOut,
+        };
+        self.note(fault, || found.detail);
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.counts.iter().any(|(found, _)| found.fault == fault)
+    }
+
     fn check_odd_time(&mut self, start_ns: u64, end_ns: u64) {
         if is_odd_time(start_ns, end_ns, self.now_ns) {
             self.note(Fault::OddTime, || format!("from {start_ns} to {end_ns} ns since 1970"));
@@ -96,19 +123,20 @@ fn is_odd_time(start_ns: u64, end_ns: u64, now_ns: u64) -> bool {
 #[derive(Debug, Default)]
 pub struct Decoder {
     processes: Processes,
+    shared: Shared,
 }
 
 impl Decoder {
     /// Reads a datagram of `sender`'s that came at `now_ns` since 1970.
     pub fn decode(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
-        let mut decoded = Decoded::at(now_ns);
-        if let Err(found) = self.read_into(bytes, sender, &mut decoded) {
+        let (read, faults) = self.read(bytes, sender, Faults::at(now_ns));
+        read.map(|processes| Decoded { processes, faults }).unwrap_or_else(|found| {
             // What is not JSON to its end is refused as a whole.
-            decoded = Decoded::at(now_ns);
-            decoded.faults.add(found);
+            let mut faults = Faults::at(now_ns);
+            faults.add(found);
             self.processes.forget(sender);
-        }
-        decoded
+            Decoded { processes: Vec::new(), faults }
+        })
     }
 
     /// How many spans of which processes a datagram holds, for who doesn't want the spans themselves: in
@@ -123,20 +151,18 @@ impl Decoder {
             let process = match row.said {
                 Said::Service(service) => {
                     let service = std::str::from_utf8(service).ok()?;
-                    Ok(self.processes.of_service(sender, service, &mut faults))
+                    self.processes.of_service(sender, service, &mut faults)
                 }
                 Said::Resource(resource) => {
                     let resource = std::str::from_utf8(resource).ok()?;
                     self.processes.of_resource(sender, resource, &mut faults)
                 }
             };
-            match process {
-                Ok(process) if faults.is_empty() => counted.push((process, row.spans)),
-                _ => {
-                    self.processes.forget(sender);
-                    return None;
-                }
+            if !faults.is_empty() {
+                self.processes.forget(sender);
+                return None;
             }
+            counted.push((process, row.spans));
         }
         counted.retain(|(_, spans)| *spans > 0);
         // What holds none may be something else altogether.
@@ -149,52 +175,84 @@ impl Decoder {
         self.processes.of_service(sender, service, &mut Faults::default())
     }
 
-    fn read_into(&mut self, bytes: &[u8], sender: Sender, decoded: &mut Decoded) -> Result<(), Found> {
+    fn read(&mut self, bytes: &[u8], sender: Sender, mut faults: Faults) -> (Result<Spans, Found>, Faults) {
         if bytes.is_empty() {
-            return Err(Found::new(Fault::Empty, "no bytes"));
+            return (Err(Found::new(Fault::Empty, "no bytes")), faults);
         }
-        let text = std::str::from_utf8(bytes).map_err(|error| match error.error_len() {
-            // A datagram that was cut may be cut inside of a character.
-            None => Found::new(Fault::CutShort, error.to_string()),
-            Some(_) => Found::new(Fault::NotUtf8, error.to_string()),
-        })?;
-        let mut json = Json::new(text);
-        match text.trim_ascii_start().as_bytes().first() {
-            Some(b'[') => self.zipkin(&mut json, sender, decoded)?,
-            Some(b'{') => self.otlp(&mut json, sender, decoded)?,
-            // Whatever else it may be.
-            _ => match json.raw().and_then(|_| json.end()) {
-                Ok(()) => return Err(Found::new(Fault::UnknownFormat, excerpt(text))),
-                Err(_) => return Err(Found::new(Fault::NotJson, excerpt(text))),
-            },
+        let text = String::from_utf8_lossy(bytes);
+        // Where it was cut inside of a character, it is cut inside of a text.
+        let odd = std::str::from_utf8(bytes).err().filter(|error| error.error_len().is_some());
+        if let Some(error) = odd {
+            faults.note(Fault::BadText, || error.to_string());
         }
-        json.end()
+        // The mark of byte order, which RFC 8259 allows to pass over.
+        let mut json = Json::new(text.strip_prefix('\u{feff}').unwrap_or(&text), faults);
+        let read = self.read_text(&mut json, sender);
+        let read =
+            read.map_err(|found| odd.map_or(found, |error| Found::new(Fault::NotUtf8, error.to_string())));
+        (read, json.faults)
     }
 
-    fn zipkin(&mut self, json: &mut Json<'_>, sender: Sender, decoded: &mut Decoded) -> Result<(), Found> {
-        let Decoded { processes, faults } = decoded;
-        zipkin::spans(json, faults, |service, spans, faults| {
+    fn read_text(&mut self, json: &mut Json<'_>, sender: Sender) -> Result<Spans, Found> {
+        let mut spans = Vec::new();
+        let is_zipkin = match json.first() {
+            Some(b'[') => {
+                self.zipkin(json, sender, &mut spans)?;
+                true
+            }
+            Some(b'{') => {
+                let text = json.rest();
+                let read = self.otlp(json, sender, &mut spans);
+                if let Err(found @ Found { fault: Fault::UnknownFormat, .. }) = read {
+                    return self.one_of_zipkin(text, sender, &mut json.faults).ok_or(found);
+                }
+                read?;
+                false
+            }
+            // Whatever else it may be.
+            _ => {
+                let text = json.rest();
+                return Err(match json.raw().and_then(|_| json.end()) {
+                    Ok(()) => Found::new(Fault::UnknownFormat, excerpt(text)),
+                    Err(_) => Found::new(Fault::NotJson, excerpt(text)),
+                });
+            }
+        };
+        json.end()?;
+        if json.faults.has(Fault::NoTime) {
+            place::place(&mut spans, &mut json.faults);
+        }
+        if is_zipkin {
+            self.shared.split(&mut spans);
+        }
+        Ok(spans)
+    }
+
+    /// A span of Zipkin's without the array that it belongs in.
+    fn one_of_zipkin(&mut self, text: &str, sender: Sender, faults: &mut Faults) -> Option<Spans> {
+        let array = format!("[{text}]");
+        let mut json = Json::new(&array, Faults::at(faults.now_ns));
+        let spans = self.read_text(&mut json, sender).ok()?;
+        *faults = json.faults;
+        (!spans.is_empty()).then_some(spans)
+    }
+
+    fn zipkin(&mut self, json: &mut Json<'_>, sender: Sender, found: &mut Spans) -> Result<(), Found> {
+        zipkin::spans(json, |service, spans, faults| {
             let process = self.processes.of_service(sender, service, faults);
-            processes.push((process, vec![ScopeSpans { spans, ..ScopeSpans::default() }]));
+            found.push((process, vec![ScopeSpans { spans, ..ScopeSpans::default() }]));
         })
     }
 
-    fn otlp(&mut self, json: &mut Json<'_>, sender: Sender, decoded: &mut Decoded) -> Result<(), Found> {
-        let Decoded { processes, faults } = decoded;
-        let had_any = otlp::request(json, faults, |resource, scopes, faults| {
+    fn otlp(&mut self, json: &mut Json<'_>, sender: Sender, found: &mut Spans) -> Result<(), Found> {
+        let had_any = otlp::request(json, |resource, scopes, faults| {
             let process = self.processes.of_resource(sender, resource, faults);
-            // Who sent it is known all the same.
-            let process = process.or_else(|found| {
-                faults.add(found);
-                self.processes.of_resource(sender, "{}", faults)
-            })?;
             if !scopes.is_empty() {
-                processes.push((process, scopes));
+                found.push((process, scopes));
             }
-            Ok(())
         })?;
         // Such as a request of a version before this one, whose members have other names.
-        if had_any && processes.is_empty() && !faults.iter().any(|(found, _)| found.fault.refuses()) {
+        if had_any && found.is_empty() && !json.faults.iter().any(|(found, _)| found.fault.refuses()) {
             return Err(Found::new(Fault::UnknownFormat, "there are no spans in it"));
         }
         Ok(())

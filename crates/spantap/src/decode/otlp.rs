@@ -7,94 +7,110 @@ use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
 };
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
-use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::StatusCode};
 
 use super::Faults;
 use super::fault::{Fault, Found};
 use super::json::{Json, members};
+use super::place::Times;
 use super::scan::Scan;
-use super::value::{USUAL_ATTRIBUTES, USUAL_SPANS, check_length, check_times, id, parent_id, required, trim};
+use super::value::{
+    USUAL_ATTRIBUTES, USUAL_SPANS, bytes_of, check_length, id, kind_named, read_parent, required, trim,
+};
 use crate::attributes::value;
 
 /// Values in values. Each takes up to three messages of protobuf, whose readers refuse more than 100 levels;
 /// the attribute of an event is at the sixth.
 pub(super) const DEEPEST: usize = 30;
 
-members! { pub(super) RequestMember { ResourceSpans = "resourceSpans" } }
-members! { pub(super) ResourceMember { Resource = "resource", ScopeSpans = "scopeSpans" } }
-members! { pub(super) ScopeMember { Scope = "scope", Spans = "spans", SchemaUrl = "schemaUrl" } }
+// Each has two names by the rules of protobuf's JSON; and requests of 2022 and before have others.
+members! { pub(super) RequestMember { ResourceSpans = "resourceSpans" | "resource_spans" } }
+members! { pub(super) ResourceMember {
+    Resource = "resource",
+    ScopeSpans = "scopeSpans" | "scope_spans" | "instrumentationLibrarySpans" | "instrumentation_library_spans",
+} }
+members! { pub(super) ScopeMember {
+    Scope = "scope" | "instrumentationLibrary" | "instrumentation_library",
+    Spans = "spans",
+    SchemaUrl = "schemaUrl" | "schema_url",
+} }
 members! { pub(super) SpanMember {
-    TraceId = "traceId",
-    SpanId = "spanId",
-    TraceState = "traceState",
-    ParentSpanId = "parentSpanId",
+    TraceId = "traceId" | "trace_id",
+    SpanId = "spanId" | "span_id",
+    TraceState = "traceState" | "trace_state",
+    ParentSpanId = "parentSpanId" | "parent_span_id",
     Flags = "flags",
     Name = "name",
     Kind = "kind",
-    Start = "startTimeUnixNano",
-    End = "endTimeUnixNano",
+    Start = "startTimeUnixNano" | "start_time_unix_nano",
+    End = "endTimeUnixNano" | "end_time_unix_nano",
     Attributes = "attributes",
-    DroppedAttributes = "droppedAttributesCount",
+    DroppedAttributes = "droppedAttributesCount" | "dropped_attributes_count",
     Events = "events",
-    DroppedEvents = "droppedEventsCount",
+    DroppedEvents = "droppedEventsCount" | "dropped_events_count",
     Links = "links",
-    DroppedLinks = "droppedLinksCount",
+    DroppedLinks = "droppedLinksCount" | "dropped_links_count",
     Status = "status",
 } }
 members! { EventMember {
-    Time = "timeUnixNano",
+    Time = "timeUnixNano" | "time_unix_nano",
     Name = "name",
     Attributes = "attributes",
-    DroppedAttributes = "droppedAttributesCount",
+    DroppedAttributes = "droppedAttributesCount" | "dropped_attributes_count",
 } }
 members! { LinkMember {
-    TraceId = "traceId",
-    SpanId = "spanId",
-    TraceState = "traceState",
+    TraceId = "traceId" | "trace_id",
+    SpanId = "spanId" | "span_id",
+    TraceState = "traceState" | "trace_state",
     Attributes = "attributes",
-    DroppedAttributes = "droppedAttributesCount",
+    DroppedAttributes = "droppedAttributesCount" | "dropped_attributes_count",
     Flags = "flags",
 } }
 members! { StatusMember { Message = "message", Code = "code" } }
-members! { ResourcesMember { Attributes = "attributes", DroppedAttributes = "droppedAttributesCount" } }
+members! { ResourcesMember {
+    Attributes = "attributes",
+    DroppedAttributes = "droppedAttributesCount" | "dropped_attributes_count",
+} }
 members! { ScopesMember {
     Name = "name",
     Version = "version",
     Attributes = "attributes",
-    DroppedAttributes = "droppedAttributesCount",
+    DroppedAttributes = "droppedAttributesCount" | "dropped_attributes_count",
 } }
 members! { AttributeMember { Key = "key", Value = "value" } }
 members! { ValuesMember { Values = "values" } }
 members! { ValueMember {
-    String = "stringValue",
-    Bool = "boolValue",
-    Int = "intValue",
-    Double = "doubleValue",
-    Array = "arrayValue",
-    List = "kvlistValue",
-    Bytes = "bytesValue",
+    String = "stringValue" | "string_value",
+    Bool = "boolValue" | "bool_value",
+    Int = "intValue" | "int_value",
+    Double = "doubleValue" | "double_value",
+    Array = "arrayValue" | "array_value",
+    List = "kvlistValue" | "kvlist_value",
+    Bytes = "bytesValue" | "bytes_value",
 } }
 
 /// Reads a request, and gives the resource as it stands and the spans of each `ResourceSpans` to `take`.
 /// Whether there was anything in it.
 pub(super) fn request(
     json: &mut Json<'_>,
-    faults: &mut Faults,
-    mut take: impl FnMut(&str, Vec<ScopeSpans>, &mut Faults) -> Result<(), Found>,
+    mut take: impl FnMut(&str, Vec<ScopeSpans>, &mut Faults),
 ) -> Result<bool, Found> {
     let mut had_any = None;
     json.members(|json, RequestMember::ResourceSpans| {
-        had_any = Some(false);
+        had_any.get_or_insert(false);
         json.elements(|json| {
             had_any = Some(true);
-            let (resource, scopes) = resource_spans(json, faults)?;
-            take(resource, scopes, faults)
+            match json.attempt(resource_spans)? {
+                Ok((resource, scopes)) => take(resource, scopes, &mut json.faults),
+                Err(found) => json.faults.add(found),
+            }
+            Ok(())
         })
     })?;
     had_any.ok_or_else(|| Found::new(Fault::UnknownFormat, "an object without resourceSpans"))
 }
 
-fn resource_spans<'a>(json: &mut Json<'a>, faults: &mut Faults) -> Result<(&'a str, Vec<ScopeSpans>), Found> {
+fn resource_spans<'a>(json: &mut Json<'a>) -> Result<(&'a str, Vec<ScopeSpans>), Found> {
     let mut resource = "{}";
     let mut scopes = Vec::new();
     json.members(|json, member| match member {
@@ -103,9 +119,10 @@ fn resource_spans<'a>(json: &mut Json<'a>, faults: &mut Faults) -> Result<(&'a s
             Ok(())
         }
         ResourceMember::ScopeSpans => json.elements(|json| {
-            let scope = scope_spans(json, faults)?;
-            if !scope.spans.is_empty() {
-                scopes.push(scope);
+            match json.attempt(scope_spans)? {
+                Ok(scope) if scope.spans.is_empty() => {}
+                Ok(scope) => scopes.push(scope),
+                Err(found) => json.faults.add(found),
             }
             Ok(())
         }),
@@ -113,24 +130,18 @@ fn resource_spans<'a>(json: &mut Json<'a>, faults: &mut Faults) -> Result<(&'a s
     Ok((resource, scopes))
 }
 
-fn scope_spans(json: &mut Json<'_>, faults: &mut Faults) -> Result<ScopeSpans, Found> {
+fn scope_spans(json: &mut Json<'_>) -> Result<ScopeSpans, Found> {
     let mut read = ScopeSpans::default();
     json.members(|json, member| {
         match member {
             // The spans are taken also where it can't be.
-            ScopeMember::Scope => {
-                let place = &mut read.scope;
-                json.alone(faults, |json, faults| {
-                    *place = Some(scope(json, faults)?);
-                    Ok(())
-                })?;
-            }
+            ScopeMember::Scope => match json.attempt(scope)? {
+                Ok(scope) => read.scope = Some(scope),
+                Err(found) => json.faults.leave_out(found.of("scope")),
+            },
             ScopeMember::Spans => {
                 read.spans.reserve(USUAL_SPANS);
-                json.elements(|json| {
-                    json.append(&mut read.spans, faults, span)?;
-                    Ok(())
-                })?;
+                json.elements(|json| add_span(json, &mut read.spans))?;
                 trim(&mut read.spans);
             }
             ScopeMember::SchemaUrl => read.schema_url = json.string()?,
@@ -140,102 +151,121 @@ fn scope_spans(json: &mut Json<'_>, faults: &mut Faults) -> Result<ScopeSpans, F
     Ok(read)
 }
 
-fn scope(json: &mut Json<'_>, faults: &mut Faults) -> Result<InstrumentationScope, Found> {
+fn add_span(json: &mut Json<'_>, spans: &mut Vec<Span>) -> Result<(), Found> {
+    // In its place: spans are large.
+    spans.push(Span::default());
+    let Some(place) = spans.last_mut() else { return Ok(()) };
+    if let Err(found) = json.attempt(|json| span(json, place))? {
+        spans.pop();
+        json.faults.add(found);
+    }
+    Ok(())
+}
+
+fn scope(json: &mut Json<'_>) -> Result<InstrumentationScope, Found> {
     let mut scope = InstrumentationScope::default();
-    json.members(|json, member| {
+    let mut left_out = 0;
+    json.optional_members(|json, member| {
         match member {
             ScopesMember::Name => scope.name = json.string()?,
             ScopesMember::Version => scope.version = json.string()?,
-            ScopesMember::Attributes => scope.attributes = attributes(json, faults)?,
+            ScopesMember::Attributes => attributes(json, &mut scope.attributes, &mut left_out)?,
             ScopesMember::DroppedAttributes => scope.dropped_attributes_count = json.integer()?,
         }
         Ok(())
     })?;
+    add(&mut scope.dropped_attributes_count, left_out);
     Ok(scope)
 }
 
 /// Whether all is well with a scope.
 pub(super) fn is_usual_scope(text: &str) -> bool {
-    let mut faults = Faults::default();
-    scope(&mut Json::new(text), &mut faults).is_ok() && faults.is_empty()
+    let mut json = Json::new(text, Faults::default());
+    scope(&mut json).is_ok() && json.faults.is_empty()
 }
 
-/// The attributes of a resource, and how many its sender left out.
+/// The attributes of a resource, and how many were left out by its sender or here.
 pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>, u32), Found> {
-    let (mut of_resource, mut dropped) = (Vec::new(), 0);
-    Json::new(text).members(|json, member| {
+    let (mut of_resource, mut dropped, mut left_out) = (Vec::new(), 0, 0);
+    let mut json = Json::new(text, std::mem::take(faults));
+    let read = json.optional_members(|json, member| {
         match member {
-            ResourcesMember::Attributes => of_resource = attributes(json, faults)?,
+            ResourcesMember::Attributes => attributes(json, &mut of_resource, &mut left_out)?,
             ResourcesMember::DroppedAttributes => dropped = json.integer()?,
         }
         Ok(())
-    })?;
+    });
+    *faults = json.faults;
+    read?;
+    add(&mut dropped, left_out);
     Ok((of_resource, dropped))
 }
 
-fn span(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<(), Found> {
-    let (mut trace_id, mut span_id, mut parent) = (None, None, None);
-    let (mut start, mut end) = (None, None);
-    json.members(|json, member| {
+/// To what a sender says that it left out, which may be any number.
+fn add(dropped: &mut u32, left_out: u32) {
+    *dropped = dropped.saturating_add(left_out);
+}
+
+fn span(json: &mut Json<'_>, span: &mut Span) -> Result<(), Found> {
+    let (mut trace_id, mut span_id) = (None, None);
+    let mut times = Times::default();
+    let (mut attributes_left_out, mut events_left_out, mut links_left_out) = (0, 0, 0);
+    json.optional_members(|json, member| {
         match member {
-            SpanMember::TraceId => trace_id = Some(id::<16>(&json.text()?, faults)?),
-            SpanMember::SpanId => span_id = Some(id::<8>(&json.text()?, faults)?),
-            SpanMember::ParentSpanId => parent = parent_id(&json.text()?, faults)?,
-            SpanMember::Start => start = Some(json.integer()?),
-            SpanMember::End => end = Some(json.integer()?),
+            SpanMember::TraceId => trace_id = Some(json.attempt(id::<16>)?),
+            SpanMember::SpanId => span_id = Some(json.attempt(id::<8>)?),
+            SpanMember::ParentSpanId => read_parent(json, span)?,
+            // To protobuf, 0 is no time.
+            SpanMember::Start => times.start = Some(json.time()?).filter(|start| *start > 0),
+            SpanMember::End => times.end = Some(json.time()?).filter(|end| *end > 0),
             SpanMember::Name => span.name = json.string()?,
             SpanMember::TraceState => span.trace_state = json.string()?,
             SpanMember::Flags => span.flags = json.integer()?,
-            SpanMember::Kind => span.kind = json.integer()?,
-            SpanMember::Attributes => span.attributes = attributes(json, faults)?,
+            SpanMember::Kind => span.kind = json.choice(kind_named)?,
+            SpanMember::Attributes => attributes(json, &mut span.attributes, &mut attributes_left_out)?,
             SpanMember::DroppedAttributes => span.dropped_attributes_count = json.integer()?,
-            SpanMember::Events => json.elements(|json| {
-                span.events.push(event(json, faults)?);
-                Ok(())
-            })?,
+            SpanMember::Events => json.append(&mut span.events, &mut events_left_out, event)?,
             SpanMember::DroppedEvents => span.dropped_events_count = json.integer()?,
-            SpanMember::Links => json.elements(|json| {
-                span.links.push(link(json, faults)?);
-                Ok(())
-            })?,
+            SpanMember::Links => json.append(&mut span.links, &mut links_left_out, link)?,
             SpanMember::DroppedLinks => span.dropped_links_count = json.integer()?,
             SpanMember::Status => span.status = Some(status(json)?),
         }
         Ok(())
     })?;
-    let trace_id = required(trace_id, "a traceId")?;
-    let span_id = required(span_id, "a spanId")?;
-    span.start_time_unix_nano = required(start, "a startTimeUnixNano")?;
-    span.end_time_unix_nano = required(end, "an endTimeUnixNano")?;
-    check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
-    span.trace_id = trace_id.into();
-    span.span_id = span_id.into();
-    span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
+    span.trace_id = required(trace_id, "a traceId")?.into();
+    span.span_id = required(span_id, "a spanId")?.into();
+    add(&mut span.dropped_attributes_count, attributes_left_out);
+    add(&mut span.dropped_events_count, events_left_out);
+    add(&mut span.dropped_links_count, links_left_out);
+    times.put(span, json);
     Ok(())
 }
 
-fn event(json: &mut Json<'_>, faults: &mut Faults) -> Result<Event, Found> {
+fn event(json: &mut Json<'_>) -> Result<Event, Found> {
     let mut event = Event::default();
-    json.members(|json, member| {
+    let mut left_out = 0;
+    json.optional_members(|json, member| {
         match member {
-            EventMember::Time => event.time_unix_nano = json.integer()?,
+            EventMember::Time => event.time_unix_nano = json.time()?,
             EventMember::Name => event.name = json.string()?,
-            EventMember::Attributes => event.attributes = attributes(json, faults)?,
+            EventMember::Attributes => attributes(json, &mut event.attributes, &mut left_out)?,
             EventMember::DroppedAttributes => event.dropped_attributes_count = json.integer()?,
         }
         Ok(())
     })?;
+    add(&mut event.dropped_attributes_count, left_out);
     Ok(event)
 }
 
-fn link(json: &mut Json<'_>, faults: &mut Faults) -> Result<Link, Found> {
+fn link(json: &mut Json<'_>) -> Result<Link, Found> {
     let mut link = Link::default();
-    json.members(|json, member| {
+    let mut left_out = 0;
+    json.optional_members(|json, member| {
         match member {
-            LinkMember::TraceId => link.trace_id = id::<16>(&json.text()?, faults)?.into(),
-            LinkMember::SpanId => link.span_id = id::<8>(&json.text()?, faults)?.into(),
+            LinkMember::TraceId => link.trace_id = id::<16>(json)?.into(),
+            LinkMember::SpanId => link.span_id = id::<8>(json)?.into(),
             LinkMember::TraceState => link.trace_state = json.string()?,
-            LinkMember::Attributes => link.attributes = attributes(json, faults)?,
+            LinkMember::Attributes => attributes(json, &mut link.attributes, &mut left_out)?,
             LinkMember::DroppedAttributes => link.dropped_attributes_count = json.integer()?,
             LinkMember::Flags => link.flags = json.integer()?,
         }
@@ -244,36 +274,42 @@ fn link(json: &mut Json<'_>, faults: &mut Faults) -> Result<Link, Found> {
     if link.trace_id.is_empty() || link.span_id.is_empty() {
         return Err(Found::new(Fault::WrongType, "a link without its ids"));
     }
+    add(&mut link.dropped_attributes_count, left_out);
     Ok(link)
 }
 
 fn status(json: &mut Json<'_>) -> Result<Status, Found> {
+    let named = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("STATUS_CODE_").unwrap_or(&name);
+        StatusCode::from_str_name(&format!("STATUS_CODE_{name}")).map(|code| code as i32)
+    };
     let mut status = Status::default();
-    json.members(|json, member| {
+    json.optional_members(|json, member| {
         match member {
             StatusMember::Message => status.message = json.string()?,
-            StatusMember::Code => status.code = json.integer()?,
+            StatusMember::Code => status.code = json.choice(named)?,
         }
         Ok(())
     })?;
     Ok(status)
 }
 
-fn attributes(json: &mut Json<'_>, faults: &mut Faults) -> Result<Vec<KeyValue>, Found> {
-    let mut attributes = Vec::with_capacity(USUAL_ATTRIBUTES);
-    json.elements(|json| {
+/// Adds a list of attributes to `list`. Those that can't be read are left out, and counted in `dropped`.
+fn attributes(json: &mut Json<'_>, list: &mut Vec<KeyValue>, dropped: &mut u32) -> Result<(), Found> {
+    list.reserve(USUAL_ATTRIBUTES);
+    json.append(list, dropped, |json| {
         let attribute = match json.as_usual(usual_attribute) {
             Some(attribute) => attribute,
             None => attribute(json, 0)?,
         };
         if let Some(any_value::Value::StringValue(text)) = value(&attribute) {
-            check_length(&attribute.key, text, faults);
+            check_length(&attribute.key, text, &mut json.faults);
         }
-        attributes.push(attribute);
-        Ok(())
+        Ok(attribute)
     })?;
-    trim(&mut attributes);
-    Ok(attributes)
+    trim(list);
+    Ok(())
 }
 
 /// Most of a request are attributes, and in most of them all but the key and the value is always the same.
@@ -301,7 +337,9 @@ fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
                 attribute.key = json.string()?;
                 has_key = true;
             }
-            AttributeMember::Value => attribute.value = Some(any_value(json, depth)?),
+            AttributeMember::Value => {
+                attribute.value = Some(any_value(json, depth).map_err(|found| found.of(&attribute.key))?);
+            }
         }
         Ok(())
     })?;
@@ -317,10 +355,15 @@ fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
     if depth > DEEPEST {
         return Err(Found::new(Fault::TooDeep, format!("more than {DEEPEST} values in values")));
     }
+    // Such as in a list of JavaScript's.
+    if json.is_null() {
+        return Ok(AnyValue::default());
+    }
+    let unknown_before = json.unknown;
     let mut value = None;
     json.members(|json, member| {
-        value = Some(match member {
-            ValueMember::String => Value::StringValue(json.string()?),
+        let read = match member {
+            ValueMember::String => Value::StringValue(json.text()?.into_owned()),
             ValueMember::Bool => Value::BoolValue(json.boolean()?),
             ValueMember::Int => Value::IntValue(json.integer()?),
             ValueMember::Double => Value::DoubleValue(json.double()?),
@@ -331,10 +374,18 @@ fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
                 Value::KvlistValue(KeyValueList { values: values(json, |json| attribute(json, depth + 1))? })
             }
             ValueMember::Bytes => Value::BytesValue(bytes(&json.text()?)?),
-        });
-        Ok(())
+        };
+        match value.replace(read) {
+            None => Ok(()),
+            Some(_) => Err(Found::new(Fault::WrongType, "two values where one belongs")),
+        }
     })?;
-    Ok(AnyValue { value })
+    match value {
+        None if json.unknown > unknown_before => {
+            Err(Found::new(Fault::WrongType, "a value of an unknown kind"))
+        }
+        value => Ok(AnyValue { value }),
+    }
 }
 
 /// Those of a list or map.
@@ -350,8 +401,5 @@ fn values<T>(json: &mut Json<'_>, read: impl Fn(&mut Json<'_>) -> Result<T, Foun
 }
 
 fn bytes(text: &str) -> Result<Vec<u8>, Found> {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .map_err(|error| Found::new(Fault::WrongType, format!("bytesValue is not base64: {error}")))
+    bytes_of(text).ok_or_else(|| Found::new(Fault::WrongType, "a bytesValue that is not base64"))
 }

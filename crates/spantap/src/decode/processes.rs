@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
 use super::Faults;
-use super::fault::{Fault, Found};
+use super::fault::Fault;
 use super::otlp;
 use super::value::attribute;
 use crate::attributes::find_text;
@@ -59,17 +59,16 @@ impl Processes {
     }
 
     /// The process with the resource that the JSON `text` describes.
-    pub(super) fn of_resource(
-        &mut self,
-        sender: Sender,
-        text: &str,
-        faults: &mut Faults,
-    ) -> Result<Arc<Process>, Found> {
+    pub(super) fn of_resource(&mut self, sender: Sender, text: &str, faults: &mut Faults) -> Arc<Process> {
         if let Some(known) = self.resources.find(sender, text) {
-            return Ok(known);
+            return known;
         }
-        let (attributes, dropped) = otlp::resource(text, faults)?;
-        Ok(self.resources.remember(sender, text, process(sender, attributes, dropped, faults)))
+        // Who sent it is known all the same.
+        let (attributes, dropped) = otlp::resource(text, faults).unwrap_or_else(|found| {
+            faults.leave_out(found.of("resource"));
+            Default::default()
+        });
+        self.resources.remember(sender, text, process(sender, attributes, dropped, faults))
     }
 }
 

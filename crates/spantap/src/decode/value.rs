@@ -1,50 +1,106 @@
 //! What both formats are made of: ids, times and attributes.
 
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::Faults;
 use super::fault::{Fault, Found};
+use super::json::Json;
+use crate::attributes::ODD;
 
-/// An id in hex, of `N` bytes.
-pub(super) fn id<const N: usize>(text: &str, faults: &mut Faults) -> Result<[u8; N], Found> {
+/// An id of `N` bytes, in hex.
+#[inline]
+pub(super) fn id<const N: usize>(json: &mut Json<'_>) -> Result<[u8; N], Found> {
+    let text = json.text()?;
+    id_of(&text, &mut json.faults)
+}
+
+pub(super) fn id_of<const N: usize>(text: &str, faults: &mut Faults) -> Result<[u8; N], Found> {
     let mut bytes = [0; N];
     // The decoder takes a leading `0x`, which is of no use here.
     if text.len() != 2 * N || const_hex::decode_to_slice(text, &mut bytes).is_err() {
-        let shown: String = text.chars().take(40).collect();
-        return Err(Found::new(Fault::BadId, format!("{shown:?} where {} hex digits belong", 2 * N)));
-    }
-    if bytes == [0; N] {
-        return Err(Found::new(Fault::ZeroId, format!("{} zeros", 2 * N)));
-    }
-    if text.bytes().fold(false, |upper, byte| upper | byte.is_ascii_uppercase()) {
+        bytes = unusual_id(text).ok_or_else(|| {
+            let shown: String = text.chars().take(40).collect();
+            Found::new(Fault::BadId, format!("{shown:?} where up to {} hex digits belong", 2 * N))
+        })?;
+    } else if text.bytes().fold(false, |upper, byte| upper | byte.is_ascii_uppercase()) {
         faults.note(Fault::UpperCaseId, || text.to_owned());
     }
-    Ok(bytes)
+    match bytes == [0; N] {
+        true => Err(Found::new(Fault::ZeroId, format!("{} zeros", text.len()))),
+        false => Ok(bytes),
+    }
+}
+
+/// An id whose leading zeros were left out, or one in base64, which is how protobuf's JSON has bytes.
+#[cold]
+fn unusual_id<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let is_hex = (1..2 * N).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex {
+        let digits = 2 * N;
+        const_hex::decode_to_slice(format!("{text:0>digits$}"), &mut bytes).ok()?;
+        return Some(bytes);
+    }
+    bytes_of(text)?.try_into().ok()
 }
 
 /// A parent's: none if it is empty or, as some senders say it, zero.
-pub(super) fn parent_id(text: &str, faults: &mut Faults) -> Result<Option<[u8; 8]>, Found> {
-    if matches!(text.len(), 0 | 16) && text.bytes().all(|byte| byte == b'0') {
+#[inline]
+pub(super) fn parent_id(json: &mut Json<'_>) -> Result<Option<[u8; 8]>, Found> {
+    let text = json.text()?;
+    if text.len() <= 16 && text.bytes().all(|byte| byte == b'0') {
         return Ok(None);
     }
-    id(text, faults).map(Some)
+    id_of(&text, &mut json.faults).map(Some)
 }
 
-/// Of a member that must be there.
-pub(super) fn required<T>(value: Option<T>, name: &str) -> Result<T, Found> {
-    value.ok_or_else(|| Found::new(Fault::WrongType, format!("a span without {name}")))
-}
-
-/// Whether nothing is wrong with a time.
-pub(super) fn check_times(start_ns: u64, end_ns: u64, faults: &mut Faults) -> Result<(), Found> {
-    if start_ns == 0 {
-        return Err(Found::new(Fault::BadTime, "the start is 0"));
+/// The parent's id of `span`. If it can't be read, the span goes without, and says so.
+pub(super) fn read_parent(json: &mut Json<'_>, span: &mut Span) -> Result<(), Found> {
+    match json.attempt(parent_id)? {
+        Ok(parent) => span.parent_span_id = parent.map_or_else(Vec::new, Vec::from),
+        Err(found) => {
+            say(span, format!("its parent is unknown: {}", found.detail));
+            json.faults.leave_out(found.of("the parent's id"));
+        }
     }
-    if end_ns < start_ns {
-        return Err(Found::new(Fault::BadTime, format!("the end {end_ns} is before the start {start_ns}")));
-    }
-    faults.check_odd_time(start_ns, end_ns);
     Ok(())
+}
+
+/// An id without which a span is none.
+pub(super) fn required<T>(value: Option<Result<T, Found>>, name: &str) -> Result<T, Found> {
+    value.unwrap_or_else(|| Err(Found::new(Fault::WrongType, format!("a span without {name}"))))
+}
+
+/// The kind of a span, by its name in OTLP without the beginning that all have.
+pub(super) fn kind_named(name: &str) -> Option<i32> {
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("SPAN_KIND_").unwrap_or(&name);
+    SpanKind::from_str_name(&format!("SPAN_KIND_{name}")).map(|kind| kind as i32)
+}
+
+/// Either alphabet of base64, with or without padding.
+pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    const ANY: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    GeneralPurpose::new(alphabet, ANY).decode(text).ok()
+}
+
+/// Has the span say of itself what was odd about it, to whoever looks at it anywhere.
+#[cold]
+pub(super) fn say(span: &mut Span, what: impl Into<String>) {
+    let what = what.into();
+    let said = span.attributes.iter_mut().find(|attribute| attribute.key == ODD);
+    match said.and_then(|said| said.value.as_mut()?.value.as_mut()) {
+        Some(any_value::Value::StringValue(said)) => *said = format!("{said}; {what}"),
+        _ => span.attributes.push(attribute(ODD, any_value::Value::StringValue(what))),
+    }
 }
 
 /// A usual datagram of ours has about so many spans, and a span so many attributes. A list that grows from

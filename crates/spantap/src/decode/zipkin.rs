@@ -4,6 +4,11 @@
 //! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) made
 //! tags and annotations of (status, dropped counts, event attributes) is read back. Tags stay texts: a
 //! sender whose numbers matter sends OTLP.
+//!
+//! Spans of Zipkin's version 1 are understood as far as each is the span of one process: its `binaryAnnotations` are
+//! tags, and its annotations (`cs`, `sr` and so on) tell its kind, its endpoint and, if nothing else does, its times.
+
+use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
@@ -14,8 +19,11 @@ use super::Faults;
 use super::fault::{Fault, Found};
 use super::json::{Json, Scalar, members};
 use super::otlp::DEEPEST;
+use super::place::Times;
+use super::shared;
 use super::value::{
-    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, check_times, id, parent_id, required, trim,
+    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, id, id_of, kind_named, read_parent, required,
+    trim,
 };
 
 members! { pub(super) SpanMember {
@@ -29,10 +37,13 @@ members! { pub(super) SpanMember {
     LocalEndpoint = "localEndpoint",
     RemoteEndpoint = "remoteEndpoint",
     Annotations = "annotations",
+    BinaryAnnotations = "binaryAnnotations",
     Tags = "tags",
+    Shared = "shared",
 } }
 members! { pub(super) EndpointMember { ServiceName = "serviceName", Ipv4 = "ipv4", Ipv6 = "ipv6", Port = "port" } }
-members! { AnnotationMember { Timestamp = "timestamp", Value = "value" } }
+members! { AnnotationMember { Timestamp = "timestamp", Value = "value", Endpoint = "endpoint" } }
+members! { BinaryAnnotationMember { Key = "key", Value = "value", Endpoint = "endpoint" } }
 
 #[derive(Default)]
 struct Endpoint {
@@ -44,123 +55,145 @@ struct Endpoint {
 /// Reads the array, and gives the spans to `take`, those of one service that come in a row together.
 pub(super) fn spans(
     json: &mut Json<'_>,
-    faults: &mut Faults,
     mut take: impl FnMut(&str, Vec<Span>, &mut Faults),
 ) -> Result<(), Found> {
     let mut of_service = String::new();
     let mut spans = Vec::with_capacity(USUAL_SPANS);
     json.elements(|json| {
-        let mut service = None;
-        let read = |json: &mut Json<'_>, faults: &mut Faults, place: &mut Span| {
-            service = span(json, faults, place)?;
-            Ok(())
-        };
-        if json.append(&mut spans, faults, read)? {
-            let service = service.unwrap_or_default();
-            if spans.len() > 1 && service != of_service {
-                let others = spans.split_off(spans.len() - 1);
-                trim(&mut spans);
-                take(&of_service, std::mem::replace(&mut spans, others), faults);
+        // In its place: spans are large.
+        spans.push(Span::default());
+        let Some(place) = spans.last_mut() else { return Ok(()) };
+        let service = match json.attempt(|json| span(json, place))? {
+            Ok(service) => service.unwrap_or_default(),
+            Err(found) => {
+                spans.pop();
+                json.faults.add(found);
+                return Ok(());
             }
-            of_service = service;
+        };
+        if spans.len() > 1 && service != of_service {
+            let others = spans.split_off(spans.len() - 1);
+            trim(&mut spans);
+            take(&of_service, std::mem::replace(&mut spans, others), &mut json.faults);
         }
+        of_service = service;
         Ok(())
     })?;
     if !spans.is_empty() {
         trim(&mut spans);
-        take(&of_service, spans, faults);
+        take(&of_service, spans, &mut json.faults);
     }
     Ok(())
 }
 
 /// As OpenTelemetry has it. Gives back the service.
-fn span(json: &mut Json<'_>, faults: &mut Faults, span: &mut Span) -> Result<Option<String>, Found> {
-    // Zipkin has no internal kind.
-    span.kind = SpanKind::Internal as i32;
-    let (mut trace_id, mut span_id, mut parent) = (None, None, None);
-    let (mut timestamp, mut duration) = (0, 0);
+fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
+    let (mut trace_id, mut span_id) = (None, None);
+    let mut times = Times::default();
+    let mut kind = None;
     let (mut local, mut remote) = (Endpoint::default(), Endpoint::default());
+    let mut is_shared = false;
     let mut said = Said::default();
-    json.members(|json, member| {
+    json.optional_members(|json, member| {
         match member {
-            SpanMember::TraceId => trace_id = Some(read_trace_id(&json.text()?, faults)?),
-            SpanMember::Id => span_id = Some(id::<8>(&json.text()?, faults)?),
-            SpanMember::ParentId => parent = parent_id(&json.text()?, faults)?,
-            SpanMember::Timestamp => timestamp = json.integer()?,
-            SpanMember::Duration => duration = json.integer()?,
+            SpanMember::TraceId => trace_id = Some(json.attempt(id::<16>)?),
+            SpanMember::Id => span_id = Some(json.attempt(id::<8>)?),
+            SpanMember::ParentId => read_parent(json, span)?,
+            // To Zipkin, 0 is no time.
+            SpanMember::Timestamp => times.start = Some(nanos(json)?).filter(|start| *start > 0),
+            SpanMember::Duration => times.duration = Some(nanos(json)?),
             SpanMember::Name => span.name = json.string()?,
             SpanMember::LocalEndpoint => local = endpoint(json)?,
-            SpanMember::Kind => span.kind = kind(&json.text()?)? as i32,
+            SpanMember::Kind => kind = Some(read_kind(json)?).filter(|kind| *kind != 0),
             SpanMember::RemoteEndpoint => remote = endpoint(json)?,
-            SpanMember::Annotations => json.elements(|json| {
-                span.events.push(event(json, faults)?);
+            SpanMember::Annotations => {
+                let mut left_out = 0;
+                json.append(&mut span.events, &mut left_out, |json| event(json, &mut said))?;
+                said.dropped[1] = said.dropped[1].saturating_add(left_out);
+            }
+            SpanMember::BinaryAnnotations => json.elements(|json| {
+                match json.attempt(|json| binary_annotation(json, &mut said, span))? {
+                    Ok(server) => remote = server.unwrap_or(std::mem::take(&mut remote)),
+                    Err(found) => json.drop_one(&mut said.dropped[0], found),
+                }
                 Ok(())
             })?,
             SpanMember::Tags => {
                 span.attributes.reserve(USUAL_ATTRIBUTES);
-                json.entries(|json, key| tag(key, json.scalar()?, &mut said, span, faults))?;
+                json.entries(|json, key| {
+                    let value = json.scalar()?;
+                    tag(key, value, &mut said, span, &mut json.faults);
+                    Ok(())
+                })?;
                 trim(&mut span.attributes);
             }
+            SpanMember::Shared => is_shared = json.boolean()?,
         }
         Ok(())
     })?;
-    let trace_id = required(trace_id, "a traceId")?;
-    let span_id = required(span_id, "an id")?;
-    span.start_time_unix_nano = nanos(timestamp)?;
-    let end = span.start_time_unix_nano.checked_add(nanos(duration)?);
-    span.end_time_unix_nano = end.ok_or_else(too_late)?;
-    check_times(span.start_time_unix_nano, span.end_time_unix_nano, faults)?;
-    span.trace_id = trace_id.into();
-    span.span_id = span_id.into();
-    span.parent_span_id = parent.map_or_else(Vec::new, Vec::from);
-    span.status = said.status();
+    span.trace_id = required(trace_id, "a traceId")?.into();
+    span.span_id = required(span_id, "an id")?.into();
+    // Zipkin has no internal kind.
+    span.kind = kind.or(said.kind).unwrap_or(SpanKind::Internal as i32);
+    times.put(span, json);
+    said.tell(span);
+    if local.service.is_none() {
+        local = said.endpoint.take().unwrap_or(local);
+    }
     local.tell(None, "network.local.address", "network.local.port", span);
     let peer = remote.service.take();
     remote.tell(peer, "network.peer.address", "network.peer.port", span);
+    if is_shared {
+        shared::mark(span);
+    }
     Ok(local.service)
 }
 
-fn too_late() -> Found {
-    Found::new(Fault::BadTime, "beyond the year 2554")
+fn nanos(json: &mut Json<'_>) -> Result<u64, Found> {
+    let micros = json.time()?;
+    micros.checked_mul(1000).ok_or_else(|| Found::new(Fault::BadTime, format!("{micros} microseconds")))
 }
 
-fn nanos(micros: u64) -> Result<u64, Found> {
-    micros.checked_mul(1000).ok_or_else(too_late)
+fn read_kind(json: &mut Json<'_>) -> Result<i32, Found> {
+    let text = json.text()?;
+    match &*text {
+        "" => Ok(0),
+        "CLIENT" => Ok(SpanKind::Client as i32),
+        "SERVER" => Ok(SpanKind::Server as i32),
+        other => kind_named(other).ok_or_else(|| {
+            Found::new(Fault::WrongType, format!("{:?}", other.chars().take(40).collect::<String>()))
+        }),
+    }
 }
 
-fn tag(
-    key: String,
-    value: Scalar,
-    said: &mut Said,
-    span: &mut Span,
-    faults: &mut Faults,
-) -> Result<(), Found> {
+fn tag(key: String, value: Scalar, said: &mut Said, span: &mut Span, faults: &mut Faults) {
+    if said.takes(&key, &value, span) {
+        return;
+    }
     // Texts by the rules; some senders write numbers, and nothing is lost by taking them.
     let value = match value {
+        Scalar::Null => None,
         Scalar::Text(text) => {
-            if said.takes(&key, &text, span) {
-                return Ok(());
-            }
             check_length(&key, &text, faults);
-            any_value::Value::StringValue(text)
+            Some(any_value::Value::StringValue(text))
         }
-        Scalar::Bool(value) => any_value::Value::BoolValue(value),
-        Scalar::Int(value) => any_value::Value::IntValue(value),
-        Scalar::Double(value) => any_value::Value::DoubleValue(value),
+        Scalar::Bool(value) => Some(any_value::Value::BoolValue(value)),
+        Scalar::Int(value) => Some(any_value::Value::IntValue(value)),
+        Scalar::Double(value) => Some(any_value::Value::DoubleValue(value)),
     };
-    span.attributes.push(attribute(key, value));
-    Ok(())
+    span.attributes.push(KeyValue { key, value: Some(AnyValue { value }), ..KeyValue::default() });
 }
 
 fn endpoint(json: &mut Json<'_>) -> Result<Endpoint, Found> {
     let mut endpoint = Endpoint::default();
     let mut v6 = None;
-    json.members(|json, member| {
+    json.optional_members(|json, member| {
         match member {
             EndpointMember::ServiceName => endpoint.service = Some(json.string()?),
-            EndpointMember::Ipv4 => endpoint.ip = Some(json.string()?),
-            EndpointMember::Ipv6 => v6 = Some(json.string()?),
-            EndpointMember::Port => endpoint.port = Some(json.integer()?),
+            EndpointMember::Ipv4 => endpoint.ip = Some(json.string()?).filter(|ip| !ip.is_empty()),
+            EndpointMember::Ipv6 => v6 = Some(json.string()?).filter(|ip| !ip.is_empty()),
+            // To Zipkin, 0 is no port.
+            EndpointMember::Port => endpoint.port = Some(json.integer()?).filter(|port| *port > 0),
         }
         Ok(())
     })?;
@@ -186,73 +219,79 @@ impl Endpoint {
     }
 }
 
-/// Zipkin knows ids of 64 bits, too.
-fn read_trace_id(text: &str, faults: &mut Faults) -> Result<[u8; 16], Found> {
-    if text.len() != 16 {
-        return id::<16>(text, faults);
-    }
-    Ok(u128::from(u64::from_be_bytes(id::<8>(text, faults)?)).to_be_bytes())
-}
-
-fn kind(text: &str) -> Result<SpanKind, Found> {
-    Ok(match text {
-        "" => SpanKind::Internal,
-        "CLIENT" => SpanKind::Client,
-        "SERVER" => SpanKind::Server,
-        "PRODUCER" => SpanKind::Producer,
-        "CONSUMER" => SpanKind::Consumer,
-        other => {
-            let shown: String = other.chars().take(40).collect();
-            return Err(Found::new(Fault::WrongType, format!("the kind {shown:?}")));
-        }
-    })
-}
-
-/// What tags say of the status, which is known when all have been seen.
+/// What tags and annotations say of the span itself, which is known when all have been seen.
 #[derive(Default)]
 struct Said {
     code: Option<StatusCode>,
     error: Option<String>,
+    /// Attributes, events and links that were left out, by the sender or here.
+    dropped: [u32; 3],
+    /// By the annotations of version 1.
+    kind: Option<i32>,
+    endpoint: Option<Endpoint>,
 }
 
 impl Said {
     /// Whether the tag was one that is no attribute.
-    fn takes(&mut self, key: &str, value: &str, span: &mut Span) -> bool {
-        let number = |count: &mut u32| {
-            value.parse().is_ok_and(|parsed| {
-                *count = parsed;
-                true
-            })
-        };
+    fn takes(&mut self, key: &str, value: &Scalar, span: &mut Span) -> bool {
         match key {
             "otel.status_code" => {
-                self.code = match value {
+                self.code = match &*value.text() {
                     "OK" => Some(StatusCode::Ok),
                     "ERROR" => Some(StatusCode::Error),
                     _ => return false,
                 };
                 true
             }
+            // To Zipkin the tag alone says so, whatever its value; but who writes `false` or null means no error.
             "error" => {
-                self.error = Some(value.to_owned());
-                true
+                let text = value.text();
+                let is_error = !matches!(value, Scalar::Null) && !text.eq_ignore_ascii_case("false");
+                if is_error {
+                    self.error = Some(text.into_owned());
+                }
+                is_error
             }
-            "follows_from" => match links(value) {
+            "follows_from" => match links(&value.text()) {
                 Some(links) => {
                     span.links = links;
                     true
                 }
                 None => false,
             },
-            "otel.dropped_attributes_count" => number(&mut span.dropped_attributes_count),
-            "otel.dropped_events_count" => number(&mut span.dropped_events_count),
-            "otel.dropped_links_count" => number(&mut span.dropped_links_count),
+            "otel.dropped_attributes_count" => self.add_dropped(0, value),
+            "otel.dropped_events_count" => self.add_dropped(1, value),
+            "otel.dropped_links_count" => self.add_dropped(2, value),
             _ => false,
         }
     }
 
-    fn status(self) -> Option<Status> {
-        match (self.code, self.error) {
+    fn add_dropped(&mut self, of: usize, value: &Scalar) -> bool {
+        value.text().parse().is_ok_and(|count: u32| {
+            self.dropped[of] = self.dropped[of].saturating_add(count);
+            true
+        })
+    }
+
+    /// What an annotation of version 1 tells of the span.
+    fn hear(&mut self, annotation: &str, endpoint: Option<Endpoint>) {
+        let kind = match annotation {
+            "cs" | "cr" => Some(SpanKind::Client),
+            "sr" | "ss" => Some(SpanKind::Server),
+            "ms" => Some(SpanKind::Producer),
+            "mr" => Some(SpanKind::Consumer),
+            _ => None,
+        };
+        self.kind = self.kind.or(kind.map(|kind| kind as i32));
+        self.endpoint = self.endpoint.take().or(endpoint);
+    }
+
+    fn tell(&mut self, span: &mut Span) {
+        let [attributes, events, links] = self.dropped;
+        span.dropped_attributes_count = attributes;
+        span.dropped_events_count = events;
+        span.dropped_links_count = links;
+        span.status = match (self.code, self.error.take()) {
             (None, None) => None,
             (Some(StatusCode::Ok), _) => Some(Status { code: StatusCode::Ok as i32, ..Status::default() }),
             (_, error) => {
@@ -260,6 +299,18 @@ impl Said {
                 let message = error.filter(|text| text != "true").unwrap_or_default();
                 Some(Status { code: StatusCode::Error as i32, message })
             }
+        };
+    }
+}
+
+impl Scalar {
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Null => "".into(),
+            Self::Text(text) => text.into(),
+            Self::Bool(value) => value.to_string().into(),
+            Self::Int(value) => value.to_string().into(),
+            Self::Double(value) => value.to_string().into(),
         }
     }
 }
@@ -269,28 +320,52 @@ fn links(text: &str) -> Option<Vec<Link>> {
     let link = |pair: &str| {
         let (trace, span) = pair.split_once('-')?;
         let mut unasked = Faults::default();
-        let trace_id = id::<16>(trace, &mut unasked).ok()?.into();
-        Some(Link { trace_id, span_id: id::<8>(span, &mut unasked).ok()?.into(), ..Link::default() })
+        let trace_id = id_of::<16>(trace, &mut unasked).ok()?.into();
+        Some(Link { trace_id, span_id: id_of::<8>(span, &mut unasked).ok()?.into(), ..Link::default() })
     };
     text.split(',').map(link).collect()
 }
 
 /// An annotation: `"name": {attributes}` where it was an event of OpenTelemetry's.
-fn event(json: &mut Json<'_>, faults: &mut Faults) -> Result<Event, Found> {
-    let (mut time, mut value) = (None, None);
-    json.members(|json, member| {
+fn event(json: &mut Json<'_>, said: &mut Said) -> Result<Event, Found> {
+    let (mut time_unix_nano, mut text, mut of) = (0, String::new(), None);
+    json.optional_members(|json, member| {
         match member {
-            AnnotationMember::Timestamp => time = Some(nanos(json.integer()?)?),
-            AnnotationMember::Value => value = Some(json.string()?),
+            AnnotationMember::Timestamp => time_unix_nano = nanos(json)?,
+            AnnotationMember::Value => text = json.string()?,
+            AnnotationMember::Endpoint => of = Some(endpoint(json)?),
         }
         Ok(())
     })?;
-    let (Some(time_unix_nano), Some(text)) = (time, value) else {
-        return Err(Found::new(Fault::WrongType, "an annotation without a timestamp or a value"));
-    };
-    check_length("an annotation", &text, faults);
+    said.hear(&text, of);
+    check_length("an annotation", &text, &mut json.faults);
     let (name, attributes) = named_event(&text).unwrap_or_else(|| (text, Vec::new()));
     Ok(Event { time_unix_nano, name, attributes, dropped_attributes_count: 0 })
+}
+
+/// Version 1's tags, one by one. Gives back the endpoint that it means if it means that of the other side.
+fn binary_annotation(
+    json: &mut Json<'_>,
+    said: &mut Said,
+    span: &mut Span,
+) -> Result<Option<Endpoint>, Found> {
+    let (mut key, mut value, mut of) = (None, Scalar::Null, None);
+    json.optional_members(|json, member| {
+        match member {
+            BinaryAnnotationMember::Key => key = Some(json.string()?),
+            BinaryAnnotationMember::Value => value = json.scalar()?,
+            BinaryAnnotationMember::Endpoint => of = Some(endpoint(json)?),
+        }
+        Ok(())
+    })?;
+    let key = key.ok_or_else(|| Found::new(Fault::WrongType, "a binary annotation without a key"))?;
+    // The addresses of server, client and broker.
+    if matches!(&*key, "sa" | "ca" | "ma") && value.text() == "true" {
+        return Ok(of);
+    }
+    said.hear("", of);
+    tag(key, value, said, span, &mut json.faults);
+    Ok(None)
 }
 
 fn named_event(text: &str) -> Option<(String, Vec<KeyValue>)> {

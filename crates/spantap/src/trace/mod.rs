@@ -2,6 +2,7 @@
 
 mod assembly;
 mod encoded;
+mod parents;
 pub mod tree;
 
 use std::sync::Arc;

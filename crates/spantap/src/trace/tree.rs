@@ -4,8 +4,7 @@
 //! that form a circle are cut at the span that started first. So every span has one row, and as
 //! nothing here recurses, a chain of any length will do.
 
-use std::collections::HashMap;
-
+use super::parents::{Parent, parents};
 use super::{Trace, TraceSpan};
 
 /// One span in its place.
@@ -51,27 +50,6 @@ pub fn rows(trace: &Trace) -> Vec<Row<'_>> {
     }
     forest.add_circles(&parents);
     forest.rows
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Parent {
-    None,
-    Missing,
-    /// The span of this index.
-    Span(usize),
-}
-
-/// Of each span. If two have the same id, the first is the parent.
-fn parents(trace: &Trace) -> Vec<Parent> {
-    let mut by_id: HashMap<&[u8], usize> = HashMap::with_capacity(trace.spans.len());
-    for (index, TraceSpan { span, .. }) in trace.spans.iter().enumerate() {
-        by_id.entry(&span.span_id).or_insert(index);
-    }
-    let parent = |TraceSpan { span, .. }: &TraceSpan| match &*span.parent_span_id {
-        [] => Parent::None,
-        id => by_id.get(id).map_or(Parent::Missing, |&index| Parent::Span(index)),
-    };
-    trace.spans.iter().map(parent).collect()
 }
 
 fn start(trace: &Trace, index: usize) -> u64 {

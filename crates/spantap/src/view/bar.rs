@@ -17,6 +17,20 @@ impl Interval {
         Self { start_ns, end_ns: span.end_time_unix_nano.max(start_ns) }
     }
 
+    /// As long, at that end of `parent` that is nearer, if it is outside.
+    pub(super) fn moved_to(self, parent: Self) -> Self {
+        let length = self.duration_ns();
+        match () {
+            () if self.end_ns < parent.start_ns => {
+                Self { start_ns: parent.start_ns, end_ns: parent.start_ns.saturating_add(length) }
+            }
+            () if self.start_ns > parent.end_ns => {
+                Self { start_ns: parent.end_ns.saturating_sub(length), end_ns: parent.end_ns }
+            }
+            () => self,
+        }
+    }
+
     pub(super) fn duration_ns(self) -> u64 {
         self.end_ns - self.start_ns
     }
@@ -63,16 +77,17 @@ enum Ink {
 }
 
 /// The bar of `span`, where so many columns stand for `parent`; spaces after it are left out. A part
-/// outside is an arrow at that end.
+/// outside is an arrow at that end; what is outside altogether, as where clocks differ, is drawn at that end, as long as
+/// it is.
 pub(super) fn bar(span: Interval, parent: Interval, shares: Option<Shares>, columns: usize) -> String {
     let halves = 2 * columns;
-    let is_inside = span.end_ns >= parent.start_ns && span.start_ns <= parent.end_ns;
+    let drawn = span.moved_to(parent);
     let (start, end) = match parent.duration_ns() {
         0 => (0, halves),
-        _ => (parent.part(span.start_ns, halves), parent.part(span.end_ns, halves)),
+        _ => (parent.part(drawn.start_ns, halves), parent.part(drawn.end_ns, halves)),
     };
     let start = start.min(halves - 1);
-    let end = if is_inside { end.max(start + 1) } else { start };
+    let end = end.max(start + 1);
     let heavy = shares.map_or(end - start, |shares| shares.busy_of(end - start));
     let ink = |half: usize| match half {
         _ if half < start || half >= end => Ink::None,
@@ -146,7 +161,12 @@ mod tests {
         assert_eq!(drawn(150, 201, None), "     ━━━━▸");
         assert_eq!(drawn(0, u64::MAX, None), "◂━━━━━━━━▸");
         assert_eq!(drawn(10, 20, None), "◂");
-        assert_eq!(drawn(300, 400, None), "         ▸");
+        assert_eq!(drawn(10, 60, None), "◂━━━━");
+        assert_eq!(drawn(300, 330, None), "       ━━▸");
+        assert_eq!(drawn(300, 400, None), "━━━━━━━━━▸");
+        assert_eq!(drawn(300, 900, None), "━━━━━━━━━▸");
+        assert_eq!(drawn(0, 0, None), "◂");
+        assert_eq!(drawn(u64::MAX, u64::MAX, None), "         ▸");
     }
 
     #[test]
@@ -154,7 +174,7 @@ mod tests {
         let now = Interval { start_ns: 7, end_ns: 7 };
         assert_eq!(bar(now, now, None, 4), "━━━━");
         assert_eq!(bar(Interval { start_ns: 7, end_ns: 9 }, now, None, 4), "━━━▸");
-        assert_eq!(bar(Interval { start_ns: 1, end_ns: 2 }, now, None, 4), "◂");
+        assert_eq!(bar(Interval { start_ns: 1, end_ns: 2 }, now, None, 4), "◂━━━");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::attributes::{count, find};
 
 /// What the tree tells otherwise, or what tells of the program's text rather than of this run of it.
 /// One that ends in a dot stands for all that begin so.
-const UNINTERESTING: [&str; 14] = [
+const UNINTERESTING: [&str; 16] = [
     "busy_ns",
     "code.",
     "exception.",
@@ -28,9 +28,11 @@ const UNINTERESTING: [&str; 14] = [
     "network.transport",
     "network.type",
     "otel.",
+    "spantap.",
     "target",
     "thread.",
     "tracing_usdt.",
+    "zipkin.",
 ];
 
 /// Of what spantap saw of the kernel, whose keys need no more than their ends.
@@ -43,6 +45,9 @@ const FIRST: [&str; 6] =
 
 /// Keys by OpenTelemetry, whose values are often the span's name.
 const NAMING: [&str; 6] = ["http.", "url.", "db.", "rpc.", "messaging.", "graphql."];
+
+/// Columns between a name and its fields.
+pub(super) const GAP: usize = 2;
 
 /// So much of a value is looked at: more than any line shows.
 const MOST_BYTES: usize = 2_000;
@@ -77,12 +82,12 @@ pub(super) fn put_span(line: &mut Line<'_>, span: &Span, resource: &Resource, is
             || (key == "follows_from" && !span.links.is_empty())
             || (is_one_of(key, &NAMING) && is_in_name(field, &span.name))
     };
-    put(line, span.attributes.iter().filter(|field| !is_told(field)));
+    put(line, span.attributes.iter().filter(|field| !is_told(field)), GAP);
 }
 
-/// An event's, until the line is full.
-pub(super) fn put_event(line: &mut Line<'_>, attributes: &[KeyValue]) {
-    put(line, of_event(attributes));
+/// An event's, until the line is full, behind so many blanks.
+pub(super) fn put_event(line: &mut Line<'_>, attributes: &[KeyValue], gap: usize) {
+    put(line, of_event(attributes), gap);
 }
 
 /// But for its exception, which is its text.
@@ -95,13 +100,13 @@ fn is_in_name(field: &KeyValue, name: &str) -> bool {
     name.split(' ').any(|word| word == value)
 }
 
-fn put<'a>(line: &mut Line<'_>, fields: impl Iterator<Item = &'a KeyValue>) {
+fn put<'a>(line: &mut Line<'_>, fields: impl Iterator<Item = &'a KeyValue>, gap: usize) {
     let rank = |key: &str| FIRST.iter().position(|first| is_one_of(key, &[first])).unwrap_or(FIRST.len());
     let mut fields: Vec<&KeyValue> = fields.collect();
     fields.sort_by_key(|field| rank(&field.key));
     let short = !fit(&fields, line.room());
     for (index, field) in fields.into_iter().enumerate() {
-        line.gap(if index == 0 { 2 } else { 1 });
+        line.gap(if index == 0 { gap } else { 1 });
         if line.room() < LEAST_COLUMNS {
             line.put(DIM, "…");
             return;

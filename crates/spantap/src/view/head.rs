@@ -19,10 +19,7 @@ const MOST_PROCESSES: usize = 8;
 pub(super) fn head(trace: &Trace, rows: &[Row<'_>], look: &Look) -> String {
     let mut out = Flow { look, out: String::new(), line: Line::new(look) };
     out.item(BOLD, &format!("trace {:032x}", trace.id));
-    let intervals = || trace.spans.iter().map(|span| Interval::of(&span.span));
-    let start_ns = intervals().map(|interval| interval.start_ns).min().unwrap_or(0);
-    let end_ns = intervals().map(|interval| interval.end_ns).max().unwrap_or(0);
-    out.item(BOLD, &readable(end_ns.saturating_sub(start_ns)));
+    out.item(BOLD, &readable(duration_ns(rows)));
     out.item(PLAIN, &counted(trace.spans.len() as u64, "span", "spans"));
     let errors = trace.spans.iter().filter(|span| is_error(&span.span)).count() as u64;
     if errors > 0 {
@@ -45,6 +42,30 @@ pub(super) fn head(trace: &Trace, rows: &[Row<'_>], look: &Look) -> String {
         }
     }
     out
+}
+
+/// From the first start to the last end. No child starts before its parent: where clocks say so, it is moved there, with
+/// all that is below it.
+fn duration_ns(rows: &[Row<'_>]) -> u64 {
+    let mut later_ns: Vec<u64> = Vec::with_capacity(rows.len());
+    let (mut first_ns, mut last_ns) = (u64::MAX, 0);
+    for row in rows {
+        let own = Interval::of(&row.span.span);
+        let later = match row.place {
+            Place::Child(parent) => {
+                let parent_ns = rows[parent].span.span.start_time_unix_nano.saturating_add(later_ns[parent]);
+                match parent_ns.checked_sub(own.start_ns) {
+                    Some(early @ 1..) => early.max(later_ns[parent]),
+                    _ => 0,
+                }
+            }
+            _ => 0,
+        };
+        later_ns.push(later);
+        first_ns = first_ns.min(own.start_ns.saturating_add(later));
+        last_ns = last_ns.max(own.end_ns.saturating_add(later));
+    }
+    last_ns.saturating_sub(first_ns)
 }
 
 /// Items side by side, on as many lines as they need.

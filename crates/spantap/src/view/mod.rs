@@ -11,6 +11,7 @@ mod fields;
 mod guide;
 mod head;
 mod line;
+mod location;
 mod number;
 mod service;
 mod text;

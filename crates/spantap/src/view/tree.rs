@@ -23,9 +23,9 @@ use super::head::head;
 use super::line::{BOLD, BOLD_RED, CYAN, DIM, Line, PLAIN, RED, YELLOW};
 use super::number::counted;
 use super::service::is_same;
-use super::{Look, duration, fields, readable, service, text};
+use super::{Look, duration, fields, location, readable, service, text};
 use crate::account::{Account, PARTIAL};
-use crate::attributes::{find, find_text};
+use crate::attributes::{ODD, find, find_text};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Trace, TraceSpan};
 
@@ -231,15 +231,20 @@ impl<'a, 'b> Drawing<'a, 'b> {
         if let Some(why) = find_text(&row.span.span.attributes, PARTIAL) {
             notes.push(format!("seen in part: {why}"));
         }
+        if let Some(odd) = find_text(&row.span.span.attributes, ODD) {
+            notes.push(odd.to_owned());
+        }
         if let Some(parent) = self.parent(row) {
             let (parents, own) = (Interval::of(&parent.span), Interval::of(&row.span.span));
             let is_other = !is_same(&parent.process, &row.span.process);
-            let cause = if is_other { ": clocks differ" } else { "" };
+            let cause = if is_other { ": clocks differ" } else { ", as if the clock had been set back" };
             if let Some(early @ 1..) = parents.start_ns.checked_sub(own.start_ns) {
                 notes.push(format!("starts {} before its parent{cause}", readable(early)));
             }
+            if let Some(late @ 1..) = own.start_ns.checked_sub(parents.end_ns) {
+                notes.push(format!("starts {} after its parent ended", readable(late)));
             // Of the same process, it is a task that went on.
-            if let Some(late @ 1..) = own.end_ns.checked_sub(parents.end_ns).filter(|_| is_other) {
+            } else if let Some(late @ 1..) = own.end_ns.checked_sub(parents.end_ns).filter(|_| is_other) {
                 notes.push(format!("ends {} after its parent", readable(late)));
             }
         }
@@ -298,15 +303,20 @@ impl<'a, 'b> Drawing<'a, 'b> {
         line.put(DIM, &format!("{at:>TOOK$}"));
         line.to(TOOK + 1);
         let style = if is_exception { RED } else { DIM };
-        line.put(style, &point(event.time_unix_nano, self.scale(row), self.columns.bar));
+        // Where its span's bar is.
+        let (own, scale) = (Interval::of(&row.span.span), self.scale(row));
+        let drawn_ns =
+            event.time_unix_nano.wrapping_sub(own.start_ns).wrapping_add(own.moved_to(scale).start_ns);
+        line.put(style, &point(drawn_ns, scale, self.columns.bar));
         line.to(self.columns.tree);
         line.put(DIM, &self.guides.below(index));
         if let Some((style, level)) = level(&event.attributes) {
             line.put(style, level);
             line.gap(1);
         }
-        line.put(style, &event_text(event));
-        fields::put_event(&mut line, &event.attributes);
+        let text = event_text(event);
+        line.put(style, &text);
+        fields::put_event(&mut line, &event.attributes, if text.is_empty() { 0 } else { fields::GAP });
         line.end()
     }
 
@@ -361,13 +371,21 @@ fn is_told(event: &Event, error: Option<&str>) -> bool {
     is_exception(event) && is_all && error == Some(said.trim())
 }
 
+/// What an event is called, if its fields don't tell more than that.
 fn event_text(event: &Event) -> String {
     let part = |key: &str| find_text(&event.attributes, key).filter(|text| !text.is_empty());
-    let name = if event.name.is_empty() { "(no name)" } else { &event.name };
+    let location = location::of_event(&event.name);
+    let has_fields = fields::of_event(&event.attributes).next().is_some();
+    let name = match location {
+        Some(_) if has_fields => String::new(),
+        Some(location) => location::short(location),
+        None if event.name.is_empty() => "(no name)".to_owned(),
+        None => event.name.clone(),
+    };
     let text = match (part("exception.type"), part("exception.message")) {
         (Some(kind), Some(message)) => format!("✗ {kind}: {message}"),
         (Some(text), None) | (None, Some(text)) => format!("✗ {text}"),
-        (None, None) => name.to_owned(),
+        (None, None) => name,
     };
     text::on_one_line(&text)
 }

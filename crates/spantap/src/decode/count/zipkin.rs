@@ -21,8 +21,8 @@ pub(super) fn rows<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<Vec<Row<'a>>>
 /// Its service.
 fn span<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<&'a [u8]> {
     let (mut has_trace_id, mut has_id) = (false, false);
-    let (mut timestamp, mut duration) = (0, 0);
-    let mut service = &b""[..];
+    let (mut timestamp, mut duration) = (None, None);
+    let (mut service, mut has_annotations) = (&b""[..], false);
     scan.members(|scan, member| {
         match member {
             SpanMember::TraceId => {
@@ -34,17 +34,26 @@ fn span<'a>(scan: &mut Scan<'a>, now_ns: u64) -> Option<&'a [u8]> {
                 has_id = true;
             }
             SpanMember::ParentId => usual_parent(scan)?,
-            SpanMember::Timestamp => timestamp = scan.integer()?,
-            SpanMember::Duration => duration = scan.integer()?,
+            SpanMember::Timestamp => timestamp = Some(scan.integer()?),
+            SpanMember::Duration => duration = Some(scan.integer()?),
             SpanMember::Name => usual_name(scan)?,
             SpanMember::LocalEndpoint => service = endpoint(scan)?,
             SpanMember::Tags => is_short(scan.found(tags)?)?,
-            SpanMember::Kind | SpanMember::RemoteEndpoint | SpanMember::Annotations => pass_over(scan)?,
+            SpanMember::Annotations => {
+                pass_over(scan)?;
+                has_annotations = true;
+            }
+            // Of version 1, like annotations that name the service.
+            SpanMember::BinaryAnnotations => return None,
+            SpanMember::Kind | SpanMember::RemoteEndpoint | SpanMember::Shared => pass_over(scan)?,
         }
         Some(())
     })?;
-    let start_ns = timestamp.checked_mul(1000)?;
-    let end_ns = start_ns.checked_add(duration.checked_mul(1000)?)?;
+    if service.is_empty() && has_annotations {
+        return None;
+    }
+    let start_ns = timestamp?.checked_mul(1000)?;
+    let end_ns = start_ns.checked_add(duration?.checked_mul(1000)?)?;
     (has_trace_id && has_id && is_usual_time(start_ns, end_ns, now_ns)).then_some(service)
 }
 

@@ -3,6 +3,8 @@
 //!
 //! What these leave open is done as the exporters of OpenTelemetry do it: attributes of the resource
 //! are tags, and links are a tag.
+//!
+//! Halves of a shared span, and their children, go out with the ids that they came with.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +17,8 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use serde::Serialize;
+
+use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID};
 
 /// Fields that are not known are left out, as the specification asks ("Request Payload").
 #[derive(Serialize, Default, PartialEq, Debug)]
@@ -30,6 +34,8 @@ pub(super) struct ZipkinSpan {
     kind: Option<&'static str>,
     timestamp: u64,
     duration: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shared: bool,
     local_endpoint: Endpoint,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_endpoint: Option<Endpoint>,
@@ -95,20 +101,36 @@ fn zipkin_span(span: &Span, local: &Endpoint, mut tags: BTreeMap<String, String>
         let links: Vec<String> = span.links.iter().map(|to| link(&to.trace_id, &to.span_id)).collect();
         tags.insert("follows_from".into(), links.join(","));
     }
+    let (id, parent_id, shared) = ids(span, &mut tags);
     let nanoseconds = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
     ZipkinSpan {
         trace_id: const_hex::encode(&span.trace_id),
-        id: const_hex::encode(&span.span_id),
-        parent_id: const_hex::encode(&span.parent_span_id),
+        id,
+        parent_id,
         name: span.name.clone(),
         kind: kind(span),
         timestamp: span.start_time_unix_nano / 1_000,
         // To Zipkin, a duration of 0 is one that is not known.
         duration: (nanoseconds / 1_000).max(1),
+        shared,
         local_endpoint: local.clone(),
         remote_endpoint: remote_endpoint(span),
         annotations: span.events.iter().map(annotation).collect(),
         tags,
+    }
+}
+
+/// Its id and its parent's as they came, and whether it shares its id with a client.
+fn ids(span: &Span, tags: &mut BTreeMap<String, String>) -> (String, String, bool) {
+    let is_id = |id: &String| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut sent = |key: &str| tags.get(key).is_some_and(is_id).then(|| tags.remove(key))?;
+    let (own, parent) = (sent(ZIPKIN_ID), sent(ZIPKIN_PARENT_ID));
+    let parent_id = parent.unwrap_or_else(|| const_hex::encode(&span.parent_span_id));
+    match own {
+        None => (const_hex::encode(&span.span_id), parent_id, false),
+        // Its parent is the other half, and there is none above.
+        Some(id) if id == parent_id => (id, String::new(), true),
+        Some(id) => (id, parent_id, span.kind() != SpanKind::Client),
     }
 }
 
@@ -125,7 +147,7 @@ fn kind(span: &Span) -> Option<&'static str> {
 fn add_status(tags: &mut BTreeMap<String, String>, span: &Span) {
     let status = span.status.clone().unwrap_or_default();
     // Zipkin takes any span with this tag as failed.
-    if tags.get("error").is_some_and(|error| error == "false") {
+    if tags.get("error").is_some_and(|error| error.eq_ignore_ascii_case("false")) {
         tags.remove("error");
     }
     match status.code() {

@@ -183,5 +183,39 @@ fn the_status_decides_whether_a_span_failed() {
     assert_eq!(with(StatusCode::Ok, "ignored", vec![]), json!({"otel.status_code": "OK"}));
     assert_eq!(with(StatusCode::Error, "", vec![]), json!({"otel.status_code": "ERROR", "error": ""}));
     assert_eq!(with(StatusCode::Unset, "", vec![attribute("error", Value::BoolValue(false))]), json!(null));
+    for no_error in ["false", "False", "FALSE"] {
+        assert_eq!(with(StatusCode::Unset, "", vec![string("error", no_error)]), json!(null), "{no_error}");
+    }
     assert_eq!(with(StatusCode::Unset, "", vec![string("error", "boom")]), json!({"error": "boom"}));
+}
+
+/// Zipkin puts them together by the id that they share.
+#[test]
+fn halves_of_a_shared_span_and_their_children_go_out_as_they_came() {
+    let ids = |span: Span| {
+        let span =
+            mapped(Span { trace_id: vec![1; 16], span_id: vec![2; 8], parent_span_id: vec![3; 8], ..span });
+        (span["id"].clone(), span["parentId"].clone(), span["shared"].clone(), span["tags"].clone())
+    };
+    let (shared, above) = (string("zipkin.id", &"0c".repeat(8)), string("zipkin.parent_id", &"0a".repeat(8)));
+    let attributes = vec![shared.clone(), above.clone()];
+    let server = Span { kind: SpanKind::Server.into(), attributes, ..Default::default() };
+    assert_eq!(ids(server), (json!("0c".repeat(8)), json!("0a".repeat(8)), json!(true), json!(null)));
+    let root = Span {
+        kind: SpanKind::Server.into(),
+        attributes: vec![string("zipkin.id", &"03".repeat(8))],
+        ..Default::default()
+    };
+    assert_eq!(ids(root), (json!("03".repeat(8)), json!(null), json!(true), json!(null)));
+    let client = Span { kind: SpanKind::Client.into(), attributes: vec![shared], ..Default::default() };
+    assert_eq!(ids(client), (json!("0c".repeat(8)), json!("03".repeat(8)), json!(null), json!(null)));
+    let child = Span { attributes: vec![above], ..Default::default() };
+    assert_eq!(ids(child), (json!("02".repeat(8)), json!("0a".repeat(8)), json!(null), json!(null)));
+    // A user's own.
+    let own = Span {
+        attributes: vec![string("zipkin.id", "7"), string("zipkin.parent_id", "none")],
+        ..Default::default()
+    };
+    let tags = json!({"zipkin.id": "7", "zipkin.parent_id": "none"});
+    assert_eq!(ids(own), (json!("02".repeat(8)), json!("03".repeat(8)), json!(null), tags));
 }
