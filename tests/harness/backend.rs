@@ -1,6 +1,6 @@
 //! A Zipkin backend that answers as a test wants.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,8 @@ pub struct ZipkinBackend {
 struct State {
     answer: u16,
     largest: usize,
-    accepted: HashSet<String>,
+    /// Their names by their ids.
+    accepted: HashMap<String, String>,
 }
 
 impl ZipkinBackend {
@@ -25,7 +26,7 @@ impl ZipkinBackend {
     pub fn start(answer: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { answer, largest: usize::MAX, accepted: HashSet::new() }));
+        let state = Arc::new(Mutex::new(State { answer, largest: usize::MAX, accepted: HashMap::new() }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -55,6 +56,11 @@ impl ZipkinBackend {
     pub fn accepted(&self) -> usize {
         self.state.lock().unwrap().accepted.len()
     }
+
+    /// How many of them have another name.
+    pub fn spans_not_named(&self, name: &str) -> usize {
+        self.state.lock().unwrap().accepted.values().filter(|of| *of != name).count()
+    }
 }
 
 fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
@@ -64,7 +70,8 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         let answer = if body.len() > state.largest { 413 } else { state.answer };
         if answer < 300 {
             let spans: Vec<Value> = serde_json::from_slice(&body).unwrap();
-            state.accepted.extend(spans.iter().map(|span| span["id"].as_str().unwrap().to_owned()));
+            let text = |span: &Value, key: &str| span[key].as_str().unwrap_or_default().to_owned();
+            state.accepted.extend(spans.iter().map(|span| (text(span, "id"), text(span, "name"))));
         }
         drop(state);
         if write!(stream, "HTTP/1.1 {answer} Said\r\nContent-Length: 0\r\n\r\n").is_err() {

@@ -28,7 +28,7 @@ pub use net::{Headers, free_address, get, receive_posts};
 pub use process::Process;
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
-pub use spantap::{EBPF, Ended, Spantap, program, take_untold};
+pub use spantap::{EBPF, Ended, Killed, Spantap, program, take_untold};
 
 use std::time::{Duration, Instant};
 

@@ -34,6 +34,14 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// What one left behind that was killed: the folder with the socket that nobody listens on.
+pub struct Killed {
+    folder: tempfile::TempDir,
+    socket: PathBuf,
+    /// What it had said beside its traces.
+    pub stderr: String,
+}
+
 thread_local! {
     static UNTOLD: Cell<bool> = const { Cell::new(false) };
 }
@@ -66,8 +74,12 @@ impl Spantap {
 
     /// The same on another's socket, after it was killed.
     pub fn listen_again(other: Self, args: &[&str]) -> Self {
-        let (folder, socket) = other.kill();
-        Self::listen_at(folder, socket, args)
+        Self::listen_after(other.kill(), args)
+    }
+
+    /// The same.
+    pub fn listen_after(killed: Killed, args: &[&str]) -> Self {
+        Self::listen_at(killed.folder, killed.socket, args)
     }
 
     fn listen_at(folder: tempfile::TempDir, socket: PathBuf, args: &[&str]) -> Self {
@@ -182,11 +194,12 @@ impl Spantap {
         ended
     }
 
-    /// With SIGKILL. What stays is the folder with the socket that nobody listens on.
-    fn kill(mut self) -> (tempfile::TempDir, PathBuf) {
+    /// Ends it with SIGKILL.
+    pub fn kill(mut self) -> Killed {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.folder, self.socket)
+        let stderr = self.stderr();
+        Killed { folder: self.folder, socket: self.socket, stderr }
     }
 }
 

@@ -12,6 +12,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::process::{Process, Sender};
+use crate::sequence::Progress;
 
 /// Of `ResourceSpans`.
 const RESOURCE: u32 = 1;
@@ -34,6 +35,8 @@ pub struct Chunk {
     pub scope_spans: Bytes,
     /// How many they are.
     pub spans: u32,
+    /// How far its senders have come with it; nothing of those that don't number their spans.
+    pub progress: Vec<Progress>,
 }
 
 impl Chunk {
@@ -47,7 +50,8 @@ impl Chunk {
         let mut resource = Vec::new();
         prost::encoding::message::encode(RESOURCE, &process.resource, &mut resource);
         let (scope_spans, spans) = encode_scopes(scopes, &mut each);
-        Self { sender: process.sender, resource: resource.into(), scope_spans, spans }
+        let progress = Vec::new();
+        Self { sender: process.sender, resource: resource.into(), scope_spans, spans, progress }
     }
 
     /// The first half of the spans and the rest, each as a chunk of its own. `None` for a single span, and for

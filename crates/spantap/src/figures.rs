@@ -48,6 +48,10 @@ pub struct FromSender {
     pub faults: [u64; Fault::ALL.len()],
     /// Spans that it lost before they reached us, by its own word, for each reason.
     pub lost: BTreeMap<String, u64>,
+    /// Spans that it sent and that never came: see [`crate::sequence`].
+    pub missing: u64,
+    /// Spans that it had sent before the first that came.
+    pub sent_before: u64,
     /// Which of all that came was its last.
     last: u64,
 }
@@ -67,7 +71,7 @@ impl FromSender {
 
     /// Whether not all is as it should be. Each by itself: what it says it lost may be any number.
     pub fn is_in_trouble(&self) -> bool {
-        self.malformed() > 0 || self.refused > 0 || self.lost_by_sender() > 0
+        self.malformed() > 0 || self.refused > 0 || self.missing > 0 || self.lost_by_sender() > 0
     }
 
     /// Anything came from it.
@@ -81,6 +85,9 @@ impl FromSender {
         self.bytes += other.bytes;
         self.spans += other.spans;
         self.refused += other.refused;
+        // By its own word, as well.
+        self.missing = self.missing.saturating_add(other.missing);
+        self.sent_before = self.sent_before.saturating_add(other.sent_before);
         for (sum, count) in self.faults.iter_mut().zip(other.faults) {
             *sum += count;
         }
@@ -194,6 +201,22 @@ impl Figures {
     /// A sender says that it lost spans.
     pub fn lost(&self, sender: Sender, reason: &str, spans: u64) {
         self.senders().of(sender).lose(shortened(reason), spans);
+    }
+
+    /// Spans of a sender never came. Whether these are the first.
+    pub fn missing(&self, sender: Sender, spans: u64) -> bool {
+        let mut senders = self.senders();
+        let from = senders.of(sender);
+        let is_first = from.missing == 0;
+        from.missing = from.missing.saturating_add(spans);
+        is_first
+    }
+
+    /// A sender had sent so many spans when the first of them came.
+    pub fn sent_before(&self, sender: Sender, spans: u64) {
+        let mut senders = self.senders();
+        let from = senders.of(sender);
+        from.sent_before = from.sent_before.saturating_add(spans);
     }
 
     /// The senders that are known one by one, in order, and all others together, if there are any.

@@ -9,7 +9,10 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use crate::attributes;
 use crate::decode::{Decoder, Faults, Found, LOSSES};
 use crate::pipeline::{Batch, Pending, Pipeline};
-use crate::process::{Process, Sender};
+#[cfg(feature = "ebpf")]
+use crate::process::Process;
+use crate::process::Sender;
+use crate::sequence::{Before, Progress, Senders, Sequence};
 use crate::source::Datagram;
 
 /// While spans come without a pause, so many bytes of them are put together to chunks. With one more
@@ -23,10 +26,11 @@ const SMALLEST: usize = 1024;
 pub struct Intake<'a> {
     pipeline: &'a Pipeline,
     decoder: Decoder,
-    pending: Pending,
+    /// How far each sender has come.
+    senders: Senders,
+    pending: Vec<Pending>,
     bytes: usize,
     to_pass_on: SyncSender<Batch>,
-    nobody_wants_spans: bool,
     /// Its other end is gone: it has panicked, and so will the scope of its thread.
     is_closed: bool,
 }
@@ -36,10 +40,10 @@ impl<'a> Intake<'a> {
         Self {
             pipeline,
             decoder: Decoder::default(),
-            pending: Pending::new(),
+            senders: pipeline.sinks.senders(),
+            pending: Vec::new(),
             bytes: 0,
             to_pass_on,
-            nobody_wants_spans: pipeline.sinks.is_empty() && pipeline.view.is_none(),
             is_closed: false,
         }
     }
@@ -49,9 +53,8 @@ impl<'a> Intake<'a> {
         if !self.may_send(datagram, allowed_uids) {
             return;
         }
-        if !(self.nobody_wants_spans && self.count(datagram)) {
-            let decoded = self.decode(datagram);
-            decoded.into_iter().for_each(|(process, scopes)| add(&mut self.pending, process, scopes));
+        for pending in self.decode(datagram) {
+            self.add(pending);
         }
         self.grow(datagram.bytes.len().max(SMALLEST));
     }
@@ -65,10 +68,10 @@ impl<'a> Intake<'a> {
     ) -> Option<Arc<Process>> {
         self.pipeline.figures.probed(datagram.sender, datagram.bytes.len());
         let mut of = None;
-        for (process, mut scopes) in self.decode(datagram) {
-            scopes.iter_mut().flat_map(|scope| &mut scope.spans).for_each(&mut complete);
-            of = Some(Arc::clone(&process));
-            add(&mut self.pending, process, scopes);
+        for mut pending in self.decode(datagram) {
+            pending.scopes.iter_mut().flat_map(|scope| &mut scope.spans).for_each(&mut complete);
+            of = Some(Arc::clone(&pending.process));
+            self.add(pending);
         }
         self.grow(datagram.bytes.len().max(SMALLEST));
         of
@@ -77,7 +80,7 @@ impl<'a> Intake<'a> {
     /// Takes spans that the source made itself, of some `bytes`.
     #[cfg(feature = "ebpf")]
     pub(crate) fn take_made(&mut self, process: &Arc<Process>, spans: ScopeSpans, bytes: usize) {
-        add(&mut self.pending, Arc::clone(process), vec![spans]);
+        self.add(Pending { process: Arc::clone(process), scopes: vec![spans], progress: Vec::new() });
         self.grow(bytes);
     }
 
@@ -118,17 +121,8 @@ impl<'a> Intake<'a> {
         allowed
     }
 
-    /// Whether it was counted, which is enough.
-    fn count(&mut self, datagram: &Datagram<'_>) -> bool {
-        let counted = self.decoder.count(datagram.bytes, datagram.sender, now_ns());
-        for (process, spans) in counted.iter().flatten() {
-            self.pipeline.figures.spans(datagram.sender, &process.service, *spans);
-        }
-        counted.is_some()
-    }
-
     /// Its spans, by process; what is to say of them is told.
-    fn decode(&mut self, datagram: &Datagram<'_>) -> Pending {
+    fn decode(&mut self, datagram: &Datagram<'_>) -> Vec<Pending> {
         let sender = datagram.sender;
         let decoded = self.decoder.decode(datagram.bytes, sender, now_ns());
         self.tell_faults(sender, &decoded.faults, datagram.cut);
@@ -138,7 +132,56 @@ impl<'a> Intake<'a> {
             let losses = scopes.iter().flat_map(|scope| &scope.spans).filter(|span| span.name == LOSSES);
             losses.for_each(|span| self.told_losses(sender, span));
         }
-        decoded.processes
+        let mut pending: Vec<Pending> = decoded
+            .processes
+            .into_iter()
+            .map(|(process, scopes)| Pending { process, scopes, progress: Vec::new() })
+            .collect();
+        let progress = decoded.sequence.map(|sequence| self.progress(sender, sequence));
+        // With the last, because then all of the datagram has been passed on.
+        if let Some(last) = pending.last_mut() {
+            last.progress.extend(progress);
+        }
+        pending
+    }
+
+    /// Counts what should have come before a datagram.
+    fn progress(&mut self, sender: Sender, sequence: Sequence) -> Progress {
+        let (before, progress) = self.senders.came(sequence);
+        let Before { missing, unknown } = before;
+        if missing > 0 && self.pipeline.figures.missing(sender, missing) {
+            self.pipeline.notices.say(format!(
+                "{missing} spans that {sender} sent never came: they waited in the socket, or had been read and not been \
+                 spooled, when an earlier spantap ended; or another program took them (more of these are only counted)"
+            ));
+        }
+        if unknown > 0 {
+            self.pipeline.figures.sent_before(sender, unknown);
+        }
+        progress
+    }
+
+    /// Puts spans to those of the same process and scope.
+    fn add(&mut self, new: Pending) {
+        let is_same = |known: &&mut Pending| Arc::ptr_eq(&known.process, &new.process);
+        let Some(known) = self.pending.iter_mut().rev().find(is_same) else {
+            self.pending.push(new);
+            return;
+        };
+        for scope in new.scopes {
+            let is_same =
+                |known: &&mut ScopeSpans| known.scope == scope.scope && known.schema_url == scope.schema_url;
+            match known.scopes.iter_mut().rev().find(is_same) {
+                Some(same) => same.spans.extend(scope.spans),
+                None => known.scopes.push(scope),
+            }
+        }
+        for progress in new.progress {
+            match known.progress.iter_mut().find(|known| known.sender == progress.sender) {
+                Some(known) => *known = progress,
+                None => known.progress.push(progress),
+            }
+        }
     }
 
     fn tell_faults(&self, sender: Sender, faults: &Faults, cut: bool) {
@@ -161,22 +204,6 @@ impl<'a> Intake<'a> {
             if let (Some(reason), Some(spans)) = (reason, spans) {
                 self.pipeline.figures.lost(sender, reason, spans);
             }
-        }
-    }
-}
-
-/// Puts spans to those of the same process and scope.
-fn add(pending: &mut Pending, process: Arc<Process>, scopes: Vec<ScopeSpans>) {
-    let Some((_, known)) = pending.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, &process)) else {
-        pending.push((process, scopes));
-        return;
-    };
-    for scope in scopes {
-        let is_same =
-            |known: &&mut ScopeSpans| known.scope == scope.scope && known.schema_url == scope.schema_url;
-        match known.iter_mut().rev().find(is_same) {
-            Some(same) => same.spans.extend(scope.spans),
-            None => known.push(scope),
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod notices;
 pub mod pipeline;
 pub mod process;
 pub mod run;
+pub mod sequence;
 pub mod signals;
 pub mod sink;
 pub mod source;

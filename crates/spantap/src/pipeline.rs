@@ -15,6 +15,7 @@ use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::notices::Notices;
 use crate::process::Process;
+use crate::sequence::Progress;
 use crate::sink::Sinks;
 use crate::terminal::Feeder;
 use crate::trace::EncodedSpan;
@@ -34,12 +35,17 @@ pub struct Pipeline {
     pub view: Option<Feeder>,
 }
 
-/// Spans that were decoded, by process.
-pub(crate) type Pending = Vec<(Arc<Process>, Vec<ScopeSpans>)>;
+/// Spans of a process that were decoded.
+pub(crate) struct Pending {
+    pub(crate) process: Arc<Process>,
+    pub(crate) scopes: Vec<ScopeSpans>,
+    /// See [`Chunk::progress`].
+    pub(crate) progress: Vec<Progress>,
+}
 
 /// What came in so many bytes.
 pub(crate) struct Batch {
-    pub(crate) pending: Pending,
+    pub(crate) pending: Vec<Pending>,
     pub(crate) bytes: usize,
 }
 
@@ -60,13 +66,17 @@ impl Pipeline {
     }
 
     fn pass_on(&self, Batch { pending, bytes }: Batch) {
+        if self.sinks.is_empty() && self.view.is_none() {
+            return;
+        }
         let mut to_view = Vec::new();
-        for (process, scopes) in pending {
-            let chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
+        for Pending { process, scopes, progress } in pending {
+            let mut chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
                 if self.view.is_some() && span.name != LOSSES {
                     to_view.extend(EncodedSpan::new(&process, span, bytes));
                 }
             });
+            chunk.progress = progress;
             if !self.sinks.is_empty() {
                 self.sinks.push(&chunk);
             }

@@ -1,64 +1,26 @@
 //! What may arrive on the socket, and what is made of it.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
-use std::sync::Arc;
-
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
 use spantap::chunk::{Chunk, request};
-use spantap::decode::{Decoded, Decoder, Fault, Found};
-use spantap::process::{Process, Sender};
+use spantap::decode::{Decoded, Decoder, Fault};
+use spantap::process::Sender;
+use spantap::sequence::Sequence;
 
 const SENDER: Sender = Sender { pid: 4242, uid: 1000, gid: 100 };
 /// 2026-01-01.
 const NOW: u64 = 1_767_225_600_000_000_000;
 const NOW_US: u64 = NOW / 1000;
 
-/// Who only counts comes to the same, or says that it must be decoded.
 fn decode(bytes: &[u8]) -> Decoded {
-    let decoded = Decoder::default().decode(bytes, SENDER, NOW);
-    if let Some(counted) = Decoder::default().count(bytes, SENDER, NOW) {
-        // What it does not look at.
-        let inside = |(found, _): (&Found, u64)| {
-            matches!(
-                found.fault,
-                Fault::LeftOut | Fault::TooDeep | Fault::BadTime | Fault::BadText | Fault::Duplicate
-            )
-        };
-        assert!(decoded.faults.iter().all(inside), "{:?}", decoded.faults);
-        if faults(&decoded).is_empty() {
-            let spans = |scopes: &[ScopeSpans]| scopes.iter().map(|scope| scope.spans.len() as u64).sum();
-            let expected: Vec<(Arc<Process>, u64)> =
-                decoded.processes.iter().map(|(process, scopes)| (process.clone(), spans(scopes))).collect();
-            assert_eq!(counted, expected);
-        }
-    }
-    decoded
-}
-
-#[test]
-fn what_all_is_well_with_is_counted() {
-    let otlp = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c",
-        "spanId":"b7ad6b7169203331","startTimeUnixNano":"1767225600000000000","endTimeUnixNano":"1767225600000000001",
-        "name":"NAME","attributes":[{"key":"k"}]}]}]}]}"#;
-    let zipkin = format!("[{0},{0}]", zipkin(r#","parentId":"b7ad6b7169203332","tags":{"k":"v"}"#));
-    for (text, expected) in [(otlp, 1), (&*zipkin, 2)] {
-        let count = |text: &str| Decoder::default().count(text.as_bytes(), SENDER, NOW);
-        let counted = count(text).unwrap();
-        assert_eq!((counted.len(), counted[0].1, counted[0].0.sender), (1, expected, SENDER));
-        // What tells of losses is not.
-        let losses =
-            text.replace("NAME", "tracing_usdt.dropped").replace("\"n\"", "\"tracing_usdt.dropped\"");
-        assert_eq!(count(&losses), None);
-        let odd = text.replace("b7ad", "B7AD");
-        assert_eq!(count(&odd), None);
-    }
+    Decoder::default().decode(bytes, SENDER, NOW)
 }
 
 fn spans(decoded: &Decoded) -> Vec<&Span> {
@@ -391,17 +353,43 @@ fn what_is_taken_is_no_deeper_than_a_backend_reads() {
     assert!(taken >= 80 + 60, "{taken}");
 }
 
-/// Also where they were counted before.
 #[test]
-fn what_is_odd_about_a_process_is_told() {
+fn what_is_odd_about_a_process_is_told_once() {
     let large = "x".repeat(20_000);
-    let span = zipkin(&format!(r#","localEndpoint":{{"serviceName":"{large}"}}"#));
+    let bytes = format!("[{}]", zipkin(&format!(r#","localEndpoint":{{"serviceName":"{large}"}}"#)));
     let mut decoder = Decoder::default();
-    let bytes = format!("[{span}]");
-    assert_eq!(decoder.count(bytes.as_bytes(), SENDER, NOW), None);
-    let decoded = decoder.decode(bytes.as_bytes(), SENDER, NOW);
-    assert_eq!(faults(&decoded), [(Fault::LongResource, 1)]);
-    assert!(decoder.count(bytes.as_bytes(), SENDER, NOW).is_some(), "once");
+    let mut decode = || faults(&decoder.decode(bytes.as_bytes(), SENDER, NOW));
+    assert_eq!((decode(), decode()), (vec![(Fault::LongResource, 1)], vec![]));
+}
+
+#[test]
+fn where_a_datagram_stands_in_its_senders_sequence_is_read() {
+    let sequence = r#""tracingUsdt":{"sender":"00000000000000ff","sentBefore":12,"spans":"1"}"#;
+    let span = zipkin("");
+    let ids = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
+    let otlp = format!(r#"{{{ids},"startTimeUnixNano":{NOW},"endTimeUnixNano":{NOW}}}"#);
+    let in_otlp = |member: &str| {
+        let more = if member.is_empty() { String::new() } else { format!(",{member}") };
+        format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{otlp}]}}]}}]{more}}}"#)
+    };
+    let expected = Some(Sequence { sender: 255, sent_before: 12, spans: 1 });
+    for text in [
+        format!("[{span},{}]", zipkin(&format!(",{sequence}"))),
+        in_otlp(sequence),
+        in_otlp(&sequence.replace("12", "\"1.2e1\"")),
+    ] {
+        let decoded = decode(text.as_bytes());
+        assert_eq!((decoded.sequence, faults(&decoded)), (expected, vec![]), "{text}");
+    }
+    // Somebody else's member of that name costs nothing.
+    for member in ["", r#""tracingUsdt":7"#, r#""tracingUsdt":{"sender":"x"}"#, r#""tracingUsdt":null"#] {
+        let decoded = decode(in_otlp(member).as_bytes());
+        assert_eq!(
+            (decoded.sequence, spans(&decoded).len(), faults(&decoded).len()),
+            (None, 1, 0),
+            "{member}"
+        );
+    }
 }
 
 /// It would be in each request, and in memory with each trace.
@@ -545,61 +533,5 @@ proptest! {
         }
         prop_assert!(spans(&decoded).len() <= 1);
         prop_assert!(spans(&decoded).len() == 1 || !faults(&decoded).is_empty() || otlp);
-    }
-
-    /// Who only counts takes nothing that is refused: members as they may be and as they may not, in any number.
-    #[test]
-    fn what_is_counted_is_taken(
-        more in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..3),
-        around in any::<prop::sample::Index>(),
-        otlp in any::<bool>(),
-        comma in prop::sample::select(vec![",", " ,", ",\n"]),
-    ) {
-        let start = if otlp { NOW } else { NOW_US };
-        let mut members = vec![
-            r#""traceId":"0af7651916cd43dd8448eb211c80319c""#.to_owned(),
-            r#""ID":"b7ad6b7169203331""#.to_owned(),
-            format!(r#""START":"{start}""#),
-            format!(r#""END":{}"#, if otlp { NOW } else { 7 }),
-        ];
-        let others: Vec<String> = [
-            "\"b7ad6b7169203331\"", "\"b7ad6b7169203331b7ad6b7169203331\"", "\"\"", "\"0000000000000000\"",
-            "\"B7ad6b7169203331\"", "\"b7ad6b716920333\"", "\"b7ad6b716920333\\u0031\"", "null", "17", "\"17\"",
-            "\"017\"", "017", "+1", "\"+1\"", "-1", "1.0", "1e3", "\"\"", "18446744073709551616", "\"n\"", "\"\\u00e9\"",
-            "\"\\ud800\"", "\"tracing_usdt.dropped\"", "\"tracing_usdt\\u002edropped\"", "{}", "[]", "true", "nul",
-            r#"{"serviceName":"a"}"#, r#"{"serviceName":null,"port":70000}"#, r#"{"port":"80","ipv4":"1"}"#,
-            r#"{"ipv6":1}"#, r#"{"serviceName":"a","serviceName":"a"}"#, r#"{"x":1,"serviceName":"\n"}"#,
-        ].into_iter().flat_map(|value| {
-            ["traceId", "ID", "PARENT", "START", "END", "name", "localEndpoint", "x", "i\\u0064"]
-                .map(|member| format!("\"{member}\" : {value}"))
-        }).collect();
-        for (at, other) in more {
-            let other = other.get(&others).clone();
-            match at.index(2 * members.len()) {
-                at if at < members.len() => members[at] = other,
-                at => members.insert(at - members.len(), other),
-            }
-        }
-        let span = format!("{{{}}}", members.join(comma));
-        let names = match otlp {
-            true => [("ID", "spanId"), ("PARENT", "parentSpanId"), ("START", "startTimeUnixNano"), ("END", "endTimeUnixNano")],
-            false => [("ID", "id"), ("PARENT", "parentId"), ("START", "timestamp"), ("END", "duration")],
-        };
-        let span = names.iter().fold(span, |span, (from, to)| span.replace(&format!("\"{from}\""), &format!("\"{to}\"")));
-        let around = *around.get(&[
-            ("", ""), ("", r#""scope":{"name":"a"},"#), ("", r#""scope":{"name":1},"#), ("", r#""scope":null,"#), ("", r#""scope":1,"#),
-            ("", r#""schemaUrl":"u","#), ("", r#""schemaUrl":"\ud800","#), ("", r#""schemaUrl":1,"#), ("", r#""spans":[],"#),
-            (r#""resource":{},"#, ""), (r#""resource":1,"#, ""), (r#""resource":null,"#, ""), (r#""resource":{"attributes":1},"#, ""),
-            (r#""scopeSpans":[],"#, ""), (r#""x":[{}],"#, r#""x":{"spans":[1]},"#),
-        ]);
-        let text = match otlp {
-            true => format!(r#"{{"resourceSpans":[{{}},{{{}"scopeSpans":[{{{}"spans":[{span}]}}]}}]}}"#, around.0, around.1),
-            false => format!("[{span},{span}]"),
-        };
-        let decoded = decode(text.as_bytes());
-        if Decoder::default().count(text.as_bytes(), SENDER, NOW).is_some() {
-            prop_assert_eq!(faults(&decoded), [], "{}", text);
-            prop_assert!(spans(&decoded).iter().all(|span| span.name != "tracing_usdt.dropped"));
-        }
     }
 }

@@ -13,8 +13,8 @@ use tracing::info_span;
 use tracing_subscriber::prelude::*;
 use tracing_usdt::{Delivery, Format, UsdtLayer};
 
-/// What a datagram says of its place, and the spans that it has, without the one that reports losses.
-fn place(datagram: &str, format: Format) -> (String, u64, u64) {
+/// Where a datagram says that it stands, by the spans that it has, without the one that reports losses.
+fn sequence(datagram: &str, format: Format) -> (String, u64, u64) {
     let json: Value = serde_json::from_str(datagram).unwrap();
     let (member, spans) = match format {
         Format::Zipkin => {
@@ -50,18 +50,18 @@ fn each_datagram_says_how_many_spans_came_before_it() {
             let count = if delivery == Delivery::Inline { 4 } else { 200 };
             close_spans(layer(), count);
             close_spans(layer(), count);
-            let places: Vec<_> =
-                collector.drain_text().iter().map(|datagram| place(datagram, format)).collect();
-            let mut senders: Vec<&String> = places.iter().map(|(sender, ..)| sender).collect();
+            let sequences: Vec<_> =
+                collector.drain_text().iter().map(|datagram| sequence(datagram, format)).collect();
+            let mut senders: Vec<&String> = sequences.iter().map(|(sender, ..)| sender).collect();
             senders.dedup();
-            assert_eq!(senders.len(), 2, "a layer has a name of its own: {places:?}");
+            assert_eq!(senders.len(), 2, "a layer has a name of its own: {sequences:?}");
             for sender in senders {
                 let mut expected = 0;
-                for (_, sent_before, spans) in places.iter().filter(|(other, ..)| other == sender) {
-                    assert_eq!(*sent_before, expected, "{format:?}, {delivery:?}: {places:?}");
+                for (_, sent_before, spans) in sequences.iter().filter(|(other, ..)| other == sender) {
+                    assert_eq!(*sent_before, expected, "{format:?}, {delivery:?}: {sequences:?}");
                     expected += spans;
                 }
-                assert_eq!(expected, count as u64, "{format:?}, {delivery:?}: {places:?}");
+                assert_eq!(expected, count as u64, "{format:?}, {delivery:?}: {sequences:?}");
             }
         }
     }
@@ -76,7 +76,7 @@ fn spans_that_died_with_their_receiver_are_a_gap() {
     let received = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         close(3);
         let received: u64 =
-            collector.drain_text().iter().map(|datagram| place(datagram, Format::Zipkin).2).sum();
+            collector.drain_text().iter().map(|datagram| sequence(datagram, Format::Zipkin).2).sum();
         // In its queue, when it dies.
         close(4);
         drop(collector);
@@ -85,7 +85,7 @@ fn spans_that_died_with_their_receiver_are_a_gap() {
         close(1);
         let mut buffer = vec![0; 1 << 16];
         let bytes = next.recv(&mut buffer).unwrap();
-        let (_, sent_before, _) = place(std::str::from_utf8(&buffer[..bytes]).unwrap(), Format::Zipkin);
+        let (_, sent_before, _) = sequence(std::str::from_utf8(&buffer[..bytes]).unwrap(), Format::Zipkin);
         assert_eq!(handle.stats().sent, 8);
         assert_eq!(sent_before - received, 4, "the next receiver can tell how many it lacks");
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
@@ -106,13 +106,13 @@ fn losses_that_are_reported_count_as_no_span() {
         let all: Vec<String> = first.into_iter().chain(collector.drain_text()).collect();
         let mut expected = 0;
         for datagram in &all {
-            let (_, sent_before, spans) = place(datagram, Format::Zipkin);
+            let (_, sent_before, spans) = sequence(datagram, Format::Zipkin);
             assert_eq!(sent_before, expected, "{all:?}");
             expected += spans;
         }
         assert!(expected < 32, "nothing was lost");
     });
     let last = collector.drain_text();
-    let (_, sent_before, spans) = place(last.last().unwrap(), Format::Zipkin);
+    let (_, sent_before, spans) = sequence(last.last().unwrap(), Format::Zipkin);
     assert!(spans == 0 && sent_before > 0, "the last datagram reports the losses alone: {last:?}");
 }

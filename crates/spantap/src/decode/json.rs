@@ -16,6 +16,7 @@ use super::Faults;
 use super::fault::{Fault, Found};
 use super::scan::Scan;
 use super::skip;
+use crate::sequence::Sequence;
 
 /// A text, how far it is read, and what was odd about that.
 pub(super) struct Json<'a> {
@@ -24,6 +25,8 @@ pub(super) struct Json<'a> {
     /// Members that mean nothing here.
     pub(super) unknown: u64,
     pub(super) faults: Faults,
+    /// Where the text stands among all that its sender sends.
+    pub(super) sequence: Option<Sequence>,
 }
 
 /// The members of an object that mean something.
@@ -82,7 +85,7 @@ pub(super) use members;
 
 impl<'a> Json<'a> {
     pub(super) fn new(text: &'a str, faults: Faults) -> Self {
-        Self { text, scan: Scan::new(text.as_bytes()), unknown: 0, faults }
+        Self { text, scan: Scan::new(text.as_bytes()), unknown: 0, faults, sequence: None }
     }
 
     /// The byte that comes first, behind white space.

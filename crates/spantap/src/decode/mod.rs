@@ -1,19 +1,19 @@
 //! From the bytes of a datagram to spans of a [`Process`].
 //!
 //! `zipkin` and `otlp` know the formats, `value` what they have in common, `fault` what can be wrong. `json` reads for
-//! them, by way of `scan`; `count` does with `scan` alone. When all spans of a datagram are read, `place` looks for the
+//! them, by way of `scan`. When all spans of a datagram are read, `place` looks for the
 //! times of those that have none, and `shared` gives each half of a span that Zipkin shares an id of its own.
 //!
 //! A datagram may come from anybody and hold anything. What can't be read of a span is left out and counted; only
 //! without its ids a span is refused, and then alone.
 
-mod count;
 mod fault;
 mod json;
 mod otlp;
 mod place;
 mod processes;
 mod scan;
+mod sequence;
 mod shared;
 mod skip;
 mod value;
@@ -26,7 +26,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 pub use fault::{Fault, Found};
 
 use crate::process::{Process, Sender};
-use count::Said;
+use crate::sequence::Sequence;
 use json::Json;
 use processes::Processes;
 use shared::Shared;
@@ -45,6 +45,8 @@ pub struct Decoded {
     pub processes: Vec<(Arc<Process>, Vec<ScopeSpans>)>,
     /// What was wrong or odd.
     pub faults: Faults,
+    /// Where the datagram stands among all that its sender sends, if that numbers its spans.
+    pub sequence: Option<Sequence>,
 }
 
 fn each(spans: &Spans) -> impl Iterator<Item = &Span> {
@@ -54,9 +56,6 @@ fn each(spans: &Spans) -> impl Iterator<Item = &Span> {
 fn each_mut(spans: &mut Spans) -> impl Iterator<Item = &mut Span> {
     spans.iter_mut().flat_map(|(_, scopes)| scopes).flat_map(|scope| &mut scope.spans)
 }
-
-/// How many spans of which process.
-pub type Counted = Vec<(Arc<Process>, u64)>;
 
 /// What was wrong or odd with a datagram: how often, and the first of each kind in words.
 #[derive(Debug, Default)]
@@ -78,10 +77,6 @@ impl Faults {
     /// Each kind once, with its number.
     pub fn iter(&self) -> impl Iterator<Item = (&Found, u64)> {
         self.counts.iter().map(|(found, count)| (found, *count))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.counts.is_empty()
     }
 
     fn note(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
@@ -129,44 +124,14 @@ pub struct Decoder {
 impl Decoder {
     /// Reads a datagram of `sender`'s that came at `now_ns` since 1970.
     pub fn decode(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
-        let (read, faults) = self.read(bytes, sender, Faults::at(now_ns));
-        read.map(|processes| Decoded { processes, faults }).unwrap_or_else(|found| {
+        let (read, decoded) = self.read(bytes, sender, Faults::at(now_ns));
+        read.map(|processes| Decoded { processes, ..decoded }).unwrap_or_else(|found| {
             // What is not JSON to its end is refused as a whole.
             let mut faults = Faults::at(now_ns);
             faults.add(found);
             self.processes.forget(sender);
-            Decoded { processes: Vec::new(), faults }
+            Decoded { faults, ..Decoded::default() }
         })
-    }
-
-    /// How many spans of which processes a datagram holds, for who doesn't want the spans themselves: in
-    /// less than a fifth of the time. Nothing if there is more to say of it than their number, so that it is to be
-    /// decoded. It looks at ids, times, services, resources, the length of members, and whether all of it is
-    /// JSON; a fault in something else stays unknown.
-    pub fn count(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Option<Counted> {
-        let rows = count::rows(bytes, now_ns)?;
-        let mut faults = Faults::default();
-        let mut counted = Vec::with_capacity(rows.len());
-        for row in rows {
-            let process = match row.said {
-                Said::Service(service) => {
-                    let service = std::str::from_utf8(service).ok()?;
-                    self.processes.of_service(sender, service, &mut faults)
-                }
-                Said::Resource(resource) => {
-                    let resource = std::str::from_utf8(resource).ok()?;
-                    self.processes.of_resource(sender, resource, &mut faults)
-                }
-            };
-            if !faults.is_empty() {
-                self.processes.forget(sender);
-                return None;
-            }
-            counted.push((process, row.spans));
-        }
-        counted.retain(|(_, spans)| *spans > 0);
-        // What holds none may be something else altogether.
-        (!counted.is_empty()).then_some(counted)
     }
 
     /// The process that calls itself `service`.
@@ -175,9 +140,10 @@ impl Decoder {
         self.processes.of_service(sender, service, &mut Faults::default())
     }
 
-    fn read(&mut self, bytes: &[u8], sender: Sender, mut faults: Faults) -> (Result<Spans, Found>, Faults) {
+    /// The spans, and all else.
+    fn read(&mut self, bytes: &[u8], sender: Sender, mut faults: Faults) -> (Result<Spans, Found>, Decoded) {
         if bytes.is_empty() {
-            return (Err(Found::new(Fault::Empty, "no bytes")), faults);
+            return (Err(Found::new(Fault::Empty, "no bytes")), Decoded::default());
         }
         let text = String::from_utf8_lossy(bytes);
         // Where it was cut inside of a character, it is cut inside of a text.
@@ -190,7 +156,7 @@ impl Decoder {
         let read = self.read_text(&mut json, sender);
         let read =
             read.map_err(|found| odd.map_or(found, |error| Found::new(Fault::NotUtf8, error.to_string())));
-        (read, json.faults)
+        (read, Decoded { faults: json.faults, sequence: json.sequence, ..Decoded::default() })
     }
 
     fn read_text(&mut self, json: &mut Json<'_>, sender: Sender) -> Result<Spans, Found> {

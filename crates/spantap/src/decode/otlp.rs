@@ -14,6 +14,7 @@ use super::fault::{Fault, Found};
 use super::json::{Json, members};
 use super::place::Times;
 use super::scan::Scan;
+use super::sequence;
 use super::value::{
     USUAL_ATTRIBUTES, USUAL_SPANS, bytes_of, check_length, id, kind_named, read_parent, required, trim,
 };
@@ -24,7 +25,10 @@ use crate::attributes::value;
 pub(super) const DEEPEST: usize = 30;
 
 // Each has two names by the rules of protobuf's JSON; and requests of 2022 and before have others.
-members! { pub(super) RequestMember { ResourceSpans = "resourceSpans" | "resource_spans" } }
+members! { pub(super) RequestMember {
+    ResourceSpans = "resourceSpans" | "resource_spans",
+    Sequence = "tracingUsdt",
+} }
 members! { pub(super) ResourceMember {
     Resource = "resource",
     ScopeSpans = "scopeSpans" | "scope_spans" | "instrumentationLibrarySpans" | "instrumentation_library_spans",
@@ -96,7 +100,10 @@ pub(super) fn request(
     mut take: impl FnMut(&str, Vec<ScopeSpans>, &mut Faults),
 ) -> Result<bool, Found> {
     let mut had_any = None;
-    json.members(|json, RequestMember::ResourceSpans| {
+    json.members(|json, member| {
+        if let RequestMember::Sequence = member {
+            return sequence::take(json);
+        }
         had_any.get_or_insert(false);
         json.elements(|json| {
             had_any = Some(true);
@@ -176,12 +183,6 @@ fn scope(json: &mut Json<'_>) -> Result<InstrumentationScope, Found> {
     })?;
     add(&mut scope.dropped_attributes_count, left_out);
     Ok(scope)
-}
-
-/// Whether all is well with a scope.
-pub(super) fn is_usual_scope(text: &str) -> bool {
-    let mut json = Json::new(text, Faults::default());
-    scope(&mut json).is_ok() && json.faults.is_empty()
 }
 
 /// The attributes of a resource, and how many were left out by its sender or here.

@@ -20,6 +20,7 @@ use super::fault::{Fault, Found};
 use super::json::{Json, Scalar, members};
 use super::otlp::DEEPEST;
 use super::place::Times;
+use super::sequence;
 use super::shared;
 use super::value::{
     USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, id, id_of, kind_named, read_parent, required,
@@ -40,6 +41,7 @@ members! { pub(super) SpanMember {
     BinaryAnnotations = "binaryAnnotations",
     Tags = "tags",
     Shared = "shared",
+    Sequence = "tracingUsdt",
 } }
 members! { pub(super) EndpointMember { ServiceName = "serviceName", Ipv4 = "ipv4", Ipv6 = "ipv6", Port = "port" } }
 members! { AnnotationMember { Timestamp = "timestamp", Value = "value", Endpoint = "endpoint" } }
@@ -128,6 +130,7 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
                 trim(&mut span.attributes);
             }
             SpanMember::Shared => is_shared = json.boolean()?,
+            SpanMember::Sequence => sequence::take(json)?,
         }
         Ok(())
     })?;

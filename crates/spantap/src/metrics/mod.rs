@@ -82,6 +82,18 @@ impl Collector for All {
             "Spans and datagrams refused for a fault",
             of(FromSender::malformed),
         )?;
+        counters(
+            &mut encoder,
+            "missing_spans",
+            "Spans that a sender sent and that were never received",
+            of(|from| from.missing),
+        )?;
+        counters(
+            &mut encoder,
+            "spans_sent_before",
+            "Spans that a sender had sent before the first that was received",
+            of(|from| from.sent_before),
+        )?;
         let mut faults = Vec::new();
         let mut lost = Vec::new();
         for (labels, from) in senders

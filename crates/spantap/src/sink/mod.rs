@@ -41,6 +41,7 @@ pub use target::{Target, TargetError};
 
 use crate::chunk::Chunk;
 use crate::notices::Notices;
+use crate::sequence::Senders;
 use environment::DEFAULT_TIMEOUT;
 use figures::Figures;
 use jsonl::Jsonl;
@@ -154,6 +155,11 @@ impl Sinks {
     /// There are none, so there is nothing to encode for them.
     pub fn is_empty(&self) -> bool {
         self.sinks.is_empty()
+    }
+
+    /// How far each sender has come, by what the spools have of it; nothing without a spool.
+    pub fn senders(&self) -> Senders {
+        Senders::common(self.sinks.iter().map(|sink| sink.queue.store.senders()))
     }
 
     /// Takes a chunk for all sinks. Never waits for a backend; with a spool, the chunk has been written to

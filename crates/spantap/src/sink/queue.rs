@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::figures::Figures;
 use crate::chunk::Chunk;
+use crate::sequence::Senders;
 
 /// How much there is, or may be, in one batch.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -50,6 +51,10 @@ pub(super) trait Store: Send + Sync {
     fn acknowledge(&self, rejected: u64);
     /// The batch that was taken waits again, first in the queue.
     fn give_back(&self);
+    /// How far each sender has come, by what outlives the program.
+    fn senders(&self) -> Senders {
+        Senders::default()
+    }
     /// Nobody will take anything any more: what does not outlive the program is lost.
     fn close(&self);
 }

@@ -49,6 +49,7 @@ fn troubles(figures: &Figures, total: &FromSender) -> Vec<String> {
     let (_, not_shown, missed) = figures.view();
     let known = [
         (total.lost_by_sender(), "lost by senders"),
+        (total.missing, "sent and never received"),
         (total.malformed(), "malformed"),
         (total.refused, "refused"),
         (not_shown, "traces not shown"),
@@ -145,6 +146,14 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
         let _ = write!(out, "  {name:<width$}  {:>12}", counted(from.spans, "span", "spans"));
         for (reason, spans) in &from.lost {
             let _ = write!(out, ", {} lost by the sender ({})", grouped(*spans), safe(reason));
+        }
+        for (number, what) in [
+            (from.missing, "sent and never received (an earlier spantap ended)"),
+            (from.sent_before, "sent before this spantap listened"),
+        ] {
+            if number > 0 {
+                let _ = write!(out, ", {} {what}", grouped(number));
+            }
         }
         for (fault, number) in Fault::ALL.iter().zip(from.faults).filter(|(_, number)| *number > 0) {
             let verdict = if fault.refuses() { "refused" } else { "odd" };

@@ -16,7 +16,7 @@ use super::stats::{Counters, Outcome, Stats};
 use super::waiting::{UNORDERED, Waiting};
 use super::{Carrier, wire};
 use crate::clock::Monotonic;
-use crate::encode::Place;
+use crate::encode::Sequence;
 use crate::error::Error;
 use crate::process::{self, PerProcess};
 use crate::span::ClosedSpan;
@@ -62,7 +62,7 @@ pub(crate) struct Background {
 struct Queue {
     rings: Box<[Ring]>,
     bell: Bell,
-    /// The name of this process's layer in each datagram's [`Place`].
+    /// The name of this process's layer in each datagram's [`Sequence`].
     sender: u64,
     /// Of spans that went by the rings, and of what became of those that came out of them.
     counters: Counters,
@@ -109,8 +109,8 @@ impl Queue {
     }
 
     /// Of a datagram of so many spans that is to be sent next.
-    fn place(&self, spans: u64) -> Place {
-        Place { sender: self.sender, sent_before: self.counters.sent(), spans }
+    fn sequence(&self, spans: u64) -> Sequence {
+        Sequence { sender: self.sender, sent_before: self.counters.sent(), spans }
     }
 
     /// Puts what threads wait to deliver into the rings, as far as there is room.
@@ -346,7 +346,7 @@ impl Background {
                 }
                 (at, spans) = (next, spans + 1);
             }
-            self.outlet.encoder.close(datagram, Some(&queue.place(spans)));
+            self.outlet.encoder.close(datagram, Some(&queue.sequence(spans)));
             let mut outcome = self.outlet.send(datagram, Duration::ZERO);
             while outcome == Outcome::QueueFull {
                 let Some(wait) = patience() else { return Ended::Full };
@@ -373,7 +373,7 @@ impl Background {
     }
 
     fn tell(&self, queue: &Queue, last: bool) -> Option<Outcome> {
-        self.outlet.tell(queue.counters.read().dropped, &queue.told, last, |spans| queue.place(spans))
+        self.outlet.tell(queue.counters.read().dropped, &queue.told, last, |spans| queue.sequence(spans))
     }
 
     /// What the thread does.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::outlet::{Outlet, Told};
 use super::stats::{Counters, Outcome, Stats};
 use super::waiting::{UNORDERED, Waiting};
-use crate::encode::Place;
+use crate::encode::Sequence;
 use crate::process::PerProcess;
 use crate::span::ClosedSpan;
 use crate::thread;
@@ -20,7 +20,7 @@ pub(crate) struct Inline {
 }
 
 struct Account {
-    /// The name of this process's layer in each datagram's [`Place`].
+    /// The name of this process's layer in each datagram's [`Sequence`].
     sender: u64,
     counters: Counters,
     told: Told,
@@ -46,8 +46,8 @@ impl Account {
     }
 
     /// Of a datagram of so many spans that is to be sent next.
-    fn place(&self, spans: u64) -> Place {
-        Place { sender: self.sender, sent_before: self.counters.sent(), spans }
+    fn sequence(&self, spans: u64) -> Sequence {
+        Sequence { sender: self.sender, sent_before: self.counters.sent(), spans }
     }
 }
 
@@ -69,7 +69,7 @@ impl Inline {
         let outcome = thread::with_text(|datagram| {
             self.outlet.encoder.open(datagram);
             self.outlet.encoder.span(datagram, span);
-            self.outlet.encoder.close(datagram, Some(&account.place(1)));
+            self.outlet.encoder.close(datagram, Some(&account.sequence(1)));
             let outcome = self.send_in_turn(account, datagram);
             if outcome == Outcome::TooLarge {
                 self.outlet.report_too_large(datagram.len());
@@ -106,7 +106,7 @@ impl Inline {
 
     fn tell(&self, account: &Account, last: bool) -> Option<Outcome> {
         let dropped = account.counters.read().dropped;
-        self.outlet.tell(dropped, &account.told, last, |spans| account.place(spans))
+        self.outlet.tell(dropped, &account.told, last, |spans| account.sequence(spans))
     }
 
     pub(super) fn leave_out(&self) {

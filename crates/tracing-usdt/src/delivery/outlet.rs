@@ -8,7 +8,7 @@ use super::socket::Socket;
 use super::stats::{Dropped, Outcome};
 use crate::clock::{Monotonic, wall_offset};
 use crate::context::{Ids, TraceId};
-use crate::encode::{Encoder, Losses, Place};
+use crate::encode::{Encoder, Losses, Sequence};
 use crate::error::Reporter;
 
 /// Losses are told at most this often.
@@ -48,7 +48,7 @@ impl Outlet {
         losses: Dropped,
         told: &Told,
         last: bool,
-        place: impl Fn(u64) -> Place,
+        sequence: impl Fn(u64) -> Sequence,
     ) -> Option<Outcome> {
         if self.knows(losses, told) {
             return None;
@@ -80,7 +80,7 @@ impl Outlet {
         let mut datagram = Vec::new();
         self.encoder.open(&mut datagram);
         self.encoder.losses(&mut datagram, &untold);
-        self.encoder.close(&mut datagram, Some(&place(0)));
+        self.encoder.close(&mut datagram, Some(&sequence(0)));
         // Without waiting: where there is no room it is told later, with what is lost until then.
         let outcome = self.send(&datagram, Duration::ZERO);
         if outcome == Outcome::Sent {

@@ -80,11 +80,11 @@ impl Encoder {
         }
     }
 
-    /// Ends the datagram, with its place among all that the process sends.
-    pub(crate) fn close(&self, out: &mut Vec<u8>, place: Option<&Place>) {
+    /// Ends the datagram, with its place in the sequence of all that the layer sends.
+    pub(crate) fn close(&self, out: &mut Vec<u8>, sequence: Option<&Sequence>) {
         match self.format {
-            Format::Zipkin => zipkin::close(out, place),
-            Format::Otlp => otlp::close(out, place),
+            Format::Zipkin => zipkin::close(out, sequence),
+            Format::Otlp => otlp::close(out, sequence),
         }
     }
 
@@ -106,10 +106,10 @@ fn opening(format: Format, resource: &Resource) -> Vec<u8> {
     }
 }
 
-/// The place of a datagram among all that one layer sends in one process. Spans that its socket took, but that the
+/// Where a datagram stands in the sequence of all that one layer sends in one process. Spans that its socket took, but that the
 /// receiver never got, show as a gap before the next datagram: a receiver that is killed takes along what waited for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Sequence {
     /// Drawn at random, by each layer in each process.
     pub(crate) sender: u64,
     /// How many spans the socket had taken when this datagram was made.
@@ -118,7 +118,7 @@ pub(crate) struct Place {
     pub(crate) spans: u64,
 }
 
-impl Place {
+impl Sequence {
     /// Neither protobuf's JSON nor Zipkin's has a member of this name, and the readers of both pass over names that
     /// they don't know.
     fn write_member(&self, out: &mut Vec<u8>) {

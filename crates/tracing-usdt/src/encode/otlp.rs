@@ -5,7 +5,7 @@
 
 use super::json::{Object, array, number_text, string, value_text};
 use super::span::{Attribute, Status, Telling};
-use super::{Losses, Place};
+use super::{Losses, Sequence};
 use crate::fields::{Key, Value};
 use crate::resource::Resource;
 
@@ -36,10 +36,10 @@ pub(super) fn open(resource: &Resource) -> Vec<u8> {
 }
 
 /// Behind them.
-pub(super) fn close(out: &mut Vec<u8>, place: Option<&Place>) {
+pub(super) fn close(out: &mut Vec<u8>, sequence: Option<&Sequence>) {
     out.extend_from_slice(b"]}]}]");
-    if let Some(place) = place {
-        place.write_member(out);
+    if let Some(sequence) = sequence {
+        sequence.write_member(out);
     }
     out.push(b'}');
 }

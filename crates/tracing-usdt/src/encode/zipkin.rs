@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::json::{Object, array, number_text, string, value, value_as_string, value_text};
 use super::span::{Attribute, Kind, OURS, Status, Telling};
-use super::{Losses, Place};
+use super::{Losses, Sequence};
 use crate::clock::WallOffset;
 use crate::fields::Key;
 use crate::resource::Resource;
@@ -17,11 +17,11 @@ use crate::vocabulary::Vocabulary;
 /// Before the spans of a datagram.
 pub(super) const OPEN: &[u8] = b"[";
 
-/// Behind them. A Zipkin datagram is a list, which has no members of its own: its place is a member of the last span.
-pub(super) fn close(out: &mut Vec<u8>, place: Option<&Place>) {
-    if let (Some(place), Some(b'}')) = (place, out.last()) {
+/// Behind them. A Zipkin datagram is a list, which has no members of its own: the sequence is a member of the last span.
+pub(super) fn close(out: &mut Vec<u8>, sequence: Option<&Sequence>) {
+    if let (Some(sequence), Some(b'}')) = (sequence, out.last()) {
         out.pop();
-        place.write_member(out);
+        sequence.write_member(out);
         out.push(b'}');
     }
     out.push(b']');

@@ -15,6 +15,7 @@
 mod directory;
 mod record;
 mod segment;
+mod senders;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -31,6 +32,7 @@ use super::queue::{Load, Store};
 use super::tally::Tally;
 use crate::chunk::Chunk;
 use crate::notices::Notices;
+use crate::sequence::Senders;
 
 /// A consumed segment gives its room back as a whole, so it should not be large; each is a file to
 /// open, so it should not be small.
@@ -64,6 +66,10 @@ struct State {
     full: bool,
     /// The segment of which it was last told that it is damaged.
     damage_told: Option<u64>,
+    /// How far each sender has come, by what was pushed.
+    senders: Senders,
+    /// The file of the same name does not say all of it.
+    senders_changed: bool,
 }
 
 /// A batch that the worker has, in memory too: it is sent even if its segment is dropped meanwhile.
@@ -85,12 +91,15 @@ impl Spool {
         figures.is_spooled();
         let position = segment::read_position(&folder);
         let mut segments = VecDeque::new();
+        let mut senders = Senders::default();
+        senders::read(&folder).into_iter().for_each(|progress| senders.set(progress));
         let mut last = position.number;
         for number in segment::numbers(&folder)? {
             last = last.max(number);
             let path = segment::path(&folder, number);
             let done = if number == position.number { position.done } else { 0 };
             let scan = segment::scan(&path, done)?;
+            scan.progress.iter().for_each(|progress| senders.set(*progress));
             if number < position.number || (done >= scan.length && scan.torn == 0) {
                 std::fs::remove_file(&path)?;
                 continue;
@@ -135,6 +144,8 @@ impl Spool {
             position_fails: false,
             full: false,
             damage_told: None,
+            senders,
+            senders_changed: true,
         };
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / MIN_SEGMENTS);
         let position = PositionFile::open(&folder, position)?;
@@ -149,6 +160,7 @@ impl Spool {
 
     fn make_room(&self, state: &mut State) {
         while state.bytes() + state.record.len() as u64 > self.max_bytes {
+            self.remember_senders(state);
             let Some(oldest) = state.segments.pop_front() else { break };
             if state.segments.is_empty() {
                 state.writer = None;
@@ -256,9 +268,18 @@ impl Spool {
         while state.segments.len() > usize::from(state.writer.is_some())
             && state.segments.front().is_some_and(|first| first.done >= first.length)
         {
+            self.remember_senders(state);
             if let Some(first) = state.segments.pop_front() {
                 self.remove(first.number);
             }
+        }
+    }
+
+    /// Writes down how far each sender has come, before records that say so are removed. If there is no room for
+    /// that, a later removal tries again; until then a kill makes senders unknown, and nothing wrong is claimed.
+    fn remember_senders(&self, state: &mut State) {
+        if state.senders_changed {
+            state.senders_changed = senders::write(&self.folder, state.senders.iter()).is_err();
         }
     }
 
@@ -384,6 +405,8 @@ impl Store for Spool {
             return state.waiting();
         }
         self.make_room(state);
+        chunk.progress.iter().for_each(|progress| state.senders.set(*progress));
+        state.senders_changed |= !chunk.progress.is_empty();
         match self.write_record(state) {
             Ok(()) => {
                 if let Some(last) = state.segments.back_mut() {
@@ -442,9 +465,14 @@ impl Store for Spool {
         }
     }
 
+    fn senders(&self) -> Senders {
+        self.state().senders.clone()
+    }
+
     fn close(&self) {
         self.give_back();
         let mut state = self.state();
+        self.remember_senders(&mut state);
         self.count_removed(&mut state);
         let queued = self.figures.queued();
         if queued > 0 {

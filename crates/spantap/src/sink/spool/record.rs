@@ -4,20 +4,27 @@
 //! length of the payload   u32   little-endian, as all of these
 //! its CRC-32              u32   of all that is below
 //! spans                   u32
-//! length of the resource  u32
+//! length of the resource  u32   its highest bit: the payload begins with the progress of senders
 //! pid, uid, gid           u32, three times
-//! payload                       the resource, then the scope_spans
+//! payload                       the number of senders (u32) and 24 bytes for each, if there are any;
+//!                               the resource, then the scope_spans
 //! ```
 //!
 //! A segment can be walked by its headers alone, which is how what waits is counted at the start; the
 //! checksum is looked at when a record is read.
 
+use std::io::{self, Read};
+
 use bytes::{Buf, Bytes};
 
+use super::senders::{self, ENTRY};
 use crate::chunk::Chunk;
 use crate::process::Sender;
+use crate::sequence::Progress;
 
 pub(super) const HEADER: u64 = 28;
+/// The size of the number of senders.
+const COUNT: usize = 4;
 /// A header that says more is damaged: datagrams are some hundred kilobytes at most.
 const MAX_PAYLOAD: u32 = 256 << 20;
 
@@ -28,8 +35,12 @@ pub(super) struct Header {
     crc: u32,
     pub(super) spans: u32,
     resource: u32,
+    has_progress: bool,
     pub(super) sender: Sender,
 }
+
+/// In the length of the resource.
+const HAS_PROGRESS: u32 = 1 << 31;
 
 impl Header {
     /// Nothing if no record begins like this. Zeros, which a disk may leave after a power cut, do not:
@@ -41,7 +52,8 @@ impl Header {
         let mut field = || bytes.get_u32_le();
         let (length, crc, spans, resource) = (field(), field(), field(), field());
         let sender = Sender { pid: field(), uid: field(), gid: field() };
-        let header = Self { length, crc, spans, resource, sender };
+        let has_progress = resource & HAS_PROGRESS != 0;
+        let header = Self { length, crc, spans, resource: resource & !HAS_PROGRESS, has_progress, sender };
         // A span takes two bytes at least, its key and its length.
         let sane = header.length <= MAX_PAYLOAD
             && header.resource <= header.length
@@ -60,9 +72,34 @@ impl Header {
         if crc32fast::hash(&record[8..]) != self.crc {
             return None;
         }
-        let (start, split) = (HEADER as usize, HEADER as usize + self.resource as usize);
-        let (resource, scope_spans) = (record.slice(start..split), record.slice(split..));
-        Some(Chunk { sender: self.sender, resource, scope_spans, spans: self.spans })
+        let payload = record.slice(HEADER as usize..);
+        let progress = self.progress(&mut &payload[..]).ok()?;
+        let start = self.progress_length(&progress);
+        let split = start + self.resource as usize;
+        if split > payload.len() {
+            return None;
+        }
+        let (resource, scope_spans) = (payload.slice(start..split), payload.slice(split..));
+        Some(Chunk { sender: self.sender, resource, scope_spans, spans: self.spans, progress })
+    }
+
+    /// How many bytes of the payload `progress` takes.
+    pub(super) fn progress_length(self, progress: &[Progress]) -> usize {
+        if self.has_progress { COUNT + ENTRY * progress.len() } else { 0 }
+    }
+
+    /// How far senders have come, off the front of the payload.
+    pub(super) fn progress(self, payload: &mut impl Read) -> io::Result<Vec<Progress>> {
+        if !self.has_progress {
+            return Ok(Vec::new());
+        }
+        let mut count = [0; COUNT];
+        payload.read_exact(&mut count)?;
+        let bytes = u64::from(u32::from_le_bytes(count)).saturating_mul(ENTRY as u64);
+        // A count that says more is damaged.
+        let mut entries = Vec::new();
+        payload.take(bytes.min(self.length.into())).read_to_end(&mut entries)?;
+        Ok(entries.chunks_exact(ENTRY).filter_map(senders::entry).collect())
     }
 }
 
@@ -70,15 +107,23 @@ impl Header {
 /// read again: one without spans, or far too large.
 pub(super) fn write(chunk: &Chunk, record: &mut Vec<u8>) {
     record.clear();
-    if chunk.spans == 0 || chunk.bytes() > MAX_PAYLOAD as usize {
+    let has_progress = !chunk.progress.is_empty();
+    let progress = if has_progress { COUNT + ENTRY * chunk.progress.len() } else { 0 };
+    let length = progress + chunk.bytes();
+    if chunk.spans == 0 || length > MAX_PAYLOAD as usize {
         return;
     }
-    record.extend_from_slice(&(chunk.bytes() as u32).to_le_bytes());
+    record.extend_from_slice(&(length as u32).to_le_bytes());
     record.extend_from_slice(&[0; 4]);
     record.extend_from_slice(&chunk.spans.to_le_bytes());
-    record.extend_from_slice(&(chunk.resource.len() as u32).to_le_bytes());
+    let resource = chunk.resource.len() as u32 | if has_progress { HAS_PROGRESS } else { 0 };
+    record.extend_from_slice(&resource.to_le_bytes());
     let Sender { pid, uid, gid } = chunk.sender;
     [pid, uid, gid].iter().for_each(|id| record.extend_from_slice(&id.to_le_bytes()));
+    if has_progress {
+        record.extend_from_slice(&(chunk.progress.len() as u32).to_le_bytes());
+        chunk.progress.iter().for_each(|progress| senders::put(*progress, record));
+    }
     record.extend_from_slice(&chunk.resource);
     record.extend_from_slice(&chunk.scope_spans);
     let crc = crc32fast::hash(&record[8..]);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::record::{HEADER, Header};
 use crate::chunk::Chunk;
+use crate::sequence::Progress;
 use crate::sink::queue::Load;
 use crate::sink::tally::Tally;
 
@@ -65,6 +66,8 @@ pub(super) struct Scan {
     /// Bytes after that, and the spans that their header tells of.
     pub(super) torn: u64,
     pub(super) torn_spans: Tally,
+    /// How far senders have come, in order, by all whole records.
+    pub(super) progress: Vec<Progress>,
 }
 
 /// Walks the headers of the segment from the start. `done` is where it has been sent up to.
@@ -85,7 +88,10 @@ pub(super) fn scan(path: &Path, done: u64) -> io::Result<Scan> {
         if scan.length >= done {
             scan.spans.add(header.sender, header.spans.into());
         }
-        reader.seek_relative((header.record_length() - HEADER) as i64)?;
+        let progress = header.progress(&mut reader)?;
+        let read = HEADER + header.progress_length(&progress) as u64;
+        reader.seek_relative(header.record_length() as i64 - read as i64)?;
+        scan.progress.extend(progress);
         scan.length = next;
     }
     scan.torn = size - scan.length;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 
 use super::*;
+use crate::sequence::Progress;
 use crate::sink::figures::SinkFigures;
 use crate::sink::tests::{chunk, numbers};
 
@@ -356,4 +357,63 @@ fn what_somebody_put_into_the_folder_does_no_harm() {
     let spool = Opened::open(folder.path());
     spool.push(0..3);
     assert_eq!(spool.take(), [0, 1, 2]);
+}
+
+/// A chunk with which a sender has come so far.
+fn chunk_up_to(numbers: Range<u64>, sender: u64) -> Chunk {
+    Chunk { progress: vec![Progress { sender, spans: numbers.end, missing: 0 }], ..chunk(numbers) }
+}
+
+fn senders(opened: &Opened) -> Vec<(u64, u64)> {
+    let mut found: Vec<_> =
+        opened.spool.senders().iter().map(|progress| (progress.sender, progress.spans)).collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn how_far_senders_have_come_outlives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    assert_eq!(senders(&opened), []);
+    opened.spool.push(&chunk_up_to(0..2, 7));
+    opened.spool.push(&chunk(0..1));
+    opened.spool.push(&chunk_up_to(2..5, 7));
+    opened.spool.push(&chunk_up_to(0..4, 8));
+    drop(opened);
+    let opened = Opened::open(folder.path());
+    assert_eq!(senders(&opened), [(7, 5), (8, 4)], "by the records");
+    assert_eq!(opened.take(), [0, 1, 0, 2, 3, 4, 0, 1, 2, 3], "the spans are there as well");
+    opened.spool.acknowledge(0);
+    opened.spool.close();
+    drop(opened);
+    assert_eq!(segments(folder.path()), [PathBuf::new(); 0]);
+    assert_eq!(senders(&Opened::open(folder.path())), [(7, 5), (8, 4)], "by the file");
+}
+
+/// Delivered segments are removed one by one, and a kill may come behind any of them.
+#[test]
+fn how_far_senders_have_come_outlives_the_segments_that_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // Small segments: each record begins a new one.
+    let opened = Opened::with(folder.path(), 4 * 100);
+    opened.spool.push(&chunk_up_to(0..2, 7));
+    for _ in 0..8 {
+        opened.push(0..2);
+    }
+    assert!(!segments(folder.path()).is_empty(), "the newest are there");
+    let first = segment::path(folder.path(), 1);
+    assert!(!first.exists(), "the oldest was dropped for want of room");
+    drop(opened);
+    assert_eq!(senders(&Opened::with(folder.path(), 4 * 100)), [(7, 2)]);
+}
+
+/// Records of the version before this one have no senders in them.
+#[test]
+fn a_record_without_senders_is_as_it_was() {
+    let mut record = Vec::new();
+    record::write(&chunk(0..2), &mut record);
+    let lengths = [0, 12].map(|at| u32::from_le_bytes(record[at..at + 4].try_into().unwrap()) as usize);
+    assert_eq!(record.len(), record::HEADER as usize + lengths[0]);
+    assert!(lengths[1] < lengths[0], "the length of the resource has no flag");
 }

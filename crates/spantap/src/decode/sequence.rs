@@ -1,0 +1,27 @@
+//! The member `tracingUsdt`, in which this project's layer says where a datagram stands among all that it sends.
+
+use super::fault::Found;
+use super::json::{Json, members};
+use crate::sequence::Sequence;
+
+members! { SequenceMember { Sender = "sender", SentBefore = "sentBefore", Spans = "spans" } }
+
+/// Reads it. What can't be read is another's member of that name.
+pub(super) fn take(json: &mut Json<'_>) -> Result<(), Found> {
+    json.sequence = json.attempt(read)?.ok().flatten();
+    Ok(())
+}
+
+fn read(json: &mut Json<'_>) -> Result<Option<Sequence>, Found> {
+    let (mut sender, mut sent_before, mut spans) = (None, None, None);
+    json.members(|json, member| {
+        match member {
+            SequenceMember::Sender => sender = u64::from_str_radix(&json.text()?, 16).ok(),
+            SequenceMember::SentBefore => sent_before = Some(json.integer()?),
+            SequenceMember::Spans => spans = Some(json.integer()?),
+        }
+        Ok(())
+    })?;
+    let whole = (sender.zip(sent_before)).zip(spans);
+    Ok(whole.map(|((sender, sent_before), spans)| Sequence { sender, sent_before, spans }))
+}

@@ -1,0 +1,195 @@
+//! What senders number: how many spans each has sent before a datagram, so that spans which never came can be counted.
+//!
+//! A collector that is killed takes along what lay in its socket's queue, and what it had read and not spooled. To the
+//! sender these spans are sent. The next collector sees that the first datagram it gets begins at a higher number than
+//! the one up to which the spool has them. Without a spool it can tell only how many were sent before it came.
+//! Senders other than tracing-usdt don't number their spans: of those nobody can tell.
+
+use std::collections::HashMap;
+
+/// Where a datagram stands, by its sender's word: the member `tracingUsdt`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sequence {
+    /// A number that each layer of each process draws at random.
+    pub sender: u64,
+    /// How many spans its socket had taken before.
+    pub sent_before: u64,
+    /// How many spans the datagram holds, without the one that reports losses.
+    pub spans: u64,
+}
+
+/// What is known of the spans that a sender has sent so far. A spool keeps it beside the spans, so that collectors which
+/// use it one after the other count each missing span once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// As in [`Sequence`].
+    pub sender: u64,
+    /// How many have come or are missing.
+    pub spans: u64,
+    /// How many of them are missing.
+    pub missing: u64,
+}
+
+/// How many senders are remembered; of more, those that were silent longest are forgotten.
+const MOST: usize = 1000;
+
+/// The progress of many senders.
+#[derive(Clone, Default, Debug)]
+pub struct Senders {
+    known: HashMap<u64, Known>,
+    changes: u64,
+    /// A sender that is not known may be one that was forgotten.
+    has_forgotten: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    progress: Progress,
+    last_change: u64,
+    /// A collector before this one has left it.
+    is_left: bool,
+}
+
+/// What a datagram reveals of those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Before {
+    /// So many spans were sent and never came. With the first datagram that a collector gets from a sender, also those
+    /// that collectors before it have counted.
+    pub missing: u64,
+    /// So many spans were sent before the first that came here: whether anybody got them is not known.
+    pub unknown: u64,
+}
+
+impl Senders {
+    /// Takes note of a datagram that came.
+    pub fn came(&mut self, sequence: Sequence) -> (Before, Progress) {
+        let Sequence { sender, sent_before, spans } = sequence;
+        let mut before = Before::default();
+        let mut progress = Progress { sender, spans: sent_before, missing: 0 };
+        match self.known.get(&sender) {
+            Some(known) => {
+                // Threads that send at the same time may number their datagrams alike: then the sum is right.
+                let missing = sent_before.saturating_sub(known.progress.spans);
+                progress.spans = known.progress.spans + missing;
+                progress.missing = known.progress.missing.saturating_add(missing);
+                before.missing = if known.is_left { progress.missing } else { missing };
+            }
+            None if self.has_forgotten => {}
+            None => before.unknown = sent_before,
+        }
+        progress.spans = progress.spans.saturating_add(spans);
+        self.put(progress, false);
+        (before, progress)
+    }
+
+    /// Remembers what a collector before this one has left, or what a store keeps for the next.
+    pub fn set(&mut self, progress: Progress) {
+        self.put(progress, true);
+    }
+
+    fn put(&mut self, progress: Progress, is_left: bool) {
+        self.changes += 1;
+        let known = Known { progress, last_change: self.changes, is_left };
+        self.known.insert(progress.sender, known);
+        if self.known.len() > 2 * MOST {
+            let oldest = self.changes - MOST as u64;
+            self.known.retain(|_, known| known.last_change > oldest);
+            self.has_forgotten = true;
+        }
+    }
+
+    /// The progress of each that is known, the one that was heard of last first, and no more than are remembered.
+    pub fn iter(&self) -> impl Iterator<Item = Progress> {
+        let mut known: Vec<&Known> = self.known.values().collect();
+        known.sort_by_key(|known| std::cmp::Reverse(known.last_change));
+        known.into_iter().take(MOST).map(|known| known.progress)
+    }
+
+    /// What has come to all of `stores`, each of which remembers for itself: of a sender the least, since what one
+    /// of them lacks is lost to it.
+    pub fn common(stores: impl IntoIterator<Item = Self>) -> Self {
+        let mut common = Self::default();
+        for progress in stores.into_iter().flat_map(|store| store.iter().collect::<Vec<_>>()) {
+            let known = common.known.get(&progress.sender).map(|known| known.progress);
+            common.set(known.filter(|known| known.spans <= progress.spans).unwrap_or(progress));
+        }
+        common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(sender: u64, sent_before: u64, spans: u64) -> Sequence {
+        Sequence { sender, sent_before, spans }
+    }
+
+    fn missing(missing: u64) -> Before {
+        Before { missing, unknown: 0 }
+    }
+
+    #[test]
+    fn what_is_missing_between_datagrams_is_counted_once() {
+        let mut senders = Senders::default();
+        for (sequence, before, spans, in_all) in [
+            (datagram(1, 0, 10), missing(0), 10, 0),
+            (datagram(1, 10, 5), missing(0), 15, 0),
+            (datagram(1, 22, 3), missing(7), 25, 7),
+            (datagram(1, 25, 0), missing(0), 25, 7),
+            (datagram(1, 26, 1), missing(1), 27, 8),
+            (datagram(2, 40, 2), Before { missing: 0, unknown: 40 }, 42, 0),
+            (datagram(2, 42, 1), missing(0), 43, 0),
+            (datagram(1, u64::MAX, 9), missing(u64::MAX - 27), u64::MAX, u64::MAX - 19),
+        ] {
+            let progress = Progress { sender: sequence.sender, spans, missing: in_all };
+            assert_eq!(senders.came(sequence), (before, progress), "{sequence:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_collector_before_has_counted_is_said_again_once() {
+        let mut senders = Senders::default();
+        senders.set(Progress { sender: 1, spans: 10, missing: 3 });
+        assert_eq!(senders.came(datagram(1, 12, 1)).0, missing(5));
+        assert_eq!(senders.came(datagram(1, 14, 1)).0, missing(1));
+        let left: Vec<_> = senders.iter().collect();
+        assert_eq!(left, [Progress { sender: 1, spans: 15, missing: 6 }]);
+    }
+
+    /// Each reads the number before it sends, and the number grows after that.
+    #[test]
+    fn threads_that_send_at_the_same_time_miss_nothing() {
+        let mut senders = Senders::default();
+        for sent_before in [0, 0, 1, 1, 4] {
+            assert_eq!(senders.came(datagram(1, sent_before, 1)).0, missing(0), "{sent_before}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_senders_is_bounded_and_no_excuse_for_wrong_figures() {
+        let mut senders = Senders::default();
+        for sender in 0..10_000 {
+            senders.came(datagram(sender, 0, 1));
+            assert!(senders.known.len() <= 2 * MOST);
+        }
+        assert_eq!(senders.iter().count(), MOST);
+        assert_eq!(senders.came(datagram(9_999, 2, 1)).0, missing(1));
+        assert_eq!(senders.came(datagram(0, 1, 1)).0, missing(0), "it is one that was forgotten");
+    }
+
+    #[test]
+    fn what_one_store_lacks_has_not_come() {
+        let store = |spans: &[(u64, u64)]| {
+            let mut store = Senders::default();
+            let progress =
+                |(sender, spans): &(u64, u64)| Progress { sender: *sender, spans: *spans, missing: 0 };
+            spans.iter().for_each(|of| store.set(progress(of)));
+            store
+        };
+        let common = Senders::common([store(&[(1, 10), (2, 5)]), store(&[(1, 8)])]);
+        let mut found: Vec<_> = common.iter().map(|progress| (progress.sender, progress.spans)).collect();
+        found.sort_unstable();
+        assert_eq!(found, [(1, 8), (2, 5)]);
+    }
+}

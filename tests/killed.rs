@@ -1,0 +1,79 @@
+//! A collector with a spool that is killed again and again while spans come: each span that was closed is forwarded, or
+//! counted as lost by the sender or by the collector that comes next.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use e2e::{Build, Fixture, Linkage, Spantap, ZipkinBackend, wait_until};
+
+/// In each delivery.
+const KILLS: u32 = 6;
+
+/// How many spans the last collector says to be missing, with those that the collectors before it have counted.
+fn missing(stderr: &str) -> u64 {
+    let before = stderr.split_once(" sent and never received").map_or("0", |(before, _)| before);
+    before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap()
+}
+
+#[test]
+fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
+    for (delivery, format) in [("background", "zipkin"), ("inline", "otlp")] {
+        let backend = ZipkinBackend::start(202);
+        let spool = tempfile::tempdir().unwrap();
+        let to = backend.target();
+        let args = ["--quiet", "--to", &to, "--spool", spool.path().to_str().unwrap()];
+        let first = Spantap::listen(&args);
+        let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
+        command.env("TRACING_USDT_DELIVERY", delivery).env("TRACING_USDT_FORMAT", format);
+        command.env("TRACING_USDT_MAX_WAIT_MS", "1000");
+        let mut fixture = Fixture::spawn(&mut command, Some(first.socket()));
+        let over = AtomicBool::new(false);
+        let mut kills = 0;
+        let (spantap, [closed, sent, dropped]) = thread::scope(|scope| {
+            let mut spantap = first;
+            let worker = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    assert_eq!(fixture.run("threads 2 2000"), "");
+                }
+                assert_eq!(fixture.run("flush"), "Ok(())");
+                let stats = fixture.run("stats");
+                fixture.end();
+                let stats: Vec<u64> = stats.split(' ').map(|number| number.parse().unwrap()).collect();
+                <[u64; 3]>::try_from(stats).unwrap()
+            });
+            while kills < KILLS && !worker.is_finished() {
+                let before = backend.accepted();
+                wait_until("spans are forwarded", || backend.accepted() > before);
+                thread::sleep(Duration::from_millis(20));
+                let killed = spantap.kill();
+                kills += 1;
+                spantap = Spantap::listen_after(killed, &args);
+            }
+            over.store(true, Ordering::Relaxed);
+            (spantap, worker.join().unwrap())
+        });
+        wait_until("the spool is delivered", || {
+            let before = backend.accepted();
+            thread::sleep(Duration::from_millis(500));
+            backend.accepted() == before
+        });
+        let ended = spantap.terminate();
+        let missing = missing(&ended.stderr);
+        assert_eq!(closed, sent + dropped, "by the sender's own account");
+        // The backend counts the spans that report losses, too; they have ids of their own.
+        let accepted = backend.spans_not_named("tracing_usdt.dropped") as u64;
+        assert_eq!(
+            accepted + missing,
+            sent,
+            "{delivery}, {format}: {closed} closed, {dropped} dropped, {accepted} forwarded, {missing} counted as missing: {}",
+            ended.stderr
+        );
+        eprintln!(
+            "{delivery}, {format}: {closed} closed, {accepted} forwarded, {missing} missing after {kills} kills"
+        );
+        assert!(missing > 0, "no kill came at a bad moment, so that nothing was tested");
+    }
+}
