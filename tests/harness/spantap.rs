@@ -117,10 +117,16 @@ impl Spantap {
 
     /// `spantap run` of a program.
     pub fn run(args: &[&str], program: &[&str]) -> Self {
+        Self::run_with(args, program, |_| {})
+    }
+
+    /// The same by a command that is changed before.
+    pub fn run_with(args: &[&str], program: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("not used");
         let mut command = command();
         command.arg("run").args(args).arg("--").args(program);
+        change(&mut command);
         Self::spawn(&mut command, folder, socket)
     }
 

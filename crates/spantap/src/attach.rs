@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::Attach;
+use crate::signals::Blocked;
 
 /// Attaches, until it is told to end or the process ends.
 ///
@@ -12,15 +13,13 @@ use crate::cli::Attach;
 ///
 /// When it can't attach, or the collector can't run.
 #[cfg(feature = "ebpf")]
-pub async fn attach(attach: Attach) -> Result<ExitCode> {
+pub async fn attach(attach: Attach, blocked: Blocked) -> Result<ExitCode> {
     use crate::collect::{Collect, exit_code};
-    use crate::signals::Signals;
     use crate::source::Source;
     use crate::source::probes::{Lifetime, Probes, Target, check_kernel};
     use crate::terminal::Stream;
 
-    // Before there is something to be detached.
-    let mut signals = Signals::install()?;
+    let mut signals = blocked.read()?;
     check_kernel()?;
     let target = match (attach.to.pid, &attach.to.exe) {
         (Some(pid), _) => Target::process(pid)?,
@@ -53,7 +52,7 @@ pub async fn attach(attach: Attach) -> Result<ExitCode> {
 /// Always.
 #[cfg(not(feature = "ebpf"))]
 #[allow(clippy::unused_async)] // as the other is
-pub async fn attach(_: Attach) -> Result<ExitCode> {
+pub async fn attach(_: Attach, _: Blocked) -> Result<ExitCode> {
     anyhow::bail!(
         "this spantap was built without eBPF; install it anew with cargo install --features ebpf ..., which takes \
          clang, libelf and zlib (apt-get install clang gcc libelf-dev make pkg-config zlib1g-dev)"

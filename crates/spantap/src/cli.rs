@@ -38,6 +38,7 @@ pub enum Command {
 
 /// Of `run`.
 #[derive(Args, Debug)]
+#[command(after_help = RUN_HELP)]
 pub struct Run {
     /// What all commands have.
     #[command(flatten)]
@@ -46,6 +47,10 @@ pub struct Run {
     #[arg(required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
+
+const RUN_HELP: &str = "Signals are passed on to the program, but for SIGKILL, SIGSTOP, SIGCHLD, and those that report \
+                        a fault, such as SIGSEGV. Ctrl-Z stops both, and fg continues both. If spantap is killed, the \
+                        program goes on without it.";
 
 /// Of `listen`.
 #[derive(Args, Debug)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cli::Listen;
 use crate::collect::{Collect, exit_code};
-use crate::signals::Signals;
+use crate::signals::Blocked;
 use crate::source::{Socket, Source};
 use crate::terminal::Stream;
 
@@ -15,9 +15,8 @@ use crate::terminal::Stream;
 /// # Errors
 ///
 /// When it can't listen, or the collector can't run.
-pub async fn listen(listen: Listen) -> Result<ExitCode> {
-    // Before there is a socket to be removed.
-    let mut signals = Signals::install()?;
+pub async fn listen(listen: Listen, blocked: Blocked) -> Result<ExitCode> {
+    let mut signals = blocked.read()?;
     let socket = Socket::bind(&listen.socket, listen.mode)?;
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: listen.allow_uid },

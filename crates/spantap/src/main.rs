@@ -7,6 +7,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use clap_mangen::Man;
 use spantap::cli::{Cli, Command};
+use spantap::signals::Blocked;
+use spantap::source::Folder;
 use spantap::view::safe;
 use spantap::{attach, listen, run};
 
@@ -29,9 +31,10 @@ fn main() -> ExitCode {
 
 fn work(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(options) => collect(run::run(options)),
-        Command::Listen(options) => collect(listen::listen(options)),
-        Command::Attach(options) => collect(attach::attach(options)),
+        // Before there are other threads, and something to be cleared up.
+        Command::Run(options) => collect(run::run(options, Blocked::all()?, Folder::new()?)),
+        Command::Listen(options) => collect(listen::listen(options, Blocked::ending()?)),
+        Command::Attach(options) => collect(attach::attach(options, Blocked::ending()?)),
         Command::Completions { shell } => {
             // It can't be told that the reader has left.
             let mut script = Vec::new();

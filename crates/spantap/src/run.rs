@@ -2,38 +2,36 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::process::Command;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, getpgid, getpgrp};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Run;
 use crate::collect::Collect;
-use crate::signals::{Signals, has_terminal};
-use crate::source::{Socket, Source};
+use crate::signals::{Blocked, Received, Signals, stop};
+use crate::source::{Folder, Source};
 use crate::terminal::Stream;
 
-/// Runs the program and shows its traces, until it ends.
+/// Runs the program and shows its traces, until it ends. All signals that were blocked are passed on to it.
 ///
 /// # Errors
 ///
-/// When the program can't be started, or the collector can't run.
-pub async fn run(run: Run) -> Result<ExitCode> {
-    // Before there is a folder to be removed and a program to be told.
-    let signals = Signals::install()?;
-    let folder = tempfile::Builder::new()
-        .prefix("spantap.")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
-        .context("can't make a folder for the socket; set TMPDIR to where there is room")?;
-    let socket = Socket::bind(&folder.path().join("trace.sock"), 0o600)?;
-    let child = child(&run.command, &socket, signals);
+/// The program can't be started, or the collector can't run.
+pub async fn run(run: Run, blocked: Blocked, folder: Folder) -> Result<ExitCode> {
+    let socket = folder.bind()?;
+    let mut command = Command::new(run.command.first().cloned().unwrap_or_default());
+    command.args(run.command.iter().skip(1)).env("TRACING_USDT_SOCKET", socket.path());
+    // Its times in nanoseconds and its attributes with their types, unless it is told otherwise.
+    if std::env::var_os("TRACING_USDT_FORMAT").is_none() {
+        command.env("TRACING_USDT_FORMAT", "otlp");
+    }
+    blocked.leave_to(&mut command);
+    let signals = blocked.read()?;
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: Vec::new() },
         common: run.common,
@@ -42,42 +40,61 @@ pub async fn run(run: Run) -> Result<ExitCode> {
         alone: false,
     };
     // The program's code, also if the user would not wait for us.
-    let (code, _) = collect.run(child).await?;
+    let (code, _) = collect.run(child(command, signals)).await?;
     Ok(ExitCode::from(code))
 }
 
 /// The program, from its start to its end, which gives its exit code.
-fn child(
-    command: &[OsString],
-    socket: &Socket,
-    mut signals: Signals,
-) -> impl Future<Output = Result<(u8, Signals)>> + use<> {
-    let name = command.first().cloned().unwrap_or_default();
-    let mut child = Command::new(&name);
-    child.args(command.iter().skip(1)).env("TRACING_USDT_SOCKET", socket.path());
-    // Its times in nanoseconds and its attributes with their types, unless it is told otherwise.
-    if std::env::var_os("TRACING_USDT_FORMAT").is_none() {
-        child.env("TRACING_USDT_FORMAT", "otlp");
-    }
-    async move {
-        let mut child = child.spawn().map_err(|why| NotRun { name, why })?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-        loop {
-            let signal = tokio::select! {
-                status = child.wait() => {
-                    let code = exit_code(status.context("can't wait for the program")?);
-                    return Ok((code, signals));
+///
+/// It stops and goes on with us. If the terminal or a supervisor stops us both, the program stops first, and then we
+/// do, so that a shell sees the job stopped and `fg` continues both; a program that does not stop keeps us running.
+async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> {
+    let name = command.get_program().to_owned();
+    let mut child = tokio::process::Command::from(command).spawn().map_err(|why| NotRun { name, why })?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let mut changes = signal(SignalKind::child()).context("can't watch the program")?;
+    let mut stopping = None;
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                let code = exit_code(status.context("can't wait for the program")?);
+                return Ok((code, signals));
+            }
+            received = signals.receive() => {
+                if received.stops().is_some() || received.continues() {
+                    stopping = received.stops();
                 }
-                signal = signals.next() => signal,
-            };
-            // The terminal has sent these to the program as well, and it decides.
-            let both = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && has_terminal();
-            // It was not waited for yet, so the pid is still its own.
-            if let Some(pid) = pid.filter(|_| !both) {
-                let _ = kill(pid, signal);
+                // It was not waited for yet, so the pid is still its own.
+                if let Some(pid) = pid {
+                    pass_on(received, pid);
+                }
+            }
+            _ = changes.recv() => {}
+        }
+        if let Some(signal) = stopping {
+            if pid.is_some_and(has_stopped) {
+                stopping = None;
+                stop(signal);
             }
         }
     }
+}
+
+/// Sends it to the program, unless that has it already.
+fn pass_on(received: Received, pid: Pid) {
+    let has_it = received.is_of_terminal() && getpgid(Some(pid)) == Ok(getpgrp());
+    if !has_it && !received.is_our_fault() {
+        // nix knows no real-time signals.
+        #[allow(unsafe_code)]
+        // SAFETY: two numbers are passed, and no memory is touched.
+        let _ = unsafe { libc::kill(pid.as_raw(), received.number()) };
+    }
+}
+
+/// Whether it has stopped since this was asked last.
+fn has_stopped(pid: Pid) -> bool {
+    let changed = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
+    matches!(changed, Ok(WaitStatus::Stopped(..)))
 }
 
 /// The program could not be started.

@@ -89,7 +89,10 @@ pub(super) async fn post(
     let response = match client.post(url.clone()).headers(headers.clone()).body(body).send().await {
         Ok(response) => response,
         // The URL is in the name of the sink already, and may have a password in it.
-        Err(error) => return Outcome::Failed { why: root_cause(&error.without_url()), after: None },
+        Err(error) if error.is_connect() => {
+            return Outcome::Failed { why: root_cause(&error.without_url()), after: None };
+        }
+        Err(error) => return Outcome::Broken { why: root_cause(&error.without_url()) },
     };
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());

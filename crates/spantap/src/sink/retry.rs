@@ -13,6 +13,8 @@ pub(super) enum Outcome {
     Refused { why: String },
     /// It refused all of it because the request was too large, and may take less.
     TooLarge { why: String },
+    /// The connection broke before it answered.
+    Broken { why: String },
     /// It may take it another time, and perhaps said when.
     Failed { why: String, after: Option<Duration> },
 }

@@ -25,6 +25,12 @@ use crate::chunk::{Chunk, request};
 /// any more. 1 MiB is well below the 4 MiB that gRPC servers take by default, and is soon sent again.
 pub(super) const BATCH: Load = Load { spans: 2_048, bytes: 512 << 10 };
 
+/// Some servers close the connection on a request that is too large, and their answer is lost with it. After so many
+/// broken connections a request with more than [`LARGE`] bytes is tried in smaller ones. An outage looks the same, and
+/// may not have us send spans one by one.
+const MAX_BREAKS: u32 = 5;
+const LARGE: usize = 64 << 10;
+
 /// How long things take. The tests have no time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
@@ -85,6 +91,8 @@ enum Answer {
     Taken { rejected: u64 },
     /// It takes none of them in a request of this size.
     TooLarge { why: String },
+    /// The connection breaks each time.
+    None,
 }
 
 /// See the module.
@@ -152,23 +160,26 @@ impl Worker {
                 parts.extend([vec![rest], vec![first]]);
                 continue;
             }
-            let why = match self.send(&part).await {
+            let refused = match self.send(&part).await {
                 Answer::Taken { rejected: of_part } => {
                     rejected += of_part;
                     continue;
                 }
-                Answer::TooLarge { why } => why,
+                Answer::TooLarge { why } => Some(why),
+                Answer::None => None,
             };
-            match &*part {
-                [chunk] if chunk.halves().is_none() => {
+            match (&*part, refused) {
+                ([chunk], Some(why)) if chunk.halves().is_none() => {
                     let spans = u64::from(chunk.spans);
                     rejected += spans;
                     self.reports.works(self.queue.figures.queued());
                     self.reports.rejection(spans, Some(&why));
                 }
-                more => {
+                (more, refused) => {
                     self.limit.lower(bytes, Instant::now());
-                    self.reports.too_large(&why);
+                    if let Some(why) = refused {
+                        self.reports.too_large(&why);
+                    }
                     if more.len() > 1 {
                         // A batch of several chunks has no other parts.
                         return self.queue.store.give_back();
@@ -180,15 +191,16 @@ impl Worker {
         self.queue.store.acknowledge(rejected);
     }
 
-    /// Sends `chunks` in one request, until the backend has answered.
+    /// Sends `chunks` in one request, until the backend has answered, or until a smaller one is worth trying.
     async fn send(&mut self, chunks: &[Chunk]) -> Answer {
         let tally = Tally::of_all(chunks);
         let spans = tally.total();
         let (body, unreadable) = self.exporter.encode(chunks);
         let mut delays = self.timing.pace.delays();
+        let mut breaks = 0;
         let (rejected, message) = loop {
             self.queue.figures.request();
-            match self.attempt(body.clone()).await {
+            let (why, after) = match self.attempt(body.clone()).await {
                 // It may say any number.
                 Outcome::Done { rejected, message } => break (rejected.min(spans), message),
                 Outcome::Refused { why } => break (spans, Some(why)),
@@ -196,14 +208,20 @@ impl Worker {
                     self.queue.figures.retry(&tally, &why);
                     return Answer::TooLarge { why };
                 }
-                Outcome::Failed { why, after } => {
-                    self.queue.figures.retry(&tally, &why);
-                    self.reports.fails(&why, Instant::now());
-                    match after {
-                        Some(after) => self.back_off(after).await,
-                        None => self.back_off(delays.next().unwrap_or(self.timing.pace.longest)).await,
-                    }
+                Outcome::Broken { why } => {
+                    breaks += 1;
+                    (why, None)
                 }
+                Outcome::Failed { why, after } => (why, after),
+            };
+            self.queue.figures.retry(&tally, &why);
+            self.reports.fails(&why, Instant::now());
+            match after {
+                Some(after) => self.back_off(after).await,
+                None => self.back_off(delays.next().unwrap_or(self.timing.pace.longest)).await,
+            }
+            if breaks == MAX_BREAKS && body.len() > LARGE {
+                return Answer::None;
             }
         };
         self.reports.works(self.queue.figures.queued());

@@ -1,10 +1,11 @@
 //! Where spans come from: datagrams off a Unix socket, each with who sent it, or the probes of a process,
 //! through eBPF, with what the kernel did in its spans.
 //!
-//! Of the socket, `socket` owns the path in the file system, `receive` the thread that reads, `messages` how
+//! Of the socket, `socket` owns the path in the file system and `folder` a folder for it, `receive` the thread that reads, `messages` how
 //! it reads, `queue` is between that thread and the one that decodes, with `datagrams` in it.
 
 mod datagrams;
+mod folder;
 mod messages;
 #[cfg(feature = "ebpf")]
 pub mod probes;
@@ -15,6 +16,7 @@ mod socket;
 use anyhow::Result;
 
 pub use datagrams::{Datagram, Datagrams};
+pub use folder::Folder;
 pub use receive::{Receiver, Stop, receive};
 pub use socket::Socket;
 

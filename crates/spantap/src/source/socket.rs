@@ -18,6 +18,9 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
+/// The most bytes of a socket's path, by unix(7).
+pub(super) const MAX_PATH: usize = 107;
+
 /// A bound socket. Its path is removed with it.
 #[derive(Debug)]
 pub struct Socket {
@@ -43,7 +46,7 @@ impl Socket {
     fn open(path: &Path, mode: u32) -> Result<Self> {
         let address = UnixAddr::new(path).map_err(|_| {
             anyhow::anyhow!(
-                "a socket's path has at most 107 bytes; choose a shorter one, such as one in /run"
+                "a socket's path has at most {MAX_PATH} bytes; choose a shorter one, such as one in /run"
             )
         })?;
         let folder = match path.parent() {

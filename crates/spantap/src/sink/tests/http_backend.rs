@@ -55,12 +55,21 @@ pub(super) struct Received {
     pub(super) answered: u16,
 }
 
+/// What a backend does with a body that is too large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TooLarge {
+    Answers,
+    /// It does not read the body, and closes the connection after the answer.
+    IsHasty,
+    /// It closes the connection without an answer.
+    HangsUp,
+}
+
 #[derive(Default)]
 struct State {
     script: VecDeque<Reply>,
-    /// A larger body is answered with 413, by some servers before they have read it.
-    largest: Option<usize>,
-    is_hasty: bool,
+    /// What is done with a larger body.
+    limit: Option<(usize, TooLarge)>,
     received: Vec<Received>,
 }
 
@@ -75,12 +84,10 @@ impl HttpBackend {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
-    /// Takes requests of so many bytes at most. If it is hasty, it does not even read a larger one.
-    pub(super) fn limited(largest: usize, is_hasty: bool) -> Self {
+    /// Takes requests of so many bytes at most.
+    pub(super) fn limited(largest: usize, too_large: TooLarge) -> Self {
         let backend = Self::start([]);
-        let mut state = backend.state.lock().unwrap();
-        (state.largest, state.is_hasty) = (Some(largest), is_hasty);
-        drop(state);
+        backend.state.lock().unwrap().limit = Some((largest, too_large));
         backend
     }
 
@@ -120,8 +127,9 @@ pub(super) fn numbers_of(body: &[u8]) -> Vec<u64> {
 fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
     while let Some((mut request, length)) = read_head(&mut reader) {
-        let is_too_large = state.lock().unwrap().largest.is_some_and(|largest| length > largest);
-        if !(is_too_large && state.lock().unwrap().is_hasty) {
+        let limit = state.lock().unwrap().limit;
+        let too_large = limit.filter(|(largest, _)| length > *largest).map(|(_, too_large)| too_large);
+        if too_large.is_none_or(|too_large| too_large == TooLarge::Answers) {
             request.body.resize(length, 0);
             if reader.read_exact(&mut request.body).is_err() {
                 return;
@@ -129,9 +137,10 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         }
         let is_read = request.body.len() == length;
         let mut state = state.lock().unwrap();
-        let reply = match is_too_large {
-            true => Reply::says(413, "too large for us"),
-            false => state.script.pop_front().unwrap_or(Reply::status(200)),
+        let reply = match too_large {
+            Some(TooLarge::HangsUp) => Reply::HangUp,
+            Some(_) => Reply::says(413, "too large for us"),
+            None => state.script.pop_front().unwrap_or(Reply::status(200)),
         };
         request.answered = match &reply {
             Reply::Status(code, ..) => *code,
