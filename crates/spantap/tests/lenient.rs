@@ -392,6 +392,8 @@ fn an_odd_attribute_is_left_out_and_counted_on_what_it_is_of() {
         ("[]", Fault::LeftOut),
         ("\"k\"", Fault::LeftOut),
         (r#"{"value":{"stringValue":"v"}}"#, Fault::LeftOut),
+        (r#"{"key":7,"value":{"stringValue":"v"}}"#, Fault::LeftOut),
+        (r#"{"key":{"a":1},"value":{"stringValue":"v"}}"#, Fault::LeftOut),
         (r#"{"key":"k","value":7}"#, Fault::LeftOut),
         (r#"{"key":"k","value":"v"}"#, Fault::LeftOut),
         (r#"{"key":"k","value":{"stringValue":7}}"#, Fault::LeftOut),
@@ -456,6 +458,9 @@ fn odd_events_and_links_are_left_out_and_counted() {
     assert_eq!((span.links.len(), span.dropped_links_count), (1, 3));
     assert!(faults(&decoded).iter().all(|(fault, _)| !fault.refuses()));
     // Where the span began, for want of anything better.
+    assert!(
+        span.events.iter().all(|event| text(&event.attributes, "spantap.odd").unwrap().contains("no time"))
+    );
     assert_eq!(span.events.iter().map(|event| event.time_unix_nano).collect::<Vec<_>>(), [NOW, NOW]);
 
     let decoded = decode(&zipkin(

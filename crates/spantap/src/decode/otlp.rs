@@ -341,7 +341,7 @@ fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
     json.members(|json, member| {
         match member {
             AttributeMember::Key => {
-                attribute.key = json.string()?;
+                attribute.key = json.text()?.into_owned();
                 has_key = true;
             }
             AttributeMember::Value => {

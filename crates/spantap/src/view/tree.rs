@@ -34,6 +34,8 @@ const MOST_EVENTS: usize = 4;
 const MOST_LINKS: usize = 2;
 /// Of an error or a note.
 const MOST_LINES: usize = 3;
+/// Between the end of a span and the start of its child: more of it is odd.
+const LONG_NS: u64 = 60_000_000_000;
 /// Columns.
 const MOST_OF_SERVICE: usize = 30;
 const LEAST_OF_NAME: usize = 10;
@@ -241,11 +243,16 @@ impl<'a, 'b> Drawing<'a, 'b> {
             if let Some(early @ 1..) = parents.start_ns.checked_sub(own.start_ns) {
                 notes.push(format!("starts {} before its parent{cause}", readable(early)));
             }
-            if let Some(late @ 1..) = own.start_ns.checked_sub(parents.end_ns) {
-                notes.push(format!("starts {} after its parent ended", readable(late)));
-            // Of the same process, it is a task that went on.
-            } else if let Some(late @ 1..) = own.end_ns.checked_sub(parents.end_ns).filter(|_| is_other) {
-                notes.push(format!("ends {} after its parent", readable(late)));
+            let later = |ns: u64| ns.checked_sub(parents.end_ns).filter(|late| *late > 0);
+            // Of the same process, it is a task that went on; or the clock was set forward.
+            match (later(own.start_ns), later(own.end_ns)) {
+                (Some(late), _) if is_other || late >= LONG_NS => {
+                    notes.push(format!("starts {} after its parent ended", readable(late)));
+                }
+                (None, Some(late)) if is_other => {
+                    notes.push(format!("ends {} after its parent", readable(late)))
+                }
+                _ => {}
             }
         }
         notes
