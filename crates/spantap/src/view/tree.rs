@@ -140,7 +140,22 @@ impl<'a, 'b> Drawing<'a, 'b> {
         if links > 0 {
             out.push_str(&self.below(index, DIM, "… ", &counted(links, "more link", "more links")));
         }
-        out + &self.events(index, row)
+        out + &self.events(index, row) + &self.dropped(index, &row.span.span)
+    }
+
+    /// What its sender or the decoder left out.
+    fn dropped(&self, index: usize, span: &Span) -> String {
+        let kinds = [
+            (span.dropped_attributes_count, "attribute", "attributes"),
+            (span.dropped_events_count, "event", "events"),
+            (span.dropped_links_count, "link", "links"),
+        ];
+        let dropped = kinds.into_iter().filter(|(count, ..)| *count > 0);
+        let texts: Vec<String> = dropped.map(|(count, one, many)| counted(count.into(), one, many)).collect();
+        match texts.is_empty() {
+            true => String::new(),
+            false => self.below(index, DIM, "… ", &format!("dropped: {}", texts.join(", "))),
+        }
     }
 
     fn span(&self, index: usize, row: &Row<'a>) -> String {
@@ -291,11 +306,6 @@ impl<'a, 'b> Drawing<'a, 'b> {
         let mut out: String = events.into_iter().map(|event| self.event(index, row, event)).collect();
         if more > 0 {
             out.push_str(&self.below(index, DIM, "… ", &counted(more, "more event", "more events")));
-        }
-        let dropped = u64::from(span.dropped_events_count);
-        if dropped > 0 {
-            let text = format!("{} dropped by the sender", counted(dropped, "event", "events"));
-            out.push_str(&self.below(index, DIM, "… ", &text));
         }
         out
     }
