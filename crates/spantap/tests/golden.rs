@@ -177,6 +177,7 @@ fn odd() -> Trace {
     let panic = [("exception.type", "panic"), ("exception.message", "index out of bounds\nat main.rs:7")];
     let mut worker = worker.event(850, "exception", &panic).follows(TRACE, 9).follows(TRACE, 2).follows(5, 6);
     worker.0.span.dropped_events_count = 12;
+    worker.0.span.dropped_attributes_count = 1;
     let spans = [
         span(&shop, "second", 2, 3, 300, 500).failed("no seat").event(
             400,

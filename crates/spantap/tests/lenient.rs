@@ -22,8 +22,18 @@ fn decode(text: &str) -> Decoded {
     decode_bytes(text.as_bytes())
 }
 
+/// Who only counts comes to the same number, or says that the datagram must be decoded.
 fn decode_bytes(bytes: &[u8]) -> Decoded {
-    Decoder::default().decode(bytes, SENDER, NOW)
+    let decoded = Decoder::default().decode(bytes, SENDER, NOW);
+    if let Some(counted) = Decoder::default().count(bytes, SENDER, NOW) {
+        let of_process = decoded.processes.iter().map(|(process, scopes)| {
+            (process.service.clone(), scopes.iter().map(|scope| scope.spans.len() as u64).sum::<u64>())
+        });
+        let counted: Vec<(String, u64)> =
+            counted.into_iter().map(|(process, spans)| (process.service.clone(), spans)).collect();
+        assert_eq!(counted, of_process.collect::<Vec<_>>(), "{}", String::from_utf8_lossy(bytes));
+    }
+    decoded
 }
 
 fn spans(decoded: &Decoded) -> Vec<&Span> {
@@ -392,6 +402,8 @@ fn an_odd_attribute_is_left_out_and_counted_on_what_it_is_of() {
         ("[]", Fault::LeftOut),
         ("\"k\"", Fault::LeftOut),
         (r#"{"value":{"stringValue":"v"}}"#, Fault::LeftOut),
+        (r#"{"key":7,"value":{"stringValue":"v"}}"#, Fault::LeftOut),
+        (r#"{"key":{"a":1},"value":{"stringValue":"v"}}"#, Fault::LeftOut),
         (r#"{"key":"k","value":7}"#, Fault::LeftOut),
         (r#"{"key":"k","value":"v"}"#, Fault::LeftOut),
         (r#"{"key":"k","value":{"stringValue":7}}"#, Fault::LeftOut),
@@ -456,6 +468,9 @@ fn odd_events_and_links_are_left_out_and_counted() {
     assert_eq!((span.links.len(), span.dropped_links_count), (1, 3));
     assert!(faults(&decoded).iter().all(|(fault, _)| !fault.refuses()));
     // Where the span began, for want of anything better.
+    assert!(
+        span.events.iter().all(|event| text(&event.attributes, "spantap.odd").unwrap().contains("no time"))
+    );
     assert_eq!(span.events.iter().map(|event| event.time_unix_nano).collect::<Vec<_>>(), [NOW, NOW]);
 
     let decoded = decode(&zipkin(

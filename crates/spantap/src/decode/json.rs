@@ -118,7 +118,40 @@ impl<'a> Json<'a> {
     #[inline]
     pub(super) fn members<M: Member>(
         &mut self,
+        take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+    ) -> Result<(), Found> {
+        self.each_member(take, |_, _, _, found| Err(found))
+    }
+
+    /// The same, but a member that `take` can't read is left out, and the others are taken.
+    #[inline]
+    pub(super) fn optional_members<M: Member>(
+        &mut self,
+        take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+    ) -> Result<(), Found> {
+        self.members_or(take, |member, found, faults| faults.leave_out(found.of(member.name())))
+    }
+
+    /// The same, but `leave` is told what is left out and why.
+    #[inline]
+    pub(super) fn members_or<M: Member>(
+        &mut self,
+        take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+        mut leave: impl FnMut(M, Found, &mut Faults),
+    ) -> Result<(), Found> {
+        self.each_member(take, |json, start, member, found| {
+            json.go_behind(start)?;
+            leave(member, found, &mut json.faults);
+            Ok(())
+        })
+    }
+
+    /// `fail` decides what a member means that `take` can't read, whose value begins where it is told.
+    #[inline]
+    fn each_member<M: Member>(
+        &mut self,
         mut take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+        mut fail: impl FnMut(&mut Self, usize, M, Found) -> Result<(), Found>,
     ) -> Result<(), Found> {
         let mut seen = 0;
         let mut more = self.open(b'{', b'}')?;
@@ -134,7 +167,10 @@ impl<'a> Json<'a> {
                     }
                     seen |= member.bit();
                     if !self.is_null() {
-                        take(self, member)?;
+                        let start = self.scan.position();
+                        if let Err(found) = take(self, member) {
+                            fail(self, start, member, found)?;
+                        }
                     }
                 }
                 None => {
@@ -145,20 +181,6 @@ impl<'a> Json<'a> {
             more = self.has_more(b'}')?;
         }
         Ok(())
-    }
-
-    /// The same, but a member that `take` can't read is left out, and the others are taken.
-    #[inline]
-    pub(super) fn optional_members<M: Member>(
-        &mut self,
-        mut take: impl FnMut(&mut Self, M) -> Result<(), Found>,
-    ) -> Result<(), Found> {
-        self.members(|json, member: M| {
-            if let Err(found) = json.attempt(|json| take(json, member))? {
-                json.faults.leave_out(found.of(member.name()));
-            }
-            Ok(())
-        })
     }
 
     /// Gives each key of an object to `take`, which must read its value.

@@ -19,6 +19,7 @@ mod skip;
 mod value;
 mod zipkin;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
@@ -145,9 +146,13 @@ impl Decoder {
         if bytes.is_empty() {
             return (Err(Found::new(Fault::Empty, "no bytes")), Decoded::default());
         }
-        let text = String::from_utf8_lossy(bytes);
+        // The first is many times as fast.
+        let (text, error) = match std::str::from_utf8(bytes) {
+            Ok(text) => (Cow::Borrowed(text), None),
+            Err(error) => (String::from_utf8_lossy(bytes), Some(error)),
+        };
         // Where it was cut inside of a character, it is cut inside of a text.
-        let odd = std::str::from_utf8(bytes).err().filter(|error| error.error_len().is_some());
+        let odd = error.filter(|error| error.error_len().is_some());
         if let Some(error) = odd {
             faults.note(Fault::BadText, || error.to_string());
         }

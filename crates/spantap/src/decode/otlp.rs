@@ -299,15 +299,22 @@ fn status(json: &mut Json<'_>) -> Result<Status, Found> {
 /// Adds a list of attributes to `list`. Those that can't be read are left out, and counted in `dropped`.
 fn attributes(json: &mut Json<'_>, list: &mut Vec<KeyValue>, dropped: &mut u32) -> Result<(), Found> {
     list.reserve(USUAL_ATTRIBUTES);
-    json.append(list, dropped, |json| {
+    json.elements(|json| {
         let attribute = match json.as_usual(usual_attribute) {
             Some(attribute) => attribute,
-            None => attribute(json, 0)?,
+            None => match json.attempt(|json| attribute(json, 0))? {
+                Ok(attribute) => attribute,
+                Err(found) => {
+                    json.drop_one(dropped, found);
+                    return Ok(());
+                }
+            },
         };
         if let Some(any_value::Value::StringValue(text)) = value(&attribute) {
             check_length(&attribute.key, text, &mut json.faults);
         }
-        Ok(attribute)
+        list.push(attribute);
+        Ok(())
     })?;
     trim(list);
     Ok(())
@@ -335,7 +342,7 @@ fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
     json.members(|json, member| {
         match member {
             AttributeMember::Key => {
-                attribute.key = json.string()?;
+                attribute.key = json.text()?.into_owned();
                 has_key = true;
             }
             AttributeMember::Value => {

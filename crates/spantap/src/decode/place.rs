@@ -40,13 +40,8 @@ impl Times {
             Self { start: Some(start), .. } => (start, 0),
             Self { end: Some(end), .. } => {
                 let first = events(span).map(|(first, _)| first).filter(|first| *first < end);
-                say(
-                    span,
-                    match first {
-                        Some(_) => "no start time: shown from its first event",
-                        None => "no start time: shown at its end",
-                    },
-                );
+                let how = if first.is_some() { "shown from its first event" } else { "shown at its end" };
+                say(&mut span.attributes, format!("no start time: {how}"));
                 json.faults.note(Fault::NoTime, || span.name.clone());
                 (first.unwrap_or(end), end)
             }
@@ -65,21 +60,21 @@ impl Times {
 fn check(span: &mut Span, faults: &mut Faults) {
     let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
     if end < start {
-        let early = readable(start - end);
-        // As Jaeger does it: a negative duration is too long for most.
+        // As Jaeger does it: a negative duration is a very long one to most.
         span.end_time_unix_nano = start;
+        let early = readable(start - end);
         say(
-            span,
-            format!(
-                "it ended {early} before it started, at {end} ns since 1970: shown as if it took no time"
-            ),
+            &mut span.attributes,
+            format!("ended {early} before it started, at {end} ns: shown without a duration"),
         );
         faults.note(Fault::BadTime, || format!("the end {end} is before the start {start}"));
     }
     faults.check_odd_time(start, span.end_time_unix_nano);
     // An event without a time is the span's.
-    let without = span.events.iter_mut().filter(|event| event.time_unix_nano == 0);
-    without.for_each(|event| event.time_unix_nano = start);
+    for event in span.events.iter_mut().filter(|event| event.time_unix_nano == 0) {
+        event.time_unix_nano = start;
+        say(&mut event.attributes, "no time: shown at the start of its span");
+    }
 }
 
 /// From when to when.
@@ -157,7 +152,7 @@ impl Known {
             .unwrap_or(((now_ns.saturating_sub(duration).max(1), now_ns), "shown when it came"));
         span.start_time_unix_nano = start;
         span.end_time_unix_nano = if duration > 0 { start.saturating_add(duration) } else { end };
-        say(span, format!("no start time: {how}"));
+        say(&mut span.attributes, format!("no start time: {how}"));
     }
 
     fn give_end(&self, span: &mut Span) {
@@ -166,11 +161,11 @@ impl Known {
         match last.filter(|last| *last > start) {
             Some(last) => {
                 span.end_time_unix_nano = last;
-                say(span, "no end time: shown up to the last that is known of it");
+                say(&mut span.attributes, "no end time: shown up to the last that is known of it");
             }
             None => {
                 span.end_time_unix_nano = start;
-                say(span, "no end time: how long it took is unknown");
+                say(&mut span.attributes, "no end time: how long it took is unknown");
             }
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn read_parent(json: &mut Json<'_>, span: &mut Span) -> Result<(), Fo
     match json.attempt(parent_id)? {
         Ok(parent) => span.parent_span_id = parent.map_or_else(Vec::new, Vec::from),
         Err(found) => {
-            say(span, format!("its parent is unknown: {}", found.detail));
+            say(&mut span.attributes, format!("its parent is unknown: {}", found.detail));
             json.faults.leave_out(found.of("the parent's id"));
         }
     }
@@ -92,14 +92,14 @@ pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(alphabet, ANY).decode(text).ok()
 }
 
-/// Has the span say of itself what was odd about it, to whoever looks at it anywhere.
+/// Says in the attributes of a span or an event what was odd about it, for whoever looks at it anywhere.
 #[cold]
-pub(super) fn say(span: &mut Span, what: impl Into<String>) {
+pub(super) fn say(attributes: &mut Vec<KeyValue>, what: impl Into<String>) {
     let what = what.into();
-    let said = span.attributes.iter_mut().find(|attribute| attribute.key == ODD);
+    let said = attributes.iter_mut().find(|attribute| attribute.key == ODD);
     match said.and_then(|said| said.value.as_mut()?.value.as_mut()) {
         Some(any_value::Value::StringValue(said)) => *said = format!("{said}; {what}"),
-        _ => span.attributes.push(attribute(ODD, any_value::Value::StringValue(what))),
+        _ => attributes.push(attribute(ODD, any_value::Value::StringValue(what))),
     }
 }
 

@@ -355,7 +355,7 @@ fn binary_annotation(
     let (mut key, mut value, mut of) = (None, Scalar::Null, None);
     json.optional_members(|json, member| {
         match member {
-            BinaryAnnotationMember::Key => key = Some(json.string()?),
+            BinaryAnnotationMember::Key => key = Some(json.text()?.into_owned()),
             BinaryAnnotationMember::Value => value = json.scalar()?,
             BinaryAnnotationMember::Endpoint => of = Some(endpoint(json)?),
         }

@@ -34,6 +34,8 @@ const MOST_EVENTS: usize = 4;
 const MOST_LINKS: usize = 2;
 /// Of an error or a note.
 const MOST_LINES: usize = 3;
+/// Between the end of a span and the start of its child: more of it is odd.
+const LONG_NS: u64 = 60_000_000_000;
 /// Columns.
 const MOST_OF_SERVICE: usize = 30;
 const LEAST_OF_NAME: usize = 10;
@@ -138,7 +140,22 @@ impl<'a, 'b> Drawing<'a, 'b> {
         if links > 0 {
             out.push_str(&self.below(index, DIM, "… ", &counted(links, "more link", "more links")));
         }
-        out + &self.events(index, row)
+        out + &self.events(index, row) + &self.dropped(index, &row.span.span)
+    }
+
+    /// What its sender or the decoder left out.
+    fn dropped(&self, index: usize, span: &Span) -> String {
+        let kinds = [
+            (span.dropped_attributes_count, "attribute", "attributes"),
+            (span.dropped_events_count, "event", "events"),
+            (span.dropped_links_count, "link", "links"),
+        ];
+        let dropped = kinds.into_iter().filter(|(count, ..)| *count > 0);
+        let texts: Vec<String> = dropped.map(|(count, one, many)| counted(count.into(), one, many)).collect();
+        match texts.is_empty() {
+            true => String::new(),
+            false => self.below(index, DIM, "… ", &format!("dropped: {}", texts.join(", "))),
+        }
     }
 
     fn span(&self, index: usize, row: &Row<'a>) -> String {
@@ -241,11 +258,16 @@ impl<'a, 'b> Drawing<'a, 'b> {
             if let Some(early @ 1..) = parents.start_ns.checked_sub(own.start_ns) {
                 notes.push(format!("starts {} before its parent{cause}", readable(early)));
             }
-            if let Some(late @ 1..) = own.start_ns.checked_sub(parents.end_ns) {
-                notes.push(format!("starts {} after its parent ended", readable(late)));
-            // Of the same process, it is a task that went on.
-            } else if let Some(late @ 1..) = own.end_ns.checked_sub(parents.end_ns).filter(|_| is_other) {
-                notes.push(format!("ends {} after its parent", readable(late)));
+            let later = |ns: u64| ns.checked_sub(parents.end_ns).filter(|late| *late > 0);
+            // Of the same process, it is a task that went on; or the clock was set forward.
+            match (later(own.start_ns), later(own.end_ns)) {
+                (Some(late), _) if is_other || late >= LONG_NS => {
+                    notes.push(format!("starts {} after its parent ended", readable(late)));
+                }
+                (None, Some(late)) if is_other => {
+                    notes.push(format!("ends {} after its parent", readable(late)))
+                }
+                _ => {}
             }
         }
         notes
@@ -284,11 +306,6 @@ impl<'a, 'b> Drawing<'a, 'b> {
         let mut out: String = events.into_iter().map(|event| self.event(index, row, event)).collect();
         if more > 0 {
             out.push_str(&self.below(index, DIM, "… ", &counted(more, "more event", "more events")));
-        }
-        let dropped = u64::from(span.dropped_events_count);
-        if dropped > 0 {
-            let text = format!("{} dropped by the sender", counted(dropped, "event", "events"));
-            out.push_str(&self.below(index, DIM, "… ", &text));
         }
         out
     }
