@@ -55,7 +55,7 @@
 //! | `new_span` | span id | name | target | level | parent id (0: root) | fields, a JSON object | trace id high | trace id low |
 //! | `enter` | span id | name | trace id high | trace id low | | | | |
 //! | `exit` | span id | name | trace id high | trace id low | | | | |
-//! | `close` | span id | name | duration (0: unknown) | busy | trace id high | trace id low | | |
+//! | `close` | span id | name | duration (0: unknown) | busy | trace id high | trace id low | parent id (0: root) | |
 //! | `record` | span id | name | fields added, a JSON object | | | | | |
 //! | `follows_from` | span id | name | id of the span it follows | | | | | |
 //! | `event` | current span id (0: none) | message | target | level | fields, a JSON object | | | |

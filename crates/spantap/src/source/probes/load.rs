@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +19,12 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, PrintLevel, ProgramType, se
 use nix::time::ClockId;
 use nix::unistd::geteuid;
 
+use super::build::{Build, Stamp};
+use super::elf::PROVIDER;
+use super::place::Change;
 use super::reader::clock_ns;
 use super::record;
-use super::target::{PROVIDER, Target};
+use super::target::{Of, Target};
 use crate::cli::Kernel;
 use crate::figures::Missed;
 
@@ -39,7 +43,14 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Programs in the kernel. They leave it with the value, and with the process.
 pub(super) struct Loaded {
     skeleton: SpantapSkel<'static>,
-    links: Vec<Link>,
+    /// To the kernel's tracepoints; none once it has detached.
+    tracepoints: Option<Links>,
+    /// The latest at the end.
+    followed: Vec<Followed>,
+    name: String,
+    /// The one process; else all.
+    pid: Option<i32>,
+    changes: Option<Receiver<Change>>,
     /// When the last was attached, by the kernel's clock.
     pub(super) attached_ns: u64,
     /// The scheduler is seen.
@@ -47,6 +58,26 @@ pub(super) struct Loaded {
     /// For the user: to what it is attached, and what this kernel has not.
     pub(super) news: Vec<String>,
 }
+
+/// A file whose probes are attached to.
+struct Followed {
+    _links: Links,
+    build: Build,
+}
+
+/// Taken off from the last to the first.
+struct Links(Vec<Link>);
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        while let Some(link) = self.0.pop() {
+            drop(link);
+        }
+    }
+}
+
+/// So many builds of a program are followed at once: libbpf has room for 256 probes.
+const MOST_BUILDS: usize = 32;
 
 /// Set, a program that was built for tests does not see every other thread that gets the CPU.
 const MISSES_RETURNS: &str = "SPANTAP_MISSES_RETURNS";
@@ -73,7 +104,7 @@ fn tracepoints(kernel: Kernel) -> &'static [&'static str] {
 }
 
 impl Loaded {
-    pub(super) fn attach(target: &Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
+    pub(super) fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
         let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
         set_print(Some((PrintLevel::Warn, remember)));
         // Lent to what is in it for as long as the process lives; there is one.
@@ -91,13 +122,25 @@ impl Loaded {
             news.push(format!("{MISSES_RETURNS} is set: it misses changes of threads"));
         }
         let skeleton = open.load().map_err(|error| refused(&error))?;
-        let links = attach(&skeleton, target)?;
+        // Once a span is seen entered, all that happens in it is seen.
+        let tracepoints = Some(attach_to_kernel(&skeleton)?);
+        let attached_to = target.to_string();
+        let Target { build, of, name } = target;
+        let (pid, changes) = match of {
+            Of::Process(pid) => (Some(pid), None),
+            Of::All(place) => (None, Some(place.watch(&build).context("can't start the thread `watch`")?)),
+        };
+        let followed = vec![attach_to_probes(&skeleton, pid, build, &name)?];
         let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
         let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
-        news.insert(0, format!("attached to {target}; of the kernel it sees {parts}"));
+        news.insert(0, format!("attached to {attached_to}; of the kernel it sees {parts}"));
         Ok(Self {
             skeleton,
-            links,
+            tracepoints,
+            followed,
+            name,
+            pid,
+            changes,
             news,
             knows_time: kernel.contains(&Kernel::Sched),
             attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC),
@@ -114,7 +157,7 @@ impl Loaded {
         let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bss = bss.ok().flatten().unwrap_or_default();
         let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-        let has_detached = self.links.is_empty();
+        let has_detached = self.tracepoints.is_none();
         let counted = LOSSES.into_iter().zip(counts).map(|(missed, count)| match missed {
             REQUEST_ENDS if has_detached => {
                 (missed, count + self.skeleton.maps.requests.keys().count() as u64)
@@ -162,9 +205,56 @@ impl Loaded {
 
     /// Takes the programs off, in the order that leaves no span entered.
     pub(super) fn detach(&mut self) {
-        while let Some(link) = self.links.pop() {
-            drop(link);
+        self.changes = None;
+        self.followed.clear();
+        self.tracepoints = None;
+    }
+
+    /// Follows what was put in the place of the file, too. What there is to say of that is added to the news.
+    pub(super) fn follow_changes(&mut self) {
+        while let Some(Ok(change)) = self.changes.as_ref().map(Receiver::try_recv) {
+            let news = match change {
+                Change::Build(build) => self.follow(build),
+                Change::Rewritten(stamp) => {
+                    self.let_go(stamp);
+                    None
+                }
+                Change::Lacks(lack) => Some(lack.of(&format!("what replaced {}", self.name))),
+                Change::Unreadable(error) => {
+                    Some(format!("{} was replaced by what can't be read: {error}", self.name))
+                }
+            };
+            self.news.extend(news);
         }
+    }
+
+    fn follow(&mut self, build: Build) -> Option<String> {
+        // Such as the one before, which was put back.
+        if self.followed.iter().any(|followed| followed.build.stamp == build.stamp) {
+            return None;
+        }
+        self.let_go(build.stamp);
+        let name = &self.name;
+        match attach_to_probes(&self.skeleton, self.pid, build, name) {
+            Ok(followed) => self.followed.push(followed),
+            Err(error) => {
+                return Some(format!("{name} was replaced, and the new build can't be followed: {error:#}"));
+            }
+        }
+        let of_old = if self.followed.len() > MOST_BUILDS {
+            self.followed.remove(0);
+            format!("those of the {MOST_BUILDS} builds before as long as they run")
+        } else {
+            "those of the builds before as long as they run".to_owned()
+        };
+        Some(format!(
+            "{name} was replaced: processes of the new build are followed from now on, and {of_old}"
+        ))
+    }
+
+    /// Its content has changed, so that its probes are elsewhere now.
+    fn let_go(&mut self, stamp: Stamp) {
+        self.followed.retain(|followed| !followed.build.stamp.is_same_file(&stamp));
     }
 }
 
@@ -258,29 +348,38 @@ fn choose(object: &mut OpenObject, kernel: &[Kernel]) -> Result<Vec<String>> {
     Ok(lacking)
 }
 
-/// Those of the kernel first: once a span is seen entered, all that happens in it is seen. And no enter is
-/// seen whose exit could be missed.
-fn attach(skeleton: &SpantapSkel<'_>, target: &Target) -> Result<Vec<Link>> {
-    let mut links = Vec::new();
+fn attach_to_kernel(skeleton: &SpantapSkel<'static>) -> Result<Links> {
+    let mut links = Links(Vec::new());
     for program in skeleton.object().progs_mut() {
         let is_tracepoint = program.prog_type() == ProgramType::Tracing;
         if program.autoload() && is_tracepoint {
             let link = program.attach().map_err(|error| refused(&error));
             let name = program.name().to_string_lossy().into_owned();
-            links.push(link.with_context(|| format!("can't attach to the kernel's tracepoint {name}"))?);
-        }
-    }
-    let SpantapProgs { enter, leave, span_emit, close, .. } = &skeleton.progs;
-    for (program, probe) in [(span_emit, "span_emit"), (close, "close"), (leave, "exit"), (enter, "enter")] {
-        if program.autoload() {
-            let link = program.attach_usdt(target.pid.unwrap_or(-1), &target.file, PROVIDER, probe);
-            let link = link.map_err(|error| refused(&error));
-            links.push(link.with_context(|| {
-                format!("can't attach to the probe {PROVIDER}:{probe} of {}", target.file.display())
-            })?);
+            links.0.push(link.with_context(|| format!("can't attach to the kernel's tracepoint {name}"))?);
         }
     }
     Ok(links)
+}
+
+/// In the order in which no enter is seen whose exit could be missed.
+fn attach_to_probes(
+    skeleton: &SpantapSkel<'static>,
+    pid: Option<i32>,
+    build: Build,
+    name: &str,
+) -> Result<Followed> {
+    let mut links = Links(Vec::new());
+    let SpantapProgs { enter, leave, span_emit, close, .. } = &skeleton.progs;
+    for (program, probe) in [(span_emit, "span_emit"), (close, "close"), (leave, "exit"), (enter, "enter")] {
+        if program.autoload() {
+            let link = program.attach_usdt(pid.unwrap_or(-1), build.path(), PROVIDER, probe);
+            let link = link.map_err(|error| refused(&error));
+            links.0.push(
+                link.with_context(|| format!("can't attach to the probe {PROVIDER}:{probe} of {name}"))?,
+            );
+        }
+    }
+    Ok(Followed { _links: links, build })
 }
 
 /// What libbpf had to say since it was asked last.

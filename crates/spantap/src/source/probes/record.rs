@@ -13,11 +13,21 @@ pub(super) enum Record<'a> {
     /// A span that ended.
     Span { ended: Ended, json: &'a [u8] },
     /// One that had begun before anybody looked.
-    Partial { ended: Ended, name: &'a [u8] },
+    Partial { ended: Ended, parent: Parent, name: &'a [u8] },
     /// Something that the kernel did in a span.
     Kernel(KernelRecord<'a>),
     /// What it did in it for shorter times.
     Small { who: Who, whose: Whose, slots: Vec<Slot> },
+}
+
+/// The span above one that had begun before anybody looked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Parent {
+    /// It is a root.
+    None,
+    Span(u64),
+    /// The program has a layer that does not tell.
+    Unknown,
 }
 
 /// Which span.
@@ -217,12 +227,12 @@ impl<'a> Record<'a> {
         let mut fields = Fields(bytes);
         match fields.u32()? {
             1 => {
-                let (length, ended) = fields.ended()?;
+                let (length, ended, _) = fields.ended()?;
                 Some(Self::Span { ended, json: fields.bytes(length)? })
             }
             2 => {
-                let (length, ended) = fields.ended()?;
-                Some(Self::Partial { ended, name: fields.bytes(length)? })
+                let (length, ended, parent) = fields.ended()?;
+                Some(Self::Partial { ended, parent, name: fields.bytes(length)? })
             }
             3 => fields.kernel().map(Self::Kernel),
             4 => fields.small(),
@@ -289,8 +299,8 @@ impl<'a> Fields<'a> {
         Some(Whose { program: Program { pid, image: self.u64()? }, tid, comm })
     }
 
-    /// `struct record_span` after its kind, with the length of its text.
-    fn ended(&mut self) -> Option<(usize, Ended)> {
+    /// `struct record_span` after its kind, with the length of its text and its parent.
+    fn ended(&mut self) -> Option<(usize, Ended, Parent)> {
         let (length, uid, gid) = (self.u32()? as usize, self.u32()?, self.u32()?);
         let (who, whose, now_ns) = (self.who()?, self.whose()?, self.u64()?);
         let mut account = Account([0; PARTS]);
@@ -300,7 +310,13 @@ impl<'a> Fields<'a> {
         let program = whose.program;
         let sender = Sender { pid: program.pid, uid, gid };
         let (since_ns, exits) = (self.u64()?, self.u64()?);
-        Some((length, Ended { who, program, sender, now_ns, account, since_ns, exits }))
+        let (parent_id, knows_parent) = (self.u64()?, self.u64()? != 0);
+        let parent = match (knows_parent, parent_id) {
+            (false, _) => Parent::Unknown,
+            (true, 0) => Parent::None,
+            (true, id) => Parent::Span(id),
+        };
+        Some((length, Ended { who, program, sender, now_ns, account, since_ns, exits }, parent))
     }
 
     fn what(&mut self) -> Option<What> {
