@@ -19,7 +19,7 @@ pub(super) struct Build {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     device: u64,
-    inode: u64,
+    pub(super) inode: u64,
     bytes: u64,
     modified: (i64, i64),
 }

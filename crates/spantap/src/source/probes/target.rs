@@ -1,14 +1,15 @@
 //! Which file has the probes, and of which process they are wanted.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::fs;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use anyhow::{Context, Result, bail};
 
-use super::build::Build;
+use super::build::{Build, Stamp};
 use super::elf::Lack;
 use super::executable::program_name;
 use super::place::Place;
@@ -72,12 +73,12 @@ impl Target {
             Err(lack) => Some((lack, name.clone())),
         };
         let mut hidden = None;
-        for Mapped { path, name } in libraries(&proc) {
-            match Build::open(&path) {
+        for library in libraries(&proc) {
+            match library.open() {
                 Ok(Ok(build)) => return Ok(with(build)),
                 Ok(Err(Lack::Layer | Lack::Sections)) => {}
-                Ok(Err(lack)) => _ = lacking.get_or_insert((lack, name)),
-                Err(error) => hidden = Some((error, name)),
+                Ok(Err(lack)) => _ = lacking.get_or_insert_with(|| (lack, library.name())),
+                Err(error) => hidden = Some((error, library.name())),
             }
         }
         if let Some((lack, of)) = lacking {
@@ -86,8 +87,8 @@ impl Target {
         if let Some((error, library)) = hidden {
             return Err(error).with_context(|| {
                 format!(
-                    "{name} (pid {pid}) has no probes of tracing-usdt, and its library {library} can't be read, which \
-                     takes root or the capability CAP_CHECKPOINT_RESTORE"
+                    "{name} (pid {pid}) has no probes of tracing-usdt, and can't read its library {library} (as root it \
+                     can be read: sudo spantap attach ...)"
                 )
             });
         }
@@ -126,33 +127,51 @@ fn no_file(path: &Path) -> String {
 }
 
 /// A file that a process has mapped to run.
-struct Mapped {
-    /// Leads to the very file, whatever is at its path by now.
+struct Library {
+    /// Leads to the very file, whatever is at its path by now. Only root may follow it.
+    mapping: PathBuf,
+    /// By way of the process's root.
     path: PathBuf,
-    /// For a person.
-    name: String,
+    inode: u64,
+}
+
+impl Library {
+    fn open(&self) -> io::Result<Result<Build, Lack>> {
+        let is_still_there = || Stamp::at(&self.path).is_ok_and(|stamp| stamp.inode == self.inode);
+        match Build::open(&self.mapping) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && is_still_there() => {
+                Build::open(&self.path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
+    }
 }
 
 /// Those of a process, by its folder in `/proc`.
-fn libraries(process: &Path) -> Vec<Mapped> {
+fn libraries(process: &Path) -> Vec<Library> {
     let maps = fs::read(process.join("maps")).unwrap_or_default();
     let mut known = HashSet::new();
     // start-end perms offset dev inode path
     let mapped = maps.split(|byte| *byte == b'\n').filter_map(|line| {
-        let line = String::from_utf8_lossy(line);
-        let mut words = line.split_ascii_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let is_code = words.next()?.contains('x');
-        let (_, dev, inode) = (words.next()?, words.next()?.to_owned(), words.next()?.to_owned());
-        let path = words.next().filter(|path| path.starts_with('/'))?;
-        if !is_code || !known.insert((dev, inode)) {
+        let (before, path) = line.split_at(line.iter().position(|byte| *byte == b'/')?);
+        let words: Vec<&str> = std::str::from_utf8(before).ok()?.split_ascii_whitespace().collect();
+        let [range, permissions, _, device, inode] = words[..] else { return None };
+        if !permissions.contains('x') || !known.insert((device, inode)) {
             return None;
         }
         // Its names have no leading zeros.
+        let (start, end) = range.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
-        let range = format!("{:x}-{:x}", number(start)?, number(end)?);
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        Some(Mapped { path: process.join("map_files").join(range), name })
+        Some(Library {
+            mapping: process.join("map_files").join(format!("{:x}-{:x}", number(start)?, number(end)?)),
+            path: process.join("root").join(OsStr::from_bytes(&path[1..])),
+            inode: inode.parse().ok()?,
+        })
     });
     mapped.collect()
 }
