@@ -1,14 +1,13 @@
 //! The probes of a process, through eBPF: each span that ends, as the program describes it, and what the
 //! kernel did in it.
 //!
-//! `target` finds the file that has the probes: `build` is that file, `elf` knows its format, `executable` the file of
-//! a process, and `place` where the next build will be. `load` brings the programs of `src/bpf` into the kernel and
+//! `target` finds the file that has the probes: `build` is that file, `elf` knows its format, and `place` where the
+//! next build will be. `load` brings the programs of `src/bpf` into the kernel and
 //! attaches them, `record` knows what they write into the ring buffer, `kernel_span` makes spans of that,
 //! and `reader` is the thread that does so.
 
 mod build;
 mod elf;
-mod executable;
 mod kernel_span;
 mod lifetime;
 mod load;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::build::{Build, Stamp};
 use super::elf::Lack;
-use super::executable::Executable;
+use crate::executable::Executable;
 
 /// The path is looked at so often. A new build's process that starts in between is seen from then on.
 const EACH: Duration = Duration::from_millis(20);

@@ -18,12 +18,12 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
-use super::executable::program_name;
 use super::kernel_span::{self, WallOffset, attribute};
 use super::load::Loaded;
 use super::record::{self, Ended, Parent, Program, Record};
 use crate::account::{Account, PARTIAL};
 use crate::attributes::{count, find};
+use crate::executable::program_name;
 use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::process::{Process, Sender};

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use super::build::{Build, Stamp};
 use super::elf::Lack;
-use super::executable::program_name;
 use super::place::Place;
+use crate::executable::program_name;
 
 /// What to attach to.
 #[derive(Debug)]
