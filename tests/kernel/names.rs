@@ -43,6 +43,7 @@ fn assert_called(worker: Worker, name: &str) {
     let (ended, spans) = names_of(worker);
     assert!(ended.stderr.contains(&format!("attached to {name} (pid {pid})")), "{}", ended.stderr);
     assert!(!spans.0.is_empty() && spans.0.iter().all(|span| span.service == name), "{:#?}", spans.0);
+    assert!(spans.0.iter().all(|span| !span.text("thread.name").contains("memfd:")), "{:#?}", spans.0);
     assert!(ended.stdout.contains(&format!("{name}[{pid}]")), "{}", ended.stdout);
     for said in ["(deleted)", "memfd:"] {
         let is_name = name.contains(said);
@@ -55,6 +56,21 @@ fn a_program_in_memory_is_called_by_its_first_argument() {
     with_kernel(&[], || {
         assert_called(in_memory("loader", "shop"), "shop");
         assert_called(in_memory("loader", "/usr/bin/the shop"), "the shop");
+    });
+}
+
+/// Executed by its descriptor alone: newer kernels call its first thread by the link.
+#[test]
+fn the_threads_of_a_program_in_memory_are_not_called_by_its_link() {
+    with_kernel(&["python3"], || {
+        let script = "import os, sys\n\
+                      memory = os.memfd_create('loader')\n\
+                      with open(memory, 'wb', closefd=False) as file: file.write(open(sys.argv[1], 'rb').read())\n\
+                      image = os.open(f'/proc/self/fd/{memory}', os.O_RDONLY)\n\
+                      os.close(memory)\n\
+                      os.execve(image, ['shop'], os.environ)";
+        let mut python = Command::new("python3");
+        assert_called(Worker::spawn(python.args(["-c", script, env!("CARGO_BIN_EXE_kernel_work")])), "shop");
     });
 }
 

@@ -77,6 +77,30 @@ fn a_build_that_comes_back_is_not_counted_twice() {
     });
 }
 
+/// Such as by `touch`, `chmod` or `rsync`: nothing is let go.
+#[test]
+fn a_file_that_only_has_other_times_is_followed_all_along() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        let mut worker = start(&exe);
+        worker.run("enter");
+        for _ in 0..5 {
+            assert!(Command::new("touch").arg(&exe).status().unwrap().success());
+            worker.run("sleep 10 10");
+        }
+        worker.run("leave");
+        worker.end();
+        let ended = spantap.terminate();
+        let spans = output.spans();
+        let (early, sleeps) = (spans.one("early"), spans.own("sleeper"));
+        assert_eq!(sleeps.filter(|sleeper| spans.below(sleeper, "sleep").len() == 10).count(), 5);
+        assert!(early.text("kernel.partial").is_empty(), "{early:#?}");
+        assert!(!ended.stderr.contains("replaced"), "{}", ended.stderr);
+    });
+}
+
 /// Releases in folders of their own, and a link to the current one.
 #[test]
 fn a_link_that_is_set_to_another_release_is_followed() {

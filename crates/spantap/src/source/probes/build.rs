@@ -6,13 +6,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::elf::{self, Lack};
+use super::elf::{self, Lack, Layout};
 
 /// It is held open, so that it stays the same file whatever happens to the path by which it was found.
 #[derive(Debug)]
 pub(super) struct Build {
     file: File,
-    pub(super) stamp: Stamp,
+    stamp: Stamp,
+    layout: Layout,
 }
 
 /// Which file, and which content of it.
@@ -33,7 +34,16 @@ impl Build {
         if !metadata.is_file() {
             return Ok(Err(Lack::Layer));
         }
-        Ok(elf::look(&file).map(|()| Self { file, stamp: Stamp::of(&metadata) }))
+        Ok(elf::look(&file).map(|layout| Self { file, stamp: Stamp::of(&metadata), layout }))
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Whether it is the same file with its probes at the same places: only its times may have changed.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.stamp.is_same_file(&other.stamp) && self.layout == other.layout
     }
 
     /// Leads to it from this process, and from the kernel on its behalf.

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use object::read::elf::NoteIterator;
-use object::read::{Object, ObjectSection, ReadCache};
+use object::read::{Object, ObjectSection, ObjectSegment, ReadCache};
 use object::{Endianness, SectionKind};
 
 /// All of them, by the contract, of which `spantap attach` takes these.
@@ -17,6 +17,15 @@ const SEMAPHORES: &str = ".probes";
 
 /// What is in the read-only data of a program with the layer, stripped or not.
 const LAYER: &[u8] = b"tracing_usdt";
+
+/// Where the probes are in a file. Two files, or contents of one, for which this is the same have them at the same
+/// places.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    notes: Vec<u8>,
+    /// Of each segment the address and where it is in the file, as offset and size.
+    segments: Vec<(u64, (u64, u64))>,
+}
 
 /// What a file lacks that has no probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,14 +65,18 @@ impl Lack {
 }
 
 /// Looks for the probes in `file`.
-pub(super) fn look(file: &File) -> Result<(), Lack> {
+pub(super) fn look(file: &File) -> Result<Layout, Lack> {
     let cache = ReadCache::new(file);
     let Ok(elf) = object::File::parse(&cache) else { return Err(Lack::Layer) };
     if elf.sections().next().is_none() {
         return Err(Lack::Sections);
     }
-    match address_of_witness(&elf) {
-        Some(address) if is_code(&elf, address) => Ok(()),
+    let notes = elf.section_by_name(".note.stapsdt").and_then(|section| section.data().ok());
+    match notes.and_then(|notes| Some((notes, address_of_witness(&elf, notes)?))) {
+        Some((notes, address)) if is_code(&elf, address) => {
+            let segments = elf.segments().map(|segment| (segment.address(), segment.file_range())).collect();
+            Ok(Layout { notes: notes.to_vec(), segments })
+        }
         Some(_) => Err(Lack::Code),
         None if has_layer(&elf) => Err(Lack::Notes),
         None => Err(Lack::Layer),
@@ -73,11 +86,9 @@ pub(super) fn look(file: &File) -> Result<(), Lack> {
 type Elf<'a> = object::File<'a, &'a ReadCache<&'a File>>;
 
 /// Where the note of the witness says that it is.
-fn address_of_witness(elf: &Elf<'_>) -> Option<u64> {
-    let section = elf.section_by_name(".note.stapsdt")?;
-    let data = section.data().unwrap_or_default();
+fn address_of_witness(elf: &Elf<'_>, notes: &[u8]) -> Option<u64> {
     let mut notes =
-        NoteIterator::<object::elf::FileHeader64<Endianness>>::new(elf.endianness(), 4, data).ok()?;
+        NoteIterator::<object::elf::FileHeader64<Endianness>>::new(elf.endianness(), 4, notes).ok()?;
     while let Ok(Some(note)) = notes.next() {
         // Three addresses, then the provider, the name and what the arguments are in.
         let Some((addresses, texts)) = note.desc().split_at_checked(24) else { continue };

@@ -230,10 +230,10 @@ impl Loaded {
 
     fn follow(&mut self, build: Build) -> Option<String> {
         // Such as the one before, which was put back.
-        if self.followed.iter().any(|followed| followed.build.stamp == build.stamp) {
+        if self.followed.iter().any(|followed| followed.build.is_as(&build)) {
             return None;
         }
-        self.let_go(build.stamp);
+        self.let_go(build.stamp());
         let name = &self.name;
         match attach_to_probes(&self.skeleton, self.pid, build, name) {
             Ok(followed) => self.followed.push(followed),
@@ -254,7 +254,7 @@ impl Loaded {
 
     /// Its content has changed, so that its probes are elsewhere now.
     fn let_go(&mut self, stamp: Stamp) {
-        self.followed.retain(|followed| !followed.build.stamp.is_same_file(&stamp));
+        self.followed.retain(|followed| !followed.build.stamp().is_same_file(&stamp));
     }
 }
 

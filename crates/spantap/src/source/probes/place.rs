@@ -33,7 +33,7 @@ pub(super) struct Place {
 pub(super) enum Change {
     /// There is a build that may be another one.
     Build(Build),
-    /// This file has, or is getting, another content.
+    /// This file is getting another content, or has one without probes.
     Rewritten(Stamp),
     /// There is a file without probes.
     Lacks(Lack),
@@ -66,7 +66,7 @@ impl Place {
     /// Tells of what takes the place of `build`, until nobody listens.
     pub(super) fn watch(self, build: &Build) -> io::Result<Receiver<Change>> {
         let (tell, changes) = channel();
-        let seen = self.link.as_ref().map_or(Some(build.stamp), |(_, there)| *there);
+        let seen = self.link.as_ref().map_or(Some(build.stamp()), |(_, there)| *there);
         thread::Builder::new().name("watch".into()).spawn(move || self.tell_changes(seen, &tell))?;
         Ok(changes)
     }
@@ -80,18 +80,23 @@ impl Place {
             let Ok(stamp) = Stamp::at(&self.path) else { continue };
             let mut told = Ok(());
             if seen != Some(stamp) {
-                if let Some(before) = seen.filter(|before| before.is_same_file(&stamp)) {
-                    told = tell.send(Change::Rewritten(before));
-                }
+                let is_rewritten = seen.is_some_and(|before| before.is_same_file(&stamp));
                 seen = Some(stamp);
                 useless = None;
-                match Build::open(&self.path) {
+                let lacking = match Build::open(&self.path) {
                     Ok(Ok(build)) => {
-                        seen = Some(build.stamp);
-                        told = told.and(tell.send(Change::Build(build)));
+                        seen = Some(build.stamp());
+                        told = tell.send(Change::Build(build));
+                        None
                     }
-                    Ok(Err(lack)) => useless = Some((Instant::now(), Change::Lacks(lack))),
-                    Err(error) => useless = Some((Instant::now(), Change::Unreadable(error))),
+                    Ok(Err(lack)) => Some(Change::Lacks(lack)),
+                    Err(error) => Some(Change::Unreadable(error)),
+                };
+                if let Some(lacking) = lacking {
+                    useless = Some((Instant::now(), lacking));
+                    if is_rewritten {
+                        told = tell.send(Change::Rewritten(stamp));
+                    }
                 }
             } else if let Some((_, change)) = useless.take_if(|(since, _)| since.elapsed() >= SETTLED) {
                 told = tell.send(change);

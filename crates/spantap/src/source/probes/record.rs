@@ -288,6 +288,12 @@ impl<'a> Fields<'a> {
         self.bytes(room)?.split(|byte| *byte == 0).next()
     }
 
+    /// The name of a thread. The kernel calls the first one of a program in memory after the link to it.
+    fn comm(&mut self) -> Option<&'a [u8]> {
+        let comm = self.text(16)?;
+        Some(comm.strip_prefix(b"memfd:").unwrap_or(comm))
+    }
+
     fn who(&mut self) -> Option<Who> {
         let (span_id, high, low) = (self.u64()?, self.u64()?, self.u64()?);
         Some(Who { span_id, trace_id: u128::from(high) << 64 | u128::from(low) })
@@ -295,7 +301,7 @@ impl<'a> Fields<'a> {
 
     fn whose(&mut self) -> Option<Whose> {
         let (pid, tid) = (self.u32()?, self.u32()?);
-        let comm = String::from_utf8_lossy(self.text(16)?).into_owned();
+        let comm = String::from_utf8_lossy(self.comm()?).into_owned();
         Some(Whose { program: Program { pid, image: self.u64()? }, tid, comm })
     }
 
@@ -337,7 +343,7 @@ impl<'a> Fields<'a> {
             What::RunQueue | What::Sleep | What::Disk | What::Blocked | What::Stopped => Detail::Waker {
                 pid: self.u32()?,
                 tid: self.u32()?,
-                comm: self.text(16)?,
+                comm: self.comm()?,
                 in_interrupt: self.u32()? != 0,
             },
             What::BlockRead | What::BlockWrite | What::BlockOther => Detail::Block {

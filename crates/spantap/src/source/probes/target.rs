@@ -77,6 +77,8 @@ impl Target {
             match library.open() {
                 Ok(Ok(build)) => return Ok(with(build)),
                 Ok(Err(Lack::Layer | Lack::Sections)) => {}
+                // It is not mapped any more.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(Err(lack)) => _ = lacking.get_or_insert_with(|| (lack, library.name())),
                 Err(error) => hidden = Some((error, library.name())),
             }
