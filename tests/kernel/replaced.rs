@@ -223,3 +223,41 @@ fn a_path_through_a_process_that_is_gone_leads_to_no_other() {
         assert_eq!(output.spans().own("sleeper").count(), 2, "the first and the third: {}", ended.stderr);
     });
 }
+
+/// Attached to by its pid, as an upgrade in place does it.
+#[test]
+fn a_process_that_executes_another_build_is_followed() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let mut worker = start(&exe);
+        let pid = worker.pid();
+        let other = output.path("other build");
+        fs::copy(&exe, &other).unwrap();
+        let link = output.path("link");
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let spantap = Spantap::attach(&["--pid", &pid, "--to", &output.to()]);
+        worker.run("sleep 1 10");
+        worker.tell(&format!("become {}", link.display()));
+        assert_eq!(worker.line(), "ready");
+        wait_for_line(&spantap, &format!("process {pid} has executed other build, which is followed"), 1);
+        worker.run("sleep 1 10");
+        worker.tell("become sleep 1000");
+        wait_for_line(
+            &spantap,
+            &format!("process {pid} has executed another program: neither sleep (pid"),
+            1,
+        );
+        worker.child.kill().unwrap();
+        worker.child.wait().unwrap();
+        let ended = spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = output.spans();
+        assert_eq!(spans.own("sleeper").count(), 2, "{}", ended.stderr);
+        assert!(
+            spans.own("sleeper").all(|sleeper| spans.below(sleeper, "sleep").len() == 1),
+            "{:#?}",
+            spans.0
+        );
+    });
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::sleep;
 
-use super::target::{Of, Target};
+use super::target::Target;
 
 /// The process is looked at so often.
 const EACH: Duration = Duration::from_millis(200);
@@ -24,7 +24,7 @@ impl Lifetime {
     ///
     /// When it is over.
     pub fn of(target: &Target) -> Result<Self> {
-        let Of::Process(pid) = target.of else { return Ok(Self(None)) };
+        let Some(pid) = target.pid else { return Ok(Self(None)) };
         let stat = File::open(format!("/proc/{pid}/stat"));
         Ok(Self(Some(stat.with_context(|| format!("process {pid} has ended"))?)))
     }

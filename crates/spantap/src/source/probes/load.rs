@@ -24,7 +24,7 @@ use super::elf::PROVIDER;
 use super::place::Change;
 use super::reader::clock_ns;
 use super::record;
-use super::target::{Of, Target};
+use super::target::Target;
 use crate::cli::Kernel;
 use crate::figures::Missed;
 
@@ -125,11 +125,8 @@ impl Loaded {
         // Once a span is seen entered, all that happens in it is seen.
         let tracepoints = Some(attach_to_kernel(&skeleton)?);
         let attached_to = target.to_string();
-        let Target { build, of, name } = target;
-        let (pid, changes) = match of {
-            Of::Process(pid) => (Some(pid), None),
-            Of::All(place) => (None, Some(place.watch(&build).context("can't start the thread `watch`")?)),
-        };
+        let (pid, name) = (target.pid, target.name.clone());
+        let (build, changes) = target.watch().context("can't start the thread `watch`")?;
         let followed = vec![attach_to_probes(&skeleton, pid, build, &name)?];
         let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
         let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
@@ -140,7 +137,7 @@ impl Loaded {
             followed,
             name,
             pid,
-            changes,
+            changes: Some(changes),
             news,
             knows_time: kernel.contains(&Kernel::Sched),
             attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC),
@@ -210,46 +207,38 @@ impl Loaded {
         self.tracepoints = None;
     }
 
-    /// Follows what was put in the place of the file, too. What there is to say of that is added to the news.
+    /// Follows what took the place of the file, too. What there is to say of that is added to the news.
     pub(super) fn follow_changes(&mut self) {
         while let Some(Ok(change)) = self.changes.as_ref().map(Receiver::try_recv) {
             let news = match change {
-                Change::Build(build) => self.follow(build),
+                Change::Build(build, news) => self.follow(build, news),
+                Change::Useless(why) => Some(why),
                 Change::Rewritten(stamp) => {
                     self.let_go(stamp);
                     None
-                }
-                Change::Lacks(lack) => Some(lack.of(&format!("what replaced {}", self.name))),
-                Change::Unreadable(error) => {
-                    Some(format!("{} was replaced by what can't be read: {error}", self.name))
                 }
             };
             self.news.extend(news);
         }
     }
 
-    fn follow(&mut self, build: Build) -> Option<String> {
+    fn follow(&mut self, build: Build, news: String) -> Option<String> {
         // Such as the one before, which was put back.
         if self.followed.iter().any(|followed| followed.build.is_as(&build)) {
             return None;
         }
         self.let_go(build.stamp());
-        let name = &self.name;
-        match attach_to_probes(&self.skeleton, self.pid, build, name) {
+        match attach_to_probes(&self.skeleton, self.pid, build, &self.name) {
             Ok(followed) => self.followed.push(followed),
             Err(error) => {
-                return Some(format!("{name} was replaced, and the new build can't be followed: {error:#}"));
+                return Some(format!("the build that replaced {} can't be followed: {error:#}", self.name));
             }
         }
-        let of_old = if self.followed.len() > MOST_BUILDS {
-            self.followed.remove(0);
-            format!("those of the {MOST_BUILDS} builds before as long as they run")
-        } else {
-            "those of the builds before as long as they run".to_owned()
-        };
-        Some(format!(
-            "{name} was replaced: processes of the new build are followed from now on, and {of_old}"
-        ))
+        if self.followed.len() <= MOST_BUILDS {
+            return Some(news);
+        }
+        self.followed.remove(0);
+        Some(format!("{news}; of these the oldest is let go, since there are more than {MOST_BUILDS}"))
     }
 
     /// Its content has changed, so that its probes are elsewhere now.

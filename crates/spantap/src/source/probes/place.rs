@@ -1,4 +1,5 @@
-//! The path by which a program is started, where a deployment puts the next build of it.
+//! Where the next build of a program will be: a deployment puts it at the path by which the program is started, and a
+//! process executes it.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::build::{Build, Stamp};
-use super::elf::Lack;
 use crate::executable::Executable;
 
 /// The path is looked at so often. A new build's process that starts in between is seen from then on.
@@ -22,8 +22,10 @@ const SETTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    /// Given as `/proc/PID/exe`: that link, and what is at the path already.
-    link: Option<(PathBuf, Option<Stamp>)>,
+    /// The file that was there when it was looked at first.
+    seen: Option<Stamp>,
+    /// Leads to the file that is meant, if the path may lead to another one already.
+    link: Option<PathBuf>,
     /// The process through whose folder in `/proc` the path leads: another that gets its pid has another folder.
     _process: Option<File>,
 }
@@ -31,86 +33,103 @@ pub(super) struct Place {
 /// What happened at a place.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// There is a build that may be another one.
-    Build(Build),
+    /// There is a build that may be another one; if it is, this is to be said.
+    Build(Build, String),
     /// This file is getting another content, or has one without probes.
     Rewritten(Stamp),
-    /// There is a file without probes.
-    Lacks(Lack),
-    /// There is one that can't be read.
-    Unreadable(io::Error),
+    /// There is a file without probes, as this says.
+    Useless(String),
 }
 
 impl Place {
+    /// The path to a file.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let Some((process, rest)) = through_process(path) else {
-            return Ok(Self { path: path.to_owned(), link: None, _process: None });
+        let Some((pid, rest)) = through_process(path) else {
+            return Ok(Self {
+                path: path.to_owned(),
+                seen: Stamp::at(path).ok(),
+                link: None,
+                _process: None,
+            });
         };
-        let folder = File::open(process)?;
-        let process = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-        let (path, link) = if rest == Path::new("exe") {
-            let path = Executable::of(&process)?.path_from_here(&process);
-            let there = Stamp::at(&path).ok();
-            (path, Some((process.join(rest), there)))
-        } else {
-            (process.join(rest), None)
-        };
-        Ok(Self { path, link, _process: Some(folder) })
+        let place = Self::in_process(pid, &rest)?;
+        if rest != Path::new("exe") {
+            return Ok(place);
+        }
+        // The next build will not be at the link, but where that says that it leads.
+        let process = place.path.parent().unwrap_or(path);
+        let path = Executable::of(process)?.path_from_here(process);
+        Ok(Self { seen: Stamp::at(&path).ok(), path, link: Some(place.path), ..place })
+    }
+
+    /// The executable of a process, which is another one when it executes that.
+    pub(super) fn of_process(pid: u32) -> io::Result<Self> {
+        Self::in_process(pid, Path::new("exe"))
+    }
+
+    fn in_process(pid: u32, rest: &Path) -> io::Result<Self> {
+        let folder = File::open(format!("/proc/{pid}"))?;
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(rest);
+        Ok(Self { seen: Stamp::at(&path).ok(), path, link: None, _process: Some(folder) })
     }
 
     /// Leads to the file that is meant.
     pub(super) fn path_now(&self) -> &Path {
-        self.link.as_ref().map_or(&self.path, |(link, _)| link)
+        self.link.as_deref().unwrap_or(&self.path)
     }
 
-    /// Tells of what takes the place of `build`, until nobody listens.
-    pub(super) fn watch(self, build: &Build) -> io::Result<Receiver<Change>> {
+    /// Tells of changes from now on, until nobody listens. `find` looks what is at a path; what it returns is for
+    /// [`Change`].
+    pub(super) fn watch(
+        self,
+        find: impl Fn(&Path) -> Result<(Build, String), String> + Send + 'static,
+    ) -> io::Result<Receiver<Change>> {
         let (tell, changes) = channel();
-        let seen = self.link.as_ref().map_or(Some(build.stamp()), |(_, there)| *there);
-        thread::Builder::new().name("watch".into()).spawn(move || self.tell_changes(seen, &tell))?;
+        thread::Builder::new().name("watch".into()).spawn(move || self.tell_changes(find, &tell))?;
         Ok(changes)
     }
 
-    fn tell_changes(&self, mut seen: Option<Stamp>, tell: &Sender<Change>) {
-        // Since when there is a file that is no build. It is told once it has settled.
-        let mut useless: Option<(Instant, Change)> = None;
+    fn tell_changes(self, find: impl Fn(&Path) -> Result<(Build, String), String>, tell: &Sender<Change>) {
+        let mut seen = self.seen;
+        // Since when there is a file that may be no build, or not yet.
+        let mut useless: Option<Instant> = None;
         loop {
             thread::sleep(EACH);
             // For a moment there may be none.
             let Ok(stamp) = Stamp::at(&self.path) else { continue };
-            let mut told = Ok(());
-            if seen != Some(stamp) {
-                let is_rewritten = seen.is_some_and(|before| before.is_same_file(&stamp));
-                seen = Some(stamp);
-                useless = None;
-                let lacking = match Build::open(&self.path) {
-                    Ok(Ok(build)) => {
-                        seen = Some(build.stamp());
-                        told = tell.send(Change::Build(build));
-                        None
-                    }
-                    Ok(Err(lack)) => Some(Change::Lacks(lack)),
-                    Err(error) => Some(Change::Unreadable(error)),
-                };
-                if let Some(lacking) = lacking {
-                    useless = Some((Instant::now(), lacking));
-                    if is_rewritten {
-                        told = tell.send(Change::Rewritten(stamp));
-                    }
-                }
-            } else if let Some((_, change)) = useless.take_if(|(since, _)| since.elapsed() >= SETTLED) {
-                told = tell.send(change);
+            let has_settled = useless.is_some_and(|since| since.elapsed() >= SETTLED);
+            if seen == Some(stamp) && !has_settled {
+                continue;
             }
-            if told.is_err() {
+            let is_rewritten = seen.is_some_and(|before| before.is_same_file(&stamp));
+            seen = Some(stamp);
+            let change = match find(&self.path) {
+                Ok((build, news)) => {
+                    useless = None;
+                    Change::Build(build, news)
+                }
+                Err(why) if has_settled => {
+                    useless = None;
+                    Change::Useless(why)
+                }
+                Err(_) => {
+                    useless = Some(Instant::now());
+                    if !is_rewritten {
+                        continue;
+                    }
+                    Change::Rewritten(stamp)
+                }
+            };
+            if tell.send(change).is_err() {
                 return;
             }
         }
     }
 }
 
-/// The folder of a process in `/proc` and what follows it, if a path begins so.
-fn through_process(path: &Path) -> Option<(PathBuf, PathBuf)> {
+/// The process, and what follows its folder in `/proc`, if a path begins with that.
+fn through_process(path: &Path) -> Option<(u32, PathBuf)> {
     let mut rest = path.strip_prefix("/proc").ok()?.components();
-    let pid: u32 = rest.next()?.as_os_str().to_str()?.parse().ok()?;
-    Some((format!("/proc/{pid}").into(), rest.as_path().to_owned()))
+    let pid = rest.next()?.as_os_str().to_str()?.parse().ok()?;
+    Some((pid, rest.as_path().to_owned()))
 }

@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::{fmt, fs, io};
 
 use anyhow::{Context, Result, bail};
 
 use super::build::{Build, Stamp};
 use super::elf::Lack;
-use super::place::Place;
+use super::place::{Change, Place};
 use crate::executable::program_name;
 
 /// What to attach to.
@@ -19,25 +20,19 @@ use crate::executable::program_name;
 pub struct Target {
     /// The file with the probes.
     pub(super) build: Build,
-    pub(super) of: Of,
+    /// The one process; else all that run the file.
+    pub(super) pid: Option<i32>,
+    /// Where the next build will be.
+    place: Place,
     /// What it is to a person.
     pub(super) name: String,
 }
 
-/// Whose probes.
-#[derive(Debug)]
-pub(super) enum Of {
-    /// Of one process.
-    Process(i32),
-    /// Of all that run the file, or what takes its place.
-    All(Place),
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.of {
-            Of::Process(pid) => write!(f, "{} (pid {pid})", self.name),
-            Of::All(_) => write!(f, "all processes of {}, now and later", self.name),
+        match self.pid {
+            Some(pid) => write!(f, "{} (pid {pid})", self.name),
+            None => write!(f, "all processes of {}, now and later", self.name),
         }
     }
 }
@@ -64,18 +59,18 @@ impl Target {
                 });
             }
         };
-        let with = |build| Self { build, of: Of::Process(pid), name: name.clone() };
         let unreadable = || format!("can't read the executable of process {pid}");
+        let place = Place::of_process(pid.unsigned_abs()).with_context(unreadable)?;
         // What has the layer, but no probes.
         let mut lacking = match Build::open(&proc.join("exe")).with_context(unreadable)? {
-            Ok(build) => return Ok(with(build)),
+            Ok(build) => return Ok(Self { build, pid: Some(pid), place, name }),
             Err(Lack::Layer) => None,
             Err(lack) => Some((lack, name.clone())),
         };
         let mut hidden = None;
         for library in libraries(&proc) {
             match library.open() {
-                Ok(Ok(build)) => return Ok(with(build)),
+                Ok(Ok(build)) => return Ok(Self { build, pid: Some(pid), place, name }),
                 Ok(Err(Lack::Layer | Lack::Sections)) => {}
                 // It is not mapped any more.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -109,11 +104,37 @@ impl Target {
         let name = path.display().to_string();
         let place = Place::of(path).with_context(|| no_file(path))?;
         match Build::open(place.path_now()) {
-            Ok(Ok(build)) => Ok(Self { build, of: Of::All(place), name }),
+            Ok(Ok(build)) => Ok(Self { build, pid: None, place, name }),
             Ok(Err(lack)) => bail!("{}", lack.of(&name)),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(error).with_context(|| no_file(path)),
             Err(error) => Err(error).with_context(|| format!("can't read {name}")),
         }
+    }
+
+    /// The file, and what takes its place from now on.
+    pub(super) fn watch(self) -> io::Result<(Build, Receiver<Change>)> {
+        let Self { build, pid, place, name } = self;
+        let changes = match pid {
+            Some(pid) => place.watch(move |_| match Self::process(pid) {
+                Ok(target) => {
+                    let news = format!("process {pid} has executed {}, which is followed, too", target.name);
+                    Ok((target.build, news))
+                }
+                Err(error) => Err(format!("process {pid} has executed another program: {error:#}")),
+            }),
+            None => place.watch(move |path| match Build::open(path) {
+                Ok(Ok(build)) => {
+                    let news = format!(
+                        "{name} was replaced: processes of the new build are followed from now on, and those of the \
+                         builds before as long as they run"
+                    );
+                    Ok((build, news))
+                }
+                Ok(Err(lack)) => Err(lack.of(&format!("what replaced {name}"))),
+                Err(error) => Err(format!("{name} was replaced by what can't be read: {error}")),
+            }),
+        };
+        Ok((build, changes?))
     }
 }
 
