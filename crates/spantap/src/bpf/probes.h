@@ -253,7 +253,7 @@ unreadable:
 	return 0;
 }
 
-/* The number of the argument of `close` that tells the parent. */
+/* Which argument of `close` is the parent's id. */
 #define PARENT_ID 6
 
 /* Of a span that began before anybody looked nothing is emitted: its duration is 0. */

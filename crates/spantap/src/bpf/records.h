@@ -74,7 +74,7 @@ struct record_span {
 	struct whose whose;
 	u64 now;
 	struct account account;
-	/* Only of one that began before we looked; a layer of before does not tell it. */
+	/* For RECORD_PARTIAL alone. An older layer does not tell it. */
 	u64 parent_id;
 	u64 knows_parent;
 	char text[];

@@ -1,4 +1,4 @@
-//! One file with the probes.
+//! A file with the probes.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::{self, Lack, Layout};
 
-/// It is held open, so that it stays the same file whatever happens to the path by which it was found.
+/// A file with the probes. It is held open, so that it stays reachable whatever happens to its path.
 #[derive(Debug)]
 pub(super) struct Build {
     file: File,
@@ -16,7 +16,7 @@ pub(super) struct Build {
     layout: Layout,
 }
 
-/// Which file, and which content of it.
+/// Identifies a file and a version of its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     device: u64,
@@ -26,9 +26,9 @@ pub(super) struct Stamp {
 }
 
 impl Build {
-    /// Opens the file to which `path` leads, unless it lacks the probes.
+    /// Opens the file to which `path` leads. The inner result says what it lacks if it has no probes.
     pub(super) fn open(path: &Path) -> io::Result<Result<Self, Lack>> {
-        // A pipe is not waited for.
+        // Opening a pipe would otherwise wait for its writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -41,12 +41,12 @@ impl Build {
         self.stamp
     }
 
-    /// Whether it is the same file with its probes at the same places: only its times may have changed.
-    pub(super) fn is_as(&self, other: &Self) -> bool {
+    /// Whether it is the same file with its probes at the same places, so that at most its times have changed.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         self.stamp.is_same_file(&other.stamp) && self.layout == other.layout
     }
 
-    /// Leads to it from this process, and from the kernel on its behalf.
+    /// A path to the open file, for this process and for system calls that it makes.
     pub(super) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }

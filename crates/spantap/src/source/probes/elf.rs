@@ -15,19 +15,18 @@ const WITNESS: &str = "span_emit";
 /// The section of the probes' semaphores. Other programs with probes have one, too.
 const SEMAPHORES: &str = ".probes";
 
-/// What is in the read-only data of a program with the layer, stripped or not.
+/// A text in the read-only data of every program with the layer, stripped or not.
 const LAYER: &[u8] = b"tracing_usdt";
 
-/// Where the probes are in a file. Two files, or contents of one, for which this is the same have them at the same
-/// places.
+/// Where the probes are in a file. Two versions of a file with equal layouts have them at the same places.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     notes: Vec<u8>,
-    /// Of each segment the address and where it is in the file, as offset and size.
+    /// The address of each segment, and its offset and size in the file.
     segments: Vec<(u64, (u64, u64))>,
 }
 
-/// What a file lacks that has no probes.
+/// What is missing in a file without probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lack {
     /// The layer. It may be no ELF file.
@@ -42,7 +41,7 @@ pub(super) enum Lack {
 
 impl Lack {
     /// Why a file that is called `name` can't be attached to, and what to do.
-    pub(super) fn of(self, name: &str) -> String {
+    pub(super) fn message(self, name: &str) -> String {
         match self {
             Self::Layer => format!(
                 "{name} has no probes of tracing-usdt; is the layer in it, and the program built for Linux?"
@@ -85,7 +84,7 @@ pub(super) fn look(file: &File) -> Result<Layout, Lack> {
 
 type Elf<'a> = object::File<'a, &'a ReadCache<&'a File>>;
 
-/// Where the note of the witness says that it is.
+/// The address in the note of the witness.
 fn address_of_witness(elf: &Elf<'_>, notes: &[u8]) -> Option<u64> {
     let mut notes =
         NoteIterator::<object::elf::FileHeader64<Endianness>>::new(elf.endianness(), 4, notes).ok()?;
@@ -102,7 +101,7 @@ fn address_of_witness(elf: &Elf<'_>, notes: &[u8]) -> Option<u64> {
     None
 }
 
-/// The linker writes 0, or next to it, for what it left out.
+/// Whether there is code at the address. For code that it left out a linker writes 0 or a small number.
 fn is_code(elf: &Elf<'_>, address: u64) -> bool {
     let mut code = elf.sections().filter(|section| section.kind() == SectionKind::Text);
     code.any(|section| address.checked_sub(section.address()).is_some_and(|at| at < section.size()))

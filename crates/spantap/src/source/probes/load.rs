@@ -43,13 +43,15 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Programs in the kernel. They leave it with the value, and with the process.
 pub(super) struct Loaded {
     skeleton: SpantapSkel<'static>,
-    /// To the kernel's tracepoints; none once it has detached.
+    /// Links to the kernel's tracepoints; `None` after `detach`.
     tracepoints: Option<Links>,
-    /// The latest at the end.
+    /// The builds whose probes are attached to, the latest at the end.
     followed: Vec<Followed>,
+    /// The target's.
     name: String,
-    /// The one process; else all.
+    /// The only process to attach to; `None` means all.
     pid: Option<i32>,
+    /// Builds that take the place of the target's file.
     changes: Option<Receiver<Change>>,
     /// When the last was attached, by the kernel's clock.
     pub(super) attached_ns: u64,
@@ -59,13 +61,13 @@ pub(super) struct Loaded {
     pub(super) news: Vec<String>,
 }
 
-/// A file whose probes are attached to.
+/// A build whose probes are attached to.
 struct Followed {
     _links: Links,
     build: Build,
 }
 
-/// Taken off from the last to the first.
+/// Attached programs. They are detached in the reverse order when the value is dropped.
 struct Links(Vec<Link>);
 
 impl Drop for Links {
@@ -76,7 +78,7 @@ impl Drop for Links {
     }
 }
 
-/// So many builds of a program are followed at once: libbpf has room for 256 probes.
+/// The most builds of a program that are followed at once. libbpf has room for 256 probes.
 const MOST_BUILDS: usize = 32;
 
 /// Set, a program that was built for tests does not see every other thread that gets the CPU.
@@ -122,7 +124,7 @@ impl Loaded {
             news.push(format!("{MISSES_RETURNS} is set: it misses changes of threads"));
         }
         let skeleton = open.load().map_err(|error| refused(&error))?;
-        // Once a span is seen entered, all that happens in it is seen.
+        // The tracepoints come first, so that everything is seen that happens in a span after its enter.
         let tracepoints = Some(attach_to_kernel(&skeleton)?);
         let attached_to = target.to_string();
         let (pid, name) = (target.pid, target.name.clone());
@@ -207,7 +209,8 @@ impl Loaded {
         self.tracepoints = None;
     }
 
-    /// Follows what took the place of the file, too. What there is to say of that is added to the news.
+    /// Attaches also to the builds that have taken the place of the target's file, and adds a line about each to the
+    /// news.
     pub(super) fn follow_changes(&mut self) {
         while let Some(Ok(change)) = self.changes.as_ref().map(Receiver::try_recv) {
             let news = match change {
@@ -223,8 +226,8 @@ impl Loaded {
     }
 
     fn follow(&mut self, build: Build, news: String) -> Option<String> {
-        // Such as the one before, which was put back.
-        if self.followed.iter().any(|followed| followed.build.is_as(&build)) {
+        // A rollback brings back a build that is still attached to.
+        if self.followed.iter().any(|followed| followed.build.is_same(&build)) {
             return None;
         }
         self.let_go(build.stamp());
@@ -241,7 +244,7 @@ impl Loaded {
         Some(format!("{news}; of these the oldest is let go, since there are more than {MOST_BUILDS}"))
     }
 
-    /// Its content has changed, so that its probes are elsewhere now.
+    /// Detaches from a file whose content has changed: in the new content other instructions are at the old addresses.
     fn let_go(&mut self, stamp: Stamp) {
         self.followed.retain(|followed| !followed.build.stamp().is_same_file(&stamp));
     }
@@ -350,7 +353,7 @@ fn attach_to_kernel(skeleton: &SpantapSkel<'static>) -> Result<Links> {
     Ok(links)
 }
 
-/// In the order in which no enter is seen whose exit could be missed.
+/// Attaches to `enter` last, so that no enter is seen whose exit could be missed.
 fn attach_to_probes(
     skeleton: &SpantapSkel<'static>,
     pid: Option<i32>,

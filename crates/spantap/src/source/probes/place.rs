@@ -12,32 +12,32 @@ use std::time::{Duration, Instant};
 use super::build::{Build, Stamp};
 use crate::executable::Executable;
 
-/// The path is looked at so often. A new build's process that starts in between is seen from then on.
+/// The time between two looks at the path. Spans of a new build's process that end before the next look are missed.
 const EACH: Duration = Duration::from_millis(20);
 
-/// A file that stays the same for so long is no longer being written.
+/// A file that has not changed for this long is no longer being written.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// A path that goes on to lead to what it was meant to.
+/// A path at which new builds are expected.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    /// The file that was there when it was looked at first.
+    /// The file that was at the path at first.
     seen: Option<Stamp>,
-    /// Leads to the file that is meant, if the path may lead to another one already.
+    /// The link `/proc/PID/exe`, if the user named that: the path may lead to a newer file already.
     link: Option<PathBuf>,
-    /// The process through whose folder in `/proc` the path leads: another that gets its pid has another folder.
+    /// The folder in `/proc` through which the path leads. It is held open, because another process may get the same pid.
     _process: Option<File>,
 }
 
 /// What happened at a place.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// There is a build that may be another one; if it is, this is to be said.
+    /// A file with probes is there, and the line for the user in case it is a new one.
     Build(Build, String),
-    /// This file is getting another content, or has one without probes.
+    /// The content of this file changes, and at the moment it has no probes.
     Rewritten(Stamp),
-    /// There is a file without probes, as this says.
+    /// A file without probes is there, and the line for the user.
     Useless(String),
 }
 
@@ -56,13 +56,13 @@ impl Place {
         if rest != Path::new("exe") {
             return Ok(place);
         }
-        // The next build will not be at the link, but where that says that it leads.
+        // A new build does not change where the link leads; it comes to the path that the link names.
         let process = place.path.parent().unwrap_or(path);
         let path = Executable::of(process)?.path_from_here(process);
         Ok(Self { seen: Stamp::at(&path).ok(), path, link: Some(place.path), ..place })
     }
 
-    /// The executable of a process, which is another one when it executes that.
+    /// The executable of a process. It changes when the process executes another program.
     pub(super) fn of_process(pid: u32) -> io::Result<Self> {
         Self::in_process(pid, Path::new("exe"))
     }
@@ -73,13 +73,13 @@ impl Place {
         Ok(Self { seen: Stamp::at(&path).ok(), path, link: None, _process: Some(folder) })
     }
 
-    /// Leads to the file that is meant.
+    /// The path that leads to the file that the user named.
     pub(super) fn path_now(&self) -> &Path {
         self.link.as_deref().unwrap_or(&self.path)
     }
 
-    /// Tells of changes from now on, until nobody listens. `find` looks what is at a path; what it returns is for
-    /// [`Change`].
+    /// Sends changes until the receiver is dropped. `find` opens what is at the path, and returns it with the line for
+    /// the user, or the line that says why it is no build.
     pub(super) fn watch(
         self,
         find: impl Fn(&Path) -> Result<(Build, String), String> + Send + 'static,
@@ -91,11 +91,11 @@ impl Place {
 
     fn tell_changes(self, find: impl Fn(&Path) -> Result<(Build, String), String>, tell: &Sender<Change>) {
         let mut seen = self.seen;
-        // Since when there is a file that may be no build, or not yet.
+        // Since when there has been a file without probes. It may still be being written.
         let mut useless: Option<Instant> = None;
         loop {
             thread::sleep(EACH);
-            // For a moment there may be none.
+            // A deployment may remove the old file before it puts the new one there.
             let Ok(stamp) = Stamp::at(&self.path) else { continue };
             let has_settled = useless.is_some_and(|since| since.elapsed() >= SETTLED);
             if seen == Some(stamp) && !has_settled {
@@ -127,7 +127,7 @@ impl Place {
     }
 }
 
-/// The process, and what follows its folder in `/proc`, if a path begins with that.
+/// The process and the rest of a path that begins with `/proc/PID`.
 fn through_process(path: &Path) -> Option<(u32, PathBuf)> {
     let mut rest = path.strip_prefix("/proc").ok()?.components();
     let pid = rest.next()?.as_os_str().to_str()?.parse().ok()?;

@@ -216,7 +216,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Here they are counted: what is kept until its process is known may come to nothing.
+    /// Counts the spans and passes them on. Spans that wait for their process are not counted earlier, because they may
+    /// turn out to belong to none, which is a loss of its own.
     fn take_made(&mut self, process: &Arc<Process>, spans: ScopeSpans) {
         let count = spans.spans.len();
         if kernel_span::is_kernels(&spans) {

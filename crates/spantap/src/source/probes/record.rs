@@ -20,13 +20,14 @@ pub(super) enum Record<'a> {
     Small { who: Who, whose: Whose, slots: Vec<Slot> },
 }
 
-/// The span above one that had begun before anybody looked.
+/// The parent of a span that began before the attach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Parent {
     /// It is a root.
     None,
+    /// The span of this id.
     Span(u64),
-    /// The program has a layer that does not tell.
+    /// The program's layer is an older one, whose probe `close` does not tell it.
     Unknown,
 }
 
@@ -288,7 +289,7 @@ impl<'a> Fields<'a> {
         self.bytes(room)?.split(|byte| *byte == 0).next()
     }
 
-    /// The name of a thread. The kernel calls the first one of a program in memory after the link to it.
+    /// The name of a thread. The kernel names the first thread of a program in a memfd `memfd:NAME`.
     fn comm(&mut self) -> Option<&'a [u8]> {
         let comm = self.text(16)?;
         Some(comm.strip_prefix(b"memfd:").unwrap_or(comm))

@@ -61,7 +61,7 @@ impl Target {
         };
         let unreadable = || format!("can't read the executable of process {pid}");
         let place = Place::of_process(pid.unsigned_abs()).with_context(unreadable)?;
-        // What has the layer, but no probes.
+        // The first file that has the layer, but no probes.
         let mut lacking = match Build::open(&proc.join("exe")).with_context(unreadable)? {
             Ok(build) => return Ok(Self { build, pid: Some(pid), place, name }),
             Err(Lack::Layer) => None,
@@ -72,14 +72,14 @@ impl Target {
             match library.open() {
                 Ok(Ok(build)) => return Ok(Self { build, pid: Some(pid), place, name }),
                 Ok(Err(Lack::Layer | Lack::Sections)) => {}
-                // It is not mapped any more.
+                // The process has unmapped it in the meantime.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(Err(lack)) => _ = lacking.get_or_insert_with(|| (lack, library.name())),
                 Err(error) => hidden = Some((error, library.name())),
             }
         }
         if let Some((lack, of)) = lacking {
-            bail!("process {pid}: {}", lack.of(&of));
+            bail!("process {pid}: {}", lack.message(&of));
         }
         if let Some((error, library)) = hidden {
             return Err(error).with_context(|| {
@@ -105,7 +105,7 @@ impl Target {
         let place = Place::of(path).with_context(|| no_file(path))?;
         match Build::open(place.path_now()) {
             Ok(Ok(build)) => Ok(Self { build, pid: None, place, name }),
-            Ok(Err(lack)) => bail!("{}", lack.of(&name)),
+            Ok(Err(lack)) => bail!("{}", lack.message(&name)),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(error).with_context(|| no_file(path)),
             Err(error) => Err(error).with_context(|| format!("can't read {name}")),
         }
@@ -130,7 +130,7 @@ impl Target {
                     );
                     Ok((build, news))
                 }
-                Ok(Err(lack)) => Err(lack.of(&format!("what replaced {name}"))),
+                Ok(Err(lack)) => Err(lack.message(&format!("what replaced {name}"))),
                 Err(error) => Err(format!("{name} was replaced by what can't be read: {error}")),
             }),
         };
@@ -149,11 +149,12 @@ fn no_file(path: &Path) -> String {
     format!("there is no {}{hint}", path.display())
 }
 
-/// A file that a process has mapped to run.
+/// A file of which a process has mapped code.
 struct Library {
-    /// Leads to the very file, whatever is at its path by now. Only root may follow it.
+    /// Its link in `map_files`, which leads to the mapped file even if that was replaced or deleted. Following the link
+    /// takes root.
     mapping: PathBuf,
-    /// By way of the process's root.
+    /// The path at which it was mapped, through the root of the process.
     path: PathBuf,
     inode: u64,
 }
@@ -175,7 +176,7 @@ impl Library {
     }
 }
 
-/// Those of a process, by its folder in `/proc`.
+/// The libraries and the executable of a process, by its folder in `/proc`.
 fn libraries(process: &Path) -> Vec<Library> {
     let maps = fs::read(process.join("maps")).unwrap_or_default();
     let mut known = HashSet::new();
@@ -187,7 +188,7 @@ fn libraries(process: &Path) -> Vec<Library> {
         if !permissions.contains('x') || !known.insert((device, inode)) {
             return None;
         }
-        // Its names have no leading zeros.
+        // Unlike in `maps`, addresses have no leading zeros in the names in `map_files`.
         let (start, end) = range.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
         Some(Library {
