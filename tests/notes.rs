@@ -9,7 +9,7 @@ use e2e::{Build, Linkage, need};
 
 /// Each probe and how many arguments it has.
 const PROBES: [(&str, usize); 8] = [
-    ("close", 6),
+    ("close", 7),
     ("enter", 4),
     ("event", 5),
     ("exit", 4),

@@ -1,6 +1,7 @@
 //! The collector as its user runs it.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -91,12 +92,12 @@ impl Spantap {
     }
 
     /// `spantap attach`, which is attached.
-    pub fn attach(args: &[&str]) -> Self {
+    pub fn attach(args: &[impl AsRef<OsStr>]) -> Self {
         Self::attach_with(args, &[])
     }
 
     /// The same with more in its environment.
-    pub fn attach_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub fn attach_with(args: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Self {
         let mut command = command();
         command.arg("attach").args(args).envs(environment.iter().copied());
         Self::attach_by(&mut command)

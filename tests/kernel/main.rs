@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod attach;
+mod began;
 mod block;
 mod current;
 mod exec;
 mod found;
+mod names;
 mod process;
+mod reach;
+mod replaced;
 mod syscall;
 mod tcp;
 mod time;

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // its answers
 
 use std::alloc::Layout;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -23,13 +24,13 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 use tracing_subscriber::prelude::*;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("threads") => end_by_threads(),
         // By a thread that is not the first.
         Some("become") => {
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
     println!("ready");
     // What was entered before anybody looked.
     let mut early = None;
+    let mut long = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
@@ -80,8 +82,26 @@ fn main() -> Result<()> {
                 drop(early.take());
                 json!({})
             }
+            "open" => {
+                (0..number(1)).for_each(|n| long.push(Long::open(n)));
+                json!({})
+            }
+            "below" => below(&long, number(1)),
+            "close" => {
+                drop(long.drain(..number(1) as usize));
+                json!({})
+            }
+            "busy" => {
+                thread::spawn(keep_busy);
+                json!({})
+            }
+            "pause" => {
+                thread::sleep(Duration::from_millis(number(1)));
+                json!({})
+            }
             "many" => many(number(1), number(2)),
             "emit" => emit(number(1) as usize),
+            "close_without_parent" => close_without_parent(),
             "deep" => deep(number(1)),
             "abandon" => abandon(),
             "outlive" => outlive(Duration::from_millis(number(1))),
@@ -485,6 +505,45 @@ fn emit(bytes: usize) -> Value {
     text.push(0);
     probe::probe!(tracing, span_emit, bytes, text.as_ptr(), length);
     json!({})
+}
+
+/// What a layer that does not tell the parent says at the end of a span that began before anyone listened.
+fn close_without_parent() -> Value {
+    let name = c"of an older layer";
+    probe::probe!(tracing, close, 7_u64, name.as_ptr(), 0_u64, 0_u64, 8_u64, 9_u64);
+    json!({})
+}
+
+/// Two nested spans that stay open.
+struct Long {
+    inner: Span,
+    _outer: Span,
+}
+
+impl Long {
+    fn open(n: u64) -> Self {
+        let outer = info_span!("outer of long", n);
+        Self { inner: outer.in_scope(|| info_span!("inner of long", n)), _outer: outer }
+    }
+}
+
+/// So many short spans in each of them.
+fn below(long: &[Long], spans: u64) -> Value {
+    for Long { inner, .. } in long {
+        inner.in_scope(|| (0..spans).for_each(|n| info_span!("short", n).in_scope(|| burn(Duration::ZERO))));
+    }
+    json!({})
+}
+
+/// Spans without end, some of which last for a while.
+fn keep_busy() {
+    for n in 0_u64.. {
+        info_span!("busy", n).in_scope(|| {
+            if n % 16 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
 }
 
 fn deep(spans: u64) -> Value {

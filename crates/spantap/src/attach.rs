@@ -27,7 +27,7 @@ pub async fn attach(attach: Attach, blocked: Blocked) -> Result<ExitCode> {
         (None, None) => anyhow::bail!("--pid PID or --exe FILE says to what"),
     };
     let lifetime = Lifetime::of(&target)?;
-    let probes = Probes::attach(&target, &attach.kernel, attach.min)?;
+    let probes = Probes::attach(target, &attach.kernel, attach.min)?;
     let collect = Collect {
         source: Source::Probes(Box::new(probes)),
         common: attach.common,

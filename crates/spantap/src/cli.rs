@@ -98,7 +98,9 @@ pub struct AttachTo {
     /// The process; spantap ends with it
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
-    /// All processes of this executable or library, present and future
+    /// All processes of this executable or library, present and future, by any path that leads to it, such
+    /// as /proc/PID/exe or /proc/PID/root/app/server of a container. New builds that are put in its place are
+    /// followed, too
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub exe: Option<PathBuf>,
 }

@@ -629,6 +629,7 @@ impl UsdtLayer {
                     name: &callsite::of(span.metadata()).name,
                     duration_ns: elapsed.map_or(0, |elapsed| elapsed.duration_ns),
                     busy_ns: elapsed.map_or(0, |elapsed| elapsed.busy_ns),
+                    parent_id: identity.parent_id.map_or(0, SpanId::get),
                 });
             }
         }

@@ -55,7 +55,7 @@
 //! | `new_span` | span id | name | target | level | parent id (0: root) | fields, a JSON object | trace id high | trace id low |
 //! | `enter` | span id | name | trace id high | trace id low | | | | |
 //! | `exit` | span id | name | trace id high | trace id low | | | | |
-//! | `close` | span id | name | duration (0: unknown) | busy | trace id high | trace id low | | |
+//! | `close` | span id | name | duration (0: unknown) | busy | trace id high | trace id low | parent id (0: root) | |
 //! | `record` | span id | name | fields added, a JSON object | | | | | |
 //! | `follows_from` | span id | name | id of the span it follows | | | | | |
 //! | `event` | current span id (0: none) | message | target | level | fields, a JSON object | | | |
@@ -69,10 +69,11 @@
 //!   never entered: a clone or a child keeps a span open long after its work is done. **Busy** is
 //!   the part of it spent inside, whether or not the thread was on a CPU.
 //! * The **name** is the callsite's. The datagram's is `otel.name` where that field is set.
-//! * A span that began **before anyone listened** gets its id at its first probe. Its `enter`,
-//!   `exit` and `close` fire, with a duration and busy time of 0, which is: unknown. It has no
-//!   recorded fields, so `span_emit` leaves it out. One that began while someone listened to **other
-//!   probes alone** is emitted with its times and without its fields, which are counted as dropped.
+//! * A span that began **before anyone listened** gets its id at its first probe, and so do those
+//!   above it. Its `enter`, `exit` and `close` fire; `close` has its parent, and a duration and busy
+//!   time of 0, which is: unknown. It has no recorded fields, so `span_emit` leaves it out. One that
+//!   began while someone listened to **other probes alone** is emitted with its times and without its
+//!   fields, which are counted as dropped.
 //!
 //! # The datagrams
 //!

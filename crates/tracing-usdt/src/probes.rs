@@ -90,6 +90,8 @@ pub(crate) struct Close<'a> {
     /// 0 where it is unknown: the span began before anyone listened.
     pub(crate) duration_ns: u64,
     pub(crate) busy_ns: u64,
+    /// 0 for a root.
+    pub(crate) parent_id: u64,
 }
 
 usdt! {
@@ -100,7 +102,8 @@ usdt! {
     a.duration_ns,
     a.busy_ns,
     a.span.trace_id.high(),
-    a.span.trace_id.low()
+    a.span.trace_id.low(),
+    a.parent_id
 }
 
 pub(crate) struct Record<'a> {

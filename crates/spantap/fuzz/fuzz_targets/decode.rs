@@ -6,12 +6,11 @@
 //! ```
 #![no_main]
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use spantap::chunk::Chunk;
-use spantap::decode::{Decoded, Decoder, Fault};
+use spantap::decode::Decoder;
 use spantap::process::Sender;
 use spantap::trace::{Assembly, EncodedSpan, Limits, Trace};
 use spantap::view::{Look, tree};

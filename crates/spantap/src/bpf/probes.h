@@ -191,6 +191,8 @@ static __always_inline void fill_span(struct record_span *record, u32 kind, cons
 	fill_whose(&record->whose);
 	record->now = bpf_ktime_get_ns();
 	take_account(who->span_id, &record->account);
+	record->parent_id = 0;
+	record->knows_parent = 0;
 }
 
 /* A record has the size that it is reserved with, which must be known when this is compiled. With room
@@ -251,6 +253,9 @@ unreadable:
 	return 0;
 }
 
+/* Which argument of `close` is the parent's id. */
+#define PARENT_ID 6
+
 /* Of a span that began before anybody looked nothing is emitted: its duration is 0. */
 SEC("usdt")
 int close(struct pt_regs *ctx)
@@ -276,6 +281,10 @@ int close(struct pt_regs *ctx)
 	}
 	length = bpf_probe_read_user_str(record->text, NAME_BYTES, (void *)argument(ctx, spec, 1));
 	fill_span(record, RECORD_PARTIAL, &who, length > 0 ? length - 1 : 0);
+	if (spec->arg_cnt > PARENT_ID) {
+		record->parent_id = argument(ctx, spec, PARENT_ID);
+		record->knows_parent = 1;
+	}
 	submit(record);
 	return 0;
 }

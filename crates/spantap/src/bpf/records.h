@@ -74,6 +74,9 @@ struct record_span {
 	struct whose whose;
 	u64 now;
 	struct account account;
+	/* For RECORD_PARTIAL alone. An older layer does not tell it. */
+	u64 parent_id;
+	u64 knows_parent;
 	char text[];
 };
 

@@ -18,6 +18,8 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
+use crate::executable::program_name;
+
 /// The most bytes of a socket's path, by unix(7).
 pub(super) const MAX_PATH: usize = 107;
 
@@ -177,7 +179,9 @@ fn processes_with(link: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     let named = processes.filter_map(|process| {
         let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
-        let name = has(&process).then(|| fs::read_to_string(process.join("comm")))?.unwrap_or_default();
+        // Another user's may not be seen, but for what it calls itself.
+        let comm = |_| fs::read_to_string(process.join("comm"));
+        let name = has(&process).then(|| program_name(&process).or_else(comm))?.unwrap_or_default();
         Some(format!("{} (pid {pid})", name.trim()))
     });
     named.collect()

@@ -3,18 +3,25 @@
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::StatusCode};
 use syscalls::Sysno;
 
 use super::record::{Address, CallPath, Connection, Detail, KernelRecord, Slot, What, Who, Whose};
 
-/// Whose spans they are, to tell them from the program's own.
+/// The name of the scope of all of them, which tells them from the program's own.
+const SCOPE: &str = "spantap.kernel";
+
 pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope {
-        name: "spantap.kernel".to_owned(),
+        name: SCOPE.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     }
+}
+
+/// Whether the spans are of what the kernel did.
+pub(super) fn is_kernels(spans: &ScopeSpans) -> bool {
+    spans.scope.as_ref().is_some_and(|scope| scope.name == SCOPE)
 }
 
 /// What is added to the kernel's clock to have the time since 1970.

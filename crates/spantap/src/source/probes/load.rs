@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +19,12 @@ use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, PrintLevel, ProgramType, se
 use nix::time::ClockId;
 use nix::unistd::geteuid;
 
+use super::build::{Build, Stamp};
+use super::elf::PROVIDER;
+use super::place::Change;
 use super::reader::clock_ns;
 use super::record;
-use super::target::{PROVIDER, Target};
+use super::target::Target;
 use crate::cli::Kernel;
 use crate::figures::Missed;
 
@@ -39,7 +43,16 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Programs in the kernel. They leave it with the value, and with the process.
 pub(super) struct Loaded {
     skeleton: SpantapSkel<'static>,
-    links: Vec<Link>,
+    /// Links to the kernel's tracepoints; `None` after `detach`.
+    tracepoints: Option<Links>,
+    /// The builds whose probes are attached to, the latest at the end.
+    followed: Vec<Followed>,
+    /// The target's.
+    name: String,
+    /// The only process to attach to; `None` means all.
+    pid: Option<i32>,
+    /// Builds that take the place of the target's file.
+    changes: Option<Receiver<Change>>,
     /// When the last was attached, by the kernel's clock.
     pub(super) attached_ns: u64,
     /// The scheduler is seen.
@@ -47,6 +60,26 @@ pub(super) struct Loaded {
     /// For the user: to what it is attached, and what this kernel has not.
     pub(super) news: Vec<String>,
 }
+
+/// A build whose probes are attached to.
+struct Followed {
+    _links: Links,
+    build: Build,
+}
+
+/// Attached programs. They are detached in the reverse order when the value is dropped.
+struct Links(Vec<Link>);
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        while let Some(link) = self.0.pop() {
+            drop(link);
+        }
+    }
+}
+
+/// The most builds of a program that are followed at once. libbpf has room for 256 probes.
+const MOST_BUILDS: usize = 32;
 
 /// Set, a program that was built for tests does not see every other thread that gets the CPU.
 const MISSES_RETURNS: &str = "SPANTAP_MISSES_RETURNS";
@@ -73,7 +106,7 @@ fn tracepoints(kernel: Kernel) -> &'static [&'static str] {
 }
 
 impl Loaded {
-    pub(super) fn attach(target: &Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
+    pub(super) fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
         let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
         set_print(Some((PrintLevel::Warn, remember)));
         // Lent to what is in it for as long as the process lives; there is one.
@@ -91,13 +124,22 @@ impl Loaded {
             news.push(format!("{MISSES_RETURNS} is set: it misses changes of threads"));
         }
         let skeleton = open.load().map_err(|error| refused(&error))?;
-        let links = attach(&skeleton, target)?;
+        // The tracepoints come first, so that everything is seen that happens in a span after its enter.
+        let tracepoints = Some(attach_to_kernel(&skeleton)?);
+        let attached_to = target.to_string();
+        let (pid, name) = (target.pid, target.name.clone());
+        let (build, changes) = target.watch().context("can't start the thread `watch`")?;
+        let followed = vec![attach_to_probes(&skeleton, pid, build, &name)?];
         let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
         let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
-        news.insert(0, format!("attached to {target}; of the kernel it sees {parts}"));
+        news.insert(0, format!("attached to {attached_to}; of the kernel it sees {parts}"));
         Ok(Self {
             skeleton,
-            links,
+            tracepoints,
+            followed,
+            name,
+            pid,
+            changes: Some(changes),
             news,
             knows_time: kernel.contains(&Kernel::Sched),
             attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC),
@@ -114,7 +156,7 @@ impl Loaded {
         let bss = self.skeleton.maps.bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bss = bss.ok().flatten().unwrap_or_default();
         let counts = bss.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-        let has_detached = self.links.is_empty();
+        let has_detached = self.tracepoints.is_none();
         let counted = LOSSES.into_iter().zip(counts).map(|(missed, count)| match missed {
             REQUEST_ENDS if has_detached => {
                 (missed, count + self.skeleton.maps.requests.keys().count() as u64)
@@ -162,9 +204,49 @@ impl Loaded {
 
     /// Takes the programs off, in the order that leaves no span entered.
     pub(super) fn detach(&mut self) {
-        while let Some(link) = self.links.pop() {
-            drop(link);
+        self.changes = None;
+        self.followed.clear();
+        self.tracepoints = None;
+    }
+
+    /// Attaches also to the builds that have taken the place of the target's file, and adds a line about each to the
+    /// news.
+    pub(super) fn follow_changes(&mut self) {
+        while let Some(Ok(change)) = self.changes.as_ref().map(Receiver::try_recv) {
+            let news = match change {
+                Change::Build(build, news) => self.follow(build, news),
+                Change::Useless(why) => Some(why),
+                Change::Rewritten(stamp) => {
+                    self.let_go(stamp);
+                    None
+                }
+            };
+            self.news.extend(news);
         }
+    }
+
+    fn follow(&mut self, build: Build, news: String) -> Option<String> {
+        // A rollback brings back a build that is still attached to.
+        if self.followed.iter().any(|followed| followed.build.is_same(&build)) {
+            return None;
+        }
+        self.let_go(build.stamp());
+        match attach_to_probes(&self.skeleton, self.pid, build, &self.name) {
+            Ok(followed) => self.followed.push(followed),
+            Err(error) => {
+                return Some(format!("the build that replaced {} can't be followed: {error:#}", self.name));
+            }
+        }
+        if self.followed.len() <= MOST_BUILDS {
+            return Some(news);
+        }
+        self.followed.remove(0);
+        Some(format!("{news}; of these the oldest is let go, since there are more than {MOST_BUILDS}"))
+    }
+
+    /// Detaches from a file whose content has changed: in the new content other instructions are at the old addresses.
+    fn let_go(&mut self, stamp: Stamp) {
+        self.followed.retain(|followed| !followed.build.stamp().is_same_file(&stamp));
     }
 }
 
@@ -258,29 +340,38 @@ fn choose(object: &mut OpenObject, kernel: &[Kernel]) -> Result<Vec<String>> {
     Ok(lacking)
 }
 
-/// Those of the kernel first: once a span is seen entered, all that happens in it is seen. And no enter is
-/// seen whose exit could be missed.
-fn attach(skeleton: &SpantapSkel<'_>, target: &Target) -> Result<Vec<Link>> {
-    let mut links = Vec::new();
+fn attach_to_kernel(skeleton: &SpantapSkel<'static>) -> Result<Links> {
+    let mut links = Links(Vec::new());
     for program in skeleton.object().progs_mut() {
         let is_tracepoint = program.prog_type() == ProgramType::Tracing;
         if program.autoload() && is_tracepoint {
             let link = program.attach().map_err(|error| refused(&error));
             let name = program.name().to_string_lossy().into_owned();
-            links.push(link.with_context(|| format!("can't attach to the kernel's tracepoint {name}"))?);
-        }
-    }
-    let SpantapProgs { enter, leave, span_emit, close, .. } = &skeleton.progs;
-    for (program, probe) in [(span_emit, "span_emit"), (close, "close"), (leave, "exit"), (enter, "enter")] {
-        if program.autoload() {
-            let link = program.attach_usdt(target.pid.unwrap_or(-1), &target.file, PROVIDER, probe);
-            let link = link.map_err(|error| refused(&error));
-            links.push(link.with_context(|| {
-                format!("can't attach to the probe {PROVIDER}:{probe} of {}", target.file.display())
-            })?);
+            links.0.push(link.with_context(|| format!("can't attach to the kernel's tracepoint {name}"))?);
         }
     }
     Ok(links)
+}
+
+/// Attaches to `enter` last, so that no enter is seen whose exit could be missed.
+fn attach_to_probes(
+    skeleton: &SpantapSkel<'static>,
+    pid: Option<i32>,
+    build: Build,
+    name: &str,
+) -> Result<Followed> {
+    let mut links = Links(Vec::new());
+    let SpantapProgs { enter, leave, span_emit, close, .. } = &skeleton.progs;
+    for (program, probe) in [(span_emit, "span_emit"), (close, "close"), (leave, "exit"), (enter, "enter")] {
+        if program.autoload() {
+            let link = program.attach_usdt(pid.unwrap_or(-1), build.path(), PROVIDER, probe);
+            let link = link.map_err(|error| refused(&error));
+            links.0.push(
+                link.with_context(|| format!("can't attach to the probe {PROVIDER}:{probe} of {name}"))?,
+            );
+        }
+    }
+    Ok(Followed { _links: links, build })
 }
 
 /// What libbpf had to say since it was asked last.

@@ -1,13 +1,17 @@
 //! The probes of a process, through eBPF: each span that ends, as the program describes it, and what the
 //! kernel did in it.
 //!
-//! `target` finds the file that has the probes, `load` brings the programs of `src/bpf` into the kernel and
+//! `target` finds the file that has the probes: `build` is that file, `elf` knows its format, and `place` where the
+//! next build will be. `load` brings the programs of `src/bpf` into the kernel and
 //! attaches them, `record` knows what they write into the ring buffer, `kernel_span` makes spans of that,
 //! and `reader` is the thread that does so.
 
+mod build;
+mod elf;
 mod kernel_span;
 mod lifetime;
 mod load;
+mod place;
 mod reader;
 mod record;
 mod target;
@@ -50,7 +54,7 @@ impl Probes {
     /// # Errors
     ///
     /// When rights are missing, or the kernel lacks what this takes.
-    pub fn attach(target: &Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
+    pub fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
         Ok(Self { loaded: Loaded::attach(target, kernel, min)?, stopped: Arc::default() })
     }
 

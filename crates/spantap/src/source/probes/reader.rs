@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,9 +20,10 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 use super::kernel_span::{self, WallOffset, attribute};
 use super::load::Loaded;
-use super::record::{self, Ended, Program, Record};
+use super::record::{self, Ended, Parent, Program, Record};
 use crate::account::{Account, PARTIAL};
 use crate::attributes::{count, find};
+use crate::executable::program_name;
 use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::process::{Process, Sender};
@@ -53,7 +55,6 @@ pub(super) fn read(
     figures: &Figures,
     stopped: &AtomicBool,
 ) -> Result<()> {
-    loaded.news.drain(..).for_each(|line| intake.say(line));
     let reader = RefCell::new(Reader {
         intake,
         figures,
@@ -77,6 +78,8 @@ pub(super) fn read(
             loaded.detach();
             is_detached = true;
         }
+        loaded.follow_changes();
+        loaded.news.drain(..).for_each(|line| reader.borrow().intake.say(line));
         let read = ring.consume_raw_n(AT_ONCE);
         if read < 0 {
             return Err(anyhow!("can't read the ring buffer: {}", Errno::from_raw(-read)));
@@ -137,10 +140,11 @@ struct Known {
 
 impl Known {
     fn of(pid: u32) -> Self {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let owner = fs::metadata(format!("/proc/{pid}")).ok();
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let name = program_name(&process).unwrap_or_default();
+        let owner = fs::metadata(&process).ok();
         let sender = owner.map(|owner| Sender { pid, uid: owner.uid(), gid: owner.gid() });
-        Self { process: None, waiting: Vec::new(), name: name.trim().to_owned(), sender, is_gone: false }
+        Self { process: None, waiting: Vec::new(), name, sender, is_gone: false }
     }
 }
 
@@ -148,8 +152,8 @@ impl Reader<'_, '_> {
     fn take(&mut self, bytes: &[u8]) {
         match Record::read(bytes) {
             Some(Record::Span { ended, json }) => self.ended(&ended, json),
-            Some(Record::Partial { ended, name }) => {
-                let mut span = partial(&ended, name, self.wall);
+            Some(Record::Partial { ended, parent, name }) => {
+                let mut span = partial(&ended, parent, name, self.wall);
                 if self.knows_time {
                     span.attributes.extend(ended.account.attributes());
                 }
@@ -195,7 +199,6 @@ impl Reader<'_, '_> {
     }
 
     fn kernel(&mut self, of: Program, spans: Vec<Span>) {
-        self.figures.kernel_spans.fetch_add(spans.len() as u64, Ordering::Relaxed);
         let scope = Some(kernel_span::scope());
         self.made(of, ScopeSpans { scope, spans, ..ScopeSpans::default() });
     }
@@ -204,7 +207,7 @@ impl Reader<'_, '_> {
         let has_room = self.waiting < MOST_WAITING;
         let known = self.known(of);
         match known.process.clone() {
-            Some(process) => self.intake.take_made(&process, spans, BYTES),
+            Some(process) => self.take_made(&process, spans),
             None if has_room => {
                 known.waiting.push(spans);
                 self.waiting += 1;
@@ -213,9 +216,16 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// Counts the spans and passes them on. Spans that wait for their process are not counted earlier, because they may
+    /// turn out to belong to none, which is a loss of its own.
     fn take_made(&mut self, process: &Arc<Process>, spans: ScopeSpans) {
-        let bytes = BYTES * spans.spans.len();
-        self.intake.take_made(process, spans, bytes);
+        let count = spans.spans.len();
+        if kernel_span::is_kernels(&spans) {
+            self.figures.kernel_spans.fetch_add(count as u64, Ordering::Relaxed);
+        } else {
+            self.figures.spans(process.sender, &process.service, count as u64);
+        }
+        self.intake.take_made(process, spans, BYTES * count);
     }
 
     fn nobodys(&self, spans: &ScopeSpans) {
@@ -261,22 +271,29 @@ impl Reader<'_, '_> {
 }
 
 /// Of a span that began before anybody looked, all that is known: since when it was seen, and until when.
-fn partial(ended: &Ended, name: &[u8], wall: WallOffset) -> Span {
+fn partial(ended: &Ended, parent: Parent, name: &[u8], wall: WallOffset) -> Span {
     let since_ns = if ended.since_ns == 0 { ended.now_ns } else { ended.since_ns };
+    let (parent_id, why) = match parent {
+        Parent::Unknown => (None, PARENT_UNKNOWN),
+        Parent::None => (None, BEGAN_BEFORE),
+        Parent::Span(id) => (Some(id), BEGAN_BEFORE),
+    };
     Span {
         trace_id: ended.who.trace_id.to_be_bytes().to_vec(),
         span_id: ended.who.span_id.to_be_bytes().to_vec(),
+        parent_span_id: parent_id.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
         name: String::from_utf8_lossy(name).into_owned(),
         kind: SpanKind::Internal as i32,
         start_time_unix_nano: since_ns.saturating_add_signed(wall),
         end_time_unix_nano: ended.now_ns.saturating_add_signed(wall),
-        attributes: vec![attribute(PARTIAL, Value::StringValue(BEGAN_BEFORE.to_owned()))],
+        attributes: vec![attribute(PARTIAL, Value::StringValue(why.to_owned()))],
         ..Span::default()
     }
 }
 
 /// Why less than all of a span is known.
 const BEGAN_BEFORE: &str = "it began before spantap attached";
+const PARENT_UNKNOWN: &str = "it began before spantap attached, and its parent is unknown";
 const LESS: &str = "less of its time was seen than the program counted";
 const UNSEEN: &str = "the kernel did not tell of all changes of its thread";
 

@@ -13,11 +13,22 @@ pub(super) enum Record<'a> {
     /// A span that ended.
     Span { ended: Ended, json: &'a [u8] },
     /// One that had begun before anybody looked.
-    Partial { ended: Ended, name: &'a [u8] },
+    Partial { ended: Ended, parent: Parent, name: &'a [u8] },
     /// Something that the kernel did in a span.
     Kernel(KernelRecord<'a>),
     /// What it did in it for shorter times.
     Small { who: Who, whose: Whose, slots: Vec<Slot> },
+}
+
+/// The parent of a span that began before the attach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Parent {
+    /// It is a root.
+    None,
+    /// The span of this id.
+    Span(u64),
+    /// The program's layer is an older one, whose probe `close` does not tell it.
+    Unknown,
 }
 
 /// Which span.
@@ -217,12 +228,12 @@ impl<'a> Record<'a> {
         let mut fields = Fields(bytes);
         match fields.u32()? {
             1 => {
-                let (length, ended) = fields.ended()?;
+                let (length, ended, _) = fields.ended()?;
                 Some(Self::Span { ended, json: fields.bytes(length)? })
             }
             2 => {
-                let (length, ended) = fields.ended()?;
-                Some(Self::Partial { ended, name: fields.bytes(length)? })
+                let (length, ended, parent) = fields.ended()?;
+                Some(Self::Partial { ended, parent, name: fields.bytes(length)? })
             }
             3 => fields.kernel().map(Self::Kernel),
             4 => fields.small(),
@@ -278,6 +289,12 @@ impl<'a> Fields<'a> {
         self.bytes(room)?.split(|byte| *byte == 0).next()
     }
 
+    /// The name of a thread. The kernel names the first thread of a program in a memfd `memfd:NAME`.
+    fn comm(&mut self) -> Option<&'a [u8]> {
+        let comm = self.text(16)?;
+        Some(comm.strip_prefix(b"memfd:").unwrap_or(comm))
+    }
+
     fn who(&mut self) -> Option<Who> {
         let (span_id, high, low) = (self.u64()?, self.u64()?, self.u64()?);
         Some(Who { span_id, trace_id: u128::from(high) << 64 | u128::from(low) })
@@ -285,12 +302,12 @@ impl<'a> Fields<'a> {
 
     fn whose(&mut self) -> Option<Whose> {
         let (pid, tid) = (self.u32()?, self.u32()?);
-        let comm = String::from_utf8_lossy(self.text(16)?).into_owned();
+        let comm = String::from_utf8_lossy(self.comm()?).into_owned();
         Some(Whose { program: Program { pid, image: self.u64()? }, tid, comm })
     }
 
-    /// `struct record_span` after its kind, with the length of its text.
-    fn ended(&mut self) -> Option<(usize, Ended)> {
+    /// `struct record_span` after its kind, with the length of its text and its parent.
+    fn ended(&mut self) -> Option<(usize, Ended, Parent)> {
         let (length, uid, gid) = (self.u32()? as usize, self.u32()?, self.u32()?);
         let (who, whose, now_ns) = (self.who()?, self.whose()?, self.u64()?);
         let mut account = Account([0; PARTS]);
@@ -300,7 +317,13 @@ impl<'a> Fields<'a> {
         let program = whose.program;
         let sender = Sender { pid: program.pid, uid, gid };
         let (since_ns, exits) = (self.u64()?, self.u64()?);
-        Some((length, Ended { who, program, sender, now_ns, account, since_ns, exits }))
+        let (parent_id, knows_parent) = (self.u64()?, self.u64()? != 0);
+        let parent = match (knows_parent, parent_id) {
+            (false, _) => Parent::Unknown,
+            (true, 0) => Parent::None,
+            (true, id) => Parent::Span(id),
+        };
+        Some((length, Ended { who, program, sender, now_ns, account, since_ns, exits }, parent))
     }
 
     fn what(&mut self) -> Option<What> {
@@ -321,7 +344,7 @@ impl<'a> Fields<'a> {
             What::RunQueue | What::Sleep | What::Disk | What::Blocked | What::Stopped => Detail::Waker {
                 pid: self.u32()?,
                 tid: self.u32()?,
-                comm: self.text(16)?,
+                comm: self.comm()?,
                 in_interrupt: self.u32()? != 0,
             },
             What::BlockRead | What::BlockWrite | What::BlockOther => Detail::Block {

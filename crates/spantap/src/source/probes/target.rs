@@ -1,30 +1,31 @@
 //! Which file has the probes, and of which process they are wanted.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::fs;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::{fmt, fs, io};
 
 use anyhow::{Context, Result, bail};
-use object::read::elf::NoteIterator;
-use object::{Endianness, Object, ObjectSection};
 
-/// All of them, by the contract, of which `spantap attach` takes these.
-pub(super) const PROVIDER: &str = "tracing";
-
-/// What a program that has the layer has in any case.
-const WITNESS: &str = "span_emit";
+use super::build::{Build, Stamp};
+use super::elf::Lack;
+use super::place::{Change, Place};
+use crate::executable::program_name;
 
 /// What to attach to.
 #[derive(Debug)]
 pub struct Target {
-    /// The file with the probes, by a path that leads there from here.
-    pub(super) file: PathBuf,
+    /// The file with the probes.
+    pub(super) build: Build,
     /// The one process; else all that run the file.
     pub(super) pid: Option<i32>,
+    /// Where the next build will be.
+    place: Place,
     /// What it is to a person.
-    name: String,
+    pub(super) name: String,
 }
 
 impl fmt::Display for Target {
@@ -44,9 +45,8 @@ impl Target {
     /// When there is no such process, or it has no probes.
     pub fn process(pid: i32) -> Result<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let exe = proc.join("exe");
-        let name = match fs::read_link(&exe) {
-            Ok(path) => path.display().to_string(),
+        let name = match program_name(&proc) {
+            Ok(name) => name,
             Err(error) if error.kind() == ErrorKind::NotFound && !proc.exists() => {
                 bail!("there is no process {pid}; pgrep NAME tells the pids of a program")
             }
@@ -59,78 +59,143 @@ impl Target {
                 });
             }
         };
-        // By way of /proc it is found also where it was replaced, or lies in a container.
-        if has_probes(&exe).with_context(|| format!("can't read the executable of process {pid}"))? {
-            return Ok(Self { file: exe, pid: Some(pid), name });
-        }
+        let unreadable = || format!("can't read the executable of process {pid}");
+        let place = Place::of_process(pid.unsigned_abs()).with_context(unreadable)?;
+        // The first file that has the layer, but no probes.
+        let mut lacking = match Build::open(&proc.join("exe")).with_context(unreadable)? {
+            Ok(build) => return Ok(Self { build, pid: Some(pid), place, name }),
+            Err(Lack::Layer) => None,
+            Err(lack) => Some((lack, name.clone())),
+        };
+        let mut hidden = None;
         for library in libraries(&proc) {
-            if has_probes(&library).unwrap_or(false) {
-                return Ok(Self { file: library, pid: Some(pid), name });
+            match library.open() {
+                Ok(Ok(build)) => return Ok(Self { build, pid: Some(pid), place, name }),
+                Ok(Err(Lack::Layer | Lack::Sections)) => {}
+                // The process has unmapped it in the meantime.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(Err(lack)) => _ = lacking.get_or_insert_with(|| (lack, library.name())),
+                Err(error) => hidden = Some((error, library.name())),
             }
         }
+        if let Some((lack, of)) = lacking {
+            bail!("process {pid}: {}", lack.message(&of));
+        }
+        if let Some((error, library)) = hidden {
+            return Err(error).with_context(|| {
+                format!(
+                    "{name} (pid {pid}) has no probes of tracing-usdt, and can't read its library {library} (as root it \
+                     can be read: sudo spantap attach ...)"
+                )
+            });
+        }
         bail!(
-            "neither {} (pid {pid}) nor its libraries have probes of tracing-usdt; is the layer in it, and the program \
-             built for Linux?",
-            name
+            "neither {name} (pid {pid}) nor its libraries have probes of tracing-usdt; is the layer in it, and the program \
+             built for Linux?"
         )
     }
 
-    /// Every process of the executable or library at `path`, now and later.
+    /// Every process of the executable or library to which `path` leads, now and later.
     ///
     /// # Errors
     ///
     /// When it has no probes.
     pub fn file(path: &Path) -> Result<Self> {
-        let file = fs::canonicalize(path).with_context(|| {
-            let hint = if path.components().count() == 1 {
-                "; a program on the PATH has to be named whole"
-            } else {
-                ""
-            };
-            format!("there is no {}{hint}", path.display())
-        })?;
-        if !has_probes(&file).with_context(|| format!("can't read {}", file.display()))? {
-            bail!(
-                "{} has no probes of tracing-usdt; is the layer in it, and the program built for Linux?",
-                file.display()
-            );
+        let name = path.display().to_string();
+        let place = Place::of(path).with_context(|| no_file(path))?;
+        match Build::open(place.path_now()) {
+            Ok(Ok(build)) => Ok(Self { build, pid: None, place, name }),
+            Ok(Err(lack)) => bail!("{}", lack.message(&name)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(error).with_context(|| no_file(path)),
+            Err(error) => Err(error).with_context(|| format!("can't read {name}")),
         }
-        Ok(Self { pid: None, name: file.display().to_string(), file })
+    }
+
+    /// The file, and what takes its place from now on.
+    pub(super) fn watch(self) -> io::Result<(Build, Receiver<Change>)> {
+        let Self { build, pid, place, name } = self;
+        let changes = match pid {
+            Some(pid) => place.watch(move |_| match Self::process(pid) {
+                Ok(target) => {
+                    let news = format!("process {pid} has executed {}, which is followed, too", target.name);
+                    Ok((target.build, news))
+                }
+                Err(error) => Err(format!("process {pid} has executed another program: {error:#}")),
+            }),
+            None => place.watch(move |path| match Build::open(path) {
+                Ok(Ok(build)) => {
+                    let news = format!(
+                        "{name} was replaced: processes of the new build are followed from now on, and those of the \
+                         builds before as long as they run"
+                    );
+                    Ok((build, news))
+                }
+                Ok(Err(lack)) => Err(lack.message(&format!("what replaced {name}"))),
+                Err(error) => Err(format!("{name} was replaced by what can't be read: {error}")),
+            }),
+        };
+        Ok((build, changes?))
     }
 }
 
-/// Files that the process has mapped to run, seen through its own root.
-fn libraries(proc: &Path) -> Vec<PathBuf> {
-    let maps = fs::read(proc.join("maps")).unwrap_or_default();
-    let maps = String::from_utf8_lossy(&maps).into_owned();
-    let mut known = HashSet::new();
-    // address perms offset dev inode path
-    let paths = maps.lines().filter_map(|line| {
-        let mut words = line.splitn(6, ' ').filter(|word| !word.is_empty());
-        let is_code = words.nth(1)?.contains('x');
-        words.nth(3).map(str::trim).filter(|path| is_code && path.starts_with('/'))
-    });
-    let new = paths.filter(|path| known.insert((*path).to_owned()));
-    new.map(|path| proc.join("root").join(&path[1..])).collect()
-}
-
-/// Whether it is an ELF file with the probes.
-fn has_probes(path: &Path) -> Result<bool> {
-    let bytes = fs::read(path)?;
-    let Ok(file) = object::File::parse(&*bytes) else { return Ok(false) };
-    let Some(section) = file.section_by_name(".note.stapsdt") else { return Ok(false) };
-    let data = section.data().unwrap_or_default();
-    let Ok(mut notes) =
-        NoteIterator::<object::elf::FileHeader64<Endianness>>::new(file.endianness(), 4, data)
-    else {
-        return Ok(false);
+fn no_file(path: &Path) -> String {
+    let hint = if path.components().count() == 1 {
+        "; a program on the PATH has to be named whole"
+    } else if path.to_string_lossy().ends_with(" (deleted)") {
+        "; what a process has executed is at /proc/PID/exe, also after it was deleted"
+    } else {
+        ""
     };
-    while let Ok(Some(note)) = notes.next() {
-        // Three addresses, then the provider, the name and what the arguments are in.
-        let mut words = note.desc().get(24..).unwrap_or_default().split(|byte| *byte == 0);
-        if words.next() == Some(PROVIDER.as_bytes()) && words.next() == Some(WITNESS.as_bytes()) {
-            return Ok(true);
+    format!("there is no {}{hint}", path.display())
+}
+
+/// A file of which a process has mapped code.
+struct Library {
+    /// Its link in `map_files`, which leads to the mapped file even if that was replaced or deleted. Following the link
+    /// takes root.
+    mapping: PathBuf,
+    /// The path at which it was mapped, through the root of the process.
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Library {
+    fn open(&self) -> io::Result<Result<Build, Lack>> {
+        let is_still_there = || Stamp::at(&self.path).is_ok_and(|stamp| stamp.inode == self.inode);
+        match Build::open(&self.mapping) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && is_still_there() => {
+                Build::open(&self.path)
+            }
+            opened => opened,
         }
     }
-    Ok(false)
+
+    fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
+    }
+}
+
+/// The libraries and the executable of a process, by its folder in `/proc`.
+fn libraries(process: &Path) -> Vec<Library> {
+    let maps = fs::read(process.join("maps")).unwrap_or_default();
+    let mut known = HashSet::new();
+    // start-end perms offset dev inode path
+    let mapped = maps.split(|byte| *byte == b'\n').filter_map(|line| {
+        let (before, path) = line.split_at(line.iter().position(|byte| *byte == b'/')?);
+        let words: Vec<&str> = std::str::from_utf8(before).ok()?.split_ascii_whitespace().collect();
+        let [range, permissions, _, device, inode] = words[..] else { return None };
+        if !permissions.contains('x') || !known.insert((device, inode)) {
+            return None;
+        }
+        // Unlike in `maps`, addresses have no leading zeros in the names in `map_files`.
+        let (start, end) = range.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        Some(Library {
+            mapping: process.join("map_files").join(format!("{:x}-{:x}", number(start)?, number(end)?)),
+            path: process.join("root").join(OsStr::from_bytes(&path[1..])),
+            inode: inode.parse().ok()?,
+        })
+    });
+    mapped.collect()
 }

@@ -1,0 +1,115 @@
+//! Whether a file has the probes, and if not, why.
+
+use std::fs::File;
+
+use object::read::elf::NoteIterator;
+use object::read::{Object, ObjectSection, ObjectSegment, ReadCache};
+use object::{Endianness, SectionKind};
+
+/// All of them, by the contract, of which `spantap attach` takes these.
+pub(super) const PROVIDER: &str = "tracing";
+
+/// What a program that has the layer has in any case.
+const WITNESS: &str = "span_emit";
+
+/// The section of the probes' semaphores. Other programs with probes have one, too.
+const SEMAPHORES: &str = ".probes";
+
+/// A text in the read-only data of every program with the layer, stripped or not.
+const LAYER: &[u8] = b"tracing_usdt";
+
+/// Where the probes are in a file. Two versions of a file with equal layouts have them at the same places.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    notes: Vec<u8>,
+    /// The address of each segment, and its offset and size in the file.
+    segments: Vec<(u64, (u64, u64))>,
+}
+
+/// What is missing in a file without probes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lack {
+    /// The layer. It may be no ELF file.
+    Layer,
+    /// The notes that tell where the layer's probes are.
+    Notes,
+    /// The probes' code, of which there are only notes.
+    Code,
+    /// Section headers, by which the notes are found.
+    Sections,
+}
+
+impl Lack {
+    /// Why a file that is called `name` can't be attached to, and what to do.
+    pub(super) fn message(self, name: &str) -> String {
+        match self {
+            Self::Layer => format!(
+                "{name} has no probes of tracing-usdt; is the layer in it, and the program built for Linux?"
+            ),
+            Self::Notes => format!(
+                "{name} has the layer of tracing-usdt, but no notes of its probes: a linker script, objcopy or strip left \
+                 out the section .note.stapsdt; build it without that (plain strip keeps the section), or let it send \
+                 its spans to spantap listen"
+            ),
+            Self::Code => format!(
+                "the linker left the probes out of {name}, since nothing in it uses the layer of tracing-usdt; add the \
+                 layer to its subscriber"
+            ),
+            Self::Sections => format!(
+                "{name} has no section headers, without which its probes can't be found: strip, sstrip or a packer such \
+                 as UPX removed them; use the file as the linker made it"
+            ),
+        }
+    }
+}
+
+/// Looks for the probes in `file`.
+pub(super) fn look(file: &File) -> Result<Layout, Lack> {
+    let cache = ReadCache::new(file);
+    let Ok(elf) = object::File::parse(&cache) else { return Err(Lack::Layer) };
+    if elf.sections().next().is_none() {
+        return Err(Lack::Sections);
+    }
+    let notes = elf.section_by_name(".note.stapsdt").and_then(|section| section.data().ok());
+    match notes.and_then(|notes| Some((notes, address_of_witness(&elf, notes)?))) {
+        Some((notes, address)) if is_code(&elf, address) => {
+            let segments = elf.segments().map(|segment| (segment.address(), segment.file_range())).collect();
+            Ok(Layout { notes: notes.to_vec(), segments })
+        }
+        Some(_) => Err(Lack::Code),
+        None if has_layer(&elf) => Err(Lack::Notes),
+        None => Err(Lack::Layer),
+    }
+}
+
+type Elf<'a> = object::File<'a, &'a ReadCache<&'a File>>;
+
+/// The address in the note of the witness.
+fn address_of_witness(elf: &Elf<'_>, notes: &[u8]) -> Option<u64> {
+    let mut notes =
+        NoteIterator::<object::elf::FileHeader64<Endianness>>::new(elf.endianness(), 4, notes).ok()?;
+    while let Ok(Some(note)) = notes.next() {
+        // Three addresses, then the provider, the name and what the arguments are in.
+        let Some((addresses, texts)) = note.desc().split_at_checked(24) else { continue };
+        let mut words = texts.split(|byte| *byte == 0);
+        if words.next() == Some(PROVIDER.as_bytes()) && words.next() == Some(WITNESS.as_bytes()) {
+            let address = addresses.first_chunk().copied()?;
+            let is_little = elf.is_little_endian();
+            return Some(if is_little { u64::from_le_bytes(address) } else { u64::from_be_bytes(address) });
+        }
+    }
+    None
+}
+
+/// Whether there is code at the address. For code that it left out a linker writes 0 or a small number.
+fn is_code(elf: &Elf<'_>, address: u64) -> bool {
+    let mut code = elf.sections().filter(|section| section.kind() == SectionKind::Text);
+    code.any(|section| address.checked_sub(section.address()).is_some_and(|at| at < section.size()))
+}
+
+fn has_layer(elf: &Elf<'_>) -> bool {
+    let says_so = |data: &[u8]| data.windows(LAYER.len()).any(|bytes| bytes == LAYER);
+    let is_read_only = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
+    let mut texts = elf.sections().filter(|section| is_read_only(section.kind()));
+    elf.section_by_name(SEMAPHORES).is_some() && texts.any(|section| section.data().is_ok_and(says_so))
+}

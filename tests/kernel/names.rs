@@ -1,0 +1,141 @@
+//! What spantap calls a program: never by what the kernel says of its file.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Ended, Spantap};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::found::Spans;
+use crate::with_kernel;
+use crate::worker::{Output, Worker};
+
+/// The worker in a file in memory, under its name there and `argument`, if that is one.
+fn in_memory(name: &str, argument: &str) -> Worker {
+    let memory = memfd_create(&*CString::new(name).unwrap(), MFdFlags::MFD_CLOEXEC).unwrap();
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    // By another descriptor: a file that is open to be written can't be executed.
+    fs::write(&path, fs::read(env!("CARGO_BIN_EXE_kernel_work")).unwrap()).unwrap();
+    let read_only = fs::File::open(&path).unwrap();
+    drop(memory);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), read_only.as_raw_fd());
+    Worker::spawn(Command::new(path).arg0(argument))
+}
+
+/// What spantap calls a worker of which it sees no own span end, as it says it and as it forwards it.
+fn names_of(mut worker: Worker) -> (Ended, Spans) {
+    let output = Output::new();
+    let spantap = Spantap::attach(&["--pid", &worker.pid(), "--to", &output.to(), "--min", "0s"]);
+    worker.run("enter");
+    worker.run("pause 20");
+    let ended = spantap.terminate();
+    assert!(ended.status.success(), "{ended:?}");
+    (ended, output.spans())
+}
+
+#[track_caller]
+fn assert_called(worker: Worker, name: &str) {
+    let pid = worker.pid();
+    let (ended, spans) = names_of(worker);
+    assert!(ended.stderr.contains(&format!("attached to {name} (pid {pid})")), "{}", ended.stderr);
+    assert!(!spans.0.is_empty() && spans.0.iter().all(|span| span.service == name), "{:#?}", spans.0);
+    assert!(spans.0.iter().all(|span| !span.text("thread.name").contains("memfd:")), "{:#?}", spans.0);
+    assert!(ended.stdout.contains(&format!("{name}[{pid}]")), "{}", ended.stdout);
+    for said in ["(deleted)", "memfd:"] {
+        let is_name = name.contains(said);
+        assert!(is_name || !(ended.stderr.contains(said) || ended.stdout.contains(said)), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_program_in_memory_is_called_by_its_first_argument() {
+    with_kernel(&[], || {
+        assert_called(in_memory("loader", "shop"), "shop");
+        assert_called(in_memory("loader", "/usr/bin/the shop"), "the shop");
+    });
+}
+
+/// Executed by its descriptor alone: newer kernels call its first thread by the link.
+#[test]
+fn the_threads_of_a_program_in_memory_are_not_called_by_its_link() {
+    with_kernel(&["python3"], || {
+        let script = "import os, sys\n\
+                      memory = os.memfd_create('loader')\n\
+                      with open(memory, 'wb', closefd=False) as file: file.write(open(sys.argv[1], 'rb').read())\n\
+                      image = os.open(f'/proc/self/fd/{memory}', os.O_RDONLY)\n\
+                      os.close(memory)\n\
+                      os.execve(image, ['shop'], os.environ)";
+        let mut python = Command::new("python3");
+        assert_called(Worker::spawn(python.args(["-c", script, env!("CARGO_BIN_EXE_kernel_work")])), "shop");
+    });
+}
+
+/// All that it was started as is the number of a descriptor.
+#[test]
+fn a_program_in_memory_that_says_nothing_is_called_by_the_name_of_the_memory() {
+    with_kernel(&[], || {
+        for argument in ["", "/proc/self/fd/7"] {
+            assert_called(in_memory("loader", argument), "loader");
+        }
+    });
+}
+
+/// A worker whose file is called `name`, to which something happened since it started.
+fn started_as(name: &str, then: impl Fn(&Path)) -> (Output, Worker) {
+    let output = Output::new();
+    let path = output.path(name);
+    fs::rename(output.worker(), &path).unwrap();
+    let worker = Worker::spawn(&mut Command::new(&path));
+    then(&path);
+    (output, worker)
+}
+
+#[test]
+fn a_program_is_called_by_its_file_also_when_that_is_gone() {
+    with_kernel(&[], || {
+        for (name, expected) in [("shop", "shop"), ("my shop", "my shop"), ("x (deleted)", "x (deleted)")] {
+            let (_folder, worker) = started_as(name, |path| fs::remove_file(path).unwrap());
+            assert_called(worker, expected);
+        }
+    });
+}
+
+/// Another file is there, and its own has another name, by which it is not unlinked altogether.
+#[test]
+fn a_program_whose_file_was_replaced_is_called_by_it() {
+    with_kernel(&[], || {
+        let replace = |path: &Path| {
+            let new = path.with_extension("new");
+            fs::hard_link(path, path.with_extension("old")).unwrap();
+            fs::write(&new, "").unwrap();
+            fs::rename(&new, path).unwrap();
+        };
+        let (_folder, worker) = started_as("shop", replace);
+        assert_called(worker, "shop");
+    });
+}
+
+#[test]
+fn a_file_that_is_really_called_so_keeps_its_name() {
+    with_kernel(&[], || {
+        let (_folder, worker) = started_as("shop (deleted)", |_| ());
+        assert_called(worker, "shop (deleted)");
+    });
+}
+
+/// Its path is one of its own mount namespace.
+#[test]
+fn a_program_of_a_container_is_called_by_its_file() {
+    with_kernel(&["unshare"], || {
+        for (name, expected) in [("hidden", "hidden"), ("it (deleted)", "it (deleted)")] {
+            let script = "mount -t tmpfs tmpfs /mnt && cp \"$0\" \"/mnt/$1\" && exec \"/mnt/$1\"";
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_kernel_work"), name]);
+            assert_called(Worker::spawn(&mut command), expected);
+        }
+    });
+}

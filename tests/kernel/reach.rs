@@ -1,0 +1,273 @@
+//! Paths that lead to the file with the probes, and files that have none.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::{Build, Fixture, Linkage, Spantap, program};
+
+use crate::with_kernel;
+use crate::worker::{Output, Worker};
+
+/// Attached to what `path` leads to, spantap sees a span of the worker, and of no other that is busy.
+#[track_caller]
+fn assert_reached_by(path: &Path, worker: &mut Worker) {
+    let output = Output::new();
+    let to = output.to();
+    let args = [OsStr::new("--exe"), path.as_os_str(), OsStr::new("--to"), OsStr::new(&to)];
+    let spantap = Spantap::attach(&args);
+    worker.run("sleep 1 10");
+    let ended = spantap.terminate();
+    assert!(ended.status.success(), "{path:?}: {ended:?}");
+    let spans = output.spans();
+    assert_eq!(spans.below(spans.one("sleeper"), "sleep").len(), 1, "{path:?}: {:#?}", spans.0);
+    assert_eq!(spans.own("busy").count(), 0, "{path:?}");
+}
+
+/// A worker in a mount namespace of its own, where its file is at `path`.
+fn in_container(path: &str) -> Worker {
+    let script = "mount -t tmpfs tmpfs \"${1%/*}\" && cp \"$0\" \"$1\" && exec \"$1\"";
+    let mut command = Command::new("unshare");
+    Worker::spawn(command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_kernel_work"), path]))
+}
+
+#[test]
+fn a_program_of_a_container_is_reached_through_proc() {
+    with_kernel(&["unshare"], || {
+        let mut worker = in_container("/mnt/the worker");
+        let process = PathBuf::from(format!("/proc/{}", worker.pid()));
+        for path in ["root/mnt/the worker", "exe"] {
+            assert_reached_by(&process.join(path), &mut worker);
+        }
+    });
+}
+
+/// The host has other files at the same paths: one that has no probes, and one that has.
+#[test]
+fn a_path_through_proc_never_leads_to_a_file_of_the_host() {
+    with_kernel(&["unshare"], || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker");
+        let mut worker = in_container(path.to_str().unwrap());
+        let process = PathBuf::from(format!("/proc/{}", worker.pid()));
+        let in_container = process.join("root").join(path.strip_prefix("/").unwrap());
+        fs::copy("/bin/true", &path).unwrap();
+        assert_reached_by(&in_container, &mut worker);
+        fs::remove_file(&path).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &path).unwrap();
+        let mut hosts = Worker::spawn(&mut Command::new(&path));
+        hosts.run("busy");
+        for path in [&in_container, &process.join("exe")] {
+            assert_reached_by(path, &mut worker);
+        }
+    });
+}
+
+#[test]
+fn names_may_hold_anything() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let names: [&[u8]; 6] = [
+            b"two words",
+            b"'single' \"double\"",
+            b"line\nend",
+            b"\xff\xfe \xc3",
+            b" (deleted)",
+            b"$HOME;*?[a]\\",
+        ];
+        for name in names {
+            let folder = output.path("folder").join(OsStr::from_bytes(name));
+            fs::create_dir_all(&folder).unwrap();
+            let path = folder.join(OsStr::from_bytes(name));
+            fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &path).unwrap();
+            let mut worker = Worker::spawn(&mut Command::new(&path));
+            assert_reached_by(&path, &mut worker);
+            assert_reached_by(&PathBuf::from(format!("/proc/{}/exe", worker.pid())), &mut worker);
+        }
+    });
+}
+
+#[test]
+fn links_lead_to_the_file_that_they_name_now() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let link = output.path("current");
+        std::os::unix::fs::symlink(&exe, &link).unwrap();
+        let hard = output.path("hard link");
+        fs::hard_link(&exe, &hard).unwrap();
+        let mut worker = Worker::spawn(&mut Command::new(&exe));
+        for path in
+            [link, hard, PathBuf::from(format!("/proc/{}/map_files", worker.pid())).join(code_of(&worker))]
+        {
+            assert_reached_by(&path, &mut worker);
+        }
+        // By a path that starts where spantap does.
+        let to = output.to();
+        let mut spantap = Command::new(program("spantap"));
+        spantap.args(["attach", "--exe", "./kernel_work", "--to", &to]).current_dir(exe.parent().unwrap());
+        let spantap = Spantap::attach_by(&mut spantap);
+        worker.run("sleep 1 10");
+        spantap.terminate();
+        assert_eq!(output.spans().own("sleeper").count(), 1);
+    });
+}
+
+/// The name in `map_files` of what a worker has mapped of its file to run.
+fn code_of(worker: &Worker) -> String {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", worker.pid())).unwrap();
+    let line = maps.lines().find(|line| line.contains("r-xp") && line.ends_with("kernel_work")).unwrap();
+    let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+    let number = |text| u64::from_str_radix(text, 16).unwrap();
+    format!("{:x}-{:x}", number(start), number(end))
+}
+
+#[test]
+fn a_file_that_was_deleted_is_reached_by_its_process() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let mut worker = Worker::spawn(&mut Command::new(&exe));
+        fs::remove_file(&exe).unwrap();
+        assert_reached_by(&PathBuf::from(format!("/proc/{}/exe", worker.pid())), &mut worker);
+        // As the kernel says it.
+        let mut spantap = Command::new(program("spantap"));
+        let said = fs::read_link(format!("/proc/{}/exe", worker.pid())).unwrap();
+        let output = spantap.args(["attach", "--exe"]).arg(said).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("/proc/PID/exe, also after it was deleted"), "{said}");
+    });
+}
+
+/// A host that is no Rust program has loaded a library, of which the file is then another one, or none.
+#[test]
+fn a_library_that_was_replaced_since_it_was_loaded_is_reached() {
+    with_kernel(&["python3"], || {
+        let built = Build::Release.path(Linkage::Cdylib, 0);
+        let output = Output::new();
+        let path = output.path("my library.so");
+        for is_replaced in [true, false] {
+            fs::copy(&built, &path).unwrap();
+            let mut host = Fixture::start(&path, Linkage::Cdylib, None);
+            fs::remove_file(&path).unwrap();
+            if is_replaced {
+                // A later build, of which nobody knows anything yet.
+                fs::copy(&built, &path).unwrap();
+            }
+            let spantap = Spantap::attach(&["--pid", &host.pid().to_string(), "--kernel", "none"]);
+            host.run("threads 2 10");
+            host.end();
+            let ended = spantap.wait();
+            assert!(ended.status.success() && ended.stderr.contains("40 spans from 1 sender"), "{ended:?}");
+            assert!(
+                !ended.stderr.contains("(deleted)") && ended.stderr.contains("attached to python"),
+                "{ended:?}"
+            );
+        }
+    });
+}
+
+/// What it says of a file that it can't attach to.
+fn refusal(path: &Path) -> String {
+    let output = Command::new(program("spantap")).args(["attach", "--exe"]).arg(path).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[track_caller]
+fn assert_refused(path: &Path, why: &str) {
+    let said = refusal(path);
+    assert!(said.contains(why) && said.lines().count() == 1, "{path:?}: {said}");
+}
+
+#[test]
+fn notes_that_were_left_out_are_told_from_a_layer_that_is_not_there() {
+    with_kernel(&["objcopy", "strip"], || {
+        let output = Output::new();
+        for build in [Build::Debug, Build::Smallest, Build::Bfd] {
+            let path = build.path(Linkage::Executable, 0);
+            for tool in ["objcopy", "strip"] {
+                let without = output.path(tool);
+                let mut command = Command::new(tool);
+                command.arg("--remove-section=.note.stapsdt");
+                match tool {
+                    "strip" => command.arg("-o").arg(&without).arg(&path),
+                    _ => command.arg(&path).arg(&without),
+                };
+                assert!(command.status().unwrap().success());
+                let why = "has the layer of tracing-usdt, but no notes of its probes";
+                assert_refused(&without, why);
+                // Also of a process of it.
+                let worker = Fixture::start(&without, Linkage::Executable, None);
+                let mut spantap = Command::new(program("spantap"));
+                let refused = spantap.args(["attach", "--pid", &worker.pid().to_string()]).output().unwrap();
+                let said = String::from_utf8(refused.stderr).unwrap();
+                assert!(said.contains(why) && said.contains(&format!("process {}", worker.pid())), "{said}");
+            }
+            // As packagers strip it, all is there.
+            let stripped = output.path("stripped");
+            let strip = Command::new("strip").arg("-o").arg(&stripped).arg(&path).status().unwrap();
+            assert!(strip.success());
+            let spantap = Spantap::attach(&["--exe", stripped.to_str().unwrap()]);
+            let mut fixture = Fixture::start(&stripped, Linkage::Executable, None);
+            fixture.run("threads 1 10");
+            fixture.end();
+            let ended = spantap.terminate();
+            assert!(ended.stderr.contains("20 spans from 1 sender"), "{}", ended.stderr);
+        }
+    });
+}
+
+/// `span_emit` of the fixture, whose code the linker has left out: it then writes 0 for where it would be.
+#[test]
+fn notes_of_code_that_was_left_out_are_told() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let path = output.path("without code");
+        let mut bytes = fs::read(Build::Release.path(Linkage::Executable, 0)).unwrap();
+        let name = b"tracing\0span_emit\0";
+        let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+        bytes[at - 24..at - 16].fill(0);
+        fs::write(&path, bytes).unwrap();
+        assert_refused(&path, "the linker left the probes out of");
+    });
+}
+
+#[test]
+fn other_files_have_no_layer() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let path = |name: &str, content: &[u8]| {
+            let path = output.path(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        // Which has the names of the layer's settings, and other probes.
+        let spantap = program("spantap");
+        let script = path("script", b"#!/bin/sh\nexec tracing_usdt\n");
+        let cut = path("cut", &fs::read(&spantap).unwrap()[..10_000]);
+        let empty = path("empty", b"");
+        let pipe = output.path("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [spantap, script, empty, pipe, output.path("."), PathBuf::from("/dev/null"), cut] {
+            assert_refused(&path, "has no probes of tracing-usdt");
+        }
+    });
+}
+
+/// Without section headers the notes can't be found.
+#[test]
+fn a_file_without_section_headers_is_told_so() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let mut bytes = fs::read(Build::Release.path(Linkage::Executable, 0)).unwrap();
+        // Of Elf64_Ehdr e_shoff, e_shnum and e_shstrndx.
+        bytes[0x28..0x30].fill(0);
+        bytes[0x3c..0x40].fill(0);
+        let path = output.path("packed");
+        fs::write(&path, bytes).unwrap();
+        assert_refused(&path, "has no section headers");
+    });
+}

@@ -1,0 +1,263 @@
+//! A deployment puts a new build in the place of the one that is attached to.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Build, Fixture, Linkage, Spantap, wait_until};
+
+use crate::found::Found;
+use crate::with_kernel;
+use crate::worker::{Output, Worker};
+
+/// Another file of the same content takes the place of the one at `path`.
+fn deploy(path: &Path) {
+    let new = path.with_extension("new");
+    fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &new).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+fn start(path: &Path) -> Worker {
+    Worker::spawn(&mut Command::new(path))
+}
+
+fn wait_for_line(spantap: &Spantap, line: &str, times: usize) {
+    wait_until("spantap says so", || spantap.stderr().matches(line).count() == times);
+}
+
+const REPLACED: &str = "was replaced: processes of the new build are followed from now on";
+
+#[test]
+fn processes_of_new_builds_are_followed_beside_those_of_old_ones() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        let mut workers = vec![start(&exe)];
+        for times in 1..=3 {
+            deploy(&exe);
+            wait_for_line(&spantap, REPLACED, times);
+            workers.push(start(&exe));
+            for worker in &mut workers {
+                worker.run("sleep 1 10");
+            }
+        }
+        let ended = spantap.terminate();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = output.spans();
+        // Each once, and with what the kernel did in it.
+        assert_eq!(spans.own("sleeper").count(), 2 + 3 + 4, "{}", ended.stderr);
+        assert!(ended.stderr.contains("9 spans from 4 senders"), "{}", ended.stderr);
+        let is_whole = |sleeper: &Found| spans.below(sleeper, "sleep").len() == 1;
+        assert!(spans.own("sleeper").all(is_whole), "{:#?}", spans.0);
+        workers.into_iter().for_each(Worker::end);
+    });
+}
+
+/// The build of before comes back, by another link to the same file: it is followed already.
+#[test]
+fn a_build_that_comes_back_is_not_counted_twice() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let old = output.path("old");
+        fs::hard_link(&exe, &old).unwrap();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        deploy(&exe);
+        wait_for_line(&spantap, REPLACED, 1);
+        fs::rename(&old, &exe).unwrap();
+        let mut worker = start(&exe);
+        worker.run("sleep 1 10");
+        deploy(&exe);
+        wait_for_line(&spantap, REPLACED, 2);
+        worker.run("sleep 1 10");
+        worker.end();
+        let ended = spantap.terminate();
+        assert_eq!(output.spans().own("sleeper").count(), 2, "{}", ended.stderr);
+    });
+}
+
+/// Such as by `touch`, `chmod` or `rsync`: nothing is let go.
+#[test]
+fn a_file_that_only_has_other_times_is_followed_all_along() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        let mut worker = start(&exe);
+        worker.run("enter");
+        for _ in 0..5 {
+            assert!(Command::new("touch").arg(&exe).status().unwrap().success());
+            worker.run("sleep 10 10");
+        }
+        worker.run("leave");
+        worker.end();
+        let ended = spantap.terminate();
+        let spans = output.spans();
+        let (early, sleeps) = (spans.one("early"), spans.own("sleeper"));
+        assert_eq!(sleeps.filter(|sleeper| spans.below(sleeper, "sleep").len() == 10).count(), 5);
+        assert!(early.text("kernel.partial").is_empty(), "{early:#?}");
+        assert!(!ended.stderr.contains("replaced"), "{}", ended.stderr);
+    });
+}
+
+/// Releases in folders of their own, and a link to the current one.
+#[test]
+fn a_link_that_is_set_to_another_release_is_followed() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let link = output.path("current");
+        let release = |name: &str| {
+            let folder = output.path(name);
+            fs::create_dir(&folder).unwrap();
+            fs::copy(env!("CARGO_BIN_EXE_kernel_work"), folder.join("shop")).unwrap();
+            let new = output.path("new");
+            std::os::unix::fs::symlink(&folder, &new).unwrap();
+            fs::rename(&new, &link).unwrap();
+        };
+        release("first");
+        let exe = link.join("shop");
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        let mut first = start(&exe);
+        release("second");
+        wait_for_line(&spantap, REPLACED, 1);
+        let mut second = start(&exe);
+        first.run("sleep 1 10");
+        second.run("sleep 1 10");
+        spantap.terminate();
+        assert_eq!(output.spans().own("sleeper").count(), 2);
+    });
+}
+
+/// The same file gets another content, whose probes are elsewhere: at the old places there may be anything.
+#[test]
+fn a_file_that_is_overwritten_is_attached_to_anew() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        let mut worker = start(&exe);
+        worker.run("sleep 1 10");
+        worker.end();
+        let copied = Command::new("cp").arg(Build::Debug.path(Linkage::Executable, 0)).arg(&exe).status();
+        assert!(copied.unwrap().success());
+        wait_for_line(&spantap, REPLACED, 1);
+        let mut fixture = Fixture::start(&exe, Linkage::Executable, None);
+        fixture.run("threads 2 10");
+        fixture.end();
+        let ended = spantap.terminate();
+        assert!(ended.stderr.contains("41 spans from 2 senders"), "{}", ended.stderr);
+    });
+}
+
+#[test]
+fn what_is_no_build_is_told_and_the_next_one_followed() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
+        let mut old = start(&exe);
+        // In between there is none.
+        fs::remove_file(&exe).unwrap();
+        fs::copy("/bin/true", &exe).unwrap();
+        wait_for_line(&spantap, "has no probes of tracing-usdt", 1);
+        old.run("sleep 1 10");
+        deploy(&exe);
+        wait_for_line(&spantap, REPLACED, 1);
+        let mut new = start(&exe);
+        new.run("sleep 1 10");
+        spantap.terminate();
+        assert_eq!(output.spans().own("sleeper").count(), 2);
+    });
+}
+
+/// Of a container, by the path there or by one of its processes.
+#[test]
+fn new_builds_in_a_container_are_followed() {
+    with_kernel(&["unshare", "nsenter"], || {
+        let script = "mount -t tmpfs tmpfs /mnt && cp \"$0\" /mnt/shop && exec /mnt/shop";
+        for path in ["root/mnt/shop", "exe"] {
+            let output = Output::new();
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_kernel_work")]);
+            let mut old = Worker::spawn(&mut command);
+            let process = format!("/proc/{}", old.pid());
+            let spantap = Spantap::attach(&["--exe", &format!("{process}/{path}"), "--to", &output.to()]);
+            deploy(Path::new(&format!("{process}/root/mnt/shop")));
+            wait_for_line(&spantap, REPLACED, 1);
+            let mut new = Worker::spawn(Command::new("nsenter").args(["-m", "-t", &old.pid(), "/mnt/shop"]));
+            old.run("sleep 1 10");
+            new.run("sleep 1 10");
+            let ended = spantap.terminate();
+            assert_eq!(output.spans().own("sleeper").count(), 2, "{}", ended.stderr);
+        }
+    });
+}
+
+/// Another process gets the pid by which the file was named.
+#[test]
+fn a_path_through_a_process_that_is_gone_leads_to_no_other() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let mut first = start(&exe);
+        let pid = first.child.id();
+        let spantap = Spantap::attach(&["--exe", &format!("/proc/{pid}/exe"), "--to", &output.to()]);
+        first.run("sleep 1 10");
+        first.end();
+        let other = output.path("other");
+        fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &other).unwrap();
+        let mut second = None;
+        wait_until("another process gets the pid", || {
+            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+            let worker = start(&other);
+            let is_it = worker.child.id() == pid;
+            second = Some(worker).filter(|_| is_it);
+            is_it
+        });
+        // Long enough for spantap to have looked.
+        let mut third = start(&exe);
+        third.run("sleep 50 10");
+        second.unwrap().run("sleep 1 10");
+        let ended = spantap.terminate();
+        assert_eq!(output.spans().own("sleeper").count(), 2, "the first and the third: {}", ended.stderr);
+    });
+}
+
+/// Attached to by its pid, as an upgrade in place does it.
+#[test]
+fn a_process_that_executes_another_build_is_followed() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let mut worker = start(&exe);
+        let pid = worker.pid();
+        let other = output.path("other build");
+        fs::copy(&exe, &other).unwrap();
+        let link = output.path("link");
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let spantap = Spantap::attach(&["--pid", &pid, "--to", &output.to()]);
+        worker.run("sleep 1 10");
+        worker.tell(&format!("become {}", link.display()));
+        assert_eq!(worker.line(), "ready");
+        wait_for_line(&spantap, &format!("process {pid} has executed other build, which is followed"), 1);
+        worker.run("sleep 1 10");
+        worker.tell("become sleep 1000");
+        wait_for_line(
+            &spantap,
+            &format!("process {pid} has executed another program: neither sleep (pid"),
+            1,
+        );
+        worker.child.kill().unwrap();
+        worker.child.wait().unwrap();
+        let ended = spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        let spans = output.spans();
+        assert_eq!(spans.own("sleeper").count(), 2, "{}", ended.stderr);
+        assert!(
+            spans.own("sleeper").all(|sleeper| spans.below(sleeper, "sleep").len() == 1),
+            "{:#?}",
+            spans.0
+        );
+    });
+}
