@@ -150,15 +150,17 @@
 //!
 //! # Environment
 //!
-//! Read when the layer is built; what is set on the [`Builder`] wins.
+//! Read when the layer is built; what is set on the [`Builder`] wins. An empty variable counts as unset. Spaces and line ends
+//! around a value are no part of it (but for a path), and words may be in capitals.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `TRACING_USDT_SOCKET` | path of the `SOCK_DGRAM` socket; unset: no datagrams |
+//! | `TRACING_USDT_SOCKET` | path of the `SOCK_DGRAM` socket; unset: no datagrams. A relative path is relative to the working directory when the layer is built, wherever the program goes later |
 //! | `TRACING_USDT_FORMAT` | `zipkin` (default) or `otlp` |
 //! | `TRACING_USDT_DELIVERY` | `background` (default) or `inline` |
 //! | `TRACING_USDT_MAX_WAIT_MS` | how long a closing span may wait for room; default 0 |
-//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry defines them; default service: the executable's name |
+//! | `OTEL_SDK_DISABLED` | as OpenTelemetry defines it: with `true` there are no datagrams, even if the socket is set in code; probes stay |
+//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry defines them: keys and values of the latter are percent-encoded, and if one of them can't be decoded, none is used; default service: [the program's name](crate#names-of-processes) |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | as OpenTelemetry defines them; for datagrams, not for probes |
 //! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_COUNT_LIMIT` | how many fields are kept of a span; default 128 |
 //! | `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | how many characters are kept of a value; by default as many as fit into 10 KiB |

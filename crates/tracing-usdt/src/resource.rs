@@ -126,9 +126,8 @@ pub(crate) fn parse_attributes(text: &str) -> Option<Vec<(String, String)>> {
         .filter(|pair| !pair.trim().is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=')?;
-            let key = key.trim();
-            (!key.is_empty()).then_some(())?;
-            Some((key.to_owned(), percent_decode(value.trim())?))
+            let key = percent_decode(key.trim()).filter(|key| !key.is_empty())?;
+            Some((key, percent_decode(value.trim())?))
         })
         .collect()
 }
@@ -159,6 +158,11 @@ mod tests {
             ("a=1, b = 2 ", Some(vec![pair("a", "1"), pair("b", "2")])),
             ("a=x%2Cy%3D%20z", Some(vec![pair("a", "x,y= z")])),
             ("a=b=c", Some(vec![pair("a", "b=c")])),
+            ("team%2Cname%3D=core", Some(vec![pair("team,name=", "core")])),
+            ("caf%C3%A9=1", Some(vec![pair("caf\u{e9}", "1")])),
+            ("a%=1", None),
+            ("%zz=1", None),
+            ("a%ff=1,b=2", None),
             ("a", None),
             ("=1", None),
             ("a=%2", None),
