@@ -92,8 +92,8 @@ impl Builder {
         self
     }
 
-    /// The service's name in the datagrams. Instead of `OTEL_SERVICE_NAME`; by default the
-    /// executable's name.
+    /// The service's name in the datagrams. Instead of `OTEL_SERVICE_NAME`; by default
+    /// [the program's name](crate#names-of-processes).
     pub fn service_name(mut self, name: impl Into<String>) -> Self {
         self.service_name = Some(name.into());
         self

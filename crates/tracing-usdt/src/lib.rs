@@ -169,6 +169,21 @@
 //! A value that can't be used is reported once and the program runs on without it. Reports go to
 //! stderr, or to [`Builder::on_error`].
 //!
+//! # Names of processes
+//!
+//! The default of `service.name`, and `process.executable.name` and `process.executable.path`, follow one rule. On Linux they
+//! are made of the link `/proc/self/exe` (elsewhere of the executable's path):
+//!
+//! 1. The path is the link. If it doesn't lead to the file that is executed (compared by device and inode) and ends in
+//!    ` (deleted)`, that suffix is the kernel's and is taken off; a file that is there may really be called so.
+//! 2. The name is the path's file name; `.NAME-wrapped`, as Nix has it, is NAME.
+//! 3. Some programs have no file of their own: those in memory (the link begins with `/memfd:`), in a file without a name
+//!    (`/tmp/#123 (deleted)`), and those that the dynamic loader was told to start (`ld-linux-*.so.*`, `ld-musl-*.so.*`, `ld.so`). Their
+//!    name is the file name of `argv[0]`; if that is empty or a number (a descriptor, as in `/proc/self/fd/5`), it is
+//!    `comm`; if that is a number too or begins with `memfd:`, it is what the link says, without `memfd:` and the suffix. They
+//!    have no path.
+//! 4. If all of it is empty, the service is `unknown_service`.
+//!
 //! # Three ways to be idle
 //!
 //! | | where it is right | an idle span costs | what it gives up |
@@ -258,7 +273,7 @@
 //! the span closes. Then `probes` fires `close` and `span_emit`, and `delivery` takes the span: through a
 //! `ring` to its thread, or at once, `encode` writes the JSON, with `resource` for who sends it and what
 //! `callsite` knows for good, and the account is kept. `builder` reads the options, `error` reports what
-//! could not be done, `process` notices forks and the end, and `on_demand` closes callsites while nobody
+//! could not be done, `executable` says what the program is called, `process` notices forks and the end, and `on_demand` closes callsites while nobody
 //! looks. `span_ext` is how a program asks and tells the layer of a span, `carrier` what a context travels in,
 //! `trace_state` what goes with it, and `vocabulary` which of OpenTelemetry's words are used.
 //!
@@ -276,6 +291,7 @@ mod context;
 mod delivery;
 mod encode;
 mod error;
+mod executable;
 mod fields;
 mod identity;
 mod layer;
