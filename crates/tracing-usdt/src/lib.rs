@@ -88,7 +88,11 @@
 //!
 //! `otel.name`, `otel.kind`, `otel.status_code` and `otel.status_description` mean what they mean
 //! to `tracing-opentelemetry`; an event of level ERROR, and one with an `error` field and no
-//! message, fail the span they happen in. Error values keep their chain of sources. All other fields
+//! message, fail the span they happen in. So does a field `error` of the span itself, in either format, as OpenTracing
+//! and Zipkin have it: its text is the status's description. **A field `error` that says there was none fails nothing**:
+//! `false`, `0` or the `None` of an `Option`, as a value, by `%` or by `?`. Since Zipkin takes any span with a tag
+//! `error` as failed, such a field is no tag there; in OTLP it is an attribute like any other. An explicit
+//! `otel.status_code` stands. Error values keep their chain of sources. All other fields
 //! are tags, beside `level`, `target`, `code.*`, `thread.*`, `busy_ns` and `idle_ns`; a field of
 //! yours wins over a tag of ours with the same name. In Zipkin events are annotations, written
 //! `"message": {fields}`, and the spans it follows are the tag `follows_from`; whom a client speaks to

@@ -187,9 +187,9 @@ impl Record {
         self.extras.get_or_insert_default()
     }
 
-    /// Adds an event, named by its message as in OpenTelemetry. One without a message but with an
-    /// `error` is an exception, and fails the span; so does any event of level ERROR, unless the
-    /// span's own fields say otherwise.
+    /// Adds an event, named by its message as in OpenTelemetry. An event without a message and with an
+    /// `error` fails the span, and is an exception if the error is a text. Any event of level ERROR fails
+    /// the span too, unless the span's own fields say otherwise.
     pub(crate) fn add_event(
         &mut self,
         span: &'static Callsite,
@@ -200,12 +200,13 @@ impl Record {
     ) {
         let view = fields.view(callsite);
         let has_message = view.get("message").is_some();
-        // Text only: `error = false` is no exception.
-        let error = match view.get("error") {
-            Some(Value::Text(error)) if !has_message => Some(error.to_owned()),
+        let error = view.get("error").filter(|error| !has_message && !error.denies_error());
+        let failed = error.is_some() || *callsite.metadata.level() == Level::ERROR;
+        // A `true` or a code is no text that an exception could have.
+        let error = match error {
+            Some(Value::Text(error)) => Some(error.to_owned()),
             _ => None,
         };
-        let failed = error.is_some() || *callsite.metadata.level() == Level::ERROR;
         // Only a real error value has a chain; its exception is also the span's.
         if let (Some(Value::Text(message)), Some(Value::List(chain))) =
             (view.get("exception.message"), view.get("exception.stacktrace"))

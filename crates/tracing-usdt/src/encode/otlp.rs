@@ -123,7 +123,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>) {
     match span.status() {
         Status::Unset => {}
         Status::Ok => status(&mut object, 1, ""),
-        Status::Error(description) => status(&mut object, 2, &description),
+        Status::Error(description) | Status::ErrorField(description) => status(&mut object, 2, &description),
     }
     object.close();
 }

@@ -119,19 +119,35 @@ impl Telling<'_> {
         known.into_iter().find(named).unwrap_or(Kind::Internal)
     }
 
-    /// What the span's own fields say stands; else what an event inside it told. A description
+    /// The span's own fields decide, then the events inside it, then its field `error`. A description
     /// alone means an error, as in tracing-opentelemetry.
     pub(super) fn status(&self) -> Status<'_> {
-        let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
-        let description = self.said("otel.status_description");
-        match (code.as_deref(), description, self.record.error) {
-            _ if !self.vocabulary.status => Status::Unset,
-            (Some("ok"), ..) => Status::Ok,
-            (_, Some(description), _) => Status::Error(description),
-            (_, None, Some(error)) => Status::Error(error.into()),
-            (Some("error"), None, None) => Status::Error("".into()),
-            _ => Status::Unset,
+        if !self.vocabulary.status || (self.is_plain() && self.record.error.is_none()) {
+            return Status::Unset;
         }
+        let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
+        if code.as_deref() == Some("ok") {
+            return Status::Ok;
+        }
+        let described = self.said("otel.status_description");
+        let told = || self.record.error.filter(|error| !error.is_empty()).map(Cow::from);
+        // `true` describes nothing.
+        let field = self.error_field().map(|text| if text == "true" { Cow::default() } else { text });
+        let is_failed = code.as_deref() == Some("error") || self.record.error.is_some();
+        match (described.or_else(told), field) {
+            (Some(description), _) => Status::Error(description),
+            (None, field) if is_failed => Status::Error(field.unwrap_or_default()),
+            (None, Some(field)) => Status::ErrorField(field),
+            (None, None) => Status::Unset,
+        }
+    }
+
+    /// What the field `error` says, unless it says that there was none.
+    pub(super) fn error_field(&self) -> Option<Cow<'_, str>> {
+        if self.is_plain() {
+            return None;
+        }
+        self.fields().get("error").filter(|error| !error.denies_error()).map(value_text)
     }
 
     /// Whether a field of the user's is an attribute of this name.
@@ -225,4 +241,6 @@ pub(super) enum Status<'a> {
     Ok,
     /// With its description, which may be empty.
     Error(Cow<'a, str>),
+    /// The same, where nothing but the field `error` says so.
+    ErrorField(Cow<'a, str>),
 }

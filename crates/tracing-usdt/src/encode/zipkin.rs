@@ -67,14 +67,19 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
         });
     }
     let mut tags = Object::open(object.key("tags"));
-    span.field_attributes(&mut |attribute| tag(&mut tags, span, attribute));
+    let status = span.status();
+    span.field_attributes(&mut |attribute| {
+        if span.is_plain() || !leaves_out(&attribute, &status) {
+            tag(&mut tags, span, attribute);
+        }
+    });
     if span.is_plain() {
         tags.members(&span.callsite.fixed.zipkin);
     } else {
         span.fixed_attributes(&mut |attribute| tag(&mut tags, span, attribute));
     }
     span.own_attributes(&mut |attribute| tag(&mut tags, span, attribute));
-    write_tags(&mut tags, span);
+    write_tags(&mut tags, span, &status);
     for (key, value) in resource.attributes() {
         if !OURS.contains(&key) && !TAGS.contains(&key) && !span.has_field(key) {
             string(tags.any_key(key), value);
@@ -82,6 +87,17 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     }
     tags.close();
     object.close();
+}
+
+/// Whether a field `error` is no tag. Zipkin takes any span with a tag `error` as failed, whatever the tag's value;
+/// and of a `true`, the status knows more.
+fn leaves_out(attribute: &Attribute<'_>, status: &Status<'_>) -> bool {
+    let Attribute::Field(field) = attribute else { return false };
+    field.name == "error" && (field.value.denies_error() || is_less_than(&value_text(field.value), status))
+}
+
+fn is_less_than(error: &str, status: &Status<'_>) -> bool {
+    error == "true" && matches!(status, Status::Error(description) if !description.is_empty())
 }
 
 fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
@@ -125,18 +141,20 @@ pub(super) const TAGS: [&str; 6] = [
     "otel.dropped_links_count",
 ];
 
-fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>) {
+fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>, status: &Status<'_>) {
     let said = |key: &str| !span.is_plain() && span.has_field(key);
-    let (code, error) = match span.status() {
-        Status::Unset => (None, None),
+    let (code, error) = match status {
+        // Its tag is all that Zipkin needs.
+        Status::Unset | Status::ErrorField(_) => (None, None),
         Status::Ok => (Some("OK"), None),
         Status::Error(description) => (Some("ERROR"), Some(description)),
     };
     if let Some(code) = code.filter(|_| !said("otel.status_code")) {
         tags.string("otel.status_code", code);
     }
-    if let Some(error) = error.filter(|_| !said("error")) {
-        tags.string("error", &error);
+    let is_tagged = || span.error_field().is_some_and(|text| !is_less_than(&text, status));
+    if let Some(error) = error.filter(|_| !is_tagged()) {
+        tags.string("error", error);
     }
     if !span.record.links.is_empty() && !said("follows_from") {
         let links: Vec<String> =
