@@ -133,7 +133,7 @@ impl Builder {
         self
     }
 
-    /// Whether spans say where in the code they are, in `code.*`; by default they do.
+    /// Whether spans, and records of the `log` crate, say where in the code they are, in `code.*`; by default they do.
     pub fn location(mut self, is_said: bool) -> Self {
         self.vocabulary.location = is_said;
         self

@@ -240,7 +240,7 @@ impl UsdtLayer {
         let callsite = callsite::of(span.metadata());
         let untold = self.spans.with(&span.id(), |open| {
             let untold = std::mem::take(&mut open.untold);
-            untold.then(|| (open.identity, encode::fields_object(open.record.fields.view(callsite), None)))
+            untold.then(|| (open.identity, encode::fields_object(open.record.fields.view(callsite), &[])))
         });
         if let Some((identity, fields)) = untold.flatten() {
             new_span(callsite, &identity, &fields);
@@ -334,7 +334,7 @@ impl UsdtLayer {
         }
         span.untold = probed && otel::IS_ON && self.otel.is_within_reach();
         let tells = probed && !span.untold;
-        let fields = tells.then(|| encode::fields_object(span.record.fields.view(callsite), None));
+        let fields = tells.then(|| encode::fields_object(span.record.fields.view(callsite), &[]));
         span.timing = Some(Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.begin(id, span, self.counts());
@@ -763,7 +763,7 @@ where
                 probes::record(&probes::Record {
                     span: self.identity(&span).context,
                     name: &callsite.name,
-                    fields: &encode::fields_object(fields.view(callsite), None),
+                    fields: &encode::fields_object(fields.view(callsite), &[]),
                 });
             }
             if recorded {
@@ -818,13 +818,16 @@ where
             fields.visit(callsite, Owner::Event, &self.limits, |visitor| event.record(visitor));
             if probed {
                 let view = fields.view(callsite);
-                let message = view.get("message").map(encode::value_text).unwrap_or_default();
+                let text = |name| view.get(name).map(|value| callsite::c_string(&encode::value_text(value)));
+                let of_record = if callsite.is_log_bridge { text("target") } else { None };
+                let arguments: &[&str] =
+                    if of_record.is_some() { &["message", "target"] } else { &["message"] };
                 probes::event(&probes::Event {
                     span_id: span.as_ref().map_or(0, |span| self.identity(span).context.span_id.get()),
-                    message: &callsite::c_string(&message),
-                    target: &callsite.target,
+                    message: &text("message").unwrap_or_default(),
+                    target: of_record.as_ref().unwrap_or(&callsite.target),
                     level: callsite.level(),
-                    fields: &encode::fields_object(view, Some("message")),
+                    fields: &encode::fields_object(view, arguments),
                 });
             }
             if let (Some(span), Some(of_span)) = (span, recorded) {

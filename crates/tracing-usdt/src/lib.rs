@@ -69,6 +69,7 @@
 //!   never entered: a clone or a child keeps a span open long after its work is done. **Busy** is
 //!   the part of it spent inside, whether or not the thread was on a CPU.
 //! * The **name** is the callsite's. The datagram's is `otel.name` where that field is set.
+//! * An `event` that is a record of the `log` crate has the record's own target, see [below](crate#records-of-the-log-crate).
 //! * A span that began **before anyone listened** gets its id at its first probe. Its `enter`,
 //!   `exit` and `close` fire, with a duration and busy time of 0, which is: unknown. It has no
 //!   recorded fields, so `span_emit` leaves it out. One that began while someone listened to **other
@@ -105,6 +106,14 @@
 //! short ones, and events are kept up to 20 KiB and 128, links up to 12 KiB and 128. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
+//!
+//! # Records of the `log` crate
+//!
+//! `tracing-log`, which `tracing_subscriber`'s `init` installs, turns records of the `log` crate into events. All of these
+//! have the target `log` and no location; what the record says of itself are fields `log.target`, `log.module_path`,
+//! `log.file` and `log.line`. Here the event has the record's own `target`, in datagrams and in the probe `event`, and
+//! its module, file and line are the attributes `code.module.name`, `code.file.path` and `code.line.number`
+//! (left out by [`Builder::location`]). The fields `log.*` are no attributes.
 //!
 //! # One trace across processes
 //!

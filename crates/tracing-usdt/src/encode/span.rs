@@ -209,7 +209,9 @@ impl Event<'_> {
                 write(Attribute::Text(key, text));
             }
         }
-        let fields = self.fields.entries().filter(|field| field.name != "message");
+        // Of a record of the `log` crate, what its callsite would say is fields.
+        let is_said = |name: &str| !self.fields.callsite().is_log_bridge || vocabulary.has(name);
+        let fields = self.fields.entries().filter(|field| field.name != "message" && is_said(field.name));
         fields.for_each(|field| write(Attribute::Field(field)));
     }
 }
