@@ -19,7 +19,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::callsite::{self, Callsite};
-use crate::clock::{Monotonic, WallOffset};
+use crate::clock::{Monotonic, wall_offset};
 use crate::context::{SpanContext, SpanId, TraceId};
 use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
@@ -200,8 +200,7 @@ impl UsdtLayer {
                     None => (self.nearest_in_opentelemetry(span, trace_id), false),
                 };
                 self.spans.with(&id, |open| {
-                    let wall = open.identity.wall;
-                    open.identity = Identity { context: told.ids, parent_id, remote, wall };
+                    open.identity = Identity { context: told.ids, parent_id, remote };
                     open.origin = Origin::OpenTelemetry;
                     self.set_trace_state(&mut open.record, told.trace_state);
                 });
@@ -324,7 +323,6 @@ impl UsdtLayer {
             return;
         }
         let (now, probed) = (Monotonic::now(), probes::attached(Probe::NewSpan));
-        span.identity.has_times(now);
         // Where OpenTelemetry decides, it does so later.
         let sent = self.is_sending() && (span.identity.context.sampled || otel::IS_ON);
         let recorded = sent || probes::attached(Probe::SpanEmit);
@@ -472,8 +470,7 @@ impl UsdtLayer {
             return None;
         };
         let (parent_id, remote) = told.parent.map_or((None, false), |parent| (parent.id, parent.remote));
-        let identity = Identity { context: told.ids, parent_id, remote, wall: WallOffset::UNKNOWN };
-        Some((identity, told.trace_state))
+        Some((Identity { context: told.ids, parent_id, remote }, told.trace_state))
     }
 
     /// The nearest span above that has begun while someone listened: then so has this one, unless a filter keeps
@@ -527,7 +524,6 @@ impl UsdtLayer {
             let callsite = callsite::of(metadata);
             open.callsite = Some(callsite);
             open.timing.get_or_insert_with(|| Timing::start(now));
-            open.identity.has_times(now);
             open.record.leave_out_unknown_fields(callsite);
         }
     }
@@ -638,9 +634,9 @@ impl UsdtLayer {
         }
         match (&span.timing, elapsed, span.callsite) {
             (Some(timing), Some(elapsed), Some(callsite)) => {
-                let (start, mut record) = (timing.started(), span.record.view());
+                let (start_ns, mut record) = (timing.start_wall_ns(), span.record.view());
                 record.trace_state = trace_state.as_str();
-                self.deliver(&ClosedSpan { identity, callsite, start, elapsed, record: &record });
+                self.deliver(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record });
             }
             _ if span.begun && !identity.context.sampled => {
                 if let Some(carrier) = &self.carrier {
@@ -831,8 +827,9 @@ where
                 });
             }
             if let (Some(span), Some(of_span)) = (span, recorded) {
+                let at_ns = wall_offset(now).nanos(now);
                 self.spans.with(&span.id(), |span| {
-                    span.record.add_event(of_span, now, callsite, fields, &self.limits);
+                    span.record.add_event(of_span, at_ns, callsite, fields, &self.limits);
                 });
             }
         });

@@ -101,6 +101,13 @@
 //! and links (with trace flags and `tracestate`), and types; and a resource, once in each datagram, with `process.*`, `host.*`, `os.*` and
 //! `telemetry.sdk.*`. Each of these can be left out: see [`Builder::level`] and those after it.
 //!
+//! **Times** are those of the wall clock when a span began and when an event happened, whatever the clock said when the
+//! parent began: after a step of the clock (a suspend, a migration, NTP that comes late) all that begins is right, at the latest
+//! a tenth of a second after the step. Durations are the monotonic clock's, in which a step is no time. Until the wall clock
+//! is stepped, or has drifted by a millisecond, all times of a process are in the order of the monotonic clock: no child
+//! begins before its parent. A span that was open during a step keeps the beginning that it had, so its children may lie
+//! before or after it, by as much as the step.
+//!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
 //! are large): a span has up to 128 fields, a value of more than 10 KiB is cut at a character boundary, long values yield to
 //! short ones, and events are kept up to 20 KiB and 128, links up to 12 KiB and 128. What was cut or left out is counted on the span, in

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing_core::Level;
 
 use crate::callsite::{self, Callsite};
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, wall_offset};
 use crate::encode;
 use crate::fields::{Fields, FieldsLeftOut, FieldsView, Value, cut_to_cost, take};
 use crate::identity::Identity;
@@ -72,6 +72,9 @@ impl OpenSpan {
 /// When a span was created, worked and stopped working.
 pub(crate) struct Timing {
     start: Monotonic,
+    /// The same in nanoseconds since 1970. By the wall clock as it was then, whatever it was when the span's parent began:
+    /// a span around all of a daemon's life may be older than the last step of the clock.
+    start_wall_ns: u64,
     last_exit: Option<Monotonic>,
     /// How many enters have not been left yet, on all threads.
     depth: u32,
@@ -81,11 +84,12 @@ pub(crate) struct Timing {
 
 impl Timing {
     pub(crate) fn start(now: Monotonic) -> Self {
-        Self { start: now, last_exit: None, depth: 0, busy_since: now, busy_ns: 0 }
+        let start_wall_ns = wall_offset(now).nanos(now);
+        Self { start: now, start_wall_ns, last_exit: None, depth: 0, busy_since: now, busy_ns: 0 }
     }
 
-    pub(crate) fn started(&self) -> Monotonic {
-        self.start
+    pub(crate) fn start_wall_ns(&self) -> u64 {
+        self.start_wall_ns
     }
 
     /// Only the outermost enter counts: a span entered twice works once.
@@ -143,7 +147,7 @@ pub(crate) struct Record {
 /// What happened to a span beyond its fields.
 #[derive(Default)]
 struct Extras {
-    /// An entry is a u64 time, a u32 callsite, a u32 length and so many bytes of fields.
+    /// An entry is a u64 time in nanoseconds since 1970, a u32 callsite, a u32 length and so many bytes of fields.
     events: Vec<u8>,
     events_cost: usize,
     event_count: u32,
@@ -193,7 +197,7 @@ impl Record {
     pub(crate) fn add_event(
         &mut self,
         span: &'static Callsite,
-        at: Monotonic,
+        at_ns: u64,
         callsite: &'static Callsite,
         fields: &mut Fields,
         limits: &Limits,
@@ -235,7 +239,7 @@ impl Record {
         }
         extras.events_cost += cost;
         extras.event_count += 1;
-        extras.events.extend_from_slice(&at.as_ns().to_le_bytes());
+        extras.events.extend_from_slice(&at_ns.to_le_bytes());
         extras.events.extend_from_slice(&callsite.id.to_le_bytes());
         extras.events.extend_from_slice(&(fields.bytes().len() as u32).to_le_bytes());
         extras.events.extend_from_slice(fields.bytes());
@@ -310,7 +314,8 @@ impl Record {
 pub(crate) struct ClosedSpan<'a> {
     pub(crate) identity: Identity,
     pub(crate) callsite: &'static Callsite,
-    pub(crate) start: Monotonic,
+    /// Nanoseconds since 1970.
+    pub(crate) start_ns: u64,
     pub(crate) elapsed: Elapsed,
     /// Not by value: what was written a moment ago in words takes long to be moved in greater pieces.
     pub(crate) record: &'a RecordView<'a>,
@@ -343,7 +348,8 @@ pub(crate) struct LeftOut {
 
 /// An event inside a span.
 pub(crate) struct Event<'a> {
-    pub(crate) at: Monotonic,
+    /// Nanoseconds since 1970.
+    pub(crate) at_ns: u64,
     pub(crate) fields: FieldsView<'a>,
 }
 
@@ -358,12 +364,12 @@ impl<'a> ClosedSpan<'a> {
             if rest.is_empty() {
                 return None;
             }
-            let at = Monotonic::from_ns(u64::from_le_bytes(take(&mut rest)));
+            let at_ns = u64::from_le_bytes(take(&mut rest));
             let callsite = callsite::by_id(u32::from_le_bytes(take(&mut rest)))?;
             let length = u32::from_le_bytes(take(&mut rest)) as usize;
             let (fields, after) = rest.split_at(length.min(rest.len()));
             rest = after;
-            Some(Event { at, fields: FieldsView::new(callsite, fields) })
+            Some(Event { at_ns, fields: FieldsView::new(callsite, fields) })
         })
     }
 
@@ -436,7 +442,7 @@ pub(crate) mod tests {
         let (callsite, limits) = (callsite::of(metadata()), Limits::default());
         let mut record = Record::default();
         for _ in 0..1000 {
-            record.add_event(callsite, at(1), callsite, &mut Fields::default(), &limits);
+            record.add_event(callsite, 1, callsite, &mut Fields::default(), &limits);
         }
         let view = record.view();
         let kept = view.events.len() / 16;
@@ -452,7 +458,7 @@ pub(crate) mod tests {
         event.visit(callsite, Owner::Event, &limits, |_| ());
         event.set_text(callsite, "error", "failed", &limits);
         record.fields.set_text(callsite, "k", "v", &limits);
-        record.add_event(callsite, at(1), callsite, &mut event, &limits);
+        record.add_event(callsite, 1, callsite, &mut event, &limits);
         assert_eq!(record.view().error, Some("failed"));
         record.clear();
         let view = record.view();

@@ -348,7 +348,7 @@ mod tests {
     fn identity() -> Identity {
         let context =
             Ids { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true, random: true };
-        Identity { context, parent_id: None, remote: false, wall: wall_offset(Monotonic::now()) }
+        Identity { context, parent_id: None, remote: false }
     }
 
     fn open(identity: Identity) -> Box<OpenSpan> {

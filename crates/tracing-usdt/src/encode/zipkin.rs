@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use super::Losses;
 use super::json::{Object, array, number_text, string, value, value_as_string, value_text};
 use super::span::{Attribute, Kind, OURS, Status, Telling};
-use crate::clock::WallOffset;
-use crate::fields::Key;
+use crate::fields::{Key, Value};
 use crate::resource::Resource;
 use crate::span::Event;
 use crate::vocabulary::Vocabulary;
@@ -55,7 +54,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
         Some(name) => object.string("name", &name),
         None => object.key("name").extend_from_slice(span.callsite.fixed.name.as_bytes()),
     }
-    object.number("timestamp", identity.wall.nanos(span.start) / 1000);
+    object.number("timestamp", span.start_ns / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
     object.key("localEndpoint").extend_from_slice(local_endpoint);
     if matches!(kind, Kind::Client | Kind::Producer) {
@@ -63,7 +62,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     }
     if !span.record.events.is_empty() {
         array(object.key("annotations"), span.events(), |out, event| {
-            annotation(out, &event, identity.wall, span.vocabulary);
+            annotation(out, &event, span.vocabulary);
         });
     }
     let mut tags = Object::open(object.key("tags"));
@@ -227,7 +226,7 @@ fn remote_endpoint(object: &mut Object<'_>, span: &Telling<'_>) {
 }
 
 /// `"name": {attributes}`, the attributes with their JSON types.
-fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset, vocabulary: &Vocabulary) {
+fn annotation(out: &mut Vec<u8>, event: &Event<'_>, vocabulary: &Vocabulary) {
     let mut text = Vec::new();
     string(&mut text, &event.name());
     text.extend_from_slice(b": ");
@@ -240,7 +239,7 @@ fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset, vocabulary
     attributes.close();
 
     let mut object = Object::open(out);
-    object.number("timestamp", wall.nanos(event.at) / 1000);
+    object.number("timestamp", event.at_ns / 1000);
     object.string("value", &String::from_utf8_lossy(&text));
     object.close();
 }
