@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::process;
 use crate::resource::{Resource, parse_attributes};
 use crate::sampler::Sampler;
+use crate::spans::Spans;
 use crate::trace_state::TraceState;
 use crate::vocabulary::Vocabulary;
 
@@ -202,7 +203,7 @@ impl Builder {
     /// Takes the problems that are otherwise printed on stderr, each kind once. Called on the
     /// thread that met the problem, so it should be quick. It may log; but it should make no span,
     /// because the registry keeps one that closes while another is closing, with all above it.
-    /// At the end of the program it is not called any more.
+    /// At the end of the program it is not called any more, and nothing is printed in its place.
     pub fn on_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Box::new(callback));
         self
@@ -236,10 +237,12 @@ impl Builder {
         let reporter = env.reporter;
         let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format.is_some() && !is_disabled);
         let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), resource, vocabulary));
+        let spans = Spans::new();
         let carrier = socket.and_then(|path| {
-            Carrier::open(delivery, path, max_wait, Arc::clone(&encoder), Arc::clone(&reporter))
+            let (encoder, reporter) = (Arc::clone(&encoder), Arc::clone(&reporter));
+            Carrier::open(delivery, path, max_wait, encoder, reporter, spans.unfinished())
         });
-        UsdtLayer::new(identities, limits, encoder, carrier, reporter)
+        UsdtLayer::new(identities, limits, encoder, carrier, reporter, spans)
     }
 }
 

@@ -83,7 +83,7 @@ impl Handle {
     /// counted. The calling thread helps with it.
     ///
     /// The end of the program does this by itself, for up to a second; so this is for tests, and for
-    /// what ends without `exit`, such as a frozen or killed process.
+    /// what ends without `exit`: to be called before `exec`, and where a process may be frozen or killed.
     ///
     /// # Errors
     ///
@@ -100,13 +100,14 @@ impl UsdtLayer {
         encoder: Arc<Encoder>,
         carrier: Option<Arc<Carrier>>,
         reporter: Arc<Reporter>,
+        spans: Spans,
     ) -> Self {
         if carrier.is_some() {
             on_demand::sending(true);
         }
         let of_parent = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
         let has_trace_states = AtomicBool::new(of_parent.is_some_and(|state| !state.is_empty()));
-        let (spans, otel) = (Spans::new(), OpenTelemetry::default());
+        let otel = OpenTelemetry::default();
         Self { identities, limits, encoder, carrier, reporter, spans, otel, has_trace_states, second: false }
     }
 
@@ -125,7 +126,7 @@ impl UsdtLayer {
         if let Some(carrier) = self.carrier.take() {
             on_demand::sending(false);
             // A subscriber outlives its spans, so there are some only if `reload` takes the layer out.
-            carrier.abandon(self.spans.recorded());
+            carrier.abandon(self.spans.unfinished().take().len() as u64);
             carrier.close();
         }
     }

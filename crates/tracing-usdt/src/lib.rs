@@ -155,8 +155,20 @@
 //! # Ends, forks and reloads
 //!
 //! When the program ends, by return from `main`, `exit` or a panic, what is queued is sent, for up to a
-//! second; nothing has to be kept or called for that. [`Handle::flush`] does it at any time. A program that
-//! is killed or aborts takes with it what was closed in its last milliseconds.
+//! second; nothing has to be kept or called for that. [`Handle::flush`] does it at any time.
+//!
+//! **Spans that are still open** at that moment are sent too: spans that a thread is in, that a task holds, or whose guard
+//! was leaked. Their duration is what it was so far, whether or not a thread is inside, and they have the attribute
+//! `tracing_usdt.unfinished`, which is true. In [`Stats`] they count as closed. A span that began before anyone listened
+//! and one of a trace that is not sampled are not sent, here neither.
+//!
+//! **A program that calls `exec`**, `_exit` or `abort`, or is killed, takes with it what was closed in its last 20
+//! milliseconds, and its open spans: the kernel runs no code of the program then. Call [`Handle::flush`] before `exec`,
+//! or use [`Delivery::Inline`]; then all spans that were closed before have left the process.
+//!
+//! **Where the receiver doesn't read** any more, or went away, the end of the program prints one line on stderr with the
+//! number of spans that this process lost; if there never was a receiver, the report of that at the start is all. With
+//! [`Builder::on_error`] nothing is printed, and at the end that is not called any more.
 //!
 //! After `fork` the child draws ids of its own, keeps an account of its own and starts a thread of its own
 //! when it closes its first span; a span that was open at the fork is its parent's to report. (A child made
@@ -273,6 +285,8 @@
 //!   [`SpanContext::in_scope`], `TRACEPARENT` and, while someone listens, `sampling.priority` hold for spans that it
 //!   doesn't have. Since it decides after a span has begun, fields are recorded even of those that are not sent in the end.
 //! * `tower::ServerLayer` gives OpenTelemetry the caller of a request as its span's parent, as it does for ours.
+//! * A span that is open when the program ends and that OpenTelemetry has not started is sent with ids of our own: it exports
+//!   no span that is open.
 //! * A span that a filter keeps from OpenTelemetry has ids of our own, below the nearest span above it.
 //! * A layer of theirs within `reload` can't be asked; all spans have ids of our own then. So have those that a
 //!   sampler or a span processor makes with `tracing` while OpenTelemetry starts another span.

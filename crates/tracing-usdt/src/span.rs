@@ -122,6 +122,17 @@ impl Timing {
                 (now, self.busy_ns.saturating_add(now.since(self.busy_since)))
             }
         };
+        self.elapsed(end, busy_ns)
+    }
+
+    /// The same for a span that has not ended: from the creation to `now`, whether or not a thread is inside.
+    pub(crate) fn so_far(&self, now: Monotonic) -> Elapsed {
+        let inside_ns = if self.depth > 0 { now.since(self.busy_since) } else { 0 };
+        self.elapsed(now, self.busy_ns.saturating_add(inside_ns))
+    }
+
+    #[inline]
+    fn elapsed(&self, end: Monotonic, busy_ns: u64) -> Elapsed {
         let duration_ns = end.since(self.start).max(1);
         Elapsed { duration_ns, busy_ns: busy_ns.min(duration_ns) }
     }
@@ -336,6 +347,8 @@ pub(crate) struct RecordView<'a> {
     pub(crate) told: bool,
     /// Its own, or that of a span above.
     pub(crate) trace_state: &'a str,
+    /// The program ended before the span did.
+    pub(crate) is_unfinished: bool,
 }
 
 /// What the limits kept out of a record.
@@ -344,6 +357,41 @@ pub(crate) struct LeftOut {
     pub(crate) fields: FieldsLeftOut,
     pub(crate) events: u32,
     pub(crate) links: u32,
+}
+
+/// A span that was open when the program ended.
+pub(crate) struct UnfinishedSpan {
+    identity: Identity,
+    callsite: &'static Callsite,
+    start_ns: u64,
+    elapsed: Elapsed,
+    record: Record,
+}
+
+impl UnfinishedSpan {
+    /// Takes what was recorded out of an open span: from now on, nothing of it is sent. `None` if nothing was
+    /// recorded, since nobody listened when it began, or its trace is not sampled.
+    pub(crate) fn take(open: &mut OpenSpan, now: Monotonic) -> Option<Self> {
+        let callsite = open.callsite.filter(|_| open.identity.context.sampled)?;
+        let timing = open.timing.take()?;
+        open.callsite = None;
+        Some(Self {
+            identity: open.identity,
+            callsite,
+            start_ns: timing.start_wall_ns(),
+            elapsed: timing.so_far(now),
+            record: std::mem::take(&mut open.record),
+        })
+    }
+
+    /// Calls `f` with the span as an encoder takes it.
+    pub(crate) fn with_closed<T>(&self, f: impl FnOnce(&ClosedSpan<'_>) -> T) -> T {
+        let trace_state = self.record.trace_state();
+        let record =
+            RecordView { trace_state: trace_state.as_str(), is_unfinished: true, ..self.record.view() };
+        let Self { identity, callsite, start_ns, elapsed, .. } = *self;
+        f(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record })
+    }
 }
 
 /// An event inside a span.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::outlet::{Outlet, Told};
+use super::outlet::{Outlet, Told, Undelivered};
 use super::stats::{Counters, Outcome, Stats};
+use super::unfinished;
 use crate::process::PerProcess;
 use crate::span::ClosedSpan;
 use crate::thread;
@@ -78,8 +79,15 @@ impl Inline {
         }
     }
 
-    pub(super) fn finish_at_exit(&self) {
+    pub(super) fn finish_at_exit(&self) -> Option<Undelivered<'_>> {
+        let unfinished = self.outlet.unfinished.take();
+        let account = if unfinished.is_empty() { self.account.known()? } else { self.account() };
         self.outlet.reporter.silence();
+        self.outlet.socket.look_at_once();
+        let begin = Instant::now();
+        let patience = || LAST_WORD.checked_sub(begin.elapsed()).filter(|left| !left.is_zero());
+        unfinished::send(&unfinished, &self.outlet, &account.counters, &patience);
         self.finish();
+        Some(self.outlet.undelivered(account.counters.read(), &account.told))
     }
 }

@@ -10,7 +10,8 @@ use crate::thread;
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Spans begun and closed while a socket was set. Of a trace that is not sampled, those that began.
+    /// Spans begun and closed while a socket was set, or open at the end of the program. Of a trace that is not sampled,
+    /// those that began.
     pub closed: u64,
     /// Spans that the socket took.
     pub sent: u64,

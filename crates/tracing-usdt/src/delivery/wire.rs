@@ -94,6 +94,8 @@ pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T)
         },
         told: first & TOLD != 0,
         trace_state,
+        // Those don't come this way.
+        is_unfinished: false,
     };
     Some(take(&ClosedSpan {
         identity: Identity {

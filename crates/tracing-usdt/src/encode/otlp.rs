@@ -180,6 +180,7 @@ impl<'a> Attributes<'a> {
             Attribute::Field(field) => self.write(field.name, field.value),
             Attribute::Text(key, text) => self.write(key, Value::Text(text)),
             Attribute::Number(key, number) => self.write(key, Value::U64(number)),
+            Attribute::Flag(key) => self.write(key, Value::Bool(true)),
         }
     }
 

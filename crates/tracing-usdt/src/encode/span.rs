@@ -16,10 +16,12 @@ pub(super) enum Attribute<'a> {
     Field(Entry<'a>),
     Text(&'static str, &'a str),
     Number(&'static str, u64),
+    /// It is true.
+    Flag(&'static str),
 }
 
 /// What we say of a span besides its fields, unless a field of that name does.
-pub(super) const OURS: [&str; 10] = [
+pub(super) const OURS: [&str; 11] = [
     "level",
     "target",
     "code.file.path",
@@ -30,7 +32,11 @@ pub(super) const OURS: [&str; 10] = [
     "busy_ns",
     "idle_ns",
     "tracing_usdt.shortened_values_count",
+    UNFINISHED,
 ];
+
+/// The program ended before the span did.
+const UNFINISHED: &str = "tracing_usdt.unfinished";
 
 /// What each span of a callsite says alike, as JSON.
 pub(crate) struct Fixed {
@@ -181,11 +187,16 @@ impl Telling<'_> {
             (shortened > 0).then_some(Attribute::Number("tracing_usdt.shortened_values_count", shortened)),
         ];
         ours.into_iter().flatten().for_each(|attribute| self.unless_said(attribute, write));
+        if record.is_unfinished {
+            self.unless_said(Attribute::Flag(UNFINISHED), write);
+        }
     }
 
     /// No key comes twice.
     fn unless_said<'a>(&self, attribute: Attribute<'a>, write: &mut dyn FnMut(Attribute<'a>)) {
-        let (Attribute::Text(key, _) | Attribute::Number(key, _)) = &attribute else { return };
+        let (Attribute::Text(key, _) | Attribute::Number(key, _) | Attribute::Flag(key)) = &attribute else {
+            return;
+        };
         if self.is_plain() || (self.vocabulary.has(key) && !self.has_field(key)) {
             write(attribute);
         }

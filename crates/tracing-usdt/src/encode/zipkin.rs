@@ -114,6 +114,7 @@ fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
         }
         Attribute::Text(key, text) => tags.string(key, text),
         Attribute::Number(key, number) => tags.number_text(key, number),
+        Attribute::Flag(key) => tags.string(key, "true"),
     }
 }
 
@@ -125,6 +126,7 @@ pub(super) fn members<'a>(write: impl FnOnce(&mut dyn FnMut(Attribute<'a>))) -> 
         Attribute::Field(_) => {}
         Attribute::Text(key, text) => object.string(key, text),
         Attribute::Number(key, number) => object.number_text(key, number),
+        Attribute::Flag(key) => object.string(key, "true"),
     });
     // Without the brace that `open` wrote.
     String::from_utf8(out.split_off(1)).unwrap_or_default()
@@ -235,6 +237,7 @@ fn annotation(out: &mut Vec<u8>, event: &Event<'_>, vocabulary: &Vocabulary) {
         Attribute::Field(field) => value(attributes.any_key(field.name), field.value),
         Attribute::Text(key, text) => attributes.string(key, text),
         Attribute::Number(key, number) => attributes.number(key, number),
+        Attribute::Flag(key) => value(attributes.any_key(key), Value::Bool(true)),
     });
     attributes.close();
 
