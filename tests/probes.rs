@@ -204,6 +204,19 @@ fn eight_threads_have_no_id_in_common() {
 }
 
 #[test]
+fn a_record_of_the_log_crate_has_its_own_target_in_the_probe() {
+    if !need(&["bpftrace"]) {
+        return;
+    }
+    let (hits, spans, _) = run(Build::Release, Linkage::Executable, &["log"]);
+    let id = text(named(&spans, "logging"), "id");
+    assert_eq!(hits.one("event", id), ["a query took 900 ms", "db::pool", "2"]);
+    // As much of it as bpftrace shows: what the record says of itself comes first, and nothing of the bridge's.
+    let fields = hits.0.iter().find(|hit| hit[0] == "event" && hit[1] == "fields" && hit[2] == id).unwrap();
+    assert!(fields[3].starts_with(r#"{"code.module.name":"fixture","code.file.path":""#), "{fields:?}");
+}
+
+#[test]
 fn probes_fire_for_traces_that_are_not_sampled() {
     if !need(&BPFTRACE) {
         return;

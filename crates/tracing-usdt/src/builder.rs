@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::process;
 use crate::resource::{Resource, parse_attributes};
 use crate::sampler::Sampler;
+use crate::spans::Spans;
 use crate::trace_state::TraceState;
 use crate::vocabulary::Vocabulary;
 
@@ -59,7 +60,8 @@ pub struct Builder {
 
 impl Builder {
     /// Sends every completed span to the `SOCK_DGRAM` socket bound at `path`. The collector may
-    /// start later, and may come and go. Instead of `TRACING_USDT_SOCKET`.
+    /// start later, and may come and go. A relative path is relative to the working directory when the layer is built.
+    /// Instead of `TRACING_USDT_SOCKET`.
     pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.socket = Some(Some(path.into()));
         self
@@ -91,8 +93,8 @@ impl Builder {
         self
     }
 
-    /// The service's name in the datagrams. Instead of `OTEL_SERVICE_NAME`; by default the
-    /// executable's name.
+    /// The service's name in the datagrams. Instead of `OTEL_SERVICE_NAME`; by default
+    /// [the program's name](crate#names-of-processes).
     pub fn service_name(mut self, name: impl Into<String>) -> Self {
         self.service_name = Some(name.into());
         self
@@ -132,7 +134,7 @@ impl Builder {
         self
     }
 
-    /// Whether spans say where in the code they are, in `code.*`; by default they do.
+    /// Whether spans, and records of the `log` crate, say where in the code they are, in `code.*`; by default they do.
     pub fn location(mut self, is_said: bool) -> Self {
         self.vocabulary.location = is_said;
         self
@@ -201,7 +203,7 @@ impl Builder {
     /// Takes the problems that are otherwise printed on stderr, each kind once. Called on the
     /// thread that met the problem, so it should be quick. It may log; but it should make no span,
     /// because the registry keeps one that closes while another is closing, with all above it.
-    /// At the end of the program it is not called any more.
+    /// At the end of the program it is not called any more, and nothing is printed in its place.
     pub fn on_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Box::new(callback));
         self
@@ -231,13 +233,16 @@ impl Builder {
         // Without a format that is known there are no datagrams: a collector should not get what it
         // didn't ask for.
         let format = self.format.or_else(|| env.format());
+        let is_disabled = env.is_disabled();
         let reporter = env.reporter;
-        let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format.is_some());
+        let socket = self.socket.unwrap_or_else(|| socket(read)).filter(|_| format.is_some() && !is_disabled);
         let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), resource, vocabulary));
+        let spans = Spans::new();
         let carrier = socket.and_then(|path| {
-            Carrier::open(delivery, path, max_wait, Arc::clone(&encoder), Arc::clone(&reporter))
+            let (encoder, reporter) = (Arc::clone(&encoder), Arc::clone(&reporter));
+            Carrier::open(delivery, path, max_wait, encoder, reporter, spans.unfinished())
         });
-        UsdtLayer::new(identities, limits, encoder, carrier, reporter)
+        UsdtLayer::new(identities, limits, encoder, carrier, reporter, spans)
     }
 }
 
@@ -270,9 +275,11 @@ struct Environment<'a> {
 }
 
 impl Environment<'_> {
+    /// Without the spaces and line ends around it, which come from files and shells.
     fn text(&self, variable: &str) -> Option<String> {
-        let value = (self.read)(variable)?.to_string_lossy().into_owned();
-        (!value.is_empty()).then_some(value)
+        let value = (self.read)(variable)?;
+        let value = value.to_string_lossy();
+        Some(value.trim()).filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
     /// The variable's value as `parse` understands it; where it doesn't, that is reported.
@@ -283,11 +290,31 @@ impl Environment<'_> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         let value = self.text(variable)?;
-        let parsed = parse(value.trim());
+        let parsed = parse(&value);
         if parsed.is_none() {
             self.reporter.report(Error::Environment { variable, value, expected });
         }
         parsed
+    }
+
+    /// The same of a word that may be written in capitals.
+    fn word<T>(
+        &self,
+        variable: &'static str,
+        expected: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.parsed(variable, expected, |word| parse(&word.to_ascii_lowercase()))
+    }
+
+    /// Whether whoever runs the program wants no telemetry from it, wherever the program itself would send it.
+    fn is_disabled(&self) -> bool {
+        self.word("OTEL_SDK_DISABLED", "true or false", |word| match word {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        })
+        .unwrap_or(false)
     }
 
     fn format(&self) -> Option<Format> {
@@ -295,7 +322,7 @@ impl Environment<'_> {
             return Some(Format::default());
         }
         let expected = "zipkin or otlp; no datagrams are sent";
-        self.parsed("TRACING_USDT_FORMAT", expected, |format| match format {
+        self.word("TRACING_USDT_FORMAT", expected, |format| match format {
             "zipkin" => Some(Format::Zipkin),
             "otlp" => Some(Format::Otlp),
             _ => None,
@@ -304,7 +331,7 @@ impl Environment<'_> {
 
     fn delivery(&self) -> Delivery {
         let expected = "background or inline; it is background that is used";
-        self.parsed("TRACING_USDT_DELIVERY", expected, |delivery| match delivery {
+        self.word("TRACING_USDT_DELIVERY", expected, |delivery| match delivery {
             "background" => Some(Delivery::Background),
             "inline" => Some(Delivery::Inline),
             _ => None,
@@ -338,7 +365,7 @@ impl Environment<'_> {
     fn resource_attributes(&self) -> Vec<(String, String)> {
         self.parsed(
             "OTEL_RESOURCE_ATTRIBUTES",
-            "key=value pairs with commas between, values percent-encoded",
+            "key=value pairs with commas between, keys and values percent-encoded; none of them is used",
             parse_attributes,
         )
         .unwrap_or_default()
@@ -346,7 +373,7 @@ impl Environment<'_> {
 
     fn sampler(&self) -> Sampler {
         let name = self.text("OTEL_TRACES_SAMPLER").unwrap_or_default();
-        let takes_ratio = name.trim().to_ascii_lowercase().ends_with("traceidratio");
+        let takes_ratio = name.to_ascii_lowercase().ends_with("traceidratio");
         let ratio = if takes_ratio {
             self.parsed("OTEL_TRACES_SAMPLER_ARG", "a ratio from 0 to 1", |value| {
                 value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
@@ -354,10 +381,10 @@ impl Environment<'_> {
         } else {
             None
         };
-        self.parsed(
+        self.word(
             "OTEL_TRACES_SAMPLER",
             "always_on, always_off, traceidratio, or one of these with parentbased_ before it",
-            |name| Sampler::from_name(&name.to_ascii_lowercase(), ratio.unwrap_or(1.0)),
+            |name| Sampler::from_name(name, ratio.unwrap_or(1.0)),
         )
         .unwrap_or_default()
     }
@@ -414,6 +441,8 @@ mod tests {
             ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
             ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1"),
             ("OTEL_RESOURCE_ATTRIBUTES", "no-equals-sign"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "fine=1,bad=%zz"),
+            ("OTEL_SDK_DISABLED", "yes"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("TRACEPARENT", "00-00-00-00"),
         ];
@@ -441,6 +470,60 @@ mod tests {
         let code = Builder::default().parent(None).sampler(Sampler::AlwaysOn);
         let (layer, _) = build(code, &variables);
         assert_eq!(layer.settings(), (identities(Sampler::AlwaysOn, None), Limits::default(), None));
+    }
+
+    #[test]
+    fn spaces_and_line_ends_around_a_value_are_no_part_of_it_and_capitals_are_words_too() {
+        let socket = ("TRACING_USDT_SOCKET", "/nonexistent/trace.sock");
+        let format =
+            |name| build(Builder::default(), &[socket, ("TRACING_USDT_FORMAT", name)]).0.settings().2;
+        assert_eq!([" OTLP\n", "Otlp"].map(format), [Some(Format::Otlp); 2]);
+        assert_eq!(
+            ["Zipkin", " ", "\n"].map(format),
+            [Some(Format::Zipkin); 3],
+            "nothing but spaces is nothing"
+        );
+        let traceparent = " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+        let variables = [
+            ("TRACEPARENT", traceparent),
+            ("TRACESTATE", "\t"),
+            ("OTEL_TRACES_SAMPLER", "\tTraceIdRatio "),
+            ("OTEL_TRACES_SAMPLER_ARG", " 0.5\n"),
+            ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "7\n"),
+            ("TRACING_USDT_DELIVERY", "INLINE "),
+            ("TRACING_USDT_MAX_WAIT_MS", " 5"),
+            ("OTEL_SDK_DISABLED", "\n"),
+            ("OTEL_RESOURCE_ATTRIBUTES", " "),
+            ("OTEL_SERVICE_NAME", " "),
+        ];
+        let (layer, errors) = build(Builder::default(), &variables);
+        assert_eq!(errors, [""; 0]);
+        let parent = SpanContext::from_traceparent(traceparent.trim());
+        let (found, limits, _) = layer.settings();
+        assert_eq!(found, identities(Sampler::TraceIdRatio(0.5), parent));
+        assert_eq!(limits.attributes, 7);
+    }
+
+    #[test]
+    fn a_disabled_sdk_sends_nothing_wherever_the_socket_is_set() {
+        let socket = ("TRACING_USDT_SOCKET", "/nonexistent/trace.sock");
+        let is_sending = |builder, disabled| {
+            let (layer, errors) = build(builder, &[socket, ("OTEL_SDK_DISABLED", disabled)]);
+            (layer.settings().2.is_some(), errors.iter().any(|error| error.contains("OTEL_SDK_DISABLED")))
+        };
+        for disabled in ["true", "TRUE", "True", " true\n"] {
+            assert_eq!(is_sending(Builder::default(), disabled), (false, false), "{disabled:?}");
+            assert_eq!(
+                is_sending(Builder::default().socket("/none"), disabled),
+                (false, false),
+                "{disabled:?}"
+            );
+        }
+        for (enabled, is_reported) in
+            [("false", false), ("FALSE", false), ("", false), ("1", true), ("yes", true)]
+        {
+            assert_eq!(is_sending(Builder::default(), enabled), (true, is_reported), "{enabled:?}");
+        }
     }
 
     #[test]

@@ -23,8 +23,24 @@ pub(crate) struct Callsite {
     fields: Box<[FieldName]>,
     /// Its spans may say whether they are sent.
     pub(crate) has_priority: bool,
+    /// Its events are records of the `log` crate, each of which has a target of its own, as a field.
+    pub(crate) is_log_bridge: bool,
     /// What the encoders say of it.
     pub(crate) fixed: Fixed,
+}
+
+/// Where tracing-log puts what a record of the `log` crate says of itself, since its own callsites, one for each level,
+/// are the same for all records; and what that is called where it is known of a callsite.
+const OF_LOG_RECORD: [(&str, &str); 4] = [
+    ("log.target", "target"),
+    ("log.module_path", "code.module.name"),
+    ("log.file", "code.file.path"),
+    ("log.line", "code.line.number"),
+];
+
+fn is_log_bridge(metadata: &Metadata<'_>) -> bool {
+    let has_field = |(field, _): &(&str, &str)| metadata.fields().field(*field).is_some();
+    metadata.is_event() && metadata.target() == "log" && OF_LOG_RECORD.iter().all(has_field)
 }
 
 pub(crate) struct FieldName {
@@ -40,7 +56,12 @@ pub(crate) struct FieldName {
 
 impl Callsite {
     fn new(id: u32, metadata: &'static Metadata<'static>) -> Self {
-        let names: Vec<&'static str> = metadata.fields().iter().map(|field| field.name()).collect();
+        let is_log_bridge = is_log_bridge(metadata);
+        let renamed = |name: &'static str| {
+            let known = OF_LOG_RECORD.iter().find(|(field, _)| is_log_bridge && *field == name);
+            known.map_or(name, |(_, name)| *name)
+        };
+        let names: Vec<&'static str> = metadata.fields().iter().map(|field| renamed(field.name())).collect();
         let field = |(index, name): (usize, &&'static str)| {
             let first = names.iter().position(|other| other == name).unwrap_or(index);
             FieldName {
@@ -58,6 +79,7 @@ impl Callsite {
             target: c_string(metadata.target()),
             fields: names.iter().enumerate().map(field).collect(),
             has_priority: names.contains(&sampler::PRIORITY),
+            is_log_bridge,
             fixed: Fixed::new(metadata, &names),
         }
     }

@@ -37,6 +37,7 @@ impl Monotonic {
         Self(0)
     }
 
+    #[cfg(test)]
     pub(crate) fn from_ns(ns: u64) -> Self {
         Self(ns)
     }
@@ -55,20 +56,9 @@ impl Monotonic {
 pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
-    pub(crate) const UNKNOWN: Self = Self(i64::MIN);
-
     /// Nanoseconds since 1970.
     pub(crate) fn nanos(self, at: Monotonic) -> u64 {
         at.0.saturating_add_signed(self.0)
-    }
-
-    /// For handing it over as a number.
-    pub(crate) fn as_ns(self) -> i64 {
-        self.0
-    }
-
-    pub(crate) fn from_ns(ns: i64) -> Self {
-        Self(ns)
     }
 }
 
@@ -78,28 +68,47 @@ pub(crate) fn prepare() {
     tsc::prepare();
 }
 
-/// How long an offset is trusted. Wall clocks are stepped and slewed, and the monotonic one stands
-/// still while the machine sleeps; measuring again for every trace would cost a clock call each.
-const TRUST_NS: i64 = 1_000_000_000;
+/// How long an offset is trusted. The wall clock is stepped, by hand, by NTP and by a suspend, during which the
+/// monotonic clock stands still. Measuring for every span would cost two more clock calls each.
+const TRUST_NS: i64 = 100_000_000;
 
-static OFFSET: AtomicI64 = AtomicI64::new(0);
+/// A difference of less is no step. An offset that followed every error of measurement would let a child begin before
+/// its parent.
+const STEP_NS: u64 = 1_000_000;
+
+/// The offset, which stays exactly the same until the wall clock is stepped, or has drifted for as much.
+static OFFSET: AtomicI64 = AtomicI64::new(UNKNOWN);
+const UNKNOWN: i64 = i64::MIN;
+/// When it was last measured, in monotonic nanoseconds.
 static MEASURED: AtomicI64 = AtomicI64::new(i64::MIN);
 
-/// The offset as of `now`, at most a second old.
-///
-/// A trace takes it once, at its first span, so that its spans agree with each other.
+/// The offset as of `now`, measured at most a tenth of a second before.
+#[inline]
 pub(crate) fn wall_offset(now: Monotonic) -> WallOffset {
-    let now_ns = now.0 as i64;
-    if now_ns.saturating_sub(MEASURED.load(Ordering::Acquire)) > TRUST_NS {
-        OFFSET.store(measure(), Ordering::Relaxed);
-        MEASURED.store(now_ns, Ordering::Release);
+    let measured = MEASURED.load(Ordering::Acquire);
+    if (now.0 as i64).saturating_sub(measured) > TRUST_NS {
+        measure_again(now, measured);
     }
     WallOffset(OFFSET.load(Ordering::Relaxed))
 }
 
+#[cold]
+fn measure_again(now: Monotonic, measured: i64) {
+    // One thread does it for all; but before there is an offset, each needs one at once.
+    let taken = MEASURED.compare_exchange(measured, now.0 as i64, Ordering::AcqRel, Ordering::Relaxed);
+    let known = OFFSET.load(Ordering::Relaxed);
+    if taken.is_err() && known != UNKNOWN {
+        return;
+    }
+    let (offset, width) = measure();
+    if known == UNKNOWN || offset.abs_diff(known) > STEP_NS + width {
+        OFFSET.store(offset, Ordering::Relaxed);
+    }
+}
+
 /// Reads the wall clock between two readings of the other. Where they are far apart the thread was
-/// put aside in between, and the next try is likely to be better.
-fn measure() -> i64 {
+/// put aside in between, and the next try is likely to be better. The offset, and how far apart they were.
+fn measure() -> (i64, u64) {
     let mut best = (u64::MAX, 0);
     for _ in 0..4 {
         let before = Monotonic::of_kernel();
@@ -111,7 +120,7 @@ fn measure() -> i64 {
             break;
         }
     }
-    best.1
+    (best.1, best.0)
 }
 
 #[cfg(test)]
@@ -125,5 +134,16 @@ mod tests {
         let now = Monotonic::now();
         let converted = u128::from(wall_offset(now).nanos(now) / 1000);
         assert!(converted.abs_diff(wall) < 1_000_000, "{converted} against {wall}");
+    }
+
+    /// However often it is measured: spans of one trace must keep their order.
+    #[test]
+    fn the_offset_stays_the_same_while_nobody_steps_the_clock() {
+        let (first, measured) = (wall_offset(Monotonic::now()), MEASURED.load(Ordering::Relaxed));
+        for n in 1..200 {
+            let later = Monotonic::from_ns(measured as u64 + n * (TRUST_NS as u64 + 1));
+            assert_eq!(wall_offset(later), first, "after {n} measurements");
+        }
+        MEASURED.store(measured, Ordering::Relaxed);
     }
 }

@@ -63,6 +63,15 @@ pub enum Error {
         /// How long it was tried.
         timeout: Duration,
     },
+    /// The program has ended, and the receiver could not be told of all spans that it did not get. Only printed, and
+    /// only without a callback: at the end of the program none is called any more.
+    #[non_exhaustive]
+    Undelivered {
+        /// The socket's path.
+        path: PathBuf,
+        /// How many spans this process lost, all in all.
+        spans: u64,
+    },
     /// The socket refused a datagram, which was dropped and counted.
     #[non_exhaustive]
     Send {
@@ -82,7 +91,8 @@ impl std::error::Error for Error {
             | Self::ResourceTooLarge { .. }
             | Self::SecondLayer
             | Self::LayerOrder
-            | Self::Flush { .. } => None,
+            | Self::Flush { .. }
+            | Self::Undelivered { .. } => None,
             Self::Connect { source, .. } | Self::Send { source, .. } | Self::Thread { source } => {
                 Some(source)
             }
@@ -122,6 +132,11 @@ impl fmt::Display for Error {
             Self::Flush { queued, timeout } => write!(
                 f,
                 "{queued} spans are still to be sent after {timeout:?}: the receiver is away, or doesn't keep up"
+            ),
+            Self::Undelivered { path, spans } => write!(
+                f,
+                "{spans} spans were not delivered: the receiver at {} was away, or did not keep up",
+                path.display()
             ),
             Self::Send { path, bytes, source } => write!(
                 f,
@@ -175,7 +190,7 @@ fn is_socket(_: &std::fs::Metadata) -> bool {
 
 /// One line on stderr, if there is room for it: the program may have a pipe there that nobody reads,
 /// or one that is broken, which by `SIGPIPE` would end a program that is not written in Rust.
-fn print(error: &Error) {
+pub(crate) fn print(error: &Error) {
     let mut line = format!("tracing-usdt: {error}").replace(char::is_control, "\u{fffd}");
     line.truncate(floor_char_boundary(&line, MAX_LINE_BYTES));
     line.push('\n');
@@ -232,12 +247,24 @@ enum Kind {
     Connect(Option<i32>),
     Thread,
     Flush,
+    Undelivered,
     Send(Option<i32>),
 }
 
 impl Reporter {
     pub(crate) fn new(callback: Option<Callback>) -> Self {
         Self { callback, seen: Mutex::default(), silent: AtomicBool::new(false) }
+    }
+
+    /// Whether problems are printed, and not given to a callback.
+    pub(crate) fn prints(&self) -> bool {
+        self.callback.is_none()
+    }
+
+    /// Whether it has reported that the socket can't be connected to, and with it that spans are dropped.
+    pub(crate) fn has_reported_connect(&self) -> bool {
+        let is_connect = |kind: &Kind| matches!(kind, Kind::Connect(_));
+        self.seen.try_lock().is_ok_and(|seen| seen.iter().any(is_connect))
     }
 
     /// Reports nothing from now on: the program is ending, and a callback may rely on what is gone.
@@ -257,6 +284,7 @@ impl Reporter {
             Error::Connect { source, .. } => Kind::Connect(source.raw_os_error()),
             Error::Thread { .. } => Kind::Thread,
             Error::Flush { .. } => Kind::Flush,
+            Error::Undelivered { .. } => Kind::Undelivered,
             Error::Send { source, .. } => Kind::Send(source.raw_os_error()),
         };
         {

@@ -52,6 +52,22 @@ pub(crate) enum Value<'a> {
     List(List<'a>),
 }
 
+impl Value<'_> {
+    /// Whether a field `error` of this value says that there was no error, in whatever type: `false`, `0`, and the
+    /// `None` of an `Option` that was recorded by its `Debug`.
+    pub(crate) fn denies_error(self) -> bool {
+        match self {
+            Self::Bool(is_error) => !is_error,
+            Self::I64(0) | Self::U64(0) | Self::I128(0) | Self::U128(0) => true,
+            Self::Text(text) => {
+                let text = text.trim();
+                text.eq_ignore_ascii_case("false") || text == "0" || text == "None"
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Several texts.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct List<'a>(&'a [u8]);

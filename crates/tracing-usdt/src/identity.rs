@@ -10,7 +10,6 @@ use tracing_core::Metadata;
 use tracing_core::span::Id;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use crate::clock::{Monotonic, WallOffset, wall_offset};
 use crate::context::{Ids, SpanContext, SpanId, TraceId};
 use crate::sampler::{Sampler, SamplingRequest};
 use crate::spans::Spans;
@@ -36,18 +35,6 @@ pub(crate) struct Identity {
     pub(crate) parent_id: Option<SpanId>,
     /// The parent is in another process.
     pub(crate) remote: bool,
-    /// Unknown while nothing in its trace had times.
-    pub(crate) wall: WallOffset,
-}
-
-impl Identity {
-    /// It, or one that goes on from it, has times from `now` on.
-    #[inline]
-    pub(crate) fn has_times(&mut self, now: Monotonic) {
-        if self.wall == WallOffset::UNKNOWN {
-            self.wall = wall_offset(now);
-        }
-    }
 }
 
 /// Who a span is that is in no table of ours, in the registry's extensions.
@@ -98,7 +85,7 @@ impl Identities {
             metadata,
         });
         let context = Ids { sampled, span_id: identity.context.span_id, ..remote };
-        Identity { context, parent_id: Some(remote.span_id), remote: true, wall: identity.wall }
+        Identity { context, parent_id: Some(remote.span_id), remote: true }
     }
 
     /// The identity of `span`, which it keeps in the table until we hear of its close.
@@ -150,11 +137,8 @@ impl Identities {
             }
             unknown.push(span);
         }
-        let draw = |span: &SpanRef<'a, R>, parent: Option<&Identity>| {
-            let mut drawn = self.draw(span.metadata(), parent, remote);
-            drawn.has_times(Monotonic::now());
-            drawn
-        };
+        let draw =
+            |span: &SpanRef<'a, R>, parent: Option<&Identity>| self.draw(span.metadata(), parent, remote);
         for span in unknown.iter().rev() {
             let unlisted = span.extensions().get::<Unlisted>().map(|unlisted| unlisted.identity);
             let identity = unlisted.or_else(|| told(&span.id()));
@@ -178,7 +162,6 @@ impl Identities {
             context: Ids { trace_id, span_id, sampled, random },
             parent_id: parent.map(|parent| parent.span_id),
             remote: parent.is_some(),
-            wall: WallOffset::UNKNOWN,
         }
     }
 }
@@ -189,6 +172,5 @@ fn child_of(parent: &Identity, span_id: SpanId) -> Identity {
         context: Ids { span_id, ..parent.context },
         parent_id: Some(parent.context.span_id),
         remote: false,
-        wall: parent.wall,
     }
 }

@@ -19,7 +19,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::callsite::{self, Callsite};
-use crate::clock::{Monotonic, WallOffset};
+use crate::clock::{Monotonic, wall_offset};
 use crate::context::{SpanContext, SpanId, TraceId};
 use crate::delivery::{Carrier, Stats};
 use crate::encode::{self, Encoder};
@@ -83,7 +83,7 @@ impl Handle {
     /// counted. The calling thread helps with it.
     ///
     /// The end of the program does this by itself, for up to a second; so this is for tests, and for
-    /// what ends without `exit`, such as a frozen or killed process.
+    /// what ends without `exit`: to be called before `exec`, and where a process may be frozen or killed.
     ///
     /// # Errors
     ///
@@ -100,13 +100,14 @@ impl UsdtLayer {
         encoder: Arc<Encoder>,
         carrier: Option<Arc<Carrier>>,
         reporter: Arc<Reporter>,
+        spans: Spans,
     ) -> Self {
         if carrier.is_some() {
             on_demand::sending(true);
         }
         let of_parent = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
         let has_trace_states = AtomicBool::new(of_parent.is_some_and(|state| !state.is_empty()));
-        let (spans, otel) = (Spans::new(), OpenTelemetry::default());
+        let otel = OpenTelemetry::default();
         Self { identities, limits, encoder, carrier, reporter, spans, otel, has_trace_states, second: false }
     }
 
@@ -125,7 +126,7 @@ impl UsdtLayer {
         if let Some(carrier) = self.carrier.take() {
             on_demand::sending(false);
             // A subscriber outlives its spans, so there are some only if `reload` takes the layer out.
-            carrier.abandon(self.spans.recorded());
+            carrier.abandon(self.spans.unfinished().take().len() as u64);
             carrier.close();
         }
     }
@@ -200,8 +201,7 @@ impl UsdtLayer {
                     None => (self.nearest_in_opentelemetry(span, trace_id), false),
                 };
                 self.spans.with(&id, |open| {
-                    let wall = open.identity.wall;
-                    open.identity = Identity { context: told.ids, parent_id, remote, wall };
+                    open.identity = Identity { context: told.ids, parent_id, remote };
                     open.origin = Origin::OpenTelemetry;
                     self.set_trace_state(&mut open.record, told.trace_state);
                 });
@@ -240,7 +240,7 @@ impl UsdtLayer {
         let callsite = callsite::of(span.metadata());
         let untold = self.spans.with(&span.id(), |open| {
             let untold = std::mem::take(&mut open.untold);
-            untold.then(|| (open.identity, encode::fields_object(open.record.fields.view(callsite), None)))
+            untold.then(|| (open.identity, encode::fields_object(open.record.fields.view(callsite), &[])))
         });
         if let Some((identity, fields)) = untold.flatten() {
             new_span(callsite, &identity, &fields);
@@ -324,7 +324,6 @@ impl UsdtLayer {
             return;
         }
         let (now, probed) = (Monotonic::now(), probes::attached(Probe::NewSpan));
-        span.identity.has_times(now);
         // Where OpenTelemetry decides, it does so later.
         let sent = self.is_sending() && (span.identity.context.sampled || otel::IS_ON);
         let recorded = sent || probes::attached(Probe::SpanEmit);
@@ -334,7 +333,7 @@ impl UsdtLayer {
         }
         span.untold = probed && otel::IS_ON && self.otel.is_within_reach();
         let tells = probed && !span.untold;
-        let fields = tells.then(|| encode::fields_object(span.record.fields.view(callsite), None));
+        let fields = tells.then(|| encode::fields_object(span.record.fields.view(callsite), &[]));
         span.timing = Some(Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.begin(id, span, self.counts());
@@ -472,8 +471,7 @@ impl UsdtLayer {
             return None;
         };
         let (parent_id, remote) = told.parent.map_or((None, false), |parent| (parent.id, parent.remote));
-        let identity = Identity { context: told.ids, parent_id, remote, wall: WallOffset::UNKNOWN };
-        Some((identity, told.trace_state))
+        Some((Identity { context: told.ids, parent_id, remote }, told.trace_state))
     }
 
     /// The nearest span above that has begun while someone listened: then so has this one, unless a filter keeps
@@ -527,7 +525,6 @@ impl UsdtLayer {
             let callsite = callsite::of(metadata);
             open.callsite = Some(callsite);
             open.timing.get_or_insert_with(|| Timing::start(now));
-            open.identity.has_times(now);
             open.record.leave_out_unknown_fields(callsite);
         }
     }
@@ -639,9 +636,9 @@ impl UsdtLayer {
         }
         match (&span.timing, elapsed, span.callsite) {
             (Some(timing), Some(elapsed), Some(callsite)) => {
-                let (start, mut record) = (timing.started(), span.record.view());
+                let (start_ns, mut record) = (timing.start_wall_ns(), span.record.view());
                 record.trace_state = trace_state.as_str();
-                self.deliver(&ClosedSpan { identity, callsite, start, elapsed, record: &record });
+                self.deliver(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record });
             }
             _ if span.begun && !identity.context.sampled => {
                 if let Some(carrier) = &self.carrier {
@@ -764,7 +761,7 @@ where
                 probes::record(&probes::Record {
                     span: self.identity(&span).context,
                     name: &callsite.name,
-                    fields: &encode::fields_object(fields.view(callsite), None),
+                    fields: &encode::fields_object(fields.view(callsite), &[]),
                 });
             }
             if recorded {
@@ -819,18 +816,22 @@ where
             fields.visit(callsite, Owner::Event, &self.limits, |visitor| event.record(visitor));
             if probed {
                 let view = fields.view(callsite);
-                let message = view.get("message").map(encode::value_text).unwrap_or_default();
+                let text = |name| view.get(name).map(|value| callsite::c_string(&encode::value_text(value)));
+                let of_record = if callsite.is_log_bridge { text("target") } else { None };
+                let arguments: &[&str] =
+                    if of_record.is_some() { &["message", "target"] } else { &["message"] };
                 probes::event(&probes::Event {
                     span_id: span.as_ref().map_or(0, |span| self.identity(span).context.span_id.get()),
-                    message: &callsite::c_string(&message),
-                    target: &callsite.target,
+                    message: &text("message").unwrap_or_default(),
+                    target: of_record.as_ref().unwrap_or(&callsite.target),
                     level: callsite.level(),
-                    fields: &encode::fields_object(view, Some("message")),
+                    fields: &encode::fields_object(view, arguments),
                 });
             }
             if let (Some(span), Some(of_span)) = (span, recorded) {
+                let at_ns = wall_offset(now).nanos(now);
                 self.spans.with(&span.id(), |span| {
-                    span.record.add_event(of_span, now, callsite, fields, &self.limits);
+                    span.record.add_event(of_span, at_ns, callsite, fields, &self.limits);
                 });
             }
         });

@@ -69,6 +69,7 @@
 //!   never entered: a clone or a child keeps a span open long after its work is done. **Busy** is
 //!   the part of it spent inside, whether or not the thread was on a CPU.
 //! * The **name** is the callsite's. The datagram's is `otel.name` where that field is set.
+//! * An `event` that is a record of the `log` crate has the record's own target, see [below](crate#records-of-the-log-crate).
 //! * A span that began **before anyone listened** gets its id at its first probe, and so do those
 //!   above it. Its `enter`, `exit` and `close` fire; `close` has its parent, and a duration and busy
 //!   time of 0, which is: unknown. It has no recorded fields, so `span_emit` leaves it out. One that
@@ -89,7 +90,11 @@
 //!
 //! `otel.name`, `otel.kind`, `otel.status_code` and `otel.status_description` mean what they mean
 //! to `tracing-opentelemetry`; an event of level ERROR, and one with an `error` field and no
-//! message, fail the span they happen in. Error values keep their chain of sources. All other fields
+//! message, fail the span they happen in. So does a field `error` of the span itself, in either format, as OpenTracing
+//! and Zipkin have it: its text is the status's description. **A field `error` that says there was none fails nothing**:
+//! `false`, `0` or the `None` of an `Option`, as a value, by `%` or by `?`. Since Zipkin takes any span with a tag
+//! `error` as failed, such a field is no tag there; in OTLP it is an attribute like any other. An explicit
+//! `otel.status_code` stands. Error values keep their chain of sources. All other fields
 //! are tags, beside `level`, `target`, `code.*`, `thread.*`, `busy_ns` and `idle_ns`; a field of
 //! yours wins over a tag of ours with the same name. In Zipkin events are annotations, written
 //! `"message": {fields}`, and the spans it follows are the tag `follows_from`; whom a client speaks to
@@ -97,11 +102,26 @@
 //! and links (with trace flags and `tracestate`), and types; and a resource, once in each datagram, with `process.*`, `host.*`, `os.*` and
 //! `telemetry.sdk.*`. Each of these can be left out: see [`Builder::level`] and those after it.
 //!
+//! **Times** are those of the wall clock when a span began and when an event happened, whatever the clock said when the
+//! parent began: after a step of the clock (a suspend, a migration, NTP that comes late) all that begins is right, at the latest
+//! a tenth of a second after the step. Durations are the monotonic clock's, in which a step is no time. Until the wall clock
+//! is stepped, or has drifted by a millisecond, all times of a process are in the order of the monotonic clock: no child
+//! begins before its parent. A span that was open during a step keeps the beginning that it had, so its children may lie
+//! before or after it, by as much as the step.
+//!
 //! A span's text is bounded, so that its datagram stays below 64 KiB (unless the resource attributes
 //! are large): a span has up to 128 fields, a value of more than 10 KiB is cut at a character boundary, long values yield to
 //! short ones, and events are kept up to 20 KiB and 128, links up to 12 KiB and 128. What was cut or left out is counted on the span, in
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
+//!
+//! # Records of the `log` crate
+//!
+//! `tracing-log`, which `tracing_subscriber`'s `init` installs, turns records of the `log` crate into events. All of these
+//! have the target `log` and no location; what the record says of itself are fields `log.target`, `log.module_path`,
+//! `log.file` and `log.line`. Here the event has the record's own `target`, in datagrams and in the probe `event`, and
+//! its module, file and line are the attributes `code.module.name`, `code.file.path` and `code.line.number`
+//! (left out by [`Builder::location`]). The fields `log.*` are no attributes.
 //!
 //! # One trace across processes
 //!
@@ -136,8 +156,20 @@
 //! # Ends, forks and reloads
 //!
 //! When the program ends, by return from `main`, `exit` or a panic, what is queued is sent, for up to a
-//! second; nothing has to be kept or called for that. [`Handle::flush`] does it at any time. A program that
-//! is killed or aborts takes with it what was closed in its last milliseconds.
+//! second; nothing has to be kept or called for that. [`Handle::flush`] does it at any time.
+//!
+//! **Spans that are still open** at that moment are sent too: spans that a thread is in, that a task holds, or whose guard
+//! was leaked. Their duration is what it was so far, whether or not a thread is inside, and they have the attribute
+//! `tracing_usdt.unfinished`, which is true. In [`Stats`] they count as closed. A span that began before anyone listened
+//! and one of a trace that is not sampled are not sent, here neither.
+//!
+//! **A program that calls `exec`**, `_exit` or `abort`, or is killed, takes with it what was closed in its last 20
+//! milliseconds, and its open spans: the kernel runs no code of the program then. Call [`Handle::flush`] before `exec`,
+//! or use [`Delivery::Inline`]; then all spans that were closed before have left the process.
+//!
+//! **Where the receiver doesn't read** any more, or went away, the end of the program prints one line on stderr with the
+//! number of spans that this process lost; if there never was a receiver, the report of that at the start is all. With
+//! [`Builder::on_error`] nothing is printed, and at the end that is not called any more.
 //!
 //! After `fork` the child draws ids of its own, keeps an account of its own and starts a thread of its own
 //! when it closes its first span; a span that was open at the fork is its parent's to report. (A child made
@@ -151,15 +183,17 @@
 //!
 //! # Environment
 //!
-//! Read when the layer is built; what is set on the [`Builder`] wins.
+//! Read when the layer is built; what is set on the [`Builder`] wins. An empty variable counts as unset. Spaces and line ends
+//! around a value are no part of it (but for a path), and words may be in capitals.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `TRACING_USDT_SOCKET` | path of the `SOCK_DGRAM` socket; unset: no datagrams |
+//! | `TRACING_USDT_SOCKET` | path of the `SOCK_DGRAM` socket; unset: no datagrams. A relative path is relative to the working directory when the layer is built, wherever the program goes later |
 //! | `TRACING_USDT_FORMAT` | `zipkin` (default) or `otlp` |
 //! | `TRACING_USDT_DELIVERY` | `background` (default) or `inline` |
 //! | `TRACING_USDT_MAX_WAIT_MS` | how long a closing span may wait for room; default 0 |
-//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry defines them; default service: the executable's name |
+//! | `OTEL_SDK_DISABLED` | as OpenTelemetry defines it: with `true` there are no datagrams, even if the socket is set in code; probes stay |
+//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry defines them: keys and values of the latter are percent-encoded, and if one of them can't be decoded, none is used; default service: [the program's name](crate#names-of-processes) |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | as OpenTelemetry defines them; for datagrams, not for probes |
 //! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_COUNT_LIMIT` | how many fields are kept of a span; default 128 |
 //! | `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | how many characters are kept of a value; by default as many as fit into 10 KiB |
@@ -167,6 +201,21 @@
 //!
 //! A value that can't be used is reported once and the program runs on without it. Reports go to
 //! stderr, or to [`Builder::on_error`].
+//!
+//! # Names of processes
+//!
+//! The default of `service.name`, and `process.executable.name` and `process.executable.path`, follow one rule. On Linux they
+//! are made of the link `/proc/self/exe` (elsewhere of the executable's path):
+//!
+//! 1. The path is the link. If it doesn't lead to the file that is executed (compared by device and inode) and ends in
+//!    ` (deleted)`, that suffix is the kernel's and is taken off; a file that is there may really be called so.
+//! 2. The name is the path's file name; `.NAME-wrapped`, as Nix has it, is NAME.
+//! 3. Some programs have no file of their own: those in memory (the link begins with `/memfd:`), in a file without a name
+//!    (`/tmp/#123 (deleted)`), and those that the dynamic loader was told to start (`ld-linux-*.so.*`, `ld-musl-*.so.*`, `ld.so`). Their
+//!    name is the file name of `argv[0]`; if that is empty or a number (a descriptor, as in `/proc/self/fd/5`), it is
+//!    `comm`; if that is a number too or begins with `memfd:`, it is what the link says, without `memfd:` and the suffix. They
+//!    have no path.
+//! 4. If all of it is empty, the service is `unknown_service`.
 //!
 //! # Three ways to be idle
 //!
@@ -237,6 +286,8 @@
 //!   [`SpanContext::in_scope`], `TRACEPARENT` and, while someone listens, `sampling.priority` hold for spans that it
 //!   doesn't have. Since it decides after a span has begun, fields are recorded even of those that are not sent in the end.
 //! * `tower::ServerLayer` gives OpenTelemetry the caller of a request as its span's parent, as it does for ours.
+//! * A span that is open when the program ends and that OpenTelemetry has not started is sent with ids of our own: it exports
+//!   no span that is open.
 //! * A span that a filter keeps from OpenTelemetry has ids of our own, below the nearest span above it.
 //! * A layer of theirs within `reload` can't be asked; all spans have ids of our own then. So have those that a
 //!   sampler or a span processor makes with `tracing` while OpenTelemetry starts another span.
@@ -257,7 +308,7 @@
 //! the span closes. Then `probes` fires `close` and `span_emit`, and `delivery` takes the span: through a
 //! `ring` to its thread, or at once, `encode` writes the JSON, with `resource` for who sends it and what
 //! `callsite` knows for good, and the account is kept. `builder` reads the options, `error` reports what
-//! could not be done, `process` notices forks and the end, and `on_demand` closes callsites while nobody
+//! could not be done, `executable` says what the program is called, `process` notices forks and the end, and `on_demand` closes callsites while nobody
 //! looks. `span_ext` is how a program asks and tells the layer of a span, `carrier` what a context travels in,
 //! `trace_state` what goes with it, and `vocabulary` which of OpenTelemetry's words are used.
 //!
@@ -275,6 +326,7 @@ mod context;
 mod delivery;
 mod encode;
 mod error;
+mod executable;
 mod fields;
 mod identity;
 mod layer;

@@ -1,12 +1,14 @@
 //! Who sends: the service's name and what else OpenTelemetry's resource says of the process.
 
 use crate::error::{Error, Reporter};
+use crate::executable::Executable;
 use crate::fields::{MAX_NAME_BYTES, Value, floor_char_boundary, text_cost};
 
 /// The same on every span of the process.
 pub(crate) struct Resource {
     service_name: String,
     attributes: Vec<(String, String)>,
+    executable: Executable,
     /// Whether to say what we see ourselves of the process and its host.
     detects: bool,
 }
@@ -39,9 +41,14 @@ impl Resource {
                 None => kept.push((key, value)),
             }
         }
-        let mut service_name = service_name.or(named).unwrap_or_else(executable_name);
+        let executable = Executable::this();
+        let by_file = || match &*executable.name {
+            "" => "unknown_service".to_owned(),
+            name => name.to_owned(),
+        };
+        let mut service_name = service_name.or(named).unwrap_or_else(by_file);
         service_name.truncate(floor_char_boundary(&service_name, MAX_NAME_BYTES));
-        Self { service_name, attributes: kept, detects }
+        Self { service_name, attributes: kept, executable, detects }
     }
 
     pub(crate) fn service_name(&self) -> &str {
@@ -59,13 +66,11 @@ impl Resource {
         if !self.detects {
             return;
         }
-        let executable = std::env::current_exe().unwrap_or_default();
-        let path = executable.to_string_lossy();
-        let name = executable.file_name().unwrap_or_default().to_string_lossy();
+        let path = self.executable.path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
         let host = host_name().unwrap_or_default();
         let detected = [
             ("process.pid", Value::U64(std::process::id().into())),
-            ("process.executable.name", Value::Text(&name)),
+            ("process.executable.name", Value::Text(&self.executable.name)),
             ("process.executable.path", Value::Text(&path)),
             ("host.name", Value::Text(&host)),
             ("host.arch", Value::Text(HOST_ARCH)),
@@ -114,21 +119,15 @@ fn host_name() -> Option<String> {
     None
 }
 
-fn executable_name() -> String {
-    let path = std::env::current_exe().unwrap_or_default();
-    path.file_name().map_or_else(|| "unknown_service".into(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Reads `OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between, values percent-encoded.
-/// `None` where a pair has no `=` or a value doesn't decode; the specification then drops the whole.
+/// Reads `OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between, keys and values percent-encoded.
+/// `None` where a pair has no `=` or a part doesn't decode; the specification then drops the whole.
 pub(crate) fn parse_attributes(text: &str) -> Option<Vec<(String, String)>> {
     text.split(',')
         .filter(|pair| !pair.trim().is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=')?;
-            let key = key.trim();
-            (!key.is_empty()).then_some(())?;
-            Some((key.to_owned(), percent_decode(value.trim())?))
+            let key = percent_decode(key.trim()).filter(|key| !key.is_empty())?;
+            Some((key, percent_decode(value.trim())?))
         })
         .collect()
 }
@@ -159,6 +158,11 @@ mod tests {
             ("a=1, b = 2 ", Some(vec![pair("a", "1"), pair("b", "2")])),
             ("a=x%2Cy%3D%20z", Some(vec![pair("a", "x,y= z")])),
             ("a=b=c", Some(vec![pair("a", "b=c")])),
+            ("team%2Cname%3D=core", Some(vec![pair("team,name=", "core")])),
+            ("caf%C3%A9=1", Some(vec![pair("caf\u{e9}", "1")])),
+            ("a%=1", None),
+            ("%zz=1", None),
+            ("a%ff=1,b=2", None),
             ("a", None),
             ("=1", None),
             ("a=%2", None),

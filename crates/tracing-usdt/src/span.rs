@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing_core::Level;
 
 use crate::callsite::{self, Callsite};
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, wall_offset};
 use crate::encode;
 use crate::fields::{Fields, FieldsLeftOut, FieldsView, Value, cut_to_cost, take};
 use crate::identity::Identity;
@@ -72,6 +72,9 @@ impl OpenSpan {
 /// When a span was created, worked and stopped working.
 pub(crate) struct Timing {
     start: Monotonic,
+    /// The same in nanoseconds since 1970. By the wall clock as it was then, whatever it was when the span's parent began:
+    /// a span around all of a daemon's life may be older than the last step of the clock.
+    start_wall_ns: u64,
     last_exit: Option<Monotonic>,
     /// How many enters have not been left yet, on all threads.
     depth: u32,
@@ -81,11 +84,12 @@ pub(crate) struct Timing {
 
 impl Timing {
     pub(crate) fn start(now: Monotonic) -> Self {
-        Self { start: now, last_exit: None, depth: 0, busy_since: now, busy_ns: 0 }
+        let start_wall_ns = wall_offset(now).nanos(now);
+        Self { start: now, start_wall_ns, last_exit: None, depth: 0, busy_since: now, busy_ns: 0 }
     }
 
-    pub(crate) fn started(&self) -> Monotonic {
-        self.start
+    pub(crate) fn start_wall_ns(&self) -> u64 {
+        self.start_wall_ns
     }
 
     /// Only the outermost enter counts: a span entered twice works once.
@@ -118,6 +122,17 @@ impl Timing {
                 (now, self.busy_ns.saturating_add(now.since(self.busy_since)))
             }
         };
+        self.elapsed(end, busy_ns)
+    }
+
+    /// The same for a span that has not ended: from the creation to `now`, whether or not a thread is inside.
+    pub(crate) fn so_far(&self, now: Monotonic) -> Elapsed {
+        let inside_ns = if self.depth > 0 { now.since(self.busy_since) } else { 0 };
+        self.elapsed(now, self.busy_ns.saturating_add(inside_ns))
+    }
+
+    #[inline]
+    fn elapsed(&self, end: Monotonic, busy_ns: u64) -> Elapsed {
         let duration_ns = end.since(self.start).max(1);
         Elapsed { duration_ns, busy_ns: busy_ns.min(duration_ns) }
     }
@@ -143,7 +158,7 @@ pub(crate) struct Record {
 /// What happened to a span beyond its fields.
 #[derive(Default)]
 struct Extras {
-    /// An entry is a u64 time, a u32 callsite, a u32 length and so many bytes of fields.
+    /// An entry is a u64 time in nanoseconds since 1970, a u32 callsite, a u32 length and so many bytes of fields.
     events: Vec<u8>,
     events_cost: usize,
     event_count: u32,
@@ -187,25 +202,26 @@ impl Record {
         self.extras.get_or_insert_default()
     }
 
-    /// Adds an event, named by its message as in OpenTelemetry. One without a message but with an
-    /// `error` is an exception, and fails the span; so does any event of level ERROR, unless the
-    /// span's own fields say otherwise.
+    /// Adds an event, named by its message as in OpenTelemetry. An event without a message and with an
+    /// `error` fails the span, and is an exception if the error is a text. Any event of level ERROR fails
+    /// the span too, unless the span's own fields say otherwise.
     pub(crate) fn add_event(
         &mut self,
         span: &'static Callsite,
-        at: Monotonic,
+        at_ns: u64,
         callsite: &'static Callsite,
         fields: &mut Fields,
         limits: &Limits,
     ) {
         let view = fields.view(callsite);
         let has_message = view.get("message").is_some();
-        // Text only: `error = false` is no exception.
-        let error = match view.get("error") {
-            Some(Value::Text(error)) if !has_message => Some(error.to_owned()),
+        let error = view.get("error").filter(|error| !has_message && !error.denies_error());
+        let failed = error.is_some() || *callsite.metadata.level() == Level::ERROR;
+        // A `true` or a code is no text that an exception could have.
+        let error = match error {
+            Some(Value::Text(error)) => Some(error.to_owned()),
             _ => None,
         };
-        let failed = error.is_some() || *callsite.metadata.level() == Level::ERROR;
         // Only a real error value has a chain; its exception is also the span's.
         if let (Some(Value::Text(message)), Some(Value::List(chain))) =
             (view.get("exception.message"), view.get("exception.stacktrace"))
@@ -234,7 +250,7 @@ impl Record {
         }
         extras.events_cost += cost;
         extras.event_count += 1;
-        extras.events.extend_from_slice(&at.as_ns().to_le_bytes());
+        extras.events.extend_from_slice(&at_ns.to_le_bytes());
         extras.events.extend_from_slice(&callsite.id.to_le_bytes());
         extras.events.extend_from_slice(&(fields.bytes().len() as u32).to_le_bytes());
         extras.events.extend_from_slice(fields.bytes());
@@ -309,7 +325,8 @@ impl Record {
 pub(crate) struct ClosedSpan<'a> {
     pub(crate) identity: Identity,
     pub(crate) callsite: &'static Callsite,
-    pub(crate) start: Monotonic,
+    /// Nanoseconds since 1970.
+    pub(crate) start_ns: u64,
     pub(crate) elapsed: Elapsed,
     /// Not by value: what was written a moment ago in words takes long to be moved in greater pieces.
     pub(crate) record: &'a RecordView<'a>,
@@ -330,6 +347,8 @@ pub(crate) struct RecordView<'a> {
     pub(crate) told: bool,
     /// Its own, or that of a span above.
     pub(crate) trace_state: &'a str,
+    /// The program ended before the span did.
+    pub(crate) is_unfinished: bool,
 }
 
 /// What the limits kept out of a record.
@@ -340,9 +359,45 @@ pub(crate) struct LeftOut {
     pub(crate) links: u32,
 }
 
+/// A span that was open when the program ended.
+pub(crate) struct UnfinishedSpan {
+    identity: Identity,
+    callsite: &'static Callsite,
+    start_ns: u64,
+    elapsed: Elapsed,
+    record: Record,
+}
+
+impl UnfinishedSpan {
+    /// Takes what was recorded out of an open span: from now on, nothing of it is sent. `None` if nothing was
+    /// recorded, since nobody listened when it began, or its trace is not sampled.
+    pub(crate) fn take(open: &mut OpenSpan, now: Monotonic) -> Option<Self> {
+        let callsite = open.callsite.filter(|_| open.identity.context.sampled)?;
+        let timing = open.timing.take()?;
+        open.callsite = None;
+        Some(Self {
+            identity: open.identity,
+            callsite,
+            start_ns: timing.start_wall_ns(),
+            elapsed: timing.so_far(now),
+            record: std::mem::take(&mut open.record),
+        })
+    }
+
+    /// Calls `f` with the span as an encoder takes it.
+    pub(crate) fn with_closed<T>(&self, f: impl FnOnce(&ClosedSpan<'_>) -> T) -> T {
+        let trace_state = self.record.trace_state();
+        let record =
+            RecordView { trace_state: trace_state.as_str(), is_unfinished: true, ..self.record.view() };
+        let Self { identity, callsite, start_ns, elapsed, .. } = *self;
+        f(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record })
+    }
+}
+
 /// An event inside a span.
 pub(crate) struct Event<'a> {
-    pub(crate) at: Monotonic,
+    /// Nanoseconds since 1970.
+    pub(crate) at_ns: u64,
     pub(crate) fields: FieldsView<'a>,
 }
 
@@ -357,12 +412,12 @@ impl<'a> ClosedSpan<'a> {
             if rest.is_empty() {
                 return None;
             }
-            let at = Monotonic::from_ns(u64::from_le_bytes(take(&mut rest)));
+            let at_ns = u64::from_le_bytes(take(&mut rest));
             let callsite = callsite::by_id(u32::from_le_bytes(take(&mut rest)))?;
             let length = u32::from_le_bytes(take(&mut rest)) as usize;
             let (fields, after) = rest.split_at(length.min(rest.len()));
             rest = after;
-            Some(Event { at, fields: FieldsView::new(callsite, fields) })
+            Some(Event { at_ns, fields: FieldsView::new(callsite, fields) })
         })
     }
 
@@ -435,7 +490,7 @@ pub(crate) mod tests {
         let (callsite, limits) = (callsite::of(metadata()), Limits::default());
         let mut record = Record::default();
         for _ in 0..1000 {
-            record.add_event(callsite, at(1), callsite, &mut Fields::default(), &limits);
+            record.add_event(callsite, 1, callsite, &mut Fields::default(), &limits);
         }
         let view = record.view();
         let kept = view.events.len() / 16;
@@ -451,7 +506,7 @@ pub(crate) mod tests {
         event.visit(callsite, Owner::Event, &limits, |_| ());
         event.set_text(callsite, "error", "failed", &limits);
         record.fields.set_text(callsite, "k", "v", &limits);
-        record.add_event(callsite, at(1), callsite, &mut event, &limits);
+        record.add_event(callsite, 1, callsite, &mut event, &limits);
         assert_eq!(record.view().error, Some("failed"));
         record.clear();
         let view = record.view();

@@ -6,18 +6,19 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_core::span::Id;
 
+use crate::clock::Monotonic;
 use crate::identity::Identity;
 use crate::otel;
-use crate::process::PerProcess;
-use crate::span::OpenSpan;
+use crate::process::{self, PerProcess};
+use crate::span::{OpenSpan, UnfinishedSpan};
 
 /// The open spans of one subscriber; a forked child has its own.
 pub(crate) struct Spans {
-    tables: PerProcess<Table>,
+    tables: Arc<PerProcess<Table>>,
     /// How many there are, as far as they are counted.
     count: AtomicUsize,
 }
@@ -132,9 +133,9 @@ impl Slots {
         self.far.remove(&id)
     }
 
-    fn all(&self) -> impl Iterator<Item = &OpenSpan> {
-        let near = self.near.iter().flatten().map(|(_, span)| &**span);
-        near.chain(self.far.values().map(|span| &**span))
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut OpenSpan> {
+        let near = self.near.iter_mut().flatten().map(|(_, span)| &mut **span);
+        near.chain(self.far.values_mut().map(|span| &mut **span))
     }
 }
 
@@ -161,7 +162,12 @@ impl Table {
 
 impl Spans {
     pub(crate) fn new() -> Self {
-        Self { tables: PerProcess::new(Table::new()), count: AtomicUsize::new(0) }
+        Self { tables: Arc::new(PerProcess::new(Table::new())), count: AtomicUsize::new(0) }
+    }
+
+    /// For taking them at the end of the program.
+    pub(crate) fn unfinished(&self) -> Unfinished {
+        Unfinished { tables: Arc::clone(&self.tables) }
     }
 
     #[inline]
@@ -294,13 +300,26 @@ impl Spans {
         self.add(count);
         drawn
     }
+}
 
-    /// How many spans with a record there are, in this process.
-    pub(crate) fn recorded(&self) -> u64 {
-        let recorded = |part: &Part| {
-            part.lock().all().filter(|span| span.callsite.is_some() && span.identity.context.sampled).count()
-        };
-        self.table().0.iter().map(recorded).sum::<usize>() as u64
+/// The open spans of one subscriber, for whoever has to say the last word of them.
+pub(crate) struct Unfinished {
+    tables: Arc<PerProcess<Table>>,
+}
+
+impl Unfinished {
+    /// Takes what was recorded of this process's spans. Their identities stay, for the probes of a thread that goes on.
+    ///
+    /// Waits for no lock for long: at the end of the program, its holder may never let go. Nor is OpenTelemetry asked,
+    /// which runs user code: a span that it has not started yet keeps ids of ours, since it exports none that is open.
+    pub(crate) fn take(&self) -> Vec<UnfinishedSpan> {
+        let (now, mut taken) = (Monotonic::now(), Vec::new());
+        for part in self.tables.known().into_iter().flat_map(|table| table.0.iter()) {
+            if let Some(mut slots) = process::lock_for_a_moment(&part.slots) {
+                taken.extend(slots.all_mut().filter_map(|open| UnfinishedSpan::take(open, now)));
+            }
+        }
+        taken
     }
 }
 
@@ -339,16 +358,16 @@ impl Hasher for OfId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Monotonic;
-    use crate::clock::wall_offset;
+    use crate::callsite;
     use crate::context::{Ids, SpanId, TraceId};
     use crate::span::Timing;
+    use crate::span::tests::metadata;
     use proptest::prelude::*;
 
     fn identity() -> Identity {
         let context =
             Ids { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true, random: true };
-        Identity { context, parent_id: None, remote: false, wall: wall_offset(Monotonic::now()) }
+        Identity { context, parent_id: None, remote: false }
     }
 
     fn open(identity: Identity) -> Box<OpenSpan> {
@@ -385,6 +404,30 @@ mod tests {
         assert!(spans.may_have(&id) && spans.watches(&id) == otel::IS_ON);
         spans.change(&id, |span| span.timing = Some(Timing::start(Monotonic::now())));
         assert!(spans.watches(&id));
+    }
+
+    /// At the end of the program, the thread that holds a lock may never go on.
+    #[test]
+    fn open_spans_are_taken_past_a_lock_that_nobody_lets_go() {
+        let spans = Spans::new();
+        let ids = [7, 8, 8 + NEAR as u64, 1 << 38].map(Id::from_u64);
+        for id in &ids {
+            let mut span = open(identity());
+            span.callsite = Some(callsite::of(metadata()));
+            spans.begin(id, span, false);
+        }
+        // Of no use: one is of a trace that is not sampled, and nothing is known of the other.
+        let mut left_out = identity();
+        left_out.context.sampled = false;
+        spans.begin(&Id::from_u64(9), open(left_out), false);
+        spans.meet(&Id::from_u64(10), identity(), false);
+        let unfinished = spans.unfinished();
+        let held = spans.part(ids[3].into_u64()).lock();
+        assert_eq!(unfinished.take().len(), 3);
+        drop(held);
+        assert_eq!(unfinished.take().len(), 1);
+        assert_eq!(unfinished.take().len(), 0, "each is taken once");
+        assert!(ids.iter().all(|id| spans.identity(id).is_some()), "probes still know who they are");
     }
 
     proptest! {
@@ -434,7 +477,7 @@ mod tests {
                 for (id, identity) in &model {
                     prop_assert_eq!(part.get(*id).map(|span| span.identity), Some(*identity));
                 }
-                prop_assert_eq!(part.all().count(), model.len());
+                prop_assert_eq!(part.all_mut().count(), model.len());
             }
         }
     }

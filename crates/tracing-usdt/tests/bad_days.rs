@@ -398,3 +398,55 @@ fn deep_nesting_does_not_recurse() {
         while spans.pop().is_some() {}
     });
 }
+
+/// The folder that a program goes to is its own, so this is done in a process of its own.
+#[test]
+fn a_relative_path_means_the_folder_where_the_layer_was_built() {
+    const CHILD: &str = "BAD_DAYS_RELATIVE";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "a_relative_path_means_the_folder_where_the_layer_was_built";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // One whose path leaves no room for a socket's, which a relative one doesn't need.
+    for depth in [1, 20] {
+        let (home, other) =
+            (folder.path().join("home/".repeat(depth)), folder.path().join(format!("other{depth}")));
+        let bind = |folder: &Path| {
+            fs::create_dir_all(folder).unwrap();
+            std::env::set_current_dir(folder).unwrap();
+            let _ = fs::remove_file("t.sock");
+            let socket = UnixDatagram::bind("t.sock").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let elsewhere = bind(&other);
+        let first = bind(&home);
+        let (layer, _) = reporting(inline_to(Path::new("./t.sock")));
+        let handle = layer.handle();
+        with_default(tracing_subscriber::registry().with(layer), || {
+            drop(info_span!("at home"));
+            assert!(first.recv(&mut [0; 4096]).is_ok(), "{depth}");
+            drop(first);
+            let second = bind(&home);
+            std::env::set_current_dir(&other).unwrap();
+            drop(info_span!("from elsewhere"));
+            if depth > 1 {
+                // No address leads there from here; and another socket must not get what is not for it.
+                assert_eq!(handle.stats().dropped.no_receiver, 1);
+                std::env::set_current_dir(&home).unwrap();
+                wait_until("it is connected again", || {
+                    drop(info_span!("at home again"));
+                    handle.stats().sent == 2
+                });
+            }
+            assert!(second.recv(&mut [0; 4096]).is_ok(), "{depth}");
+        });
+        assert!(elsewhere.recv(&mut [0; 4096]).is_err(), "{depth}: somebody else was sent our spans");
+        assert_accounted(&handle);
+    }
+}

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tracing::field::Empty;
 use tracing::{Level, error, event, info, info_span, span, warn};
 use tracing_subscriber::prelude::*;
+use tracing_usdt::{Delivery, SpanExt};
 
 fn annotations(span: &collector::Span) -> Vec<&str> {
     let all = span.get("annotations").and_then(Value::as_array);
@@ -413,4 +414,92 @@ fn otlp_tells_of_losses() {
     assert_eq!(span["name"], "tracing_usdt.dropped");
     let lost = json!([{"key": "tracing_usdt.dropped.queue_full", "value": {"intValue": "3"}}]);
     assert_eq!(span["attributes"], lost);
+}
+
+/// Of each span of `f`, by name, whether it failed and why, as OTLP's status has it.
+fn otlp_statuses(f: impl Fn()) -> std::collections::BTreeMap<String, Value> {
+    let collector = Collector::bind();
+    let layer = collector.builder().format(tracing_usdt::Format::Otlp).delivery(Delivery::Background).build();
+    let handle = layer.handle();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);
+    handle.flush(collector::PATIENCE).unwrap();
+    let requests = collector.drain_text();
+    let spans = requests.iter().flat_map(|text| {
+        let mut request: Value = serde_json::from_str(text).unwrap();
+        let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].take();
+        spans.as_array().unwrap().clone()
+    });
+    spans.map(|span| (span["name"].as_str().unwrap().to_owned(), span["status"].clone())).collect()
+}
+
+#[test]
+fn a_field_that_says_there_was_no_error_fails_no_span_in_either_format() {
+    let well = || {
+        info_span!("bool", error = false);
+        info_span!("display", error = %false);
+        info_span!("debug", error = ?false);
+        info_span!("text", error = "False");
+        info_span!("zero", error = 0);
+        info_span!("unsigned zero", error = 0_u8);
+        info_span!("wide zero", error = 0_u128);
+        info_span!("none", error = ?None::<std::io::Error>);
+        info_span!("later", error = Empty).record("error", false);
+        info_span!("last value", error = true).record("error", false);
+        info_span!("attribute").set_attribute("error", false);
+        info_span!("event").in_scope(|| info!(error = false));
+        info_span!("event's text").in_scope(|| info!(error = %false, "went well"));
+        info_span!("event's text alone").in_scope(|| info!(error = %false));
+        info_span!("event's none").in_scope(|| info!(error = ?None::<u8>));
+    };
+    let collector = Collector::bind();
+    for (name, span) in collector.spans_of(well) {
+        assert_eq!((tag(&span, "error"), tag(&span, "otel.status_code")), (None, None), "{name}");
+    }
+    for (name, status) in otlp_statuses(well) {
+        assert_eq!(status, Value::Null, "{name}");
+    }
+}
+
+#[test]
+fn a_field_that_says_there_was_an_error_fails_its_span_in_both_formats() {
+    let failed = || {
+        let failure = Outer(std::io::Error::other("disk on fire"));
+        info_span!("bool", error = true);
+        info_span!("text", error = "no such user");
+        info_span!("number", error = 13);
+        info_span!("value", error = &failure as &dyn Error);
+        info_span!("some", error = ?Some("x"));
+        info_span!("last value", error = false).record("error", true);
+        info_span!("reason", error = true).in_scope(|| error!(error = "no space"));
+        info_span!("denied", error = false).in_scope(|| error!(error = "no space"));
+        info_span!("event").in_scope(|| info!(error = true));
+    };
+    let zipkin = Collector::bind().spans_of(failed);
+    let otlp = otlp_statuses(failed);
+    for (name, tagged, described) in [
+        ("bool", "true", ""),
+        ("text", "no such user", "no such user"),
+        ("number", "13", "13"),
+        ("value", "loading failed", "loading failed"),
+        ("some", "Some(\"x\")", "Some(\"x\")"),
+        ("last value", "true", ""),
+        ("reason", "no space", "no space"),
+        ("denied", "no space", "no space"),
+        ("event", "", ""),
+    ] {
+        assert_eq!(tag(&zipkin[name], "error"), Some(tagged), "{name}");
+        let message = (!described.is_empty()).then_some(described);
+        assert_eq!(
+            (otlp[name]["code"].as_u64(), otlp[name]["message"].as_str()),
+            (Some(2), message),
+            "{name}"
+        );
+    }
+    let explicit = || drop(info_span!("span", error = "retried", otel.status_code = "ok"));
+    assert_eq!(
+        otlp_statuses(explicit)["span"],
+        json!({"code": 1}),
+        "the status that a span gives itself stands"
+    );
+    assert_eq!(tag(&Collector::bind().spans_of(explicit)["span"], "otel.status_code"), Some("OK"));
 }

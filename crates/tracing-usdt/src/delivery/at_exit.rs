@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Once, Weak};
 
 use super::Carrier;
+use super::outlet::Undelivered;
+use crate::error::{self, Error};
 use crate::process;
 
 static OPEN: Mutex<Vec<Weak<Carrier>>> = Mutex::new(Vec::new());
@@ -25,9 +27,18 @@ extern "C" fn finish() {
     let carriers: Vec<_> = open.unwrap_or_default().iter().filter_map(Weak::upgrade).collect();
     // All at once, so that they have the same second.
     carriers.iter().for_each(|carrier| carrier.begin_to_finish());
-    for carrier in carriers {
-        // A panic may not leave a C function. There is none on Linux; elsewhere std's own thread data
-        // is gone by now.
-        let _ = catch_unwind(AssertUnwindSafe(|| carrier.finish_at_exit()));
+    // A panic may not leave a C function. There is none on Linux; elsewhere std's own thread data is gone by now.
+    let mut finished = Vec::new();
+    for carrier in &carriers {
+        finished.extend(catch_unwind(AssertUnwindSafe(|| carrier.finish_at_exit())).ok().flatten());
     }
+    let _ = catch_unwind(AssertUnwindSafe(|| report(&finished)));
+}
+
+/// One line for the whole process, on stderr: no callback may be called any more, and whoever has set one has asked for
+/// nothing on stderr.
+fn report(finished: &[Undelivered<'_>]) {
+    let mut lost = finished.iter().filter(|left| left.spans > 0 && left.reporter.prints()).peekable();
+    let Some(path) = lost.peek().map(|left| left.path.to_owned()) else { return };
+    error::print(&Error::Undelivered { path, spans: lost.map(|left| left.spans).sum() });
 }

@@ -10,20 +10,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::outlet::{Outlet, Told};
+use super::outlet::{Outlet, Told, Undelivered};
 use super::ring::{Bell, Full, Reading, Ring, Rung};
 use super::stats::{Counters, Outcome, Stats};
 use super::waiting::{UNORDERED, Waiting};
-use super::{Carrier, wire};
+use super::{Carrier, DATAGRAM_BYTES, unfinished, wire};
 use crate::clock::Monotonic;
-use crate::encode::Sequence;
 use crate::error::Error;
 use crate::process::{self, PerProcess};
-use crate::span::ClosedSpan;
+use crate::span::{ClosedSpan, UnfinishedSpan};
 use crate::thread;
-
-/// A datagram holds as many spans as fit, or a single greater one.
-const DATAGRAM_BYTES: usize = 32 * 1024;
 
 /// For each core one, up to so many; they are what bounds the memory.
 const MAX_RINGS: usize = 16;
@@ -62,8 +58,6 @@ pub(crate) struct Background {
 struct Queue {
     rings: Box<[Ring]>,
     bell: Bell,
-    /// The name of this process's layer in each datagram's [`Sequence`].
-    sender: u64,
     /// Of spans that went by the rings, and of what became of those that came out of them.
     counters: Counters,
     told: Told,
@@ -84,8 +78,7 @@ impl Queue {
         Self {
             rings: (0..rings).map(|_| Ring::new()).collect(),
             bell: Bell::new(),
-            sender: thread::random(),
-            counters: Counters::default(),
+            counters: Counters::new(),
             told: Told::nothing(),
             waiting: Waiting::new(),
             datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
@@ -106,11 +99,6 @@ impl Queue {
         let known = self.end_ns.compare_exchange(0, end, Ordering::SeqCst, Ordering::SeqCst);
         let end = known.err().unwrap_or(end);
         deadline(Duration::from_nanos(end.saturating_sub(now)))
-    }
-
-    /// Of a datagram of so many spans that is to be sent next.
-    fn sequence(&self, spans: u64) -> Sequence {
-        Sequence { sender: self.sender, sent_before: self.counters.sent(), spans }
     }
 
     /// Puts what threads wait to deliver into the rings, as far as there is room.
@@ -346,13 +334,10 @@ impl Background {
                 }
                 (at, spans) = (next, spans + 1);
             }
-            self.outlet.encoder.close(datagram, Some(&queue.sequence(spans)));
-            let mut outcome = self.outlet.send(datagram, Duration::ZERO);
-            while outcome == Outcome::QueueFull {
-                let Some(wait) = patience() else { return Ended::Full };
-                outcome = self.outlet.send(datagram, wait);
-            }
+            self.outlet.encoder.close(datagram, Some(&queue.counters.sequence(spans)));
+            let outcome = self.outlet.send_patiently(datagram, patience);
             match outcome {
+                Outcome::QueueFull => return Ended::Full,
                 Outcome::NoReceiver => return Ended::NoReceiver,
                 Outcome::TooLarge if spans > 1 => {
                     queue.datagram_bytes.store(datagram.len() / 2, Ordering::Relaxed);
@@ -373,7 +358,7 @@ impl Background {
     }
 
     fn tell(&self, queue: &Queue, last: bool) -> Option<Outcome> {
-        self.outlet.tell(queue.counters.read().dropped, &queue.told, last, |spans| queue.sequence(spans))
+        self.outlet.tell(&queue.counters, &queue.told, last)
     }
 
     /// What the thread does.
@@ -405,7 +390,7 @@ impl Background {
                 queue.bell.doze(GATHER, || queue.is_closing());
             }
         }
-        self.finish(queue, queue.begin_to_close(LAST_WORD));
+        self.finish(queue, queue.begin_to_close(LAST_WORD), &[]);
     }
 
     pub(super) fn flush(&self, timeout: Duration) -> Result<(), Error> {
@@ -439,7 +424,7 @@ impl Background {
         queue.begin_to_close(if closing < MAX_CLOSING { LAST_WORD } else { Duration::ZERO });
         if queue.bell.ring() == Rung::NeedsThread {
             // There never was one, so there is nothing or there could be none.
-            self.finish(queue, deadline(Duration::ZERO));
+            self.finish(queue, deadline(Duration::ZERO), &[]);
             CLOSING.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -451,21 +436,23 @@ impl Background {
         }
     }
 
-    pub(super) fn finish_at_exit(&self) {
-        // A child that has closed nothing has nothing to say.
-        let Some(queue) = self.queue.known() else { return };
+    pub(super) fn finish_at_exit(&self) -> Option<Undelivered<'_>> {
+        let unfinished = self.outlet.unfinished.take();
+        // A child that has neither closed a span nor has one open has nothing to say.
+        let queue = if unfinished.is_empty() { self.queue.known()? } else { self.queue() };
         self.outlet.reporter.silence();
         let end = queue.begin_to_close(LAST_WORD);
-        self.finish(queue, end);
+        self.finish(queue, end, &unfinished);
         // An image that is unloaded must not have a thread that runs in it. It has the same time, and gets a
         // little more to be gone.
         if let Some(thread) = queue.thread.try_lock().ok().and_then(|mut thread| thread.take()) {
             process::join(thread, Instant::now() + left_until(end) + 2 * SLICE);
         }
+        Some(self.outlet.undelivered(queue.counters.read(), &queue.told))
     }
 
-    /// Sends what there is until `end`, drops the rest, and tells what was lost.
-    fn finish(&self, queue: &Queue, end: Option<Instant>) {
+    /// Sends what there is until `end`, and then what is `unfinished`; drops the rest, and tells what was lost.
+    fn finish(&self, queue: &Queue, end: Option<Instant>, unfinished: &[UnfinishedSpan]) {
         let mut buffers = Buffers::default();
         let patience = until(end);
         self.outlet.socket.look_at_once();
@@ -490,6 +477,7 @@ impl Background {
                 queue.counters.end(outcome, spans);
             }
         }
+        unfinished::send(unfinished, &self.outlet, &queue.counters, &patience);
         // Once: while other threads go on losing spans there is always more to tell. Nothing is told where
         // another thread is just at it, of less.
         let knows = || self.outlet.knows(queue.counters.read().dropped, &queue.told);

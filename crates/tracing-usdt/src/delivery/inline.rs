@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::outlet::{Outlet, Told};
+use super::outlet::{Outlet, Told, Undelivered};
 use super::stats::{Counters, Outcome, Stats};
+use super::unfinished;
 use super::waiting::{UNORDERED, Waiting};
-use crate::encode::Sequence;
 use crate::process::PerProcess;
 use crate::span::ClosedSpan;
 use crate::thread;
@@ -20,8 +20,6 @@ pub(crate) struct Inline {
 }
 
 struct Account {
-    /// The name of this process's layer in each datagram's [`Sequence`].
-    sender: u64,
     counters: Counters,
     told: Told,
     /// Closing threads that found no room. Each sends its own span when it is the first: nobody serves another, since
@@ -37,17 +35,7 @@ thread_local! {
 
 impl Account {
     fn new() -> Self {
-        Self {
-            sender: thread::random(),
-            counters: Counters::default(),
-            told: Told::nothing(),
-            waiting: Waiting::new(),
-        }
-    }
-
-    /// Of a datagram of so many spans that is to be sent next.
-    fn sequence(&self, spans: u64) -> Sequence {
-        Sequence { sender: self.sender, sent_before: self.counters.sent(), spans }
+        Self { counters: Counters::new(), told: Told::nothing(), waiting: Waiting::new() }
     }
 }
 
@@ -69,7 +57,7 @@ impl Inline {
         let outcome = thread::with_text(|datagram| {
             self.outlet.encoder.open(datagram);
             self.outlet.encoder.span(datagram, span);
-            self.outlet.encoder.close(datagram, Some(&account.sequence(1)));
+            self.outlet.encoder.close(datagram, Some(&account.counters.sequence(1)));
             let outcome = self.send_in_turn(account, datagram);
             if outcome == Outcome::TooLarge {
                 self.outlet.report_too_large(datagram.len());
@@ -105,8 +93,7 @@ impl Inline {
     }
 
     fn tell(&self, account: &Account, last: bool) -> Option<Outcome> {
-        let dropped = account.counters.read().dropped;
-        self.outlet.tell(dropped, &account.told, last, |spans| account.sequence(spans))
+        self.outlet.tell(&account.counters, &account.told, last)
     }
 
     pub(super) fn leave_out(&self) {
@@ -128,8 +115,15 @@ impl Inline {
         }
     }
 
-    pub(super) fn finish_at_exit(&self) {
+    pub(super) fn finish_at_exit(&self) -> Option<Undelivered<'_>> {
+        let unfinished = self.outlet.unfinished.take();
+        let account = if unfinished.is_empty() { self.account.known()? } else { self.account() };
         self.outlet.reporter.silence();
+        self.outlet.socket.look_at_once();
+        let begin = Instant::now();
+        let patience = || LAST_WORD.checked_sub(begin.elapsed()).filter(|left| !left.is_zero());
+        unfinished::send(&unfinished, &self.outlet, &account.counters, &patience);
         self.finish();
+        Some(self.outlet.undelivered(account.counters.read(), &account.told))
     }
 }

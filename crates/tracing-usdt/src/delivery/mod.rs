@@ -3,7 +3,7 @@
 //! `inline` sends each span before its close returns; `background` puts it into a `ring`, out of which
 //! a thread sends many at a time. `outlet` is where both send, and where losses are told; `socket`
 //! connects and reconnects, `waiting` has the threads that wait for room, `stats` counts, `at_exit` sends the
-//! last when the program ends.
+//! last when the program ends, and with it what is `unfinished`.
 
 mod at_exit;
 mod background;
@@ -14,6 +14,7 @@ mod ring;
 mod socket;
 mod stats;
 mod sync;
+mod unfinished;
 mod waiting;
 mod wire;
 
@@ -26,11 +27,15 @@ pub use stats::{Dropped, Stats};
 use crate::encode::Encoder;
 use crate::error::{Error, Reporter};
 use crate::span::ClosedSpan;
+use crate::spans::Unfinished;
 use background::Background;
 use inline::Inline;
-use outlet::Outlet;
+use outlet::{Outlet, Undelivered};
 use ring::Rung;
 use socket::Socket;
+
+/// A datagram holds as many spans as fit, or a single greater one.
+const DATAGRAM_BYTES: usize = 32 * 1024;
 
 /// How a closed span gets to the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -59,9 +64,10 @@ impl Carrier {
         max_wait: Duration,
         encoder: Arc<Encoder>,
         reporter: Arc<Reporter>,
+        unfinished: Unfinished,
     ) -> Option<Arc<Self>> {
         let socket = Socket::open(path, &reporter)?;
-        let outlet = Outlet { socket, encoder, reporter, max_wait };
+        let outlet = Outlet { socket, encoder, reporter, max_wait, unfinished };
         let carrier = Arc::new(match delivery {
             Delivery::Background => Self::Background(Background::new(outlet)),
             Delivery::Inline => Self::Inline(Inline::new(outlet)),
@@ -130,8 +136,9 @@ impl Carrier {
         }
     }
 
-    /// The program ends, and nobody is there any more to hear of problems.
-    fn finish_at_exit(&self) {
+    /// The program ends, and no callback may be called any more to hear of problems. `None` if this process has used no
+    /// part of the carrier.
+    fn finish_at_exit(&self) -> Option<Undelivered<'_>> {
         match self {
             Self::Background(background) => background.finish_at_exit(),
             Self::Inline(inline) => inline.finish_at_exit(),

@@ -1,15 +1,17 @@
 //! Where both deliveries send, and where losses are told in the stream.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::socket::Socket;
-use super::stats::{Dropped, Outcome};
+use super::stats::{Counters, Dropped, Outcome, Stats};
 use crate::clock::{Monotonic, wall_offset};
 use crate::context::{Ids, TraceId};
-use crate::encode::{Encoder, Losses, Sequence};
+use crate::encode::{Encoder, Losses};
 use crate::error::Reporter;
+use crate::spans::Unfinished;
 
 /// Losses are told at most this often.
 const TELL_NS: u64 = 1_000_000_000;
@@ -20,11 +22,24 @@ pub(super) struct Outlet {
     pub(super) reporter: Arc<Reporter>,
     /// How long a closing thread may wait for room.
     pub(super) max_wait: Duration,
+    /// What is still open.
+    pub(super) unfinished: Unfinished,
 }
 
 impl Outlet {
     pub(super) fn send(&self, datagram: &[u8], max_wait: Duration) -> Outcome {
         self.socket.send(datagram, max_wait, &self.reporter)
+    }
+
+    /// The same; where the receiver's queue is full, `patience` says how long to wait, again and again until it says
+    /// `None`.
+    pub(super) fn send_patiently(&self, datagram: &[u8], patience: &dyn Fn() -> Option<Duration>) -> Outcome {
+        let mut outcome = self.send(datagram, Duration::ZERO);
+        while outcome == Outcome::QueueFull {
+            let Some(wait) = patience() else { break };
+            outcome = self.send(datagram, wait);
+        }
+        outcome
     }
 
     /// The socket takes no datagram of so many bytes.
@@ -36,6 +51,15 @@ impl Outlet {
         self.socket.is_connected(&self.reporter)
     }
 
+    /// How many spans were lost, if nobody knows: the receiver could not be told of all of them, or there never was one,
+    /// and that has not been reported.
+    pub(super) fn undelivered(&self, stats: Stats, told: &Told) -> Undelivered<'_> {
+        let is_reported = stats.sent == 0 && self.reporter.has_reported_connect();
+        let is_known = is_reported || self.knows(stats.dropped, told);
+        let spans = if is_known { 0 } else { stats.dropped.lost() };
+        Undelivered { spans, path: self.socket.path(), reporter: &self.reporter }
+    }
+
     /// Whether the receiver knows of all losses.
     pub(super) fn knows(&self, losses: Dropped, told: &Told) -> bool {
         losses.lost() == told.total.load(Ordering::Relaxed)
@@ -43,13 +67,8 @@ impl Outlet {
 
     /// Sends the losses that the receiver doesn't know of, unless it was told a moment ago and this
     /// is not the `last` time. What became of it, if there was something to tell.
-    pub(super) fn tell(
-        &self,
-        losses: Dropped,
-        told: &Told,
-        last: bool,
-        sequence: impl Fn(u64) -> Sequence,
-    ) -> Option<Outcome> {
+    pub(super) fn tell(&self, counters: &Counters, told: &Told, last: bool) -> Option<Outcome> {
+        let losses = counters.read().dropped;
         if self.knows(losses, told) {
             return None;
         }
@@ -80,7 +99,7 @@ impl Outlet {
         let mut datagram = Vec::new();
         self.encoder.open(&mut datagram);
         self.encoder.losses(&mut datagram, &untold);
-        self.encoder.close(&mut datagram, Some(&sequence(0)));
+        self.encoder.close(&mut datagram, Some(&counters.sequence(0)));
         // Without waiting: where there is no room it is told later, with what is lost until then.
         let outcome = self.send(&datagram, Duration::ZERO);
         if outcome == Outcome::Sent {
@@ -89,6 +108,13 @@ impl Outlet {
         }
         Some(outcome)
     }
+}
+
+/// What the end of the program left over.
+pub(super) struct Undelivered<'a> {
+    pub(super) spans: u64,
+    pub(super) path: &'a Path,
+    pub(super) reporter: &'a Reporter,
 }
 
 /// What the receiver knows of the losses of one process.

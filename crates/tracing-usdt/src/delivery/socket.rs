@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,11 @@ impl Descriptor {
 }
 
 pub(super) struct Socket {
+    /// Absolute, so that it leads to the same place whatever folder the program goes to.
     path: PathBuf,
+    /// As it was given, if it was relative, and the folder where that was. It may be short enough for a socket's address
+    /// where the absolute path is not.
+    relative: Option<(PathBuf, PathBuf)>,
     /// A [`Descriptor`].
     descriptor: AtomicU64,
     /// When it was last seen to be ours, in monotonic nanoseconds.
@@ -78,8 +82,10 @@ pub(super) struct Socket {
 impl Socket {
     /// Connects if it can, so that the program's owner hears at start what is wrong.
     pub(super) fn open(path: PathBuf, reporter: &Reporter) -> Option<Self> {
+        let folder = std::env::current_dir().ok().filter(|_| path.is_relative());
         let socket = Self {
-            path,
+            path: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
+            relative: folder.map(|folder| (path, folder)),
             descriptor: AtomicU64::new(Descriptor::NONE.0),
             seen_ns: AtomicU64::new(0),
             connected: AtomicBool::new(false),
@@ -88,6 +94,10 @@ impl Socket {
         };
         socket.is_connected(reporter);
         Some(socket)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Sends, waiting for room in the receiver's queue up to `max_wait`.
@@ -185,13 +195,25 @@ impl Socket {
 
     /// Several threads may do this at once: the same socket is connected to the same path.
     fn connect(&self) -> io::Result<()> {
-        let address = UnixAddr::new(&self.path)?;
+        let address = self.address()?;
         let mut descriptor = self.descriptor()?;
         if !descriptor.is_ours() {
             self.forget(descriptor);
             descriptor = self.descriptor()?;
         }
         Ok(connect(descriptor.fd(), &address)?)
+    }
+
+    fn address(&self) -> io::Result<UnixAddr> {
+        let address = UnixAddr::new(&self.path);
+        match &self.relative {
+            Some((relative, folder))
+                if address.is_err() && std::env::current_dir().is_ok_and(|now| now == *folder) =>
+            {
+                Ok(UnixAddr::new(relative)?)
+            }
+            _ => Ok(address?),
+        }
     }
 
     fn known(&self) -> Descriptor {

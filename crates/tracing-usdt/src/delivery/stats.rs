@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::encode::Sequence;
 use crate::thread;
 
 /// How many spans were closed, and what became of them.
@@ -10,7 +11,8 @@ use crate::thread;
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Spans begun and closed while a socket was set. Of a trace that is not sampled, those that began.
+    /// Spans begun and closed while a socket was set, or open at the end of the program. Of a trace that is not sampled,
+    /// those that began.
     pub closed: u64,
     /// Spans that the socket took.
     pub sent: u64,
@@ -72,9 +74,10 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
-/// [`Stats`] as they are being counted.
-#[derive(Default)]
+/// [`Stats`] as they are being counted, by one layer in one process.
 pub(super) struct Counters {
+    /// The layer's name in each datagram's [`Sequence`].
+    sender: u64,
     closed: AtomicU64,
     /// By [`Outcome`].
     ended: [AtomicU64; 6],
@@ -89,6 +92,15 @@ pub(super) struct Counters {
 struct Line(AtomicU64);
 
 impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            sender: thread::random(),
+            closed: AtomicU64::new(0),
+            ended: Default::default(),
+            left_out: Default::default(),
+        }
+    }
+
     /// Counts spans that were closed and have ended so.
     pub(super) fn close(&self, outcome: Outcome, spans: u64) {
         self.closed.fetch_add(spans, Ordering::Relaxed);
@@ -103,14 +115,15 @@ impl Counters {
 
     /// Counts spans that have ended so.
     pub(super) fn end(&self, outcome: Outcome, spans: u64) {
-        // After the socket took them: see `sent`.
+        // After the socket took them: see `sequence`.
         self.ended[outcome as usize].fetch_add(spans, Ordering::Release);
     }
 
-    /// How many spans the socket has taken. All of them are ahead, in the receiver's queue, of what the caller sends
-    /// next: so the receiver gets them before, or never.
-    pub(super) fn sent(&self) -> u64 {
-        self.ended[Outcome::Sent as usize].load(Ordering::Acquire)
+    /// Where a datagram of so many spans stands that the caller sends next. What the socket has taken is ahead of it in
+    /// the receiver's queue: so the receiver gets that before, or never.
+    pub(super) fn sequence(&self, spans: u64) -> Sequence {
+        let sent_before = self.ended[Outcome::Sent as usize].load(Ordering::Acquire);
+        Sequence { sender: self.sender, sent_before, spans }
     }
 
     /// Without those that are queued.

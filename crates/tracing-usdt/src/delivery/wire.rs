@@ -3,14 +3,13 @@
 //! Not yet JSON, because to write that takes the closing thread longer than to hand this over.
 
 use crate::callsite;
-use crate::clock::{Monotonic, WallOffset};
 use crate::context::{Ids, SpanId};
 use crate::fields::{FieldsLeftOut, take};
 use crate::identity::Identity;
 use crate::span::{ClosedSpan, Elapsed, LeftOut, RecordView};
 
 /// The words before the bytes. Most spans have the first part only.
-const WORDS: usize = 12;
+const WORDS: usize = 11;
 const MORE_WORDS: usize = 5;
 
 /// Set in the first word where there is the second part.
@@ -42,8 +41,7 @@ pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]
         context.trace_id.low(),
         context.span_id.get(),
         span.identity.parent_id.map_or(0, SpanId::get),
-        span.identity.wall.as_ns() as u64,
-        span.start.as_ns(),
+        span.start_ns,
         span.elapsed.duration_ns,
         span.elapsed.busy_ns,
         record.thread_id,
@@ -72,7 +70,7 @@ pub(super) fn write<T>(span: &ClosedSpan<'_>, take: impl FnOnce(&[u64], &[&[u8]]
 /// bytes are no span.
 pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T) -> Option<T> {
     let rest = &mut bytes;
-    let [first, high, low, span_id, parent_id, wall, start, duration_ns, busy_ns, thread_id, name, fields] =
+    let [first, high, low, span_id, parent_id, start_ns, duration_ns, busy_ns, thread_id, name, fields] =
         words(rest);
     let [sizes, error, of_fields, of_others, trace_state] =
         if first & HAS_MORE != 0 { words(rest) } else { [0; MORE_WORDS] };
@@ -96,16 +94,17 @@ pub(super) fn read<T>(mut bytes: &[u8], take: impl FnOnce(&ClosedSpan<'_>) -> T)
         },
         told: first & TOLD != 0,
         trace_state,
+        // Those don't come this way.
+        is_unfinished: false,
     };
     Some(take(&ClosedSpan {
         identity: Identity {
             context: Ids { random: first & RANDOM != 0, ..Ids::from_parts(high, low, span_id)? },
             parent_id: SpanId::new(parent_id),
             remote: first & REMOTE != 0,
-            wall: WallOffset::from_ns(wall as i64),
         },
         callsite: callsite::by_id(first as u32)?,
-        start: Monotonic::from_ns(start),
+        start_ns,
         elapsed: Elapsed { duration_ns, busy_ns },
         record: &record,
     }))

@@ -119,9 +119,9 @@ fn hex(number: u64) -> [u8; 16] {
     hex
 }
 
-/// Every field with its type, but for the one named `except`.
-pub(crate) fn fields_into(object: &mut Object<'_>, fields: FieldsView<'_>, except: Option<&str>) {
-    for field in fields.entries().filter(|field| Some(field.name) != except) {
+/// Every field with its type, but for those named in `except`.
+pub(crate) fn fields_into(object: &mut Object<'_>, fields: FieldsView<'_>, except: &[&str]) {
+    for field in fields.entries().filter(|field| !except.contains(&field.name)) {
         value(object.any_key(field.name), field.value);
     }
 }

@@ -148,8 +148,8 @@ impl Losses<'_> {
     }
 }
 
-/// `fields` as a JSON object with their types kept, for the probes; without the one named `except`.
-pub(crate) fn fields_object(fields: FieldsView<'_>, except: Option<&str>) -> CString {
+/// `fields` as a JSON object with their types kept, for the probes; without those named in `except`.
+pub(crate) fn fields_object(fields: FieldsView<'_>, except: &[&str]) -> CString {
     let mut out = Vec::new();
     let mut object = json::Object::open(&mut out);
     json::fields_into(&mut object, fields, except);

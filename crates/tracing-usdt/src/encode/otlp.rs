@@ -65,7 +65,7 @@ pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>) {
 pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>) {
     let identity = &span.identity;
     let trace_id = identity.context.trace_id;
-    let start_ns = identity.wall.nanos(span.start);
+    let start_ns = span.start_ns;
     let mut object = Object::open(out);
     object.id("traceId", Some(trace_id.high()), trace_id.low());
     object.id("spanId", None, identity.context.span_id.get());
@@ -96,7 +96,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>) {
     if !span.record.events.is_empty() {
         array(object.key("events"), span.events(), |out, event| {
             let mut object = Object::open(out);
-            object.number_text("timeUnixNano", identity.wall.nanos(event.at));
+            object.number_text("timeUnixNano", event.at_ns);
             object.string("name", &event.name());
             let mut attributes = Attributes::open(object.key("attributes"));
             event.attributes(span.vocabulary, &mut |attribute| attributes.write_any(attribute));
@@ -129,7 +129,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>) {
     match span.status() {
         Status::Unset => {}
         Status::Ok => status(&mut object, 1, ""),
-        Status::Error(description) => status(&mut object, 2, &description),
+        Status::Error(description) | Status::ErrorField(description) => status(&mut object, 2, &description),
     }
     object.close();
 }
@@ -186,6 +186,7 @@ impl<'a> Attributes<'a> {
             Attribute::Field(field) => self.write(field.name, field.value),
             Attribute::Text(key, text) => self.write(key, Value::Text(text)),
             Attribute::Number(key, number) => self.write(key, Value::U64(number)),
+            Attribute::Flag(key) => self.write(key, Value::Bool(true)),
         }
     }
 

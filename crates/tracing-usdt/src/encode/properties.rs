@@ -68,7 +68,7 @@ fn add_event(record: &mut Record, message: Option<&str>, mut fields: Fields) {
         fields.put(Owner::Event, &LIMITS, "message", &Any::Text(message.to_owned()));
     }
     let callsite = callsite::of(metadata());
-    record.add_event(callsite, Monotonic::now(), callsite, &mut fields, &LIMITS);
+    record.add_event(callsite, 1_800_000_000_000_000_000, callsite, &mut fields, &LIMITS);
 }
 
 fn parse(datagram: &[u8]) -> Json {
@@ -85,10 +85,9 @@ fn datagram_of(format: Format, record: &Record, service: &str, attributes: Vec<(
             context: Ids { trace_id, span_id: SpanId::random(), sampled: true, random: true },
             parent_id: None,
             remote: true,
-            wall: wall_offset(start),
         },
         callsite: callsite::of(metadata()),
-        start,
+        start_ns: wall_offset(start).nanos(start),
         elapsed: Timing::start(start).finish(|| start),
         record: &RecordView { trace_state: &trace_state, ..record.view() },
     };
@@ -221,7 +220,7 @@ proptest! {
     #[test]
     fn any_field_reads_back_from_a_probe(all in any_fields()) {
         let fields = fields_of(&all, Owner::Span);
-        let object = fields_object(fields.view(callsite::of(metadata())), None);
+        let object = fields_object(fields.view(callsite::of(metadata())), &[]);
         let read = parse(object.to_bytes());
         for (at, (name, (.., json))) in all.iter().enumerate() {
             if !all[at + 1..].iter().any(|(later, _)| later == name) {

@@ -16,10 +16,12 @@ pub(super) enum Attribute<'a> {
     Field(Entry<'a>),
     Text(&'static str, &'a str),
     Number(&'static str, u64),
+    /// It is true.
+    Flag(&'static str),
 }
 
 /// What we say of a span besides its fields, unless a field of that name does.
-pub(super) const OURS: [&str; 10] = [
+pub(super) const OURS: [&str; 11] = [
     "level",
     "target",
     "code.file.path",
@@ -30,7 +32,11 @@ pub(super) const OURS: [&str; 10] = [
     "busy_ns",
     "idle_ns",
     "tracing_usdt.shortened_values_count",
+    UNFINISHED,
 ];
+
+/// The program ended before the span did.
+const UNFINISHED: &str = "tracing_usdt.unfinished";
 
 /// What each span of a callsite says alike, as JSON.
 pub(crate) struct Fixed {
@@ -119,19 +125,35 @@ impl Telling<'_> {
         known.into_iter().find(named).unwrap_or(Kind::Internal)
     }
 
-    /// What the span's own fields say stands; else what an event inside it told. A description
+    /// The span's own fields decide, then the events inside it, then its field `error`. A description
     /// alone means an error, as in tracing-opentelemetry.
     pub(super) fn status(&self) -> Status<'_> {
-        let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
-        let description = self.said("otel.status_description");
-        match (code.as_deref(), description, self.record.error) {
-            _ if !self.vocabulary.status => Status::Unset,
-            (Some("ok"), ..) => Status::Ok,
-            (_, Some(description), _) => Status::Error(description),
-            (_, None, Some(error)) => Status::Error(error.into()),
-            (Some("error"), None, None) => Status::Error("".into()),
-            _ => Status::Unset,
+        if !self.vocabulary.status || (self.is_plain() && self.record.error.is_none()) {
+            return Status::Unset;
         }
+        let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
+        if code.as_deref() == Some("ok") {
+            return Status::Ok;
+        }
+        let described = self.said("otel.status_description");
+        let told = || self.record.error.filter(|error| !error.is_empty()).map(Cow::from);
+        // `true` describes nothing.
+        let field = self.error_field().map(|text| if text == "true" { Cow::default() } else { text });
+        let is_failed = code.as_deref() == Some("error") || self.record.error.is_some();
+        match (described.or_else(told), field) {
+            (Some(description), _) => Status::Error(description),
+            (None, field) if is_failed => Status::Error(field.unwrap_or_default()),
+            (None, Some(field)) => Status::ErrorField(field),
+            (None, None) => Status::Unset,
+        }
+    }
+
+    /// What the field `error` says, unless it says that there was none.
+    pub(super) fn error_field(&self) -> Option<Cow<'_, str>> {
+        if self.is_plain() {
+            return None;
+        }
+        self.fields().get("error").filter(|error| !error.denies_error()).map(value_text)
     }
 
     /// Whether a field of the user's is an attribute of this name.
@@ -165,11 +187,16 @@ impl Telling<'_> {
             (shortened > 0).then_some(Attribute::Number("tracing_usdt.shortened_values_count", shortened)),
         ];
         ours.into_iter().flatten().for_each(|attribute| self.unless_said(attribute, write));
+        if record.is_unfinished {
+            self.unless_said(Attribute::Flag(UNFINISHED), write);
+        }
     }
 
     /// No key comes twice.
     fn unless_said<'a>(&self, attribute: Attribute<'a>, write: &mut dyn FnMut(Attribute<'a>)) {
-        let (Attribute::Text(key, _) | Attribute::Number(key, _)) = &attribute else { return };
+        let (Attribute::Text(key, _) | Attribute::Number(key, _) | Attribute::Flag(key)) = &attribute else {
+            return;
+        };
         if self.is_plain() || (self.vocabulary.has(key) && !self.has_field(key)) {
             write(attribute);
         }
@@ -193,7 +220,9 @@ impl Event<'_> {
                 write(Attribute::Text(key, text));
             }
         }
-        let fields = self.fields.entries().filter(|field| field.name != "message");
+        // Of a record of the `log` crate, what its callsite would say is fields.
+        let is_said = |name: &str| !self.fields.callsite().is_log_bridge || vocabulary.has(name);
+        let fields = self.fields.entries().filter(|field| field.name != "message" && is_said(field.name));
         fields.for_each(|field| write(Attribute::Field(field)));
     }
 }
@@ -225,4 +254,6 @@ pub(super) enum Status<'a> {
     Ok,
     /// With its description, which may be empty.
     Error(Cow<'a, str>),
+    /// The same, where nothing but the field `error` says so.
+    ErrorField(Cow<'a, str>),
 }

@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use super::json::{Object, array, number_text, string, value, value_as_string, value_text};
 use super::span::{Attribute, Kind, OURS, Status, Telling};
 use super::{Losses, Sequence};
-use crate::clock::WallOffset;
-use crate::fields::Key;
+use crate::fields::{Key, Value};
 use crate::resource::Resource;
 use crate::span::Event;
 use crate::vocabulary::Vocabulary;
@@ -64,7 +63,7 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
         Some(name) => object.string("name", &name),
         None => object.key("name").extend_from_slice(span.callsite.fixed.name.as_bytes()),
     }
-    object.number("timestamp", identity.wall.nanos(span.start) / 1000);
+    object.number("timestamp", span.start_ns / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
     object.key("localEndpoint").extend_from_slice(local_endpoint);
     if matches!(kind, Kind::Client | Kind::Producer) {
@@ -72,18 +71,23 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     }
     if !span.record.events.is_empty() {
         array(object.key("annotations"), span.events(), |out, event| {
-            annotation(out, &event, identity.wall, span.vocabulary);
+            annotation(out, &event, span.vocabulary);
         });
     }
     let mut tags = Object::open(object.key("tags"));
-    span.field_attributes(&mut |attribute| tag(&mut tags, span, attribute));
+    let status = span.status();
+    span.field_attributes(&mut |attribute| {
+        if span.is_plain() || !leaves_out(&attribute, &status) {
+            tag(&mut tags, span, attribute);
+        }
+    });
     if span.is_plain() {
         tags.members(&span.callsite.fixed.zipkin);
     } else {
         span.fixed_attributes(&mut |attribute| tag(&mut tags, span, attribute));
     }
     span.own_attributes(&mut |attribute| tag(&mut tags, span, attribute));
-    write_tags(&mut tags, span);
+    write_tags(&mut tags, span, &status);
     for (key, value) in resource.attributes() {
         if !OURS.contains(&key) && !TAGS.contains(&key) && !span.has_field(key) {
             string(tags.any_key(key), value);
@@ -91,6 +95,17 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     }
     tags.close();
     object.close();
+}
+
+/// Whether a field `error` is no tag. Zipkin takes any span with a tag `error` as failed, whatever the tag's value;
+/// and of a `true`, the status knows more.
+fn leaves_out(attribute: &Attribute<'_>, status: &Status<'_>) -> bool {
+    let Attribute::Field(field) = attribute else { return false };
+    field.name == "error" && (field.value.denies_error() || is_less_than(&value_text(field.value), status))
+}
+
+fn is_less_than(error: &str, status: &Status<'_>) -> bool {
+    error == "true" && matches!(status, Status::Error(description) if !description.is_empty())
 }
 
 fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
@@ -108,6 +123,7 @@ fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
         }
         Attribute::Text(key, text) => tags.string(key, text),
         Attribute::Number(key, number) => tags.number_text(key, number),
+        Attribute::Flag(key) => tags.string(key, "true"),
     }
 }
 
@@ -119,6 +135,7 @@ pub(super) fn members<'a>(write: impl FnOnce(&mut dyn FnMut(Attribute<'a>))) -> 
         Attribute::Field(_) => {}
         Attribute::Text(key, text) => object.string(key, text),
         Attribute::Number(key, number) => object.number_text(key, number),
+        Attribute::Flag(key) => object.string(key, "true"),
     });
     // Without the brace that `open` wrote.
     String::from_utf8(out.split_off(1)).unwrap_or_default()
@@ -134,18 +151,20 @@ pub(super) const TAGS: [&str; 6] = [
     "otel.dropped_links_count",
 ];
 
-fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>) {
+fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>, status: &Status<'_>) {
     let said = |key: &str| !span.is_plain() && span.has_field(key);
-    let (code, error) = match span.status() {
-        Status::Unset => (None, None),
+    let (code, error) = match status {
+        // Its tag is all that Zipkin needs.
+        Status::Unset | Status::ErrorField(_) => (None, None),
         Status::Ok => (Some("OK"), None),
         Status::Error(description) => (Some("ERROR"), Some(description)),
     };
     if let Some(code) = code.filter(|_| !said("otel.status_code")) {
         tags.string("otel.status_code", code);
     }
-    if let Some(error) = error.filter(|_| !said("error")) {
-        tags.string("error", &error);
+    let is_tagged = || span.error_field().is_some_and(|text| !is_less_than(&text, status));
+    if let Some(error) = error.filter(|_| !is_tagged()) {
+        tags.string("error", error);
     }
     if !span.record.links.is_empty() && !said("follows_from") {
         let links: Vec<String> =
@@ -218,7 +237,7 @@ fn remote_endpoint(object: &mut Object<'_>, span: &Telling<'_>) {
 }
 
 /// `"name": {attributes}`, the attributes with their JSON types.
-fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset, vocabulary: &Vocabulary) {
+fn annotation(out: &mut Vec<u8>, event: &Event<'_>, vocabulary: &Vocabulary) {
     let mut text = Vec::new();
     string(&mut text, &event.name());
     text.extend_from_slice(b": ");
@@ -227,11 +246,12 @@ fn annotation(out: &mut Vec<u8>, event: &Event<'_>, wall: WallOffset, vocabulary
         Attribute::Field(field) => value(attributes.any_key(field.name), field.value),
         Attribute::Text(key, text) => attributes.string(key, text),
         Attribute::Number(key, number) => attributes.number(key, number),
+        Attribute::Flag(key) => value(attributes.any_key(key), Value::Bool(true)),
     });
     attributes.close();
 
     let mut object = Object::open(out);
-    object.number("timestamp", wall.nanos(event.at) / 1000);
+    object.number("timestamp", event.at_ns / 1000);
     object.string("value", &String::from_utf8_lossy(&text));
     object.close();
 }
