@@ -459,3 +459,23 @@ fn senders_go_on_with_the_next_collector() {
     assert!((100..=200).contains(&arrived), "{arrived}, {ended:?}");
     assert!(ended.stderr.contains("100 spans in "), "{}", ended.stderr);
 }
+
+/// The time that the layer lets spans gather is lost with the program that made them.
+#[test]
+fn a_sender_that_executes_another_program_is_told() {
+    let spantap = Spantap::listen(&[]);
+    let mut fixture = Fixture::start(
+        &Build::Release.path(Linkage::Executable, 0),
+        Linkage::Executable,
+        Some(spantap.socket()),
+    );
+    fixture.run("burst 10");
+    wait_until("spans came", || spantap.stdout().contains("trace "));
+    let pid = fixture.pid();
+    fixture.begin("exec");
+    let told =
+        format!("(pid {pid}, uid 0) has executed sleep: spans that it closed in the moments before are lost");
+    wait_until("the exec is told", || spantap.stderr().contains(&told));
+    drop(fixture);
+    assert!(spantap.terminate().status.success());
+}

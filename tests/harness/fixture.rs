@@ -50,7 +50,7 @@ impl Fixture {
 
     /// Has one command carried out, and returns what it printed.
     pub fn run(&mut self, command: &str) -> String {
-        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        self.begin(command);
         let mut printed = String::new();
         loop {
             match self.line() {
@@ -62,13 +62,18 @@ impl Fixture {
 
     /// Has one command begun, and returns when it has printed `line`.
     pub fn run_until(&mut self, command: &str, line: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        self.begin(command);
         assert_eq!(self.line(), line);
+    }
+
+    /// Has one command begun.
+    pub fn begin(&mut self, command: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
     }
 
     /// Has one command carried out that ends the process, and waits for that.
     pub fn run_last(mut self, command: &str) -> ExitStatus {
-        writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
+        self.begin(command);
         self.child.wait().unwrap()
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::cli::Common;
+use crate::exec::Programs;
 use crate::figures::Figures;
 use crate::metrics;
 use crate::notices::Notices;
@@ -27,8 +28,8 @@ use crate::view::safe;
 const FOR_THE_TERMINAL: Duration = Duration::from_secs(5);
 const HURRY: Duration = Duration::from_millis(500);
 
-/// The socket is looked for so often.
-const EACH: Duration = Duration::from_secs(5);
+/// The socket, and what the senders run, are looked at so often.
+const EACH: Duration = Duration::from_secs(1);
 
 /// By default on a terminal: more can't be read.
 const TRACES_A_SECOND: u32 = 5;
@@ -83,13 +84,13 @@ impl Collect {
     ) -> (Result<(T, Option<Signal>)>, Option<String>) {
         let flush_timeout = self.common.flush_timeout;
         let alone = self.alone;
-        let Started { figures, sinks, end, mut received, shown, view } =
+        let Started { figures, sinks, programs, end, mut received, shown, view } =
             match self.start(screen, notices).await {
                 Ok(started) => started,
                 // What was told until then is worth reading.
                 Err(error) => return (Err(error), Some(String::new())),
             };
-        let outcome = until_or_broken(until, &mut received, alone, notices, &end).await;
+        let outcome = until_or_broken(until, &mut received, alone, notices, &end, &programs).await;
         end.end();
         let (outcome, mut signals) = match outcome {
             Ok((value, signals)) => (Ok(value), Some(signals)),
@@ -167,10 +168,12 @@ impl Collect {
 
         // The view's thread also tells the figures, so it runs without spans, too.
         let (to_view, view) = if common.quiet { (None, Some(feeder)) } else { (Some(feeder), None) };
+        let programs = Arc::new(Programs::default());
         let pipeline = Pipeline {
             figures: Arc::clone(&figures),
             notices: notices.clone(),
             sinks: Arc::clone(&sinks),
+            programs: Arc::clone(&programs),
             view: to_view,
         };
         let (ended, received) = oneshot::channel();
@@ -180,7 +183,7 @@ impl Collect {
             drop(pipeline);
             let _ = ended.send(result);
         })?;
-        Ok(Started { figures, sinks, end, received, shown, view })
+        Ok(Started { figures, sinks, programs, end, received, shown, view })
     }
 }
 
@@ -194,6 +197,7 @@ pub(crate) fn exit_code(hurried: Option<Signal>) -> ExitCode {
 struct Started {
     figures: Arc<Figures>,
     sinks: Arc<Sinks>,
+    programs: Arc<Programs>,
     end: End,
     /// The end of the receiving and decoding.
     received: oneshot::Receiver<Result<()>>,
@@ -217,6 +221,7 @@ async fn until_or_broken<T>(
     alone: bool,
     notices: &Notices,
     end: &End,
+    programs: &Programs,
 ) -> Result<T> {
     tokio::pin!(until);
     let mut look = interval(EACH);
@@ -226,6 +231,7 @@ async fn until_or_broken<T>(
             outcome = &mut until => return outcome,
             broken = &mut *received => break broken,
             _ = look.tick() => {
+                programs.look_at_all().into_iter().for_each(|line| notices.say(line));
                 if is_reachable && !end.is_reachable() {
                     is_reachable = false;
                     notices.say("the socket's path was removed or is another's now: programs that start from \

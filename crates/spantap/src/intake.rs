@@ -148,7 +148,10 @@ impl<'a> Intake<'a> {
     /// Counts what should have come before a datagram.
     fn progress(&mut self, sender: Sender, sequence: Sequence) -> Progress {
         let (before, progress) = self.senders.came(sequence);
-        let Before { missing, unknown } = before;
+        let Before { missing, unknown, is_first } = before;
+        if let Some(line) = is_first.then(|| self.pipeline.programs.look_at(sender)).flatten() {
+            self.pipeline.notices.say(line);
+        }
         if missing > 0 && self.pipeline.figures.missing(sender, missing) {
             self.pipeline.notices.say(format!(
                 "{missing} spans that {sender} sent never came: they waited in the socket, or had been read and not been \

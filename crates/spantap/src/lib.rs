@@ -26,6 +26,7 @@ pub mod chunk;
 pub mod cli;
 pub mod collect;
 pub mod decode;
+mod exec;
 mod executable;
 pub mod figures;
 pub mod intake;

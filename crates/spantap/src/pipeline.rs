@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
 use crate::chunk::Chunk;
 use crate::decode::LOSSES;
+use crate::exec::Programs;
 use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::notices::Notices;
@@ -31,6 +32,8 @@ pub struct Pipeline {
     pub notices: Notices,
     /// All of them.
     pub sinks: Arc<Sinks>,
+    /// What the senders run.
+    pub(crate) programs: Arc<Programs>,
     /// Where the traces are shown, if they are. It may fall behind, and then misses spans.
     pub view: Option<Feeder>,
 }

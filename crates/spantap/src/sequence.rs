@@ -58,6 +58,8 @@ pub struct Before {
     pub missing: u64,
     /// So many spans were sent before the first that came here: whether anybody got them is not known.
     pub unknown: u64,
+    /// It is the first that this collector gets from the sender.
+    pub is_first: bool,
 }
 
 impl Senders {
@@ -72,10 +74,13 @@ impl Senders {
                 let missing = sent_before.saturating_sub(known.progress.spans);
                 progress.spans = known.progress.spans + missing;
                 progress.missing = known.progress.missing.saturating_add(missing);
+                before.is_first = known.is_left;
                 before.missing = if known.is_left { progress.missing } else { missing };
             }
-            None if self.has_forgotten => {}
-            None => before.unknown = sent_before,
+            None => {
+                before.is_first = true;
+                before.unknown = if self.has_forgotten { 0 } else { sent_before };
+            }
         }
         progress.spans = progress.spans.saturating_add(spans);
         self.put(progress, false);
@@ -126,7 +131,7 @@ mod tests {
     }
 
     fn missing(missing: u64) -> Before {
-        Before { missing, unknown: 0 }
+        Before { missing, ..Before::default() }
     }
 
     #[test]
@@ -138,12 +143,16 @@ mod tests {
             (datagram(1, 22, 3), missing(7), 25, 7),
             (datagram(1, 25, 0), missing(0), 25, 7),
             (datagram(1, 26, 1), missing(1), 27, 8),
-            (datagram(2, 40, 2), Before { missing: 0, unknown: 40 }, 42, 0),
+            (datagram(2, 40, 2), Before { unknown: 40, ..Before::default() }, 42, 0),
             (datagram(2, 42, 1), missing(0), 43, 0),
             (datagram(1, u64::MAX, 9), missing(u64::MAX - 27), u64::MAX, u64::MAX - 19),
         ] {
             let progress = Progress { sender: sequence.sender, spans, missing: in_all };
-            assert_eq!(senders.came(sequence), (before, progress), "{sequence:?}");
+            let found = senders.came(sequence);
+            assert_eq!(
+                (found.0.missing, found.0.unknown, found.1),
+                (before.missing, before.unknown, progress)
+            );
         }
     }
 
@@ -151,7 +160,7 @@ mod tests {
     fn what_a_collector_before_has_counted_is_said_again_once() {
         let mut senders = Senders::default();
         senders.set(Progress { sender: 1, spans: 10, missing: 3 });
-        assert_eq!(senders.came(datagram(1, 12, 1)).0, missing(5));
+        assert_eq!(senders.came(datagram(1, 12, 1)).0, Before { is_first: true, ..missing(5) });
         assert_eq!(senders.came(datagram(1, 14, 1)).0, missing(1));
         let left: Vec<_> = senders.iter().collect();
         assert_eq!(left, [Progress { sender: 1, spans: 15, missing: 6 }]);
@@ -162,7 +171,7 @@ mod tests {
     fn threads_that_send_at_the_same_time_miss_nothing() {
         let mut senders = Senders::default();
         for sent_before in [0, 0, 1, 1, 4] {
-            assert_eq!(senders.came(datagram(1, sent_before, 1)).0, missing(0), "{sent_before}");
+            assert_eq!(senders.came(datagram(1, sent_before, 1)).0.missing, 0, "{sent_before}");
         }
     }
 
@@ -175,7 +184,7 @@ mod tests {
         }
         assert_eq!(senders.iter().count(), MOST);
         assert_eq!(senders.came(datagram(9_999, 2, 1)).0, missing(1));
-        assert_eq!(senders.came(datagram(0, 1, 1)).0, missing(0), "it is one that was forgotten");
+        assert_eq!(senders.came(datagram(0, 1, 1)).0.unknown, 0, "it is one that was forgotten");
     }
 
     #[test]
