@@ -337,6 +337,9 @@ impl UsdtLayer {
         span.timing = Some(Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.begin(id, span, self.counts());
+        if self.has_trace_states.load(Ordering::Relaxed) {
+            self.inherit_trace_state(id, ctx);
+        }
         if let Some(fields) = fields {
             new_span(callsite, &identity, &fields);
         }
@@ -420,6 +423,18 @@ impl UsdtLayer {
             return TraceState::default();
         }
         ctx.span(id).map(|span| self.trace_state(&span)).unwrap_or_default()
+    }
+
+    /// Gives it to the span itself: at the end of the program, the registry can't be asked any more.
+    #[cold]
+    fn inherit_trace_state<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let trace_state = self.inherited_trace_state(id, ctx);
+        if !trace_state.is_empty() {
+            self.spans.with(id, |open| open.record.set_trace_state(trace_state));
+        }
     }
 
     #[cold]

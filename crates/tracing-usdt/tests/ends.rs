@@ -139,6 +139,26 @@ fn otlp_marks_them_by_a_true_value() {
 
 #[test]
 #[ignore = "a program"]
+fn exits_below_another_process() {
+    install();
+    let _root = info_span!("root").entered();
+    info_span!("child").in_scope(|| ends());
+}
+
+#[test]
+fn open_spans_have_the_trace_state_that_came_from_another_process() {
+    let collector = Collector::bind();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let variables = [("TRACING_USDT_FORMAT", "otlp"), ("TRACEPARENT", parent), ("TRACESTATE", "a=1,b=2")];
+    run("exits_below_another_process", &collector, &variables);
+    let request: Value = serde_json::from_str(&collector.drain_text()[0]).unwrap();
+    let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    let states: Vec<_> = spans.iter().map(|span| (&span["traceState"], &span["traceId"])).collect();
+    assert_eq!(states, [(&json!("a=1,b=2"), &json!("4bf92f3577b34da6a3ce929d0e0e4736")); 2]);
+}
+
+#[test]
+#[ignore = "a program"]
 fn returns_from_main_with_a_leaked_guard() {
     // The test's own main ends with 0.
     install();
