@@ -163,9 +163,14 @@
 //! `tracing_usdt.unfinished`, which is true. In [`Stats`] they count as closed. A span that began before anyone listened
 //! and one of a trace that is not sampled are not sent, here neither.
 //!
-//! **A program that calls `exec`**, `_exit` or `abort`, or is killed, takes with it what was closed in its last 20
-//! milliseconds, and its open spans: the kernel runs no code of the program then. Call [`Handle::flush`] before `exec`,
-//! or use [`Delivery::Inline`]; then all spans that were closed before have left the process.
+//! **A program that calls `_exit` or `abort`, or is killed**, takes with it what was closed in its last 20 milliseconds,
+//! and its open spans: the kernel runs no code of the program then. Call [`Handle::flush`] before, or use
+//! [`Delivery::Inline`]; then all spans that were closed before have left the process.
+//!
+//! **`exec`** runs no handlers either. With glibc the layer defines `execv`, `execve` and `execvp` as weak symbols, by
+//! which std's [`CommandExt::exec`](std::os::unix::process::CommandExt::exec) goes: they wait until what is queued is
+//! sent, for 100 ms at most, and then execute the program. Open spans are gone. With musl, by `fexecve` and by other ways,
+//! call [`Handle::flush`] before.
 //!
 //! **Where the receiver doesn't read** any more, or went away, the end of the program prints one line on stderr with the
 //! number of spans that this process lost; if there never was a receiver, the report of that at the start is all. With

@@ -317,15 +317,67 @@ fn becomes_another_program() {
     for n in 0..500 {
         info_span!("prepare", n);
     }
-    handle.flush(PATIENCE).unwrap();
-    panic!("exec: {}", Command::new("sh").args(["-c", "exit 7"]).stdin(Stdio::null()).exec());
+    let sh = c"/bin/sh";
+    let arguments = [sh, c"-c", c"exit 7"];
+    let error = match &*std::env::var("BY").unwrap() {
+        "flush" => {
+            handle.flush(PATIENCE).unwrap();
+            format!(
+                "{:?}",
+                nix::unistd::fexecve(std::fs::File::open("/bin/sh").unwrap(), &arguments, &[c"A=1"])
+            )
+        }
+        "execv" => format!("{:?}", nix::unistd::execv(sh, &arguments)),
+        "execve" => format!("{:?}", nix::unistd::execve(sh, &arguments, &[c"A=1"])),
+        _ => Command::new("sh").args(["-c", "exit 7"]).stdin(Stdio::null()).exec().to_string(),
+    };
+    panic!("exec: {error}");
+}
+
+/// `execvp` is what std does. Only glibc's functions are ours.
+#[test]
+#[cfg(target_env = "gnu")]
+fn what_is_queued_is_sent_before_an_exec() {
+    for by in ["execvp", "execv", "execve"] {
+        let spans =
+            spans_of("becomes_another_program", &[("TRACING_USDT_DELIVERY", "background"), ("BY", by)]);
+        assert_eq!(spans.len(), 500, "{by}");
+    }
+}
+
+/// The parent's spans are no business of a child that executes another program, and no reason for it to wait.
+#[test]
+#[ignore = "a program"]
+fn starts_other_programs() {
+    use std::os::unix::process::CommandExt;
+    let layer = tracing_usdt::layer();
+    tracing_subscriber::registry().with(layer).init();
+    for n in 0..20 {
+        info_span!("between", n);
+        let mut command = Command::new("true");
+        // With something to do in the child, std forks and executes.
+        // SAFETY: it does nothing.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(|| Ok(()));
+        }
+        assert!(command.status().unwrap().success());
+    }
+    ends()
+}
+
+#[test]
+fn programs_that_are_started_meanwhile_change_nothing() {
+    let spans = spans_of("starts_other_programs", &[("TRACING_USDT_DELIVERY", "background")]);
+    assert_eq!(spans.len(), 20);
 }
 
 #[test]
 fn what_was_flushed_or_sent_inline_outlasts_an_exec() {
     for way in WAYS {
         let wait = ("TRACING_USDT_MAX_WAIT_MS", "10000");
-        let spans = spans_of("becomes_another_program", &[("TRACING_USDT_DELIVERY", way), wait]);
+        let spans =
+            spans_of("becomes_another_program", &[("TRACING_USDT_DELIVERY", way), ("BY", "flush"), wait]);
         assert_eq!(spans.len(), 500, "{way}");
     }
 }

@@ -17,8 +17,22 @@ pub(super) fn register(carrier: &Arc<Carrier>) {
         open.retain(|other| other.strong_count() > 0);
         open.push(Arc::downgrade(carrier));
     }
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
+    super::at_exec::watch();
     static ONCE: Once = Once::new();
     ONCE.call_once(|| process::at_exit(finish));
+}
+
+/// Gives each carrier that is open to `look`; none, if the list of them is just being changed.
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) fn for_each_open(look: impl FnMut(Arc<Carrier>)) {
+    if let Ok(open) = OPEN.try_lock() {
+        open.iter().filter_map(Weak::upgrade).for_each(look);
+    }
 }
 
 extern "C" fn finish() {

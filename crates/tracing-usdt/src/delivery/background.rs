@@ -56,6 +56,7 @@ pub(crate) struct Background {
 
 /// What one process has to send.
 struct Queue {
+    pid: u32,
     rings: Box<[Ring]>,
     bell: Bell,
     /// Of spans that went by the rings, and of what became of those that came out of them.
@@ -76,6 +77,7 @@ impl Queue {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let rings = cores.next_power_of_two().min(MAX_RINGS);
         Self {
+            pid: std::process::id(),
             rings: (0..rings).map(|_| Ring::new()).collect(),
             bell: Bell::new(),
             counters: Counters::new(),
@@ -427,6 +429,14 @@ impl Background {
             self.finish(queue, deadline(Duration::ZERO), &[]);
             CLOSING.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the thread that sends has something to send, and somebody to send it to. False in a child of `vfork`,
+    /// which has its parent's memory.
+    pub(super) fn is_sending(&self) -> bool {
+        let Some(queue) = self.queue.known() else { return false };
+        let has_spans = queue.rings.iter().map(Ring::counts).any(|[_, written, released]| written > released);
+        has_spans && queue.pid == std::process::id() && self.outlet.socket.was_connected()
     }
 
     pub(super) fn begin_to_finish(&self) {

@@ -5,6 +5,8 @@
 //! connects and reconnects, `waiting` has the threads that wait for room, `stats` counts, `at_exit` sends the
 //! last when the program ends, and with it what is `unfinished`.
 
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod at_exec;
 mod at_exit;
 mod background;
 mod inline;
@@ -126,6 +128,19 @@ impl Carrier {
         match self {
             Self::Background(background) => background.close(),
             Self::Inline(inline) => inline.finish(),
+        }
+    }
+
+    /// Whether a thread is about to send what is queued.
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
+    fn is_sending(&self) -> bool {
+        match self {
+            Self::Background(background) => background.is_sending(),
+            Self::Inline(_) => false,
         }
     }
 

@@ -171,6 +171,11 @@ impl Socket {
         self.failed_ns.store(0, Ordering::Relaxed);
     }
 
+    /// Whether there was a receiver at the last look.
+    pub(super) fn was_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
     /// Whether there is a receiver, after a look for one if the last is long enough ago.
     pub(super) fn is_connected(&self, reporter: &Reporter) -> bool {
         if self.connected.load(Ordering::Acquire) {
