@@ -964,4 +964,28 @@ proptest! {
         let read: usize = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum();
         prop_assert_eq!(read, 3);
     }
+
+    /// The same of what is around spans: their resource, their scope, and members that nobody knows.
+    #[test]
+    fn an_odd_value_around_spans_costs_no_span(
+        odd in json(),
+        resource in prop::sample::select(vec![
+            "ODD", "{}", r#"{"attributes":ODD,"droppedAttributesCount":ODD}"#, r#"{"attributes":[ODD],"x":ODD}"#,
+        ]),
+        scope in prop::sample::select(vec![
+            "ODD", "{}", r#"{"name":ODD,"version":ODD,"droppedAttributesCount":ODD}"#, r#"{"attributes":ODD}"#, r#"{"attributes":[ODD]}"#,
+        ]),
+        url in prop::sample::select(vec!["ODD", "null"]),
+    ) {
+        let span = format!(
+            r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#
+        );
+        let text = format!(
+            r#"{{"x":ODD,"resourceSpans":[{{"y":ODD,"resource":{resource},"schemaUrl":{url},"scopeSpans":[
+            {{"schemaUrl":{url},"scope":{scope},"z":ODD,"spans":[{span},{span}]}},{{"spans":[{span}]}}]}}]}}"#
+        ).replace("ODD", &odd);
+        let decoded = decode(&text);
+        prop_assert_eq!(spans(&decoded).len(), 3, "{}", text);
+        prop_assert!(decoded.faults.iter().all(|(found, _)| !found.fault.refuses()), "{:?} for {}", decoded.faults, text);
+    }
 }

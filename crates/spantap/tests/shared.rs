@@ -253,9 +253,11 @@ fn spans_that_share_nothing_keep_their_ids() {
         span(STOCK, "server", 0xd, 0xc, 2, SERVER),
         span(STOCK, "query", 0xe, 0xd, 3, CLIENT),
         span(STOCK, "send", 0xf, 0xd, 4, r#","kind":"PRODUCER""#),
+        span(STOCK, "own tag", 0x10, 0xd, 5, r#","kind":"SERVER","tags":{"zipkin.id":"7"}"#),
     ];
     let seen = send(&[spans]);
-    assert_eq!(seen.outline(), "0:root 1:client 2:server 3:query 3:send");
+    assert_eq!(seen.outline(), "0:root 1:client 2:server 3:query 3:send 3:own tag");
+    assert_eq!(seen.id("own tag"), 0x10_u64.to_be_bytes());
     for (name, id) in [("root", 0xa), ("client", 0xc), ("server", 0xd), ("query", 0xe), ("send", 0xf_u64)] {
         assert_eq!(seen.id(name), id.to_be_bytes());
         assert!(

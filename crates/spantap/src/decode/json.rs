@@ -129,24 +129,14 @@ impl<'a> Json<'a> {
         &mut self,
         take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
-        self.members_or(take, |member, found, faults| faults.leave_out(found.of(member.name())))
-    }
-
-    /// The same, but `leave` is told what is left out and why.
-    #[inline]
-    pub(super) fn members_or<M: Member>(
-        &mut self,
-        take: impl FnMut(&mut Self, M) -> Result<(), Found>,
-        mut leave: impl FnMut(M, Found, &mut Faults),
-    ) -> Result<(), Found> {
         self.each_member(take, |json, start, member, found| {
             json.go_behind(start)?;
-            leave(member, found, &mut json.faults);
+            json.faults.leave_out(found.of(member.name()));
             Ok(())
         })
     }
 
-    /// `fail` decides what a member means that `take` can't read, whose value begins where it is told.
+    /// `fail` decides what it means that `take` can't read a member. It gets the start of the member's value.
     #[inline]
     fn each_member<M: Member>(
         &mut self,

@@ -146,17 +146,17 @@ impl Decoder {
         if bytes.is_empty() {
             return (Err(Found::new(Fault::Empty, "no bytes")), Decoded::default());
         }
-        // The first is many times as fast.
+        // `from_utf8_lossy` is slow, also where nothing is lossy: 300 ns a span.
         let (text, error) = match std::str::from_utf8(bytes) {
             Ok(text) => (Cow::Borrowed(text), None),
             Err(error) => (String::from_utf8_lossy(bytes), Some(error)),
         };
-        // Where it was cut inside of a character, it is cut inside of a text.
+        // A datagram that was cut inside of a character is refused as one that was cut.
         let odd = error.filter(|error| error.error_len().is_some());
         if let Some(error) = odd {
             faults.note(Fault::BadText, || error.to_string());
         }
-        // The mark of byte order, which RFC 8259 allows to pass over.
+        // RFC 8259 lets a reader ignore a byte order mark.
         let mut json = Json::new(text.strip_prefix('\u{feff}').unwrap_or(&text), faults);
         let read = self.read_text(&mut json, sender);
         let read =

@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::Spans;
 use super::value::attribute;
-use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID, find};
+use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID, find_text};
 use crate::process::Process;
 
 /// So many ids of clients' and servers' spans are remembered, and as many before those: 10 MB.
@@ -72,8 +72,9 @@ fn put_id(span: &mut Span, key: &str, id: Vec<u8>) {
     span.attributes.push(attribute(key, Value::StringValue(const_hex::encode(id))));
 }
 
+/// A sender's own tag of that name means nothing.
 fn is_marked(span: &Span) -> bool {
-    find(&span.attributes, ZIPKIN_ID).is_some()
+    find_text(&span.attributes, ZIPKIN_ID).is_some_and(|id| id == const_hex::encode(&span.span_id))
 }
 
 fn role(span: &Span) -> Option<Role> {

@@ -2,7 +2,7 @@
 //!
 //! It takes what is JSON in the strict sense and says nothing of what is not, nor of what is seldom: then a reader
 //! that can say what is wrong reads the same text again. Texts are looked at in words of eight bytes, as most
-//! of the bytes are in texts; jiter looks at each byte.
+//! of the bytes are in texts.
 
 /// As many levels as bits that tell which of them are objects.
 const MAX_DEPTH: u32 = u64::BITS;

@@ -111,15 +111,15 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
             SpanMember::Annotations => {
                 let mut left_out = 0;
                 json.append(&mut span.events, &mut left_out, |json| event(json, &mut said))?;
-                said.dropped[1] = said.dropped[1].saturating_add(left_out);
+                said.add_dropped(EVENTS, left_out);
             }
-            SpanMember::BinaryAnnotations => json.elements(|json| {
-                match json.attempt(|json| binary_annotation(json, &mut said, span))? {
-                    Ok(server) => remote = server.unwrap_or(std::mem::take(&mut remote)),
-                    Err(found) => json.drop_one(&mut said.dropped[0], found),
-                }
-                Ok(())
-            })?,
+            SpanMember::BinaryAnnotations => {
+                let mut left_out = 0;
+                let mut others = Vec::new();
+                json.append(&mut others, &mut left_out, |json| binary_annotation(json, &mut said, span))?;
+                remote = others.into_iter().flatten().last().unwrap_or(std::mem::take(&mut remote));
+                said.add_dropped(ATTRIBUTES, left_out);
+            }
             SpanMember::Tags => {
                 span.attributes.reserve(USUAL_ATTRIBUTES);
                 json.entries(|json, key| {
@@ -222,12 +222,17 @@ impl Endpoint {
     }
 }
 
+/// In [`Said::dropped`].
+const ATTRIBUTES: usize = 0;
+const EVENTS: usize = 1;
+const LINKS: usize = 2;
+
 /// What tags and annotations say of the span itself, which is known when all have been seen.
 #[derive(Default)]
 struct Said {
     code: Option<StatusCode>,
     error: Option<String>,
-    /// Attributes, events and links that were left out, by the sender or here.
+    /// What was left out, by the sender or here.
     dropped: [u32; 3],
     /// By the annotations of version 1.
     kind: Option<i32>,
@@ -262,18 +267,19 @@ impl Said {
                 }
                 None => false,
             },
-            "otel.dropped_attributes_count" => self.add_dropped(0, value),
-            "otel.dropped_events_count" => self.add_dropped(1, value),
-            "otel.dropped_links_count" => self.add_dropped(2, value),
+            "otel.dropped_attributes_count" => self.take_dropped(ATTRIBUTES, value),
+            "otel.dropped_events_count" => self.take_dropped(EVENTS, value),
+            "otel.dropped_links_count" => self.take_dropped(LINKS, value),
             _ => false,
         }
     }
 
-    fn add_dropped(&mut self, of: usize, value: &Scalar) -> bool {
-        value.text().parse().is_ok_and(|count: u32| {
-            self.dropped[of] = self.dropped[of].saturating_add(count);
-            true
-        })
+    fn take_dropped(&mut self, of: usize, value: &Scalar) -> bool {
+        value.text().parse().map(|count| self.add_dropped(of, count)).is_ok()
+    }
+
+    fn add_dropped(&mut self, of: usize, count: u32) {
+        self.dropped[of] = self.dropped[of].saturating_add(count);
     }
 
     /// What an annotation of version 1 tells of the span.
