@@ -16,6 +16,8 @@ pub struct ZipkinBackend {
 
 struct State {
     answer: u16,
+    /// So many requests are accepted before that.
+    accept: usize,
     largest: usize,
     /// Their names by their ids.
     accepted: HashMap<String, String>,
@@ -26,7 +28,8 @@ impl ZipkinBackend {
     pub fn start(answer: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { answer, largest: usize::MAX, accepted: HashMap::new() }));
+        let state =
+            Arc::new(Mutex::new(State { answer, accept: 0, largest: usize::MAX, accepted: HashMap::new() }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -45,6 +48,11 @@ impl ZipkinBackend {
     /// Answers with this status from now on.
     pub fn answer(&self, status: u16) {
         self.state.lock().unwrap().answer = status;
+    }
+
+    /// Accepts so many requests first, whatever it answers to others.
+    pub fn accept(&self, requests: usize) {
+        self.state.lock().unwrap().accept = requests;
     }
 
     /// Answers requests with more bytes with 413 from now on.
@@ -67,7 +75,12 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
     while let Some(body) = read(&mut reader) {
         let mut state = state.lock().unwrap();
-        let answer = if body.len() > state.largest { 413 } else { state.answer };
+        let answer = match state.accept {
+            _ if body.len() > state.largest => 413,
+            0 => state.answer,
+            _ => 202,
+        };
+        state.accept = state.accept.saturating_sub(1);
         if answer < 300 {
             let spans: Vec<Value> = serde_json::from_slice(&body).unwrap();
             let text = |span: &Value, key: &str| span[key].as_str().unwrap_or_default().to_owned();

@@ -71,17 +71,18 @@ pub(super) async fn serve(listener: TcpListener, registry: Registry) {
     loop {
         let accepted = listener.accept().await;
         connections.retain(|connection| !connection.task.is_finished());
-        if accepted.is_err() || connections.len() >= MAX_CONNECTIONS {
+        let Ok((stream, _)) = accepted else {
+            // Such as too many open files: others need some, too.
+            sleep(GRACE).await;
+            connections.drain(..connections.len().div_ceil(2)).for_each(|oldest| oldest.task.abort());
+            continue;
+        };
+        if connections.len() >= MAX_CONNECTIONS {
             if let Some(oldest) = connections.pop_front() {
                 sleep_until(oldest.since + GRACE).await;
                 oldest.task.abort();
             }
         }
-        let Ok((stream, _)) = accepted else {
-            // Such as too many open files.
-            sleep(GRACE).await;
-            continue;
-        };
         let page = Arc::clone(&page);
         let task = tokio::spawn(async move {
             let service = service_fn(|request| answer(request, Arc::clone(&page)));

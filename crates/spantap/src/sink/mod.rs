@@ -176,8 +176,8 @@ impl Sinks {
     }
 
     /// Goes on sending until all queues are empty, but not for longer than `timeout`. What then waits in
-    /// memory is dropped, what waits in the spool stays there. Spans of a request under way at that
-    /// moment count as not sent, though the backend may get them.
+    /// memory is dropped, what waits in the spool stays there. Spans of a batch under way at that
+    /// moment count as not sent, though the backend may have some of them, or get them.
     ///
     /// To be called once, after the last [`Sinks::push`].
     pub async fn finish(&self, timeout: Duration) {

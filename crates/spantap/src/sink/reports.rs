@@ -79,6 +79,7 @@ impl Reports {
         let said = message.unwrap_or("it did not say why");
         let line = match std::mem::take(&mut self.rejected_since) {
             0 => format!("{} says: {said}", self.target),
+            1 => format!("{} rejected 1 span, which is lost: {said}", self.target),
             spans => format!("{} rejected {spans} spans, which are lost: {said}", self.target),
         };
         self.notices.say(line);

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) use directory::Directory;
+use nix::sys::statvfs::statvfs;
 use segment::{Position, PositionFile, Segment};
 
 use super::figures::{Figures, Loss};
@@ -39,6 +40,10 @@ use crate::sequence::Senders;
 const SEGMENT_BYTES: u64 = 8 << 20;
 /// So that dropping the oldest segment never drops more than a quarter of what waits.
 const MIN_SEGMENTS: u64 = 4;
+/// Where there is little room, a segment has an eighth of it: the delivered part of a segment takes room, too, until
+/// all of it is delivered. But a file for a few records alone would be a waste.
+const SHARE_OF_ROOM: u64 = 8;
+const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
 
 /// See [`Store`]. One for each sink.
 pub(super) struct Spool {
@@ -55,8 +60,11 @@ struct State {
     /// The oldest first.
     segments: VecDeque<Segment>,
     next_number: u64,
-    /// Of the last segment, if that is of this run and not full.
+    /// Of the last segment, if that is of this run and not full; and when it is full.
     writer: Option<File>,
+    writer_bytes: u64,
+    /// What the spool had when there was no more room, on the disk or in a quota.
+    room: Option<u64>,
     /// The record being written.
     record: Vec<u8>,
     taken: Option<Taken>,
@@ -137,6 +145,8 @@ impl Spool {
             segments,
             next_number: last + 1,
             writer: None,
+            writer_bytes: 0,
+            room: None,
             record: Vec::new(),
             taken: None,
             write_fails: false,
@@ -181,12 +191,26 @@ impl Spool {
 
     fn write_record(&self, state: &mut State) -> io::Result<()> {
         self.notice_removal(state)?;
-        let written = self.append(state);
-        let lacks_room = written.as_ref().is_err_and(lacks_room);
-        if !lacks_room || !self.free_room(state) {
-            return written;
+        let cause = match self.append(state) {
+            Err(cause) if lacks_room(&cause) => cause,
+            written => return written,
+        };
+        // RLIMIT_FSIZE is about one file.
+        if cause.kind() != ErrorKind::FileTooLarge {
+            state.room = Some(state.bytes());
         }
-        self.append(state)
+        if self.free_room(state) { self.append(state) } else { Err(cause) }
+    }
+
+    /// How large the next segment may become.
+    fn next_segment_bytes(&self, state: &mut State) -> u64 {
+        let bytes = state.bytes();
+        // More than there was room for once: it has become more.
+        state.room = state.room.filter(|room| bytes <= *room);
+        let on_disk =
+            statvfs(&self.folder).map_or(u64::MAX, |disk| disk.blocks_available() * disk.fragment_size());
+        let room = state.room.unwrap_or(u64::MAX).min(on_disk.saturating_add(bytes));
+        (room / SHARE_OF_ROOM).max(SMALL_SEGMENT_BYTES).min(self.segment_bytes)
     }
 
     /// After a write that failed for want of room. False if another attempt would be the same again.
@@ -204,10 +228,11 @@ impl Spool {
 
     /// Puts the record behind the last one, in a new segment if that is full.
     fn append(&self, state: &mut State) -> io::Result<()> {
-        let full = state.segments.back().is_none_or(|last| last.length >= self.segment_bytes);
+        let full = state.segments.back().is_none_or(|last| last.length >= state.writer_bytes);
         if full || state.writer.is_none() {
             let number = state.next_number;
             let path = segment::path(&self.folder, number);
+            state.writer_bytes = self.next_segment_bytes(state);
             state.writer = Some(OpenOptions::new().write(true).create_new(true).open(path)?);
             state.next_number += 1;
             state.segments.push_back(Segment {

@@ -268,6 +268,13 @@ fn a_segment_that_takes_no_more_is_followed_by_another() {
     assert_eq!(opened.told(), [""; 0]);
 }
 
+#[test]
+fn a_lack_of_room_is_known_by_its_error_numbers() {
+    let lacks = |number| lacks_room(&io::Error::from_raw_os_error(number));
+    assert!([libc::ENOSPC, libc::EDQUOT, libc::EFBIG].into_iter().all(lacks));
+    assert!(![libc::EIO, libc::EACCES, libc::ENOENT].into_iter().any(lacks));
+}
+
 /// Each attempt could leave an empty segment.
 #[test]
 fn writes_that_fail_leave_one_empty_segment_at_most() {

@@ -124,7 +124,9 @@ async fn a_span_that_is_too_large_by_itself_is_rejected_alone() {
     let of_http: Vec<&String> =
         told.iter().filter(|line| line.starts_with(&fixture.figures().target)).collect();
     assert!(
-        of_http.iter().any(|line| line.contains("rejected 1 spans") && line.contains("too large for us")),
+        of_http
+            .iter()
+            .any(|line| line.contains("rejected 1 span, which is lost") && line.contains("too large for us")),
         "{told:?}"
     );
 }
