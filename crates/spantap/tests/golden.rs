@@ -213,6 +213,19 @@ fn without_messages() -> Trace {
     ])
 }
 
+/// A program that ended within a span, in which libraries had logged.
+fn cut_short() -> Trace {
+    let shop = process("shop", 4242);
+    trace([
+        span(&shop, "connect", 2, 1, 100, 900)
+            .event(200, "starting new connection", &[("level", "DEBUG"), ("target", "reqwest::connect")])
+            .event(300, "slow", &[("level", "WARN"), ("target", "sqlx::query"), ("elapsed_ms", "12")])
+            .event(400, "our own", &[("target", "shop::client")])
+            .event(500, "without a target", &[]),
+        span(&shop, "request", 1, 0, 0, 1_000).fields(&[("tracing_usdt.unfinished", "true")]),
+    ])
+}
+
 /// A daemon whose clock was set back and then forward, by an hour, while it ran.
 fn clock_set() -> Trace {
     const HOUR_US: i64 = 3_600_000_000;
@@ -385,6 +398,11 @@ fn circles_many_events_and_text_that_would_act() {
 #[test]
 fn events_without_a_message_show_their_fields_or_a_short_location() {
     check("no_message", &plain(&without_messages(), 80));
+}
+
+#[test]
+fn unfinished_spans_and_events_of_libraries() {
+    check("cut_short", &plain(&cut_short(), 80));
 }
 
 #[test]

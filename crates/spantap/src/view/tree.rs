@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use anstyle::Style;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 
@@ -38,6 +39,7 @@ const MOST_LINES: usize = 3;
 const LONG_NS: u64 = 60_000_000_000;
 /// Columns.
 const MOST_OF_SERVICE: usize = 30;
+const MOST_OF_TARGET: usize = 30;
 const LEAST_OF_NAME: usize = 10;
 
 /// The trace, several lines, each with its end. Nothing in it but the colours is an escape sequence.
@@ -182,6 +184,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         let is_other = self.has_processes && parent.is_none_or(|parent| !is_same(&parent.process, process));
         let marks = [
             level(&span.attributes).map(|(style, level)| (style, 1, level.to_owned())),
+            is_unfinished(span).then(|| (YELLOW, 1, "(unfinished)".to_owned())),
             self.is_late(row).then(|| (YELLOW, 1, "(late)".to_owned())),
             is_other.then(|| (DIM, 2, text::cut(&service::label(process), MOST_OF_SERVICE))),
         ];
@@ -331,6 +334,9 @@ impl<'a, 'b> Drawing<'a, 'b> {
             line.put(style, level);
             line.gap(1);
         }
+        if let Some(target) = target_elsewhere(event, &row.span.span) {
+            line.put(DIM, &format!("{}: ", text::cut(&text::on_one_line(target), MOST_OF_TARGET)));
+        }
         let text = event_text(event);
         line.put(style, &text);
         fields::put_event(&mut line, &event.attributes, if text.is_empty() { 0 } else { fields::GAP });
@@ -363,6 +369,24 @@ fn level(attributes: &[KeyValue]) -> Option<(Style, &str)> {
         level @ "WARN" => Some((YELLOW, level)),
         _ => None,
     }
+}
+
+/// The program ended while it was open.
+fn is_unfinished(span: &Span) -> bool {
+    match find(&span.attributes, "tracing_usdt.unfinished") {
+        Some(Value::BoolValue(is_unfinished)) => *is_unfinished,
+        // Zipkin has no other values.
+        Some(Value::StringValue(text)) => text == "true",
+        _ => false,
+    }
+}
+
+/// The target of an event that comes from another crate than its span, such as a library's log line.
+fn target_elsewhere<'a>(event: &'a Event, span: &Span) -> Option<&'a str> {
+    let target = find_text(&event.attributes, "target")?;
+    let own = find_text(&span.attributes, "target")?;
+    let of_crate = |target: &str| target.split("::").next().unwrap_or_default().to_owned();
+    (of_crate(target) != of_crate(own)).then_some(target)
 }
 
 /// What the line below a failed span says, unless an event says it.
