@@ -51,6 +51,21 @@ fn what_is_queued_is_sent_on_return_from_main_after_a_sigterm() {
     assert_all_queued_arrived(collector);
 }
 
+/// Whether a linker takes our `execvp` depends on the linker and on what the optimiser has made of the program.
+#[test]
+fn what_is_queued_is_sent_before_an_exec() {
+    let others = [Build::Fastest, Build::StaticGlibc];
+    for build in Build::EVERYWHERE.into_iter().chain(others) {
+        let collector = Collector::start();
+        let mut command = Command::new(build.path(Linkage::Executable, 0));
+        command.env("TRACING_USDT_DELIVERY", "background").env("TRACING_USDT_MAX_WAIT_MS", "0");
+        let fixture = Fixture::spawn(&mut command, Some(collector.path()));
+        eprintln!("{build:?}");
+        assert!(fixture.run_last("exec 0").success());
+        assert_all_queued_arrived(collector);
+    }
+}
+
 /// The queue is gone with a process that doesn't end by itself; that is the price, and `inline` has none.
 #[test]
 fn an_abort_takes_no_more_than_what_is_queued() {

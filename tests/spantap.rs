@@ -472,7 +472,7 @@ fn a_sender_that_executes_another_program_is_told() {
     fixture.run("burst 10");
     wait_until("spans came", || spantap.stdout().contains("trace "));
     let pid = fixture.pid();
-    fixture.begin("exec");
+    fixture.begin("exec 60");
     let told =
         format!("(pid {pid}, uid 0) has executed sleep: spans that it closed in the moments before are lost");
     wait_until("the exec is told", || spantap.stderr().contains(&told));

@@ -62,10 +62,11 @@ impl WallOffset {
     }
 }
 
-/// To be called when a layer is built: finds out what the clock is best read with.
+/// To be called when a layer is built: finds out what the clock is best read with, and what time it is.
 pub(crate) fn prepare() {
     #[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
     tsc::prepare();
+    wall_offset(Monotonic::now());
 }
 
 /// How long an offset is trusted. The wall clock is stepped, by hand, by NTP and by a suspend, during which the
@@ -76,33 +77,60 @@ const TRUST_NS: i64 = 100_000_000;
 /// its parent.
 const STEP_NS: u64 = 1_000_000;
 
-/// The offset, which stays exactly the same until the wall clock is stepped, or has drifted for as much.
-static OFFSET: AtomicI64 = AtomicI64::new(UNKNOWN);
-const UNKNOWN: i64 = i64::MIN;
-/// When it was last measured, in monotonic nanoseconds.
-static MEASURED: AtomicI64 = AtomicI64::new(i64::MIN);
-
 /// The offset as of `now`, measured at most a tenth of a second before.
 #[inline]
 pub(crate) fn wall_offset(now: Monotonic) -> WallOffset {
-    let measured = MEASURED.load(Ordering::Acquire);
-    if (now.0 as i64).saturating_sub(measured) > TRUST_NS {
-        measure_again(now, measured);
-    }
-    WallOffset(OFFSET.load(Ordering::Relaxed))
+    static WALL: Wall = Wall::new();
+    WALL.offset(now)
 }
 
-#[cold]
-fn measure_again(now: Monotonic, measured: i64) {
-    // One thread does it for all; but before there is an offset, each needs one at once.
-    let taken = MEASURED.compare_exchange(measured, now.0 as i64, Ordering::AcqRel, Ordering::Relaxed);
-    let known = OFFSET.load(Ordering::Relaxed);
-    if taken.is_err() && known != UNKNOWN {
-        return;
+/// What is known of the wall clock.
+struct Wall {
+    /// Stays exactly the same until the wall clock is stepped, or has drifted for as much.
+    offset: AtomicI64,
+    /// When it was last measured, in monotonic nanoseconds.
+    measured: AtomicI64,
+}
+
+const UNKNOWN: i64 = i64::MIN;
+
+impl Wall {
+    const fn new() -> Self {
+        Self { offset: AtomicI64::new(UNKNOWN), measured: AtomicI64::new(0) }
     }
-    let (offset, width) = measure();
-    if known == UNKNOWN || offset.abs_diff(known) > STEP_NS + width {
-        OFFSET.store(offset, Ordering::Relaxed);
+
+    #[inline]
+    fn offset(&self, now: Monotonic) -> WallOffset {
+        let measured = self.measured.load(Ordering::Relaxed);
+        let offset = self.offset.load(Ordering::Relaxed);
+        if offset == UNKNOWN || (now.0 as i64).saturating_sub(measured) > TRUST_NS {
+            return WallOffset(self.measure_again(now, measured));
+        }
+        WallOffset(offset)
+    }
+
+    #[cold]
+    fn measure_again(&self, now: Monotonic, measured: i64) -> i64 {
+        let known = self.offset.load(Ordering::Relaxed);
+        if known == UNKNOWN {
+            // Each thread needs one at once, and all take the first.
+            let (offset, _) = measure();
+            self.measured.fetch_max(now.0 as i64, Ordering::Relaxed);
+            let first = self.offset.compare_exchange(UNKNOWN, offset, Ordering::Relaxed, Ordering::Relaxed);
+            return first.err().unwrap_or(offset);
+        }
+        // One thread does it for all.
+        let is_ours = self
+            .measured
+            .compare_exchange(measured, now.0 as i64, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        if is_ours {
+            let (offset, width) = measure();
+            if offset.abs_diff(known) > STEP_NS + width {
+                self.offset.store(offset, Ordering::Relaxed);
+            }
+        }
+        self.offset.load(Ordering::Relaxed)
     }
 }
 
@@ -139,11 +167,31 @@ mod tests {
     /// However often it is measured: spans of one trace must keep their order.
     #[test]
     fn the_offset_stays_the_same_while_nobody_steps_the_clock() {
-        let (first, measured) = (wall_offset(Monotonic::now()), MEASURED.load(Ordering::Relaxed));
+        let (wall, now) = (Wall::new(), Monotonic::now());
+        let first = wall.offset(now);
         for n in 1..200 {
-            let later = Monotonic::from_ns(measured as u64 + n * (TRUST_NS as u64 + 1));
-            assert_eq!(wall_offset(later), first, "after {n} measurements");
+            let later = Monotonic::from_ns(now.as_ns() + n * (TRUST_NS as u64 + 1));
+            assert_eq!(wall.offset(later), first, "after {n} measurements");
         }
-        MEASURED.store(measured, Ordering::Relaxed);
+    }
+
+    /// Whoever is the first may be put aside while it measures.
+    #[test]
+    fn threads_that_ask_first_at_the_same_time_all_get_the_same_offset() {
+        let now = Monotonic::now();
+        let wall = Wall::new();
+        wall.measured.store(now.as_ns() as i64, Ordering::Relaxed);
+        assert_ne!(wall.offset(now), WallOffset(UNKNOWN), "another thread is measuring");
+        for _ in 0..50 {
+            let (wall, all) = (Wall::new(), std::sync::Barrier::new(4));
+            let ask = || {
+                all.wait();
+                wall.offset(now)
+            };
+            let offsets = std::thread::scope(|scope| {
+                [(); 4].map(|()| scope.spawn(ask)).map(|thread| thread.join().expect("no panic"))
+            });
+            assert!(offsets.iter().all(|offset| *offset == offsets[0] && *offset != WallOffset(UNKNOWN)));
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::fields::floor_char_boundary;
+use crate::process;
 use crate::resource::MAX_RESOURCE_BYTES;
 
 /// Something the layer could not do. The program runs on without it.
@@ -236,6 +237,8 @@ pub(crate) struct Reporter {
     callback: Option<Callback>,
     seen: Mutex<Vec<Kind>>,
     silent: AtomicBool,
+    /// The fork generation in which it was made.
+    forks: u32,
 }
 
 #[derive(PartialEq)]
@@ -253,7 +256,7 @@ enum Kind {
 
 impl Reporter {
     pub(crate) fn new(callback: Option<Callback>) -> Self {
-        Self { callback, seen: Mutex::default(), silent: AtomicBool::new(false) }
+        Self { callback, seen: Mutex::default(), silent: AtomicBool::new(false), forks: process::forks() }
     }
 
     /// Whether problems are printed, and not given to a callback.
@@ -261,10 +264,11 @@ impl Reporter {
         self.callback.is_none()
     }
 
-    /// Whether it has reported that the socket can't be connected to, and with it that spans are dropped.
-    pub(crate) fn has_reported_connect(&self) -> bool {
+    /// Whether it has reported, in this process, that the socket can't be connected to, and with it that spans are
+    /// dropped.
+    pub(crate) fn has_reported_connect_here(&self) -> bool {
         let is_connect = |kind: &Kind| matches!(kind, Kind::Connect(_));
-        self.seen.try_lock().is_ok_and(|seen| seen.iter().any(is_connect))
+        self.forks == process::forks() && self.seen.try_lock().is_ok_and(|seen| seen.iter().any(is_connect))
     }
 
     /// Reports nothing from now on: the program is ending, and a callback may rely on what is gone.

@@ -115,6 +115,14 @@
 //! `tracing_usdt.shortened_values_count` and `otel.dropped_{attributes,events,links}_count` (in OTLP
 //! its own fields).
 //!
+//! **Its place.** Each datagram says how many spans were sent before it, so that a receiver can tell what it never got:
+//! what lay in the queue of a receiver that was killed was sent, and nobody has it. The member `tracingUsdt`, of an OTLP
+//! request or of the last span of a Zipkin list, has `sender` (16 hex digits that each layer of each process draws at
+//! random), `sentBefore` (the spans that the socket had taken before) and `spans` (those in this datagram, without the one
+//! that reports losses). Readers of both formats pass over members that they don't know. If `sentBefore` is more than all
+//! `spans` that came from that `sender`, the difference is missing. What is lost behind a sender's last datagram can't be
+//! seen.
+//!
 //! # Records of the `log` crate
 //!
 //! `tracing-log`, which `tracing_subscriber`'s `init` installs, turns records of the `log` crate into events. All of these
@@ -161,16 +169,16 @@
 //! **Spans that are still open** at that moment are sent too: spans that a thread is in, that a task holds, or whose guard
 //! was leaked. Their duration is what it was so far, whether or not a thread is inside, and they have the attribute
 //! `tracing_usdt.unfinished`, which is true. In [`Stats`] they count as closed. A span that began before anyone listened
-//! and one of a trace that is not sampled are not sent, here neither.
+//! and one of a trace that is not sampled are not sent at exit either.
 //!
 //! **A program that calls `_exit` or `abort`, or is killed**, takes with it what was closed in its last 20 milliseconds,
 //! and its open spans: the kernel runs no code of the program then. Call [`Handle::flush`] before, or use
 //! [`Delivery::Inline`]; then all spans that were closed before have left the process.
 //!
-//! **`exec`** runs no handlers either. With glibc the layer defines `execv`, `execve` and `execvp` as weak symbols, by
-//! which std's [`CommandExt::exec`](std::os::unix::process::CommandExt::exec) goes: they wait until what is queued is
-//! sent, for 100 ms at most, and then execute the program. Open spans are gone. With musl, by `fexecve` and by other ways,
-//! call [`Handle::flush`] before.
+//! **`exec`** runs no handlers either. In an executable with glibc the layer defines `execv`, `execve` and `execvp`, by
+//! which std's `CommandExt::exec` goes, as weak symbols: they wait until what is queued has been sent, for 100 ms at most,
+//! and then call the C library's. Open spans are lost, and are not counted. With musl, in a library that another program
+//! loads, by `fexecve` and by other ways, call [`Handle::flush`] before.
 //!
 //! **Where the receiver doesn't read** any more, or went away, the end of the program prints one line on stderr with the
 //! number of spans that this process lost; if there never was a receiver, the report of that at the start is all. With

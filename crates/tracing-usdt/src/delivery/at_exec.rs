@@ -1,108 +1,72 @@
 //! `exec`: the program becomes another one, and the kernel tells nobody before. Handlers of `atexit` don't run, and all
 //! threads but the calling one are gone, with what they had still to send.
 //!
-//! So where the C library is glibc, `execv`, `execve` and `execvp` (which is std's `CommandExt::exec`) are ours: they
-//! wait until the thread that sends has sent what is queued, some 20 ms, and then do what they always do. They are
-//! weak symbols: a program that defines its own has its own. Other ways (`fexecve`, `execvpe`, a system call by hand,
+//! So in an executable with glibc `execv`, `execve` and `execvp` (which is std's `CommandExt::exec`) are ours, in
+//! `symbols`: they wait until the thread that sends has sent what is queued, some 20 ms, and then call the function that
+//! they stand before. Other ways (`fexecve`, `execvpe`, a system call by hand, the program that loads us as a library,
 //! other C libraries) are as before, and their users call `Handle::flush`.
 //!
-//! POSIX allows `execv` and `execve` in signal handlers. So nothing here takes a lock that could be held for long, or
-//! memory: it looks at atomics, and sleeps.
-#![allow(unsafe_code)] // of symbols of the C library and what their callers promise
+//! POSIX allows `execv` and `execve` in signal handlers. So nothing here waits for a lock, or takes or gives back memory:
+//! it looks at atomics, and sleeps.
 
-use std::arch::global_asm;
-use std::ffi::{c_char, c_int};
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod symbols;
+
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-
-use nix::libc;
 
 use super::at_exit::for_each_open;
 
-/// The thread that sends needs 20 ms where the receiver keeps up. Longer than this, nobody's `exec` waits.
+/// The upper bound of the wait. The thread that sends needs 20 ms where the receiver keeps up.
 const AT_MOST: Duration = Duration::from_millis(100);
 
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Keeps the symbols in the program: a linker takes no object out of a library that nothing refers to.
-#[inline(never)]
-pub(super) fn watch() {}
+/// More layers than this in one program are not waited for.
+const MOST_LAYERS: usize = 8;
 
+/// The process that has something to send. A child that has not yet done so executes at once, which matters for those of
+/// `vfork`, who share their parent's memory.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// This process has something to send from now on.
+pub(super) fn watch() {
+    let before = PROCESS.swap(std::process::id(), Ordering::Relaxed);
+    // Not in a forked child, which may find locks of the dynamic loader held.
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
+    if before == 0 {
+        symbols::find();
+    }
+    let _ = before;
+}
+
+#[allow(dead_code)] // where there are no symbols of ours
 fn wait_for_sender() {
-    let end = Instant::now() + AT_MOST;
-    let mut waits = true;
-    while waits && Instant::now() < end {
-        waits = false;
-        for_each_open(|carrier| waits |= carrier.is_sending());
-        if waits {
-            std::thread::sleep(LOOK);
+    if PROCESS.load(Ordering::Relaxed) != std::process::id() {
+        return;
+    }
+    let mut todo = [None; MOST_LAYERS];
+    let mut places = todo.iter_mut();
+    for_each_open(|carrier| {
+        if let (Some(background), Some(place)) = (carrier.background(), places.next()) {
+            *place = background.before_exec();
         }
+    });
+    let end = Instant::now() + AT_MOST;
+    loop {
+        let (mut is_done, mut todo) = (true, todo.iter());
+        for_each_open(|carrier| {
+            if let (Some(background), Some(todo)) = (carrier.background(), todo.next()) {
+                is_done &= todo.as_ref().is_none_or(|todo| background.is_done(todo));
+            }
+        });
+        if is_done || Instant::now() >= end {
+            return;
+        }
+        std::thread::sleep(LOOK);
     }
 }
-
-/// `execve`, past the C library's.
-///
-/// # Safety
-///
-/// As of `execve`.
-unsafe fn system_call(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: the caller's promise is that of the system call. It sets `errno`.
-    unsafe { libc::syscall(libc::SYS_execve, path, argv, envp) as c_int }
-}
-
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
-
-unsafe extern "C" fn execv(path: *const c_char, argv: *const *const c_char) -> c_int {
-    wait_for_sender();
-    // SAFETY: the caller's promise; `environ` is the C library's.
-    unsafe { system_call(path, argv, environ) }
-}
-
-unsafe extern "C" fn execve(
-    path: *const c_char,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-) -> c_int {
-    wait_for_sender();
-    // SAFETY: the caller's promise.
-    unsafe { system_call(path, argv, envp) }
-}
-
-unsafe extern "C" fn execvp(file: *const c_char, argv: *const *const c_char) -> c_int {
-    wait_for_sender();
-    // SAFETY: the caller's promise; glibc's `execvp` is this call.
-    unsafe { libc::execvpe(file, argv, environ) }
-}
-
-#[cfg(target_arch = "x86_64")]
-macro_rules! jump {
-    () => {
-        "jmp"
-    };
-}
-#[cfg(target_arch = "aarch64")]
-macro_rules! jump {
-    () => {
-        "b"
-    };
-}
-
-/// A weak symbol that leads to a function of ours. Rust has no stable way to declare one.
-macro_rules! weak {
-    ($name:literal, $function:ident) => {
-        global_asm!(
-            concat!(".pushsection .text.tracing_usdt.", $name, ",\"ax\",@progbits"),
-            concat!(".weak ", $name),
-            concat!(".type ", $name, ",@function"),
-            concat!($name, ": ", jump!(), " {function}"),
-            concat!(".size ", $name, ", . - ", $name),
-            ".popsection",
-            function = sym $function,
-        );
-    };
-}
-
-weak!("execv", execv);
-weak!("execve", execve);
-weak!("execvp", execvp);

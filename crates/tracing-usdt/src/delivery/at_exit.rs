@@ -17,21 +17,20 @@ pub(super) fn register(carrier: &Arc<Carrier>) {
         open.retain(|other| other.strong_count() > 0);
         open.push(Arc::downgrade(carrier));
     }
-    #[cfg(all(
-        target_os = "linux",
-        target_env = "gnu",
-        any(target_arch = "x86_64", target_arch = "aarch64")
-    ))]
-    super::at_exec::watch();
     static ONCE: Once = Once::new();
     ONCE.call_once(|| process::at_exit(finish));
 }
 
-/// Gives each carrier that is open to `look`; none, if the list of them is just being changed.
-#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) fn for_each_open(look: impl FnMut(Arc<Carrier>)) {
+/// Gives each carrier that is open to `look`, but none while the list is locked. For signal handlers, which may not give
+/// memory back: a carrier of which this is the last owner by now is left where it is.
+pub(super) fn for_each_open(mut look: impl FnMut(&Carrier)) {
     if let Ok(open) = OPEN.try_lock() {
-        open.iter().filter_map(Weak::upgrade).for_each(look);
+        for carrier in open.iter().filter_map(Weak::upgrade) {
+            look(&carrier);
+            if Arc::strong_count(&carrier) == 1 {
+                std::mem::forget(carrier);
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::outlet::{Outlet, Told, Undelivered};
 use super::ring::{Bell, Full, Reading, Ring, Rung};
 use super::stats::{Counters, Outcome, Stats};
 use super::waiting::{UNORDERED, Waiting};
-use super::{Carrier, DATAGRAM_BYTES, unfinished, wire};
+use super::{Carrier, DATAGRAM_BYTES, at_exec, unfinished, wire};
 use crate::clock::Monotonic;
 use crate::error::Error;
 use crate::process::{self, PerProcess};
@@ -57,13 +57,15 @@ pub(crate) struct Background {
 /// What one process has to send.
 struct Queue {
     pid: u32,
+    /// Losses are to be told without a pause.
+    tell_now: AtomicBool,
     rings: Box<[Ring]>,
     bell: Bell,
     /// Of spans that went by the rings, and of what became of those that came out of them.
     counters: Counters,
     told: Told,
     /// Closing threads that found no room.
-    waiting: Waiting<Record, Rung>,
+    waiting: Waiting<WaitingSpan, Rung>,
     /// Less than `DATAGRAM_BYTES` where the socket has refused those.
     datagram_bytes: AtomicUsize,
     /// When all has to be over, in monotonic nanoseconds; 0 while more spans may come.
@@ -76,8 +78,10 @@ impl Queue {
     fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let rings = cores.next_power_of_two().min(MAX_RINGS);
+        at_exec::watch();
         Self {
             pid: std::process::id(),
+            tell_now: AtomicBool::new(false),
             rings: (0..rings).map(|_| Ring::new()).collect(),
             bell: Bell::new(),
             counters: Counters::new(),
@@ -103,11 +107,15 @@ impl Queue {
         deadline(Duration::from_nanos(end.saturating_sub(now)))
     }
 
-    /// Puts what threads wait to deliver into the rings, as far as there is room.
+    /// Puts what threads wait to deliver into the rings, as far as there is room. Not at the end: rings that are empty
+    /// by then are not looked at again, and their locks may be held for good.
     fn serve_waiting(&self) {
+        if self.is_closing() {
+            return;
+        }
         for ring in &self.rings {
-            self.waiting.serve(|record| {
-                let wants_bell = record.write_to(ring, &self.bell).ok()?;
+            self.waiting.serve(|span| {
+                let wants_bell = span.write_to(ring, &self.bell).ok()?;
                 Some(if wants_bell { self.bell.ring() } else { Rung::Heard })
             });
         }
@@ -157,13 +165,19 @@ thread_local! {
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How many records had been written to each ring.
+#[derive(Clone, Copy)]
+pub(super) struct BeforeExec {
+    written: [u64; MAX_RINGS],
+}
+
 /// A span for which there is no room yet.
-struct Record {
+struct WaitingSpan {
     header: Vec<u64>,
     parts: Vec<Vec<u8>>,
 }
 
-impl Record {
+impl WaitingSpan {
     fn new(header: &[u64], parts: &[&[u8]]) -> Self {
         Self { header: header.to_vec(), parts: parts.iter().map(|part| part.to_vec()).collect() }
     }
@@ -227,8 +241,8 @@ impl Background {
                 let receiver = self.outlet.has_receiver();
                 break if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
             };
-            if left_until(unordered).is_zero() {
-                match self.wait_in_turn(queue, own, &mut buffers, Record::new(header, parts), end) {
+            if left_until(unordered).is_zero() || !queue.waiting.is_empty() {
+                match self.wait_in_turn(queue, own, &mut buffers, WaitingSpan::new(header, parts), end) {
                     Ok(rung) => return rung,
                     Err(outcome) => break outcome,
                 }
@@ -251,11 +265,15 @@ impl Background {
         queue: &Queue,
         own: &Ring,
         buffers: &mut Buffers,
-        record: Record,
+        span: WaitingSpan,
         end: Option<Instant>,
     ) -> Result<Rung, Outcome> {
-        let waiter = queue.waiting.enter(record);
-        let patience = until(end);
+        let waiter = queue.waiting.enter(span);
+        // Another thread may deliver the span meanwhile.
+        let patience = || {
+            let is_waiting = waiter.outcome(Duration::ZERO).is_none() && !left_until(end).is_zero();
+            is_waiting.then(|| SLICE.min(left_until(end)))
+        };
         let lost = loop {
             queue.serve_waiting();
             let ended = self.empty(queue, own, buffers, 1, &patience);
@@ -376,7 +394,7 @@ impl Background {
             for ring in &queue.rings {
                 receiver &= self.empty(queue, ring, &mut buffers, usize::MAX, &patience) != Ended::NoReceiver;
             }
-            self.tell(queue, false);
+            self.tell(queue, queue.tell_now.swap(false, Ordering::Relaxed));
             let all_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
             let sent = queue.counters.read().sent > before;
             quiet_rounds = if sent { 0 } else { quiet_rounds + 1 };
@@ -431,12 +449,25 @@ impl Background {
         }
     }
 
-    /// Whether the thread that sends has something to send, and somebody to send it to. False in a child of `vfork`,
-    /// which has its parent's memory.
-    pub(super) fn is_sending(&self) -> bool {
-        let Some(queue) = self.queue.known() else { return false };
-        let has_spans = queue.rings.iter().map(Ring::counts).any(|[_, written, released]| written > released);
-        has_spans && queue.pid == std::process::id() && self.outlet.socket.was_connected()
+    /// What the thread that sends has to do before the program may become another one. Nothing if nobody is there to
+    /// send it to, and nothing in a child of `vfork`, which has its parent's memory.
+    pub(super) fn before_exec(&self) -> Option<BeforeExec> {
+        let queue = self.queue.known().filter(|queue| queue.pid == std::process::id())?;
+        let mut written = [0; MAX_RINGS];
+        written.iter_mut().zip(&queue.rings).for_each(|(written, ring)| *written = ring.counts()[1]);
+        self.outlet.socket.was_connected().then_some(BeforeExec { written })
+    }
+
+    /// Whether it is done. Losses are reported without the usual pause.
+    pub(super) fn is_done(&self, before: &BeforeExec) -> bool {
+        let Some(queue) = self.queue.known() else { return true };
+        let mut rings = queue.rings.iter().zip(before.written);
+        let is_sent = rings.all(|(ring, written)| ring.counts()[2] >= written);
+        let is_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
+        if !is_told {
+            queue.tell_now.store(true, Ordering::Relaxed);
+        }
+        is_sent && is_told && queue.waiting.is_empty()
     }
 
     pub(super) fn begin_to_finish(&self) {
@@ -487,6 +518,11 @@ impl Background {
                 queue.counters.end(outcome, spans);
             }
         }
+        // What other threads still wait to deliver.
+        queue.waiting.serve(|_| {
+            queue.counters.end(Outcome::QueueFull, 1);
+            Some(Rung::Heard)
+        });
         unfinished::send(unfinished, &self.outlet, &queue.counters, &patience);
         // Once: while other threads go on losing spans there is always more to tell. Nothing is told where
         // another thread is just at it, of less.

@@ -3,9 +3,8 @@
 //! `inline` sends each span before its close returns; `background` puts it into a `ring`, out of which
 //! a thread sends many at a time. `outlet` is where both send, and where losses are told; `socket`
 //! connects and reconnects, `waiting` has the threads that wait for room, `stats` counts, `at_exit` sends the
-//! last when the program ends, and with it what is `unfinished`.
+//! last when the program ends, and with it what is `unfinished`; `at_exec` waits where it becomes another program.
 
-#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod at_exec;
 mod at_exit;
 mod background;
@@ -131,16 +130,11 @@ impl Carrier {
         }
     }
 
-    /// Whether a thread is about to send what is queued.
-    #[cfg(all(
-        target_os = "linux",
-        target_env = "gnu",
-        any(target_arch = "x86_64", target_arch = "aarch64")
-    ))]
-    fn is_sending(&self) -> bool {
+    /// The one that has a thread, to which `exec` would come too early.
+    fn background(&self) -> Option<&Background> {
         match self {
-            Self::Background(background) => background.is_sending(),
-            Self::Inline(_) => false,
+            Self::Background(background) => Some(background),
+            Self::Inline(_) => None,
         }
     }
 

@@ -54,7 +54,9 @@ impl Outlet {
     /// How many spans were lost, if nobody knows: the receiver could not be told of all of them, or there never was one,
     /// and that has not been reported.
     pub(super) fn undelivered(&self, stats: Stats, told: &Told) -> Undelivered<'_> {
-        let is_reported = stats.sent == 0 && self.reporter.has_reported_connect();
+        let is_all_without_receiver = stats.dropped.no_receiver == stats.dropped.lost();
+        let is_reported =
+            stats.sent == 0 && is_all_without_receiver && self.reporter.has_reported_connect_here();
         let is_known = is_reported || self.knows(stats.dropped, told);
         let spans = if is_known { 0 } else { stats.dropped.lost() };
         Undelivered { spans, path: self.socket.path(), reporter: &self.reporter }

@@ -28,6 +28,10 @@ impl Socket {
         match self.0 {}
     }
 
+    pub(super) fn was_connected(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(super) fn is_connected(&self, _: &Reporter) -> bool {
         match self.0 {}
     }

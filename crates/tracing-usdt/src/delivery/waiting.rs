@@ -28,7 +28,7 @@ pub(super) struct Waiter<O> {
 }
 
 struct State<O> {
-    /// Nobody came before who still waits.
+    /// The waiter is at the head of the queue.
     is_first: bool,
     outcome: Option<O>,
 }
@@ -43,7 +43,7 @@ impl<T, O: Copy> Waiting<T, O> {
         Self { entries: Mutex::new(VecDeque::new()), count: AtomicUsize::new(0) }
     }
 
-    /// Whether nobody waits; another thread may be about to.
+    /// Whether nobody waits. Approximate: a thread may be about to enter.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
@@ -59,12 +59,12 @@ impl<T, O: Copy> Waiting<T, O> {
     }
 
     /// Delivers for those who wait, the first first, until `deliver` finds no room. It must not block: nobody can
-    /// give up meanwhile.
+    /// give up meanwhile. Does nothing while another thread is at it.
     pub(super) fn serve(&self, mut deliver: impl FnMut(&T) -> Option<O>) {
         if self.is_empty() {
             return;
         }
-        let mut entries = lock(&self.entries);
+        let Ok(mut entries) = self.entries.try_lock() else { return };
         while let Some(outcome) = entries.front().and_then(|(item, _)| deliver(item)) {
             if let Some((_, waiter)) = entries.pop_front() {
                 waiter.change(|state| state.outcome = Some(outcome));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_is_not_served_and_who_was_served_has_its_outcome() {
+    fn leaving_returns_the_outcome_if_it_was_served_before() {
         let waiting = Waiting::new();
         let waiters = [1, 2].map(|item| waiting.enter(item));
         assert_eq!(waiting.leave(&waiters[0]), None);
