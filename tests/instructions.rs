@@ -14,8 +14,8 @@ const RECORDED: [(&str, f64); 6] = [
     // A root: its ids are drawn and kept, for those below it and for who asks.
     ("sampled out", 800.0),
     ("sampled out, a child", 485.0),
-    ("background", 1808.0),
-    ("inline", 4497.0),
+    ("background", 1845.0),
+    ("inline", 4771.0),
 ];
 
 /// What is done about a span because of the sampler, and for nothing else: to find its parent, or to draw its ids and

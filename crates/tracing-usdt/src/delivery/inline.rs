@@ -73,13 +73,18 @@ impl Inline {
     /// Waits for room, if it may; where it takes long, behind the threads that have waited longer.
     fn send_in_turn(&self, account: &Account, datagram: &[u8]) -> Outcome {
         let max_wait = if IN_TURN.get() { Duration::ZERO } else { self.outlet.max_wait };
-        let begin = Instant::now();
         if account.waiting.is_empty() || max_wait.is_zero() {
             let outcome = self.outlet.send(datagram, max_wait.min(UNORDERED));
             if outcome != Outcome::QueueFull || max_wait <= UNORDERED {
                 return outcome;
             }
         }
+        self.wait_in_turn(account, datagram, max_wait.saturating_sub(UNORDERED))
+    }
+
+    #[cold]
+    fn wait_in_turn(&self, account: &Account, datagram: &[u8], max_wait: Duration) -> Outcome {
+        let begin = Instant::now();
         let left = || max_wait.saturating_sub(begin.elapsed());
         let waiter = account.waiting.enter(());
         let mut outcome = Outcome::QueueFull;

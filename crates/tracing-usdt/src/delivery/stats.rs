@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::encode::Sequence;
+use crate::encode::{Sequence, hex};
 use crate::thread;
 
 /// How many spans were closed, and what became of them.
@@ -77,7 +77,7 @@ pub(crate) enum Outcome {
 /// [`Stats`] as they are being counted, by one layer in one process.
 pub(super) struct Counters {
     /// The layer's name in each datagram's [`Sequence`].
-    sender: u64,
+    sender: [u8; 16],
     closed: AtomicU64,
     /// By [`Outcome`].
     ended: [AtomicU64; 6],
@@ -94,7 +94,7 @@ struct Line(AtomicU64);
 impl Counters {
     pub(super) fn new() -> Self {
         Self {
-            sender: thread::random(),
+            sender: hex(thread::random()),
             closed: AtomicU64::new(0),
             ended: Default::default(),
             left_out: Default::default(),

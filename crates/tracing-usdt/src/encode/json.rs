@@ -102,7 +102,7 @@ impl<'a> Object<'a> {
 }
 
 /// The digits of `number`, all at once: half of them in each of two words, a digit a byte.
-fn hex(number: u64) -> [u8; 16] {
+pub(crate) fn hex(number: u64) -> [u8; 16] {
     let digits = |half: u32| {
         // Eight digits of four bits, moved apart to eight bytes.
         let apart = u64::from(half);
