@@ -59,7 +59,7 @@
 //! | `record` | span id | name | fields added, a JSON object | | | | | |
 //! | `follows_from` | span id | name | id of the span it follows | | | | | |
 //! | `event` | current span id (0: none) | message | target | level | fields, a JSON object | | | |
-//! | `span_emit` | span id | the span's JSON | its length in bytes | | | | | |
+//! | `span_emit` | span id | the span's JSON, as in a datagram of its own but without `tracingUsdt` | its length in bytes | | | | | |
 //!
 //! * bpftrace before 0.24 refuses `arg6` and `arg7` on x86-64; `enter` and `close` have the trace
 //!   id earlier. Its `str()` gives 63 bytes; longer text is read in pieces, `str(arg5 + 63)`, up to
@@ -120,7 +120,8 @@
 //! request or of the last span of a Zipkin list, has `sender` (16 hex digits that each layer of each process draws at
 //! random), `sentBefore` (the spans that the socket had taken before) and `spans` (those in this datagram, without the one
 //! that reports losses). Readers of both formats pass over members that they don't know. If `sentBefore` is more than all
-//! `spans` that came from that `sender`, the difference is missing. What is lost behind a sender's last datagram can't be
+//! `spans` that came from that `sender`, the difference is missing. `lostBefore`, where it is not 0, says the same of the
+//! losses that were reported before. What is lost behind a sender's last datagram can't be
 //! seen.
 //!
 //! # Records of the `log` crate

@@ -46,8 +46,8 @@ fn each_datagram_says_how_many_spans_came_before_it() {
         for delivery in [Delivery::Background, Delivery::Inline] {
             let collector = Collector::bind();
             let layer = || collector.builder().format(format).delivery(delivery).build();
-            // A queue holds ten datagrams, and one layer's spans follow the other's.
-            let count = if delivery == Delivery::Inline { 4 } else { 200 };
+            // Few enough for the ten datagrams that a queue holds, however they are spread over them.
+            let count = if delivery == Delivery::Inline { 4 } else { 30 };
             close_spans(layer(), count);
             close_spans(layer(), count);
             let sequences: Vec<_> =
@@ -92,6 +92,31 @@ fn spans_that_died_with_their_receiver_are_a_gap() {
         received
     });
     assert_eq!(received, 3);
+}
+
+/// A report, too, may lie in the queue of a receiver that is killed.
+#[test]
+fn a_datagram_says_how_many_losses_were_reported_before() {
+    let collector = Collector::bind();
+    let layer = collector.builder().build();
+    let handle = layer.handle();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        // More than the queue of ten holds; the report is sent as soon as there is room.
+        (0..30).for_each(|_| drop(info_span!("one")));
+        let mut datagrams = collector.drain_text();
+        let is_told =
+            |datagrams: &[String]| datagrams.iter().any(|text| text.contains("tracing_usdt.dropped"));
+        collector::wait_until("the losses are reported", || {
+            drop(info_span!("one"));
+            datagrams.extend(collector.drain_text());
+            is_told(&datagrams)
+        });
+        drop(info_span!("one"));
+        let last = collector.drain_text().pop().unwrap();
+        let json: Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(json[0]["tracingUsdt"]["lostBefore"], handle.stats().dropped.total(), "{last}");
+        assert!(!datagrams[0].contains("lostBefore"), "nothing was lost before: {}", datagrams[0]);
+    });
 }
 
 #[test]

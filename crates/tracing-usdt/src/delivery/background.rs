@@ -354,7 +354,7 @@ impl Background {
                 }
                 (at, spans) = (next, spans + 1);
             }
-            self.outlet.encoder.close(datagram, Some(&queue.counters.sequence(spans)));
+            self.outlet.encoder.close(datagram, Some(&queue.counters.sequence(spans, &queue.told)));
             let outcome = self.outlet.send_patiently(datagram, patience);
             match outcome {
                 Outcome::QueueFull => return Ended::Full,
@@ -523,7 +523,7 @@ impl Background {
             queue.counters.end(Outcome::QueueFull, 1);
             Some(Rung::Heard)
         });
-        unfinished::send(unfinished, &self.outlet, &queue.counters, &patience);
+        unfinished::send(unfinished, &self.outlet, &queue.counters, &queue.told, &patience);
         // Once: while other threads go on losing spans there is always more to tell. Nothing is told where
         // another thread is just at it, of less.
         let knows = || self.outlet.knows(queue.counters.read().dropped, &queue.told);

@@ -57,7 +57,7 @@ impl Inline {
         let outcome = thread::with_text(|datagram| {
             self.outlet.encoder.open(datagram);
             self.outlet.encoder.span(datagram, span);
-            self.outlet.encoder.close(datagram, Some(&account.counters.sequence(1)));
+            self.outlet.encoder.close(datagram, Some(&account.counters.sequence(1, &account.told)));
             let outcome = self.send_in_turn(account, datagram);
             if outcome == Outcome::TooLarge {
                 self.outlet.report_too_large(datagram.len());
@@ -127,7 +127,7 @@ impl Inline {
         self.outlet.socket.look_at_once();
         let begin = Instant::now();
         let patience = || LAST_WORD.checked_sub(begin.elapsed()).filter(|left| !left.is_zero());
-        unfinished::send(&unfinished, &self.outlet, &account.counters, &patience);
+        unfinished::send(&unfinished, &self.outlet, &account.counters, &account.told, &patience);
         self.finish();
         Some(self.outlet.undelivered(account.counters.read(), &account.told))
     }

@@ -101,12 +101,12 @@ impl Outlet {
         let mut datagram = Vec::new();
         self.encoder.open(&mut datagram);
         self.encoder.losses(&mut datagram, &untold);
-        self.encoder.close(&mut datagram, Some(&counters.sequence(0)));
+        self.encoder.close(&mut datagram, Some(&counters.sequence(0, told)));
         // Without waiting: where there is no room it is told later, with what is lost until then.
         let outcome = self.send(&datagram, Duration::ZERO);
         if outcome == Outcome::Sent {
             *known = Known { losses, until: now };
-            told.total.store(losses.lost(), Ordering::Relaxed);
+            told.total.store(losses.lost(), Ordering::Release);
         }
         Some(outcome)
     }
@@ -132,6 +132,11 @@ struct Known {
 }
 
 impl Told {
+    /// How many lost spans the receiver was told of, if it got all of that.
+    pub(super) fn total(&self) -> u64 {
+        self.total.load(Ordering::Acquire)
+    }
+
     pub(super) fn nothing() -> Self {
         let known = Known { losses: Dropped::default(), until: Monotonic::of_kernel() };
         Self { known: Mutex::new(known), total: AtomicU64::new(0) }

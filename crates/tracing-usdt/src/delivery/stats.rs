@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::outlet::Told;
 use crate::encode::{Sequence, hex};
 use crate::thread;
 
@@ -121,9 +122,9 @@ impl Counters {
 
     /// Where a datagram of so many spans stands that the caller sends next. What the socket has taken is ahead of it in
     /// the receiver's queue: so the receiver gets that before, or never.
-    pub(super) fn sequence(&self, spans: u64) -> Sequence {
+    pub(super) fn sequence(&self, spans: u64, told: &Told) -> Sequence {
         let sent_before = self.ended[Outcome::Sent as usize].load(Ordering::Acquire);
-        Sequence { sender: self.sender, sent_before, spans }
+        Sequence { sender: self.sender, sent_before, spans, lost_before: told.total() }
     }
 
     /// Without those that are queued.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::DATAGRAM_BYTES;
-use super::outlet::Outlet;
+use super::outlet::{Outlet, Told};
 use super::stats::{Counters, Outcome};
 use crate::span::UnfinishedSpan;
 
@@ -15,11 +15,12 @@ pub(super) fn send(
     spans: &[UnfinishedSpan],
     outlet: &Outlet,
     counters: &Counters,
+    told: &Told,
     patience: &dyn Fn() -> Option<Duration>,
 ) {
     let (mut rest, mut limit, mut datagram) = (spans, DATAGRAM_BYTES, Vec::new());
     while !rest.is_empty() {
-        let spans = fill(&mut datagram, rest, outlet, counters, limit);
+        let spans = fill(&mut datagram, rest, outlet, counters, told, limit);
         let outcome = outlet.send_patiently(&datagram, patience);
         if outcome == Outcome::TooLarge && spans > 1 {
             limit = datagram.len() / 2;
@@ -36,6 +37,7 @@ fn fill(
     spans: &[UnfinishedSpan],
     outlet: &Outlet,
     counters: &Counters,
+    told: &Told,
     limit: usize,
 ) -> usize {
     datagram.clear();
@@ -50,6 +52,6 @@ fn fill(
         }
         filled += 1;
     }
-    outlet.encoder.close(datagram, Some(&counters.sequence(filled as u64)));
+    outlet.encoder.close(datagram, Some(&counters.sequence(filled as u64, told)));
     filled
 }

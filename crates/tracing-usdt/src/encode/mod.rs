@@ -116,6 +116,8 @@ pub(crate) struct Sequence {
     pub(crate) sent_before: u64,
     /// How many spans it holds, without the one that reports losses.
     pub(crate) spans: u64,
+    /// How many spans were reported as lost before: a report, too, may lie in the queue of a receiver that is killed.
+    pub(crate) lost_before: u64,
 }
 
 impl Sequence {
@@ -130,6 +132,10 @@ impl Sequence {
         json::number(out, self.sent_before);
         out.extend_from_slice(b",\"spans\":");
         json::number(out, self.spans);
+        if self.lost_before > 0 {
+            out.extend_from_slice(b",\"lostBefore\":");
+            json::number(out, self.lost_before);
+        }
         out.push(b'}');
     }
 }
