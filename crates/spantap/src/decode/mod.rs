@@ -25,6 +25,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 pub use fault::{Fault, Found};
+pub(crate) use shared::MOST_HALVES;
 
 use crate::process::{Process, Sender};
 use crate::sequence::Sequence;
