@@ -347,7 +347,7 @@ fn null_is_the_same_as_nothing_anywhere() {
     )));
     assert_eq!(
         span.attributes.iter().map(|attribute| &*attribute.key).collect::<Vec<_>>(),
-        ["none", "error"]
+        ["none", "error", "spantap.odd"]
     );
     assert!(span.status.is_none() && span.events.len() == 1);
 }
@@ -456,11 +456,11 @@ fn odd_events_and_links_are_left_out_and_counted() {
     let span = spans(&decoded)[0];
     assert_eq!((span.events.len(), span.dropped_events_count), (2, 3));
     assert_eq!((span.links.len(), span.dropped_links_count), (1, 3));
-    assert!(faults(&decoded).iter().all(|(fault, _)| !fault.refuses()));
+    // Of the events two and a member of one, and of the links one.
+    assert_eq!(faults(&decoded), [(Fault::LeftOut, 4), (Fault::BadReference, 2)]);
     // Where the span began, for want of anything better.
-    assert!(
-        span.events.iter().all(|event| text(&event.attributes, "spantap.odd").unwrap().contains("no time"))
-    );
+    assert_eq!(odd(span), "2 events without a time: shown at the start");
+    assert!(span.events.iter().all(|event| event.attributes.is_empty()));
     assert_eq!(span.events.iter().map(|event| event.time_unix_nano).collect::<Vec<_>>(), [NOW, NOW]);
 
     let decoded = decode(&zipkin(
@@ -468,6 +468,155 @@ fn odd_events_and_links_are_left_out_and_counted() {
     ));
     let span = spans(&decoded)[0];
     assert_eq!((&*span.events[0].name, span.events.len(), span.dropped_events_count), (r#"{"k":1}"#, 1, 6));
+}
+
+#[test]
+fn what_is_left_out_is_counted_once_and_by_its_reason() {
+    let link = |ids: &str| timed(&format!(r#""links":[{{{ids}}}]"#));
+    let annotation = |members: &str| {
+        zipkin(&format!(r#""timestamp":1767225600000000,"duration":1,"binaryAnnotations":[{{{members}}}]"#))
+    };
+    for (text, fault) in [
+        (link(r#""traceId":"0","spanId":"1""#), Fault::BadReference),
+        (link(r#""traceId":"1","spanId":"x""#), Fault::BadReference),
+        (link(r#""traceId":1,"spanId":"1""#), Fault::BadReference),
+        (link(r#""traceId":"1""#), Fault::BadReference),
+        (link(""), Fault::BadReference),
+        (timed(r#""links":[7]"#), Fault::LeftOut),
+        (timed(r#""parentSpanId":"x""#), Fault::BadReference),
+        (timed(r#""parentSpanId":{}"#), Fault::BadReference),
+        (timed(r#""flags":"x""#), Fault::LeftOut),
+        (annotation(r#""key":7,"value":"v""#), Fault::LeftOut),
+        (annotation(r#""value":"v""#), Fault::LeftOut),
+    ] {
+        let decoded = decode(&text);
+        assert_eq!(faults(&decoded), [(fault, 1)], "{text}");
+        assert_eq!(spans(&decoded).len(), 1);
+    }
+}
+
+/// A short text may say much: what spantap adds to it may not be many times as much.
+#[test]
+fn what_is_odd_many_times_is_said_once() {
+    let many = 20_000;
+    for (text, said) in [
+        (timed(&format!(r#""events":[{}{{}}]"#, "{},".repeat(many - 1))), "20000 events without a time"),
+        (
+            zipkin(&format!(
+                r#""timestamp":1767225600000000,"duration":1,"annotations":[{}{{}}]"#,
+                "{},".repeat(many - 1)
+            )),
+            "20000 events without a time",
+        ),
+        (timed(&format!("{}\"name\":\"n\"", r#""parentSpanId":"x","#.repeat(many))), "its parent is unknown"),
+        (
+            zipkin(&format!(
+                r#"{}"timestamp":1767225600000000,"duration":1"#,
+                r#""parentId":1,"#.repeat(many)
+            )),
+            "its parent is unknown",
+        ),
+    ] {
+        let decoded = decode(&text);
+        let span = spans(&decoded)[0];
+        assert!(odd(span).starts_with(said) && odd(span).len() < 200, "{}", odd(span).len());
+        assert!(span.events.iter().all(|event| event.attributes.is_empty()));
+        assert!(span.encoded_len() < 4 * text.len(), "{} of {}", span.encoded_len(), text.len());
+    }
+    // Of a parent the last word counts.
+    let span = timed(r#""parentSpanId":"x","parentSpanId":"7""#);
+    let decoded = decode(&span);
+    assert_eq!(faults(&decoded), [(Fault::Duplicate, 1)]);
+    let span = spans(&decoded)[0];
+    assert_eq!((&*span.parent_span_id, odd(span)), (&7_u64.to_be_bytes()[..], ""));
+}
+
+/// spantap keeps the ids of shared spans under these keys, and believes them.
+#[test]
+fn a_senders_attribute_with_a_key_of_spantaps_gets_another() {
+    let id = "00000000000000ff";
+    for key in ["zipkin.id", "zipkin.parent_id"] {
+        let tag = zipkin(&format!(
+            r#""timestamp":1767225600000000,"duration":1,"kind":"SERVER","tags":{{"{key}":"{id}"}}"#
+        ));
+        let attribute =
+            timed(&format!(r#""attributes":[{{"key":"{key}","value":{{"stringValue":"{id}"}}}}]"#));
+        // Not in the usual order.
+        let other = timed(&format!(r#""attributes":[{{"value":{{"stringValue":"{id}"}},"key":"{key}"}}]"#));
+        for text in [tag, attribute, other] {
+            let span = well(&text);
+            assert_eq!(span.span_id, 0xb7ad_6b71_6920_3331_u64.to_be_bytes());
+            assert_eq!((text_of(&span, key), text_of(&span, &format!("sent.{key}"))), (None, Some(id)));
+        }
+    }
+}
+
+/// Only what this project writes as links, with all digits of both ids.
+#[test]
+fn a_tag_that_looks_a_little_like_links_stays_a_tag() {
+    let ids = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+    for own in ["cafe-babe", "1-2", "", "-", &format!("{ids},1-2"), &ids[1..], &ids[..48]] {
+        let span = well(&zipkin(&format!(
+            r#""timestamp":1767225600000000,"duration":1,"tags":{{"follows_from":"{own}"}}"#
+        )));
+        assert_eq!((text_of(&span, "follows_from"), span.links.len()), (Some(own), 0));
+    }
+    let span = well(&zipkin(&format!(
+        r#""timestamp":1767225600000000,"duration":1,"tags":{{"follows_from":"{ids},{ids}"}}"#
+    )));
+    assert_eq!((text_of(&span, "follows_from"), span.links.len()), (None, 2));
+}
+
+#[test]
+fn spans_outlive_what_is_odd_beside_them() {
+    let span = |id: u8| {
+        format!(r#"{{"traceId":"a","spanId":"{id}","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#)
+    };
+    let (spans_of, more) =
+        (format!(r#""spans":[{},{}]"#, span(1), span(2)), format!(r#""spans":[{}]"#, span(3)));
+    let (scopes, resources) = (
+        format!(r#""scopeSpans":[{{{spans_of}}}]"#),
+        format!(r#""resourceSpans":[{{"scopeSpans":[{{{spans_of}}}]}}]"#),
+    );
+    let sequence = r#""tracingUsdt":{"sender":"7","sentBefore":0,"spans":2}"#;
+    for odd in ["7", "\"x\"", r#"{"a":1}"#, "true"] {
+        for (text, count) in [
+            (
+                format!(
+                    r#"{{"resourceSpans":[{{"scopeSpans":[{{{spans_of},"spans":{odd},{more}}}]}}],{sequence}}}"#
+                ),
+                3,
+            ),
+            (format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":{odd},{more}}}]}}],{sequence}}}"#), 1),
+            (format!(r#"{{"resourceSpans":[{{{scopes},"scopeSpans":{odd}}}],{sequence}}}"#), 2),
+            (format!(r#"{{{resources},"resourceSpans":{odd},{sequence}}}"#), 2),
+            (format!(r#"{{"resourceSpans":{odd},{sequence},"resourceSpans":null,{resources}}}"#), 2),
+        ] {
+            let decoded = decode(&text);
+            assert_eq!(spans(&decoded).len(), count, "{text}");
+            let found: Vec<_> = faults(&decoded).into_iter().filter(|(fault, _)| fault.refuses()).collect();
+            assert_eq!(found, [(Fault::WrongType, 1)], "{text}");
+            assert_eq!(decoded.sequence.map(|sequence| sequence.spans), Some(2), "{text}");
+        }
+    }
+}
+
+/// As exporters send it that have nothing to say.
+#[test]
+fn a_request_without_spans_is_no_fault() {
+    for spans_of in [
+        "",
+        "{}",
+        r#"{"scopeSpans":[]}"#,
+        r#"{"resource":{"attributes":[]},"scopeSpans":[{"scope":{"name":"n"},"spans":[],"schemaUrl":"u"}],"schemaUrl":"u"}"#,
+    ] {
+        let text = format!(
+            r#"{{"resourceSpans":[{spans_of}],"tracingUsdt":{{"sender":"7","sentBefore":5,"spans":0}}}}"#
+        );
+        let decoded = decode(&text);
+        assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![], 0), "{text}");
+        assert_eq!(decoded.sequence.map(|sequence| sequence.sent_before), Some(5), "{text}");
+    }
 }
 
 #[test]
@@ -506,7 +655,7 @@ fn a_parent_that_can_not_be_read_is_unknown_and_the_span_says_so() {
         (timed(r#""parentSpanId":17"#), "17"),
     ] {
         let decoded = decode(&text);
-        assert_eq!(faults(&decoded), [(Fault::LeftOut, 1)]);
+        assert_eq!(faults(&decoded), [(Fault::BadReference, 1)]);
         let span = spans(&decoded)[0];
         assert!(span.parent_span_id.is_empty() && odd(span).contains(member), "{}", odd(span));
     }
@@ -685,7 +834,9 @@ fn text_of<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
 #[test]
 fn error_false_is_no_error() {
     let timed_zipkin = r#""timestamp":1767225600000000,"duration":1"#;
-    for value in ["\"false\"", "false", "\"False\"", "\"FALSE\"", "null"] {
+    for value in
+        ["\"false\"", "false", "\"False\"", "\"FALSE\"", "\" false \"", "0", "\"0\"", "\"None\"", "null"]
+    {
         let span = well(&zipkin(&format!(r#"{timed_zipkin},"tags":{{"error":{value}}}"#)));
         assert!(span.status.is_none(), "{value}");
         assert!(span.attributes.iter().any(|attribute| attribute.key == "error"), "{value}");
@@ -695,6 +846,7 @@ fn error_false_is_no_error() {
         (r#"{"error":true}"#, ""),
         (r#"{"error":""}"#, ""),
         (r#"{"error":500}"#, "500"),
+        (r#"{"error":"none of them"}"#, "none of them"),
         (r#"{"error":"falsehood"}"#, "falsehood"),
         // Who says both means the code.
         (r#"{"error":"false","otel.status_code":"ERROR"}"#, ""),

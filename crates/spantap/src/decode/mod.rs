@@ -95,7 +95,7 @@ impl Faults {
     /// A part of a span that can't be read costs no more than itself.
     fn leave_out(&mut self, found: Found) {
         let fault = match found.fault {
-            Fault::TooDeep | Fault::BadTime => found.fault,
+            Fault::TooDeep | Fault::BadTime | Fault::BadReference => found.fault,
             _ => Fault::LeftOut,
         };
         self.note(fault, || found.detail);
@@ -217,14 +217,14 @@ impl Decoder {
     }
 
     fn otlp(&mut self, json: &mut Json<'_>, sender: Sender, found: &mut Spans) -> Result<(), Found> {
-        let had_any = otlp::request(json, |resource, scopes, faults| {
+        let has_unknown = otlp::request(json, |resource, scopes, faults| {
             let process = self.processes.of_resource(sender, resource, faults);
             if !scopes.is_empty() {
                 found.push((process, scopes));
             }
         })?;
         // Such as a request of a version before this one, whose members have other names.
-        if had_any && found.is_empty() && !json.faults.iter().any(|(found, _)| found.fault.refuses()) {
+        if has_unknown && found.is_empty() && !json.faults.iter().any(|(found, _)| found.fault.refuses()) {
             return Err(Found::new(Fault::UnknownFormat, "there are no spans in it"));
         }
         Ok(())
