@@ -960,11 +960,14 @@ enum Place {
     Member(&'static str),
 }
 
-const OTLP: [Place; 31] = [
+const OTLP: [Place; 34] = [
     Place::Attribute("ODD"),
     Place::Attribute(r#"{"key":"odd","value":ODD}"#),
     Place::Attribute(r#"{"key":ODD,"value":{"stringValue":"v"}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"stringValue":ODD}}"#),
+    Place::Attribute(r#"{"key":"zipkin.id","value":{"stringValue":ODD}}"#),
+    Place::Attribute(r#"{"key":"zipkin.parent_id","value":{"stringValue":ODD}}"#),
+    Place::Attribute(r#"{"key":"spantap.odd","value":{"stringValue":ODD}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"intValue":ODD}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"doubleValue":ODD}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"boolValue":ODD}}"#),
@@ -994,7 +997,7 @@ const OTLP: [Place; 31] = [
     Place::Member(r#""attributes":ODD"#),
 ];
 
-const ZIPKIN: [Place; 21] = [
+const ZIPKIN: [Place; 22] = [
     Place::Attribute("ODD"),
     Place::Member(r#""name":ODD"#),
     Place::Member(r#""kind":ODD"#),
@@ -1017,14 +1020,19 @@ const ZIPKIN: [Place; 21] = [
     Place::Member(
         r#""tags":{"error":ODD,"otel.status_code":ODD,"follows_from":ODD,"otel.dropped_links_count":ODD}"#,
     ),
+    Place::Member(r#""tags":{"zipkin.id":ODD,"zipkin.parent_id":ODD,"spantap.odd":ODD}"#),
     Place::Member(r#""tags":ODD"#),
 ];
 
-/// Three spans, the second with an odd value in a place.
-fn with_odd(place: Place, odd: &str, is_otlp: bool, is_in_resource: bool) -> String {
+/// Members that hold one value, which is all that an odd one may cost.
+const SINGLE: [&str; 9] =
+    ["kind", "flags", "traceState", "parentSpanId", "parentId", "timestamp", "duration", "shared", "name"];
+
+/// Three spans, the second with an odd value in a place; a member stands there so many times.
+fn with_odd(place: Place, odd: &str, is_otlp: bool, is_in_resource: bool, times: usize) -> String {
     let (attribute, member) = match place {
         Place::Attribute(attribute) => (attribute.replace("ODD", odd), String::new()),
-        Place::Member(member) => (String::new(), format!(",{}", member.replace("ODD", odd))),
+        Place::Member(member) => (String::new(), format!(",{}", member.replace("ODD", odd)).repeat(times)),
     };
     let comma = if attribute.is_empty() { "" } else { "," };
     if is_otlp {
@@ -1072,9 +1080,10 @@ proptest! {
         zipkin_place in prop::sample::select(ZIPKIN.to_vec()),
         is_otlp in any::<bool>(),
         is_in_resource in any::<bool>(),
+        times in prop::sample::select(vec![1, 1, 2, 50]),
     ) {
         let place = if is_otlp { otlp_place } else { zipkin_place };
-        let text = with_odd(place, &odd, is_otlp, is_in_resource);
+        let text = with_odd(place, &odd, is_otlp, is_in_resource, times);
         // What is too deep for others is JSON all the same.
         prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok(), "{}", text);
         let decoded = decode(&text);
@@ -1091,6 +1100,26 @@ proptest! {
                 prop_assert_eq!(found.as_deref(), Some(value), "{}", text);
             }
             prop_assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano, "{}", text);
+            // What spantap itself says is short, and the ids are those that were sent.
+            prop_assert!(text.contains("spantap.odd") || self::odd(span).len() < 1_000, "{}", self::odd(span));
+            prop_assert!(span.span_id[..7] == [0; 7] || text.contains("shared"), "{}", text);
+            let is_marked = |key| find(&span.attributes, key).is_some();
+            prop_assert!(text.contains("shared") || !is_marked("zipkin.id") && !is_marked("zipkin.parent_id"), "{}", text);
+        }
+        let left_out: u64 = decoded
+            .faults
+            .iter()
+            .filter(|(found, _)| matches!(found.fault, Fault::LeftOut | Fault::TooDeep | Fault::BadReference | Fault::BadTime))
+            .map(|(_, count)| count)
+            .sum();
+        if let Place::Member(member) = place {
+            let is_single = SINGLE.iter().any(|name| member == format!(r#""{name}":ODD"#));
+            prop_assert!(!is_single || left_out <= times as u64, "{:?} for {}", decoded.faults, text);
+            let dropped = spans.iter().map(|span| {
+                u64::from(span.dropped_attributes_count) + u64::from(span.dropped_events_count) + u64::from(span.dropped_links_count)
+            });
+            // But for what the sender itself says.
+            prop_assert!(text.to_lowercase().contains("dropped") || dropped.sum::<u64>() <= left_out, "{:?} for {}", decoded.faults, text);
         }
         if let Place::Attribute(_) = place {
             let (kept, dropped) = match is_otlp && is_in_resource {
@@ -1107,8 +1136,7 @@ proptest! {
                 }
             };
             prop_assert_eq!(kept + dropped as usize, 3, "{}", text);
-            let told: u64 = decoded.faults.iter().filter(|(found, _)| matches!(found.fault, Fault::LeftOut | Fault::TooDeep)).map(|(_, count)| count).sum();
-            prop_assert_eq!(told, u64::from(dropped), "{:?} for {}", decoded.faults, text);
+            prop_assert_eq!(left_out, u64::from(dropped), "{:?} for {}", decoded.faults, text);
         }
         // Backends can read it.
         let chunks: Vec<Chunk> = decoded.processes.iter().map(|(process, scopes)| Chunk::encode(process, scopes)).collect();
