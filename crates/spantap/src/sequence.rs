@@ -91,12 +91,14 @@ impl Senders {
     pub fn restore(&mut self, newest_first: Vec<Progress>) {
         // There may have been more than were kept.
         self.has_forgotten |= newest_first.len() >= MOST;
-        newest_first.into_iter().rev().for_each(|progress| self.set(progress));
+        newest_first.into_iter().rev().for_each(|progress| self.put(progress, true));
     }
 
-    /// Remembers what a collector before this one has left, or what a store keeps for the next.
+    /// Remembers what a collector before this one has left, or what a store keeps for the next. A sender never goes back:
+    /// an older record says less than what is known.
     pub fn set(&mut self, progress: Progress) {
-        self.put(progress, true);
+        let known = self.known.get(&progress.sender).map(|known| known.progress);
+        self.put(known.filter(|known| known.spans > progress.spans).unwrap_or(progress), true);
     }
 
     fn put(&mut self, progress: Progress, is_left: bool) {

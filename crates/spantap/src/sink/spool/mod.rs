@@ -273,7 +273,11 @@ impl Spool {
         }
         state.writer = None;
         self.count_removed(state);
-        std::fs::create_dir_all(&self.folder)
+        std::fs::create_dir_all(&self.folder)?;
+        // The segments that said so are gone.
+        state.senders_changed = true;
+        self.remember_senders(state);
+        Ok(())
     }
 
     /// Counts what was in segments that are not there any more.

@@ -532,3 +532,26 @@ fn the_senders_that_were_silent_longest_are_forgotten_first_after_any_start() {
     let kept: Vec<u64> = senders(&opened).iter().map(|(sender, _)| *sender).collect();
     assert_eq!(kept, (500..1_500).collect::<Vec<_>>());
 }
+
+/// Spans that could not be written are counted as dropped, and need no second count.
+#[test]
+fn an_older_record_takes_no_sender_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    opened.spool.push(&chunk_up_to(0..4, 7));
+    drop(opened);
+    let later = Progress { sender: 7, spans: 5, missing: 0 };
+    senders::write(folder.path(), [later].into_iter()).unwrap();
+    assert_eq!(senders(&Opened::open(folder.path())), [(7, 5)]);
+}
+
+#[test]
+fn how_far_senders_have_come_outlives_segments_that_somebody_removes() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    opened.spool.push(&chunk_up_to(0..4, 7));
+    segments(folder.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    opened.spool.push(&chunk_up_to(0..2, 8));
+    drop(opened);
+    assert_eq!(senders(&Opened::open(folder.path())), [(7, 4), (8, 2)]);
+}
