@@ -122,6 +122,7 @@ pub(super) fn trim<T>(list: &mut Vec<T>) {
 /// Longer values than this are worth a word.
 pub(super) const LONG: usize = 64 * 1024;
 
+#[inline]
 pub(super) fn check_length(what: &str, text: &str, faults: &mut Faults) {
     if text.len() > LONG {
         faults.note(Fault::LongValue, || format!("{} bytes of {what}", text.len()));
