@@ -71,6 +71,8 @@ fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
             "{delivery}, {format}: {closed} closed, {dropped} dropped, {accepted} forwarded, {missing} counted as missing: {}",
             ended.stderr
         );
+        // They are missing already.
+        assert!(ended.stderr.contains(", 0 dropped"), "no span is counted twice: {}", ended.stderr);
         eprintln!(
             "{delivery}, {format}: {closed} closed, {accepted} forwarded, {missing} missing after {kills} kills"
         );

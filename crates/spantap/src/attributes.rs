@@ -6,7 +6,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 /// What the collector found odd about a span, in words: on the span that is forwarded, and below its line in the tree.
 pub(crate) const ODD: &str = "spantap.odd";
 
-/// The ids that a span of Zipkin's and its parent were sent with, in hex, where they are forwarded with others.
+/// The ids that a span of Zipkin's and its parent were sent with, in hex, where they are forwarded with others. Only
+/// spantap sets them: a sender's attribute with one of these keys gets another key.
 pub(crate) const ZIPKIN_ID: &str = "zipkin.id";
 pub(crate) const ZIPKIN_PARENT_ID: &str = "zipkin.parent_id";
 
@@ -26,6 +27,12 @@ pub(crate) fn find_text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a
         Value::StringValue(text) => Some(text),
         _ => None,
     }
+}
+
+/// Whether an attribute `error` of this text says that there was no error: the rule of tracing-usdt for its fields.
+pub(crate) fn denies_error(text: &str) -> bool {
+    let text = text.trim();
+    text.eq_ignore_ascii_case("false") || text == "0" || text == "None"
 }
 
 /// A count; senders whose format has no numbers write it as a text.

@@ -46,7 +46,7 @@ pub struct Senders {
 struct Known {
     progress: Progress,
     last_change: u64,
-    /// A collector before this one has left it.
+    /// Loaded from the spool; not yet seen by this run.
     is_left: bool,
 }
 
@@ -87,9 +87,18 @@ impl Senders {
         (before, progress)
     }
 
-    /// Remembers what a collector before this one has left, or what a store keeps for the next.
+    /// Remembers what a store has kept, in the order of [`iter`](Self::iter).
+    pub fn restore(&mut self, newest_first: Vec<Progress>) {
+        // There may have been more than were kept.
+        self.has_forgotten |= newest_first.len() >= MOST;
+        newest_first.into_iter().rev().for_each(|progress| self.put(progress, true));
+    }
+
+    /// Remembers what a collector before this one has left, or what a store keeps for the next. A sender never goes back:
+    /// an older record says less than what is known.
     pub fn set(&mut self, progress: Progress) {
-        self.put(progress, true);
+        let known = self.known.get(&progress.sender).map(|known| known.progress);
+        self.put(known.filter(|known| known.spans > progress.spans).unwrap_or(progress), true);
     }
 
     fn put(&mut self, progress: Progress, is_left: bool) {
@@ -114,9 +123,14 @@ impl Senders {
     /// of them lacks is lost to it.
     pub fn common(stores: impl IntoIterator<Item = Self>) -> Self {
         let mut common = Self::default();
-        for progress in stores.into_iter().flat_map(|store| store.iter().collect::<Vec<_>>()) {
-            let known = common.known.get(&progress.sender).map(|known| known.progress);
-            common.set(known.filter(|known| known.spans <= progress.spans).unwrap_or(progress));
+        for store in stores {
+            common.has_forgotten |= store.has_forgotten;
+            let mut kept: Vec<Progress> = store.iter().collect();
+            for progress in &mut kept {
+                let known = common.known.get(&progress.sender).map(|known| known.progress);
+                *progress = known.filter(|known| known.spans <= progress.spans).unwrap_or(*progress);
+            }
+            common.restore(kept);
         }
         common
     }
@@ -200,5 +214,24 @@ mod tests {
         let mut found: Vec<_> = common.iter().map(|progress| (progress.sender, progress.spans)).collect();
         found.sort_unstable();
         assert_eq!(found, [(1, 8), (2, 5)]);
+    }
+
+    #[test]
+    fn senders_that_were_kept_are_as_old_as_before() {
+        let progress = |sender| Progress { sender, spans: 1, missing: 0 };
+        let few: Vec<Progress> = [3, 1, 2].map(progress).into();
+        let many: Vec<Progress> = (0..MOST as u64).map(progress).collect();
+        for (kept, is_full) in [(few, false), (many, true)] {
+            let mut senders = Senders::default();
+            senders.restore(kept.clone());
+            assert_eq!(senders.iter().collect::<Vec<_>>(), kept);
+            let mut common = Senders::common([senders.clone()]);
+            assert_eq!(common.iter().collect::<Vec<_>>(), kept);
+            for senders in [&mut senders, &mut common] {
+                // Of a full store it may be one that was forgotten.
+                let unknown = if is_full { 0 } else { 9 };
+                assert_eq!(senders.came(datagram(u64::MAX, 9, 1)).0.unknown, unknown);
+            }
+        }
     }
 }

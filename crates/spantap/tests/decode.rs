@@ -191,6 +191,7 @@ fn only_what_is_no_json_or_has_no_ids_is_refused() {
         ("a key that is no text", with("\"name\"", "name"), Fault::NotJson),
         ("a bare NaN", with("\"n\"", "NaN"), Fault::NotJson),
         ("nul", with("\"n\"", "nul"), Fault::NotJson),
+        ("two words", with("\"n\"", "\"n\",\"shared\":truefalse"), Fault::NotJson),
         ("a leading zero", with(":7}", ":07}"), Fault::NotJson),
         ("a number", b"17".to_vec(), Fault::UnknownFormat),
         ("another object", br#"{"a":1}"#.to_vec(), Fault::UnknownFormat),

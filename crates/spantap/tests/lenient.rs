@@ -347,7 +347,7 @@ fn null_is_the_same_as_nothing_anywhere() {
     )));
     assert_eq!(
         span.attributes.iter().map(|attribute| &*attribute.key).collect::<Vec<_>>(),
-        ["none", "error"]
+        ["none", "error", "spantap.odd"]
     );
     assert!(span.status.is_none() && span.events.len() == 1);
 }
@@ -456,11 +456,11 @@ fn odd_events_and_links_are_left_out_and_counted() {
     let span = spans(&decoded)[0];
     assert_eq!((span.events.len(), span.dropped_events_count), (2, 3));
     assert_eq!((span.links.len(), span.dropped_links_count), (1, 3));
-    assert!(faults(&decoded).iter().all(|(fault, _)| !fault.refuses()));
+    // Of the events two and a member of one, and of the links one.
+    assert_eq!(faults(&decoded), [(Fault::LeftOut, 4), (Fault::BadReference, 2)]);
     // Where the span began, for want of anything better.
-    assert!(
-        span.events.iter().all(|event| text(&event.attributes, "spantap.odd").unwrap().contains("no time"))
-    );
+    assert_eq!(odd(span), "2 events without a time: shown at the start");
+    assert!(span.events.iter().all(|event| event.attributes.is_empty()));
     assert_eq!(span.events.iter().map(|event| event.time_unix_nano).collect::<Vec<_>>(), [NOW, NOW]);
 
     let decoded = decode(&zipkin(
@@ -468,6 +468,155 @@ fn odd_events_and_links_are_left_out_and_counted() {
     ));
     let span = spans(&decoded)[0];
     assert_eq!((&*span.events[0].name, span.events.len(), span.dropped_events_count), (r#"{"k":1}"#, 1, 6));
+}
+
+#[test]
+fn what_is_left_out_is_counted_once_and_by_its_reason() {
+    let link = |ids: &str| timed(&format!(r#""links":[{{{ids}}}]"#));
+    let annotation = |members: &str| {
+        zipkin(&format!(r#""timestamp":1767225600000000,"duration":1,"binaryAnnotations":[{{{members}}}]"#))
+    };
+    for (text, fault) in [
+        (link(r#""traceId":"0","spanId":"1""#), Fault::BadReference),
+        (link(r#""traceId":"1","spanId":"x""#), Fault::BadReference),
+        (link(r#""traceId":1,"spanId":"1""#), Fault::BadReference),
+        (link(r#""traceId":"1""#), Fault::BadReference),
+        (link(""), Fault::BadReference),
+        (timed(r#""links":[7]"#), Fault::LeftOut),
+        (timed(r#""parentSpanId":"x""#), Fault::BadReference),
+        (timed(r#""parentSpanId":{}"#), Fault::BadReference),
+        (timed(r#""flags":"x""#), Fault::LeftOut),
+        (annotation(r#""key":7,"value":"v""#), Fault::LeftOut),
+        (annotation(r#""value":"v""#), Fault::LeftOut),
+    ] {
+        let decoded = decode(&text);
+        assert_eq!(faults(&decoded), [(fault, 1)], "{text}");
+        assert_eq!(spans(&decoded).len(), 1);
+    }
+}
+
+/// A short text may say much: what spantap adds to it may not be many times as much.
+#[test]
+fn what_is_odd_many_times_is_said_once() {
+    let many = 20_000;
+    for (text, said) in [
+        (timed(&format!(r#""events":[{}{{}}]"#, "{},".repeat(many - 1))), "20000 events without a time"),
+        (
+            zipkin(&format!(
+                r#""timestamp":1767225600000000,"duration":1,"annotations":[{}{{}}]"#,
+                "{},".repeat(many - 1)
+            )),
+            "20000 events without a time",
+        ),
+        (timed(&format!("{}\"name\":\"n\"", r#""parentSpanId":"x","#.repeat(many))), "its parent is unknown"),
+        (
+            zipkin(&format!(
+                r#"{}"timestamp":1767225600000000,"duration":1"#,
+                r#""parentId":1,"#.repeat(many)
+            )),
+            "its parent is unknown",
+        ),
+    ] {
+        let decoded = decode(&text);
+        let span = spans(&decoded)[0];
+        assert!(odd(span).starts_with(said) && odd(span).len() < 200, "{}", odd(span).len());
+        assert!(span.events.iter().all(|event| event.attributes.is_empty()));
+        assert!(span.encoded_len() < 4 * text.len(), "{} of {}", span.encoded_len(), text.len());
+    }
+    // Of a parent the last word counts.
+    let span = timed(r#""parentSpanId":"x","parentSpanId":"7""#);
+    let decoded = decode(&span);
+    assert_eq!(faults(&decoded), [(Fault::Duplicate, 1)]);
+    let span = spans(&decoded)[0];
+    assert_eq!((&*span.parent_span_id, odd(span)), (&7_u64.to_be_bytes()[..], ""));
+}
+
+/// spantap keeps the ids of shared spans under these keys, and believes them.
+#[test]
+fn a_senders_attribute_with_a_key_of_spantaps_gets_another() {
+    let id = "00000000000000ff";
+    for key in ["zipkin.id", "zipkin.parent_id"] {
+        let tag = zipkin(&format!(
+            r#""timestamp":1767225600000000,"duration":1,"kind":"SERVER","tags":{{"{key}":"{id}"}}"#
+        ));
+        let attribute =
+            timed(&format!(r#""attributes":[{{"key":"{key}","value":{{"stringValue":"{id}"}}}}]"#));
+        // Not in the usual order.
+        let other = timed(&format!(r#""attributes":[{{"value":{{"stringValue":"{id}"}},"key":"{key}"}}]"#));
+        for text in [tag, attribute, other] {
+            let span = well(&text);
+            assert_eq!(span.span_id, 0xb7ad_6b71_6920_3331_u64.to_be_bytes());
+            assert_eq!((text_of(&span, key), text_of(&span, &format!("sent.{key}"))), (None, Some(id)));
+        }
+    }
+}
+
+/// Only what this project writes as links, with all digits of both ids.
+#[test]
+fn a_tag_that_looks_a_little_like_links_stays_a_tag() {
+    let ids = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+    for own in ["cafe-babe", "1-2", "", "-", &format!("{ids},1-2"), &ids[1..], &ids[..48]] {
+        let span = well(&zipkin(&format!(
+            r#""timestamp":1767225600000000,"duration":1,"tags":{{"follows_from":"{own}"}}"#
+        )));
+        assert_eq!((text_of(&span, "follows_from"), span.links.len()), (Some(own), 0));
+    }
+    let span = well(&zipkin(&format!(
+        r#""timestamp":1767225600000000,"duration":1,"tags":{{"follows_from":"{ids},{ids}"}}"#
+    )));
+    assert_eq!((text_of(&span, "follows_from"), span.links.len()), (None, 2));
+}
+
+#[test]
+fn spans_outlive_what_is_odd_beside_them() {
+    let span = |id: u8| {
+        format!(r#"{{"traceId":"a","spanId":"{id}","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#)
+    };
+    let (spans_of, more) =
+        (format!(r#""spans":[{},{}]"#, span(1), span(2)), format!(r#""spans":[{}]"#, span(3)));
+    let (scopes, resources) = (
+        format!(r#""scopeSpans":[{{{spans_of}}}]"#),
+        format!(r#""resourceSpans":[{{"scopeSpans":[{{{spans_of}}}]}}]"#),
+    );
+    let sequence = r#""tracingUsdt":{"sender":"7","sentBefore":0,"spans":2}"#;
+    for odd in ["7", "\"x\"", r#"{"a":1}"#, "true"] {
+        for (text, count) in [
+            (
+                format!(
+                    r#"{{"resourceSpans":[{{"scopeSpans":[{{{spans_of},"spans":{odd},{more}}}]}}],{sequence}}}"#
+                ),
+                3,
+            ),
+            (format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":{odd},{more}}}]}}],{sequence}}}"#), 1),
+            (format!(r#"{{"resourceSpans":[{{{scopes},"scopeSpans":{odd}}}],{sequence}}}"#), 2),
+            (format!(r#"{{{resources},"resourceSpans":{odd},{sequence}}}"#), 2),
+            (format!(r#"{{"resourceSpans":{odd},{sequence},"resourceSpans":null,{resources}}}"#), 2),
+        ] {
+            let decoded = decode(&text);
+            assert_eq!(spans(&decoded).len(), count, "{text}");
+            let found: Vec<_> = faults(&decoded).into_iter().filter(|(fault, _)| fault.refuses()).collect();
+            assert_eq!(found, [(Fault::WrongType, 1)], "{text}");
+            assert_eq!(decoded.sequence.map(|sequence| sequence.spans), Some(2), "{text}");
+        }
+    }
+}
+
+/// As exporters send it that have nothing to say.
+#[test]
+fn a_request_without_spans_is_no_fault() {
+    for spans_of in [
+        "",
+        "{}",
+        r#"{"scopeSpans":[]}"#,
+        r#"{"resource":{"attributes":[]},"scopeSpans":[{"scope":{"name":"n"},"spans":[],"schemaUrl":"u"}],"schemaUrl":"u"}"#,
+    ] {
+        let text = format!(
+            r#"{{"resourceSpans":[{spans_of}],"tracingUsdt":{{"sender":"7","sentBefore":5,"spans":0}}}}"#
+        );
+        let decoded = decode(&text);
+        assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![], 0), "{text}");
+        assert_eq!(decoded.sequence.map(|sequence| sequence.sent_before), Some(5), "{text}");
+    }
 }
 
 #[test]
@@ -506,7 +655,7 @@ fn a_parent_that_can_not_be_read_is_unknown_and_the_span_says_so() {
         (timed(r#""parentSpanId":17"#), "17"),
     ] {
         let decoded = decode(&text);
-        assert_eq!(faults(&decoded), [(Fault::LeftOut, 1)]);
+        assert_eq!(faults(&decoded), [(Fault::BadReference, 1)]);
         let span = spans(&decoded)[0];
         assert!(span.parent_span_id.is_empty() && odd(span).contains(member), "{}", odd(span));
     }
@@ -685,7 +834,9 @@ fn text_of<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
 #[test]
 fn error_false_is_no_error() {
     let timed_zipkin = r#""timestamp":1767225600000000,"duration":1"#;
-    for value in ["\"false\"", "false", "\"False\"", "\"FALSE\"", "null"] {
+    for value in
+        ["\"false\"", "false", "\"False\"", "\"FALSE\"", "\" false \"", "0", "\"0\"", "\"None\"", "null"]
+    {
         let span = well(&zipkin(&format!(r#"{timed_zipkin},"tags":{{"error":{value}}}"#)));
         assert!(span.status.is_none(), "{value}");
         assert!(span.attributes.iter().any(|attribute| attribute.key == "error"), "{value}");
@@ -695,6 +846,7 @@ fn error_false_is_no_error() {
         (r#"{"error":true}"#, ""),
         (r#"{"error":""}"#, ""),
         (r#"{"error":500}"#, "500"),
+        (r#"{"error":"none of them"}"#, "none of them"),
         (r#"{"error":"falsehood"}"#, "falsehood"),
         // Who says both means the code.
         (r#"{"error":"false","otel.status_code":"ERROR"}"#, ""),
@@ -808,11 +960,14 @@ enum Place {
     Member(&'static str),
 }
 
-const OTLP: [Place; 31] = [
+const OTLP: [Place; 34] = [
     Place::Attribute("ODD"),
     Place::Attribute(r#"{"key":"odd","value":ODD}"#),
     Place::Attribute(r#"{"key":ODD,"value":{"stringValue":"v"}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"stringValue":ODD}}"#),
+    Place::Attribute(r#"{"key":"zipkin.id","value":{"stringValue":ODD}}"#),
+    Place::Attribute(r#"{"key":"zipkin.parent_id","value":{"stringValue":ODD}}"#),
+    Place::Attribute(r#"{"key":"spantap.odd","value":{"stringValue":ODD}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"intValue":ODD}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"doubleValue":ODD}}"#),
     Place::Attribute(r#"{"key":"odd","value":{"boolValue":ODD}}"#),
@@ -842,7 +997,7 @@ const OTLP: [Place; 31] = [
     Place::Member(r#""attributes":ODD"#),
 ];
 
-const ZIPKIN: [Place; 21] = [
+const ZIPKIN: [Place; 22] = [
     Place::Attribute("ODD"),
     Place::Member(r#""name":ODD"#),
     Place::Member(r#""kind":ODD"#),
@@ -865,14 +1020,19 @@ const ZIPKIN: [Place; 21] = [
     Place::Member(
         r#""tags":{"error":ODD,"otel.status_code":ODD,"follows_from":ODD,"otel.dropped_links_count":ODD}"#,
     ),
+    Place::Member(r#""tags":{"zipkin.id":ODD,"zipkin.parent_id":ODD,"spantap.odd":ODD}"#),
     Place::Member(r#""tags":ODD"#),
 ];
 
-/// Three spans, the second with an odd value in a place.
-fn with_odd(place: Place, odd: &str, is_otlp: bool, is_in_resource: bool) -> String {
+/// Members that hold one value, which is all that an odd one may cost.
+const SINGLE: [&str; 9] =
+    ["kind", "flags", "traceState", "parentSpanId", "parentId", "timestamp", "duration", "shared", "name"];
+
+/// Three spans, the second with an odd value in a place; a member stands there so many times.
+fn with_odd(place: Place, odd: &str, is_otlp: bool, is_in_resource: bool, times: usize) -> String {
     let (attribute, member) = match place {
         Place::Attribute(attribute) => (attribute.replace("ODD", odd), String::new()),
-        Place::Member(member) => (String::new(), format!(",{}", member.replace("ODD", odd))),
+        Place::Member(member) => (String::new(), format!(",{}", member.replace("ODD", odd)).repeat(times)),
     };
     let comma = if attribute.is_empty() { "" } else { "," };
     if is_otlp {
@@ -920,9 +1080,10 @@ proptest! {
         zipkin_place in prop::sample::select(ZIPKIN.to_vec()),
         is_otlp in any::<bool>(),
         is_in_resource in any::<bool>(),
+        times in prop::sample::select(vec![1, 1, 2, 50]),
     ) {
         let place = if is_otlp { otlp_place } else { zipkin_place };
-        let text = with_odd(place, &odd, is_otlp, is_in_resource);
+        let text = with_odd(place, &odd, is_otlp, is_in_resource, times);
         // What is too deep for others is JSON all the same.
         prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok(), "{}", text);
         let decoded = decode(&text);
@@ -939,6 +1100,26 @@ proptest! {
                 prop_assert_eq!(found.as_deref(), Some(value), "{}", text);
             }
             prop_assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano, "{}", text);
+            // What spantap itself says is short, and the ids are those that were sent.
+            prop_assert!(text.contains("spantap.odd") || self::odd(span).len() < 1_000, "{}", self::odd(span));
+            prop_assert!(span.span_id[..7] == [0; 7] || text.contains("shared"), "{}", text);
+            let is_marked = |key| find(&span.attributes, key).is_some();
+            prop_assert!(text.contains("shared") || !is_marked("zipkin.id") && !is_marked("zipkin.parent_id"), "{}", text);
+        }
+        let left_out: u64 = decoded
+            .faults
+            .iter()
+            .filter(|(found, _)| matches!(found.fault, Fault::LeftOut | Fault::TooDeep | Fault::BadReference | Fault::BadTime))
+            .map(|(_, count)| count)
+            .sum();
+        if let Place::Member(member) = place {
+            let is_single = SINGLE.iter().any(|name| member == format!(r#""{name}":ODD"#));
+            prop_assert!(!is_single || left_out <= times as u64, "{:?} for {}", decoded.faults, text);
+            let dropped = spans.iter().map(|span| {
+                u64::from(span.dropped_attributes_count) + u64::from(span.dropped_events_count) + u64::from(span.dropped_links_count)
+            });
+            // But for what the sender itself says.
+            prop_assert!(text.to_lowercase().contains("dropped") || dropped.sum::<u64>() <= left_out, "{:?} for {}", decoded.faults, text);
         }
         if let Place::Attribute(_) = place {
             let (kept, dropped) = match is_otlp && is_in_resource {
@@ -955,8 +1136,7 @@ proptest! {
                 }
             };
             prop_assert_eq!(kept + dropped as usize, 3, "{}", text);
-            let told: u64 = decoded.faults.iter().filter(|(found, _)| matches!(found.fault, Fault::LeftOut | Fault::TooDeep)).map(|(_, count)| count).sum();
-            prop_assert_eq!(told, u64::from(dropped), "{:?} for {}", decoded.faults, text);
+            prop_assert_eq!(left_out, u64::from(dropped), "{:?} for {}", decoded.faults, text);
         }
         // Backends can read it.
         let chunks: Vec<Chunk> = decoded.processes.iter().map(|(process, scopes)| Chunk::encode(process, scopes)).collect();

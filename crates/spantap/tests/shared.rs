@@ -183,7 +183,8 @@ fn an_id_of_a_half_is_the_same_whenever_it_is_made() {
     assert_eq!(one.id("server"), other.id("server"));
     // Of another trace, id or service, it is another.
     let of = |text: String| {
-        let decoded = Decoder::default().decode(text.as_bytes(), Sender { pid: 1, uid: 0, gid: 0 }, NOW);
+        let decoded =
+            Decoder::default().decode(text.as_bytes(), Sender { pid: STOCK.1, uid: 0, gid: 0 }, NOW);
         decoded.processes[0].1[0].spans[0].span_id.clone()
     };
     let text = format!("[{}]", server()[0].1);
@@ -233,6 +234,21 @@ fn servers_of_two_services_with_one_id_are_two_spans() {
     assert!(seen.all_ids_differ());
 }
 
+/// A client repeats its request, and another instance of the service gets that.
+#[test]
+fn servers_of_one_service_with_one_id_are_two_spans() {
+    let again = ("stock", 4);
+    for shared in [SHARED, SERVER] {
+        let seen = send(&[
+            vec![span(GATEWAY, "client", 0xc, 0, 1, CLIENT)],
+            vec![span(STOCK, "server", 0xc, 0, 2, shared), span(STOCK, "query", 0xe, 0xc, 3, "")],
+            vec![span(again, "server again", 0xc, 0, 4, shared), span(again, "query again", 0xf, 0xc, 5, "")],
+        ]);
+        assert_eq!(seen.outline(), "0:client 1:server 2:query 1:server again 2:query again");
+        assert!(seen.all_ids_differ());
+    }
+}
+
 /// The client may send elsewhere, or to nobody.
 #[test]
 fn a_servers_half_whose_client_never_comes_hangs_where_the_client_would() {
@@ -253,7 +269,7 @@ fn spans_that_share_nothing_keep_their_ids() {
         span(STOCK, "server", 0xd, 0xc, 2, SERVER),
         span(STOCK, "query", 0xe, 0xd, 3, CLIENT),
         span(STOCK, "send", 0xf, 0xd, 4, r#","kind":"PRODUCER""#),
-        span(STOCK, "own tag", 0x10, 0xd, 5, r#","kind":"SERVER","tags":{"zipkin.id":"7"}"#),
+        span(STOCK, "own tag", 0x10, 0xd, 5, r#","kind":"SERVER","tags":{"zipkin.id":"000000000000000c"}"#),
     ];
     let seen = send(&[spans]);
     assert_eq!(seen.outline(), "0:root 1:client 2:server 3:query 3:send 3:own tag");

@@ -23,6 +23,8 @@ pub enum Fault {
     ZeroId,
     /// Taken without a member, an attribute, an event or a link that can't be read.
     LeftOut,
+    /// Taken without its parent or a link, an id of which is missing or can't be read.
+    BadReference,
     /// Taken without a value that is nested too deep.
     TooDeep,
     /// Taken: a member that is there twice. Of lists both are taken, of all else the last.
@@ -45,7 +47,7 @@ pub enum Fault {
 
 impl Fault {
     /// All there are, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Empty,
         Self::NotUtf8,
         Self::CutShort,
@@ -55,6 +57,7 @@ impl Fault {
         Self::BadId,
         Self::ZeroId,
         Self::LeftOut,
+        Self::BadReference,
         Self::TooDeep,
         Self::Duplicate,
         Self::BadText,
@@ -83,6 +86,7 @@ impl Fault {
             Self::BadId => "bad_id",
             Self::ZeroId => "zero_id",
             Self::LeftOut => "left_out",
+            Self::BadReference => "bad_reference",
             Self::TooDeep => "too_deep",
             Self::Duplicate => "duplicate",
             Self::BadText => "bad_text",
@@ -108,6 +112,7 @@ impl fmt::Display for Fault {
             Self::BadId => "an id that is not as many hex digits as it may have",
             Self::ZeroId => "an id of zeros only",
             Self::LeftOut => "an unreadable part of a span (left out)",
+            Self::BadReference => "the id of a parent or a link that can't be read (left out)",
             Self::TooDeep => "a value that is nested too deep (left out)",
             Self::Duplicate => "a member that is there twice (the last one counts)",
             Self::BadText => {

@@ -31,7 +31,7 @@ pub(super) struct Json<'a> {
 
 /// The members of an object that mean something.
 pub(super) trait Member: Copy {
-    /// None: it is to be skipped.
+    /// None for an unknown name.
     fn named(key: &str) -> Option<Self>;
 
     /// The one whose name `text` begins with, in quotation marks and with a colon, and the length of that.
@@ -40,7 +40,7 @@ pub(super) trait Member: Copy {
     /// Its name.
     fn name(self) -> &'static str;
 
-    /// Each has its own.
+    /// A distinct bit per member, to detect duplicates.
     fn bit(self) -> u32;
 }
 
@@ -132,6 +132,19 @@ impl<'a> Json<'a> {
         self.each_member(take, |json, start, member, found| {
             json.go_behind(start)?;
             json.faults.leave_out(found.of(member.name()));
+            Ok(())
+        })
+    }
+
+    /// The same for members that hold spans: one that `take` can't read is refused, and the spans of the others are taken.
+    #[inline]
+    pub(super) fn members_of_spans<M: Member>(
+        &mut self,
+        take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+    ) -> Result<(), Found> {
+        self.each_member(take, |json, start, member, found| {
+            json.go_behind(start)?;
+            json.faults.add(found.of(member.name()));
             Ok(())
         })
     }
@@ -280,10 +293,12 @@ impl<'a> Json<'a> {
     pub(super) fn boolean(&mut self) -> Result<bool, Found> {
         let is =
             |text: &'static [u8]| move |scan: &mut Scan<'a>| scan.peek().and_then(|_| scan.literal(text));
-        match (self.scan.attempt(is(b"true")), self.scan.attempt(is(b"false"))) {
-            (Some(()), _) => Ok(true),
-            (_, Some(())) => Ok(false),
-            _ => Err(self.unexpected("true or false")),
+        if self.scan.attempt(is(b"true")).is_some() {
+            Ok(true)
+        } else if self.scan.attempt(is(b"false")).is_some() {
+            Ok(false)
+        } else {
+            Err(self.unexpected("true or false"))
         }
     }
 

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 pub use fault::{Fault, Found};
+pub(crate) use shared::MOST_HALVES;
 
 use crate::process::{Process, Sender};
 use crate::sequence::Sequence;
@@ -94,7 +95,7 @@ impl Faults {
     /// A part of a span that can't be read costs no more than itself.
     fn leave_out(&mut self, found: Found) {
         let fault = match found.fault {
-            Fault::TooDeep | Fault::BadTime => found.fault,
+            Fault::TooDeep | Fault::BadTime | Fault::BadReference => found.fault,
             _ => Fault::LeftOut,
         };
         self.note(fault, || found.detail);
@@ -216,14 +217,14 @@ impl Decoder {
     }
 
     fn otlp(&mut self, json: &mut Json<'_>, sender: Sender, found: &mut Spans) -> Result<(), Found> {
-        let had_any = otlp::request(json, |resource, scopes, faults| {
+        let has_unknown = otlp::request(json, |resource, scopes, faults| {
             let process = self.processes.of_resource(sender, resource, faults);
             if !scopes.is_empty() {
                 found.push((process, scopes));
             }
         })?;
         // Such as a request of a version before this one, whose members have other names.
-        if had_any && found.is_empty() && !json.faults.iter().any(|(found, _)| found.fault.refuses()) {
+        if has_unknown && found.is_empty() && !json.faults.iter().any(|(found, _)| found.fault.refuses()) {
             return Err(Found::new(Fault::UnknownFormat, "there are no spans in it"));
         }
         Ok(())

@@ -70,10 +70,15 @@ fn check(span: &mut Span, faults: &mut Faults) {
         faults.note(Fault::BadTime, || format!("the end {end} is before the start {start}"));
     }
     faults.check_odd_time(start, span.end_time_unix_nano);
-    // An event without a time is the span's.
+    // An event without a time is shown at the start. The span says so once: it may have very many of them.
+    let mut without_time = 0;
     for event in span.events.iter_mut().filter(|event| event.time_unix_nano == 0) {
         event.time_unix_nano = start;
-        say(&mut event.attributes, "no time: shown at the start of its span");
+        without_time += 1;
+    }
+    if without_time > 0 {
+        let events = if without_time == 1 { "event" } else { "events" };
+        say(&mut span.attributes, format!("{without_time} {events} without a time: shown at the start"));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::sequence::Sequence;
 
 members! { SequenceMember { Sender = "sender", SentBefore = "sentBefore", Spans = "spans" } }
 
-/// Reads it. What can't be read is another's member of that name.
+/// Reads it. An unreadable value belongs to another program.
 pub(super) fn take(json: &mut Json<'_>) -> Result<(), Found> {
     json.sequence = json.attempt(read)?.ok().flatten();
     Ok(())

@@ -1,10 +1,14 @@
 //! Zipkin's shared spans: the client and the server of a request report the same span, each its half of it, under one
 //! id. To OpenTelemetry they are two spans, so that one of them gets an id of its own.
 //!
-//! A half that says `shared` is a server's: it gets an id that is made of the trace, the shared id and its service, and
-//! the shared id is its parent, which is the client's half. Without `shared`, what comes first keeps the id: the
-//! halves of one datagram are sorted, but if a server's half comes in a datagram before its client's, it's the client's that
-//! gets the new id, and for a backend both have the same parent then. The tree in the terminal puts them in order.
+//! A half that says `shared` is a server's: it gets an id that is made of the trace, the shared id, its service and its
+//! pid, and the shared id is its parent, which is the client's half. If a client repeats a request, each server that got
+//! it has a half of its own. A limit: servers of one service that report through one agent have its pid in common, and
+//! count as one.
+//!
+//! Without `shared`, what comes first keeps the id: the halves of one datagram are sorted, but if a server's half comes in
+//! a datagram before its client's, it's the client's that gets the new id, and for a backend both have the same parent
+//! then. The tree in the terminal puts them in order.
 //!
 //! Children name the shared id. They go below the half of their own service; if both halves are of one service, below that
 //! of their own process, or else the server's. That takes a half that is known when the child comes. A child that comes in a
@@ -26,8 +30,8 @@ use crate::process::Process;
 /// So many ids of clients' and servers' spans are remembered, and as many before those: 10 MB.
 const MOST: usize = 1 << 15;
 
-/// Halves of one id. More come from nobody that means well.
-const MOST_HALVES: usize = 8;
+/// Halves of one id. More are hostile.
+pub(crate) const MOST_HALVES: usize = 8;
 
 /// A trace and the id of a span in it, as they were sent.
 type Sent = (u128, u64);
@@ -72,9 +76,8 @@ fn put_id(span: &mut Span, key: &str, id: Vec<u8>) {
     span.attributes.push(attribute(key, Value::StringValue(const_hex::encode(id))));
 }
 
-/// A sender's own tag of that name means nothing.
 fn is_marked(span: &Span) -> bool {
-    find_text(&span.attributes, ZIPKIN_ID).is_some_and(|id| id == const_hex::encode(&span.span_id))
+    find_text(&span.attributes, ZIPKIN_ID).is_some()
 }
 
 fn role(span: &Span) -> Option<Role> {
@@ -99,7 +102,7 @@ impl Who {
 }
 
 impl Shared {
-    /// Gives each half of a shared span in a datagram an id of its own, and each child the parent that is its.
+    /// Gives each half of a shared span in a datagram an id of its own, and each child its own parent.
     pub(super) fn split(&mut self, spans: &mut Spans) {
         if self.recent.is_empty() && super::each(spans).all(|span| role(span).is_none()) {
             return;
@@ -122,7 +125,7 @@ impl Shared {
         let Some(sent) = sent(span, &span.span_id) else { return };
         let is_marked = is_marked(span);
         let halves = self.halves(sent);
-        let known = halves.iter().find(|half| half.role == role && half.who.service == who.service);
+        let known = halves.iter().find(|half| half.role == role && half.who == who);
         let id = match known {
             Some(known) => known.id,
             None => {
@@ -179,7 +182,8 @@ impl Shared {
 /// The id of a half: the same wherever and whenever it is made.
 fn own_id((trace, id): Sent, role: Role, who: Who) -> u64 {
     let role = [u8::from(role == Role::Server)];
-    let parts = [&trace.to_be_bytes()[..], &id.to_be_bytes(), &role, &who.service.to_be_bytes()];
+    let (service, pid) = (who.service.to_be_bytes(), who.pid.to_be_bytes());
+    let parts = [&trace.to_be_bytes()[..], &id.to_be_bytes(), &role, &service, &pid];
     hash(parts.concat().into_iter()).max(1)
 }
 

@@ -1,8 +1,8 @@
-//! Finding the end of a JSON value that nobody reads: most of a datagram, where its spans are only counted.
+//! Finds the end of a JSON value that nobody reads, such as that of an unknown member.
 //!
-//! It takes what is JSON in the strict sense and says nothing of what is not, nor of what is seldom: then a reader
-//! that can say what is wrong reads the same text again. Texts are looked at in words of eight bytes, as most
-//! of the bytes are in texts.
+//! It accepts strict JSON only. For anything else, and for rare forms, it gives up without an error: a slower reader,
+//! which can say what is wrong, reads the same text again. Texts are scanned in words of eight bytes, since most bytes
+//! are in texts.
 
 /// As many levels as bits that tell which of them are objects.
 const MAX_DEPTH: u32 = u64::BITS;

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use super::Faults;
 use super::fault::{Fault, Found};
 use super::json::Json;
-use crate::attributes::ODD;
+use crate::attributes::{ODD, ZIPKIN_ID, ZIPKIN_PARENT_ID};
 
 /// An id of `N` bytes, in hex.
 #[inline]
@@ -59,21 +59,25 @@ pub(super) fn parent_id(json: &mut Json<'_>) -> Result<Option<[u8; 8]>, Found> {
     id_of(&text, &mut json.faults).map(Some)
 }
 
-/// The parent's id of `span`. If it can't be read, the span goes without, and says so.
-pub(super) fn read_parent(json: &mut Json<'_>, span: &mut Span) -> Result<(), Found> {
-    match json.attempt(parent_id)? {
-        Ok(parent) => span.parent_span_id = parent.map_or_else(Vec::new, Vec::from),
-        Err(found) => {
+/// Gives `span` its parent, of which this was read, if anything. If it can't be read, the span goes without, and says so.
+pub(super) fn put_parent(
+    span: &mut Span,
+    parent: Option<Result<Option<[u8; 8]>, Found>>,
+    faults: &mut Faults,
+) {
+    match parent {
+        None | Some(Ok(None)) => {}
+        Some(Ok(Some(parent))) => span.parent_span_id = parent.into(),
+        Some(Err(found)) => {
             say(&mut span.attributes, format!("its parent is unknown: {}", found.detail));
-            json.faults.leave_out(found.of("the parent's id"));
+            faults.note(Fault::BadReference, || found.of("the parent's id").detail);
         }
     }
-    Ok(())
 }
 
-/// An id without which a span is none.
-pub(super) fn required<T>(value: Option<Result<T, Found>>, name: &str) -> Result<T, Found> {
-    value.unwrap_or_else(|| Err(Found::new(Fault::WrongType, format!("a span without {name}"))))
+/// The value of a member that may not be missing; `lack` says what is wrong without it.
+pub(super) fn required<T>(value: Option<Result<T, Found>>, lack: &str) -> Result<T, Found> {
+    value.unwrap_or_else(|| Err(Found::new(Fault::WrongType, lack)))
 }
 
 /// The kind of a span, by its name in OTLP without the beginning that all have.
@@ -118,9 +122,19 @@ pub(super) fn trim<T>(list: &mut Vec<T>) {
 /// Longer values than this are worth a word.
 pub(super) const LONG: usize = 64 * 1024;
 
+#[inline]
 pub(super) fn check_length(what: &str, text: &str, faults: &mut Faults) {
     if text.len() > LONG {
         faults.note(Fault::LongValue, || format!("{} bytes of {what}", text.len()));
+    }
+}
+
+/// Renames a sender's attribute whose key is reserved for the ids of shared spans: the sinks and the tree take these as
+/// the span's own. `zipkin.id` becomes `sent.zipkin.id`.
+#[inline]
+pub(super) fn rename_reserved(key: &mut String) {
+    if key.starts_with("zipkin.") && matches!(key.as_str(), ZIPKIN_ID | ZIPKIN_PARENT_ID) {
+        key.insert_str(0, "sent.");
     }
 }
 

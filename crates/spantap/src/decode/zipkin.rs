@@ -23,9 +23,10 @@ use super::place::Times;
 use super::sequence;
 use super::shared;
 use super::value::{
-    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, id, id_of, kind_named, read_parent, required,
-    trim,
+    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, id, id_of, kind_named, parent_id, put_parent,
+    rename_reserved, required, trim,
 };
+use crate::attributes::denies_error;
 
 members! { pub(super) SpanMember {
     TraceId = "traceId",
@@ -90,17 +91,17 @@ pub(super) fn spans(
 
 /// As OpenTelemetry has it. Gives back the service.
 fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
-    let (mut trace_id, mut span_id) = (None, None);
+    let (mut trace_id, mut span_id, mut parent) = (None, None, None);
     let mut times = Times::default();
     let mut kind = None;
     let (mut local, mut remote) = (Endpoint::default(), Endpoint::default());
     let mut is_shared = false;
-    let mut said = Said::default();
+    let mut from_tags = FromTags::default();
     json.optional_members(|json, member| {
         match member {
             SpanMember::TraceId => trace_id = Some(json.attempt(id::<16>)?),
             SpanMember::Id => span_id = Some(json.attempt(id::<8>)?),
-            SpanMember::ParentId => read_parent(json, span)?,
+            SpanMember::ParentId => parent = Some(json.attempt(parent_id)?),
             // To Zipkin, 0 is no time.
             SpanMember::Timestamp => times.start = Some(nanos(json)?).filter(|start| *start > 0),
             SpanMember::Duration => times.duration = Some(nanos(json)?),
@@ -110,21 +111,23 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
             SpanMember::RemoteEndpoint => remote = endpoint(json)?,
             SpanMember::Annotations => {
                 let mut left_out = 0;
-                json.append(&mut span.events, &mut left_out, |json| event(json, &mut said))?;
-                said.add_dropped(EVENTS, left_out);
+                json.append(&mut span.events, &mut left_out, |json| event(json, &mut from_tags))?;
+                from_tags.add_dropped(EVENTS, left_out);
             }
             SpanMember::BinaryAnnotations => {
                 let mut left_out = 0;
                 let mut others = Vec::new();
-                json.append(&mut others, &mut left_out, |json| binary_annotation(json, &mut said, span))?;
+                json.append(&mut others, &mut left_out, |json| {
+                    binary_annotation(json, &mut from_tags, span)
+                })?;
                 remote = others.into_iter().flatten().last().unwrap_or(std::mem::take(&mut remote));
-                said.add_dropped(ATTRIBUTES, left_out);
+                from_tags.add_dropped(ATTRIBUTES, left_out);
             }
             SpanMember::Tags => {
                 span.attributes.reserve(USUAL_ATTRIBUTES);
                 json.entries(|json, key| {
                     let value = json.scalar()?;
-                    tag(key, value, &mut said, span, &mut json.faults);
+                    tag(key, value, &mut from_tags, span, &mut json.faults);
                     Ok(())
                 })?;
                 trim(&mut span.attributes);
@@ -134,18 +137,19 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
         }
         Ok(())
     })?;
-    span.trace_id = required(trace_id, "a traceId")?.into();
-    span.span_id = required(span_id, "an id")?.into();
+    span.trace_id = required(trace_id, "a span without a traceId")?.into();
+    span.span_id = required(span_id, "a span without an id")?.into();
+    put_parent(span, parent, &mut json.faults);
     // Zipkin has no internal kind.
-    span.kind = kind.or(said.kind).unwrap_or(SpanKind::Internal as i32);
+    span.kind = kind.or(from_tags.kind).unwrap_or(SpanKind::Internal as i32);
     times.put(span, json);
-    said.tell(span);
+    from_tags.apply(span);
     if local.service.is_none() {
-        local = said.endpoint.take().unwrap_or(local);
+        local = from_tags.endpoint.take().unwrap_or(local);
     }
-    local.tell(None, "network.local.address", "network.local.port", span);
+    local.add_attributes(None, "network.local.address", "network.local.port", span);
     let peer = remote.service.take();
-    remote.tell(peer, "network.peer.address", "network.peer.port", span);
+    remote.add_attributes(peer, "network.peer.address", "network.peer.port", span);
     if is_shared {
         shared::mark(span);
     }
@@ -169,8 +173,8 @@ fn read_kind(json: &mut Json<'_>) -> Result<i32, Found> {
     }
 }
 
-fn tag(key: String, value: Scalar, said: &mut Said, span: &mut Span, faults: &mut Faults) {
-    if said.takes(&key, &value, span) {
+fn tag(mut key: String, value: Scalar, from_tags: &mut FromTags, span: &mut Span, faults: &mut Faults) {
+    if from_tags.take_tag(&key, &value, span) {
         return;
     }
     // Texts by the rules; some senders write numbers, and nothing is lost by taking them.
@@ -184,6 +188,7 @@ fn tag(key: String, value: Scalar, said: &mut Said, span: &mut Span, faults: &mu
         Scalar::Int(value) => Some(any_value::Value::IntValue(value)),
         Scalar::Double(value) => Some(any_value::Value::DoubleValue(value)),
     };
+    rename_reserved(&mut key);
     span.attributes.push(KeyValue { key, value: Some(AnyValue { value }), ..KeyValue::default() });
 }
 
@@ -205,15 +210,15 @@ fn endpoint(json: &mut Json<'_>) -> Result<Endpoint, Found> {
 }
 
 impl Endpoint {
-    /// As attributes, where the tags don't say it.
-    fn tell(&mut self, peer: Option<String>, address: &str, port: &str, span: &mut Span) {
+    /// Adds it to the attributes of `span`, except what the tags say.
+    fn add_attributes(&mut self, peer: Option<String>, address: &str, port: &str, span: &mut Span) {
         let text = any_value::Value::StringValue;
-        let told = [
+        let attributes = [
             ("peer.service", peer.map(text)),
             (address, self.ip.take().map(text)),
             (port, self.port.map(|port| any_value::Value::IntValue(port.into()))),
         ];
-        for (key, value) in told {
+        for (key, value) in attributes {
             let Some(value) = value else { continue };
             if !span.attributes.iter().any(|known| known.key == key) {
                 span.attributes.push(attribute(key, value));
@@ -222,14 +227,14 @@ impl Endpoint {
     }
 }
 
-/// In [`Said::dropped`].
+/// In [`FromTags::dropped`].
 const ATTRIBUTES: usize = 0;
 const EVENTS: usize = 1;
 const LINKS: usize = 2;
 
-/// What tags and annotations say of the span itself, which is known when all have been seen.
+/// What tags and annotations say about the span itself. It is complete when all of them are read.
 #[derive(Default)]
-struct Said {
+struct FromTags {
     code: Option<StatusCode>,
     error: Option<String>,
     /// What was left out, by the sender or here.
@@ -239,9 +244,9 @@ struct Said {
     endpoint: Option<Endpoint>,
 }
 
-impl Said {
-    /// Whether the tag was one that is no attribute.
-    fn takes(&mut self, key: &str, value: &Scalar, span: &mut Span) -> bool {
+impl FromTags {
+    /// Whether the tag describes the span itself and is no attribute.
+    fn take_tag(&mut self, key: &str, value: &Scalar, span: &mut Span) -> bool {
         match key {
             "otel.status_code" => {
                 self.code = match &*value.text() {
@@ -251,10 +256,10 @@ impl Said {
                 };
                 true
             }
-            // To Zipkin the tag alone says so, whatever its value; but who writes `false` or null means no error.
+            // To Zipkin the tag alone says so, whatever its value; but a sender of `false` or null means no error.
             "error" => {
                 let text = value.text();
-                let is_error = !matches!(value, Scalar::Null) && !text.eq_ignore_ascii_case("false");
+                let is_error = !matches!(value, Scalar::Null) && !denies_error(&text);
                 if is_error {
                     self.error = Some(text.into_owned());
                 }
@@ -282,8 +287,8 @@ impl Said {
         self.dropped[of] = self.dropped[of].saturating_add(count);
     }
 
-    /// What an annotation of version 1 tells of the span.
-    fn hear(&mut self, annotation: &str, endpoint: Option<Endpoint>) {
+    /// Takes the kind and the endpoint from an annotation of version 1.
+    fn note_annotation(&mut self, annotation: &str, endpoint: Option<Endpoint>) {
         let kind = match annotation {
             "cs" | "cr" => Some(SpanKind::Client),
             "sr" | "ss" => Some(SpanKind::Server),
@@ -295,7 +300,7 @@ impl Said {
         self.endpoint = self.endpoint.take().or(endpoint);
     }
 
-    fn tell(&mut self, span: &mut Span) {
+    fn apply(&mut self, span: &mut Span) {
         let [attributes, events, links] = self.dropped;
         span.dropped_attributes_count = attributes;
         span.dropped_events_count = events;
@@ -324,10 +329,10 @@ impl Scalar {
     }
 }
 
-/// `trace-span` pairs, as this project writes them.
+/// `trace-span` pairs, as this project writes them, with all digits: a shorter text is somebody's own.
 fn links(text: &str) -> Option<Vec<Link>> {
     let link = |pair: &str| {
-        let (trace, span) = pair.split_once('-')?;
+        let (trace, span) = pair.split_once('-').filter(|ids| (ids.0.len(), ids.1.len()) == (32, 16))?;
         let mut unasked = Faults::default();
         let trace_id = id_of::<16>(trace, &mut unasked).ok()?.into();
         Some(Link { trace_id, span_id: id_of::<8>(span, &mut unasked).ok()?.into(), ..Link::default() })
@@ -336,7 +341,7 @@ fn links(text: &str) -> Option<Vec<Link>> {
 }
 
 /// An annotation: `"name": {attributes}` where it was an event of OpenTelemetry's.
-fn event(json: &mut Json<'_>, said: &mut Said) -> Result<Event, Found> {
+fn event(json: &mut Json<'_>, from_tags: &mut FromTags) -> Result<Event, Found> {
     let (mut time_unix_nano, mut text, mut of) = (0, String::new(), None);
     json.optional_members(|json, member| {
         match member {
@@ -346,7 +351,7 @@ fn event(json: &mut Json<'_>, said: &mut Said) -> Result<Event, Found> {
         }
         Ok(())
     })?;
-    said.hear(&text, of);
+    from_tags.note_annotation(&text, of);
     check_length("an annotation", &text, &mut json.faults);
     let (name, attributes) = named_event(&text).unwrap_or_else(|| (text, Vec::new()));
     Ok(Event { time_unix_nano, name, attributes, dropped_attributes_count: 0 })
@@ -355,25 +360,25 @@ fn event(json: &mut Json<'_>, said: &mut Said) -> Result<Event, Found> {
 /// Version 1's tags, one by one. Gives back the endpoint that it means if it means that of the other side.
 fn binary_annotation(
     json: &mut Json<'_>,
-    said: &mut Said,
+    from_tags: &mut FromTags,
     span: &mut Span,
 ) -> Result<Option<Endpoint>, Found> {
     let (mut key, mut value, mut of) = (None, Scalar::Null, None);
     json.optional_members(|json, member| {
         match member {
-            BinaryAnnotationMember::Key => key = Some(json.text()?.into_owned()),
+            BinaryAnnotationMember::Key => key = Some(json.attempt(|json| json.text().map(Cow::into_owned))?),
             BinaryAnnotationMember::Value => value = json.scalar()?,
             BinaryAnnotationMember::Endpoint => of = Some(endpoint(json)?),
         }
         Ok(())
     })?;
-    let key = key.ok_or_else(|| Found::new(Fault::WrongType, "a binary annotation without a key"))?;
+    let key = required(key, "a binary annotation without a key")?;
     // The addresses of server, client and broker.
     if matches!(&*key, "sa" | "ca" | "ma") && value.text() == "true" {
         return Ok(of);
     }
-    said.hear("", of);
-    tag(key, value, said, span, &mut json.faults);
+    from_tags.note_annotation("", of);
+    tag(key, value, from_tags, span, &mut json.faults);
     Ok(None)
 }
 

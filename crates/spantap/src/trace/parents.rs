@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::{Trace, TraceSpan};
 use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID, find_text};
+use crate::decode::MOST_HALVES;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Parent {
@@ -21,13 +22,7 @@ pub(super) enum Parent {
 
 /// Of each span. If two have the same id, the first is the parent.
 pub(super) fn parents(trace: &Trace) -> Vec<Parent> {
-    let mut known = Known { trace, by_id: HashMap::with_capacity(trace.spans.len()), halves: HashMap::new() };
-    for (index, TraceSpan { span, .. }) in trace.spans.iter().enumerate() {
-        known.by_id.entry(&span.span_id).or_insert(index);
-        if let Some(id) = sent(span, ZIPKIN_ID) {
-            known.halves.entry(id).or_default().push(index);
-        }
-    }
+    let known = Known::new(trace);
     let is_plain = known.halves.is_empty();
     let parent = |(index, TraceSpan { span, .. }): (usize, &TraceSpan)| match &*span.parent_span_id {
         id if is_plain && !id.is_empty() => {
@@ -45,11 +40,26 @@ fn sent(span: &Span, key: &str) -> Option<[u8; 8]> {
 struct Known<'a> {
     trace: &'a Trace,
     by_id: HashMap<&'a [u8], usize>,
-    /// By the id that they share, those that are forwarded under another.
+    /// By the id that they share, those that are forwarded under another. Few of each, as each child looks at all of them.
     halves: HashMap<[u8; 8], Vec<usize>>,
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    fn new(trace: &'a Trace) -> Self {
+        let mut known =
+            Self { trace, by_id: HashMap::with_capacity(trace.spans.len()), halves: HashMap::new() };
+        for (index, TraceSpan { span, .. }) in trace.spans.iter().enumerate() {
+            known.by_id.entry(&span.span_id).or_insert(index);
+            if let Some(id) = sent(span, ZIPKIN_ID) {
+                let halves = known.halves.entry(id).or_default();
+                if halves.len() < MOST_HALVES {
+                    halves.push(index);
+                }
+            }
+        }
+        known
+    }
+
     fn parent(&self, index: usize) -> Parent {
         let span = &self.trace.spans[index].span;
         if span.kind == SpanKind::Server as i32 {
@@ -87,5 +97,48 @@ impl Known<'_> {
         let halves =
             id.try_into().ok().and_then(|id: [u8; 8]| self.halves.get(&id)).into_iter().flatten().copied();
         halves.chain(plain).filter(|&index| index != child).max_by_key(rank)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+
+    use super::*;
+    use crate::process::{Process, Sender};
+    use crate::trace::Shown;
+
+    /// Else the time that a tree takes would grow with their number squared.
+    #[test]
+    fn of_very_many_halves_of_one_id_few_are_looked_at() {
+        let id = |number: u64| number.to_be_bytes().to_vec();
+        let shared = Value::StringValue("00000000000000ff".into());
+        let attribute = KeyValue {
+            key: ZIPKIN_ID.into(),
+            value: Some(AnyValue { value: Some(shared) }),
+            ..KeyValue::default()
+        };
+        let span = |number| Span {
+            span_id: id(number),
+            parent_span_id: id(0xff),
+            kind: SpanKind::Server as i32,
+            attributes: vec![attribute.clone()],
+            ..Span::default()
+        };
+        let process = Arc::new(Process {
+            sender: Sender { pid: 1, uid: 0, gid: 0 },
+            service: String::new(),
+            resource: Resource::default(),
+        });
+        let spans = (0x100..0x500)
+            .map(|number| TraceSpan { process: Arc::clone(&process), span: span(number) })
+            .collect();
+        let trace = Trace { id: 1, spans, shown: Shown::Complete, duplicates: 0, left_out: 0, late: 0 };
+        assert_eq!(Known::new(&trace).halves[&[0, 0, 0, 0, 0, 0, 0, 0xff]].len(), MOST_HALVES);
+        assert_eq!(parents(&trace).len(), trace.spans.len());
     }
 }

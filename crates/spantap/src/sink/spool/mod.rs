@@ -100,7 +100,8 @@ impl Spool {
         let position = segment::read_position(&folder);
         let mut segments = VecDeque::new();
         let mut senders = Senders::default();
-        senders::read(&folder).into_iter().for_each(|progress| senders.set(progress));
+        senders.restore(senders::read(&folder));
+        let mut delivered = Vec::new();
         let mut last = position.number;
         for number in segment::numbers(&folder)? {
             last = last.max(number);
@@ -109,7 +110,7 @@ impl Spool {
             let scan = segment::scan(&path, done)?;
             scan.progress.iter().for_each(|progress| senders.set(*progress));
             if number < position.number || (done >= scan.length && scan.torn == 0) {
-                std::fs::remove_file(&path)?;
+                delivered.push(path);
                 continue;
             }
             if scan.torn > 0 {
@@ -137,10 +138,17 @@ impl Spool {
                     }
                 ));
             }
-            figures.recover(&scan.spans, &scan.torn_spans);
+            // The others are counted as missing when their sender is heard of again.
+            let lost = if scan.torn_are_numbered { Tally::default() } else { scan.torn_spans };
+            figures.recover(&scan.spans, &lost);
             let done = done.min(scan.length);
             segments.push_back(Segment { number, length: scan.length, done, taken: done, spans: scan.spans });
         }
+        if !delivered.is_empty() {
+            // Before the records that say so go. Where it fails, no old file is left, and senders are unknown.
+            let _ = senders::write(&folder, senders.iter());
+        }
+        delivered.iter().try_for_each(std::fs::remove_file)?;
         let state = State {
             segments,
             next_number: last + 1,
@@ -265,7 +273,11 @@ impl Spool {
         }
         state.writer = None;
         self.count_removed(state);
-        std::fs::create_dir_all(&self.folder)
+        std::fs::create_dir_all(&self.folder)?;
+        // The segments that said so are gone.
+        state.senders_changed = true;
+        self.remember_senders(state);
+        Ok(())
     }
 
     /// Counts what was in segments that are not there any more.
@@ -301,7 +313,7 @@ impl Spool {
     }
 
     /// Writes down how far each sender has come, before records that say so are removed. If there is no room for
-    /// that, a later removal tries again; until then a kill makes senders unknown, and nothing wrong is claimed.
+    /// that, the old file goes, and a later removal tries again: a kill until then makes senders unknown.
     fn remember_senders(&self, state: &mut State) {
         if state.senders_changed {
             state.senders_changed = senders::write(&self.folder, state.senders.iter()).is_err();

@@ -10,10 +10,8 @@
 //!                               the resource, then the scope_spans
 //! ```
 //!
-//! A segment can be walked by its headers alone, which is how what waits is counted at the start; the
-//! checksum is looked at when a record is read.
-
-use std::io::{self, Read};
+//! A segment can be walked by its headers alone, which is how what waits is counted at the start. What else a record
+//! says is taken only if its checksum is right.
 
 use bytes::{Buf, Bytes};
 
@@ -35,7 +33,7 @@ pub(super) struct Header {
     crc: u32,
     pub(super) spans: u32,
     resource: u32,
-    has_progress: bool,
+    pub(super) has_progress: bool,
     pub(super) sender: Sender,
 }
 
@@ -73,8 +71,7 @@ impl Header {
             return None;
         }
         let payload = record.slice(HEADER as usize..);
-        let progress = self.progress(&mut &payload[..]).ok()?;
-        let start = self.progress_length(&progress);
+        let (progress, start) = if self.has_progress { progress(&payload)? } else { (Vec::new(), 0) };
         let split = start + self.resource as usize;
         if split > payload.len() {
             return None;
@@ -82,25 +79,14 @@ impl Header {
         let (resource, scope_spans) = (payload.slice(start..split), payload.slice(split..));
         Some(Chunk { sender: self.sender, resource, scope_spans, spans: self.spans, progress })
     }
+}
 
-    /// How many bytes of the payload `progress` takes.
-    pub(super) fn progress_length(self, progress: &[Progress]) -> usize {
-        if self.has_progress { COUNT + ENTRY * progress.len() } else { 0 }
-    }
-
-    /// How far senders have come, off the front of the payload.
-    pub(super) fn progress(self, payload: &mut impl Read) -> io::Result<Vec<Progress>> {
-        if !self.has_progress {
-            return Ok(Vec::new());
-        }
-        let mut count = [0; COUNT];
-        payload.read_exact(&mut count)?;
-        let bytes = u64::from(u32::from_le_bytes(count)).saturating_mul(ENTRY as u64);
-        // A count that says more is damaged.
-        let mut entries = Vec::new();
-        payload.take(bytes.min(self.length.into())).read_to_end(&mut entries)?;
-        Ok(entries.chunks_exact(ENTRY).filter_map(senders::entry).collect())
-    }
+/// How far senders have come, off the front of the payload, and where that ends.
+fn progress(payload: &[u8]) -> Option<(Vec<Progress>, usize)> {
+    let (count, entries) = payload.split_first_chunk::<COUNT>()?;
+    let length = ENTRY.checked_mul(u32::from_le_bytes(*count) as usize)?;
+    let progress = entries.get(..length)?.chunks_exact(ENTRY).filter_map(senders::entry).collect();
+    Some((progress, COUNT + length))
 }
 
 /// Puts `chunk` into `record` instead of what is there. Nothing is put for a chunk that could not be

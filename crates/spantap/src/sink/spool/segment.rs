@@ -66,7 +66,9 @@ pub(super) struct Scan {
     /// Bytes after that, and the spans that their header tells of.
     pub(super) torn: u64,
     pub(super) torn_spans: Tally,
-    /// How far senders have come, in order, by all whole records.
+    /// The sender of these spans numbers them: its next datagram reveals that they are missing.
+    pub(super) torn_are_numbered: bool,
+    /// How far senders have come, in order, by all undamaged records.
     pub(super) progress: Vec<Progress>,
 }
 
@@ -77,21 +79,24 @@ pub(super) fn scan(path: &Path, done: u64) -> io::Result<Scan> {
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut scan = Scan::default();
     while scan.length < size {
-        let mut header = Vec::with_capacity(HEADER as usize);
-        reader.by_ref().take(HEADER).read_to_end(&mut header)?;
-        let Some(header) = Header::read(&header) else { break };
+        let mut record = Vec::with_capacity(HEADER as usize);
+        reader.by_ref().take(HEADER).read_to_end(&mut record)?;
+        let Some(header) = Header::read(&record) else { break };
         let next = scan.length + header.record_length();
         if next > size {
             scan.torn_spans = Tally::of(header.sender, header.spans.into());
+            scan.torn_are_numbered = header.has_progress;
             break;
         }
         if scan.length >= done {
             scan.spans.add(header.sender, header.spans.into());
         }
-        let progress = header.progress(&mut reader)?;
-        let read = HEADER + header.progress_length(&progress) as u64;
-        reader.seek_relative(header.record_length() as i64 - read as i64)?;
-        scan.progress.extend(progress);
+        if header.has_progress {
+            reader.by_ref().take(header.record_length() - HEADER).read_to_end(&mut record)?;
+            scan.progress.extend(header.chunk(&record.into()).into_iter().flat_map(|chunk| chunk.progress));
+        } else {
+            reader.seek_relative((header.record_length() - HEADER) as i64)?;
+        }
         scan.length = next;
     }
     scan.torn = size - scan.length;

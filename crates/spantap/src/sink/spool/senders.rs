@@ -6,8 +6,8 @@
 //! CRC-32                   u32, of all that is above
 //! ```
 //!
-//! It is replaced as a whole. One that is damaged or not there is as if no sender were known: nothing is then claimed to
-//! be missing.
+//! The newest sender comes first. The file is replaced as a whole, and removed where it can't be replaced: an old one
+//! would claim delivered spans to be missing. If it is damaged or not there, no sender is known, and nothing is claimed.
 
 use std::fs;
 use std::io;
@@ -34,13 +34,20 @@ pub(super) fn read(folder: &Path) -> Vec<Progress> {
 }
 
 pub(super) fn write(folder: &Path, senders: impl Iterator<Item = Progress>) -> io::Result<()> {
+    let (file, new) = (folder.join("senders"), folder.join("senders.new"));
+    let written = write_new(&new, senders).and_then(|()| fs::rename(&new, &file));
+    if written.is_err() {
+        let _ = fs::remove_file(file);
+    }
+    written
+}
+
+fn write_new(path: &Path, senders: impl Iterator<Item = Progress>) -> io::Result<()> {
     let mut bytes = MAGIC.to_vec();
     senders.for_each(|progress| put(progress, &mut bytes));
     let crc = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
-    let new = folder.join("senders.new");
-    fs::write(&new, bytes)?;
-    fs::rename(new, folder.join("senders"))
+    fs::write(path, bytes)
 }
 
 /// One sender, which is written the same way in a record.

@@ -424,3 +424,134 @@ fn a_record_without_senders_is_as_it_was() {
     assert_eq!(record.len(), record::HEADER as usize + lengths[0]);
     assert!(lengths[1] < lengths[0], "the length of the resource has no flag");
 }
+
+/// The next start removes the delivered segment, and a second kill may come before any sender speaks again.
+#[test]
+fn how_far_senders_have_come_outlives_a_kill_behind_the_start() {
+    for can_be_written in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Opened::open(folder.path());
+        first.spool.push(&chunk_up_to(0..100, 7));
+        first.take();
+        first.spool.acknowledge(0);
+        first.spool.close();
+        drop(first);
+        let second = Opened::open(folder.path());
+        second.spool.push(&chunk_up_to(100..500, 7));
+        second.take();
+        second.spool.acknowledge(0);
+        drop(second);
+        assert_eq!(segments(folder.path()).len(), 1, "the file of senders says 100, and the segment 500");
+        if !can_be_written {
+            std::fs::create_dir(folder.path().join("senders.new")).unwrap();
+        }
+        drop(Opened::open(folder.path()));
+        assert_eq!(segments(folder.path()).len(), 0);
+        let expected: &[_] = if can_be_written { &[(7, 500)] } else { &[] };
+        assert_eq!(senders(&Opened::open(folder.path())), expected, "{can_be_written}");
+    }
+}
+
+/// A segment of three records with progress, of 2, 2 and 3 spans of three senders, and where each ends.
+fn three_numbered_records() -> (tempfile::TempDir, PathBuf, [u64; 3]) {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    let ends = [(0..2, 7), (2..4, 8), (4..7, 9)].map(|(numbers, sender)| {
+        opened.spool.push(&chunk_up_to(numbers, sender));
+        segments(folder.path())[0].metadata().unwrap().len()
+    });
+    let path = segments(folder.path()).remove(0);
+    (folder, path, ends)
+}
+
+#[test]
+fn a_damaged_progress_costs_its_record_alone() {
+    let (folder, path, [start, end, _]) = three_numbered_records();
+    let whole = std::fs::read(&path).unwrap();
+    for byte in start + record::HEADER..end {
+        let mut damaged = whole.clone();
+        damaged[byte as usize] ^= 0x01;
+        std::fs::write(&path, &damaged).unwrap();
+        let _ = std::fs::remove_file(folder.path().join("position"));
+        let opened = Opened::open(folder.path());
+        assert_eq!(opened.figures().recovered, 7, "{byte}");
+        assert_eq!(senders(&opened), [(7, 2), (9, 7)], "{byte}: a damaged record says nothing");
+        assert_eq!(opened.take(), [0, 1], "{byte}");
+        opened.spool.acknowledge(0);
+        assert_eq!(opened.take(), [4, 5, 6], "{byte}");
+        assert_eq!(opened.figures().dropped.unreadable, 2, "{byte}");
+    }
+}
+
+/// Its payload has no room for the number of senders that it should begin with.
+#[test]
+fn a_progress_that_is_cut_off_keeps_no_spool_from_starting() {
+    let (folder, path, ends) = three_numbered_records();
+    let mut bytes = std::fs::read(&path).unwrap();
+    for word in [2_u32, 0, 1, 1 << 31, 1, 0, 0] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0]);
+    assert_eq!(bytes.len() as u64, ends[2] + record::HEADER + 2);
+    std::fs::write(&path, &bytes).unwrap();
+    let opened = Opened::open(folder.path());
+    assert_eq!(opened.take(), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(senders(&opened), [(7, 2), (8, 4), (9, 7)]);
+}
+
+/// Its sender's next datagram reveals that they are missing, as the record's progress goes with it.
+#[test]
+fn numbered_spans_of_a_torn_record_are_not_counted_here() {
+    let (folder, path, [_, start, end]) = three_numbered_records();
+    let whole = std::fs::read(&path).unwrap();
+    for length in start + 1..end {
+        std::fs::write(&path, &whole[..length as usize]).unwrap();
+        let opened = Opened::open(folder.path());
+        let figures = opened.figures();
+        assert_eq!((figures.recovered, figures.dropped.unreadable), (4, 0), "{length}");
+        assert_eq!(senders(&opened), [(7, 2), (8, 4)], "{length}");
+        assert_eq!(opened.told().len(), 1, "{length}");
+    }
+}
+
+#[test]
+fn the_senders_that_were_silent_longest_are_forgotten_first_after_any_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    for sender in 0..1_000 {
+        opened.spool.push(&chunk_up_to(0..1, sender));
+    }
+    opened.take();
+    opened.spool.acknowledge(0);
+    opened.spool.close();
+    drop(opened);
+    let opened = Opened::open(folder.path());
+    for sender in 1_000..1_500 {
+        opened.spool.push(&chunk_up_to(0..1, sender));
+    }
+    let kept: Vec<u64> = senders(&opened).iter().map(|(sender, _)| *sender).collect();
+    assert_eq!(kept, (500..1_500).collect::<Vec<_>>());
+}
+
+/// Spans that could not be written are counted as dropped, and need no second count.
+#[test]
+fn an_older_record_takes_no_sender_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    opened.spool.push(&chunk_up_to(0..4, 7));
+    drop(opened);
+    let later = Progress { sender: 7, spans: 5, missing: 0 };
+    senders::write(folder.path(), [later].into_iter()).unwrap();
+    assert_eq!(senders(&Opened::open(folder.path())), [(7, 5)]);
+}
+
+#[test]
+fn how_far_senders_have_come_outlives_segments_that_somebody_removes() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    opened.spool.push(&chunk_up_to(0..4, 7));
+    segments(folder.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    opened.spool.push(&chunk_up_to(0..2, 8));
+    drop(opened);
+    assert_eq!(senders(&Opened::open(folder.path())), [(7, 4), (8, 2)]);
+}

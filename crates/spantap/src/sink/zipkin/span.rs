@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use serde::Serialize;
 
-use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID};
+use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID, denies_error, find_text, value};
 
 /// Fields that are not known are left out, as the specification asks ("Request Payload").
 #[derive(Serialize, Default, PartialEq, Debug)]
@@ -120,10 +120,15 @@ fn zipkin_span(span: &Span, local: &Endpoint, mut tags: BTreeMap<String, String>
     }
 }
 
-/// Its id and its parent's as they came, and whether it shares its id with a client.
+/// Its id and its parent's as they came, and whether it shares its id with a client. Only the span's own attributes
+/// count: one of the resource says nothing about a span.
 fn ids(span: &Span, tags: &mut BTreeMap<String, String>) -> (String, String, bool) {
-    let is_id = |id: &String| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut sent = |key: &str| tags.get(key).is_some_and(is_id).then(|| tags.remove(key))?;
+    let is_id = |id: &&str| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut sent = |key: &str| {
+        let id = find_text(&span.attributes, key).filter(is_id)?.to_owned();
+        tags.remove(key);
+        Some(id)
+    };
     let (own, parent) = (sent(ZIPKIN_ID), sent(ZIPKIN_PARENT_ID));
     let parent_id = parent.unwrap_or_else(|| const_hex::encode(&span.parent_span_id));
     match own {
@@ -146,8 +151,9 @@ fn kind(span: &Span) -> Option<&'static str> {
 
 fn add_status(tags: &mut BTreeMap<String, String>, span: &Span) {
     let status = span.status.clone().unwrap_or_default();
-    // Zipkin takes any span with this tag as failed.
-    if tags.get("error").is_some_and(|error| error.eq_ignore_ascii_case("false")) {
+    // Zipkin takes any span with this tag as failed, also where the attribute is null.
+    let is_null = |attribute: &KeyValue| attribute.key == "error" && value(attribute).is_none();
+    if span.attributes.iter().any(is_null) || tags.get("error").is_some_and(|error| denies_error(error)) {
         tags.remove("error");
     }
     match status.code() {

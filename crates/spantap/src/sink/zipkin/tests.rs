@@ -183,9 +183,18 @@ fn the_status_decides_whether_a_span_failed() {
     assert_eq!(with(StatusCode::Ok, "ignored", vec![]), json!({"otel.status_code": "OK"}));
     assert_eq!(with(StatusCode::Error, "", vec![]), json!({"otel.status_code": "ERROR", "error": ""}));
     assert_eq!(with(StatusCode::Unset, "", vec![attribute("error", Value::BoolValue(false))]), json!(null));
-    for no_error in ["false", "False", "FALSE"] {
+    for no_error in ["false", "False", "FALSE", " false ", "0", "None"] {
         assert_eq!(with(StatusCode::Unset, "", vec![string("error", no_error)]), json!(null), "{no_error}");
     }
+    let null = KeyValue { key: "error".into(), value: Some(AnyValue { value: None }), ..Default::default() };
+    for no_error in
+        [null, KeyValue { key: "error".into(), ..Default::default() }, attribute("error", Value::IntValue(0))]
+    {
+        assert_eq!(with(StatusCode::Unset, "", vec![no_error.clone()]), json!(null), "{no_error:?}");
+        let failed = json!({"otel.status_code": "ERROR", "error": "boom"});
+        assert_eq!(with(StatusCode::Error, "boom", vec![no_error]), failed);
+    }
+    assert_eq!(with(StatusCode::Unset, "", vec![string("error", "")]), json!({"error": ""}));
     assert_eq!(with(StatusCode::Unset, "", vec![string("error", "boom")]), json!({"error": "boom"}));
 }
 
@@ -218,4 +227,11 @@ fn halves_of_a_shared_span_and_their_children_go_out_as_they_came() {
     };
     let tags = json!({"zipkin.id": "7", "zipkin.parent_id": "none"});
     assert_eq!(ids(own), (json!("02".repeat(8)), json!("03".repeat(8)), json!(null), tags));
+    // A resource says nothing about the ids of its spans.
+    let resource = Resource { attributes: vec![string("zipkin.id", &"0f".repeat(8))], ..Default::default() };
+    let span = Span { trace_id: vec![1; 16], span_id: vec![2; 8], ..Default::default() };
+    let scopes = vec![ScopeSpans { spans: vec![span], ..Default::default() }];
+    let spans = ResourceSpans { resource: Some(resource), scope_spans: scopes, ..Default::default() };
+    let mapped = serde_json::to_value(&all_of(&spans)[0]).unwrap();
+    assert_eq!((&mapped["id"], &mapped["shared"]), (&json!("02".repeat(8)), &json!(null)));
 }
