@@ -18,6 +18,13 @@ fn missing(stderr: &str) -> u64 {
     before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap()
 }
 
+/// How many spans it says that the sender lost, for whatever reason.
+fn lost_by_sender(stderr: &str) -> u64 {
+    let parts: Vec<&str> = stderr.split(" lost by the sender").collect();
+    let numbers = parts[..parts.len() - 1].iter().map(|before| before.rsplit(' ').next().unwrap());
+    numbers.map(|number| number.replace(',', "").parse::<u64>().unwrap()).sum()
+}
+
 #[test]
 fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
     for (delivery, format) in [("background", "zipkin"), ("inline", "otlp")] {
@@ -61,7 +68,12 @@ fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
             backend.accepted() == before
         });
         let ended = spantap.terminate();
-        let missing = missing(&ended.stderr);
+        let (missing, lost) = (missing(&ended.stderr), lost_by_sender(&ended.stderr));
+        assert_eq!(
+            lost, dropped,
+            "the sender's losses, by reports that came and those that didn't: {}",
+            ended.stderr
+        );
         assert_eq!(closed, sent + dropped, "by the sender's own account");
         // The backend counts the spans that report losses, too; they have ids of their own.
         let accepted = backend.spans_not_named("tracing_usdt.dropped") as u64;

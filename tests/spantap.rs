@@ -474,7 +474,7 @@ fn a_sender_that_executes_another_program_is_told() {
     let pid = fixture.pid();
     fixture.begin("exec 60");
     let told =
-        format!("(pid {pid}, uid 0) has executed sleep: spans that it closed in the moments before are lost");
+        format!("(pid {pid}, uid 0) has executed sleep: spans that it closed right before may be lost");
     wait_until("the exec is told", || spantap.stderr().contains(&told));
     drop(fixture);
     assert!(spantap.terminate().status.success());

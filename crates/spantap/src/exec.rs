@@ -1,5 +1,5 @@
-//! Notices when a process that sends spans turns into another program. `exec` runs no exit handlers, so what the layer
-//! had queued is gone, uncounted: its user has to flush before.
+//! Notices when a process that sends spans turns into another program. `exec` runs no exit handlers: what the layer had
+//! queued is gone, uncounted, unless `exec` waited for it, which not all ways to execute a program do.
 
 use std::collections::HashMap;
 use std::fs;
@@ -88,8 +88,8 @@ impl Program {
         }
         let now = if self.name == before { "itself again".to_owned() } else { self.name.clone() };
         Some(format!(
-            "{before} ({sender}) has executed {now}: spans that it closed in the moments before are lost, unless it \
-             flushed them (Handle::flush) or sends them at once (TRACING_USDT_DELIVERY=inline)"
+            "{before} ({sender}) has executed {now}: spans that it closed right before may be lost, if it is linked with \
+             another C library than glibc or used fexecve, and did not call Handle::flush"
         ))
     }
 }

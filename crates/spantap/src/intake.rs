@@ -126,18 +126,19 @@ impl<'a> Intake<'a> {
         let sender = datagram.sender;
         let decoded = self.decoder.decode(datagram.bytes, sender, now_ns());
         self.tell_faults(sender, &decoded.faults, datagram.cut);
+        let mut lost = 0_u64;
         for (process, scopes) in &decoded.processes {
             let spans: usize = scopes.iter().map(|scope| scope.spans.len()).sum();
             self.pipeline.figures.spans(sender, &process.service, spans as u64);
             let losses = scopes.iter().flat_map(|scope| &scope.spans).filter(|span| span.name == LOSSES);
-            losses.for_each(|span| self.told_losses(sender, span));
+            losses.for_each(|span| lost = lost.saturating_add(self.told_losses(sender, span)));
         }
         let mut pending: Vec<Pending> = decoded
             .processes
             .into_iter()
             .map(|(process, scopes)| Pending { process, scopes, progress: Vec::new() })
             .collect();
-        let progress = decoded.sequence.map(|sequence| self.progress(sender, sequence));
+        let progress = decoded.sequence.map(|sequence| self.progress(sender, sequence, lost));
         // With the last, because then all of the datagram has been passed on.
         if let Some(last) = pending.last_mut() {
             last.progress.extend(progress);
@@ -145,10 +146,10 @@ impl<'a> Intake<'a> {
         pending
     }
 
-    /// Counts what should have come before a datagram.
-    fn progress(&mut self, sender: Sender, sequence: Sequence) -> Progress {
-        let (before, progress) = self.senders.came(sequence);
-        let Before { missing, unknown, is_first } = before;
+    /// Counts what should have come before a datagram that reports so many spans as lost.
+    fn progress(&mut self, sender: Sender, sequence: Sequence, lost: u64) -> Progress {
+        let (before, progress) = self.senders.came(sequence, lost);
+        let Before { missing, unknown, unreported, lost_before, is_first } = before;
         if let Some(line) = is_first.then(|| self.pipeline.programs.look_at(sender)).flatten() {
             self.pipeline.notices.say(line);
         }
@@ -157,6 +158,11 @@ impl<'a> Intake<'a> {
                 "{missing} spans that {sender} sent never came: they waited in the socket, or had been read and not been \
                  spooled, when an earlier spantap ended; or another program took them (more of these are only counted)"
             ));
+        }
+        for (reason, spans) in [("report_lost", unreported), ("before_this_start", lost_before)] {
+            if spans > 0 {
+                self.pipeline.figures.lost(sender, reason, spans);
+            }
         }
         if unknown > 0 {
             self.pipeline.figures.sent_before(sender, unknown);
@@ -200,14 +206,18 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn told_losses(&self, sender: Sender, span: &Span) {
+    /// Counts the losses that a span reports. How many there are.
+    fn told_losses(&self, sender: Sender, span: &Span) -> u64 {
+        let mut lost = 0_u64;
         for attribute in &span.attributes {
             let reason = attribute.key.strip_prefix(LOSSES).and_then(|rest| rest.strip_prefix('.'));
             let spans = attributes::value(attribute).and_then(attributes::count);
             if let (Some(reason), Some(spans)) = (reason, spans) {
                 self.pipeline.figures.lost(sender, reason, spans);
+                lost = lost.saturating_add(spans);
             }
         }
+        lost
     }
 }
 

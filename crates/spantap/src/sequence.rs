@@ -16,11 +16,13 @@ pub struct Sequence {
     pub sent_before: u64,
     /// How many spans the datagram holds, without the one that reports losses.
     pub spans: u64,
+    /// How many spans it had reported as lost before.
+    pub lost_before: u64,
 }
 
 /// What is known of the spans that a sender has sent so far. A spool keeps it beside the spans, so that collectors which
 /// use it one after the other count each missing span once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Progress {
     /// As in [`Sequence`].
     pub sender: u64,
@@ -28,6 +30,8 @@ pub struct Progress {
     pub spans: u64,
     /// How many of them are missing.
     pub missing: u64,
+    /// How many others it has lost itself, by reports that have come or are missing.
+    pub lost: u64,
 }
 
 /// How many senders are remembered; of more, those that were silent longest are forgotten.
@@ -58,23 +62,30 @@ pub struct Before {
     pub missing: u64,
     /// So many spans were sent before the first that came here: whether anybody got them is not known.
     pub unknown: u64,
+    /// So many spans the sender has lost, and no report of them came.
+    pub unreported: u64,
+    /// So many spans it has lost by reports that collectors before this one got. With the first datagram alone.
+    pub lost_before: u64,
     /// It is the first that this collector gets from the sender.
     pub is_first: bool,
 }
 
 impl Senders {
-    /// Takes note of a datagram that came.
-    pub fn came(&mut self, sequence: Sequence) -> (Before, Progress) {
-        let Sequence { sender, sent_before, spans } = sequence;
+    /// Takes note of a datagram that came and reports so many spans as lost.
+    pub fn came(&mut self, sequence: Sequence, lost: u64) -> (Before, Progress) {
+        let Sequence { sender, sent_before, spans, lost_before } = sequence;
         let mut before = Before::default();
-        let mut progress = Progress { sender, spans: sent_before, missing: 0 };
+        let mut progress = Progress { sender, spans: sent_before, missing: 0, lost: lost_before };
         match self.known.get(&sender) {
             Some(known) => {
                 // Threads that send at the same time may number their datagrams alike: then the sum is right.
                 let missing = sent_before.saturating_sub(known.progress.spans);
                 progress.spans = known.progress.spans + missing;
                 progress.missing = known.progress.missing.saturating_add(missing);
+                before.unreported = lost_before.saturating_sub(known.progress.lost);
+                progress.lost = lost_before.max(known.progress.lost);
                 before.is_first = known.is_left;
+                before.lost_before = if known.is_left { known.progress.lost } else { 0 };
                 before.missing = if known.is_left { progress.missing } else { missing };
             }
             None => {
@@ -83,6 +94,7 @@ impl Senders {
             }
         }
         progress.spans = progress.spans.saturating_add(spans);
+        progress.lost = progress.lost.saturating_add(lost);
         self.put(progress, false);
         (before, progress)
     }
@@ -141,7 +153,7 @@ mod tests {
     use super::*;
 
     fn datagram(sender: u64, sent_before: u64, spans: u64) -> Sequence {
-        Sequence { sender, sent_before, spans }
+        Sequence { sender, sent_before, spans, lost_before: 0 }
     }
 
     fn missing(missing: u64) -> Before {
@@ -161,8 +173,8 @@ mod tests {
             (datagram(2, 42, 1), missing(0), 43, 0),
             (datagram(1, u64::MAX, 9), missing(u64::MAX - 27), u64::MAX, u64::MAX - 19),
         ] {
-            let progress = Progress { sender: sequence.sender, spans, missing: in_all };
-            let found = senders.came(sequence);
+            let progress = Progress { sender: sequence.sender, spans, missing: in_all, lost: 0 };
+            let found = senders.came(sequence, 0);
             assert_eq!(
                 (found.0.missing, found.0.unknown, found.1),
                 (before.missing, before.unknown, progress)
@@ -173,11 +185,27 @@ mod tests {
     #[test]
     fn what_a_collector_before_has_counted_is_said_again_once() {
         let mut senders = Senders::default();
-        senders.set(Progress { sender: 1, spans: 10, missing: 3 });
-        assert_eq!(senders.came(datagram(1, 12, 1)).0, Before { is_first: true, ..missing(5) });
-        assert_eq!(senders.came(datagram(1, 14, 1)).0, missing(1));
+        senders.set(Progress { sender: 1, spans: 10, missing: 3, lost: 0 });
+        assert_eq!(senders.came(datagram(1, 12, 1), 0).0, Before { is_first: true, ..missing(5) });
+        assert_eq!(senders.came(datagram(1, 14, 1), 0).0, missing(1));
         let left: Vec<_> = senders.iter().collect();
-        assert_eq!(left, [Progress { sender: 1, spans: 15, missing: 6 }]);
+        assert_eq!(left, [Progress { sender: 1, spans: 15, missing: 6, lost: 0 }]);
+    }
+
+    #[test]
+    fn a_report_of_losses_that_never_came_is_counted_once() {
+        let mut senders = Senders::default();
+        let datagram = |sent_before, lost_before| Sequence { sender: 1, sent_before, spans: 1, lost_before };
+        assert_eq!(senders.came(datagram(0, 0), 20).1.lost, 20);
+        assert_eq!(senders.came(datagram(1, 20), 0).0.unreported, 0);
+        let (before, progress) = senders.came(datagram(2, 50), 5);
+        assert_eq!((before.unreported, progress.lost), (30, 55));
+        // By the next collector.
+        let mut next = Senders::default();
+        next.set(progress);
+        let (before, progress) = next.came(datagram(3, 60), 0);
+        assert_eq!((before.lost_before, before.unreported, progress.lost), (55, 5, 60));
+        assert_eq!(next.came(datagram(4, 60), 0).0, Before::default());
     }
 
     /// Each reads the number before it sends, and the number grows after that.
@@ -185,7 +213,7 @@ mod tests {
     fn threads_that_send_at_the_same_time_miss_nothing() {
         let mut senders = Senders::default();
         for sent_before in [0, 0, 1, 1, 4] {
-            assert_eq!(senders.came(datagram(1, sent_before, 1)).0.missing, 0, "{sent_before}");
+            assert_eq!(senders.came(datagram(1, sent_before, 1), 0).0.missing, 0, "{sent_before}");
         }
     }
 
@@ -193,20 +221,23 @@ mod tests {
     fn the_memory_of_senders_is_bounded_and_no_excuse_for_wrong_figures() {
         let mut senders = Senders::default();
         for sender in 0..10_000 {
-            senders.came(datagram(sender, 0, 1));
+            senders.came(datagram(sender, 0, 1), 0);
             assert!(senders.known.len() <= 2 * MOST);
         }
         assert_eq!(senders.iter().count(), MOST);
-        assert_eq!(senders.came(datagram(9_999, 2, 1)).0, missing(1));
-        assert_eq!(senders.came(datagram(0, 1, 1)).0.unknown, 0, "it is one that was forgotten");
+        assert_eq!(senders.came(datagram(9_999, 2, 1), 0).0, missing(1));
+        assert_eq!(senders.came(datagram(0, 1, 1), 0).0.unknown, 0, "it is one that was forgotten");
     }
 
     #[test]
     fn what_one_store_lacks_has_not_come() {
         let store = |spans: &[(u64, u64)]| {
             let mut store = Senders::default();
-            let progress =
-                |(sender, spans): &(u64, u64)| Progress { sender: *sender, spans: *spans, missing: 0 };
+            let progress = |(sender, spans): &(u64, u64)| Progress {
+                sender: *sender,
+                spans: *spans,
+                ..Progress::default()
+            };
             spans.iter().for_each(|of| store.set(progress(of)));
             store
         };
@@ -218,7 +249,7 @@ mod tests {
 
     #[test]
     fn senders_that_were_kept_are_as_old_as_before() {
-        let progress = |sender| Progress { sender, spans: 1, missing: 0 };
+        let progress = |sender| Progress { sender, spans: 1, ..Progress::default() };
         let few: Vec<Progress> = [3, 1, 2].map(progress).into();
         let many: Vec<Progress> = (0..MOST as u64).map(progress).collect();
         for (kept, is_full) in [(few, false), (many, true)] {
@@ -230,7 +261,7 @@ mod tests {
             for senders in [&mut senders, &mut common] {
                 // Of a full store it may be one that was forgotten.
                 let unknown = if is_full { 0 } else { 9 };
-                assert_eq!(senders.came(datagram(u64::MAX, 9, 1)).0.unknown, unknown);
+                assert_eq!(senders.came(datagram(u64::MAX, 9, 1), 0).0.unknown, unknown);
             }
         }
     }

@@ -373,7 +373,7 @@ fn where_a_datagram_stands_in_its_senders_sequence_is_read() {
         let more = if member.is_empty() { String::new() } else { format!(",{member}") };
         format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{otlp}]}}]}}]{more}}}"#)
     };
-    let expected = Some(Sequence { sender: 255, sent_before: 12, spans: 1 });
+    let expected = Some(Sequence { sender: 255, sent_before: 12, spans: 1, lost_before: 0 });
     for text in [
         format!("[{span},{}]", zipkin(&format!(",{sequence}"))),
         in_otlp(sequence),

@@ -4,7 +4,12 @@ use super::fault::Found;
 use super::json::{Json, members};
 use crate::sequence::Sequence;
 
-members! { SequenceMember { Sender = "sender", SentBefore = "sentBefore", Spans = "spans" } }
+members! { SequenceMember {
+    Sender = "sender",
+    SentBefore = "sentBefore",
+    Spans = "spans",
+    LostBefore = "lostBefore",
+} }
 
 /// Reads it. An unreadable value belongs to another program.
 pub(super) fn take(json: &mut Json<'_>) -> Result<(), Found> {
@@ -14,14 +19,16 @@ pub(super) fn take(json: &mut Json<'_>) -> Result<(), Found> {
 
 fn read(json: &mut Json<'_>) -> Result<Option<Sequence>, Found> {
     let (mut sender, mut sent_before, mut spans) = (None, None, None);
+    let mut lost_before = 0;
     json.members(|json, member| {
         match member {
             SequenceMember::Sender => sender = u64::from_str_radix(&json.text()?, 16).ok(),
             SequenceMember::SentBefore => sent_before = Some(json.integer()?),
             SequenceMember::Spans => spans = Some(json.integer()?),
+            SequenceMember::LostBefore => lost_before = json.integer()?,
         }
         Ok(())
     })?;
     let whole = (sender.zip(sent_before)).zip(spans);
-    Ok(whole.map(|((sender, sent_before), spans)| Sequence { sender, sent_before, spans }))
+    Ok(whole.map(|((sender, sent_before), spans)| Sequence { sender, sent_before, spans, lost_before }))
 }

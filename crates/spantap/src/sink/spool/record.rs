@@ -6,7 +6,7 @@
 //! spans                   u32
 //! length of the resource  u32   its highest bit: the payload begins with the progress of senders
 //! pid, uid, gid           u32, three times
-//! payload                       the number of senders (u32) and 24 bytes for each, if there are any;
+//! payload                       the number of senders (u32) and 32 bytes for each, if there are any;
 //!                               the resource, then the scope_spans
 //! ```
 //!

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! MAGIC
-//! sender, spans, missing   u64, little-endian, for each sender
-//! CRC-32                   u32, of all that is above
+//! sender, spans, missing, lost   u64, little-endian, for each sender
+//! CRC-32                         u32, of all that is above
 //! ```
 //!
 //! The newest sender comes first. The file is replaced as a whole, and removed where it can't be replaced: an old one
@@ -16,7 +16,7 @@ use std::path::Path;
 use crate::sequence::Progress;
 
 /// How many bytes a sender takes.
-pub(super) const ENTRY: usize = 24;
+pub(super) const ENTRY: usize = 32;
 
 const MAGIC: &[u8; 16] = b"spantap senders1";
 
@@ -52,13 +52,13 @@ fn write_new(path: &Path, senders: impl Iterator<Item = Progress>) -> io::Result
 
 /// One sender, which is written the same way in a record.
 pub(super) fn put(progress: Progress, out: &mut Vec<u8>) {
-    let Progress { sender, spans, missing } = progress;
-    [sender, spans, missing].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    let Progress { sender, spans, missing, lost } = progress;
+    [sender, spans, missing, lost].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
 
 pub(super) fn entry(bytes: &[u8]) -> Option<Progress> {
     let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    Some(Progress { sender: number(0)?, spans: number(8)?, missing: number(16)? })
+    Some(Progress { sender: number(0)?, spans: number(8)?, missing: number(16)?, lost: number(24)? })
 }
 
 #[cfg(test)]
@@ -70,11 +70,8 @@ mod tests {
     fn senders_are_read_back_unless_the_file_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()), []);
-        let senders = [(1, 10, 2), (u64::MAX, 7, 0)].map(|(sender, spans, missing)| Progress {
-            sender,
-            spans,
-            missing,
-        });
+        let progress = |sender, spans, missing, lost| Progress { sender, spans, missing, lost };
+        let senders = [progress(1, 10, 2, 3), progress(u64::MAX, 7, 0, 0)];
         write(folder.path(), senders.into_iter()).unwrap();
         assert_eq!(read(folder.path()), senders);
         let file = folder.path().join("senders");

@@ -368,7 +368,7 @@ fn what_somebody_put_into_the_folder_does_no_harm() {
 
 /// A chunk with which a sender has come so far.
 fn chunk_up_to(numbers: Range<u64>, sender: u64) -> Chunk {
-    Chunk { progress: vec![Progress { sender, spans: numbers.end, missing: 0 }], ..chunk(numbers) }
+    Chunk { progress: vec![Progress { sender, spans: numbers.end, ..Progress::default() }], ..chunk(numbers) }
 }
 
 fn senders(opened: &Opened) -> Vec<(u64, u64)> {
@@ -540,7 +540,7 @@ fn an_older_record_takes_no_sender_back() {
     let opened = Opened::open(folder.path());
     opened.spool.push(&chunk_up_to(0..4, 7));
     drop(opened);
-    let later = Progress { sender: 7, spans: 5, missing: 0 };
+    let later = Progress { sender: 7, spans: 5, ..Progress::default() };
     senders::write(folder.path(), [later].into_iter()).unwrap();
     assert_eq!(senders(&Opened::open(folder.path())), [(7, 5)]);
 }
