@@ -5,8 +5,10 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpgid, getpgrp};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +46,9 @@ pub async fn run(run: Run, blocked: Blocked, folder: Folder) -> Result<ExitCode>
     Ok(ExitCode::from(code))
 }
 
+/// How long the program may take to stop as we are told to.
+const STOPS_WITHIN: Duration = Duration::from_secs(2);
+
 /// The program, from its start to its end, which gives its exit code.
 ///
 /// It stops and goes on with us. If the terminal or a supervisor stops us both, the program stops first, and then we
@@ -53,7 +58,7 @@ async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> 
     let mut child = tokio::process::Command::from(command).spawn().map_err(|why| NotRun { name, why })?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let mut changes = signal(SignalKind::child()).context("can't watch the program")?;
-    let mut stopping = None;
+    let mut stopping: Option<(Signal, Instant)> = None;
     loop {
         tokio::select! {
             status = child.wait() => {
@@ -62,7 +67,7 @@ async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> 
             }
             received = signals.receive() => {
                 if received.stops().is_some() || received.continues() {
-                    stopping = received.stops();
+                    stopping = received.stops().map(|signal| (signal, Instant::now()));
                 }
                 // It was not waited for yet, so the pid is still its own.
                 if let Some(pid) = pid {
@@ -71,7 +76,9 @@ async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> 
             }
             _ = changes.recv() => {}
         }
-        if let Some(signal) = stopping {
+        // A program that goes on all the same, and is stopped alone later, does not mean us.
+        stopping = stopping.filter(|(_, since)| since.elapsed() < STOPS_WITHIN);
+        if let Some((signal, _)) = stopping {
             if pid.is_some_and(has_stopped) {
                 stopping = None;
                 stop(signal);
@@ -83,7 +90,9 @@ async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> 
 /// Sends it to the program, unless that has it already.
 fn pass_on(received: Received, pid: Pid) {
     let has_it = received.is_of_terminal() && getpgid(Some(pid)) == Ok(getpgrp());
-    if !has_it && !received.is_our_fault() {
+    // A program that says to its parent that it is ready does not mean itself.
+    let is_its_own = received.sender() == pid.as_raw() as u32;
+    if !has_it && !is_its_own && !received.is_our_fault() {
         // nix knows no real-time signals.
         #[allow(unsafe_code)]
         // SAFETY: two numbers are passed, and no memory is touched.

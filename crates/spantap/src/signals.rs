@@ -106,6 +106,7 @@ impl Blocked {
                     number: info.ssi_signo as i32,
                     is_of_kernel: info.ssi_code == libc::SI_KERNEL,
                     is_ours: info.ssi_pid == std::process::id(),
+                    sender: info.ssi_pid,
                 };
                 if arrived.send(received).is_err() {
                     return;
@@ -152,12 +153,18 @@ pub struct Received {
     number: i32,
     is_of_kernel: bool,
     is_ours: bool,
+    sender: u32,
 }
 
 impl Received {
     /// Its number. Real-time signals have no name.
     pub fn number(self) -> i32 {
         self.number
+    }
+
+    /// The process that sent it; 0 for the kernel.
+    pub fn sender(self) -> u32 {
+        self.sender
     }
 
     fn signal(self) -> Option<Signal> {

@@ -109,6 +109,8 @@ fn is_unreadable(status: &Status) -> bool {
 fn is_too_large(status: &Status) -> bool {
     let said = status.message().to_ascii_lowercase();
     match status.code() {
+        // One that may be sent again later is too much, not too large.
+        Code::ResourceExhausted if status.get_details_retry_info().is_some() => false,
         Code::ResourceExhausted | Code::OutOfRange => {
             ["larger than", "too large", "maximum size", "message size", "size limit"]
                 .iter()
@@ -131,6 +133,9 @@ fn failure(status: &Status) -> Outcome {
     if is_too_large(status) {
         return Outcome::TooLarge { why };
     }
+    if broken.is_some() {
+        return Outcome::Broken { why };
+    }
     let retryable = match status.code() {
         Code::Cancelled
         | Code::DeadlineExceeded
@@ -140,7 +145,7 @@ fn failure(status: &Status) -> Outcome {
         | Code::DataLoss => true,
         // "Only if the server signals that recovery is possible."
         Code::ResourceExhausted => retry_info.is_some(),
-        _ => broken.is_some(),
+        _ => false,
     };
     match retryable {
         true => {

@@ -26,10 +26,9 @@ use crate::chunk::{Chunk, request};
 pub(super) const BATCH: Load = Load { spans: 2_048, bytes: 512 << 10 };
 
 /// Some servers close the connection on a request that is too large, and their answer is lost with it. After so many
-/// broken connections a request with more than [`LARGE`] bytes is tried in smaller ones. An outage looks the same, and
-/// may not have us send spans one by one.
+/// broken connections in a row a request without spans is sent. If that is answered and the next one breaks again, it is
+/// no outage, and the spans are tried in smaller requests.
 const MAX_BREAKS: u32 = 5;
-const LARGE: usize = 64 << 10;
 
 /// How long things take. The tests have no time.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +90,8 @@ enum Answer {
     Taken { rejected: u64 },
     /// It takes none of them in a request of this size.
     TooLarge { why: String },
-    /// The connection breaks each time.
-    None,
+    /// It breaks the connection each time, though it answers to other requests.
+    Breaks { why: String },
 }
 
 /// See the module.
@@ -165,21 +164,19 @@ impl Worker {
                     rejected += of_part;
                     continue;
                 }
-                Answer::TooLarge { why } => Some(why),
-                Answer::None => None,
+                // As proxies do that have a limit and no words for it.
+                Answer::TooLarge { why } | Answer::Breaks { why } => why,
             };
-            match (&*part, refused) {
-                ([chunk], Some(why)) if chunk.halves().is_none() => {
+            match &*part {
+                [chunk] if chunk.halves().is_none() => {
                     let spans = u64::from(chunk.spans);
                     rejected += spans;
                     self.reports.works(self.queue.figures.queued());
-                    self.reports.rejection(spans, Some(&why));
+                    self.reports.rejection(spans, Some(&refused));
                 }
-                (more, refused) => {
+                more => {
                     self.limit.lower(bytes, Instant::now());
-                    if let Some(why) = refused {
-                        self.reports.too_large(&why);
-                    }
+                    self.reports.too_large(&refused);
                     if more.len() > 1 {
                         // A batch of several chunks has no other parts.
                         return self.queue.store.give_back();
@@ -197,7 +194,9 @@ impl Worker {
         let spans = tally.total();
         let (body, unreadable) = self.exporter.encode(chunks);
         let mut delays = self.timing.pace.delays();
-        let mut breaks = 0;
+        // How often the connection broke since something else was heard, and whether an empty request was answered after
+        // that.
+        let (mut breaks, mut is_suspect) = (0, false);
         let (rejected, message) = loop {
             self.queue.figures.request();
             let (why, after) = match self.attempt(body.clone()).await {
@@ -208,11 +207,18 @@ impl Worker {
                     self.queue.figures.retry(&tally, &why);
                     return Answer::TooLarge { why };
                 }
+                Outcome::Broken { why } if is_suspect => {
+                    self.queue.figures.retry(&tally, &why);
+                    return Answer::Breaks { why };
+                }
                 Outcome::Broken { why } => {
                     breaks += 1;
                     (why, None)
                 }
-                Outcome::Failed { why, after } => (why, after),
+                Outcome::Failed { why, after } => {
+                    (breaks, is_suspect) = (0, false);
+                    (why, after)
+                }
             };
             self.queue.figures.retry(&tally, &why);
             self.reports.fails(&why, Instant::now());
@@ -220,8 +226,9 @@ impl Worker {
                 Some(after) => self.back_off(after).await,
                 None => self.back_off(delays.next().unwrap_or(self.timing.pace.longest)).await,
             }
-            if breaks == MAX_BREAKS && body.len() > LARGE {
-                return Answer::None;
+            if breaks >= MAX_BREAKS {
+                breaks = 0;
+                is_suspect = self.is_there().await;
             }
         };
         self.reports.works(self.queue.figures.queued());
@@ -230,6 +237,13 @@ impl Worker {
             self.reports.rejection(unreadable, Some("they can't be decoded to be sent in this form"));
         }
         Answer::Taken { rejected: rejected.saturating_add(unreadable).min(spans) }
+    }
+
+    /// Whether the backend answers to a request without spans.
+    async fn is_there(&mut self) -> bool {
+        self.queue.figures.request();
+        let (empty, _) = self.exporter.encode(&[]);
+        !matches!(self.attempt(empty).await, Outcome::Broken { .. } | Outcome::Failed { .. })
     }
 
     async fn attempt(&mut self, body: Bytes) -> Outcome {

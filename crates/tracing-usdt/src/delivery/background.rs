@@ -283,7 +283,7 @@ impl Background {
             if ended == Ended::NoReceiver {
                 break Outcome::NoReceiver;
             }
-            if left_until(end).is_zero() {
+            if left_until(end).is_zero() || queue.is_closing() {
                 break Outcome::QueueFull;
             }
         };

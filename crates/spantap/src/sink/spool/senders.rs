@@ -37,6 +37,8 @@ pub(super) fn write(folder: &Path, senders: impl Iterator<Item = Progress>) -> i
     let (file, new) = (folder.join("senders"), folder.join("senders.new"));
     let written = write_new(&new, senders).and_then(|()| fs::rename(&new, &file));
     if written.is_err() {
+        // A disk that is full has no room for it either.
+        let _ = fs::remove_file(new);
         let _ = fs::remove_file(file);
     }
     written

@@ -175,6 +175,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<(Received, usize)> {
         let (name, value) = header.split_once(": ").unwrap();
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    let length = headers["content-length"].parse().unwrap();
+    // An empty body has none.
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     Some((Received { path, headers, body: vec![], answered: 0 }, length))
 }

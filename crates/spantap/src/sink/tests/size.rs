@@ -49,7 +49,7 @@ async fn small_limits_of_http_backends_cost_no_span() {
     }
 }
 
-/// Each attempt looks like an outage. No span is rejected for that.
+/// Each attempt looks like an outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_hangs_up_on_large_requests_gets_smaller_ones() {
     let backend = HttpBackend::limited(100_000, TooLarge::HangsUp);
@@ -58,6 +58,18 @@ async fn a_backend_that_hangs_up_on_large_requests_gets_smaller_ones() {
     fixture.finish().await;
     assert_eq!(backend.accepted(), all(2_000));
     assert_eq!((fixture.figures().forwarded, fixture.figures().rejected), (2_000, 0));
+}
+
+/// It would hold up all others for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_span_on_which_the_backend_always_hangs_up_is_rejected_alone() {
+    let backend = HttpBackend::limited(LARGEST, TooLarge::HangsUp);
+    let fixture = Fixture::to(backend.otlp());
+    fixture.sinks.push(&padded_chunk(0..40, |number| if number == 7 { 2 * LARGEST } else { 100 }));
+    fixture.finish().await;
+    let expected: Vec<u64> = (0..40).filter(|number| *number != 7).collect();
+    assert_eq!(backend.accepted(), expected);
+    assert_eq!((fixture.figures().forwarded, fixture.figures().rejected), (39, 1));
 }
 
 /// All servers say it in other words.
