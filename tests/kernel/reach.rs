@@ -59,8 +59,19 @@ fn a_path_through_proc_never_leads_to_a_file_of_the_host() {
         fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &path).unwrap();
         let mut hosts = Worker::spawn(&mut Command::new(&path));
         hosts.run("busy");
-        for path in [&in_container, &process.join("exe")] {
-            assert_reached_by(path, &mut worker);
+        // Links in the container, to where both have a file.
+        let link = |name: &str, target: &Path| {
+            let link = in_container.with_file_name(name);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            link
+        };
+        let file = link("file", &path);
+        let folder = link("folder", path.parent().unwrap()).join("worker");
+        let above = Path::new("../../../../../..").join(path.strip_prefix("/").unwrap());
+        let above = link("above", &above);
+        let thread = format!("task/{}/exe", worker.pid());
+        for path in [in_container, process.join("exe"), process.join(thread), file, folder, above] {
+            assert_reached_by(&path, &mut worker);
         }
     });
 }

@@ -21,6 +21,7 @@ use nix::unistd::geteuid;
 
 use super::build::{Build, Stamp};
 use super::elf::PROVIDER;
+use super::mapped::mapped_of;
 use super::place::Change;
 use super::reader::clock_ns;
 use super::record;
@@ -63,8 +64,10 @@ pub(super) struct Loaded {
 
 /// A build whose probes are attached to.
 struct Followed {
-    _links: Links,
+    links: Links,
     build: Build,
+    /// No process ran it at the last look.
+    is_unused: bool,
 }
 
 /// Attached programs. They are detached in the reverse order when the value is dropped.
@@ -78,7 +81,7 @@ impl Drop for Links {
     }
 }
 
-/// The most builds of a program that are followed at once. libbpf has room for 256 probes.
+/// The most builds of a program that are followed at once: libbpf has room for 256 probes.
 const MOST_BUILDS: usize = 32;
 
 /// Set, a program that was built for tests does not see every other thread that gets the CPU.
@@ -217,7 +220,7 @@ impl Loaded {
                 Change::Build(build, news) => self.follow(build, news),
                 Change::Useless(why) => Some(why),
                 Change::Rewritten(stamp) => {
-                    self.let_go(stamp);
+                    self.forget_content(stamp);
                     None
                 }
             };
@@ -226,27 +229,79 @@ impl Loaded {
     }
 
     fn follow(&mut self, build: Build, news: String) -> Option<String> {
-        // A rollback brings back a build that is still attached to.
-        if self.followed.iter().any(|followed| followed.build.is_same(&build)) {
+        if self.pid.is_some() {
+            // The process runs nothing else now. Even to the same file it is attached anew: the kernel knows the process
+            // by its first thread, which another one replaces when that executes a program.
+            self.release(|_| true);
+        } else if self.followed.iter().any(|followed| followed.build.is_same(&build)) {
+            // A rollback brings back a build that is still attached to.
             return None;
         }
-        self.let_go(build.stamp());
+        self.forget_content(build.stamp());
         match attach_to_probes(&self.skeleton, self.pid, build, &self.name) {
             Ok(followed) => self.followed.push(followed),
             Err(error) => {
                 return Some(format!("the build that replaced {} can't be followed: {error:#}", self.name));
             }
         }
+        if self.followed.len() > MOST_BUILDS {
+            self.look_for_unused();
+            self.followed.retain(|followed| !followed.is_unused);
+        }
         if self.followed.len() <= MOST_BUILDS {
             return Some(news);
         }
-        self.followed.remove(0);
-        Some(format!("{news}; of these the oldest is let go, since there are more than {MOST_BUILDS}"))
+        let oldest = self.followed[0].build.stamp();
+        self.release(|followed| followed.build.stamp() == oldest);
+        Some(format!(
+            "{news}; spans of the oldest build are no longer collected: at most {MOST_BUILDS} builds are followed"
+        ))
+    }
+
+    /// Detaches from builds that no process runs, and gives back the disk space of those that were deleted. Two looks in
+    /// a row must find no process, since one that is just starting has not mapped its file yet.
+    pub(super) fn release_unused(&mut self) {
+        if self.followed.len() > 1 {
+            let were_unused: Vec<Stamp> = self.unused().collect();
+            self.look_for_unused();
+            self.followed
+                .retain(|followed| !(followed.is_unused && were_unused.contains(&followed.build.stamp())));
+        }
+    }
+
+    fn unused(&self) -> impl Iterator<Item = Stamp> {
+        self.followed.iter().filter(|followed| followed.is_unused).map(|followed| followed.build.stamp())
+    }
+
+    /// The latest build is never unused: its first process may be still to come.
+    fn look_for_unused(&mut self) {
+        let Some((_, earlier)) = self.followed.split_last_mut() else { return };
+        let stamps: Vec<Stamp> = earlier.iter().map(|followed| followed.build.stamp()).collect();
+        let used = mapped_of(&stamps);
+        for followed in earlier {
+            followed.is_unused = !used.contains(&followed.build.stamp());
+        }
     }
 
     /// Detaches from a file whose content has changed: in the new content other instructions are at the old addresses.
-    fn let_go(&mut self, stamp: Stamp) {
-        self.followed.retain(|followed| !followed.build.stamp().is_same_file(&stamp));
+    fn forget_content(&mut self, stamp: Stamp) {
+        self.release(|followed| followed.build.stamp().is_same_file(&stamp));
+    }
+
+    /// Detaches from builds that processes may be running. Their threads leave spans unseen from then on, so that spans
+    /// that are entered are not followed any more.
+    fn release(&mut self, is_released: impl Fn(&Followed) -> bool) {
+        let (mut released, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.followed).into_iter().partition(is_released);
+        self.followed = kept;
+        if released.is_empty() {
+            return;
+        }
+        // First from `enter`, the last of them, so that no span is entered after this time.
+        released.iter_mut().for_each(|followed| drop(followed.links.0.pop()));
+        if let Some(data) = self.skeleton.maps.data_data.as_deref_mut() {
+            data.entered_from = clock_ns(ClockId::CLOCK_MONOTONIC);
+        }
     }
 }
 
@@ -371,7 +426,7 @@ fn attach_to_probes(
             );
         }
     }
-    Ok(Followed { _links: links, build })
+    Ok(Followed { links, build, is_unused: false })
 }
 
 /// What libbpf had to say since it was asked last.

@@ -96,6 +96,7 @@ pub(super) fn read(
         if Instant::now() >= next_sweep {
             next_sweep = Instant::now() + SWEEP;
             loaded.forget_gone();
+            loaded.release_unused();
             let before_ns = clock_ns(ClockId::CLOCK_MONOTONIC).saturating_sub(SWEEP.as_nanos() as u64);
             loaded.take_smalls(before_ns).iter().for_each(|small| reader.borrow_mut().take(small));
             reader.borrow_mut().forget_gone();
