@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e::{Build, Fixture, Linkage, Spantap, wait_until};
 
@@ -429,21 +429,18 @@ fn a_span_entered_before_an_exec_was_noticed_ends_with_its_exit() {
         let mut worker = start(&exe);
         let pid = worker.pid();
         let spantap = Spantap::attach(&["--pid", &pid, "--to", &output.to(), "--min", "0s"]);
-        for number in 1..=5 {
+        for number in 1..=20 {
             worker.tell(&format!("become {}", exe.display()));
             assert_eq!(worker.line(), "ready");
-            // The exit falls into any part of the time in which it is attached anew.
-            let begin = Instant::now();
-            while spantap.stderr().matches("has executed").count() < number {
-                assert!(begin.elapsed().as_secs() < 60, "{}", spantap.stderr());
-                worker.run("sleep 1 3");
-            }
+            // Its exit falls into each part of the time in which the process is attached to anew.
+            worker.run(&format!("sleep 1 {}", 3 * number));
+            wait_for_line(&spantap, "has executed", number);
             worker.run("pause 100");
         }
         worker.end();
         let ended = spantap.wait();
         let spans = output.spans();
         let longest = spans.0.iter().filter(|span| span.name == "sleep").map(Found::duration_ns).max();
-        assert!(longest.is_some_and(|ns| ns < 50_000_000), "{longest:?}: {}", ended.stderr);
+        assert!(longest.is_some_and(|ns| ns < 90_000_000), "{longest:?}: {}", ended.stderr);
     });
 }
