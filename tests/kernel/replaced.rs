@@ -67,6 +67,7 @@ fn a_build_that_comes_back_is_not_counted_twice() {
         deploy(&exe);
         wait_for_line(&spantap, REPLACED, 1);
         fs::rename(&old, &exe).unwrap();
+        wait_for_line(&spantap, "is back, and still followed", 1);
         let mut worker = start(&exe);
         worker.run("sleep 1 10");
         deploy(&exe);
@@ -152,7 +153,7 @@ fn a_file_that_is_overwritten_is_attached_to_anew() {
 }
 
 #[test]
-fn what_is_no_build_is_told_and_the_next_one_followed() {
+fn a_file_without_probes_is_reported_and_the_next_build_followed() {
     with_kernel(&[], || {
         let output = Output::new();
         let exe = output.worker();

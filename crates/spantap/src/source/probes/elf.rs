@@ -6,10 +6,10 @@ use object::read::elf::NoteIterator;
 use object::read::{Object, ObjectSection, ObjectSegment, ReadCache};
 use object::{Endianness, SectionKind};
 
-/// All of them, by the contract, of which `spantap attach` takes these.
+/// The provider of the layer's probes.
 pub(super) const PROVIDER: &str = "tracing";
 
-/// What a program that has the layer has in any case.
+/// The probe that every program with the layer has.
 const WITNESS: &str = "span_emit";
 
 /// The section of the probes' semaphores. Other programs with probes have one, too.

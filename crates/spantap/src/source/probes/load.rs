@@ -233,9 +233,11 @@ impl Loaded {
             // The process runs nothing else now. Even to the same file it is attached anew: the kernel knows the process
             // by its first thread, which another one replaces when that executes a program.
             self.release(|_| true);
-        } else if self.followed.iter().any(|followed| followed.build.is_same(&build)) {
-            // A rollback brings back a build that is still attached to.
-            return None;
+        } else if let Some(at) = self.followed.iter().position(|followed| followed.build.is_same(&build)) {
+            // Either only its times have changed, or a rollback has brought it back. Then it is the latest again.
+            let is_back = at + 1 < self.followed.len();
+            self.followed[at..].rotate_left(1);
+            return is_back.then(|| format!("an earlier build of {} is back, and still followed", self.name));
         }
         self.forget_content(build.stamp());
         match attach_to_probes(&self.skeleton, self.pid, build, &self.name) {
