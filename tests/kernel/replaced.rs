@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use e2e::{Build, Fixture, Linkage, Spantap, wait_until};
+use e2e::{Build, Collector, Fixture, Linkage, Spantap, wait_until};
+use nix::sys::signal::{Signal, kill};
 
 use crate::found::Found;
 use crate::with_kernel;
@@ -443,5 +444,55 @@ fn a_span_entered_before_an_exec_was_noticed_ends_with_its_exit() {
         let spans = output.spans();
         let longest = spans.0.iter().filter(|span| span.name == "sleep").map(Found::duration_ns).max();
         assert!(longest.is_some_and(|ns| ns < 90_000_000), "{longest:?}: {}", ended.stderr);
+    });
+}
+
+/// It is timed by the program, since somebody listens at its socket.
+#[test]
+fn a_span_entered_before_its_build_was_attached_to_says_so() {
+    with_kernel(&[], || {
+        let collector = Collector::start();
+        let output = Output::new();
+        let exe = output.worker();
+        let mut worker = Worker::spawn(Command::new(&exe).env("TRACING_USDT_SOCKET", collector.path()));
+        let spantap = Spantap::attach(&["--pid", &worker.pid(), "--to", &output.to()]);
+        kill(spantap.pid(), Signal::SIGSTOP).unwrap();
+        worker.tell(&format!("become_by_thread {}", exe.display()));
+        assert_eq!(worker.line(), "ready");
+        worker.run("enter");
+        kill(spantap.pid(), Signal::SIGCONT).unwrap();
+        wait_for_line(&spantap, "has executed", 1);
+        worker.run("leave");
+        worker.run("sleep 1 10");
+        worker.end();
+        let ended = spantap.wait();
+        let spans = output.spans();
+        let why = "it began before spantap attached";
+        assert_eq!(spans.one("early").text("kernel.partial"), why, "{}", ended.stderr);
+        assert_eq!(spans.one("sleeper").text("kernel.partial"), "", "{}", ended.stderr);
+    });
+}
+
+/// A library may be loaded at any time after its host was executed, for which spantap waits a second.
+#[test]
+fn a_library_that_a_process_loads_soon_after_it_executed_another_program_is_followed() {
+    with_kernel(&["python3"], || {
+        let library = Build::Release.path(Linkage::Cdylib, 0);
+        let output = Output::new();
+        let mut worker = start(&output.worker());
+        let spantap = Spantap::attach(&["--pid", &worker.pid(), "--to", &output.to()]);
+        let script = output.path("host.py");
+        let load = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).fixture_obey()";
+        fs::write(&script, load).unwrap();
+        worker.tell(&format!("become python3 {} {}", script.display(), library.display()));
+        assert_eq!(worker.line(), "ready");
+        let loaded = Instant::now();
+        wait_for_line(&spantap, "has executed python", 1);
+        assert!(loaded.elapsed().as_millis() < 500, "{:?}", loaded.elapsed());
+        worker.tell("threads 2 10");
+        assert_eq!(worker.line(), "done");
+        worker.end();
+        let ended = spantap.wait();
+        assert_eq!(output.spans().0.iter().filter(|span| !span.is_kernels).count(), 40, "{}", ended.stderr);
     });
 }

@@ -54,8 +54,6 @@ pub(super) struct Loaded {
     pid: Option<i32>,
     /// Builds that take the place of the target's file.
     changes: Option<Receiver<Change>>,
-    /// When the last was attached, by the kernel's clock.
-    pub(super) attached_ns: u64,
     /// The scheduler is seen.
     pub(super) knows_time: bool,
     /// For the user: to what it is attached, and what this kernel has not.
@@ -66,6 +64,7 @@ pub(super) struct Loaded {
 struct Followed {
     links: Links,
     build: Build,
+    attached_ns: u64,
     /// No process ran it at the last look.
     is_unused: bool,
 }
@@ -145,8 +144,12 @@ impl Loaded {
             changes: Some(changes),
             news,
             knows_time: kernel.contains(&Kernel::Sched),
-            attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC),
         })
+    }
+
+    /// The builds that are attached to, the latest at the end, each with when it was, by the kernel's clock.
+    pub(super) fn attached(&self) -> Vec<(Stamp, u64)> {
+        self.followed.iter().map(|followed| (followed.build.stamp(), followed.attached_ns)).collect()
     }
 
     /// Where the records are.
@@ -213,8 +216,9 @@ impl Loaded {
     }
 
     /// Attaches also to the builds that have taken the place of the target's file, and adds a line about each to the
-    /// news.
-    pub(super) fn follow_changes(&mut self) {
+    /// news. Whether there were changes.
+    pub(super) fn follow_changes(&mut self) -> bool {
+        let mut are_any = false;
         while let Some(Ok(change)) = self.changes.as_ref().map(Receiver::try_recv) {
             let news = match change {
                 Change::Build(build, news) => self.follow(build, news),
@@ -225,7 +229,9 @@ impl Loaded {
                 }
             };
             self.news.extend(news);
+            are_any = true;
         }
+        are_any
     }
 
     fn follow(&mut self, build: Build, news: String) -> Option<String> {
@@ -428,7 +434,7 @@ fn attach_to_probes(
             );
         }
     }
-    Ok(Followed { links, build, is_unused: false })
+    Ok(Followed { links, build, attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC), is_unused: false })
 }
 
 /// What libbpf had to say since it was asked last.
