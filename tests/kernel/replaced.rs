@@ -271,18 +271,25 @@ fn a_path_through_a_process_that_is_gone_leads_to_no_other() {
 #[test]
 fn a_build_that_was_there_before_spantap_attached_to_the_one_before_is_followed() {
     with_kernel(&[], || {
-        let output = Output::new();
-        let exe = output.worker();
-        let mut old = start(&exe);
-        deploy(&exe);
-        let mut new = start(&exe);
-        let by_process = format!("/proc/{}/exe", old.pid());
-        let spantap = Spantap::attach(&["--exe", &by_process, "--to", &output.to()]);
-        wait_for_line(&spantap, REPLACED, 1);
-        old.run("sleep 1 10");
-        new.run("sleep 1 10");
-        let ended = spantap.terminate();
-        assert_eq!(output.spans().own("sleeper").count(), 2, "{}", ended.stderr);
+        for is_by_link in [false, true] {
+            let output = Output::new();
+            let exe = output.worker();
+            let mut old = start(&exe);
+            deploy(&exe);
+            let mut new = start(&exe);
+            let mut path: PathBuf = format!("/proc/{}/exe", old.pid()).into();
+            if is_by_link {
+                let link = output.path("link");
+                std::os::unix::fs::symlink(path, &link).unwrap();
+                path = link;
+            }
+            let spantap = Spantap::attach(&["--exe", path.to_str().unwrap(), "--to", &output.to()]);
+            wait_for_line(&spantap, REPLACED, 1);
+            old.run("sleep 1 10");
+            new.run("sleep 1 10");
+            let ended = spantap.terminate();
+            assert_eq!(output.spans().own("sleeper").count(), 2, "{}", ended.stderr);
+        }
     });
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Lack {
     Notes,
     /// The probes' code, of which there are only notes.
     Code,
-    /// Section headers, by which the notes are found.
+    /// Section headers, by which the layer and the notes are found.
     Sections,
 }
 
@@ -56,8 +56,8 @@ impl Lack {
                  layer to its subscriber"
             ),
             Self::Sections => format!(
-                "{name} has no section headers, without which its probes can't be found: strip, sstrip or a packer such \
-                 as UPX removed them; use the file as the linker made it"
+                "{name} has no section headers, by which probes are found: strip, sstrip or a packer such as UPX removed \
+                 them; if the program has the layer, use the file as the linker made it"
             ),
         }
     }

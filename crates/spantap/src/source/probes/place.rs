@@ -1,6 +1,7 @@
 //! Where the next build of a program will be: a deployment puts it at the path by which the program is started, and a
 //! process executes it.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -58,6 +59,12 @@ pub(super) enum Change {
 impl Place {
     /// The path to a file.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
+        // A link of the user's own to a process is as good as the path to which it leads.
+        if let (None, Ok(target)) = (through_process(path), fs::read_link(path))
+            && through_process(&target).is_some()
+        {
+            return Self::of(&target);
+        }
         let (way, named) = (Way::of(path)?, Some(path.to_owned()));
         let Some((process, _)) = through_process(path).filter(|(_, rest)| rest == Path::new("exe")) else {
             return Ok(Self { way, first: None, seen: None, is_process: false, named });
@@ -92,7 +99,7 @@ impl Place {
         Ok(Seen { stamp, image })
     }
 
-    /// Sends changes until the receiver is dropped. `find` opens what is there, and returns it with the line for the
+    /// Sends changes. It ends at the first one after the receiver was dropped. `find` opens what is there, and returns it with the line for the
     /// user, or the line that says why it is no build.
     pub(super) fn watch(
         self,
