@@ -98,7 +98,7 @@ fn a_child_that_began_before_hangs_below_its_parent() {
 
 /// Its parent is a span of another process, or one that is still open.
 #[test]
-fn a_parent_that_is_not_seen_is_told_all_the_same() {
+fn a_partial_span_keeps_a_parent_that_was_not_collected() {
     with_kernel(&[], || {
         let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
         let mut command = Command::new(env!("CARGO_BIN_EXE_kernel_work"));
@@ -108,11 +108,9 @@ fn a_parent_that_is_not_seen_is_told_all_the_same() {
         worker.run("open 1");
         let mut attached = Attached::to(worker, &["--kernel", "none"]);
         attached.run("close 1");
-        let early_is_open = attached.output.spans().own("early").count() == 0;
         attached.run("leave");
         let (spans, _) = attached.end();
         let (early, outer) = (spans.one("early"), spans.one("outer of long"));
-        assert!(early_is_open);
         assert_eq!((&*early.parent, &*early.trace), (parent, trace), "{early:#?}");
         assert_eq!((&outer.parent, &outer.trace), (&early.id, &early.trace), "{outer:#?}");
     });

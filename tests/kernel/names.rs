@@ -120,7 +120,7 @@ fn a_program_whose_file_was_replaced_is_called_by_it() {
 }
 
 #[test]
-fn a_file_that_is_really_called_so_keeps_its_name() {
+fn a_file_named_deleted_keeps_its_name() {
     with_kernel(&[], || {
         let (_folder, worker) = started_as("shop (deleted)", |_| ());
         assert_called(worker, "shop (deleted)");
@@ -138,4 +138,28 @@ fn a_program_of_a_container_is_called_by_its_file() {
             assert_called(Worker::spawn(&mut command), expected);
         }
     });
+}
+
+/// The kernel shows the loader as the file that is executed, and its command line as it was given.
+#[test]
+fn a_program_that_the_loader_was_told_to_start_is_called_by_its_own_name() {
+    with_kernel(&[], || {
+        let loader = loader();
+        for (options, name) in [
+            (&[][..], "kernel_work"),
+            (&["--library-path", "/nowhere"], "kernel_work"),
+            (&["--argv0", "/opt/shop", "--inhibit-cache"], "shop"),
+        ] {
+            let mut command = Command::new(&loader);
+            assert_called(Worker::spawn(command.args(options).arg(env!("CARGO_BIN_EXE_kernel_work"))), name);
+        }
+    });
+}
+
+/// That of this program.
+fn loader() -> String {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let paths = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));
+    let mut loaders = paths.filter(|path| path.rsplit('/').next().unwrap().starts_with("ld-"));
+    loaders.next().unwrap().to_owned()
 }

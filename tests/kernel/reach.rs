@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -59,8 +61,19 @@ fn a_path_through_proc_never_leads_to_a_file_of_the_host() {
         fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &path).unwrap();
         let mut hosts = Worker::spawn(&mut Command::new(&path));
         hosts.run("busy");
-        for path in [&in_container, &process.join("exe")] {
-            assert_reached_by(path, &mut worker);
+        // Links in the container, to where both have a file.
+        let link = |name: &str, target: &Path| {
+            let link = in_container.with_file_name(name);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            link
+        };
+        let file = link("file", &path);
+        let folder = link("folder", path.parent().unwrap()).join("worker");
+        let above = Path::new("../../../../../..").join(path.strip_prefix("/").unwrap());
+        let above = link("above", &above);
+        let thread = format!("task/{}/exe", worker.pid());
+        for path in [in_container, process.join("exe"), process.join(thread), file, folder, above] {
+            assert_reached_by(&path, &mut worker);
         }
     });
 }
@@ -165,6 +178,29 @@ fn a_library_that_was_replaced_since_it_was_loaded_is_reached() {
                 !ended.stderr.contains("(deleted)") && ended.stderr.contains("attached to python"),
                 "{ended:?}"
             );
+        }
+    });
+}
+
+/// The executable of a process of another user.
+#[test]
+fn a_file_that_may_not_be_read_is_told_from_one_that_is_not_there() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let folder = output.path("open to all");
+        fs::create_dir(&folder).unwrap();
+        let spantap = folder.join("spantap");
+        fs::copy(program("spantap"), &spantap).unwrap();
+        let all = fs::Permissions::from_mode(0o755);
+        folder.ancestors().take(2).for_each(|folder| fs::set_permissions(folder, all.clone()).unwrap());
+        let worker = Worker::start();
+        for path in ["exe", "root/bin/true"] {
+            let path = format!("/proc/{}/{path}", worker.pid());
+            let refused =
+                Command::new(&spantap).args(["attach", "--exe", &path]).uid(65534).output().unwrap();
+            let said = String::from_utf8(refused.stderr).unwrap();
+            let why = format!("can't read {path} (as root it can be read: sudo spantap attach ...)");
+            assert!(!refused.status.success() && said.contains(&why), "{said}");
         }
     });
 }

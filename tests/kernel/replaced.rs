@@ -1,10 +1,12 @@
 //! A deployment puts a new build in the place of the one that is attached to.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use e2e::{Build, Fixture, Linkage, Spantap, wait_until};
+use e2e::{Build, Collector, Fixture, Linkage, Spantap, wait_until};
+use nix::sys::signal::{Signal, kill};
 
 use crate::found::Found;
 use crate::with_kernel;
@@ -66,6 +68,7 @@ fn a_build_that_comes_back_is_not_counted_twice() {
         deploy(&exe);
         wait_for_line(&spantap, REPLACED, 1);
         fs::rename(&old, &exe).unwrap();
+        wait_for_line(&spantap, "is back, and still followed", 1);
         let mut worker = start(&exe);
         worker.run("sleep 1 10");
         deploy(&exe);
@@ -151,7 +154,7 @@ fn a_file_that_is_overwritten_is_attached_to_anew() {
 }
 
 #[test]
-fn what_is_no_build_is_told_and_the_next_one_followed() {
+fn a_file_without_probes_is_reported_and_the_next_build_followed() {
     with_kernel(&[], || {
         let output = Output::new();
         let exe = output.worker();
@@ -175,17 +178,14 @@ fn what_is_no_build_is_told_and_the_next_one_followed() {
 #[test]
 fn new_builds_in_a_container_are_followed() {
     with_kernel(&["unshare", "nsenter"], || {
-        let script = "mount -t tmpfs tmpfs /mnt && cp \"$0\" /mnt/shop && exec /mnt/shop";
         for path in ["root/mnt/shop", "exe"] {
             let output = Output::new();
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_kernel_work")]);
-            let mut old = Worker::spawn(&mut command);
-            let process = format!("/proc/{}", old.pid());
-            let spantap = Spantap::attach(&["--exe", &format!("{process}/{path}"), "--to", &output.to()]);
-            deploy(Path::new(&format!("{process}/root/mnt/shop")));
+            let mut old = in_container();
+            let exe = format!("/proc/{}/{path}", old.pid());
+            let spantap = Spantap::attach(&["--exe", &exe, "--to", &output.to()]);
+            deploy(&path_in_container_of(&old));
             wait_for_line(&spantap, REPLACED, 1);
-            let mut new = Worker::spawn(Command::new("nsenter").args(["-m", "-t", &old.pid(), "/mnt/shop"]));
+            let mut new = in_container_of(&old);
             old.run("sleep 1 10");
             new.run("sleep 1 10");
             let ended = spantap.terminate();
@@ -194,33 +194,165 @@ fn new_builds_in_a_container_are_followed() {
     });
 }
 
-/// Another process gets the pid by which the file was named.
+/// A worker in a mount namespace of its own, as `/mnt/shop`.
+fn in_container() -> Worker {
+    let script = "mount -t tmpfs tmpfs /mnt && cp \"$0\" /mnt/shop && exec /mnt/shop";
+    let mut command = Command::new("unshare");
+    Worker::spawn(command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_kernel_work")]))
+}
+
+/// Another worker in the container of the first.
+fn in_container_of(first: &Worker) -> Worker {
+    Worker::spawn(Command::new("nsenter").args(["-m", "-t", &first.pid(), "/mnt/shop"]))
+}
+
+/// By which spantap finds it.
+fn path_in_container_of(worker: &Worker) -> PathBuf {
+    format!("/proc/{}/root/mnt/shop", worker.pid()).into()
+}
+
+const CONTAINER_ENDED: &str = "the last process of the container of /proc/";
+
+#[test]
+fn a_container_is_followed_as_long_as_it_has_processes() {
+    with_kernel(&["unshare", "nsenter"], || {
+        for path in ["root/mnt/shop", "exe"] {
+            let output = Output::new();
+            let first = in_container();
+            let exe = format!("/proc/{}/{path}", first.pid());
+            let spantap = Spantap::attach(&["--exe", &exe, "--to", &output.to()]);
+            let second = in_container_of(&first);
+            first.end();
+            deploy(&path_in_container_of(&second));
+            wait_for_line(&spantap, REPLACED, 1);
+            let mut third = in_container_of(&second);
+            third.run("sleep 1 10");
+            second.end();
+            third.run("sleep 1 10");
+            assert!(!spantap.stderr().contains(CONTAINER_ENDED), "{}", spantap.stderr());
+            third.end();
+            wait_for_line(&spantap, CONTAINER_ENDED, 1);
+            let ended = spantap.terminate();
+            assert_eq!(output.spans().own("sleeper").count(), 2, "{}", ended.stderr);
+        }
+    });
+}
+
+/// A process of another container gets the pid by which the file was named.
 #[test]
 fn a_path_through_a_process_that_is_gone_leads_to_no_other() {
+    with_kernel(&["unshare"], || {
+        for path in ["root/mnt/shop", "exe"] {
+            let output = Output::new();
+            let mut first = in_container();
+            let pid = first.child.id();
+            let exe = format!("/proc/{pid}/{path}");
+            let spantap = Spantap::attach(&["--exe", &exe, "--to", &output.to()]);
+            first.run("sleep 1 10");
+            first.end();
+            let mut second = None;
+            wait_until("another process gets the pid", || {
+                fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+                let worker = in_container();
+                let is_it = worker.child.id() == pid;
+                second = Some(worker).filter(|_| is_it);
+                is_it
+            });
+            // By then it has looked for new builds many times.
+            wait_for_line(&spantap, CONTAINER_ENDED, 1);
+            second.unwrap().run("sleep 1 10");
+            let ended = spantap.terminate();
+            assert_eq!(output.spans().own("sleeper").count(), 1, "{}", ended.stderr);
+        }
+    });
+}
+
+/// It has been replaced, and spantap attaches by a process of the old build.
+#[test]
+fn a_build_that_was_there_before_spantap_attached_to_the_one_before_is_followed() {
+    with_kernel(&[], || {
+        for is_by_link in [false, true] {
+            let output = Output::new();
+            let exe = output.worker();
+            let mut old = start(&exe);
+            deploy(&exe);
+            let mut new = start(&exe);
+            let mut path: PathBuf = format!("/proc/{}/exe", old.pid()).into();
+            if is_by_link {
+                let link = output.path("link");
+                std::os::unix::fs::symlink(path, &link).unwrap();
+                path = link;
+            }
+            let spantap = Spantap::attach(&["--exe", path.to_str().unwrap(), "--to", &output.to()]);
+            wait_for_line(&spantap, REPLACED, 1);
+            old.run("sleep 1 10");
+            new.run("sleep 1 10");
+            let ended = spantap.terminate();
+            assert_eq!(output.spans().own("sleeper").count(), 2, "{}", ended.stderr);
+        }
+    });
+}
+
+/// How many deleted builds spantap keeps open, and with them their space on the disk.
+fn deleted_builds(spantap: &Spantap) -> usize {
+    let files = fs::read_dir(format!("/proc/{}/fd", spantap.pid())).unwrap().flatten();
+    let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.filter(|link| link.to_string_lossy().ends_with("kernel_work (deleted)")).count()
+}
+
+/// More than are followed at once.
+#[test]
+fn a_running_build_is_followed_however_many_come_after_it() {
     with_kernel(&[], || {
         let output = Output::new();
         let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to()]);
         let mut first = start(&exe);
-        let pid = first.child.id();
-        let spantap = Spantap::attach(&["--exe", &format!("/proc/{pid}/exe"), "--to", &output.to()]);
+        for times in 1..=40 {
+            deploy(&exe);
+            wait_for_line(&spantap, REPLACED, times);
+        }
+        let mut last = start(&exe);
+        first.run("sleep 1 10");
+        last.run("sleep 1 10");
+        wait_until("only the running build is kept open", || deleted_builds(&spantap) == 1);
         first.run("sleep 1 10");
         first.end();
-        let other = output.path("other");
-        fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &other).unwrap();
-        let mut second = None;
-        wait_until("another process gets the pid", || {
-            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-            let worker = start(&other);
-            let is_it = worker.child.id() == pid;
-            second = Some(worker).filter(|_| is_it);
-            is_it
-        });
-        // Long enough for spantap to have looked.
-        let mut third = start(&exe);
-        third.run("sleep 50 10");
-        second.unwrap().run("sleep 1 10");
+        wait_until("none is kept open", || deleted_builds(&spantap) == 0);
+        last.run("sleep 1 10");
         let ended = spantap.terminate();
-        assert_eq!(output.spans().own("sleeper").count(), 2, "the first and the third: {}", ended.stderr);
+        assert_eq!(output.spans().own("sleeper").count(), 4, "{}", ended.stderr);
+        assert!(!ended.stderr.contains("no longer collected"), "{}", ended.stderr);
+    });
+}
+
+/// All of them run, so that one must be let go.
+#[test]
+fn nothing_is_put_below_spans_of_a_build_that_is_no_longer_followed() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let spantap = Spantap::attach(&["--exe", exe.to_str().unwrap(), "--to", &output.to(), "--min", "0s"]);
+        let mut workers = vec![start(&exe)];
+        workers[0].run("enter");
+        for times in 1..=32 {
+            deploy(&exe);
+            wait_for_line(&spantap, REPLACED, times);
+            workers.push(start(&exe));
+        }
+        wait_for_line(&spantap, "spans of the oldest build are no longer collected", 1);
+        let released = SystemTime::now();
+        workers[0].run("leave");
+        workers[0].run("pause 100");
+        workers[1].run("sleep 1 10");
+        let ended = spantap.terminate();
+        let spans = output.spans();
+        let sleeper = spans.one("sleeper");
+        let released = released.duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let is_late = |span: &&Found| span.is_kernels && span.end_ns > released;
+        let late: Vec<_> = spans.0.iter().filter(is_late).collect();
+        assert!(!late.is_empty() && late.iter().all(|span| span.trace == sleeper.trace), "{late:#?}");
+        assert!(ended.status.success(), "{ended:?}");
     });
 }
 
@@ -259,5 +391,115 @@ fn a_process_that_executes_another_build_is_followed() {
             "{:#?}",
             spans.0
         );
+    });
+}
+
+/// The kernel knows the process by its first thread, which another thread replaces when that executes a program.
+#[test]
+fn a_process_is_followed_whichever_thread_executes_whichever_build() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let other = output.path("other_build");
+        fs::copy(&exe, &other).unwrap();
+        let mut worker = start(&exe);
+        let pid = worker.pid();
+        let spantap = Spantap::attach(&["--pid", &pid, "--to", &output.to()]);
+        worker.run("sleep 1 10");
+        let runs = [
+            ("become_by_thread", &exe),
+            ("become", &exe),
+            ("become_by_thread", &other),
+            ("become_by_thread", &exe),
+            ("become", &other),
+            ("become", &exe),
+        ];
+        for (number, (command, path)) in runs.into_iter().enumerate() {
+            worker.tell(&format!("{command} {}", path.display()));
+            assert_eq!(worker.line(), "ready");
+            wait_for_line(&spantap, &format!("process {pid} has executed "), number + 1);
+            worker.run("sleep 1 10");
+        }
+        worker.end();
+        let ended = spantap.wait();
+        let spans = output.spans();
+        assert_eq!(spans.own("sleeper").count(), 1 + runs.len(), "{}", ended.stderr);
+        let is_whole = |sleeper: &Found| spans.below(sleeper, "sleep").len() == 1;
+        assert!(spans.own("sleeper").all(is_whole), "{:#?}", spans.0);
+    });
+}
+
+/// A thread is in a span when spantap notices that the process has executed the same file again.
+#[test]
+fn a_span_entered_before_an_exec_was_noticed_ends_with_its_exit() {
+    with_kernel(&[], || {
+        let output = Output::new();
+        let exe = output.worker();
+        let mut worker = start(&exe);
+        let pid = worker.pid();
+        let spantap = Spantap::attach(&["--pid", &pid, "--to", &output.to(), "--min", "0s"]);
+        for number in 1..=20 {
+            worker.tell(&format!("become {}", exe.display()));
+            assert_eq!(worker.line(), "ready");
+            // Its exit falls into each part of the time in which the process is attached to anew.
+            worker.run(&format!("sleep 1 {}", 3 * number));
+            wait_for_line(&spantap, "has executed", number);
+            worker.run("pause 100");
+        }
+        worker.end();
+        let ended = spantap.wait();
+        let spans = output.spans();
+        let longest = spans.0.iter().filter(|span| span.name == "sleep").map(Found::duration_ns).max();
+        assert!(longest.is_some_and(|ns| ns < 90_000_000), "{longest:?}: {}", ended.stderr);
+    });
+}
+
+/// It is timed by the program, since somebody listens at its socket.
+#[test]
+fn a_span_entered_before_its_build_was_attached_to_says_so() {
+    with_kernel(&[], || {
+        let collector = Collector::start();
+        let output = Output::new();
+        let exe = output.worker();
+        let mut worker = Worker::spawn(Command::new(&exe).env("TRACING_USDT_SOCKET", collector.path()));
+        let spantap = Spantap::attach(&["--pid", &worker.pid(), "--to", &output.to()]);
+        kill(spantap.pid(), Signal::SIGSTOP).unwrap();
+        worker.tell(&format!("become_by_thread {}", exe.display()));
+        assert_eq!(worker.line(), "ready");
+        worker.run("enter");
+        kill(spantap.pid(), Signal::SIGCONT).unwrap();
+        wait_for_line(&spantap, "has executed", 1);
+        worker.run("leave");
+        worker.run("sleep 1 10");
+        worker.end();
+        let ended = spantap.wait();
+        let spans = output.spans();
+        let why = "it began before spantap attached";
+        assert_eq!(spans.one("early").text("kernel.partial"), why, "{}", ended.stderr);
+        assert_eq!(spans.one("sleeper").text("kernel.partial"), "", "{}", ended.stderr);
+    });
+}
+
+/// A library may be loaded at any time after its host was executed, for which spantap waits a second.
+#[test]
+fn a_library_that_a_process_loads_soon_after_it_executed_another_program_is_followed() {
+    with_kernel(&["python3"], || {
+        let library = Build::Release.path(Linkage::Cdylib, 0);
+        let output = Output::new();
+        let mut worker = start(&output.worker());
+        let spantap = Spantap::attach(&["--pid", &worker.pid(), "--to", &output.to()]);
+        let script = output.path("host.py");
+        let load = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).fixture_obey()";
+        fs::write(&script, load).unwrap();
+        worker.tell(&format!("become python3 {} {}", script.display(), library.display()));
+        assert_eq!(worker.line(), "ready");
+        let loaded = Instant::now();
+        wait_for_line(&spantap, "has executed python", 1);
+        assert!(loaded.elapsed().as_millis() < 500, "{:?}", loaded.elapsed());
+        worker.tell("threads 2 10");
+        assert_eq!(worker.line(), "done");
+        worker.end();
+        let ended = spantap.wait();
+        assert_eq!(output.spans().0.iter().filter(|span| !span.is_kernels).count(), 40, "{}", ended.stderr);
     });
 }

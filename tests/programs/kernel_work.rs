@@ -70,6 +70,13 @@ fn main() -> Result<()> {
                 let _entered = info_span!("the one before").entered();
                 return Err(Command::new(words[1]).args(&words[2..]).exec().into());
             }
+            "become_by_thread" => {
+                let exec = || Command::new(words[1]).exec();
+                return thread::scope(|scope| match scope.spawn(exec).join() {
+                    Ok(error) => Err(error.into()),
+                    Err(_) => Err("the thread panicked".into()),
+                });
+            }
             "calls" => calls(number(1)),
             "nest" => nest(),
             "hop" => hop(number(1), number(2))?,

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::executable::program_name;
@@ -24,8 +25,8 @@ struct Program {
 }
 
 /// Differs from program to program, also between two runs of the same file in one process.
-#[derive(PartialEq, Debug)]
-struct Image {
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Image {
     /// Of the process, in clock ticks since boot: its pid may be given to another one.
     start_time: u64,
     /// Device and inode.
@@ -35,15 +36,22 @@ struct Image {
 }
 
 impl Image {
-    /// Nothing if the process is gone, or not ours to look at.
-    fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    /// `process` is its folder in `/proc`. `None` if the process is gone, or can't be read now.
+    pub(crate) fn of(process: &Path) -> Option<Self> {
+        let stat = fs::read_to_string(process.join("stat")).ok()?;
+        let file = fs::metadata(process.join("exe")).ok()?;
         // The name in brackets may hold anything. proc_pid_stat(5) counts the fields from 1; behind the name is the third.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse().ok();
-        Some(Self { start_time: field(22)?, file: (file.dev(), file.ino()), stack: field(28)? })
+        // 0 while the process is executing a program.
+        let stack = field(28).filter(|stack| *stack != 0)?;
+        Some(Self { start_time: field(22)?, file: (file.dev(), file.ino()), stack })
     }
+}
+
+/// Where the kernel describes the process.
+fn folder(sender: Sender) -> PathBuf {
+    format!("/proc/{}", sender.pid).into()
 }
 
 impl Programs {
@@ -57,9 +65,9 @@ impl Programs {
         if let Some(program) = known.get_mut(&sender) {
             return program.look(sender);
         }
-        let image = Image::of(sender.pid)?;
+        let image = Image::of(&folder(sender))?;
         if known.len() < MOST {
-            let name = program_name(format!("/proc/{}", sender.pid).as_ref()).unwrap_or_default();
+            let name = program_name(&folder(sender)).unwrap_or_default();
             known.insert(sender, Program { name, image, is_told: false });
         }
         None
@@ -70,7 +78,7 @@ impl Programs {
         let mut told = Vec::new();
         self.known().retain(|sender, program| {
             told.extend(program.look(*sender));
-            fs::metadata(format!("/proc/{}", sender.pid)).is_ok()
+            folder(*sender).exists()
         });
         told
     }
@@ -78,9 +86,9 @@ impl Programs {
 
 impl Program {
     fn look(&mut self, sender: Sender) -> Option<String> {
-        let image = Image::of(sender.pid).filter(|image| *image != self.image)?;
+        let image = Image::of(&folder(sender)).filter(|image| *image != self.image)?;
         let is_another_process = image.start_time != self.image.start_time;
-        let name = program_name(format!("/proc/{}", sender.pid).as_ref()).unwrap_or_default();
+        let name = program_name(&folder(sender)).unwrap_or_default();
         let before = std::mem::replace(&mut self.name, name);
         self.image = image;
         if is_another_process || std::mem::replace(&mut self.is_told, true) {

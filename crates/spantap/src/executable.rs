@@ -51,7 +51,7 @@ impl Executable {
     }
 
     /// Its file name. Where the file has none, or is the dynamic loader's, the process is called as it was started.
-    fn name(&self, first_argument: &str, comm: &str) -> String {
+    fn name(&self, arguments: impl IntoIterator<Item = String>, comm: &str) -> String {
         let own = file_name(&self.path);
         let is_in_memory = self.path.to_string_lossy().starts_with(MEMORY);
         // O_TMPFILE makes files that are called `#3935`.
@@ -62,8 +62,9 @@ impl Executable {
         // The number of the descriptor by which it was started, or, by newer kernels, the link itself.
         let is_name =
             |name: &String| !name.is_empty() && !is_number_after("", name) && !name.starts_with("memfd:");
-        let mut started_as = [first_argument, comm].into_iter().map(|path| file_name(Path::new(path)));
-        started_as.find(is_name).unwrap_or_else(|| own.trim_start_matches("memfd:").to_owned())
+        let candidates = [started_as(arguments), Some(comm.to_owned())].into_iter().flatten();
+        let mut names = candidates.map(|path| file_name(Path::new(&path)));
+        names.find(is_name).unwrap_or_else(|| own.trim_start_matches("memfd:").to_owned())
     }
 }
 
@@ -75,10 +76,11 @@ impl Executable {
 pub(crate) fn program_name(process: &Path) -> io::Result<String> {
     let executable = Executable::of(process)?;
     let read = |name: &str| fs::read(process.join(name)).unwrap_or_default();
-    let first = |bytes: Vec<u8>, end: u8| {
-        String::from_utf8_lossy(bytes.split(|byte| *byte == end).next().unwrap_or_default()).into_owned()
-    };
-    Ok(executable.name(&first(read("cmdline"), 0), &first(read("comm"), b'\n')))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (command_line, comm) = (read("cmdline"), read("comm"));
+    // Each argument has a 0 at its end.
+    let arguments = command_line.split(|byte| *byte == 0).map(text);
+    Ok(executable.name(arguments, text(&comm).trim_end_matches('\n')))
 }
 
 /// The kernel tells paths as they are in the process's mount namespace.
@@ -92,6 +94,47 @@ fn seen_from_here(process: &Path, path: &Path) -> PathBuf {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Options of the loaders of glibc and musl that take the next argument.
+const LOADER_OPTIONS: [&str; 7] = [
+    "--argv0",
+    "--audit",
+    "--glibc-hwcaps-mask",
+    "--glibc-hwcaps-prepend",
+    "--inhibit-rpath",
+    "--library-path",
+    "--preload",
+];
+
+/// The first argument that a program was given. If its command line begins with the dynamic loader, that gives it its own
+/// path, or what the option `--argv0` says.
+fn started_as(arguments: impl IntoIterator<Item = String>) -> Option<String> {
+    let mut arguments = arguments.into_iter();
+    let first = arguments.next()?;
+    if !is_loader(&file_name(Path::new(&first))) {
+        return Some(first);
+    }
+    let mut given = None;
+    while let Some(argument) = arguments.next() {
+        if !argument.starts_with("--") {
+            return given.or(Some(argument));
+        }
+        let (name, mut value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (&*argument, None),
+        };
+        // musl has both.
+        if value.is_none() && LOADER_OPTIONS.contains(&name) {
+            value = arguments.next();
+        }
+        if name == "--argv0" {
+            given = value;
+        } else if name == "--" {
+            return given.or(arguments.next());
+        }
+    }
+    None
 }
 
 fn is_number_after(prefix: &str, name: &str) -> bool {
@@ -113,46 +156,30 @@ fn is_loader(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn name(text: &str, is_there: bool, argument: &str, comm: &str) -> String {
-        Executable::read(text.into(), is_there).name(argument, comm)
-    }
-
     #[test]
-    fn a_program_is_called_by_its_file_and_never_deleted() {
-        for (text, is_there, expected) in [
-            ("/usr/bin/shop", true, "shop"),
-            ("/usr/bin/shop (deleted)", false, "shop"),
-            ("/usr/bin/shop (deleted)", true, "shop (deleted)"),
-            ("/usr/bin/shop (deleted) (deleted)", false, "shop (deleted)"),
-            ("/opt/my shop/the shop", true, "the shop"),
-            ("/memfd:shop", true, "memfd:shop"),
-            ("/usr/bin/7", true, "7"),
-            // Which packagers have put behind another.
-            ("/nix/store/x/bin/.shop-wrapped", true, "shop"),
-            ("/nix/store/x/bin/.shop-wrapped__ (deleted)", false, "shop"),
-            ("/usr/bin/.-wrapped", true, ".-wrapped"),
-        ] {
-            assert_eq!(name(text, is_there, "other", "another"), expected, "{text}");
+    fn programs_are_named_by_the_rule_that_the_layer_documents() {
+        for (link, is_there, argument, comm, expected) in include!("../../tracing-usdt/tests/names/cases.rs")
+        {
+            let name = Executable::read(link.into(), is_there).name([argument.to_owned()], comm);
+            assert_eq!(name, expected, "{link} {argument} {comm}");
         }
     }
 
     #[test]
-    fn a_program_without_a_file_of_its_own_is_called_as_it_was_started() {
-        for (text, argument, comm, expected) in [
-            ("/memfd:image (deleted)", "/usr/bin/the shop", "3", "the shop"),
-            ("/memfd:image (deleted)", "", "worker", "worker"),
-            ("/memfd:image (deleted)", "/", "worker", "worker"),
-            ("/memfd:image (deleted)", "/proc/self/fd/5", "5", "image"),
-            ("/memfd:image (deleted)", "/dev/fd/5", "memfd:image (de", "image"),
-            ("/memfd:by: x (deleted)", "", "", "by: x"),
-            ("/tmp/#3935 (deleted)", "shop", "5", "shop"),
-            ("/lib64/ld-linux-x86-64.so.2", "./target/shop", "ld-linux-x86-64", "shop"),
+    fn a_loader_and_its_options_come_before_the_program_that_it_starts() {
+        for (command_line, expected) in [
+            ("/lib64/ld-linux-x86-64.so.2|./shop|serve", Some("./shop")),
+            ("ld.so|--library-path|/opt/lib|--inhibit-cache|shop", Some("shop")),
+            ("ld.so|--preload|a.so|--audit|b.so|--inhibit-rpath|c|shop|--audit|d", Some("shop")),
+            ("ld.so|--argv0|/opt/store|shop", Some("/opt/store")),
+            ("/lib/ld-musl-aarch64.so.1|--library-path=/lib|--|shop", Some("shop")),
+            ("/lib/ld-musl-aarch64.so.1|--argv0=store|--|shop", Some("store")),
+            ("ld.so|--list-tunables", None),
+            ("shop|--argv0|store", Some("shop")),
+            ("", Some("")),
         ] {
-            assert_eq!(
-                name(text, text.contains("ld-"), argument, comm),
-                expected,
-                "{text} {argument} {comm}"
-            );
+            let arguments = command_line.split('|').map(str::to_owned);
+            assert_eq!(started_as(arguments).as_deref(), expected, "{command_line}");
         }
     }
 }

@@ -107,68 +107,38 @@ fn comm() -> Option<OsString> {
 mod tests {
     use super::*;
 
-    fn name(link: &str, is_current: bool, argument: &str, comm: &str) -> (String, Option<String>) {
-        let Executable { name, path } =
-            Executable::of(link.into(), is_current, Some(argument.into()), Some(comm.into()));
-        (name, path.map(|path| path.to_str().expect("UTF-8").to_owned()))
-    }
-
-    fn file(name: &str, path: &str) -> (String, Option<String>) {
-        (name.into(), Some(path.into()))
+    fn of(link: &str, is_current: bool, argument: &str, comm: &str) -> Executable {
+        Executable::of(link.into(), is_current, Some(argument.into()), Some(comm.into()))
     }
 
     #[test]
-    fn a_program_is_called_what_its_file_is_called() {
-        assert_eq!(name("/usr/bin/shop", true, "other", "another"), file("shop", "/usr/bin/shop"));
-        // It lies elsewhere for us, as in a chroot.
-        assert_eq!(name("/usr/bin/shop", false, "other", "another"), file("shop", "/usr/bin/shop"));
-        assert_eq!(name("/usr/bin/7", true, "other", "another"), file("7", "/usr/bin/7"));
+    fn programs_are_named_by_the_documented_rule() {
+        for (link, is_current, argument, comm, expected) in include!("../tests/names/cases.rs") {
+            assert_eq!(of(link, is_current, argument, comm).name, expected, "{link} {argument} {comm}");
+        }
     }
 
     #[test]
-    fn the_kernels_suffix_is_no_part_of_a_name_but_a_files_own_is() {
-        assert_eq!(name("/opt/shop (deleted)", false, "a", "b"), file("shop", "/opt/shop"));
-        assert_eq!(
-            name("/opt/shop (deleted)", true, "a", "b"),
-            file("shop (deleted)", "/opt/shop (deleted)")
-        );
-        let twice = name("/opt/shop (deleted) (deleted)", false, "a", "b");
-        assert_eq!(twice, file("shop (deleted)", "/opt/shop (deleted)"));
-    }
-
-    #[test]
-    fn a_program_in_memory_is_called_what_it_was_started_as() {
-        let link = "/memfd:image (deleted)";
-        assert_eq!(name(link, false, "/opt/shop/bin/shop", "comm"), ("shop".into(), None));
-        assert_eq!(name(link, false, "", "comm"), ("comm".into(), None));
-        assert_eq!(name(link, false, "/proc/self/fd/5", "comm"), ("comm".into(), None));
-        assert_eq!(name(link, false, "/proc/self/fd/5", "5"), ("image".into(), None));
-        assert_eq!(name(link, false, "/dev/fd/5", "memfd:image (de"), ("image".into(), None));
-        assert_eq!(name("/memfd:runc:/proc/self/exe (deleted)", false, "", ""), ("exe".into(), None));
-        assert_eq!(name("/memfd: (deleted)", false, "5", "5"), (String::new(), None));
-        // By O_TMPFILE.
-        assert_eq!(name("/tmp/#3935 (deleted)", false, "shop", "5"), ("shop".into(), None));
-        assert_eq!(name("/memfd:live", true, "a", "b"), file("memfd:live", "/memfd:live"));
-    }
-
-    #[test]
-    fn a_program_that_the_loader_was_told_to_start_is_not_called_after_the_loader() {
-        let link = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
-        assert_eq!(name(link, true, "./target/shop", "ld-linux-x86-64"), ("shop".into(), None));
-        assert_eq!(name("/lib/ld-musl-aarch64.so.1", true, "shop", "x"), ("shop".into(), None));
-        assert_eq!(name("/usr/bin/ld-shop", true, "a", "b"), file("ld-shop", "/usr/bin/ld-shop"));
-    }
-
-    #[test]
-    fn a_program_is_not_called_after_its_packagers_wrapper() {
-        assert_eq!(name("/nix/store/x/bin/.shop-wrapped", true, "a", "b").0, "shop");
-        assert_eq!(name("/nix/store/x/bin/.shop-wrapped__", true, "a", "b").0, "shop");
-        assert_eq!(name("/usr/bin/.-wrapped", true, "a", "b").0, ".-wrapped");
-        assert_eq!(name("/usr/bin/gift-wrapped", true, "a", "b").0, "gift-wrapped");
+    fn a_path_is_that_of_the_programs_own_file() {
+        for (link, is_current, expected) in [
+            ("/opt/my shop/shop", true, Some("/opt/my shop/shop")),
+            // It lies elsewhere for us, as in a chroot.
+            ("/opt/shop", false, Some("/opt/shop")),
+            ("/opt/shop (deleted)", false, Some("/opt/shop")),
+            ("/opt/shop (deleted)", true, Some("/opt/shop (deleted)")),
+            ("/opt/shop (deleted) (deleted)", false, Some("/opt/shop (deleted)")),
+            ("/memfd:live", true, Some("/memfd:live")),
+            ("/memfd:image (deleted)", false, None),
+            ("/tmp/#3935 (deleted)", false, None),
+            ("/lib64/ld-linux-x86-64.so.2", true, None),
+        ] {
+            let path = of(link, is_current, "shop", "shop").path;
+            assert_eq!(path.as_deref(), expected.map(Path::new), "{link}");
+        }
     }
 
     #[test]
     fn without_a_link_the_first_argument_is_all_there_is() {
-        assert_eq!(name("", false, "/opt/shop", "comm"), ("shop".into(), None));
+        assert_eq!(of("", false, "/opt/shop", "comm").name, "shop");
     }
 }

@@ -68,6 +68,18 @@ fn a_program_whose_file_was_removed_or_replaced_keeps_its_name() {
 }
 
 #[test]
+fn a_program_that_the_loader_was_told_to_start_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = copy_to(folder.path(), "shop");
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let paths = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));
+    let loader = paths.into_iter().find(|path| path.rsplit('/').next().unwrap().starts_with("ld-")).unwrap();
+    for options in [&[][..], &["--library-path", "/nowhere"], &["--inhibit-cache", "--preload", ""]] {
+        assert_eq!(who(Command::new(loader).args(options).arg(&shop)), called("shop", None), "{options:?}");
+    }
+}
+
+#[test]
 fn a_program_in_memory_is_called_what_it_was_started_as() {
     let program = fs::read(std::env::current_exe().unwrap()).unwrap();
     let mut file = fs::File::from(memfd_create("image", MFdFlags::empty()).unwrap());

@@ -83,6 +83,9 @@ struct {
 
 u64 losses[LOSSES];
 
+/* Spans that were entered before this time are not followed any more: nobody may have seen the thread leave them. */
+u64 entered_from SEC(".data") = 0;
+
 /* Whether anything but the spans themselves is seen. */
 const volatile bool sees_kernel = true;
 

@@ -36,10 +36,10 @@ static __always_inline void fill_whose(struct whose *whose)
 /* The thread goes into a span. */
 static __always_inline void go_in(struct thread *thread, struct task_struct *task, const struct who *who)
 {
-	bool first = thread->depth == 0;
 	struct frame *frame;
 
-	if (first) {
+	if (!is_in_span(thread)) {
+		thread->depth = 0;
 		thread->call = -1;
 		thread->too_deep = 0;
 		begins(thread, task);

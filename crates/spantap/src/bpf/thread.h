@@ -8,12 +8,17 @@
 #define TASK_NOLOAD 0x400
 #define TASK_RTLOCK_WAIT 0x1000
 
+static __always_inline bool is_in_span(struct thread *thread)
+{
+	return thread->depth && thread->stack[0].since >= entered_from;
+}
+
 /* The thread, if it is in a span. */
 static __always_inline struct thread *in_span(struct task_struct *task)
 {
 	struct thread *thread = bpf_task_storage_get(&threads, task, 0, 0);
 
-	return thread && thread->depth ? thread : NULL;
+	return thread && is_in_span(thread) ? thread : NULL;
 }
 
 /* The innermost span that it is in. */

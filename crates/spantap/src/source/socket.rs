@@ -179,7 +179,7 @@ fn processes_with(link: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     let named = processes.filter_map(|process| {
         let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
-        // Another user's may not be seen, but for what it calls itself.
+        // Another user's executable can't be read, but its `comm` can.
         let comm = |_| fs::read_to_string(process.join("comm"));
         let name = has(&process).then(|| program_name(&process).or_else(comm))?.unwrap_or_default();
         Some(format!("{} (pid {pid})", name.trim()))

@@ -2,11 +2,11 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::elf::{self, Lack, Layout};
+use super::way::{Way, descriptor_path};
 
 /// A file with the probes. It is held open, so that it stays reachable whatever happens to its path.
 #[derive(Debug)]
@@ -37,6 +37,11 @@ impl Build {
         Ok(elf::look(&file).map(|layout| Self { file, stamp: Stamp::of(&metadata), layout }))
     }
 
+    /// Opens the file to which `way` leads now.
+    pub(super) fn at(way: &Way) -> io::Result<Result<Self, Lack>> {
+        Self::open(&descriptor_path(&way.find()?))
+    }
+
     pub(super) fn stamp(&self) -> Stamp {
         self.stamp
     }
@@ -48,17 +53,17 @@ impl Build {
 
     /// A path to the open file, for this process and for system calls that it makes.
     pub(super) fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+        descriptor_path(&self.file)
     }
 }
 
 impl Stamp {
-    /// Of the file to which `path` leads now.
+    /// Returns the stamp of the file that `path` leads to.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::of(&metadata))
     }
 
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -6,10 +6,10 @@ use object::read::elf::NoteIterator;
 use object::read::{Object, ObjectSection, ObjectSegment, ReadCache};
 use object::{Endianness, SectionKind};
 
-/// All of them, by the contract, of which `spantap attach` takes these.
+/// The provider of the layer's probes.
 pub(super) const PROVIDER: &str = "tracing";
 
-/// What a program that has the layer has in any case.
+/// The probe that every program with the layer has.
 const WITNESS: &str = "span_emit";
 
 /// The section of the probes' semaphores. Other programs with probes have one, too.
@@ -35,7 +35,7 @@ pub(super) enum Lack {
     Notes,
     /// The probes' code, of which there are only notes.
     Code,
-    /// Section headers, by which the notes are found.
+    /// Section headers, by which the layer and the notes are found.
     Sections,
 }
 
@@ -56,8 +56,8 @@ impl Lack {
                  layer to its subscriber"
             ),
             Self::Sections => format!(
-                "{name} has no section headers, without which its probes can't be found: strip, sstrip or a packer such \
-                 as UPX removed them; use the file as the linker made it"
+                "{name} has no section headers, by which probes are found: strip, sstrip or a packer such as UPX removed \
+                 them; if the program has the layer, use the file as the linker made it"
             ),
         }
     }

@@ -21,6 +21,7 @@ use nix::unistd::geteuid;
 
 use super::build::{Build, Stamp};
 use super::elf::PROVIDER;
+use super::mapped::mapped_of;
 use super::place::Change;
 use super::reader::clock_ns;
 use super::record;
@@ -53,8 +54,6 @@ pub(super) struct Loaded {
     pid: Option<i32>,
     /// Builds that take the place of the target's file.
     changes: Option<Receiver<Change>>,
-    /// When the last was attached, by the kernel's clock.
-    pub(super) attached_ns: u64,
     /// The scheduler is seen.
     pub(super) knows_time: bool,
     /// For the user: to what it is attached, and what this kernel has not.
@@ -63,8 +62,11 @@ pub(super) struct Loaded {
 
 /// A build whose probes are attached to.
 struct Followed {
-    _links: Links,
+    links: Links,
     build: Build,
+    attached_ns: u64,
+    /// No process ran it at the last look.
+    is_unused: bool,
 }
 
 /// Attached programs. They are detached in the reverse order when the value is dropped.
@@ -78,7 +80,7 @@ impl Drop for Links {
     }
 }
 
-/// The most builds of a program that are followed at once. libbpf has room for 256 probes.
+/// The most builds of a program that are followed at once: libbpf has room for 256 probes.
 const MOST_BUILDS: usize = 32;
 
 /// Set, a program that was built for tests does not see every other thread that gets the CPU.
@@ -142,8 +144,12 @@ impl Loaded {
             changes: Some(changes),
             news,
             knows_time: kernel.contains(&Kernel::Sched),
-            attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC),
         })
+    }
+
+    /// The builds that are attached to, the latest at the end, each with when it was, by the kernel's clock.
+    pub(super) fn attached(&self) -> Vec<(Stamp, u64)> {
+        self.followed.iter().map(|followed| (followed.build.stamp(), followed.attached_ns)).collect()
     }
 
     /// Where the records are.
@@ -210,43 +216,100 @@ impl Loaded {
     }
 
     /// Attaches also to the builds that have taken the place of the target's file, and adds a line about each to the
-    /// news.
-    pub(super) fn follow_changes(&mut self) {
+    /// news. Whether there were changes.
+    pub(super) fn follow_changes(&mut self) -> bool {
+        let mut are_any = false;
         while let Some(Ok(change)) = self.changes.as_ref().map(Receiver::try_recv) {
             let news = match change {
                 Change::Build(build, news) => self.follow(build, news),
                 Change::Useless(why) => Some(why),
                 Change::Rewritten(stamp) => {
-                    self.let_go(stamp);
+                    self.forget_content(stamp);
                     None
                 }
             };
             self.news.extend(news);
+            are_any = true;
         }
+        are_any
     }
 
     fn follow(&mut self, build: Build, news: String) -> Option<String> {
-        // A rollback brings back a build that is still attached to.
-        if self.followed.iter().any(|followed| followed.build.is_same(&build)) {
-            return None;
+        if self.pid.is_some() {
+            // The process runs nothing else now. Even to the same file it is attached anew: the kernel knows the process
+            // by its first thread, which another one replaces when that executes a program.
+            self.release(|_| true);
+        } else if let Some(at) = self.followed.iter().position(|followed| followed.build.is_same(&build)) {
+            // Either only its times have changed, or a rollback has brought it back. Then it is the latest again.
+            let is_back = at + 1 < self.followed.len();
+            self.followed[at..].rotate_left(1);
+            return is_back.then(|| format!("an earlier build of {} is back, and still followed", self.name));
         }
-        self.let_go(build.stamp());
+        self.forget_content(build.stamp());
         match attach_to_probes(&self.skeleton, self.pid, build, &self.name) {
             Ok(followed) => self.followed.push(followed),
             Err(error) => {
                 return Some(format!("the build that replaced {} can't be followed: {error:#}", self.name));
             }
         }
+        if self.followed.len() > MOST_BUILDS {
+            self.look_for_unused();
+            self.followed.retain(|followed| !followed.is_unused);
+        }
         if self.followed.len() <= MOST_BUILDS {
             return Some(news);
         }
-        self.followed.remove(0);
-        Some(format!("{news}; of these the oldest is let go, since there are more than {MOST_BUILDS}"))
+        let oldest = self.followed[0].build.stamp();
+        self.release(|followed| followed.build.stamp() == oldest);
+        Some(format!(
+            "{news}; spans of the oldest build are no longer collected: at most {MOST_BUILDS} builds are followed"
+        ))
+    }
+
+    /// Detaches from builds that no process runs, and gives back the disk space of those that were deleted. Two looks in
+    /// a row must find no process, since one that is just starting has not mapped its file yet.
+    pub(super) fn release_unused(&mut self) {
+        if self.followed.len() > 1 {
+            let were_unused: Vec<Stamp> = self.unused().collect();
+            self.look_for_unused();
+            self.followed
+                .retain(|followed| !(followed.is_unused && were_unused.contains(&followed.build.stamp())));
+        }
+    }
+
+    fn unused(&self) -> impl Iterator<Item = Stamp> {
+        self.followed.iter().filter(|followed| followed.is_unused).map(|followed| followed.build.stamp())
+    }
+
+    /// The latest build is never unused: its first process may be still to come.
+    fn look_for_unused(&mut self) {
+        let Some((_, earlier)) = self.followed.split_last_mut() else { return };
+        let stamps: Vec<Stamp> = earlier.iter().map(|followed| followed.build.stamp()).collect();
+        let used = mapped_of(&stamps);
+        for followed in earlier {
+            followed.is_unused = !used.contains(&followed.build.stamp());
+        }
     }
 
     /// Detaches from a file whose content has changed: in the new content other instructions are at the old addresses.
-    fn let_go(&mut self, stamp: Stamp) {
-        self.followed.retain(|followed| !followed.build.stamp().is_same_file(&stamp));
+    fn forget_content(&mut self, stamp: Stamp) {
+        self.release(|followed| followed.build.stamp().is_same_file(&stamp));
+    }
+
+    /// Detaches from builds that processes may be running. Their threads leave spans unseen from then on, so that spans
+    /// that are entered are not followed any more.
+    fn release(&mut self, is_released: impl Fn(&Followed) -> bool) {
+        let (mut released, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.followed).into_iter().partition(is_released);
+        self.followed = kept;
+        if released.is_empty() {
+            return;
+        }
+        // First from `enter`, the last of them, so that no span is entered after this time.
+        released.iter_mut().for_each(|followed| drop(followed.links.0.pop()));
+        if let Some(data) = self.skeleton.maps.data_data.as_deref_mut() {
+            data.entered_from = clock_ns(ClockId::CLOCK_MONOTONIC);
+        }
     }
 }
 
@@ -371,7 +434,7 @@ fn attach_to_probes(
             );
         }
     }
-    Ok(Followed { _links: links, build })
+    Ok(Followed { links, build, attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC), is_unused: false })
 }
 
 /// What libbpf had to say since it was asked last.

@@ -1,8 +1,8 @@
 //! The probes of a process, through eBPF: each span that ends, as the program describes it, and what the
 //! kernel did in it.
 //!
-//! `target` finds the file that has the probes: `build` is that file, `elf` knows its format, and `place` where the
-//! next build will be. `load` brings the programs of `src/bpf` into the kernel and
+//! `target` finds the file that has the probes: `build` is that file, `elf` knows its format, `mapped` which process runs
+//! it, and `place` where the next build will be, to which a `way` leads. `load` brings the programs of `src/bpf` into the kernel and
 //! attaches them, `record` knows what they write into the ring buffer, `kernel_span` makes spans of that,
 //! and `reader` is the thread that does so.
 
@@ -11,10 +11,12 @@ mod elf;
 mod kernel_span;
 mod lifetime;
 mod load;
+mod mapped;
 mod place;
 mod reader;
 mod record;
 mod target;
+mod way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

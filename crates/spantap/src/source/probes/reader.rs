@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
+use super::build::Stamp;
 use super::kernel_span::{self, WallOffset, attribute};
 use super::load::Loaded;
 use super::record::{self, Ended, Parent, Program, Record};
@@ -59,7 +60,7 @@ pub(super) fn read(
         intake,
         figures,
         wall: wall_offset(),
-        attached_ns: loaded.attached_ns,
+        attached: loaded.attached(),
         knows_time: loaded.knows_time,
         processes: HashMap::new(),
         waiting: 0,
@@ -78,7 +79,9 @@ pub(super) fn read(
             loaded.detach();
             is_detached = true;
         }
-        loaded.follow_changes();
+        if loaded.follow_changes() {
+            reader.borrow_mut().attached = loaded.attached();
+        }
         loaded.news.drain(..).for_each(|line| reader.borrow().intake.say(line));
         let read = ring.consume_raw_n(AT_ONCE);
         if read < 0 {
@@ -96,6 +99,7 @@ pub(super) fn read(
         if Instant::now() >= next_sweep {
             next_sweep = Instant::now() + SWEEP;
             loaded.forget_gone();
+            loaded.release_unused();
             let before_ns = clock_ns(ClockId::CLOCK_MONOTONIC).saturating_sub(SWEEP.as_nanos() as u64);
             loaded.take_smalls(before_ns).iter().for_each(|small| reader.borrow_mut().take(small));
             reader.borrow_mut().forget_gone();
@@ -118,7 +122,8 @@ struct Reader<'a, 'b> {
     intake: &'a mut Intake<'b>,
     figures: &'a Figures,
     wall: WallOffset,
-    attached_ns: u64,
+    /// As `Loaded::attached`.
+    attached: Vec<(Stamp, u64)>,
     knows_time: bool,
     processes: HashMap<Program, Known>,
     /// So many that wait in all of them.
@@ -134,17 +139,24 @@ struct Known {
     /// By what and whose it is if no span of its own ever ends: asked for at once, as it may be gone by then.
     name: String,
     sender: Option<Sender>,
+    /// When its build was attached to, by the kernel's clock.
+    attached_ns: u64,
     /// At the last look it was gone.
     is_gone: bool,
 }
 
 impl Known {
-    fn of(pid: u32) -> Self {
+    fn of(pid: u32, attached: &[(Stamp, u64)]) -> Self {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let name = program_name(&process).unwrap_or_default();
         let owner = fs::metadata(&process).ok();
         let sender = owner.map(|owner| Sender { pid, uid: owner.uid(), gid: owner.gid() });
-        Self { process: None, waiting: Vec::new(), name, sender, is_gone: false }
+        let executable = fs::metadata(process.join("exe")).map(|file| Stamp::of(&file)).ok();
+        let is_it = |stamp: &Stamp| executable.is_some_and(|executable| executable.is_same_file(stamp));
+        // A library's is not known by process.
+        let build = attached.iter().find(|(stamp, _)| is_it(stamp)).or(attached.last());
+        let attached_ns = build.map_or(0, |(_, attached_ns)| *attached_ns);
+        Self { process: None, waiting: Vec::new(), name, sender, attached_ns, is_gone: false }
     }
 }
 
@@ -176,7 +188,7 @@ impl Reader<'_, '_> {
 
     fn ended(&mut self, ended: &Ended, json: &[u8]) {
         let datagram = Datagram { bytes: json, sender: ended.sender, cut: false };
-        let attached_at_ns = self.attached_ns.saturating_add_signed(self.wall);
+        let attached_at_ns = self.known(ended.program).attached_ns.saturating_add_signed(self.wall);
         let knows_time = self.knows_time;
         let complete = |span: &mut Span| {
             // Without the scheduler's tracepoints, all time is taken for time on the CPU.
@@ -195,7 +207,7 @@ impl Reader<'_, '_> {
     }
 
     fn known(&mut self, program: Program) -> &mut Known {
-        self.processes.entry(program).or_insert_with(|| Known::of(program.pid))
+        self.processes.entry(program).or_insert_with(|| Known::of(program.pid, &self.attached))
     }
 
     fn kernel(&mut self, of: Program, spans: Vec<Span>) {

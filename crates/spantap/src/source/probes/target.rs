@@ -1,17 +1,15 @@
 //! Which file has the probes, and of which process they are wanted.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use anyhow::{Context, Result, bail};
 
-use super::build::{Build, Stamp};
+use super::build::Build;
 use super::elf::Lack;
+use super::mapped::libraries;
 use super::place::{Change, Place};
 use crate::executable::program_name;
 
@@ -60,7 +58,7 @@ impl Target {
             }
         };
         let unreadable = || format!("can't read the executable of process {pid}");
-        let place = Place::of_process(pid.unsigned_abs()).with_context(unreadable)?;
+        let place = Place::of_process(&proc).with_context(unreadable)?;
         // The first file that has the layer, but no probes.
         let mut lacking = match Build::open(&proc.join("exe")).with_context(unreadable)? {
             Ok(build) => return Ok(Self { build, pid: Some(pid), place, name }),
@@ -102,12 +100,14 @@ impl Target {
     /// When it has no probes.
     pub fn file(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let place = Place::of(path).with_context(|| no_file(path))?;
-        match Build::open(place.path_now()) {
-            Ok(Ok(build)) => Ok(Self { build, pid: None, place, name }),
-            Ok(Err(lack)) => bail!("{}", lack.message(&name)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(error).with_context(|| no_file(path)),
-            Err(error) => Err(error).with_context(|| format!("can't read {name}")),
+        let opened = Place::of(path).and_then(|mut place| Ok((place.open()?, place)));
+        match opened {
+            Ok((Ok(build), place)) => Ok(Self { build, pid: None, place, name }),
+            Ok((Err(lack), _)) => bail!("{}", lack.message(&name)),
+            Err(error) => {
+                let why = unreadable(path, &error);
+                Err(error).context(why)
+            }
         }
     }
 
@@ -117,12 +117,15 @@ impl Target {
         let changes = match pid {
             Some(pid) => place.watch(move |_| match Self::process(pid) {
                 Ok(target) => {
-                    let news = format!("process {pid} has executed {}, which is followed, too", target.name);
+                    let news = format!("process {pid} has executed {}, which is followed from now on", target.name);
                     Ok((target.build, news))
                 }
-                Err(error) => Err(format!("process {pid} has executed another program: {error:#}")),
+                Err(error) => Err(format!(
+                    "process {pid} has executed another program: {error:#} (what it loads from now on is not looked at; \
+                     attach to it again once the layer is loaded)"
+                )),
             }),
-            None => place.watch(move |path| match Build::open(path) {
+            None => place.watch(move |way| match Build::at(way) {
                 Ok(Ok(build)) => {
                     let news = format!(
                         "{name} was replaced: processes of the new build are followed from now on, and those of the \
@@ -138,64 +141,20 @@ impl Target {
     }
 }
 
-fn no_file(path: &Path) -> String {
-    let hint = if path.components().count() == 1 {
-        "; a program on the PATH has to be named whole"
-    } else if path.to_string_lossy().ends_with(" (deleted)") {
-        "; what a process has executed is at /proc/PID/exe, also after it was deleted"
-    } else {
-        ""
-    };
-    format!("there is no {}{hint}", path.display())
-}
-
-/// A file of which a process has mapped code.
-struct Library {
-    /// Its link in `map_files`, which leads to the mapped file even if that was replaced or deleted. Following the link
-    /// takes root.
-    mapping: PathBuf,
-    /// The path at which it was mapped, through the root of the process.
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Library {
-    fn open(&self) -> io::Result<Result<Build, Lack>> {
-        let is_still_there = || Stamp::at(&self.path).is_ok_and(|stamp| stamp.inode == self.inode);
-        match Build::open(&self.mapping) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && is_still_there() => {
-                Build::open(&self.path)
-            }
-            opened => opened,
+/// Why the file at `path` can't be attached to, and what to do.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let path_shown = path.display();
+    match error.kind() {
+        ErrorKind::NotFound if path.components().count() == 1 => {
+            format!("there is no {path_shown}; a program on the PATH has to be named whole")
         }
-    }
-
-    fn name(&self) -> String {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
-    }
-}
-
-/// The libraries and the executable of a process, by its folder in `/proc`.
-fn libraries(process: &Path) -> Vec<Library> {
-    let maps = fs::read(process.join("maps")).unwrap_or_default();
-    let mut known = HashSet::new();
-    // start-end perms offset dev inode path
-    let mapped = maps.split(|byte| *byte == b'\n').filter_map(|line| {
-        let (before, path) = line.split_at(line.iter().position(|byte| *byte == b'/')?);
-        let words: Vec<&str> = std::str::from_utf8(before).ok()?.split_ascii_whitespace().collect();
-        let [range, permissions, _, device, inode] = words[..] else { return None };
-        if !permissions.contains('x') || !known.insert((device, inode)) {
-            return None;
+        ErrorKind::NotFound if path.to_string_lossy().ends_with(" (deleted)") => format!(
+            "there is no {path_shown}; what a process has executed is at /proc/PID/exe, also after it was deleted"
+        ),
+        ErrorKind::NotFound => format!("there is no {path_shown}"),
+        ErrorKind::PermissionDenied => {
+            format!("can't read {path_shown} (as root it can be read: sudo spantap attach ...)")
         }
-        // Unlike in `maps`, addresses have no leading zeros in the names in `map_files`.
-        let (start, end) = range.split_once('-')?;
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        Some(Library {
-            mapping: process.join("map_files").join(format!("{:x}-{:x}", number(start)?, number(end)?)),
-            path: process.join("root").join(OsStr::from_bytes(&path[1..])),
-            inode: inode.parse().ok()?,
-        })
-    });
-    mapped.collect()
+        _ => format!("can't read {path_shown}"),
+    }
 }
