@@ -138,15 +138,19 @@ fn a_restart_delivers_what_the_last_run_could_not() {
 fn kills_between_the_parts_of_a_batch_lose_nothing() {
     let backend = ZipkinBackend::start(202);
     backend.limit(32 << 10);
+    // A batch takes longer than it takes to see that it is in the spool.
+    backend.take(Duration::from_millis(100));
     let spool = tempfile::tempdir().unwrap();
     let metrics = free_address();
     let (to, dir, address) = (backend.target(), spool.path().to_str().unwrap(), metrics.to_string());
     let args = ["--to", &to, "--spool", dir, "--quiet", "--metrics", &address];
     let spans = MadeUp::many(10_000);
     let mut spantap = Spantap::listen(&args);
+    let (mut sent, mut kills_between) = (0, 0);
     for spans in spans.chunks(1000) {
         let before = backend.accepted();
         send(spantap.socket(), spans);
+        sent += spans.len();
         let pushed = || {
             let page = get(metrics, "/metrics").unwrap_or_default();
             page.lines()
@@ -155,9 +159,13 @@ fn kills_between_the_parts_of_a_batch_lose_nothing() {
         wait_until("all are in the spool, and some are delivered", || {
             pushed() && backend.accepted() > before
         });
-        spantap = Spantap::listen_again(spantap, &args);
+        let killed = spantap.kill();
+        kills_between += u32::from(backend.accepted() < sent);
+        spantap = Spantap::listen_after(killed, &args);
     }
+    backend.take(Duration::ZERO);
     wait_until("all are delivered", || backend.accepted() == spans.len());
     let ended = spantap.terminate();
     assert!(ended.stderr.contains("0 rejected, 0 dropped"), "{}", ended.stderr);
+    assert!(kills_between > 5, "only {kills_between} of 10 kills came while a batch was being sent");
 }

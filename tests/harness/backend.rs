@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,6 +20,8 @@ struct State {
     /// So many requests are accepted before that.
     accept: usize,
     largest: usize,
+    /// How long it takes for an answer.
+    pause: Duration,
     /// Their names by their ids.
     accepted: HashMap<String, String>,
 }
@@ -28,8 +31,13 @@ impl ZipkinBackend {
     pub fn start(answer: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state =
-            Arc::new(Mutex::new(State { answer, accept: 0, largest: usize::MAX, accepted: HashMap::new() }));
+        let state = Arc::new(Mutex::new(State {
+            answer,
+            accept: 0,
+            largest: usize::MAX,
+            pause: Duration::ZERO,
+            accepted: HashMap::new(),
+        }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -55,6 +63,11 @@ impl ZipkinBackend {
         self.state.lock().unwrap().accept = requests;
     }
 
+    /// Takes so long for each answer from now on.
+    pub fn take(&self, pause: Duration) {
+        self.state.lock().unwrap().pause = pause;
+    }
+
     /// Answers requests with more bytes with 413 from now on.
     pub fn limit(&self, largest: usize) {
         self.state.lock().unwrap().largest = largest;
@@ -74,6 +87,8 @@ impl ZipkinBackend {
 fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
     while let Some(body) = read(&mut reader) {
+        let pause = state.lock().unwrap().pause;
+        thread::sleep(pause);
         let mut state = state.lock().unwrap();
         let answer = match state.accept {
             _ if body.len() > state.largest => 413,

@@ -167,6 +167,7 @@ async fn a_kill_between_parts_of_a_batch_loses_nothing() {
     let spool = || Some(SpoolSettings { dir: folder.path().join("spool"), max_bytes: SPOOL_BYTES });
     let backend = HttpBackend::limited(LARGEST, TooLarge::Answers);
     let target = backend.otlp();
+    let mut kills_between = 0;
     for round in 0..10 {
         let fixture = Fixture::open(std::slice::from_ref(&target), &[], spool());
         let chunk = padded_chunk(round * 100..round * 100 + 100, |_| 1_500);
@@ -174,10 +175,11 @@ async fn a_kill_between_parts_of_a_batch_loses_nothing() {
         let requests = backend.received().len() + round as usize;
         wait_until("it sends parts", || backend.received().len() > requests || fixture.figures().queued == 0)
             .await;
-        fixture.figures();
+        kills_between += u32::from(fixture.figures().queued > 0);
         // Without `finish`: as if it were killed.
         drop(fixture);
     }
+    assert!(kills_between > 0, "all was delivered before each kill");
     let fixture = Fixture::open(&[target], &[], spool());
     fixture.finish().await;
     let accepted: std::collections::BTreeSet<u64> = backend.accepted().into_iter().collect();
