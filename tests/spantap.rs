@@ -462,7 +462,7 @@ fn senders_go_on_with_the_next_collector() {
 
 /// The time that the layer lets spans gather is lost with the program that made them.
 #[test]
-fn a_sender_that_executes_another_program_is_told() {
+fn a_sender_that_executes_another_program_is_reported() {
     let spantap = Spantap::listen(&[]);
     let mut fixture = Fixture::start(
         &Build::Release.path(Linkage::Executable, 0),
@@ -475,7 +475,7 @@ fn a_sender_that_executes_another_program_is_told() {
     fixture.begin("exec 60");
     let told =
         format!("(pid {pid}, uid 0) has executed sleep: spans that it closed right before may be lost");
-    wait_until("the exec is told", || spantap.stderr().contains(&told));
+    wait_until("the exec is reported", || spantap.stderr().contains(&told));
     drop(fixture);
     assert!(spantap.terminate().status.success());
 }

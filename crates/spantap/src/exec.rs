@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     /// A shell that says when it has become what it was asked to.
-    fn told_after(script: &str) -> (Vec<String>, Vec<String>) {
+    fn reported_after(script: &str) -> (Vec<String>, Vec<String>) {
         let mut shell = Command::new("sh")
             .args(["-c", &format!("echo ready; read line; {script}")])
             .stdin(Stdio::piped())
@@ -134,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_executes_another_is_told_once() {
-        let (told, again) = told_after("exec env sh -c 'echo ready; read line; read line'");
+    fn an_exec_is_reported_once() {
+        let (told, again) = reported_after("exec env sh -c 'echo ready; read line; read line'");
         assert_eq!((told.len(), again.len()), (1, 0));
         assert!(told[0].contains("has executed itself again: "), "{told:?}");
-        let (told, _) = told_after("exec python3 -c 'print(1, flush=True); input()'");
+        let (told, _) = reported_after("exec python3 -c 'print(1, flush=True); input()'");
         assert!(told[0].contains(") has executed python"), "{told:?}");
     }
 
     #[test]
-    fn a_program_that_goes_on_is_not() {
-        assert_eq!(told_after("sh -c 'echo ready'; echo again; read line; read line"), (vec![], vec![]));
+    fn a_program_that_goes_on_is_not_reported() {
+        assert_eq!(reported_after("sh -c 'echo ready'; echo again; read line; read line"), (vec![], vec![]));
     }
 }

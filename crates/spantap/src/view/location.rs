@@ -73,7 +73,7 @@ mod tests {
                 "tokio-1.40.0/src/runtime/mod.rs:12",
             ),
             ("/usr/local/cargo/registry/src/mirror.example-0f/old-0.1.0/lib.rs:1", "old-0.1.0/lib.rs:1"),
-            ("/root/.cargo/git/checkouts/h2-4b1f/9f1e2a3/src/frame.rs:7", "h2/src/frame.rs:7"),
+            ("/home/ada/.cargo/git/checkouts/h2-4b1f/9f1e2a3/src/frame.rs:7", "h2/src/frame.rs:7"),
             ("/build/shop/vendor/hyper-1.4.1/src/body.rs:3", "hyper-1.4.1/src/body.rs:3"),
             (
                 "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/std/src/thread.rs:9",

@@ -6,8 +6,9 @@
 //! they stand before. Other ways (`fexecve`, `execvpe`, a system call by hand, the program that loads us as a library,
 //! other C libraries) are as before, and their users call `Handle::flush`.
 //!
-//! POSIX allows `execv` and `execve` in signal handlers. So nothing here waits for a lock, or takes or gives back memory:
-//! it looks at atomics, and sleeps.
+//! POSIX allows `execv` and `execve` in signal handlers. So once a layer has been built, nothing here waits for a lock, or
+//! takes or gives back memory: it looks at atomics, and sleeps. (Before that, the first call asks the dynamic loader for
+//! the function to go on with.)
 
 #[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod symbols;

@@ -56,7 +56,6 @@ pub(crate) struct Background {
 
 /// What one process has to send.
 struct Queue {
-    pid: u32,
     /// Losses are to be told without a pause.
     tell_now: AtomicBool,
     rings: Box<[Ring]>,
@@ -80,7 +79,6 @@ impl Queue {
         let rings = cores.next_power_of_two().min(MAX_RINGS);
         at_exec::watch();
         Self {
-            pid: std::process::id(),
             tell_now: AtomicBool::new(false),
             rings: (0..rings).map(|_| Ring::new()).collect(),
             bell: Bell::new(),
@@ -450,9 +448,9 @@ impl Background {
     }
 
     /// What the thread that sends has to do before the program may become another one. Nothing if nobody is there to
-    /// send it to, and nothing in a child of `vfork`, which has its parent's memory.
+    /// send it to.
     pub(super) fn before_exec(&self) -> Option<BeforeExec> {
-        let queue = self.queue.known().filter(|queue| queue.pid == std::process::id())?;
+        let queue = self.queue.known()?;
         let mut written = [0; MAX_RINGS];
         written.iter_mut().zip(&queue.rings).for_each(|(written, ring)| *written = ring.counts()[1]);
         self.outlet.socket.was_connected().then_some(BeforeExec { written })

@@ -58,8 +58,8 @@ impl<T, O: Copy> Waiting<T, O> {
         waiter
     }
 
-    /// Delivers for those who wait, the first first, until `deliver` finds no room. It must not block: nobody can
-    /// give up meanwhile. Does nothing while another thread is at it.
+    /// Delivers for the threads that wait, in the order in which they came, until `deliver` finds no room. `deliver` must
+    /// not block: no thread can give up meanwhile. Does nothing while another thread holds the list.
     pub(super) fn serve(&self, mut deliver: impl FnMut(&T) -> Option<O>) {
         if self.is_empty() {
             return;
