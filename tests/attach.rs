@@ -1,4 +1,4 @@
-//! Consumers that come at any time, in every way, to every layout of a binary.
+//! Consumers attach at any time, by path and by pid, to binaries of every layout.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use e2e::{BPFTRACE, Bpftrace, Build, Collector, Fixture, Linkage, need, text};
 
-/// Name and duration of every close.
+/// A bpftrace script that prints id, name, duration and busy time of every `close`.
 fn closes(path: &Path) -> String {
     Bpftrace::probe(path, "close", r#"printf("close %016llx %s %llu %llu\n", arg0, str(arg1), arg2, arg3);"#)
 }
 
-/// The program starts under a consumer that is attached already, and must be seen whole.
+/// Attaches bpftrace, starts the program, and checks that bpftrace sees all of its spans.
 #[track_caller]
 fn assert_seen_from_the_start(path: &Path, linkage: Linkage) {
     let bpftrace = Bpftrace::attach(&closes(path), None);
@@ -26,7 +26,17 @@ fn assert_seen_from_the_start(path: &Path, linkage: Linkage) {
 }
 
 #[test]
-fn by_path_before_the_process_starts_with_every_linker() {
+fn attaches_by_path_before_the_process_starts() {
+    if need(&BPFTRACE) {
+        for build in [Build::Debug, Build::Release] {
+            assert_seen_from_the_start(&build.path(Linkage::Executable, 0), Linkage::Executable);
+        }
+    }
+}
+
+#[test]
+#[ignore = "deep: builds seven times"]
+fn attaches_by_path_before_the_process_starts_with_every_linker() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -41,7 +51,8 @@ fn by_path_before_the_process_starts_with_every_linker() {
 }
 
 #[test]
-fn by_path_before_a_static_process_starts() {
+#[ignore = "deep: builds twice"]
+fn attaches_by_path_before_a_static_process_starts() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -51,22 +62,21 @@ fn by_path_before_a_static_process_starts() {
     }
 }
 
-/// Semaphores that share a page with the end of the read-only-after-relocation data stay 0. Whether
-/// they do depends on where that data ends, so its end is moved through a whole page.
+/// A semaphore stays 0 if it shares a page with the end of the RELRO segment. Padding moves that end through a
+/// whole page.
 #[test]
-fn by_path_before_the_process_starts_in_every_layout() {
+#[ignore = "deep: builds and attaches 8 times"]
+fn attaches_by_path_before_the_process_starts_in_every_layout() {
     if !need(&BPFTRACE) {
         return;
     }
-    for build in [Build::Debug, Build::Release] {
-        for pad in (0..256).step_by(32) {
-            assert_seen_from_the_start(&build.path(Linkage::Executable, pad), Linkage::Executable);
-        }
+    for pad in (0..256).step_by(32) {
+        assert_seen_from_the_start(&Build::Release.path(Linkage::Executable, pad), Linkage::Executable);
     }
 }
 
 #[test]
-fn to_a_running_process_by_path_and_by_pid() {
+fn attaches_to_a_running_process_by_path_and_by_pid() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -78,7 +88,7 @@ fn to_a_running_process_by_path_and_by_pid() {
         fixture.run("threads 1 10");
         other.run("threads 1 10");
         let seen = bpftrace.end().len();
-        // The semaphore tells one process from another, so by pid only the one is seen.
+        // By pid, the kernel sets the semaphore of that process only.
         assert_eq!(seen, if pid.is_some() { 20 } else { 40 }, "attached to {pid:?}");
     }
     fixture.end();
@@ -86,7 +96,7 @@ fn to_a_running_process_by_path_and_by_pid() {
 }
 
 #[test]
-fn spans_alive_before_the_attach_show_what_is_left_of_them() {
+fn spans_open_at_the_attach_show_their_remaining_probes() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -105,7 +115,7 @@ fn spans_alive_before_the_attach_show_what_is_left_of_them() {
 
     let mut spans: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in bpftrace.end() {
-        assert!(!line.contains("span_emit"), "half a span");
+        assert!(!line.contains("span_emit"), "a span without fields was emitted");
         let words: Vec<&str> = line.split(' ').collect();
         let probe = words[0].rsplit(':').next().unwrap();
         spans.entry(words[1].to_owned()).or_default().push(format!("{probe} {}", words[2..].join(" ")));
@@ -118,7 +128,7 @@ fn spans_alive_before_the_attach_show_what_is_left_of_them() {
 }
 
 #[test]
-fn consumers_come_and_go_several_at_once() {
+fn several_consumers_attach_and_detach() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -145,15 +155,15 @@ fn consumers_come_and_go_several_at_once() {
     for line in &seen_first {
         let id = line.split(' ').nth(1).unwrap();
         let span = spans.iter().find(|span| text(span, "id") == id);
-        let span = span.unwrap_or_else(|| panic!("{line} is of no span that was sent"));
+        let span = span.unwrap_or_else(|| panic!("{line}: no such span was sent"));
         assert!(line.contains(&format!(" {} ", text(span, "name"))), "{line} {span:?}");
         assert!(!line.ends_with(" 0 0"), "with a socket every duration is known: {line}");
     }
 }
 
-/// Attached and detached again and again while eight threads are at work.
+/// bpftrace attaches and detaches three times while eight threads make spans.
 #[test]
-fn attaching_under_load_harms_nothing() {
+fn attaching_under_load_keeps_enters_and_exits_paired() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -169,8 +179,7 @@ fn attaching_under_load_harms_nothing() {
             fixture.end();
         });
         let _stop = StopAtEnd(&stop);
-        // The two probes are attached one after the other: only from the first enter on must
-        // every exit have one.
+        // bpftrace attaches the two probes one after the other, so exits are checked from the first enter on.
         let enter = "@on = 1; @entered[tid, arg0] = 1;";
         let exit = "@exits = count(); \
                     if (@on == 1 && @entered[tid, arg0] != 1) { @unmatched = count(); } \
@@ -181,19 +190,18 @@ fn attaching_under_load_harms_nothing() {
             std::thread::sleep(Duration::from_millis(50));
             let lines = bpftrace.end();
             let count = |name: &str| {
-                // A count that never began is not printed.
+                // bpftrace does not print a counter that was never set.
                 lines.iter().find_map(|line| line.strip_prefix(name)).map_or(0, |n| n.parse::<u32>().unwrap())
             };
-            assert_ne!(count("@exits: "), 0, "the load was seen: {lines:?}");
-            // Each thread may have been inside of two spans at the attach, or none of them if it
-            // fell between two rounds of the load.
+            assert_ne!(count("@exits: "), 0, "bpftrace saw no load: {lines:?}");
+            // Each of the eight threads may have been inside two spans at the attach.
             let unmatched = count("@unmatched: ");
             assert!(unmatched <= 16, "{unmatched} exits without an enter");
         }
     });
 }
 
-/// Ends the load, also when an assertion fails: the scope waits for it.
+/// Ends the load when dropped. The scope waits for the load, also when an assertion fails.
 struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {

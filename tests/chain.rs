@@ -1,4 +1,4 @@
-//! A request that crosses services is one trace.
+//! A request through several services makes one trace.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -8,16 +8,16 @@ use std::process::{Command, Stdio};
 
 use e2e::{Headers, Process, Rotel, Spantap, need, program, receive_posts, wait_until};
 
-/// A service of `examples/`, which says where it listens. It ends with the value.
+/// A running service of `examples/` that has printed its address. Dropping the value kills it.
 struct Service {
     _process: Process,
     address: String,
 }
 
 impl Service {
-    fn start(name: &str, words: &[&str], socket: &Path) -> Self {
+    fn start(name: &str, args: &[&str], socket: &Path) -> Self {
         let mut command = Command::new(program(name));
-        command.args(words).env("TRACING_USDT_SOCKET", socket).stdout(Stdio::piped());
+        command.args(args).env("TRACING_USDT_SOCKET", socket).stdout(Stdio::piped());
         let mut process = Process(command.spawn().unwrap());
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -26,7 +26,7 @@ impl Service {
     }
 }
 
-/// A span of the file of OTLP JSON that spantap writes.
+/// A span in the file of OTLP JSON that spantap writes.
 #[derive(Clone, PartialEq, Debug)]
 struct Found {
     id: String,
@@ -34,17 +34,17 @@ struct Found {
     service: String,
 }
 
-/// The spans by trace, then by name.
+/// The spans in the file by trace id, then by name.
 fn read(path: &Path) -> BTreeMap<String, BTreeMap<String, Found>> {
     let mut traces: BTreeMap<String, BTreeMap<String, Found>> = BTreeMap::new();
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    // The last line may be written just now.
+    // The last line may be incomplete: spantap is still writing it.
     for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let data: serde_json::Value = serde_json::from_str(line).unwrap();
-        let of = &data["resourceSpans"][0];
-        let span = &of["scopeSpans"][0]["spans"][0];
+        let resource = &data["resourceSpans"][0];
+        let span = &resource["scopeSpans"][0]["spans"][0];
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let attributes = of["resource"]["attributes"].as_array().unwrap();
+        let attributes = resource["resource"]["attributes"].as_array().unwrap();
         let service = attributes.iter().find(|attribute| attribute["key"] == "service.name").unwrap();
         let found = Found {
             id: text(&span["spanId"]),
@@ -75,8 +75,8 @@ fn a_request_through_three_services_is_one_trace() {
     let mut first = Command::new(program("hyper_client"));
     first.args([&url, &REQUESTS.to_string()]).env("TRACING_USDT_SOCKET", spantap.socket());
     let output = first.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said.matches("200 OK: shop is serving").count(), REQUESTS, "{said} {:?}", output.stderr);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout.matches("200 OK: shop is serving").count(), REQUESTS, "{stdout} {:?}", output.stderr);
 
     let names = ["visit", "GET /health/{service}", "grpc.health.v1.Health/Check", "POST"].map(str::to_owned);
     wait_until("all spans are in the file", || {
@@ -92,7 +92,7 @@ fn a_request_through_three_services_is_one_trace() {
         }
         let services = [visit, route, call, answer].map(|span| &*span.service);
         assert_eq!(services, ["hyper_client", "axum_server", "axum_server", "tonic_server"]);
-        // Shown as one tree, and known to the collector as what it is.
+        // spantap shows one tree, and rotel has each span once, with the same ids.
         assert!(ended.stdout.contains(&format!("trace {id}")), "{}", ended.stdout);
         let log = rotel.log();
         for span in trace.values() {
@@ -107,9 +107,9 @@ fn a_request_through_three_services_is_one_trace() {
     assert_eq!(trees, REQUESTS, "{}", ended.stdout);
 }
 
-/// What W3C's harness asks of a service, by some of its own cases.
+/// Some cases of W3C's test harness for Trace Context.
 #[test]
-fn the_service_for_w3cs_harness_continues_what_it_is_given() {
+fn the_service_for_w3cs_harness_continues_valid_contexts_only() {
     let spantap = Spantap::listen(&["--max-traces", "0"]);
     let service = Service::start("w3c_service", &["127.0.0.1:0"], spantap.socket());
     const GOOD: &str = "00-12345678901234567890123456789012-1234567890123456-01";
@@ -121,7 +121,7 @@ fn the_service_for_w3cs_harness_continues_what_it_is_given() {
             &[("traceparent", GOOD), ("tracestate", "foo=1"), ("tracestate", "bar=2")],
             Some("foo=1,bar=2"),
         ),
-        ("a state that is none", &[("traceparent", GOOD), ("tracestate", "foo =1")], Some("")),
+        ("an invalid state", &[("traceparent", GOOD), ("tracestate", "foo =1")], Some("")),
         ("no parent", &[("tracestate", "foo=1")], None),
         ("two parents", &[("traceparent", GOOD), ("traceparent", GOOD)], None),
         ("zeros", &[("traceparent", "00-00000000000000000000000000000000-1234567890123456-01")], None),

@@ -1,6 +1,6 @@
-"""Receives `count` spans on a socket of its own and checks each: check_spans.py path count
+"""Binds a socket, receives `count` spans and checks each: check_spans.py path count
 
-Written from the contract, with nothing but the standard library: what another team would do.
+Written after docs/wire.md, with nothing but the standard library, as another team would write it.
 """
 import json, re, socket, sys
 
@@ -11,7 +11,7 @@ receiver.settimeout(30)
 print("bound", flush=True)
 
 
-def refuse_twice(pairs):
+def reject_duplicate_keys(pairs):
     keys = [key for key, _ in pairs]
     assert len(set(keys)) == len(keys), f"a key comes twice in {keys}"
     return dict(pairs)
@@ -21,7 +21,7 @@ HEX16, HEX32 = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{32}")
 spans = {}
 while len(spans) < count:
     datagram = receiver.recv(1 << 18)
-    for span in json.loads(datagram.decode("utf-8", "strict"), object_pairs_hook=refuse_twice):
+    for span in json.loads(datagram.decode("utf-8", "strict"), object_pairs_hook=reject_duplicate_keys):
         assert HEX16.fullmatch(span["id"]) and int(span["id"], 16), span
         assert HEX32.fullmatch(span["traceId"]) and int(span["traceId"], 16), span
         assert type(span["timestamp"]) is int and type(span["duration"]) is int, span
@@ -44,8 +44,8 @@ for span in spans.values():
     ends = [s["timestamp"] + s["duration"] for s in (parent, span)]
     assert ends[1] <= ends[0] + 1, (parent, span)  # both are rounded to a microsecond
     (annotation,) = span["annotations"]
-    said = f"in {parent['tags']['t']}"
-    assert json.loads("{%s}" % annotation["value"]) == {said: {"level": "INFO", "target": "fixture"}}, span
+    message = f"in {parent['tags']['t']}"
+    assert json.loads("{%s}" % annotation["value"]) == {message: {"level": "INFO", "target": "fixture"}}, span
 
 assert all(len(numbers) == 1 for numbers in threads.values()), threads
 traces = {span["traceId"] for span in spans.values()}

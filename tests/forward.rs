@@ -1,4 +1,4 @@
-//! spantap in front of a real OpenTelemetry collector.
+//! spantap forwards to a real OpenTelemetry collector, which may be away for a while.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ fn grpc(rotel: &Rotel) -> String {
 }
 
 #[test]
-fn every_span_arrives_as_it_was_over_http_and_over_grpc() {
+fn every_span_arrives_unchanged_over_http_and_over_grpc() {
     if !need(&["rotel"]) {
         return;
     }
@@ -30,9 +30,10 @@ fn every_span_arrives_as_it_was_over_http_and_over_grpc() {
     wait_for_all(&over_grpc, &spans);
 }
 
-/// In the middle of a run the backend is away for 20 seconds.
+/// The backend is away for 20 seconds in the middle of a run.
 #[test]
-fn a_backend_that_is_away_gets_all_of_it_when_it_is_back() {
+#[ignore = "deep: a long outage"]
+fn a_backend_gets_all_spans_of_its_absence() {
     if !need(&["rotel"]) {
         return;
     }
@@ -42,7 +43,7 @@ fn a_backend_that_is_away_gets_all_of_it_when_it_is_back() {
     let dir = spool.path().to_str().unwrap();
     let on_disk = Spantap::listen(&["--to", &http(&over_http), "--spool", dir, "--quiet"]);
     let spans = MadeUp::many(30_000);
-    // Each rotel has the spans of one spantap twice removed from the other: by their numbers.
+    // One half of the spans goes through memory, the other through the spool.
     let (first, rest) = spans.split_at(10_000);
     let (memory, disk) = (&first[..5000], &first[5000..]);
     let (memory_away, disk_away) = rest[..10_000].split_at(5000);
@@ -54,7 +55,7 @@ fn a_backend_that_is_away_gets_all_of_it_when_it_is_back() {
     send_all(memory, disk);
     wait_for_all(&over_http, first);
     wait_for_all(&over_grpc, memory);
-    // rotel prints before it answers, and an answer that is missing is asked for again.
+    // rotel prints a span before it answers the request, and spantap repeats a request without an answer.
     sleep(Duration::from_secs(1));
     over_http.stop();
     over_grpc.stop();
@@ -73,9 +74,9 @@ fn a_backend_that_is_away_gets_all_of_it_when_it_is_back() {
     assert!(on_disk.terminate().stderr.contains("15,000 spans forwarded"));
 }
 
-/// Killed while its spool is full and the backend away, and started again.
+/// spantap is killed with spans in its spool while the backend is away, and started again.
 #[test]
-fn what_is_in_the_spool_survives_sigkill() {
+fn spooled_spans_survive_sigkill() {
     if !need(&["rotel"]) {
         return;
     }
@@ -90,7 +91,7 @@ fn what_is_in_the_spool_survives_sigkill() {
     for (round, spans) in spans.chunks(2000).enumerate() {
         send(spantap.socket(), spans);
         let taken = (round + 1) * 2000;
-        wait_until("it has taken them", || queued(metrics) == taken as u64);
+        wait_until("spantap has queued the spans", || queued(metrics) == taken as u64);
         spantap = Spantap::listen_again(spantap, &args);
     }
     rotel.start_again();
@@ -99,16 +100,16 @@ fn what_is_in_the_spool_survives_sigkill() {
     assert!(ended.stderr.contains("10,000 spans forwarded"), "{}", ended.stderr);
 }
 
-/// What waits, as the metrics tell.
+/// The number of queued spans in the metrics.
 fn queued(address: SocketAddr) -> u64 {
     let page = get(address, "/metrics").unwrap_or_default();
     let line = page.lines().find(|line| line.starts_with("spantap_queued_spans{"));
     line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
 }
 
-/// At the end what can't be delivered stays in the spool, and is delivered by the next.
+/// Spans that can't be delivered before spantap ends stay in the spool.
 #[test]
-fn a_restart_delivers_what_the_last_run_could_not() {
+fn a_restart_delivers_spans_that_the_last_run_could_not() {
     if !need(&["rotel"]) {
         return;
     }
@@ -132,13 +133,14 @@ fn a_restart_delivers_what_the_last_run_could_not() {
     assert!(spantap.terminate().status.success());
 }
 
-/// While a backend takes no more than 32 KiB at once, spantap is killed again and again, in the midst of batches that
-/// it sends in parts.
+/// The backend takes at most 32 KiB a request, so spantap sends each batch in parts. Kills come between the
+/// parts.
 #[test]
+#[ignore = "deep: kills spantap ten times"]
 fn kills_between_the_parts_of_a_batch_lose_nothing() {
     let backend = ZipkinBackend::start(202);
     backend.limit(32 << 10);
-    // A batch takes longer than it takes to see that it is in the spool.
+    // The backend delays each answer, so that a batch is still on its way when the kill comes.
     backend.take(Duration::from_millis(100));
     let spool = tempfile::tempdir().unwrap();
     let metrics = free_address();

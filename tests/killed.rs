@@ -1,5 +1,5 @@
-//! A collector with a spool that is killed again and again while spans come: each span that was closed is forwarded, or
-//! counted as lost by the sender or by the collector that comes next.
+//! A collector with a spool is killed again and again while it receives spans. Each closed span is forwarded,
+//! or counted as lost by its sender or by the next collector.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::process::Command;
@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use e2e::{Build, Fixture, Linkage, Spantap, ZipkinBackend, wait_until};
 
-/// In each delivery.
+/// Kills for each delivery.
 const KILLS: u32 = 6;
 
-/// How many spans the last collector says to be missing, with those that the collectors before it have counted.
+/// Spans that the last collector reports as missing. They include what the collectors before it counted.
 fn missing(stderr: &str) -> u64 {
     let before = stderr.split_once(" sent and never received").map_or("0", |(before, _)| before);
     before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap()
 }
 
-/// How many spans it says that the sender lost, for whatever reason.
+/// Spans that the sender lost, for whatever reason, by the collector's report.
 fn lost_by_sender(stderr: &str) -> u64 {
     let parts: Vec<&str> = stderr.split(" lost by the sender").collect();
     let numbers = parts[..parts.len() - 1].iter().map(|before| before.rsplit(' ').next().unwrap());
@@ -26,8 +26,8 @@ fn lost_by_sender(stderr: &str) -> u64 {
 }
 
 #[test]
-fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
-    for (delivery, format) in [("background", "zipkin"), ("inline", "otlp")] {
+fn spans_lost_with_a_killed_collector_are_counted_by_the_next() {
+    for (delivery, format) in [("background", "zipkin"), ("inline", "otlp-protobuf")] {
         let backend = ZipkinBackend::start(202);
         let spool = tempfile::tempdir().unwrap();
         let to = backend.target();
@@ -71,11 +71,11 @@ fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
         let (missing, lost) = (missing(&ended.stderr), lost_by_sender(&ended.stderr));
         assert_eq!(
             lost, dropped,
-            "the sender's losses, by reports that came and those that didn't: {}",
+            "the sender's losses, whether or not their report arrived: {}",
             ended.stderr
         );
-        assert_eq!(closed, sent + dropped, "by the sender's own account");
-        // The backend counts the spans that report losses, too; they have ids of their own.
+        assert_eq!(closed, sent + dropped, "by the sender's own stats");
+        // Spans that report losses do not count.
         let accepted = backend.spans_not_named("tracing_usdt.dropped") as u64;
         assert_eq!(
             accepted + missing,
@@ -83,11 +83,10 @@ fn spans_that_a_killed_collector_took_along_are_counted_by_the_next() {
             "{delivery}, {format}: {closed} closed, {dropped} dropped, {accepted} forwarded, {missing} counted as missing: {}",
             ended.stderr
         );
-        // They are missing already.
         assert!(ended.stderr.contains(", 0 dropped"), "no span is counted twice: {}", ended.stderr);
         eprintln!(
             "{delivery}, {format}: {closed} closed, {accepted} forwarded, {missing} missing after {kills} kills"
         );
-        assert!(missing > 0, "no kill came at a bad moment, so that nothing was tested");
+        assert!(missing > 0, "no kill lost a span, so nothing was tested");
     }
 }

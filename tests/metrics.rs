@@ -1,4 +1,4 @@
-//! `--metrics` where many clients behave badly, and the addresses that it takes.
+//! `--metrics` with many clients that misbehave, and the forms of addresses that it takes.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::io::{Read, Write};
@@ -11,19 +11,20 @@ use std::time::{Duration, Instant};
 
 use e2e::{Spantap, free_address, get, need, program, wait_until};
 
-/// Collects, and serves its figures at the address.
+/// Starts spantap, which serves its metrics at the address.
 fn start() -> (Spantap, SocketAddr) {
     let address = free_address();
     let spantap = Spantap::listen(&["--quiet", "--metrics", &address.to_string()]);
-    wait_until("it serves its figures", || get(address, "/metrics").is_some());
+    wait_until("spantap serves its metrics", || get(address, "/metrics").is_some());
     (spantap, address)
 }
 
-/// How long a good request takes. A client that is itself not on a CPU for too long is closed and asks again.
-fn ask(address: SocketAddr) -> Duration {
+/// How long a good request takes. If this thread is off the CPU for too long, spantap closes the connection,
+/// and the request is repeated.
+fn time_a_request(address: SocketAddr) -> Duration {
     let start = Instant::now();
     loop {
-        match ask_once(address) {
+        match request(address) {
             Ok(answer) if answer.ends_with("# EOF\n") => {
                 assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
                 return start.elapsed();
@@ -33,7 +34,7 @@ fn ask(address: SocketAddr) -> Duration {
     }
 }
 
-fn ask_once(address: SocketAddr) -> std::io::Result<String> {
+fn request(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
@@ -42,20 +43,20 @@ fn ask_once(address: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// What a client does wrong.
+/// How a client misbehaves.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Idle,
     HalfAHead,
     OneByteASecond,
     NeverReads,
-    /// Connects anew whenever it is thrown out.
-    ComesAgain,
+    /// Connects again whenever its connection is closed.
+    Reconnects,
 }
 
 const BAD: usize = 500;
 
-/// 500 clients with this fault, and good ones among them.
+/// Times good requests while 500 clients have this fault.
 fn good_requests_under(fault: Fault) -> Vec<Duration> {
     let (_spantap, address) = start();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -66,23 +67,23 @@ fn good_requests_under(fault: Fault) -> Vec<Duration> {
         match fault {
             Fault::HalfAHead => stream.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap(),
             Fault::NeverReads => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(),
-            Fault::Idle | Fault::OneByteASecond | Fault::ComesAgain => {}
+            Fault::Idle | Fault::OneByteASecond | Fault::Reconnects => {}
         }
         clients.push(stream);
         if number % 50 == 0 {
-            good.push(ask(address));
+            good.push(time_a_request(address));
         }
     }
-    // One thread moves all of the slow ones on.
+    // One thread acts for all of these clients.
     let over = Arc::clone(&is_over);
     let slow = thread::spawn(move || {
         while !over.load(Ordering::Relaxed) {
             for stream in &mut clients {
                 match fault {
                     Fault::OneByteASecond => _ = stream.write(b"G"),
-                    Fault::ComesAgain => {
+                    Fault::Reconnects => {
                         stream.set_nonblocking(true).unwrap();
-                        // At its end, or reset.
+                        // The connection is closed or reset.
                         if !stream
                             .read(&mut [0])
                             .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -93,12 +94,12 @@ fn good_requests_under(fault: Fault) -> Vec<Duration> {
                     _ => {}
                 }
             }
-            let pause = if matches!(fault, Fault::ComesAgain) { 1 } else { 1000 };
+            let pause = if matches!(fault, Fault::Reconnects) { 1 } else { 1000 };
             thread::sleep(Duration::from_millis(pause));
         }
     });
     for _ in 0..10 {
-        good.push(ask(address));
+        good.push(time_a_request(address));
         thread::sleep(Duration::from_millis(100));
     }
     is_over.store(true, Ordering::Relaxed);
@@ -108,7 +109,7 @@ fn good_requests_under(fault: Fault) -> Vec<Duration> {
 
 #[test]
 fn a_good_request_is_answered_within_a_second_under_500_bad_ones() {
-    let faults = [Fault::Idle, Fault::HalfAHead, Fault::OneByteASecond, Fault::NeverReads, Fault::ComesAgain];
+    let faults = [Fault::Idle, Fault::HalfAHead, Fault::OneByteASecond, Fault::NeverReads, Fault::Reconnects];
     for fault in faults {
         let good = good_requests_under(fault);
         let longest = good.iter().max().unwrap();
@@ -116,9 +117,9 @@ fn a_good_request_is_answered_within_a_second_under_500_bad_ones() {
     }
 }
 
-/// The page of 800 senders does not fit into the buffers of a socket.
+/// The page about 800 senders does not fit into a socket's buffers.
 #[test]
-fn clients_that_never_read_a_large_page_keep_nobody_waiting() {
+fn clients_that_never_read_a_large_page_do_not_delay_others() {
     if !need(&["python3"]) {
         return;
     }
@@ -146,16 +147,16 @@ for n in range(800):
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         clients.push(stream);
         if number % 50 == 0 {
-            good.push(ask(address));
+            good.push(time_a_request(address));
         }
     }
-    good.push(ask(address));
+    good.push(time_a_request(address));
     let longest = good.iter().max().unwrap();
     assert!(*longest < Duration::from_secs(1), "a page of {} bytes: {good:?}", size());
 }
 
 #[test]
-fn a_request_that_is_not_whole_in_time_is_closed() {
+fn an_incomplete_request_is_closed_after_a_timeout() {
     let (_spantap, address) = start();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").unwrap();
@@ -167,12 +168,12 @@ fn a_request_that_is_not_whole_in_time_is_closed() {
 }
 
 #[test]
-fn addresses_are_taken_as_other_exporters_take_them() {
+fn takes_the_forms_of_addresses_that_other_exporters_take() {
     for form in [":PORT", "localhost:PORT", "[::]:PORT", "0.0.0.0:PORT", "PORT"] {
         let address = free_address();
         let given = form.replace("PORT", &address.port().to_string());
         let _spantap = Spantap::listen(&["--quiet", "--metrics", &given]);
-        wait_until("it serves its figures", || {
+        wait_until("spantap serves its metrics", || {
             get(address, "/metrics").is_some_and(|page| page.contains("# EOF"))
         });
     }
@@ -181,5 +182,5 @@ fn addresses_are_taken_as_other_exporters_take_them() {
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("there is no port: write HOST:PORT, such as localhost:9464"), "{stderr}");
+    assert!(stderr.contains("the port is missing: write HOST:PORT, such as localhost:9464"), "{stderr}");
 }

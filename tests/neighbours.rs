@@ -1,5 +1,5 @@
-//! Every other layer sees with ours what it sees without: whichever it is, above or below, and in each
-//! of the ways in which ours can be there.
+//! Our layer does not change what other layers see: for each kind of layer, above or below ours, and for each
+//! way to add ours.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// What a neighbour has seen, as text.
+/// Text of what another layer has seen.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<String>>);
 
@@ -41,8 +41,8 @@ impl io::Write for Log {
     }
 }
 
-/// A layer in the manner of tokio-console's: it writes every callback down. One that `hides` keeps a span
-/// from everybody.
+/// A layer like tokio-console's that records every callback. If `hides` is set, it disables one span for all
+/// layers.
 struct Recorder {
     log: Log,
     hides: bool,
@@ -105,7 +105,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
     }
 }
 
-/// tracing-opentelemetry's other end.
+/// Receives the spans of tracing-opentelemetry.
 #[derive(Debug)]
 struct Exporter(Log);
 
@@ -122,7 +122,7 @@ impl SpanProcessor for Exporter {
         let attributes: Vec<String> = span
             .attributes
             .iter()
-            // They differ from run to run.
+            // These differ from run to run.
             .filter(|pair| !pair.key.as_str().ends_with("_ns") && !pair.key.as_str().starts_with("thread."))
             .map(|pair| format!("{}={}", pair.key, pair.value))
             .collect();
@@ -156,7 +156,7 @@ where
     };
     let nothing: Box<dyn FnOnce()> = Box::new(|| ());
     match kind {
-        // Without the times that span events carry.
+        // NEW only: other span events carry times.
         "fmt" => (Box::new(fmt().with_span_events(FmtSpan::NEW)), nothing),
         "global EnvFilter" => {
             let filter = EnvFilter::new("warn,neighbours=debug");
@@ -199,8 +199,9 @@ fn ours<S>(kind: &str, collector: &Collector) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
-    let sending = |delivery| tracing_usdt::builder().socket(collector.path()).delivery(delivery).build();
-    let idle = || tracing_usdt::builder().no_socket().build();
+    let sending =
+        |delivery| tracing_usdt::builder().with_socket(collector.path()).with_delivery(delivery).build();
+    let idle = || tracing_usdt::builder().without_socket().build();
     match kind {
         "plain" => Box::new(idle()),
         "sending" => Box::new(sending(tracing_usdt::Delivery::Inline)),
@@ -209,16 +210,16 @@ where
         "filtered and sending" => {
             Box::new(sending(tracing_usdt::Delivery::Inline).with_filter(LevelFilter::TRACE))
         }
-        // Open because another layer sends, see `seen`.
+        // Enabled because another layer sends, see `seen`.
         "gate, open" => Box::new(tracing_usdt::on_demand().and_then(idle())),
         _ => Box::new(idle().with_filter(tracing_usdt::on_demand())),
     }
 }
 
-/// What happens: every callback, at several levels, and a filter that changes in the middle.
+/// Causes every callback, at several levels. A filter changes in the middle.
 ///
-/// With `asks` there is an `enabled!` in it. `tracing` forgets to clear up behind one that any layer says
-/// yes to, and the next event is lost to layers whose filters said no (tracing issue 2519).
+/// With `asks`, `enabled!` is called too. If any layer enables it, the next event is lost to layers whose
+/// filters rejected it (tracing issue 2519).
 fn traffic(reload: Box<dyn FnOnce()>, asks: bool) {
     let round = || {
         let outer = info_span!("outer", n = 1, late = Empty);
@@ -245,9 +246,9 @@ fn traffic(reload: Box<dyn FnOnce()>, asks: bool) {
 
 fn seen(kind: &str, ours_kind: Option<(&str, bool)>, collector: &Collector, asks: bool) -> String {
     let log = Log::default();
-    // It is in no subscriber, but it is there.
+    // A layer with a socket that is in no subscriber enables the callsites.
     let sends = ours_kind.is_some_and(|(kind, _)| kind.ends_with("open"));
-    let _sends = sends.then(|| tracing_usdt::builder().socket(collector.path()).build());
+    let _sends = sends.then(|| tracing_usdt::builder().with_socket(collector.path()).build());
     match ours_kind {
         None => {
             let (theirs, reload) = neighbour::<Registry>(kind, &log);
@@ -270,7 +271,7 @@ fn seen(kind: &str, ours_kind: Option<(&str, bool)>, collector: &Collector, asks
 }
 
 #[test]
-fn see_with_ours_what_they_see_without() {
+fn other_layers_see_the_same_with_and_without_ours() {
     let collector = Collector::start();
     for kind in NEIGHBOURS {
         for ours_kind in OURS {
@@ -282,6 +283,6 @@ fn see_with_ours_what_they_see_without() {
             }
         }
     }
-    // Ours was not there in name only.
+    // Our layer did send.
     assert!(collector.spans().len() > 100);
 }

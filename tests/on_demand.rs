@@ -1,4 +1,4 @@
-//! Callsites that are closed while nobody looks, and open when somebody does.
+//! With an on-demand filter, callsites are disabled while nobody listens and enabled once someone does.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::process::Command;
@@ -11,14 +11,14 @@ fn fixture(stack: &str) -> Command {
     command
 }
 
-/// `enabled` says whether a debug span would be made, which `fmt` has no use for.
-fn assert_opens_and_closes(stack: &str) {
+/// The fixture's command `enabled` answers whether a debug span is enabled. `fmt` does not want it.
+fn assert_follows_attaches(stack: &str) {
     let mut command = fixture(stack);
     let path = command.get_program().to_owned();
     let mut fixture = Fixture::spawn(&mut command, None);
     let close = Bpftrace::probe(path.as_ref(), "close", r#"printf("close %s %llu\n", str(arg1), arg2);"#);
     assert_eq!(fixture.run("enabled"), "false", "{stack}");
-    // More than once: the answers are asked for again each time.
+    // Several rounds: the interest cache is rebuilt at each attach and detach.
     for round in 0..3 {
         let bpftrace = Bpftrace::attach(&close, None);
         wait_until("the attach is noticed", || fixture.run("enabled") == "true");
@@ -33,21 +33,21 @@ fn assert_opens_and_closes(stack: &str) {
 }
 
 #[test]
-fn the_subscribers_filter_opens_for_a_consumer_and_closes_behind_it() {
+fn a_global_filter_enables_callsites_while_a_consumer_is_attached() {
     if need(&BPFTRACE) {
-        assert_opens_and_closes("gate");
+        assert_follows_attaches("gate");
     }
 }
 
 #[test]
-fn the_layers_filter_opens_for_a_consumer_and_closes_behind_it() {
+fn a_per_layer_filter_enables_callsites_while_a_consumer_is_attached() {
     if need(&BPFTRACE) {
-        assert_opens_and_closes("filter");
+        assert_follows_attaches("filter");
     }
 }
 
 #[test]
-fn a_consumer_that_was_there_before_sees_all() {
+fn a_consumer_attached_before_the_start_sees_all_spans() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -64,7 +64,7 @@ fn a_consumer_that_was_there_before_sees_all() {
 }
 
 #[test]
-fn a_socket_keeps_them_open() {
+fn a_socket_keeps_callsites_enabled() {
     for stack in ["gate", "filter"] {
         let collector = Collector::start();
         let mut fixture = Fixture::spawn(&mut fixture(stack), Some(collector.path()));

@@ -1,4 +1,4 @@
-//! OTLP datagrams as the body of a POST to a real OpenTelemetry collector.
+//! A real OpenTelemetry collector accepts OTLP datagrams as bodies of POST requests.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::io::{Read, Write};
@@ -6,47 +6,65 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use e2e::{Build, Collector, Fixture, Linkage, Rotel, need, wait_until};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
 use serde_json::Value;
 
-/// What rotel answers to `body`.
-fn post(rotel: &Rotel, body: &str) -> String {
+/// Posts `body` and returns rotel's answer.
+fn post(rotel: &Rotel, content_type: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(rotel.http).unwrap();
-    let head =
-        "POST /v1/traces HTTP/1.1\r\nHost: rotel\r\nConnection: close\r\nContent-Type: application/json";
-    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let head = "POST /v1/traces HTTP/1.1\r\nHost: rotel\r\nConnection: close\r\nContent-Type";
+    write!(stream, "{head}: {content_type}\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[test]
-fn a_real_collector_takes_every_datagram_as_it_is() {
+fn a_real_collector_accepts_every_datagram_unchanged() {
     if !need(&["rotel"]) {
         return;
     }
+    for (format, content_type) in
+        [("otlp-json", "application/json"), ("otlp-protobuf", "application/x-protobuf")]
+    {
+        assert_accepted(format, content_type);
+    }
+}
+
+/// Asserts that rotel accepts all datagrams of the format, and prints the spans that are in them.
+#[track_caller]
+fn assert_accepted(format: &str, content_type: &str) {
     let path = Build::Release.path(Linkage::Executable, 0);
     let collector = Collector::start();
     let mut command = Command::new(path);
-    command.env("TRACING_USDT_FORMAT", "otlp").env("OTEL_RESOURCE_ATTRIBUTES", "host.name=box");
+    command.env("TRACING_USDT_FORMAT", format).env("OTEL_RESOURCE_ATTRIBUTES", "host.name=box");
     let mut fixture = Fixture::spawn(&mut command, Some(collector.path()));
     fixture.run("tree");
     fixture.run("threads 2 10");
     fixture.end();
-    let datagrams = collector.datagrams();
+    let datagrams = collector.bytes();
     assert_eq!(datagrams.len(), 43);
 
     let rotel = Rotel::start();
     for datagram in &datagrams {
-        let answer = post(&rotel, datagram);
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer} to {datagram}");
-        assert!(answer.contains(r#"{"partialSuccess":null}"#), "{answer} to {datagram}");
+        let answer = post(&rotel, content_type, datagram);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer} to {datagram:?}");
+        // The answer in protobuf is empty.
+        if format == "otlp-json" {
+            assert!(answer.contains(r#"{"partialSuccess":null}"#), "{answer} to {datagram:?}");
+        }
     }
     wait_until("rotel has printed all spans", || rotel.log().matches("Span #0").count() == 43);
 
-    // As it printed them: what is before the next `ResourceSpans` belongs to one request.
+    // In rotel's log, each request begins with `ResourceSpans #0`.
     let log = rotel.log();
     for datagram in &datagrams {
-        let request: Value = serde_json::from_str(datagram).unwrap();
+        let request: Value = match format {
+            "otlp-json" => serde_json::from_slice(datagram).unwrap(),
+            _ => serde_json::to_value(ExportTraceServiceRequest::decode(&**datagram).unwrap()).unwrap(),
+        };
         let span = &request["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
         let member = |key: &str| span[key].as_str().unwrap_or_default();
         let printed = log

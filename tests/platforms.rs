@@ -1,4 +1,4 @@
-//! Other builds and another processor: the datagrams are the same.
+//! Every build, and another processor, sends the same datagrams.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::process::Command;
@@ -37,14 +37,16 @@ fn assert_right(spans: &[Span]) {
 }
 
 #[test]
-fn every_build_sends_the_same() {
+#[ignore = "deep: builds five times"]
+fn every_build_sends_the_same_datagrams() {
     for build in Build::EVERYWHERE {
         assert_right(&spans_of(&mut Command::new(build.path(Linkage::Executable, 0))));
     }
 }
 
 #[test]
-fn static_executables_send_the_same() {
+#[ignore = "deep: builds twice"]
+fn static_executables_send_the_same_datagrams() {
     assert_right(&spans_of(&mut Command::new(Build::StaticGlibc.path(Linkage::Executable, 0))));
     if need(&["target:x86_64-unknown-linux-musl"]) {
         assert_right(&spans_of(&mut Command::new(Build::Musl.path(Linkage::Executable, 0))));
@@ -52,7 +54,8 @@ fn static_executables_send_the_same() {
 }
 
 #[test]
-fn aarch64_sends_the_same() {
+#[ignore = "deep: builds for another processor"]
+fn aarch64_sends_the_same_datagrams() {
     let needs = ["aarch64-linux-gnu-gcc", "qemu-aarch64-static", "target:aarch64-unknown-linux-gnu"];
     if need(&needs) {
         let path = Build::Aarch64.path(Linkage::Executable, 0);

@@ -1,4 +1,4 @@
-//! Datagrams received by Python's standard library alone.
+//! Python receives datagrams with nothing but its standard library.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::io::{BufRead, BufReader, Read};
@@ -18,6 +18,8 @@ fn python_checks_every_span_of_eight_threads() {
     if !need(&["python3"]) {
         return;
     }
+    // The fixture is built before the script starts, because the script waits for at most 30 s.
+    let path = Build::Release.path(Linkage::Executable, 0);
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("trace.sock");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("check_spans.py");
@@ -27,20 +29,19 @@ fn python_checks_every_span_of_eight_threads() {
     stdout.read_line(&mut line).unwrap();
     assert_eq!(line, "bound\n");
 
-    let path = Build::Release.path(Linkage::Executable, 0);
     let mut fixture = Fixture::start(&path, Linkage::Executable, Some(&socket));
     fixture.run("threads 8 500");
     assert_eq!(fixture.run("stats"), "8000 8000 0");
     fixture.end();
-    let mut said = String::new();
-    stdout.read_to_string(&mut said).unwrap();
-    assert!(python.wait().unwrap().success(), "{said}");
-    assert_eq!(said, "checked 8000 spans of 4000 traces from 8 threads\n");
+    let mut printed = String::new();
+    stdout.read_to_string(&mut printed).unwrap();
+    assert!(python.wait().unwrap().success(), "{printed}");
+    assert_eq!(printed, "checked 8000 spans of 4000 traces from 8 threads\n");
 }
 
-/// What the README tells a newcomer to do.
+/// The manual contains the whole code of `examples/collector.py`.
 #[test]
-fn the_collector_of_the_readme_prints_the_spans() {
+fn the_collector_of_the_manual_prints_the_spans() {
     if !need(&["python3"]) {
         return;
     }
@@ -48,8 +49,8 @@ fn the_collector_of_the_readme_prints_the_spans() {
     let script = root.join("examples/collector.py");
     let code = std::fs::read_to_string(&script).unwrap();
     let (_doc, code) = code.split_once("\"\"\"\n").unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    assert!(readme.contains(code), "README.md shows another collector than examples/collector.py");
+    let manual = std::fs::read_to_string(root.join("docs/manual.md")).unwrap();
+    assert!(manual.contains(code), "docs/manual.md shows another collector than examples/collector.py");
 
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("trace.sock");

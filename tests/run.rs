@@ -1,4 +1,4 @@
-//! `spantap run` as supervisors and terminals treat it: signals, job control, and the folder of its socket.
+//! `spantap run` under supervisors and in terminals: signals, job control, and the folder of its socket.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::io::{Read, Write};
@@ -11,8 +11,8 @@ use e2e::{MadeUp, Process, Spantap, need, program, send, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Says which signals it gets, and ends with SIGTERM.
-const SAYS_SIGNALS: &str = r#"
+/// Prints the signals that it gets, and ends with SIGTERM.
+const PRINTS_SIGNALS: &str = r#"
 import os, signal, sys, time
 def got(number, _):
     os.write(1, b"got %d\n" % number)
@@ -29,7 +29,7 @@ for _ in range(2400):
     time.sleep(0.05)
 "#;
 
-/// Sends a span to the socket that it was told of.
+/// Sends a span to the socket in its environment.
 const SENDS_A_SPAN: &str = r#"
 import os, socket
 span = b'[{"traceId":"0af7651916cd43dd8448eb211c80319c","id":"b7ad6b7169203331","name":"n","timestamp":1767225600000000,"duration":7}]'
@@ -42,31 +42,33 @@ fn kill_by_number(pid: Pid, number: i32) {
     assert!(status.success());
 }
 
-/// The process and the socket of a program that says its signals, once it is ready.
-fn ready(said: &str) -> Option<(Pid, PathBuf)> {
-    let line = said.lines().find_map(|line| line.strip_prefix("ready "))?;
+/// The pid and the socket that `PRINTS_SIGNALS` has printed, once it is ready.
+fn ready(stdout: &str) -> Option<(Pid, PathBuf)> {
+    let line = stdout.lines().find_map(|line| line.strip_prefix("ready "))?;
     let (pid, socket) = line.trim().split_once(' ')?;
     Some((Pid::from_raw(pid.parse().ok()?), socket.into()))
 }
 
-/// R, S, T and so on, by proc(5).
+/// The state of a process by proc(5): R, S, T and so on; `-` if there is no such process.
 fn state(pid: Pid) -> char {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").map_or('-', |(_, rest)| rest.chars().next().unwrap())
 }
 
+/// The folders of `spantap run` in `parent`.
 fn folders(parent: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("spantap.")).collect()
 }
 
-/// Real-time signals, too. Not those that tell of a fault in the process that gets them (SIGSEGV, ...), and not SIGCHLD.
+/// Real-time signals, too. Not signals for a fault in the process that gets them (SIGSEGV and so on), and not
+/// SIGCHLD.
 #[test]
-fn every_signal_of_a_supervisor_reaches_the_program_once() {
+fn every_signal_from_a_supervisor_reaches_the_program_once() {
     if !need(&["python3"]) {
         return;
     }
-    let spantap = Spantap::run(&[], &["python3", "-c", SAYS_SIGNALS]);
+    let spantap = Spantap::run(&[], &["python3", "-c", PRINTS_SIGNALS]);
     wait_until("the program is ready", || ready(&spantap.stdout()).is_some());
     let of_faults = [4, 5, 7, 8, 11, 17, 31];
     let cannot_be_caught = [9, 19, 32, 33];
@@ -88,14 +90,16 @@ fn every_signal_of_a_supervisor_reaches_the_program_once() {
 
 /// A supervisor stops and continues spantap, which stops and continues the program.
 #[test]
-fn spantap_and_its_program_stop_and_go_on_together() {
+fn spantap_and_its_program_stop_and_continue_together() {
     if !need(&["python3"]) {
         return;
     }
     let waits = "import os, time\nos.write(1, b'ready %d %s\\n' % (os.getpid(), os.environb[b'TRACING_USDT_SOCKET']))\n\
                  while True: time.sleep(0.05)";
     for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
-        // The kernel stops nothing in a process group that no shell looks after: here we are the shell.
+        // The kernel does not stop processes of an orphaned process group. With a group of its own, spantap has
+        // its parent (this test) in another group of the session, as with a shell, and so its group is not
+        // orphaned.
         let spantap = Spantap::run_with(&[], &["python3", "-c", waits], |command| {
             command.process_group(0);
         });
@@ -114,13 +118,14 @@ fn spantap_and_its_program_stop_and_go_on_together() {
     }
 }
 
-/// Somebody looks at a program with a debugger, or stops it alone: spantap goes on collecting from others of it.
+/// A debugger, for example, stops the program alone. spantap keeps collecting from the program's other
+/// processes.
 #[test]
-fn spantap_goes_on_if_the_program_alone_is_stopped() {
+fn spantap_keeps_running_while_only_the_program_is_stopped() {
     if !need(&["python3"]) {
         return;
     }
-    let spantap = Spantap::run_with(&[], &["python3", "-c", SAYS_SIGNALS], |command| {
+    let spantap = Spantap::run_with(&[], &["python3", "-c", PRINTS_SIGNALS], |command| {
         command.process_group(0);
     });
     wait_until("the program is ready", || ready(&spantap.stdout()).is_some());
@@ -136,7 +141,7 @@ fn spantap_goes_on_if_the_program_alone_is_stopped() {
     assert_eq!(spantap.terminate().status.code(), Some(42));
 }
 
-/// A shell with job control in a terminal, and what it shows.
+/// A shell with job control in a terminal, and the terminal's output.
 struct Shell {
     _bash: Process,
     terminal: std::fs::File,
@@ -186,10 +191,10 @@ fn a_terminal_stops_continues_and_interrupts_spantap_and_its_program() {
     }
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("program.py");
-    // SIGTSTP stops it.
+    // Signal 20, SIGTSTP, keeps its default action and stops the program.
     std::fs::write(
         &script,
-        SAYS_SIGNALS.replace("signal.signal(number, got)", "number == 20 or signal.signal(number, got)"),
+        PRINTS_SIGNALS.replace("signal.signal(number, got)", "number == 20 or signal.signal(number, got)"),
     )
     .unwrap();
     let mut shell = Shell::start();
@@ -207,12 +212,12 @@ fn a_terminal_stops_continues_and_interrupts_spantap_and_its_program() {
         wait_until("both go on", || state(pid) != 'T' && state(spantap) != 'T');
         wait_until("the program knows", || shell.shown().matches("got 18").count() >= round);
     }
-    // Once, though both of us get it. The next signal comes behind it.
+    // The program prints it once, though the terminal sends it to both processes. The next signal follows it.
     shell.press("\x03");
     shell.wait_for("got 2\r\n");
     kill(spantap, Signal::SIGUSR1).unwrap();
     shell.wait_for("got 10");
-    // From a supervisor, in a terminal, too.
+    // A supervisor's signal also arrives in a terminal.
     kill(spantap, Signal::SIGINT).unwrap();
     wait_until("the program has it", || shell.shown().matches("got 2\r\n").count() == 2);
     kill(spantap, Signal::SIGTERM).unwrap();
@@ -223,14 +228,14 @@ fn a_terminal_stops_continues_and_interrupts_spantap_and_its_program() {
 }
 
 #[test]
-fn a_tmpdir_of_any_length_works_and_nothing_is_left() {
+fn run_works_with_a_tmpdir_of_any_length_and_removes_its_folder() {
     if !need(&["python3"]) {
         return;
     }
     let parent = tempfile::tempdir().unwrap();
     for bytes in [60, 81, 82, 100, 107, 108, 150, 255] {
         let mut folder = parent.path().to_owned();
-        // Names have at most 255 bytes.
+        // A file's name has at most 255 bytes.
         while folder.as_os_str().len() + 1 < bytes {
             let missing = bytes - folder.as_os_str().len() - 1;
             folder.push("d".repeat(missing.min(50)));
@@ -254,7 +259,7 @@ fn a_tmpdir_of_any_length_works_and_nothing_is_left() {
     }
 }
 
-/// Then the program goes on.
+/// The program keeps running when spantap is killed.
 #[test]
 fn no_folder_is_left_when_spantap_is_killed() {
     if !need(&["python3"]) {
@@ -262,7 +267,7 @@ fn no_folder_is_left_when_spantap_is_killed() {
     }
     let parent = tempfile::tempdir().unwrap();
     let start = || {
-        let spantap = Spantap::run_with(&[], &["python3", "-c", SAYS_SIGNALS], |command| {
+        let spantap = Spantap::run_with(&[], &["python3", "-c", PRINTS_SIGNALS], |command| {
             command.env("TMPDIR", parent.path());
         });
         wait_until("the program is ready", || ready(&spantap.stdout()).is_some());
@@ -274,10 +279,10 @@ fn no_folder_is_left_when_spantap_is_killed() {
         assert_eq!(folders(parent.path()), [socket.parent().unwrap()]);
         kill(spantap.pid(), signal).unwrap();
         wait_until("the folder is gone", || folders(parent.path()).is_empty());
-        assert_ne!(state(pid), '-', "the program goes on");
+        assert_ne!(state(pid), '-', "the program ended");
         kill(pid, Signal::SIGKILL).unwrap();
     }
-    // With all its processes: the next run removes the folder.
+    // If all of spantap's processes are killed, the next run removes the folder.
     let spantap = start();
     let (program, _) = ready(&spantap.stdout()).unwrap();
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", spantap.pid())).unwrap();
@@ -290,7 +295,7 @@ fn no_folder_is_left_when_spantap_is_killed() {
     drop(spantap);
     assert_eq!(folders(parent.path()).len(), 1);
     let next = start();
-    assert_eq!(folders(parent.path()).len(), 1, "that of the next run alone");
+    assert_eq!(folders(parent.path()).len(), 1, "only the next run's folder");
     kill(next.pid(), Signal::SIGTERM).unwrap();
     next.wait();
     assert!(folders(parent.path()).is_empty());

@@ -1,4 +1,4 @@
-//! spantap as its users run it.
+//! spantap as its users run it: `run` and `listen`, their output, signals, metrics and bad input.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::HashMap;
@@ -12,14 +12,14 @@ use e2e::{Build, Fixture, Linkage, MadeUp, Spantap, get, need, program, send, se
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-/// Spans go to a file of OTLP JSON; the file, and how spantap is told.
+/// A file for OTLP JSON, and the target to pass with `--to`.
 fn to_file() -> (tempfile::NamedTempFile, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let to = format!("jsonl={}", file.path().display());
     (file, to)
 }
 
-/// The spans of a file of OTLP JSON: the resource's attributes and the span.
+/// The spans in a file of OTLP JSON, each with its resource's attributes.
 fn spans_in(file: &Path) -> Vec<(HashMap<String, Value>, Value)> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let span = |line: &str| {
@@ -43,7 +43,7 @@ fn run_shows_the_traces_of_a_service_and_ends_with_it() {
     assert!(get(address, "/products/3").unwrap().starts_with("HTTP/1.1 200"));
     assert!(get(address, "/products/999999").unwrap().starts_with("HTTP/1.1 404"));
     let shown = |stderr: &str| {
-        // Beside the service's own log.
+        // The service's own log is on stderr, too.
         let blocks =
             stderr.split("\n\n").map(|block| block.split_once("trace ").map_or("", |(_, trace)| trace));
         let requests = blocks.filter(|trace| trace.contains("GET /products/{id}"));
@@ -53,7 +53,7 @@ fn run_shows_the_traces_of_a_service_and_ends_with_it() {
     let ended = spantap.terminate();
 
     assert!(ended.status.success(), "{ended:?}");
-    assert!(ended.stderr.contains("shop: stopped"), "it was asked to stop, not killed: {ended:?}");
+    assert!(ended.stderr.contains("shop: stopped"), "the service was killed instead of stopped: {ended:?}");
     let shown = shown(&ended.stderr);
     for what in ["└ sqlite", "✗ there is no product 999999"] {
         let found = shown.iter().any(|trace| trace.contains("shop[") && trace.contains(what));
@@ -61,12 +61,12 @@ fn run_shows_the_traces_of_a_service_and_ends_with_it() {
     }
     assert!(!ended.stderr.contains('\x1b'), "no terminal, no colours");
     assert!(!ended.stdout.contains("trace"), "stdout is the program's: {}", ended.stdout);
-    let figures = ended.stderr.lines().rfind(|line| line.starts_with("spantap: ")).unwrap();
-    assert!(figures.ends_with("from 1 sender"), "{figures}");
+    let stats = ended.stderr.lines().rfind(|line| line.starts_with("spantap: ")).unwrap();
+    assert!(stats.ends_with("from 1 sender"), "{stats}");
 }
 
 #[test]
-fn run_passes_on_how_the_program_ended() {
+fn run_exits_with_the_programs_exit_code() {
     let code = |script: &str| Spantap::run(&[], &["sh", "-c", script]).wait().status.code();
     assert_eq!(code("exit 0"), Some(0));
     assert_eq!(code("exit 7"), Some(7));
@@ -75,12 +75,12 @@ fn run_passes_on_how_the_program_ended() {
     assert_eq!(ended.status.code(), Some(127));
     let error = ended.stderr.lines().last().unwrap();
     assert!(error.starts_with("spantap: can't run no-such-program") && error.contains("PATH"), "{error}");
-    assert_eq!(Spantap::run(&[], &["/etc/passwd"]).wait().status.code(), Some(126), "it is no program");
+    assert_eq!(Spantap::run(&[], &["/etc/passwd"]).wait().status.code(), Some(126), "not executable");
 }
 
-/// Not all come from a terminal that sends them to both.
+/// A terminal sends a signal to both; a supervisor sends it to spantap only.
 #[test]
-fn run_passes_on_the_signals_it_gets() {
+fn run_forwards_signals_to_the_program() {
     for (signal, number) in
         [(Signal::SIGTERM, 15), (Signal::SIGINT, 2), (Signal::SIGHUP, 1), (Signal::SIGQUIT, 3)]
     {
@@ -92,7 +92,7 @@ fn run_passes_on_the_signals_it_gets() {
     }
 }
 
-/// Started with `nohup`, neither spantap nor the program ends with the terminal.
+/// When it was started with `nohup`, neither spantap nor the program ends with the terminal.
 #[test]
 fn run_leaves_ignored_signals_ignored() {
     let spantap = program("spantap");
@@ -102,17 +102,17 @@ fn run_leaves_ignored_signals_ignored() {
     assert_eq!(status.code(), Some(5));
 }
 
-/// A backend that never answers may not keep us, if the user doesn't want to wait.
+/// The user may not want to wait for a backend that never answers.
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_spantap_at_once() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let to = format!("otlp=http://{}", silent.local_addr().unwrap());
     let spantap = Spantap::listen(&["--to", &to, "--flush-timeout", "10min", "--quiet"]);
     let socket = spantap.socket().to_owned();
     send(&socket, &MadeUp::many(10));
     kill(spantap.pid(), Signal::SIGINT).unwrap();
-    wait_until("it flushes", || !socket.exists());
-    // As long as the first is being handled, another is the same one.
+    wait_until("spantap flushes", || !socket.exists());
+    // A signal that comes while the first is being handled counts as the same.
     std::thread::sleep(std::time::Duration::from_millis(300));
     kill(spantap.pid(), Signal::SIGINT).unwrap();
     let ended = spantap.wait();
@@ -120,54 +120,55 @@ fn a_second_signal_ends_it_at_once() {
     assert!(ended.stderr.contains("10 dropped; 10 because they were not sent"), "{}", ended.stderr);
 }
 
-/// What a sender says it lost is told; whatever number it says.
+/// Whatever number of lost spans the sender's report holds.
 #[test]
-fn losses_of_senders_are_told() {
+fn reports_the_losses_of_senders() {
     let lost = |spans: &str| {
         format!(
             r#"[{{"traceId":"0af7651916cd43dd8448eb211c80319c","id":"b7ad6b7169203331","timestamp":1767225600000000,
                 "name":"tracing_usdt.dropped","tags":{{"tracing_usdt.dropped.queue_full":"{spans}"}}}}]"#
         )
     };
-    let told = |losses: &[&str]| {
+    let stderr_after = |losses: &[&str]| {
         let spantap = Spantap::listen(&[]);
         losses.iter().for_each(|spans| send_bytes(spantap.socket(), lost(spans).as_bytes()));
         let ended = spantap.terminate();
         assert!(ended.status.success(), "{ended:?}");
-        assert_eq!(ended.stdout, "", "it is no trace of anybody's");
+        assert_eq!(ended.stdout, "", "a loss report was shown as a trace");
         ended.stderr
     };
-    let stderr = told(&["3", "1234", "many"]);
+    let stderr = stderr_after(&["3", "1234", "many"]);
     assert!(stderr.contains("1,237 lost by the sender (queue_full)"), "{stderr}");
-    let stderr = told(&[&u64::MAX.to_string(), "2"]);
+    let stderr = stderr_after(&[&u64::MAX.to_string(), "2"]);
     assert!(stderr.contains("18,446,744,073,709,551,615 lost by the sender"), "{stderr}");
 }
 
 #[test]
-fn only_as_many_traces_are_shown_as_were_asked_for() {
+fn shows_only_as_many_traces_as_requested() {
     let shown = |args: &[&str]| {
         let spantap = Spantap::listen(args);
         send(spantap.socket(), &MadeUp::many(2000));
         let ended = spantap.terminate();
         (ended.stdout.matches("trace ").count(), ended.stderr)
     };
-    // Each has an error, so as many again are shown. It may take a second or two on a busy machine.
-    let (traces, told) = shown(&["--max-traces", "3"]);
-    assert!((6..=18).contains(&traces), "{told}");
-    assert!(told.contains(&format!("{traces} traces shown, {} not shown", 100 - traces)), "{told}");
-    // From the first start to the last end of a trace are 20 to 30 ms.
+    // Every trace has an error, and traces with errors have a limit of their own: 3 and 3 a second. On a busy
+    // machine the test may take a second or two.
+    let (traces, stderr) = shown(&["--max-traces", "3"]);
+    assert!((6..=18).contains(&traces), "{stderr}");
+    assert!(stderr.contains(&format!("{traces} traces shown, {} not shown", 100 - traces)), "{stderr}");
+    // A trace lasts 20 to 30 ms from its first start to its last end.
     assert_eq!(shown(&["--min-duration", "15ms"]).0, 100);
-    let (traces, told) = shown(&["--min-duration", "1s"]);
+    let (traces, stderr) = shown(&["--min-duration", "1s"]);
     assert_eq!(traces, 0);
-    assert!(!told.contains("not shown"), "it was asked for: {told}");
+    assert!(!stderr.contains("not shown"), "the user asked for it, so it is not reported: {stderr}");
 }
 
 #[test]
-fn run_leaves_nothing_behind() {
+fn run_removes_its_folder() {
     let ended =
         Spantap::run(&[], &["sh", "-c", "echo $TRACING_USDT_SOCKET; echo $TRACING_USDT_FORMAT"]).wait();
     let (socket, format) = ended.stdout.trim().split_once('\n').unwrap();
-    assert_eq!(format, "otlp", "its times in nanoseconds, its attributes with their types");
+    assert_eq!(format, "otlp-protobuf", "it has nanoseconds and attributes with types");
     let folder = Path::new(socket).parent().unwrap();
     assert!(!folder.exists());
     let script = "stat -c %a $(dirname $TRACING_USDT_SOCKET)";
@@ -183,8 +184,8 @@ fn ten_processes_write_to_one_socket() {
     std::thread::scope(|scope| {
         let one = |n: usize| {
             let mut command = Command::new(&path);
-            command.env("TRACING_USDT_FORMAT", if n % 2 == 0 { "otlp" } else { "zipkin" });
-            command.env("TRACING_USDT_DELIVERY", if n % 3 == 0 { "inline" } else { "background" });
+            command.env("TRACING_USDT_FORMAT", ["zipkin", "otlp-json", "otlp-protobuf"][n % 3]);
+            command.env("TRACING_USDT_DELIVERY", if n % 2 == 0 { "inline" } else { "background" });
             let mut fixture = Fixture::spawn(&mut command, Some(spantap.socket()));
             fixture.run("threads 2 100");
             fixture.run("flush");
@@ -217,7 +218,7 @@ fn ten_processes_write_to_one_socket() {
     assert_eq!((spans.len(), ids.len()), (4000, 4000));
 }
 
-/// What was sent before the signal is forwarded, shown and counted; the socket is gone.
+/// Spans sent before the signal are forwarded, shown and counted, and the socket is removed.
 #[test]
 fn a_signal_flushes_every_sink_first() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -242,7 +243,7 @@ fn another_users_spans_are_refused() {
         return;
     }
     let spantap = Spantap::listen(&["--mode", "0666", "--allow-uid", "0"]);
-    // Others may look for it.
+    // The other user can reach the socket.
     let folder = spantap.socket().parent().unwrap();
     std::os::unix::fs::chown(folder, Some(65534), None).unwrap();
     let script = "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
@@ -253,16 +254,21 @@ fn another_users_spans_are_refused() {
     assert!(status.success(), "{status}, signal {:?}", status.signal());
     send(spantap.socket(), &MadeUp::many(1));
     let ended = spantap.terminate();
-    assert_eq!(ended.stderr.matches("refused: ").count(), 2, "the first, and at the end: {}", ended.stderr);
+    assert_eq!(
+        ended.stderr.matches("refused: ").count(),
+        2,
+        "the first one, and at the end: {}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("uid 65534 may not send (--allow-uid)"), "{}", ended.stderr);
     assert!(ended.stderr.contains("3 datagrams refused: not an allowed user"), "{}", ended.stderr);
     assert!(ended.stderr.contains("1 span in 4 datagrams from 2 senders"), "{}", ended.stderr);
 }
 
-/// Rubbish of every kind is counted with its reason, and told once; what comes behind it is taken; and
-/// the terminal is never spoken to by a stranger.
+/// Each kind of invalid datagram is reported once and counted by its reason. Valid datagrams after it are
+/// accepted. Escape sequences in names and values do not reach the terminal.
 #[test]
-fn rubbish_does_no_harm() {
+fn invalid_datagrams_do_no_harm() {
     let spantap = Spantap::listen(&["--color", "always"]);
     let evil = "\\u001b]0;owned\\u0007\\u001b[2J\\u009b31m\\u202egnp";
     let named = format!(
@@ -273,19 +279,19 @@ fn rubbish_does_no_harm() {
     let large = format!(r#"[{{"x":"{}"}}]"#, "x".repeat(190_000));
     let deep = "[".repeat(100_000);
     let odd_id = named.replace("b7ad6b7169203331", evil);
-    let rubbish: [(&[u8], &str); 9] = [
+    let invalid: [(&[u8], &str); 9] = [
         (b"", "an empty datagram"),
         (b"\xff\xfe\x1b[2J", "text that is not UTF-8"),
         (b"\x1b[2Jhello", "text that is not JSON"),
-        (b"[{\"traceId\":", "JSON that ends in the middle"),
+        (b"[{\"traceId\":", "JSON or protobuf that ends in the middle"),
         (b"{}", "neither an array of Zipkin spans nor an OTLP request"),
         (b"[{\"traceId\":7}]", "a member that is missing"),
         (large.as_bytes(), "a member that is missing"),
-        (deep.as_bytes(), "JSON that ends in the middle"),
-        (odd_id.as_bytes(), "an id that is not as many hex digits"),
+        (deep.as_bytes(), "JSON or protobuf that ends in the middle"),
+        (odd_id.as_bytes(), "an id of another length, or not hexadecimal"),
     ];
     for _ in 0..3 {
-        for (bytes, _) in rubbish {
+        for (bytes, _) in invalid {
             send_bytes(spantap.socket(), bytes);
         }
     }
@@ -295,16 +301,16 @@ fn rubbish_does_no_harm() {
     assert!(ended.status.success(), "{ended:?}");
     assert!(ended.stdout.contains("span 19") && ended.stdout.contains("\\x1b]0;owned"), "{}", ended.stderr);
     assert!(ended.stderr.contains("21 spans in 29 datagrams"), "{}", ended.stderr);
-    for (_, reason) in rubbish {
+    for (_, reason) in invalid {
         assert_eq!(
             ended.stderr.matches(reason).count(),
             2,
-            "told once, and at the end: {reason} in {}",
+            "reported once, and at the end: {reason} in {}",
             ended.stderr
         );
     }
     for (number, reason) in
-        [(3, "an empty"), (3, "text that is not UTF-8"), (6, "a member"), (6, "JSON that ends")]
+        [(3, "an empty"), (3, "text that is not UTF-8"), (6, "a member"), (6, "JSON or protobuf that ends")]
     {
         assert!(
             ended.stderr.contains(&format!("{number} refused: {reason}")),
@@ -312,7 +318,7 @@ fn rubbish_does_no_harm() {
             ended.stderr
         );
     }
-    // Escapes are ours: colours and nothing else.
+    // All escape sequences are colours, from spantap.
     let all = ended.stdout.clone() + &ended.stderr;
     let mut rest = &*all;
     while let Some((_, after)) = rest.split_once('\x1b') {
@@ -327,14 +333,14 @@ fn rubbish_does_no_harm() {
     assert_eq!(all.chars().find(|c| is_control(*c)), None);
 }
 
-/// What a terminal of `columns` shows of three spans and the end.
+/// The output for three spans in a terminal of `columns`.
 fn in_terminal(columns: u16, environment: &[(&str, &str)]) -> String {
     let (spantap, mut terminal) = Spantap::listen_in_terminal(columns, environment);
     let shown = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&shown);
     let reader = std::thread::spawn(move || {
         let mut buffer = [0; 4096];
-        // At its end a terminal reports an error.
+        // A terminal that closes reports an error.
         while let Ok(bytes) = terminal.read(&mut buffer) {
             sink.lock().unwrap().extend_from_slice(&buffer[..bytes]);
         }
@@ -350,7 +356,7 @@ fn in_terminal(columns: u16, environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_terminal_has_colours_its_own_width_and_a_status_line() {
+fn terminal_output_has_colours_and_a_status_line_and_fits_the_width() {
     let coloured = in_terminal(60, &[]);
     assert!(coloured.contains("\x1b[31m") || coloured.contains("\x1b[1;31m"), "errors are red: {coloured:?}");
     assert!(coloured.contains("\r\x1b[K3 spans, "), "a status line: {coloured:?}");
@@ -375,29 +381,29 @@ trace 0000000000c0ffee0000000000000001  2.02 ms  3 spans
 ";
 
 #[test]
-fn a_second_one_on_the_same_socket_says_who_is_there() {
+fn a_second_spantap_on_the_same_socket_reports_the_first() {
     let spantap = Spantap::listen(&[]);
     let output = Command::new(program("spantap")).arg("listen").arg(spantap.socket()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.contains(&format!("spantap (pid {}) listens there already", spantap.pid())), "{stderr}");
+    assert!(stderr.contains(&format!("spantap (pid {}) already listens there", spantap.pid())), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     send(spantap.socket(), &MadeUp::many(1));
     assert!(spantap.terminate().stderr.contains("1 span in 1 datagram"));
 }
 
 #[test]
-fn prometheus_is_told_the_same() {
+fn metrics_agree_with_the_terminals_counts() {
     let (file, to) = to_file();
     let spantap = Spantap::listen(&["--quiet", "--metrics", "127.0.0.1:0", "--to", &to]);
     let address = || -> Option<std::net::SocketAddr> {
         let stderr = spantap.stderr();
-        stderr.split_once("the figures are at http://")?.1.split_once("/metrics")?.0.parse().ok()
+        stderr.split_once("metrics are at http://")?.1.split_once("/metrics")?.0.parse().ok()
     };
-    wait_until("it says where", || address().is_some());
+    wait_until("spantap prints the address", || address().is_some());
     let address = address().unwrap();
     send(spantap.socket(), &MadeUp::many(100));
-    send_bytes(spantap.socket(), b"rubbish");
+    send_bytes(spantap.socket(), b"not JSON");
     wait_until("all is forwarded", || {
         let page = get(address, "/metrics").unwrap();
         let mut lines = page.lines();
@@ -428,12 +434,12 @@ fn prometheus_is_told_the_same() {
     }
     assert!(page.ends_with("# EOF\n"), "{page}");
     let ended = spantap.terminate();
-    assert_eq!(ended.stdout, "", "quiet");
+    assert_eq!(ended.stdout, "", "--quiet");
 }
 
-/// The layer goes on when a new collector is there.
+/// The layer connects to the new collector by itself.
 #[test]
-fn senders_go_on_with_the_next_collector() {
+fn senders_continue_with_the_next_collector() {
     let (file, to) = to_file();
     let spantap = Spantap::listen(&["--to", &to]);
     let path = Build::Release.path(Linkage::Executable, 0);
@@ -454,13 +460,13 @@ fn senders_go_on_with_the_next_collector() {
         panic!("{stats}")
     };
     assert_eq!((closed, sent, dropped), (200, 200, 0));
-    // SIGKILL took what the first had taken and not written yet.
+    // Spans that the first collector had received but not yet written are lost with SIGKILL.
     let arrived = spans_in(file.path()).len();
     assert!((100..=200).contains(&arrived), "{arrived}, {ended:?}");
     assert!(ended.stderr.contains("100 spans in "), "{}", ended.stderr);
 }
 
-/// The time that the layer lets spans gather is lost with the program that made them.
+/// Spans that the layer has queued for its next datagram are lost with an exec.
 #[test]
 fn a_sender_that_executes_another_program_is_reported() {
     let spantap = Spantap::listen(&[]);
@@ -473,9 +479,9 @@ fn a_sender_that_executes_another_program_is_reported() {
     wait_until("spans came", || spantap.stdout().contains("trace "));
     let pid = fixture.pid();
     fixture.begin("exec 60");
-    let told =
+    let report =
         format!("(pid {pid}, uid 0) has executed sleep: spans that it closed right before may be lost");
-    wait_until("the exec is reported", || spantap.stderr().contains(&told));
+    wait_until("the exec is reported", || spantap.stderr().contains(&report));
     drop(fixture);
     assert!(spantap.terminate().status.success());
 }

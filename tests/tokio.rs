@@ -1,4 +1,4 @@
-//! Spans of tokio tasks, which are entered and left on whatever thread polls them.
+//! Spans of tokio tasks, which are entered and exited on whatever thread polls them.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ const TASKS: usize = 200;
 const POLLS: usize = 20;
 
 #[test]
-fn spans_of_tasks_that_hop_threads_are_whole() {
+fn spans_of_tasks_that_change_threads_are_complete() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -27,7 +27,7 @@ fn spans_of_tasks_that_hop_threads_are_whole() {
         .status()
         .unwrap();
     assert!(status.success());
-    // Lines come a buffer of a processor at a time, not in the order of the hits.
+    // bpftrace prints one processor's buffer after the other, so lines are not in the order of the hits.
     let mut steps: Vec<(u64, bool, String, String)> = bpftrace
         .end()
         .iter()
@@ -51,7 +51,7 @@ fn spans_of_tasks_that_hop_threads_are_whole() {
         assert_eq!(parent["traceId"], span["traceId"]);
     }
 
-    // Each enter is left on the same thread, innermost first.
+    // Each span is exited on the thread where it was entered, innermost first.
     let mut stacks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut polls: BTreeMap<&str, usize> = BTreeMap::new();
     let mut threads: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -62,12 +62,12 @@ fn spans_of_tasks_that_hop_threads_are_whole() {
             *polls.entry(id).or_default() += 1;
             threads.entry(id).or_default().insert(tid);
         } else {
-            assert_eq!(stack.pop(), Some(&**id), "left out of turn");
+            assert_eq!(stack.pop(), Some(&**id), "exited out of order");
         }
     }
-    assert!(stacks.values().all(Vec::is_empty), "entered and never left");
+    assert!(stacks.values().all(Vec::is_empty), "entered and never exited");
     for (id, span) in &by_id {
-        // An instrumented future is entered once for each poll, and once more to be dropped.
+        // An instrumented future enters its span at each poll, and once more when it is dropped.
         assert_eq!(polls.get(id), Some(&(POLLS + 1)), "{span:?}");
     }
     assert!(threads.values().any(|threads| threads.len() > 1), "no task ever changed its thread");

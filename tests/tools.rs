@@ -1,4 +1,4 @@
-//! The tools of `examples/bpftrace`, on programs whose spans are known.
+//! The tools in `examples/bpftrace`, on programs whose spans are known.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ fn tool(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bpftrace").join(format!("{name}.bt"))
 }
 
-/// Has the fixture do `commands` under the tool, which was there before; what the tool printed.
+/// Attaches the tool, runs `commands` in the fixture, and returns what the tool printed.
 fn run(name: &str, args: &[&str], commands: &[&str]) -> Vec<String> {
     let path = Build::Release.path(Linkage::Executable, 0);
     let args = [&[path.to_str().unwrap()], args].concat();
@@ -24,13 +24,13 @@ fn run(name: &str, args: &[&str], commands: &[&str]) -> Vec<String> {
     tool.end()
 }
 
-/// The lines `@map[key]: value`, without the blanks around.
+/// Keys and values of lines `@map[key]: value`, trimmed.
 fn map<'a>(lines: &'a [String], name: &str) -> BTreeMap<&'a str, &'a str> {
     let entry = |line: &'a String| line.strip_prefix(name)?.strip_prefix('[')?.split_once("]:");
     lines.iter().filter_map(entry).map(|(key, value)| (key, value.trim())).collect()
 }
 
-/// `count 3, average 20, total 60`.
+/// Reads `count 3, average 20, total 60`.
 fn stats(value: &str) -> (u64, u64, u64) {
     let numbers: Vec<u64> =
         value.split(", ").map(|part| part.split_once(' ').unwrap().1.parse().unwrap()).collect();
@@ -104,7 +104,7 @@ fn spanslow_prints_slow_spans_with_the_ids_of_the_datagrams() {
     let at = lines.iter().position(|line| line.starts_with("TIME ")).unwrap();
     let shown: Vec<Vec<&str>> =
         lines[at + 1..].iter().map(|line| line.split_whitespace().collect()).collect();
-    // On a busy machine another may have been slow, too: each shown one is checked.
+    // On a busy machine other spans may be slow, too, so each line is checked.
     for line in &shown {
         let span = spans.iter().find(|span| text(span, "id") == line[6]).unwrap();
         assert_eq!(
@@ -121,7 +121,7 @@ fn spanslow_prints_slow_spans_with_the_ids_of_the_datagrams() {
 }
 
 #[test]
-fn spanpoll_counts_the_polls_of_tasks_that_hop_threads() {
+fn spanpoll_counts_the_polls_of_tasks_that_change_threads() {
     if !need(&BPFTRACE) {
         return;
     }
@@ -129,7 +129,7 @@ fn spanpoll_counts_the_polls_of_tasks_that_hop_threads() {
     let tool = Bpftrace::attach_tool(&tool("spanpoll"), &[path]);
     assert!(Command::new(path).args(["100", "10"]).status().unwrap().success());
     let lines = tool.end();
-    // Once more to be dropped.
+    // A future is entered once more when it is dropped.
     for name in ["inner", "outer"] {
         assert_eq!(stats(map(&lines, "@polls")[name]), (100, 11, 1100), "{lines:?}");
     }
@@ -165,9 +165,9 @@ fn spansyscall_counts_the_calls_of_the_innermost_span() {
     assert!(calls.keys().all(|key| key.starts_with("caller, ") || key.starts_with("callee, ")), "{lines:?}");
 }
 
-/// Started as a user starts them, they say what to do, and end on Ctrl-C.
+/// A user starts a tool with nothing but a path. It prints how to end it, and ends on Ctrl-C.
 #[test]
-fn every_tool_starts_as_it_is() {
+fn every_tool_starts_without_options() {
     if !need(&BPFTRACE) || !need(&["unshare"]) {
         return;
     }

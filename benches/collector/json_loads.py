@@ -1,6 +1,6 @@
-"""A collector as Core Lightning's documentation has one: json.loads(recv), here only to count.
+"""Counts spans with json.loads(recv), like the collector in Core Lightning's documentation.
 
-python3 json_loads.py <path>; an empty datagram ends it, and it says what it got."""
+python3 json_loads.py <path>; at an empty datagram it prints its counts and ends."""
 import json, socket, sys
 
 receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

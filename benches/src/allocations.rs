@@ -1,15 +1,14 @@
-//! An allocator that counts, for the program that has it: how often a thread asked for memory, and
-//! how many bytes are in use.
+//! An allocator that counts the allocations of each thread, and the bytes in use.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The system's allocator, counted.
+/// The system's allocator, with counters.
 pub struct Counting;
 
 thread_local! {
-    // Constant and without a destructor, so that to count needs no allocation of its own.
+    // Constant and without a destructor, so that its first use does not allocate.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -20,7 +19,7 @@ fn count(bytes: usize) {
     LIVE_BYTES.fetch_add(bytes as i64, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
+// SAFETY: each call is passed unchanged to the system's allocator, and counting does not allocate.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -49,7 +48,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// How often the calling thread has allocated; `None` in a program without the counting allocator.
+/// The number of allocations of the calling thread; `None` in a program without the counting allocator.
 pub(crate) fn of_this_thread() -> Option<u64> {
     is_installed().then(|| CALLS.get())
 }
@@ -59,7 +58,7 @@ pub(crate) fn live_bytes() -> Option<i64> {
     is_installed().then(|| LIVE_BYTES.load(Ordering::Relaxed))
 }
 
-/// Where it is installed something is in use: std itself allocates before `main`.
+/// std allocates before `main`, so the counter is not 0 if the allocator is installed.
 fn is_installed() -> bool {
     LIVE_BYTES.load(Ordering::Relaxed) != 0
 }

@@ -1,4 +1,4 @@
-//! The arguments of the programs: a word or two, and options that each have a value.
+//! The programs' arguments: one or two words, and options with a value.
 
 use std::error::Error;
 use std::str::FromStr;
@@ -35,6 +35,6 @@ impl Arguments {
         let Some((_, value)) = self.options.iter().find(|(given, _)| given == name) else {
             return Ok(None);
         };
-        Ok(Some(value.parse().map_err(|_| format!("{name} {value}: that is no number it can be"))?))
+        Ok(Some(value.parse().map_err(|_| format!("{name} {value}: not a valid number"))?))
     }
 }

@@ -1,27 +1,27 @@
-//! Where the spans of a variant end up, asked after the run: a row of the table that recorded nothing
-//! would be a fast one.
+//! The far end: where the spans of a variant arrive. It is asked for their number after the run, because a
+//! variant that records nothing would look fast.
 
-/// What stands behind a variant.
+/// The far end of a variant.
 pub(crate) trait FarEnd: Sync {
-    /// With a queue between the caller and the far end, how many spans it surely holds. The caller's
-    /// cost is then timed in bursts that fit, since dropping a span costs less than keeping it.
+    /// The number of spans that surely fit into the queue before the far end, if there is one. The caller's
+    /// cost is timed in bursts of that size, because dropping a span would cost less than keeping it.
     fn burst(&self) -> Option<u64> {
         None
     }
 
-    /// Waits until everything queued is through.
+    /// Waits until everything queued has arrived.
     fn settle(&self) {}
 
-    /// How many spans arrived since the start, where that can be told.
+    /// The number of spans that have arrived since the start, if it is known.
     fn arrived(&self) -> Option<u64> {
         None
     }
 }
 
-/// Nothing to wait for and nobody to ask.
+/// For variants whose spans go nowhere.
 pub(crate) struct Nowhere;
 
 impl FarEnd for Nowhere {}
 
-/// A burst that fits into every queue here: OpenTelemetry's batch processor has the smallest, 2048.
+/// A burst that fits into each queue. OpenTelemetry's batch processor has the smallest one, for 2048 spans.
 pub(crate) const BURST: u64 = 1500;

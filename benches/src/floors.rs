@@ -1,4 +1,4 @@
-//! What the machine takes for the parts that tracing-usdt is made of.
+//! The machine's own cost of the operations that tracing-usdt consists of.
 
 use std::hint::black_box;
 use std::io;
@@ -13,7 +13,7 @@ use probe::probe_lazy;
 use crate::far_end::FarEnd;
 use crate::spans::Burst;
 
-/// Datagrams that the socket took.
+/// The number of datagrams that the socket has taken.
 #[derive(Clone, Default)]
 pub(crate) struct Taken(Arc<AtomicU64>);
 
@@ -32,14 +32,14 @@ pub(crate) fn send(path: &Path) -> io::Result<(Taken, Burst)> {
     let count = taken.clone();
     let datagram = [b' '; 300];
     let burst = move |sends: u64| {
-        // A full queue refuses, and the refusal is part of the figure, as it is with inline delivery.
+        // A full queue refuses datagrams. As with inline delivery, refusals are part of the cost.
         let sent = (0..sends).filter(|_| socket.send(black_box(&datagram)).is_ok()).count();
         count.0.fetch_add(sent as u64, Ordering::Relaxed);
     };
     Ok((taken, Box::new(burst)))
 }
 
-/// A probe of one argument, and what a consumer makes of it.
+/// A hit of a probe with one argument, and the consumer's work, if one is attached.
 pub(crate) fn probe() -> Burst {
     Box::new(|hits| {
         for n in 0..hits {
@@ -48,7 +48,7 @@ pub(crate) fn probe() -> Burst {
     })
 }
 
-/// The clock that spans are timed with.
+/// A reading of the clock that times spans.
 pub(crate) fn clock() -> Burst {
     Box::new(|reads| {
         for _ in 0..reads {

@@ -1,10 +1,10 @@
-//! What `cargo xtask bench` runs: one span's cost with tracing-usdt, with its peers, and what the
-//! machine itself takes for the parts.
+//! Programs for `cargo xtask bench`: the cost of a span with tracing-usdt, with other layers, and the machine's
+//! own cost of the operations.
 //!
-//! `tracing` keeps each callsite's interest for the whole process, so every measurement is a process
-//! of its own: `span <variant> --threads 1 --fields 2 --depth 1 --spans 100000` prints one line of
-//! JSON. `variants` says what there is to measure and sets it up, `spans` makes the spans, `timing`
-//! runs and times them. `span_counted` is the same program with an allocator that counts.
+//! `tracing` caches each callsite's interest for the whole process, so each measurement is a process of its
+//! own: `span <variant> --threads 1 --fields 2 --depth 1 --spans 100000` prints one line of JSON. `variants`
+//! lists and installs the variants, `spans` makes the spans, and `timing` runs and times them. `span_counted`
+//! is the same program with an allocator that counts.
 
 pub mod allocations;
 pub mod arguments;
@@ -25,7 +25,7 @@ use arguments::Arguments;
 use spans::Shape;
 use variants::Variant;
 
-/// The whole of the programs `span` and `span_counted`.
+/// The main function of `span` and `span_counted`.
 pub fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::of_process()?;
     let name = arguments.first().ok_or("which variant? the source of xtask's bench/rows.rs lists them")?;
@@ -41,13 +41,13 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     };
     let threads = arguments.number("--threads")?.unwrap_or(1);
     let spans = arguments.number("--spans")?.unwrap_or(100_000);
-    // As many as it takes to have been once through the memory of every queue here.
+    // The warm-up fills each queue once, so that all of its memory has been touched.
     let warm_up = arguments.number("--warm-up")?.unwrap_or(10_000);
     let (far_end, burst) = variant.install(shape)?;
     print(&timing::measure(&*burst, &*far_end, threads, spans, warm_up))
 }
 
-/// One line of JSON on stdout.
+/// Prints `value` as one line of JSON.
 pub fn print(value: &impl serde::Serialize) -> Result<(), Box<dyn Error>> {
     Ok(writeln!(stdout(), "{}", serde_json::to_string(value)?)?)
 }

@@ -1,5 +1,5 @@
-//! The peers with a far end of their own: each records for real and hands its spans to an exporter
-//! that counts them and does nothing else.
+//! Other layers, each with a far end. They really record their spans, and pass them to an exporter that only
+//! counts them.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ impl Count {
     }
 }
 
-/// opentelemetry_sdk with its batch processor as it comes.
+/// opentelemetry_sdk with its batch processor, with default settings.
 pub(crate) struct OpenTelemetry {
     provider: SdkTracerProvider,
     exported: Count,
@@ -51,7 +51,7 @@ impl FarEnd for OpenTelemetry {
     }
 
     fn settle(&self) {
-        let _ = self.provider.force_flush(); // what it did not get through is missing in `arrived`
+        let _ = self.provider.force_flush(); // after an error, spans are missing in `arrived`
     }
 
     fn arrived(&self) -> Option<u64> {
@@ -69,7 +69,7 @@ impl SpanExporter for Exporter {
     }
 }
 
-/// fastrace with its collector as it comes.
+/// fastrace with its collector, with default settings.
 pub(crate) struct Fastrace(Count);
 
 impl Fastrace {
@@ -94,7 +94,7 @@ impl FarEnd for Fastrace {
     }
 }
 
-/// Counts the spans that are measured, not the roots around them.
+/// Counts the measured spans, but not the roots around them.
 struct NamedRequest(Count);
 
 impl Reporter for NamedRequest {
@@ -103,7 +103,7 @@ impl Reporter for NamedRequest {
     }
 }
 
-/// `fmt` with a line of JSON for each span that closes.
+/// `fmt` with a line of JSON for each closed span.
 #[derive(Default)]
 pub(crate) struct JsonLines(Count);
 
@@ -120,7 +120,7 @@ impl FarEnd for JsonLines {
     }
 }
 
-/// tracing-chrome with the fields, which are an option of it, and its thread that writes.
+/// tracing-chrome with fields, which are optional, and with its writer thread.
 pub(crate) struct Chrome {
     guard: Mutex<FlushGuard>,
     lines: Count,
@@ -140,7 +140,8 @@ impl Chrome {
 }
 
 impl FarEnd for Chrome {
-    /// Its queue has no bound, and its writer is slower than its callers: unending memory, else.
+    /// Its queue has no bound and its writer is slower than its callers, so longer bursts would exhaust the
+    /// memory.
     fn burst(&self) -> Option<u64> {
         Some(BURST)
     }
@@ -154,7 +155,7 @@ impl FarEnd for Chrome {
         }
     }
 
-    /// A span that is entered once has two lines, where it begins and where it ends.
+    /// A span that is entered once has two lines: its begin and its end.
     fn arrived(&self) -> Option<u64> {
         Some(self.lines.get() / 2)
     }
@@ -174,7 +175,7 @@ impl Write for Lines {
     }
 }
 
-/// The same, and the flushes, which say that all before them has been written.
+/// Counts lines and flushes. After a flush, all lines before it are written.
 struct FlushedLines {
     lines: Lines,
     flushes: Count,

@@ -1,5 +1,5 @@
-//! Makes the spans: so many fields, so deep, entered once or polled. Always the same span, made by
-//! `tracing`, or by fastrace's own functions.
+//! Makes the spans, with `tracing` or with fastrace's own functions. Number of fields, depth and polls are
+//! options.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -11,17 +11,17 @@ use fastrace::future::FutureExt;
 use fastrace::local::LocalSpan;
 use tracing::{Instrument, Level, Span, span};
 
-/// A function that makes so many spans, of any level of nesting.
+/// A function that makes the given number of spans, counting nested ones.
 pub type Burst = Box<dyn Fn(u64) + Sync>;
 
-/// What the spans of a scenario look like.
+/// The shape of a scenario's spans.
 #[derive(Clone, Copy)]
 pub struct Shape {
-    /// Half of them `u64`, half of them a `&str` of 20 bytes: 2, 8 or 32.
+    /// 2, 8 or 32 fields. Half of them are `u64`, half of them a `&str` of 20 bytes.
     pub fields: usize,
-    /// How many are open inside of each other.
+    /// The number of spans nested in each other.
     pub depth: u64,
-    /// How often the future in the span is polled; 0: the span is entered by a function, once.
+    /// The number of polls of the future in the span; 0: a function enters the span once.
     pub polls: u32,
 }
 
@@ -31,7 +31,7 @@ const NAMES: [&str; 32] = [
     "t9", "n10", "t10", "n11", "t11", "n12", "t12", "n13", "t13", "n14", "t14", "n15", "t15", "n16", "t16",
 ];
 
-/// All of seven digits, however many: who writes them as text needs the same time for each.
+/// Numbers of seven digits, so that formatting takes the same time for each.
 fn numbers(count: u64) -> impl Iterator<Item = u64> {
     (0..count).map(|n| 1_000_000 + n)
 }
@@ -45,11 +45,11 @@ pub fn tracing(shape: Shape, debug: bool) -> Result<Burst, String> {
         (8, true) => burst(shape, tracing_span::<8, true>),
         (32, false) => burst(shape, tracing_span::<32, false>),
         (32, true) => burst(shape, tracing_span::<32, true>),
-        (fields, _) => return Err(format!("--fields {fields}: it is 2, 8 or 32")),
+        (fields, _) => return Err(format!("--fields {fields}: give 2, 8 or 32")),
     })
 }
 
-/// Both levels are callsites of their own: a callsite has one level.
+/// A callsite has one level, so each level has its own.
 #[inline(always)]
 fn tracing_span<const FIELDS: usize, const DEBUG: bool>(n: u64, t: &str) -> Span {
     macro_rules! at {
@@ -123,12 +123,12 @@ fn nested(depth: u64, n: u64, text: &str, make: impl Fn(u64, &str) -> Span + Cop
     }
 }
 
-/// Opens so many, and keeps them.
+/// Opens `spans` spans, and keeps them in `kept`.
 pub(crate) fn open_tracing(spans: u64, kept: &mut Vec<Span>) {
     kept.extend(numbers(spans).map(|n| tracing_span::<2, false>(n, black_box(TEXT))));
 }
 
-/// fastrace's spans that stay in their thread, all of a burst in one trace.
+/// fastrace's local spans, which stay in their thread. All spans of a burst are in one trace.
 pub(crate) fn fastrace_local(shape: Shape) -> Burst {
     Box::new(move |spans| {
         let root = fastrace::Span::root("burst", SpanContext::random());
@@ -155,7 +155,7 @@ fn nested_local(depth: u64, fields: usize, n: u64, text: &str) {
     }
 }
 
-/// The same around spans of `tracing`: without a parent each would be a trace.
+/// Puts a root of fastrace around spans of `tracing`. Without it, each would be a trace.
 pub(crate) fn within_fastrace_root(burst: Burst) -> Burst {
     Box::new(move |spans| {
         let root = fastrace::Span::root("burst", SpanContext::random());
@@ -164,7 +164,7 @@ pub(crate) fn within_fastrace_root(burst: Burst) -> Burst {
     })
 }
 
-/// fastrace's spans that begin a trace each, and so may have no other around them.
+/// fastrace's root spans. Each begins a trace, so none is nested.
 pub(crate) fn fastrace_root(shape: Shape) -> Burst {
     let make = move |n| {
         let span = fastrace::Span::root("request", SpanContext::random());
@@ -182,7 +182,7 @@ pub(crate) fn fastrace_root(shape: Shape) -> Burst {
     })
 }
 
-/// Opens so many below a root, and keeps them.
+/// Opens `spans` spans below a root, and keeps them in `kept`.
 pub(crate) fn open_fastrace(spans: u64, root: &fastrace::Span, kept: &mut Vec<fastrace::Span>) {
     kept.extend(numbers(spans).map(|n| {
         let span = fastrace::Span::enter_with_parent("request", root);
@@ -190,13 +190,13 @@ pub(crate) fn open_fastrace(spans: u64, root: &fastrace::Span, kept: &mut Vec<fa
     }));
 }
 
-/// fastrace keeps text, its own or `'static`: what is borrowed is copied.
+/// fastrace takes text that is owned or `'static`, so borrowed text is copied.
 fn properties(fields: usize, n: u64, text: &str) -> impl Iterator<Item = (&'static str, String)> {
     let value = move |field| if field % 2 == 0 { n.to_string() } else { text.to_owned() };
     NAMES.iter().take(fields).enumerate().map(move |(field, name)| (*name, value(field)))
 }
 
-/// Ready at its last poll.
+/// A future that is ready at its last poll.
 struct Polls(u32);
 
 impl Future for Polls {

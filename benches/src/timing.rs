@@ -1,4 +1,4 @@
-//! Runs bursts of spans on one or more threads, and times what they cost the threads that make them.
+//! Runs bursts of spans on one or more threads, and measures their cost for these threads.
 
 use std::hint::spin_loop;
 use std::sync::Barrier;
@@ -11,23 +11,23 @@ use serde::Serialize;
 use crate::allocations;
 use crate::far_end::FarEnd;
 
-/// What a run of `span` prints.
+/// The output of a run of `span`.
 #[derive(Serialize)]
 pub(crate) struct Measured {
-    /// Wall time of a thread by the spans it made, in the median part of the run; the threads' mean.
+    /// Wall time of a thread for each span that it made, in the median part of the run; the mean of all threads.
     ns_per_span: f64,
-    /// The time of the whole run, with the waits for the far end, by its spans.
+    /// Time of the whole run for each span, including the waits for the far end.
     elapsed_ns_per_span: f64,
-    /// All spans made, the warm-up's as well.
+    /// All spans that were made, including the warm-up.
     spans: u64,
-    /// Those of them that got to the far end, where it can be asked.
+    /// The spans that arrived at the far end, if it counts them.
     arrived: Option<u64>,
-    /// Where they are counted, those of one thread that makes the spans.
+    /// Allocations of one thread that makes spans, if they are counted.
     allocations_per_span: Option<f64>,
 }
 
-/// Whatever else runs on the machine takes a core away for a few milliseconds: it spoils some parts
-/// of a run, not the median one.
+/// Other programs take a core away for a few milliseconds. This spoils some parts of a run, but not the median
+/// part.
 const PARTS: u64 = 20;
 
 /// Makes `spans` spans in all, after a warm-up.
@@ -39,7 +39,7 @@ pub(crate) fn measure(
     warm_up: u64,
 ) -> Measured {
     let each = (spans / threads).max(1);
-    let part = (each / PARTS).max(1).next_multiple_of(10); // of whole nests, ten deep
+    let part = (each / PARTS).max(1).next_multiple_of(10); // whole nests: the deepest have ten spans
     let at_once = far_end.burst().map_or(part, |burst| burst / threads);
     let barrier = Barrier::new(threads as usize);
     let ready = AtomicU64::new(0);
@@ -54,7 +54,7 @@ pub(crate) fn measure(
         Share { warm_up, bursts, elapsed: begin.elapsed() }
     };
     let shares: Vec<Share> = match threads {
-        1 => vec![work(true)], // on the main thread, which is the one that callgrind calls 1
+        1 => vec![work(true)], // on the main thread, which is callgrind's thread 1
         _ => thread::scope(|scope| {
             let work = &work;
             let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread == 0))).collect();
@@ -71,19 +71,19 @@ pub(crate) fn measure(
     }
 }
 
-/// What a thread did.
+/// The results of a thread.
 struct Share {
-    /// Spans made before anything was measured.
+    /// Spans made in the warm-up.
     warm_up: u64,
     bursts: Bursts,
     elapsed: Duration,
 }
 
-/// Bursts of so many spans.
+/// Timed bursts of `at_once` spans each.
 struct Bursts {
     at_once: u64,
     times: Vec<Duration>,
-    /// In all of them, where they are counted.
+    /// Allocations in all bursts, if they are counted.
     allocations: Option<u64>,
 }
 
@@ -114,7 +114,7 @@ struct Worker<'a> {
     ready: &'a AtomicU64,
     threads: u64,
     at_once: u64,
-    /// Waits for the far end, on behalf of all.
+    /// Whether this thread waits for the far end, for all threads.
     leads: bool,
     starts: u64,
 }
@@ -142,7 +142,7 @@ impl Worker<'_> {
         self.barrier.wait();
     }
 
-    /// A barrier lets its threads go some 50 us apart, which is as long as a whole burst.
+    /// Spins, because a barrier releases its threads some 50 us apart, which is as long as a burst.
     fn start_together(&mut self) {
         self.starts += 1;
         self.ready.fetch_add(1, Ordering::AcqRel);
@@ -152,7 +152,7 @@ impl Worker<'_> {
     }
 }
 
-/// callgrind collects inside of this function alone, so it knows its name.
+/// callgrind collects only inside this function, by its name.
 #[inline(never)]
 fn timed_burst(burst: &(dyn Fn(u64) + Sync), spans: u64) {
     burst(spans);

@@ -1,4 +1,4 @@
-//! tracing-usdt itself, as the environment configures it.
+//! tracing-usdt, configured by the environment.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use tracing_usdt::{Handle, UsdtLayer};
 
 use crate::far_end::{BURST, FarEnd};
 
-/// With or without a socket.
+/// The layer's handle, and whether it sends and queues.
 pub(crate) struct Usdt {
     handle: Handle,
     sends: bool,
     queues: bool,
 }
 
-/// How long the sender may take for what is queued.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time that the sender thread may take to empty the queue.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn layer() -> (Usdt, UsdtLayer) {
     let layer = tracing_usdt::layer();
@@ -37,7 +37,7 @@ impl FarEnd for Usdt {
     }
 }
 
-/// Waits until all that was closed is sent or given up; what is still queued then, the account shows.
+/// Waits until all closed spans are sent or dropped. After a timeout, the stats show how many are still queued.
 pub fn settle(handle: &Handle) {
-    let _ = handle.flush(PATIENCE);
+    let _ = handle.flush(FLUSH_TIMEOUT);
 }

@@ -1,4 +1,4 @@
-//! What there is to measure, and how each is set up.
+//! The variants to measure, and how each is installed.
 
 use std::error::Error;
 use std::io;
@@ -20,7 +20,7 @@ use crate::peers;
 use crate::spans::{self, Burst, Shape};
 use crate::usdt;
 
-/// By the names that `span` takes.
+/// A variant; `NAMES` has the names that `span` takes.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Variant {
     NoSubscriber,
@@ -79,7 +79,8 @@ impl Variant {
         })
     }
 
-    /// Sets it up for the whole process, and says how to make spans of that shape.
+    /// Installs the variant for the whole process, and returns its far end and a function that makes spans of
+    /// that shape.
     pub(crate) fn install(self, shape: Shape) -> Result<Installed, Box<dyn Error>> {
         Ok(match self {
             FastraceLocal => (Box::new(peers::Fastrace::new()), spans::fastrace_local(shape)),
@@ -106,7 +107,7 @@ impl Variant {
 
     /// Makes its subscriber the global one.
     fn subscribe(self) -> Result<Box<dyn FarEnd>, Box<dyn Error>> {
-        // Each stack in its own type, as in a user's program: boxes would cost on every call.
+        // Each stack has its own type, as in a user's program. Boxed layers would cost something at every call.
         Ok(match self {
             Base => {
                 set_global_default(registry().with(Nothing))?;
@@ -172,19 +173,19 @@ impl Variant {
                 set_global_default(registry().with(layer))?;
                 Box::new(far_end)
             }
-            // What is not made by `tracing` has no subscriber either.
+            // These do not use `tracing`, or have no subscriber.
             NoSubscriber | FastraceLocal | FastraceRoot | FloorSend | FloorProbe | FloorClock => {
                 Box::new(Nowhere)
             }
         })
     }
 
-    /// The memory that each of so many spans takes while all are open.
+    /// The memory that a span takes while `open` spans are open.
     pub(crate) fn bytes_of_open(self, open: u64) -> Result<f64, Box<dyn Error>> {
         let bytes = || allocations::live_bytes().ok_or("that needs the program span_counted");
         let one = Shape { fields: 2, depth: 1, polls: 0 };
         let (far_end, burst) = self.install(one)?;
-        burst(1000); // what is made once, for the callsite and the thread
+        burst(1000); // allocates what the callsite and the thread need once
         far_end.settle();
         let grown = if self == FastraceRoot {
             let root = fastrace::Span::root("root", SpanContext::random());
@@ -206,7 +207,7 @@ fn to_sink<S>() -> fmt::Layer<S, DefaultFields, Format, fn() -> io::Sink> {
     fmt::Layer::default().with_writer(io::sink)
 }
 
-/// The layer of the base: a Registry without any keeps every span for ever.
+/// The layer of `Base`. A `Registry` without any layer would keep every span for ever.
 struct Nothing;
 
 impl<S: Subscriber> Layer<S> for Nothing {

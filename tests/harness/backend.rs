@@ -1,4 +1,4 @@
-//! A Zipkin backend that answers as a test wants.
+//! A Zipkin backend whose answers the test chooses.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Runs until the test program ends.
+/// A backend that runs until the test program ends.
 pub struct ZipkinBackend {
     port: u16,
     state: Arc<Mutex<State>>,
@@ -17,12 +17,13 @@ pub struct ZipkinBackend {
 
 struct State {
     answer: u16,
-    /// So many requests are accepted before that.
+    /// The number of requests that are accepted before `answer` applies.
     accept: usize,
+    /// The largest body that is accepted, in bytes.
     largest: usize,
-    /// How long it takes for an answer.
+    /// The time that each answer takes.
     pause: Duration,
-    /// Their names by their ids.
+    /// The names of accepted spans by their ids.
     accepted: HashMap<String, String>,
 }
 
@@ -48,7 +49,7 @@ impl ZipkinBackend {
         Self { port, state }
     }
 
-    /// As an argument of `--to`.
+    /// The argument for `--to`.
     pub fn target(&self) -> String {
         format!("zipkin=http://127.0.0.1:{}", self.port)
     }
@@ -58,29 +59,29 @@ impl ZipkinBackend {
         self.state.lock().unwrap().answer = status;
     }
 
-    /// Accepts so many requests first, whatever it answers to others.
+    /// Accepts the next `requests` requests, whatever it answers to others.
     pub fn accept(&self, requests: usize) {
         self.state.lock().unwrap().accept = requests;
     }
 
-    /// Takes so long for each answer from now on.
+    /// Waits for `pause` before each answer from now on.
     pub fn take(&self, pause: Duration) {
         self.state.lock().unwrap().pause = pause;
     }
 
-    /// Answers requests with more bytes with 413 from now on.
+    /// Answers requests of more than `largest` bytes with 413 from now on.
     pub fn limit(&self, largest: usize) {
         self.state.lock().unwrap().largest = largest;
     }
 
-    /// How many different spans it has accepted.
+    /// The number of different spans that it has accepted.
     pub fn accepted(&self) -> usize {
         self.state.lock().unwrap().accepted.len()
     }
 
-    /// How many of them have another name.
+    /// The number of accepted spans with another name than `name`.
     pub fn spans_not_named(&self, name: &str) -> usize {
-        self.state.lock().unwrap().accepted.values().filter(|of| *of != name).count()
+        self.state.lock().unwrap().accepted.values().filter(|accepted| *accepted != name).count()
     }
 }
 
@@ -108,7 +109,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// The body of a request.
+/// Reads the body of a request.
 fn read(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut length = None;
     loop {

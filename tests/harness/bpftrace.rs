@@ -1,4 +1,4 @@
-//! A real bpftrace, known to be attached.
+//! Runs bpftrace, and waits until it is attached.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{PATIENCE, wait_until};
+use crate::{TIMEOUT, wait_until};
 
-/// What tests need for it.
+/// What tests with bpftrace need.
 pub const NEEDS: [&str; 3] = ["bpftrace", "root", "btf"];
 
-/// The script's first and last probe, which print. bpftrace attaches in one order or the other;
-/// once both have fired, all between them are attached.
+/// Probes that print, put before and after the script. bpftrace attaches in order or in reverse, so once both
+/// have fired, all probes between them are attached.
 const FIRST: &str = "interval:ms:10 { printf(\"!first\\n\"); }\n";
 const LAST: &str = "interval:ms:10 { printf(\"!tick\\n\"); }\n";
 
@@ -24,7 +24,7 @@ fn is_marker(line: &str) -> bool {
     line.starts_with('!')
 }
 
-/// A consumer of the probes. It ends with the value.
+/// A running bpftrace. Dropping the value ends it.
 pub struct Bpftrace {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -32,7 +32,7 @@ pub struct Bpftrace {
 }
 
 impl Bpftrace {
-    /// Attaches `script` and returns when it is attached. With `pid` only to that process.
+    /// Attaches `script`, with `pid` to that process only, and returns when it is attached.
     pub fn attach(script: &str, pid: Option<u32>) -> Self {
         let mut command = Command::new("bpftrace");
         command.args(["-B", "line", "-e", &format!("{FIRST}{script}\n{LAST}")]);
@@ -52,7 +52,7 @@ impl Bpftrace {
         Self::attached(with_tracefs("bpftrace").args(["-B", "line"]).arg(marked.path()).args(args))
     }
 
-    /// Starts the tool in the file `tool` the way its user does.
+    /// Starts the tool in the file `tool` as a user does.
     pub fn run_tool(tool: &Path, args: &[&str]) -> Self {
         Self::spawn(with_tracefs(&tool.to_string_lossy()).args(args))
     }
@@ -66,7 +66,7 @@ impl Bpftrace {
 
     fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // Room for what comes while a busy machine keeps bpftrace from reading: 16 MiB a processor.
+        // 16 MiB a processor, for the time when a busy machine keeps bpftrace from reading.
         command.env("BPFTRACE_PERF_RB_PAGES", "4096");
         let mut child = command.spawn().unwrap_or_else(|e| panic!("can't start {command:?}: {e}"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -80,12 +80,12 @@ impl Bpftrace {
         Self { child, lines, reader: Some(reader) }
     }
 
-    /// A script's line for each of `probes` of the executable or library at `path`.
+    /// A line of a script for `probe` of the executable or library at `path`.
     pub fn probe(path: &Path, probe: &str, action: &str) -> String {
         format!("usdt:{}:tracing:{probe} {{ {action} }}\n", path.display())
     }
 
-    /// What was printed so far.
+    /// The lines printed so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
@@ -102,7 +102,7 @@ impl Bpftrace {
         });
     }
 
-    /// Detaches, and returns all that was printed by the script's own probes.
+    /// Detaches, and returns all lines that the script's own probes printed.
     pub fn end(mut self) -> Vec<String> {
         self.wait_for_the_rest();
         self.interrupt();
@@ -115,9 +115,8 @@ impl Bpftrace {
         lines.into_iter().filter(is_output).collect()
     }
 
-    /// What is still in its buffers when the signal comes, bpftrace throws away. It reads one
-    /// processor's after another's, so the rest is there when for two stretches of ticks nothing
-    /// but ticks has come.
+    /// At the signal bpftrace discards what is still in its buffers. It reads one processor's buffer after the
+    /// other, so the buffers are empty once two rounds of ticks have passed with nothing but ticks.
     fn wait_for_the_rest(&self) {
         let counts = || {
             let lines = self.lines.lock().unwrap();
@@ -127,20 +126,20 @@ impl Bpftrace {
         let mut quiet = if counts().0 == 0 { 2 } else { 0 };
         while quiet < 2 {
             let (ticks, others) = counts();
-            wait_until("bpftrace goes on", || counts().0 >= ticks + 10);
+            wait_until("bpftrace prints ticks", || counts().0 >= ticks + 10);
             quiet = if counts().1 == others { quiet + 1 } else { 0 };
         }
     }
 
-    /// As often as it takes: bpftrace forgets a signal that comes while it is still attaching. But
-    /// not often: once it has detached, a second one ends it before it prints its maps.
+    /// Repeats the signal, because bpftrace loses one that comes while it is still attaching. But repeats it
+    /// seldom, because once bpftrace has detached, a second signal ends it before it prints its maps.
     fn interrupt(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32);
         let begin = Instant::now();
         let mut next = begin;
         while self.child.try_wait().unwrap().is_none() {
             if Instant::now() >= next {
-                let signal = if begin.elapsed() < PATIENCE { Signal::SIGINT } else { Signal::SIGKILL };
+                let signal = if begin.elapsed() < TIMEOUT { Signal::SIGINT } else { Signal::SIGKILL };
                 kill(pid, signal).unwrap();
                 next += Duration::from_secs(5);
             }
@@ -157,8 +156,8 @@ impl Drop for Bpftrace {
     }
 }
 
-/// `program` where the kernel's tracepoints are listed: if tracefs is not mounted, in a mount
-/// namespace of its own in which it is.
+/// `program` with a mounted tracefs, which lists the kernel's tracepoints: if needed, in a mount namespace of
+/// its own.
 fn with_tracefs(program: &str) -> Command {
     if Path::new("/sys/kernel/tracing/events").exists() {
         return Command::new(program);

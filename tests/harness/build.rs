@@ -1,4 +1,4 @@
-//! The fixture in every build that users have.
+//! Builds the fixture in every way in which users build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,11 +24,13 @@ pub enum Build {
     StaticGlibc,
     /// Optimised, static musl.
     Musl,
+    /// Optimised, with the layer's feature `tracing-opentelemetry`, which any crate in a build may enable.
+    WithOpentelemetry,
     /// Optimised, for another processor.
     Aarch64,
 }
 
-/// What of a build is used.
+/// The artifact of a build.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Linkage {
     /// The executable.
@@ -41,16 +43,17 @@ impl Build {
     /// The builds that run on any Linux on x86-64 with nothing but Rust and binutils.
     pub const EVERYWHERE: [Self; 5] = [Self::Debug, Self::Release, Self::Smallest, Self::Bfd, Self::NoPie];
 
-    /// Builds it, with `pad` strings more in its read-only data, and returns the path of a copy
-    /// that is the calling test's own.
+    /// Builds the fixture with `pad` additional strings in its read-only data, and returns the path of a copy
+    /// for the calling test.
     pub fn path(self, linkage: Linkage, pad: usize) -> PathBuf {
-        // They share a folder, and with it what they depend on: where one's program is, another's is next.
+        // All builds share a target folder, and so their dependencies. Each build replaces the program of
+        // another.
         let target_dir = workspace().join("target/fixtures");
         std::fs::create_dir_all(&target_dir).unwrap();
         let one_at_a_time = std::fs::File::create(target_dir.join("lock")).unwrap();
         let _one = Flock::lock(one_at_a_time, FlockArg::LockExclusive).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        // What the test runner was told about its own build is not for this one.
+        // Variables of the test's own build must not affect this one.
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy().into_owned();
             if name.starts_with("CARGO_") && name != "CARGO_HOME" || name == "RUSTFLAGS" {
@@ -75,12 +78,12 @@ impl Build {
             Linkage::Executable => folder.join("fixture"),
             Linkage::Cdylib => folder.join("libfixture.so"),
         };
-        // Consumers attach to a file, and see every process of it: each test has its own.
+        // Consumers attach to a file and see all of its processes, so each test has its own copy.
         let test = std::thread::current().name().unwrap_or("main").to_owned();
         let name = built.file_name().unwrap().to_string_lossy().into_owned();
         let copy = target_dir.join(format!("tests/{self:?}/{test}-{pad}-{name}"));
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        // By another process: a child that some other test starts just then would inherit our
+        // Another process writes the copy. If this one did, a child of another test could inherit the
         // descriptor, and the file would be busy.
         let copied = Command::new("cp").arg("--remove-destination").arg(&built).arg(&copy).status().unwrap();
         assert!(copied.success(), "cp {} {}: {copied}", built.display(), copy.display());
@@ -105,6 +108,7 @@ impl Build {
         }
         match self {
             Self::Debug | Self::Release | Self::Musl => cargo,
+            Self::WithOpentelemetry => cargo.args(["--features", "opentelemetry"]),
             Self::Fastest => {
                 cargo.env("CARGO_PROFILE_RELEASE_LTO", "fat").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
             }
@@ -115,7 +119,7 @@ impl Build {
                 .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
                 .env("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
             Self::Bfd => cargo.args(["--", "-C", "link-arg=-fuse-ld=bfd"]),
-            // For the executable alone: the library can't be.
+            // Only for the executable: a library must be relocatable.
             Self::NoPie => cargo.args(["--", "-C", "relocation-model=static"]),
             Self::StaticGlibc => cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"),
             Self::Aarch64 => {

@@ -1,17 +1,17 @@
-//! A control group of a test's own, whose CPU time is limited.
+//! A control group with limited CPU time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// One, of the first version or the second. It is removed with the value, when its processes have ended.
+/// A control group of version 1 or 2. Dropping the value removes it, if its processes have ended.
 pub struct Cgroup {
     folder: PathBuf,
     is_first_version: bool,
 }
 
 impl Cgroup {
-    /// Where groups with a limit can be made, and whether they are of the first version.
+    /// The folder where groups with a limit can be created, and whether they are of version 1.
     pub(crate) fn root() -> Option<(&'static Path, bool)> {
         let (first, second) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
         let controllers = fs::read_to_string(second.join("cgroup.subtree_control")).unwrap_or_default();
@@ -22,7 +22,7 @@ impl Cgroup {
         }
     }
 
-    /// One that gets so many of 100 milliseconds.
+    /// Creates a group that gets `milliseconds` of CPU time in each 100 ms.
     pub fn with_quota(milliseconds: u64) -> Self {
         let (root, is_first_version) = Self::root().unwrap();
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -40,12 +40,12 @@ impl Cgroup {
         cgroup
     }
 
-    /// Moves a process there.
+    /// Moves a process into the group.
     pub fn take(&self, pid: &str) {
         self.write("cgroup.procs", pid);
     }
 
-    /// For how long it was kept from running, in nanoseconds.
+    /// The time for which the group was throttled, in nanoseconds.
     pub fn throttled_ns(&self) -> u64 {
         let (name, unit) =
             if self.is_first_version { ("throttled_time ", 1) } else { ("throttled_usec ", 1000) };

@@ -12,11 +12,11 @@ use serde_json::Value;
 /// A Zipkin span as it was received.
 pub type Span = serde_json::Map<String, Value>;
 
-/// Receives on a thread of its own, as fast as it can.
+/// A receiver that reads on a thread of its own, as fast as it can.
 pub struct Collector {
     path: PathBuf,
     _folder: tempfile::TempDir,
-    datagrams: Arc<Mutex<Vec<String>>>,
+    datagrams: Arc<Mutex<Vec<Vec<u8>>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,13 +34,10 @@ impl Collector {
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 18];
             loop {
-                // Read before the question, so that nothing is left behind.
+                // Loaded before the receive, so that everything sent before the stop is received.
                 let last = stopped.load(Ordering::Acquire);
                 match socket.recv(&mut buffer) {
-                    Ok(bytes) => {
-                        let text = String::from_utf8(buffer[..bytes].to_vec()).unwrap();
-                        sink.lock().unwrap().push(text);
-                    }
+                    Ok(bytes) => sink.lock().unwrap().push(buffer[..bytes].to_vec()),
                     Err(_) if last => return,
                     Err(_) => {}
                 }
@@ -49,19 +46,24 @@ impl Collector {
         Self { path, _folder: folder, datagrams, stop, thread: Some(thread) }
     }
 
-    /// Where the socket is.
+    /// The socket's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All datagrams, once no more are waiting. For after the senders have ended.
-    pub fn datagrams(mut self) -> Vec<String> {
+    /// Receives the rest, and returns all datagrams, which are text. Call it after the senders have ended.
+    pub fn datagrams(self) -> Vec<String> {
+        self.bytes().into_iter().map(|datagram| String::from_utf8(datagram).unwrap()).collect()
+    }
+
+    /// Receives the rest, and returns all datagrams of any format.
+    pub fn bytes(mut self) -> Vec<Vec<u8>> {
         self.stop.store(true, Ordering::Release);
         self.thread.take().unwrap().join().unwrap();
         std::mem::take(&mut self.datagrams.lock().unwrap())
     }
 
-    /// Their spans.
+    /// Receives the rest, and returns the spans of all datagrams.
     pub fn spans(self) -> Vec<Span> {
         let parse = |text: String| -> Vec<Span> {
             serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text}"))
@@ -70,7 +72,7 @@ impl Collector {
     }
 }
 
-/// A string member.
+/// The string `key` of a JSON object.
 #[track_caller]
 pub fn text<'a>(object: &'a Span, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_else(|| panic!("no string {key:?} in {object:?}"))

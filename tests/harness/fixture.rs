@@ -1,4 +1,4 @@
-//! A running fixture.
+//! Runs the fixture.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use crate::{Linkage, Process};
 
-/// A traced program that does what it is told. It ends with the value.
+/// A running traced program that takes commands. Dropping the value kills it.
 pub struct Fixture {
     child: Process,
     stdin: Option<ChildStdin>,
@@ -14,7 +14,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Starts what was built at `path`; with `socket`, it sends its spans there.
+    /// Starts the executable or library at `path`. With `socket`, it sends its spans there.
     pub fn start(path: &Path, linkage: Linkage, socket: Option<&Path>) -> Self {
         let mut command = match linkage {
             Linkage::Executable => Command::new(path),
@@ -28,12 +28,13 @@ impl Fixture {
         Self::spawn(&mut command, socket)
     }
 
-    /// Starts `command`, which ends in a fixture.
+    /// Starts a fixture by `command`.
     pub fn spawn(command: &mut Command, socket: Option<&Path>) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("OTEL_SERVICE_NAME", "fixture");
         command.env_remove("TRACING_USDT_SOCKET").envs(socket.map(|path| ("TRACING_USDT_SOCKET", path)));
-        // A receiver on a busy machine is slow at times; few tests are about that. And most look at
-        // each span by itself, as soon as it is closed.
+        // On a busy machine a receiver may be slow for a while, so closing threads wait. With inline delivery
+        // each span is sent alone before its close returns. Tests of other settings set these variables
+        // themselves.
         for (variable, value) in [("TRACING_USDT_MAX_WAIT_MS", "10000"), ("TRACING_USDT_DELIVERY", "inline")]
         {
             if !command.get_envs().any(|(set, _)| set == variable) {
@@ -48,9 +49,14 @@ impl Fixture {
         fixture
     }
 
-    /// Has one command carried out, and returns what it printed.
+    /// Runs a command, and returns what it printed.
     pub fn run(&mut self, command: &str) -> String {
         self.begin(command);
+        self.finish()
+    }
+
+    /// Waits for the end of a command that was begun, and returns what it printed.
+    pub fn finish(&mut self) -> String {
         let mut printed = String::new();
         loop {
             match self.line() {
@@ -60,18 +66,18 @@ impl Fixture {
         }
     }
 
-    /// Has one command begun, and returns when it has printed `line`.
+    /// Begins a command, and returns when it has printed `line`.
     pub fn run_until(&mut self, command: &str, line: &str) {
         self.begin(command);
         assert_eq!(self.line(), line);
     }
 
-    /// Has one command begun.
+    /// Begins a command, and does not wait for it.
     pub fn begin(&mut self, command: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
     }
 
-    /// Has one command carried out that ends the process, and waits for that.
+    /// Runs a command that ends the process, and waits for the end.
     pub fn run_last(mut self, command: &str) -> ExitStatus {
         self.begin(command);
         self.child.wait().unwrap()
@@ -82,7 +88,7 @@ impl Fixture {
         self.child.id()
     }
 
-    /// Ends it in the normal way.
+    /// Ends it by the end of its input. It must exit with 0.
     pub fn end(mut self) {
         drop(self.stdin.take());
         let status = self.child.wait().unwrap();
@@ -92,7 +98,7 @@ impl Fixture {
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
-        assert!(line.ends_with('\n'), "the fixture is gone: {:?}", self.child.try_wait());
+        assert!(line.ends_with('\n'), "the fixture has ended: {:?}", self.child.try_wait());
         line.trim_end().to_owned()
     }
 }

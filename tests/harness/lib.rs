@@ -1,7 +1,8 @@
-//! What the end-to-end tests share: the traced program in all its builds, and its consumers.
+//! Shared by the end-to-end tests: the traced program in all its builds, and its consumers and receivers.
 //!
-//! `build` compiles the fixture, `fixture` runs it, `bpftrace`, `collector`, `spantap` and, behind that,
-//! `rotel` look at it; `net` speaks to them on loopback, and `need` skips what this machine can't do, for everybody to see.
+//! `build` compiles the fixture, and `fixture` runs it. `bpftrace` attaches to it; `collector` and `spantap`
+//! receive its spans, and `rotel` receives them from spantap. `net` has requests on loopback, and `need` skips
+//! a test that this machine can't run, and reports that.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 mod backend;
@@ -9,6 +10,7 @@ mod bpftrace;
 mod build;
 mod cgroup;
 mod collector;
+mod document;
 mod fixture;
 mod need;
 mod net;
@@ -22,25 +24,26 @@ pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
 pub use build::{Build, Linkage};
 pub use cgroup::Cgroup;
 pub use collector::{Collector, Span, text};
+pub use document::{Document, quoted};
 pub use fixture::Fixture;
-pub use need::need;
+pub use need::{need, note};
 pub use net::{Headers, free_address, get, receive_posts};
 pub use process::Process;
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
-pub use spantap::{EBPF, Ended, Killed, Spantap, program, take_untold};
+pub use spantap::{EBPF, Ended, Killed, Spantap, program, take_unreported};
 
 use std::time::{Duration, Instant};
 
 /// Long enough that only a hang reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        assert!(start.elapsed() < TIMEOUT, "waited {TIMEOUT:?} without success until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

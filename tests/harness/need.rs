@@ -1,4 +1,4 @@
-//! Tests that need a tool or a right say so where it is missing; under CI they fail.
+//! A test that lacks a tool or a right is skipped and reported; under CI it fails.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,11 +6,12 @@ use std::path::Path;
 use crate::cgroup::Cgroup;
 use crate::rotel::rotel;
 
-/// Whether everything in `needs` is here: `root`, a program on the `PATH`, `btf`, `rotel`, or a
-/// `target:TRIPLE` of rustup, `linux:VERSION` or later, a `cgroup` whose CPU time may be limited. If not, the test should return: it is reported as skipped on stderr,
-/// past the capture of the test runner, and in the file that `TRACING_USDT_SKIPS` names.
+/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, a
+/// `target:TRIPLE` of rustup, `linux:VERSION` or later, or a `cgroup` whose CPU time can be limited.
 ///
-/// Under CI (`CI=true`) nothing may be skipped.
+/// If not, the test has to return. It is reported as skipped on stderr, past the capture of the test runner,
+/// and in the file that `TRACING_USDT_SKIPS` names. Under CI (`CI=true`) the test fails instead, unless
+/// `TRACING_USDT_LACKS` lists all that is missing, separated by commas: then the skip is only noted.
 pub fn need(needs: &[&str]) -> bool {
     let missing: Vec<&str> = needs.iter().copied().filter(|need| !is_here(need)).collect();
     if missing.is_empty() {
@@ -18,14 +19,29 @@ pub fn need(needs: &[&str]) -> bool {
     }
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {test}: it needs {}", missing.join(", "));
+    let lacks = std::env::var("TRACING_USDT_LACKS").unwrap_or_default();
+    if missing.iter().all(|missing| lacks.split(',').any(|lack| lack == *missing)) {
+        note(&line);
+        return false;
+    }
     let ci = std::env::var("CI").is_ok_and(|ci| !matches!(&*ci, "" | "0" | "false"));
     assert!(!ci, "under CI nothing is skipped. {line}");
+    report("TRACING_USDT_SKIPS", &line);
+    false
+}
+
+/// Shows `line` in the result of the checks, where it fails nothing.
+pub fn note(line: &str) {
+    report("TRACING_USDT_NOTES", line);
+}
+
+/// Writes `line` to stderr, past the capture of the test runner, and to the file that `variable` names.
+fn report(variable: &str, line: &str) {
     let _ = writeln!(std::io::stderr(), "\n{line}");
-    if let Some(path) = std::env::var_os("TRACING_USDT_SKIPS") {
+    if let Some(path) = std::env::var_os(variable) {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         let _ = file.and_then(|mut file| writeln!(file, "{line}"));
     }
-    false
 }
 
 fn is_here(need: &str) -> bool {

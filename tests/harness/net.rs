@@ -1,18 +1,18 @@
-//! Loopback.
+//! HTTP requests on loopback.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-/// Names and values.
+/// Names and values of headers.
 pub type Headers<'a> = &'a [(&'a str, &'a str)];
 
-/// Nobody listens there now.
+/// An address on which no socket listens.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The answer to a GET, if somebody listens there.
+/// The answer to a GET, if a server listens there.
 pub fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -21,8 +21,8 @@ pub fn get(address: SocketAddr, path: &str) -> Option<String> {
     Some(answer)
 }
 
-/// Asks the service at `address` to make so many calls to us, as W3C's harness does, and gives the headers of each,
-/// by their names in lower case.
+/// Asks the service at `address` to call us `calls` times, as W3C's harness does. Returns the headers of each
+/// call, with names in lower case.
 pub fn receive_posts(
     address: &str,
     path: &str,
@@ -47,7 +47,7 @@ pub fn receive_posts(
     called.join().unwrap()
 }
 
-/// Says 200 to the request on the stream.
+/// Answers the request on the stream with 200, and returns its headers.
 fn answer_one(mut stream: &TcpStream) -> HashMap<String, String> {
     let mut request = BufReader::new(stream);
     let mut headers: HashMap<String, String> = HashMap::new();

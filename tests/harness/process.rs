@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::process::Child;
 
-/// One that is killed with the value, if it has not ended.
+/// A child process. Dropping the value kills it, if it has not ended.
 pub struct Process(pub Child);
 
 impl Deref for Process {

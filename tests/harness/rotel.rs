@@ -1,4 +1,4 @@
-//! A real OpenTelemetry collector that prints every span it is given.
+//! Runs rotel, an OpenTelemetry collector that prints every span it receives.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -9,23 +9,24 @@ use std::process::{Command, Stdio};
 use crate::build::workspace;
 use crate::{Process, free_address, wait_until};
 
-/// It ends with the value.
+/// A running rotel. Dropping the value kills it.
 pub struct Rotel {
     agent: Option<Process>,
-    /// Where it takes OTLP over HTTP.
+    /// Its address for OTLP over HTTP.
     pub http: SocketAddr,
-    /// Where it takes OTLP over gRPC.
+    /// Its address for OTLP over gRPC.
     pub grpc: SocketAddr,
     log: tempfile::NamedTempFile,
 }
 
-/// The one that `cargo xtask test` installs.
+/// The program that `cargo xtask test` installs.
 pub(crate) fn rotel() -> PathBuf {
-    workspace().join("target/rotel/rotel/rotel-agent")
+    let version = include_str!("rotel.version").trim();
+    workspace().join(format!("target/tools/rotel=={version}/rotel/rotel-agent"))
 }
 
 impl Rotel {
-    /// On free ports.
+    /// Starts it on free ports.
     pub fn start() -> Self {
         let (http, grpc, log) = (free_address(), free_address(), tempfile::NamedTempFile::new().unwrap());
         let mut rotel = Self { agent: None, http, grpc, log };
@@ -33,7 +34,7 @@ impl Rotel {
         rotel
     }
 
-    /// After a stop, on the same ports.
+    /// Starts it after a stop, on the same ports.
     pub fn start_again(&mut self) {
         let mut agent = Command::new(rotel());
         agent.args(["start", "--exporter", "blackhole", "--debug-log", "traces"]);
@@ -47,18 +48,18 @@ impl Rotel {
         });
     }
 
-    /// As if it had crashed.
+    /// Kills it.
     pub fn stop(&mut self) {
         self.agent = None;
     }
 
-    /// All that it printed.
+    /// Everything that it has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
-    /// What it printed of each span, by the span's id: what it printed of the span's resource and scope,
-    /// and of the span itself. A span that came twice has two.
+    /// Its output for each span, by the span's id: the text of the span's resource and scope, and the text of
+    /// the span. A span that arrived twice has two entries.
     pub fn spans(&self) -> HashMap<String, Vec<(String, String)>> {
         let log = self.log();
         let mut spans: HashMap<String, Vec<(String, String)>> = HashMap::new();
@@ -66,13 +67,13 @@ impl Rotel {
             let mut parts = request.split("\nSpan #");
             let resource = parts.next().unwrap().to_owned();
             for span in parts {
-                // The next scope of the same resource begins in between.
+                // The next scope of the same resource may follow.
                 let span = span.split("\nScopeSpans #").next().unwrap();
-                // The last one may be written just now.
+                // The last span may be incomplete: rotel is still writing it.
                 let Some((_, span)) = span.split_once('\n') else { continue };
                 let id = span.lines().find_map(|line| line.strip_prefix("    ID             : "));
                 let Some(id) = id.filter(|id| id.len() == 16) else { continue };
-                // Behind the last span before a stop.
+                // A restart prints this after the last span.
                 let lines: Vec<&str> = span.lines().filter(|line| !line.contains("Starting Rotel")).collect();
                 let printed = (resource.clone(), lines.join("\n").trim_end().to_owned());
                 spans.entry(id.to_owned()).or_default().push(printed);

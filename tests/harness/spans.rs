@@ -1,4 +1,4 @@
-//! Spans that a test makes up, to be found again wherever they are sent.
+//! Spans that a test makes up, and finds again in rotel.
 
 use std::fmt::Write as _;
 use std::os::unix::net::UnixDatagram;
@@ -12,20 +12,20 @@ use crate::{Rotel, wait_until};
 /// 2026-01-01, in microseconds.
 const START_US: u64 = 1_767_225_600_000_000;
 
-/// Spans of a trace, of which each but the first is a child of the one before its half.
+/// Spans of a trace. The parent of span `n` is span `n / 2`.
 const OF_A_TRACE: u64 = 20;
 
-/// One of many: all it has follows from its number.
+/// A span whose content follows from its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MadeUp(pub u64);
 
 impl MadeUp {
-    /// So many different ones.
+    /// The first `spans` spans.
     pub fn many(spans: u64) -> Vec<Self> {
         (0..spans).map(Self).collect()
     }
 
-    /// Half of them go as Zipkin JSON, half as OTLP.
+    /// Half of the spans are sent as Zipkin JSON, half as OTLP.
     fn is_zipkin(self) -> bool {
         self.0 / 40 % 2 == 0
     }
@@ -40,8 +40,8 @@ impl MadeUp {
     }
 
     fn parent_id(self) -> Option<String> {
-        let (trace, place) = (self.0 / OF_A_TRACE, self.0 % OF_A_TRACE);
-        (place > 0).then(|| Self(trace * OF_A_TRACE + place / 2).id())
+        let (trace, n) = (self.0 / OF_A_TRACE, self.0 % OF_A_TRACE);
+        (n > 0).then(|| Self(trace * OF_A_TRACE + n / 2).id())
     }
 
     fn start_us(self) -> u64 {
@@ -107,7 +107,7 @@ impl MadeUp {
         span
     }
 
-    /// As rotel prints it.
+    /// The text that rotel prints for it.
     pub fn printed(self) -> String {
         let mut out = format!("    Trace ID       : {}\n", self.trace_id());
         let _ = writeln!(out, "    Parent ID      : {}", self.parent_id().unwrap_or_default());
@@ -131,7 +131,7 @@ impl MadeUp {
     }
 }
 
-/// Sends them as datagrams of up to 40. Waits where the socket is full.
+/// Sends the spans, up to 40 in a datagram. Waits while the socket is full.
 pub fn send(path: &Path, spans: &[MadeUp]) {
     let socket = UnixDatagram::unbound().unwrap();
     socket.connect(path).unwrap();
@@ -150,7 +150,7 @@ pub fn send(path: &Path, spans: &[MadeUp]) {
     }
 }
 
-/// Sends anything.
+/// Sends `bytes` as one datagram.
 pub fn send_bytes(path: &Path, bytes: &[u8]) {
     let socket = UnixDatagram::unbound().unwrap();
     socket.connect(path).unwrap();
@@ -158,16 +158,16 @@ pub fn send_bytes(path: &Path, bytes: &[u8]) {
     assert_eq!(socket.send(bytes).unwrap(), bytes.len());
 }
 
-/// Waits until rotel has printed all of `spans`, each once and as it was sent.
+/// Waits until rotel has printed all of `spans`, and checks that each was printed once and unchanged.
 #[track_caller]
 pub fn wait_for_all(rotel: &Rotel, spans: &[MadeUp]) {
     wait_until("rotel has printed all spans", || {
-        // To look at them one by one takes a while.
+        // Counts first, because comparing each span takes a while.
         if rotel.log().matches("\n    ID             : ").count() < spans.len() {
             return false;
         }
         let printed = rotel.spans();
-        // The last one may be written just now.
+        // The last span may be incomplete: rotel is still writing it.
         let is_whole = |span: &MadeUp| {
             let found = printed.get(&span.id());
             found.is_some_and(|found| found[0].1.len() >= span.printed().len())

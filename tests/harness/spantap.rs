@@ -1,4 +1,4 @@
-//! The collector as its user runs it.
+//! Runs spantap as a user does.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -14,53 +14,54 @@ use nix::unistd::Pid;
 use crate::build::workspace;
 use crate::{Process, need, wait_until};
 
-/// What tests need for `attach`.
+/// What tests with `spantap attach` need.
 pub const EBPF: [&str; 3] = ["clang", "root", "btf"];
 
-/// A running one. It ends with the value.
+/// A running spantap. Dropping the value kills it.
 pub struct Spantap {
     child: Process,
     folder: tempfile::TempDir,
     socket: PathBuf,
 }
 
-/// What one left behind.
+/// The result of a spantap that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it showed.
+    /// Its output: the traces.
     pub stdout: String,
-    /// What it said beside it.
+    /// Its messages.
     pub stderr: String,
 }
 
-/// What one left behind that was killed: the folder with the socket that nobody listens on.
+/// The remains of a spantap that was killed: its folder, with a socket that is not bound any more.
 pub struct Killed {
     folder: tempfile::TempDir,
     socket: PathBuf,
-    /// What it had said beside its traces.
+    /// Its messages.
     pub stderr: String,
 }
 
 thread_local! {
-    static UNTOLD: Cell<bool> = const { Cell::new(false) };
+    static UNREPORTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether one of those that this thread saw end well, since it last asked, said that the kernel did not tell it all.
-pub fn take_untold() -> bool {
-    UNTOLD.take()
+/// Whether a spantap has written that the kernel did not report everything, since this thread's last call.
+/// Counts those that ended with success in this thread.
+pub fn take_unreported() -> bool {
+    UNREPORTED.take()
 }
 
 impl Spantap {
-    /// `spantap listen` on a socket of its own, which is there.
+    /// Starts `spantap listen` on a socket of its own, and returns when the socket is bound.
     pub fn listen(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("trace.sock");
         Self::listen_at(folder, socket, args)
     }
 
-    /// The same by way of a program that gives it other limits or rights, such as `prlimit`.
+    /// Starts `spantap listen` by a program that gives it other limits or rights, such as `prlimit`.
     pub fn listen_by(program: &[&str], args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("trace.sock");
@@ -73,12 +74,12 @@ impl Spantap {
         spantap
     }
 
-    /// The same on another's socket, after it was killed.
+    /// Kills `other`, and starts `spantap listen` on the same socket.
     pub fn listen_again(other: Self, args: &[&str]) -> Self {
         Self::listen_after(other.kill(), args)
     }
 
-    /// The same.
+    /// Starts `spantap listen` on the socket of a spantap that was killed.
     pub fn listen_after(killed: Killed, args: &[&str]) -> Self {
         Self::listen_at(killed.folder, killed.socket, args)
     }
@@ -91,19 +92,19 @@ impl Spantap {
         spantap
     }
 
-    /// `spantap attach`, which is attached.
+    /// Starts `spantap attach`, and returns when it is attached.
     pub fn attach(args: &[impl AsRef<OsStr>]) -> Self {
         Self::attach_with(args, &[])
     }
 
-    /// The same with more in its environment.
+    /// Starts `spantap attach` with additional variables in its environment.
     pub fn attach_with(args: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Self {
         let mut command = command();
         command.arg("attach").args(args).envs(environment.iter().copied());
         Self::attach_by(&mut command)
     }
 
-    /// The same by a command that runs it.
+    /// Starts `spantap attach` by a command that runs it.
     pub fn attach_by(command: &mut Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("not used");
@@ -116,12 +117,12 @@ impl Spantap {
         spantap
     }
 
-    /// `spantap run` of a program.
+    /// Starts `spantap run` with a program.
     pub fn run(args: &[&str], program: &[&str]) -> Self {
         Self::run_with(args, program, |_| {})
     }
 
-    /// The same by a command that is changed before.
+    /// Starts `spantap run` by a command that `change` has changed.
     pub fn run_with(args: &[&str], program: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("not used");
@@ -131,7 +132,7 @@ impl Spantap {
         Self::spawn(&mut command, folder, socket)
     }
 
-    /// `spantap listen` in a terminal of so many columns; what it writes there comes out of the file.
+    /// Starts `spantap listen` in a terminal of `columns`. The returned file reads the terminal's output.
     pub fn listen_in_terminal(columns: u16, environment: &[(&str, &str)]) -> (Self, fs::File) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("trace.sock");
@@ -142,7 +143,7 @@ impl Spantap {
         command.envs(environment.iter().copied()).stdin(Stdio::null());
         command.stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
         let child = Process(command.spawn().unwrap());
-        // Its own files are empty: all it has to say goes to the terminal.
+        // The files for its output stay empty, because it writes to the terminal.
         for name in ["stdout", "stderr"] {
             fs::File::create(folder.path().join(name)).unwrap();
         }
@@ -162,27 +163,27 @@ impl Spantap {
         Self { child: Process(child), folder, socket }
     }
 
-    /// Where it listens.
+    /// The path of its socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// What it showed so far.
+    /// Its output so far.
     pub fn stdout(&self) -> String {
         read(&self.folder.path().join("stdout"))
     }
 
-    /// What it said beside it so far.
+    /// Its messages so far.
     pub fn stderr(&self) -> String {
         read(&self.folder.path().join("stderr"))
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub fn terminate(self) -> Ended {
         kill(self.pid(), Signal::SIGTERM).unwrap();
         self.wait()
@@ -196,8 +197,8 @@ impl Spantap {
             status.is_some()
         });
         let ended = Ended { status: status.unwrap(), stdout: self.stdout(), stderr: self.stderr() };
-        let is_untold = ended.status.success() && ended.stderr.contains("the kernel did not tell");
-        UNTOLD.set(UNTOLD.get() || is_untold);
+        let is_unreported = ended.status.success() && ended.stderr.contains("the kernel did not report");
+        UNREPORTED.set(UNREPORTED.get() || is_unreported);
         ended
     }
 
@@ -215,10 +216,10 @@ fn read(path: &Path) -> String {
 }
 
 fn command() -> Command {
-    // A shell without job control starts what runs in the background with SIGINT ignored.
+    // A shell without job control starts background processes with SIGINT ignored, and the tests inherit that.
     let mut command = Command::new("env");
     command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program("spantap"));
-    // What somebody may have set for themselves.
+    // Removes settings of the user who runs the tests.
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
         if name.starts_with("OTEL_") || name.starts_with("TRACING_USDT_") || name == "COLUMNS" {

@@ -1,17 +1,18 @@
-//! Programs that are started.
+//! Child programs.
 
 use crate::found::{Found, assert_lasted};
 use crate::with_kernel;
 use crate::worker::Attached;
 
-/// Has a program run, which is the only child, ends with the code, and lasts from its fork to its exit.
+/// Runs a program. Checks that it is the only child, that it ends with `code`, and that its span lasts from its
+/// fork to its exit.
 #[track_caller]
 fn assert_child(program: &str, code: u64) -> Found {
     let ([ended], spans, _) = Attached::start(&[]).run_all([&*format!("exec {program}")]);
     let [exec] = spans.below(spans.one("parent"), "exec")[..] else { panic!("{:#?}", spans.0) };
     assert_eq!((exec.number_of("kernel.exec.exit_code"), ended["code"].as_u64()), (Some(code), Some(code)));
-    // Before and after it the parent makes pipes and reads them, and on a busy machine the end of a child takes some
-    // milliseconds: so it is one that lasts.
+    // The parent's own work around the child takes some milliseconds on a busy machine, so the child has to
+    // last much longer.
     assert_lasted("the child", exec.duration_ns(), &ended);
     exec.clone()
 }
@@ -25,7 +26,7 @@ fn a_child_lasts_from_its_fork_to_its_exit() {
 }
 
 #[test]
-fn children_are_seen_with_the_code_that_they_end_with() {
+fn children_are_reported_with_their_exit_codes() {
     with_kernel(&[], || {
         let (ended, spans, _) = Attached::start(&[]).run_all(["exec true", "exec false"]);
         assert_eq!(ended.map(|ended| ended["code"].as_u64()), [Some(0), Some(1)]);
@@ -36,12 +37,12 @@ fn children_are_seen_with_the_code_that_they_end_with() {
 }
 
 #[test]
-fn a_child_of_many_threads_ends_once_and_with_the_last_of_them() {
+fn a_child_with_many_threads_ends_with_the_last_of_them() {
     with_kernel(&[], || drop(assert_child(concat!(env!("CARGO_BIN_EXE_kernel_work"), " threads"), 3)));
 }
 
-/// By a thread that is not its first.
+/// A thread that is not its first executes the other program.
 #[test]
-fn a_child_that_becomes_another_program_is_one() {
+fn a_child_that_executes_another_program_is_one_child() {
     with_kernel(&[], || drop(assert_child(concat!(env!("CARGO_BIN_EXE_kernel_work"), " become"), 0)));
 }

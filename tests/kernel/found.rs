@@ -1,11 +1,11 @@
-//! What spantap told, and how near it is to what the program measured.
+//! Reads the spans that spantap forwarded, and compares their times with what the program measured.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// A span as spantap forwarded it.
+/// A span that spantap forwarded.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) name: String,
@@ -15,8 +15,10 @@ pub(crate) struct Found {
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     pub(crate) attributes: BTreeMap<String, Value>,
-    /// Attributes that it has no more.
-    pub(crate) left_out: u64,
+    pub(crate) dropped_attributes: u64,
+    /// The ids of the spans that it has a link to.
+    pub(crate) links: Vec<String>,
+    /// Whether spantap made the span from the kernel's events. Others are the program's own.
     pub(crate) is_kernels: bool,
     pub(crate) service: String,
 }
@@ -26,7 +28,7 @@ impl Found {
         self.end_ns - self.start_ns
     }
 
-    /// None if it has none.
+    /// The number in this attribute, if the span has it.
     pub(crate) fn number_of(&self, key: &str) -> Option<u64> {
         self.attributes.get(key).map(|value| match value {
             Value::String(text) => text.parse().unwrap(),
@@ -34,7 +36,7 @@ impl Found {
         })
     }
 
-    /// 0 if it has none, as of what never happened.
+    /// The number in this attribute. spantap leaves an attribute out if it is 0.
     pub(crate) fn number(&self, key: &str) -> u64 {
         self.number_of(key).unwrap_or(0)
     }
@@ -43,7 +45,7 @@ impl Found {
         self.attributes.get(key).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What one kernel span or several together took.
+    /// The duration of a kernel span, or the total of an aggregated one.
     pub(crate) fn total_ns(&self) -> u64 {
         if self.attributes.contains_key("kernel.count") {
             self.number("kernel.total_ns")
@@ -52,8 +54,16 @@ impl Found {
         }
     }
 
+    /// The number of activities that a kernel span stands for.
     pub(crate) fn count(&self) -> u64 {
         self.number("kernel.count").max(1)
+    }
+
+    /// Whether the kernel's account of its time came with a span that waited. Without it, all time would count as time on
+    /// the CPU.
+    pub(crate) fn has_account(&self) -> bool {
+        let account = self.account();
+        account["on_cpu"] > 0 && account.iter().any(|(part, ns)| *part != "on_cpu" && *ns > 0)
     }
 
     pub(crate) fn account(&self) -> BTreeMap<&'static str, u64> {
@@ -70,12 +80,12 @@ pub(crate) struct Spans(pub(crate) Vec<Found>);
 impl Spans {
     pub(crate) fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        // The last line may be written just now.
+        // The last line may be incomplete: spantap is still writing it.
         let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         Self(lines.flat_map(spans_of).collect())
     }
 
-    /// The only one of the program's that is called so.
+    /// The program's only span with this name.
     #[track_caller]
     pub(crate) fn one(&self, name: &str) -> &Found {
         let found: Vec<&Found> = self.own(name).collect();
@@ -83,11 +93,12 @@ impl Spans {
         found[0]
     }
 
+    /// The program's spans with this name.
     pub(crate) fn own(&self, name: &str) -> impl Iterator<Item = &Found> {
         self.0.iter().filter(move |span| span.name == name && !span.is_kernels)
     }
 
-    /// The kernel's spans below it.
+    /// The kernel's spans with this name below `parent`.
     pub(crate) fn below<'a>(&'a self, parent: &Found, name: &'a str) -> Vec<&'a Found> {
         let (id, trace) = (parent.id.clone(), parent.trace.clone());
         let is_below = move |span: &&Found| span.parent == id && span.trace == trace && span.is_kernels;
@@ -117,7 +128,13 @@ fn spans_of(line: &str) -> Vec<Found> {
                     start_ns: text(&span["startTimeUnixNano"]).parse().unwrap(),
                     end_ns: text(&span["endTimeUnixNano"]).parse().unwrap(),
                     attributes: attributes(&span["attributes"]),
-                    left_out: span["droppedAttributesCount"].as_u64().unwrap_or(0),
+                    dropped_attributes: span["droppedAttributesCount"].as_u64().unwrap_or(0),
+                    links: span["links"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(|link| text(&link["spanId"]))
+                        .collect(),
                     is_kernels: scope["scope"]["name"] == "spantap.kernel",
                     service: service.clone().unwrap_or_default(),
                 });
@@ -144,22 +161,22 @@ pub(crate) fn assert_near(what: &str, found_ns: u64, measured_ns: u64) {
     assert_near_of(what, found_ns, measured_ns, measured_ns);
 }
 
-/// All that the program measured, but for its waits for a CPU, some of which, or all, may lie before what was found, or
-/// behind it.
+/// The time that the program measured, with or without its waits for a CPU: these may be before or after the
+/// span.
 #[track_caller]
 pub(crate) fn assert_lasted(what: &str, found_ns: u64, measured: &Value) {
     let (wall, waited) = (number(measured, "wall_ns"), number(measured, "waited_ns"));
     assert_between(what, found_ns, wall - waited, wall);
 }
 
-/// The same margin around both.
+/// At least `least_ns` and at most `most_ns`, with the margin of `assert_near`.
 #[track_caller]
 pub(crate) fn assert_between(what: &str, found_ns: u64, least_ns: u64, most_ns: u64) {
     assert_near_of(what, found_ns, found_ns.max(least_ns).min(most_ns), most_ns);
 }
 
-/// Within five percent of `whole_ns`, and what a machine that others use takes to get from one clock to the
-/// other.
+/// Within five percent of `whole_ns`, plus the time that a busy machine takes between the readings of two
+/// clocks.
 #[track_caller]
 pub(crate) fn assert_near_of(what: &str, found_ns: u64, measured_ns: u64, whole_ns: u64) {
     let margin = whole_ns / 20 + 300_000;
@@ -169,34 +186,34 @@ pub(crate) fn assert_near_of(what: &str, found_ns: u64, measured_ns: u64, whole_
     );
 }
 
-/// The parts of a span's time in the kernel are all of the time in which it was entered, by the program's own
-/// clock: to a hundredth, and the time between that clock and the probes of each enter. Now and then a thread loses
-/// the CPU just there: of so many spans or fewer, one may. (Or the kernel tells nothing of it.)
+/// The parts of each span's account add up to the time in which it was entered, by the program's own clock: the kernel has not
+/// reported more. (Whether it has reported all, tests find out that measure the parts.) On some
+/// virtual machines the kernel does not report a stretch of time; then that is a part, and the span says so.
 #[track_caller]
-pub(crate) fn assert_add_up(spans: &Spans, one_of: usize) {
-    let own: Vec<&Found> = spans.0.iter().filter(|span| !span.is_kernels).collect();
-    let is_off = |span: &&&Found| {
-        let (sum, busy) = (span.account().values().sum::<u64>(), span.number("busy_ns"));
-        // For each of its polls, which are one more than it yields, and once more to be dropped.
-        let enters = if span.name == "hopper" { 7 } else { 1 };
-        sum.abs_diff(busy) > busy / 100 + 15_000 * enters || span.account()["unseen"] > 0
-    };
-    let off: Vec<_> = own.iter().filter(is_off).collect();
-    assert!(off.len() <= own.len().div_ceil(one_of), "{} of {}: {:#?}", off.len(), own.len(), off[0]);
+pub(crate) fn assert_add_up(spans: &Spans) {
+    for span in spans.0.iter().filter(|span| !span.is_kernels) {
+        let account = span.account();
+        let (sum, busy) = (account.values().sum::<u64>(), span.number("busy_ns"));
+        assert!(sum.abs_diff(busy) <= 1000, "{sum} ns of {busy} ns: {span:#?}");
+        let why =
+            if account["unseen"] > 0 { "the kernel did not report all switches of its threads" } else { "" };
+        assert_eq!(span.text("kernel.partial"), why, "{span:#?}");
+    }
 }
 
-/// Also of what the kernel is to tell.
+/// spantap has missed nothing, and neither has the kernel.
 #[track_caller]
-pub(crate) fn assert_all_told(stderr: &str) {
+pub(crate) fn assert_no_misses(stderr: &str) {
     assert!(!stderr.contains("missed"), "{stderr}");
 }
 
-/// But for that: of much, the kernel of a virtual machine leaves some out each time.
+/// spantap has missed nothing. The kernel may have: on a virtual machine, it leaves out some of many events
+/// each time.
 #[track_caller]
-pub(crate) fn assert_none_missed(stderr: &str) {
+pub(crate) fn assert_no_misses_of_spantap(stderr: &str) {
     let missed: Vec<&str> = stderr
         .lines()
-        .filter(|line| line.contains("missed") && !line.contains("the kernel did not tell"))
+        .filter(|line| line.contains("missed") && !line.contains("the kernel did not report"))
         .collect();
     assert!(missed.is_empty(), "{missed:#?}");
 }

@@ -1,4 +1,5 @@
-//! What spantap calls a program: never by what the kernel says of its file.
+//! spantap's names for programs. They never contain the kernel's marks for files, such as `(deleted)` and
+//! `memfd:`.
 
 use std::ffi::CString;
 use std::fs;
@@ -14,11 +15,11 @@ use crate::found::Spans;
 use crate::with_kernel;
 use crate::worker::{Output, Worker};
 
-/// The worker in a file in memory, under its name there and `argument`, if that is one.
+/// Starts the worker from a file in memory that is called `name`, with `argument` as its first argument.
 fn in_memory(name: &str, argument: &str) -> Worker {
     let memory = memfd_create(&*CString::new(name).unwrap(), MFdFlags::MFD_CLOEXEC).unwrap();
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    // By another descriptor: a file that is open to be written can't be executed.
+    // Opens it again, because a file that is open for writing can't be executed.
     fs::write(&path, fs::read(env!("CARGO_BIN_EXE_kernel_work")).unwrap()).unwrap();
     let read_only = fs::File::open(&path).unwrap();
     drop(memory);
@@ -26,7 +27,7 @@ fn in_memory(name: &str, argument: &str) -> Worker {
     Worker::spawn(Command::new(path).arg0(argument))
 }
 
-/// What spantap calls a worker of which it sees no own span end, as it says it and as it forwards it.
+/// The output and the forwarded spans of spantap for a worker whose own spans do not end.
 fn names_of(mut worker: Worker) -> (Ended, Spans) {
     let output = Output::new();
     let spantap = Spantap::attach(&["--pid", &worker.pid(), "--to", &output.to(), "--min", "0s"]);
@@ -38,30 +39,30 @@ fn names_of(mut worker: Worker) -> (Ended, Spans) {
 }
 
 #[track_caller]
-fn assert_called(worker: Worker, name: &str) {
+fn assert_named(worker: Worker, name: &str) {
     let pid = worker.pid();
     let (ended, spans) = names_of(worker);
     assert!(ended.stderr.contains(&format!("attached to {name} (pid {pid})")), "{}", ended.stderr);
     assert!(!spans.0.is_empty() && spans.0.iter().all(|span| span.service == name), "{:#?}", spans.0);
     assert!(spans.0.iter().all(|span| !span.text("thread.name").contains("memfd:")), "{:#?}", spans.0);
     assert!(ended.stdout.contains(&format!("{name}[{pid}]")), "{}", ended.stdout);
-    for said in ["(deleted)", "memfd:"] {
-        let is_name = name.contains(said);
-        assert!(is_name || !(ended.stderr.contains(said) || ended.stdout.contains(said)), "{ended:?}");
+    for mark in ["(deleted)", "memfd:"] {
+        let is_name = name.contains(mark);
+        assert!(is_name || !(ended.stderr.contains(mark) || ended.stdout.contains(mark)), "{ended:?}");
     }
 }
 
 #[test]
-fn a_program_in_memory_is_called_by_its_first_argument() {
+fn a_program_in_memory_is_named_by_its_first_argument() {
     with_kernel(&[], || {
-        assert_called(in_memory("loader", "shop"), "shop");
-        assert_called(in_memory("loader", "/usr/bin/the shop"), "the shop");
+        assert_named(in_memory("loader", "shop"), "shop");
+        assert_named(in_memory("loader", "/usr/bin/the shop"), "the shop");
     });
 }
 
-/// Executed by its descriptor alone: newer kernels call its first thread by the link.
+/// The program is executed by its descriptor. Newer kernels then name its first thread by the link.
 #[test]
-fn the_threads_of_a_program_in_memory_are_not_called_by_its_link() {
+fn threads_of_a_program_in_memory_are_not_named_by_its_link() {
     with_kernel(&["python3"], || {
         let script = "import os, sys\n\
                       memory = os.memfd_create('loader')\n\
@@ -70,21 +71,21 @@ fn the_threads_of_a_program_in_memory_are_not_called_by_its_link() {
                       os.close(memory)\n\
                       os.execve(image, ['shop'], os.environ)";
         let mut python = Command::new("python3");
-        assert_called(Worker::spawn(python.args(["-c", script, env!("CARGO_BIN_EXE_kernel_work")])), "shop");
+        assert_named(Worker::spawn(python.args(["-c", script, env!("CARGO_BIN_EXE_kernel_work")])), "shop");
     });
 }
 
-/// All that it was started as is the number of a descriptor.
+/// The first argument is empty, or only has the number of a descriptor.
 #[test]
-fn a_program_in_memory_that_says_nothing_is_called_by_the_name_of_the_memory() {
+fn a_program_in_memory_without_a_usable_argument_is_named_by_its_memory_file() {
     with_kernel(&[], || {
         for argument in ["", "/proc/self/fd/7"] {
-            assert_called(in_memory("loader", argument), "loader");
+            assert_named(in_memory("loader", argument), "loader");
         }
     });
 }
 
-/// A worker whose file is called `name`, to which something happened since it started.
+/// Starts a worker whose file is called `name`, and then does something to the file.
 fn started_as(name: &str, then: impl Fn(&Path)) -> (Output, Worker) {
     let output = Output::new();
     let path = output.path(name);
@@ -95,18 +96,18 @@ fn started_as(name: &str, then: impl Fn(&Path)) -> (Output, Worker) {
 }
 
 #[test]
-fn a_program_is_called_by_its_file_also_when_that_is_gone() {
+fn a_program_is_named_by_its_file_also_after_the_file_was_removed() {
     with_kernel(&[], || {
         for (name, expected) in [("shop", "shop"), ("my shop", "my shop"), ("x (deleted)", "x (deleted)")] {
             let (_folder, worker) = started_as(name, |path| fs::remove_file(path).unwrap());
-            assert_called(worker, expected);
+            assert_named(worker, expected);
         }
     });
 }
 
-/// Another file is there, and its own has another name, by which it is not unlinked altogether.
+/// Another file has its path, and its own file still has another link.
 #[test]
-fn a_program_whose_file_was_replaced_is_called_by_it() {
+fn a_program_whose_file_was_replaced_keeps_its_name() {
     with_kernel(&[], || {
         let replace = |path: &Path| {
             let new = path.with_extension("new");
@@ -115,34 +116,34 @@ fn a_program_whose_file_was_replaced_is_called_by_it() {
             fs::rename(&new, path).unwrap();
         };
         let (_folder, worker) = started_as("shop", replace);
-        assert_called(worker, "shop");
+        assert_named(worker, "shop");
     });
 }
 
 #[test]
-fn a_file_named_deleted_keeps_its_name() {
+fn a_file_whose_name_ends_in_deleted_keeps_its_name() {
     with_kernel(&[], || {
         let (_folder, worker) = started_as("shop (deleted)", |_| ());
-        assert_called(worker, "shop (deleted)");
+        assert_named(worker, "shop (deleted)");
     });
 }
 
-/// Its path is one of its own mount namespace.
+/// Its path is in its own mount namespace.
 #[test]
-fn a_program_of_a_container_is_called_by_its_file() {
+fn a_program_in_a_container_is_named_by_its_file() {
     with_kernel(&["unshare"], || {
         for (name, expected) in [("hidden", "hidden"), ("it (deleted)", "it (deleted)")] {
             let script = "mount -t tmpfs tmpfs /mnt && cp \"$0\" \"/mnt/$1\" && exec \"/mnt/$1\"";
             let mut command = Command::new("unshare");
             command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_kernel_work"), name]);
-            assert_called(Worker::spawn(&mut command), expected);
+            assert_named(Worker::spawn(&mut command), expected);
         }
     });
 }
 
-/// The kernel shows the loader as the file that is executed, and its command line as it was given.
+/// The kernel shows the loader as the executable, and the loader's command line.
 #[test]
-fn a_program_that_the_loader_was_told_to_start_is_called_by_its_own_name() {
+fn a_program_started_by_the_dynamic_loader_has_its_own_name() {
     with_kernel(&[], || {
         let loader = loader();
         for (options, name) in [
@@ -151,12 +152,12 @@ fn a_program_that_the_loader_was_told_to_start_is_called_by_its_own_name() {
             (&["--argv0", "/opt/shop", "--inhibit-cache"], "shop"),
         ] {
             let mut command = Command::new(&loader);
-            assert_called(Worker::spawn(command.args(options).arg(env!("CARGO_BIN_EXE_kernel_work"))), name);
+            assert_named(Worker::spawn(command.args(options).arg(env!("CARGO_BIN_EXE_kernel_work"))), name);
         }
     });
 }
 
-/// That of this program.
+/// The dynamic loader of this test program.
 fn loader() -> String {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let paths = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));

@@ -21,39 +21,39 @@ fn system_calls_are_named_and_counted() {
         let open =
             opens.iter().find(|open| open.text("kernel.syscall.path") == "/nowhere/to/be/found").unwrap();
         assert_eq!(open.text("kernel.syscall.error"), "ENOENT");
-        // Without the scheduler's part nothing is known of the time.
+        // Without `sched`, the span has no account.
         assert_eq!(spans.one("caller").account().values().sum::<u64>(), 0);
     });
 }
 
 #[test]
-fn system_calls_say_what_they_are_about() {
+fn system_calls_have_their_paths_and_addresses() {
     with_kernel(&[], || {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().display();
         let attached = Attached::start(&["--kernel", "syscall", "--min", "0us"]);
         let (_, spans, _) = attached.run_all([&*format!("name {folder}")]);
         let namer = spans.one("namer");
-        let about = |call: &str, key: &str| -> Vec<String> {
+        let attribute_of = |call: &str, key: &str| -> Vec<String> {
             let calls = spans.below(namer, call);
             calls.iter().map(|call| call.text(key).to_owned()).collect()
         };
         let socket = format!("{folder}/socket");
-        assert_eq!(about("syscall bind", "network.local.address"), [&*socket, "127.0.0.1"]);
+        assert_eq!(attribute_of("syscall bind", "network.local.address"), [&*socket, "127.0.0.1"]);
         assert_eq!(
-            about("syscall connect", "network.peer.address"),
+            attribute_of("syscall connect", "network.peer.address"),
             [&format!("{socket}.other"), "127.0.0.1"]
         );
-        assert_eq!(about("syscall connect", "kernel.syscall.error"), ["ENOENT", ""]);
+        assert_eq!(attribute_of("syscall connect", "kernel.syscall.error"), ["ENOENT", ""]);
         assert_eq!(
-            about("syscall sendto", "network.peer.address"),
+            attribute_of("syscall sendto", "network.peer.address"),
             ["127.0.0.1", ""],
             "the second is a send()"
         );
-        assert_eq!(about("syscall sendto", "network.peer.port"), ["9", ""]);
+        assert_eq!(attribute_of("syscall sendto", "network.peer.port"), ["9", ""]);
         let renamed = [
-            about("syscall rename", "kernel.syscall.path"),
-            about("syscall renameat2", "kernel.syscall.path"),
+            attribute_of("syscall rename", "kernel.syscall.path"),
+            attribute_of("syscall renameat2", "kernel.syscall.path"),
         ];
         assert_eq!(renamed.concat(), [format!("{folder}/one")]);
     });

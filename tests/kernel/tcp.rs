@@ -4,12 +4,12 @@ use std::process::Command;
 
 use e2e::Ended;
 
-use crate::found::{assert_all_told, assert_lasted, assert_none_missed, number};
-use crate::with_kernel;
+use crate::found::{assert_lasted, assert_no_misses, assert_no_misses_of_spantap, number};
 use crate::worker::{Attached, Worker};
+use crate::{repeat_if_unreported, with_kernel};
 
 #[test]
-fn a_connection_is_seen_from_both_ends() {
+fn a_connection_is_reported_at_both_ends() {
     with_kernel(&[], || {
         let ([talked, refused], spans, _) =
             Attached::start(&["--min", "0us"]).run_all(["talk 100000", "refused"]);
@@ -48,27 +48,27 @@ fn a_connection_is_seen_from_both_ends() {
     });
 }
 
-/// Whatever is closed first, and whenever.
+/// Whichever end closes first, and at whatever time.
 #[test]
 fn all_bytes_of_a_connection_are_counted() {
     with_kernel(&[], || {
         let ([_, queued], spans, ended) =
             Attached::start(&["--min", "0us"]).run_all(["half 100000", "queued 300000"]);
-        assert_none_missed(&ended.stderr);
+        assert_no_misses_of_spantap(&ended.stderr);
         let bytes = |name: &str| {
             let [close] = spans.below(spans.one(name), "tcp close")[..] else {
                 panic!("{name}: {:#?}", spans.0)
             };
             (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes"))
         };
-        assert_eq!(bytes("half"), (7, 100_000), "what came after it had closed its own side");
+        assert_eq!(bytes("half"), (7, 100_000), "bytes received after it had shut down its own side");
         assert_eq!(bytes("late"), (100_000, 7));
         assert_eq!((number(&queued, "received"), bytes("writer")), (300_000, (300_000, 0)));
         let (_, shut, _) = Attached::start(&["--min", "0us"]).run_all(["shut 300000"]);
         let [close] = shut.below(shut.one("writer"), "tcp close")[..] else { panic!("{:#?}", shut.0) };
-        assert_eq!(close.number("kernel.tcp.sent_bytes"), 300_000, "one side was closed before the other");
+        assert_eq!(close.number("kernel.tcp.sent_bytes"), 300_000, "one side was shut down before the close");
 
-        // What waited for the span did not do so in it.
+        // The connection waited before the span began, and that time is not in the span.
         let late = spans.one("late");
         let [accept] = spans.below(late, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
         assert!(
@@ -79,7 +79,7 @@ fn all_bytes_of_a_connection_are_counted() {
     });
 }
 
-/// Of which the thread is in and out while it waits for the first bytes.
+/// The span is entered and exited several times until the first bytes arrive.
 #[test]
 fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
     with_kernel(&[], || {
@@ -91,23 +91,27 @@ fn a_span_that_is_polled_accepts_from_its_first_poll_on() {
     });
 }
 
+/// Repeated if the kernel did not report everything, because there is only one connect.
 #[test]
 fn a_connect_takes_as_long_as_the_program_measured() {
     with_kernel(&[], || {
-        let ([measured], spans, ended) = Attached::start(&["--min", "0us"]).run_all(["crowded"]);
-        assert_all_told(&ended.stderr);
-        let patient = spans.one("patient");
-        let [connect] = spans.below(patient, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
-        assert!(number(&measured, "wall_ns") > 500_000_000, "{measured}");
-        assert_lasted("the connect", connect.duration_ns(), &measured);
-        let retransmits = spans.below(patient, "tcp retransmit");
-        assert_eq!(retransmits.len() as u64, connect.number("kernel.tcp.retransmits"), "{:#?}", spans.0);
-        assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+        repeat_if_unreported(|| {
+            let ([measured], spans, ended) = Attached::start(&["--min", "0us"]).run_all(["crowded"]);
+            assert_no_misses(&ended.stderr);
+            let patient = spans.one("patient");
+            let [connect] = spans.below(patient, "tcp connect")[..] else { panic!("{:#?}", spans.0) };
+            assert!(number(&measured, "wall_ns") > 500_000_000, "{measured}");
+            assert_lasted("the connect", connect.duration_ns(), &measured);
+            let retransmits = spans.below(patient, "tcp retransmit");
+            assert_eq!(retransmits.len() as u64, connect.number("kernel.tcp.retransmits"), "{:#?}", spans.0);
+            assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+        })
     });
 }
 
 #[test]
-fn retransmits_that_are_not_told_are_counted() {
+#[ignore = "deep: rare: a virtual machine that hides retransmits"]
+fn retransmits_that_are_not_reported_are_counted() {
     with_kernel(&["unshare"], || {
         let (_, spans, Ended { stderr, .. }) =
             Attached::lacking("tcp_retransmit_skb", Worker::start()).run_all(["crowded"]);
@@ -115,30 +119,35 @@ fn retransmits_that_are_not_told_are_counted() {
             panic!("{:#?}", spans.0)
         };
         assert!(connect.number("kernel.tcp.retransmits") > 0, "{connect:#?}");
-        let line = "1 missed connections: the kernel did not tell of all of their retransmits";
+        let line = "1 missed connections: the kernel did not report all of their retransmits";
         assert!(stderr.contains(line), "{stderr}");
     });
 }
 
-/// In a network of its own, in which what is sent to one address is answered by nobody.
+/// In a network namespace, where one address never answers.
+/// Repeated if the kernel did not report a retransmit.
 #[test]
-fn retransmits_outside_of_the_thread_are_the_spans() {
+fn retransmits_outside_the_thread_belong_to_the_span() {
     with_kernel(&["ip", "unshare"], || {
-        let network = "ip link add near type veth peer name far && ip link set near up && ip link set far up && \
+        repeat_if_unreported(|| {
+            let network = "ip link add near type veth peer name far && ip link set near up && ip link set far up && \
                        ip addr add 10.9.9.1/24 dev near && \
                        ip neigh add 10.9.9.2 lladdr 02:00:00:00:00:02 dev near nud permanent && exec \"$0\"";
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", network, env!("CARGO_BIN_EXE_kernel_work")]);
-        let mut attached = Attached::to(Worker::spawn(&mut command), &[]);
-        let measured = attached.run("lost 10.9.9.2:80");
-        assert_eq!(measured["failed"], true);
-        let (spans, ended) = attached.end();
-        assert_all_told(&ended.stderr);
-        let [connect] = spans.below(spans.one("lost"), "tcp connect")[..] else { panic!("{:#?}", spans.0) };
-        assert_lasted("until it was given up", connect.duration_ns(), &measured);
-        assert_eq!(connect.text("error.type"), "ECANCELED", "it was given up");
-        let retransmits = spans.below(spans.one("lost"), "tcp retransmit");
-        assert!(!retransmits.is_empty(), "{:#?}", spans.0);
-        assert_eq!(retransmits[0].text("network.peer.address"), "10.9.9.2");
+            let mut command = Command::new("unshare");
+            command.args(["--net", "sh", "-c", network, env!("CARGO_BIN_EXE_kernel_work")]);
+            let mut attached = Attached::to(Worker::spawn(&mut command), &[]);
+            let measured = attached.run("lost 10.9.9.2:80");
+            assert_eq!(measured["failed"], true);
+            let (spans, ended) = attached.end();
+            assert_no_misses(&ended.stderr);
+            let [connect] = spans.below(spans.one("lost"), "tcp connect")[..] else {
+                panic!("{:#?}", spans.0)
+            };
+            assert_lasted("until it was given up", connect.duration_ns(), &measured);
+            assert_eq!(connect.text("error.type"), "ECANCELED", "the connect was given up");
+            let retransmits = spans.below(spans.one("lost"), "tcp retransmit");
+            assert!(!retransmits.is_empty(), "{:#?}", spans.0);
+            assert_eq!(retransmits[0].text("network.peer.address"), "10.9.9.2");
+        })
     });
 }

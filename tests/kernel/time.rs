@@ -1,29 +1,34 @@
-//! A span's account, and the stretches off the CPU that are its children.
+//! A span's account of its time, and its children for the time off the CPU.
 
 use std::process::Command;
 
-use e2e::{Cgroup, Ended, wait_until};
+use e2e::{Cgroup, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-use crate::found::{Found, assert_add_up, assert_between, assert_near, assert_near_of, number, total_ns};
-use crate::with_kernel;
+use crate::found::{assert_add_up, assert_between, assert_near, assert_near_of, number, total_ns};
 use crate::worker::{Attached, Worker, file_on_a_disk};
+use crate::{repeat_if_unreported, with_kernel};
 
+/// spantap's times for sleep and computation are within a margin of what the program measured. Repeated if the
+/// kernel did not report a context switch, because each sleep is checked by itself.
 #[test]
-fn time_asleep_and_on_the_cpu_is_what_the_program_measured() {
+fn time_asleep_and_on_the_cpu_agrees_with_the_programs_measurement() {
     with_kernel(&[], || {
-        assert_sleeps_and_spins(Attached::start(&["--min", "0us"]));
+        repeat_if_unreported(|| assert_sleeps_and_spins(Attached::start(&["--min", "0us"])));
     });
 }
 
+/// Two threads that compute on one CPU wait for it as long as the program measured. Repeated if the kernel did
+/// not report a context switch, because the waits are known only from these.
 #[test]
 fn two_threads_on_one_cpu_preempt_each_other() {
     with_kernel(&[], || {
-        assert_preempted(Attached::start(&["--min", "0us"]));
+        repeat_if_unreported(|| assert_preempted(Attached::start(&["--min", "0us"])));
     });
 }
 
+/// The parts of a span's account add up to the time in which it was entered.
 #[test]
 fn the_parts_add_up_to_the_time_in_which_a_span_was_entered() {
     with_kernel(&[], || {
@@ -38,14 +43,14 @@ fn the_parts_add_up_to_the_time_in_which_a_span_was_entered() {
         }
         let (spans, _) = attached.end();
         assert_eq!(spans.0.iter().filter(|span| !span.is_kernels).count(), 10 * 8);
-        assert_add_up(&spans, 20);
+        assert_add_up(&spans);
     });
 }
 
-/// Held against the kernel's own count for the control group, in which there is but one thread that runs.
+/// Compares with the kernel's own count for the control group, in which only one thread runs.
 #[test]
-fn time_that_a_quota_takes_is_known() {
-    // Before, a thread doesn't know that it is throttled.
+fn throttled_time_agrees_with_the_control_groups_count() {
+    // Older kernels do not mark a throttled thread.
     with_kernel(&["linux:6.18", "cgroup"], || {
         let cgroup = Cgroup::with_quota(20);
         let mut attached = Attached::start(&["--min", "5ms"]);
@@ -55,7 +60,7 @@ fn time_that_a_quota_takes_is_known() {
         let (spans, _) = attached.end();
         let spinner = spans.one("spinner");
         assert!(throttled > 200_000_000, "{throttled}");
-        // With it is the wait for a CPU after it, which on a busy machine is long.
+        // It includes the wait for a CPU after the throttling, which may be long on a busy machine.
         let found = spinner.account()["throttled"];
         let margin = throttled / 20;
         assert!(
@@ -66,24 +71,26 @@ fn time_that_a_quota_takes_is_known() {
     });
 }
 
-/// Virtual machines were seen to whose kernel tells nothing of a change from certain threads to others. How long one
-/// of these has waited, it counts all the same.
+/// On some virtual machines the kernel does not report context switches between certain threads. Its own count
+/// of their waiting time is still right.
 #[test]
-fn threads_that_get_the_cpu_untold_have_their_time_by_the_kernels_count() {
+#[ignore = "deep: rare: a virtual machine that hides some context switches"]
+fn threads_whose_switches_are_not_reported_are_timed_by_the_kernels_count() {
     with_kernel(&[], || {
-        let untold = || {
-            let environment = [("SPANTAP_MISSES_RETURNS", "1")];
-            let attached = Attached::with(Worker::start(), &["--min", "0us"], &environment);
-            let told = || attached.spantap.stderr().contains("it misses changes of threads");
-            wait_until("spantap says that it misses some", told);
-            attached
-        };
-        assert_sleeps_and_spins(untold());
-        assert_preempted(untold());
+        assert_sleeps_and_spins(with_missed("returns"));
+        assert_preempted(with_missed("returns"));
     });
 }
 
-/// It sleeps, and then spins.
+/// Attached by a spantap that misses every other switch to a thread (`returns`), from it (`leaves`), or both (`pairs`).
+fn with_missed(what: &str) -> Attached {
+    let attached = Attached::with(Worker::start(), &["--min", "0us"], &[("SPANTAP_MISSES_SWITCHES", what)]);
+    let is_known = || attached.spantap.stderr().contains("some thread switches are ignored");
+    wait_until("spantap reports that it misses some", is_known);
+    attached
+}
+
+/// Checks a program that sleeps and then spins.
 #[track_caller]
 fn assert_sleeps_and_spins(attached: Attached) {
     let ([slept, spun], spans, _) = attached.run_all(["sleep 3 30", "spin 100"]);
@@ -103,7 +110,7 @@ fn assert_sleeps_and_spins(attached: Attached) {
     assert_near("sleep", account["sleep"], total_ns(&sleeps));
     assert!(
         sleeps.iter().any(|sleep| sleep.text("kernel.waker") == "an interrupt"),
-        "of the timer: {sleeps:#?}"
+        "the timer's interrupt: {sleeps:#?}"
     );
     for sleep in &sleeps {
         assert!(sleep.start_ns + 1000 >= sleeper.start_ns && sleep.end_ns <= sleeper.end_ns + 1000);
@@ -118,7 +125,7 @@ fn assert_sleeps_and_spins(attached: Attached) {
     assert_eq!(account["sleep"], 0);
 }
 
-/// Its threads preempt each other.
+/// Checks two threads that preempt each other.
 #[track_caller]
 fn assert_preempted(attached: Attached) {
     let ([measured], spans, _) = attached.run_all(["contend 200"]);
@@ -133,11 +140,12 @@ fn assert_preempted(attached: Attached) {
     assert_near("preempted", total_ns(&preempted), account["preempted"]);
 }
 
-/// The same of what it does not tell of wake-ups: by whom is not known then, but when.
+/// If the kernel does not report wake-ups, the waker is unknown, but not the time.
 #[test]
-fn threads_that_are_woken_untold_have_slept_until_then() {
+#[ignore = "deep: rare: a virtual machine that hides wake-ups"]
+fn threads_whose_wake_ups_are_not_reported_still_have_their_sleep() {
     with_kernel(&["unshare", "taskset"], || {
-        // Three want one processor.
+        // Three threads compete for one processor.
         let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
         let cpu = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap().to_string();
         let mut command = Command::new("taskset");
@@ -145,7 +153,7 @@ fn threads_that_are_woken_untold_have_slept_until_then() {
         let mut start = || Worker::spawn(&mut command);
         let (mut attached, mut others) = (Attached::lacking("sched_waking", start()), [start(), start()]);
         for other in &mut others {
-            other.tell("spin 60000");
+            other.begin("spin 60000");
         }
         let (times, each) = (50, 3_000_000);
         let dozed = attached.run(&format!("doze {times} 3"));
@@ -164,27 +172,50 @@ fn threads_that_are_woken_untold_have_slept_until_then() {
     });
 }
 
-/// Not even that it leaves the CPU is told.
+/// The kernel reports neither that the thread leaves the CPU nor that it returns. By its count, spantap notices when the
+/// thread leaves it the next time. The thread tells which spans it has exited since.
 #[test]
-fn time_of_which_the_kernel_tells_nothing_is_not_taken_for_time_on_the_cpu() {
+#[ignore = "deep: rare: a virtual machine that hides context switches"]
+fn time_that_the_kernel_does_not_report_is_not_taken_for_time_on_the_cpu() {
+    with_kernel(&[], || {
+        let ([slept], spans, ended) = with_missed("pairs").run_all(["sleep 20 10"]);
+        let words = "stretches of time: the kernel did not report what the thread did";
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        let sleeper = spans.one("sleeper");
+        let (account, wall) = (sleeper.account(), number(&slept, "wall_ns"));
+        // Half of the sleeps are not reported.
+        assert_between("not seen", account["unseen"], 8 * 10_000_000, wall);
+        assert_between("on CPU", account["on_cpu"], 0, 5_000_000);
+        assert_near("in all", account.values().sum(), wall);
+        assert_eq!(sleeper.text("kernel.partial"), "the kernel did not report all switches of its threads");
+    });
+}
+
+/// Whichever switches are not reported, the sleeps of outer and inner spans are no time on the CPU.
+#[test]
+#[ignore = "deep: rare: a virtual machine that hides context switches"]
+fn nested_spans_have_no_time_on_the_cpu_for_sleeps_that_are_not_reported() {
+    with_kernel(&[], || {
+        for what in ["returns", "leaves", "pairs"] {
+            let (_, spans, _) = with_missed(what).run_all(["nest", "nest"]);
+            let own = || spans.0.iter().filter(|span| !span.is_kernels);
+            assert_eq!(own().count(), 2 * 5, "{what}");
+            for span in own() {
+                assert_between(what, span.account()["on_cpu"], 0, 10_000_000);
+            }
+            assert_add_up(&spans);
+        }
+    });
+}
+
+#[test]
+#[ignore = "deep: rare: a kernel without a tracepoint"]
+fn without_the_switches_there_is_no_account() {
     with_kernel(&["unshare"], || {
         let mut attached = Attached::lacking("sched_switch", Worker::start());
-        let slept = attached.run("sleep 1 30");
-        let spins = 20;
-        for _ in 0..spins {
-            attached.run("spin 0");
-        }
-        let (spans, Ended { stderr, .. }) = attached.end();
-        assert!(
-            stderr.contains("stretches of time: the kernel did not tell where the thread was"),
-            "{stderr}"
-        );
-        let sleeper = spans.one("sleeper");
-        let account = sleeper.account();
-        assert_near("not seen", account["unseen"], number(&slept, "wall_ns"));
-        assert_eq!(sleeper.text("kernel.partial"), "the kernel did not tell of all changes of its thread");
-        // They are so short that few lose the CPU.
-        let has_all = |span: &&Found| span.account()["on_cpu"] > 0 && span.text("kernel.partial").is_empty();
-        assert!(spans.own("spinner").filter(has_all).count() > spins / 2, "{:#?}", spans.0);
+        attached.run("sleep 1 30");
+        let (spans, ended) = attached.end();
+        assert!(ended.stderr.contains("this kernel lacks the tracepoint sched_switch"), "{}", ended.stderr);
+        assert!(!spans.one("sleeper").has_account(), "{:#?}", spans.0);
     });
 }

@@ -1,19 +1,19 @@
-//! Everything is there, or counted.
+//! Every span is forwarded or counted.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use e2e::{Process, Spantap, free_address, get, program, wait_until};
 
-use crate::found::{Found, Spans, assert_add_up, assert_none_missed};
+use crate::found::{Found, Spans, assert_add_up, assert_no_misses_of_spantap};
 use crate::with_kernel;
 use crate::worker::{Attached, Output};
 
 #[test]
-fn long_descriptions_come_whole() {
+fn long_spans_are_forwarded_complete() {
     with_kernel(&[], || {
         let mut attached = Attached::start(&["--kernel", "none"]);
-        // Beyond what the layer makes of a span, by a probe of the worker's own.
+        // Longer than the layer's own spans, from a probe of the worker.
         let sizes = [100, 600, 900, 1_400, 2_000, 3_000, 7_000, 15_000, 30_000, 65_536, 120_000, 250_000];
         for size in sizes {
             attached.run(&format!("emit {size}"));
@@ -21,33 +21,38 @@ fn long_descriptions_come_whole() {
         attached.run("emit 300000");
         attached.run("sleep 1 1");
         let (spans, ended) = attached.end();
-        let found: Vec<usize> = spans.own("emitted").map(|span| span.text("text").len()).collect();
+        let mut found: Vec<usize> = spans.own("emitted").map(|span| span.text("text").len()).collect();
+        // The values of two are so long that spantap reports them, and passes these spans on separately.
+        found.sort_unstable();
         assert_eq!(found, sizes);
         assert!(ended.stderr.contains("1 missed spans: longer than 256 KiB"), "{}", ended.stderr);
         assert_eq!(spans.own("sleeper").count(), 1);
     });
 }
 
-/// Of as many spans as fast as two threads can make them, every one is seen or counted.
+/// Two threads make spans as fast as they can. Each is forwarded or counted.
 #[test]
+#[ignore = "deep: makes spans as fast as it can"]
 fn no_span_is_lost_without_being_counted() {
     with_kernel(&[], || {
         let (_, spans, ended) =
             Attached::start(&["--quiet", "--flush-timeout", "60s"]).run_all(["many 2 250000"]);
-        let missed: usize = ended
-            .stderr
-            .lines()
-            .filter_map(|line| line.trim().split_once(" missed spans"))
-            .map(|(number, _)| number.replace(',', "").parse::<usize>().unwrap())
-            .sum();
-        assert_eq!(spans.own("one of many").count() + missed, 500_000, "{}", ended.stderr);
+        // By the kernel's side, and by the layer's.
+        let numbers_before = |words: &str| {
+            let before: Vec<&str> = ended.stderr.split(words).collect();
+            let numbers =
+                before[..before.len() - 1].iter().map(|text| text.rsplit([' ', '\n']).next().unwrap());
+            numbers.map(|number| number.replace(',', "").parse::<usize>().unwrap()).sum::<usize>()
+        };
+        let counted = numbers_before(" missed spans:") + numbers_before(" lost by the sender");
+        assert_eq!(spans.own("one of many").count() + counted, 500_000, "{}", ended.stderr);
     });
 }
 
-/// The demo's service, busy on all of its threads: every request is seen, and what the kernel did in it has its
-/// place.
+/// The demo's service is busy on all of its threads. Every request is forwarded, and the kernel's work in it
+/// has the right parent.
 #[test]
-fn a_service_under_load_is_seen_whole() {
+fn every_request_of_a_service_under_load_is_forwarded() {
     with_kernel(&[], || {
         let address = free_address();
         let mut shop = Command::new(program("shop"));
@@ -69,15 +74,15 @@ fn a_service_under_load_is_seen_whole() {
             }
         });
         let served = |spans: &Spans| spans.own("GET /products/{id}").count();
-        wait_until("all is forwarded", || served(&output.spans()) == clients * requests);
+        wait_until("all requests are forwarded", || served(&output.spans()) == clients * requests);
         let ended = spantap.terminate();
-        assert_none_missed(&ended.stderr);
+        assert_no_misses_of_spantap(&ended.stderr);
         shop.kill().unwrap();
 
         let spans = output.spans();
         assert_eq!(served(&spans), clients * requests);
-        // More threads than processors want one at any time.
-        assert_add_up(&spans, 10);
+        // Also with more runnable threads than processors.
+        assert_add_up(&spans);
         let ids: BTreeMap<&str, &Found> =
             spans.0.iter().filter(|span| !span.is_kernels).map(|span| (&*span.id, span)).collect();
         let kernels: Vec<&Found> = spans.0.iter().filter(|span| span.is_kernels).collect();
@@ -86,12 +91,12 @@ fn a_service_under_load_is_seen_whole() {
         for kernel in &kernels {
             match ids.get(&*kernel.parent) {
                 Some(parent) => assert_eq!(kernel.trace, parent.trace, "{kernel:#?} {parent:#?}"),
-                // Of one that was open at the end.
+                // Its parent was open at the end.
                 None => strays += 1,
             }
         }
         assert!(strays <= 8, "{strays} of {} have no parent", kernels.len());
-        // Its threads take the processors from each other, if these are few.
+        // The threads preempt each other.
         let waits = kernels.iter().filter(|kernel| ["preempted", "run queue"].contains(&&*kernel.name));
         assert!(waits.count() > 0, "{} of other kinds", kernels.len());
     });

@@ -1,4 +1,4 @@
-//! A program that does what it is told, with spantap attached to it.
+//! A program that takes commands, and spantap attached to it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::found::Spans;
 
-/// A program that does what it is told. It ends with the value.
+/// A running program that takes commands. Dropping the value kills it.
 pub(crate) struct Worker {
     pub(crate) child: Process,
     pub(crate) stdin: Option<ChildStdin>,
@@ -39,14 +39,14 @@ impl Worker {
         line.trim_end().to_owned()
     }
 
-    /// Has it done, and does not wait for that.
-    pub(crate) fn tell(&mut self, command: &str) {
+    /// Begins a command, and does not wait for it.
+    pub(crate) fn begin(&mut self, command: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{command}").unwrap();
     }
 
-    /// Has it done, and returns what it measured.
+    /// Runs a command, and returns what the program measured.
     pub(crate) fn run(&mut self, command: &str) -> Value {
-        self.tell(command);
+        self.begin(command);
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
     }
@@ -81,7 +81,8 @@ impl Attached {
         Self { worker, spantap, output }
     }
 
-    /// The same where the kernel has no such tracepoint, by its types: these are given another name.
+    /// Attaches as if the kernel lacked the tracepoint: spantap sees a copy of the kernel's types in which it
+    /// has another name.
     pub(crate) fn lacking(tracepoint: &str, worker: Worker) -> Self {
         let name = format!("\0btf_trace_{tracepoint}\0").into_bytes();
         let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
@@ -103,14 +104,14 @@ impl Attached {
         self.worker.run(command)
     }
 
-    /// Has all of it done, and ends.
+    /// Runs all commands, and ends. Returns the measurements, the spans and the end of spantap.
     pub(crate) fn run_all<const N: usize>(mut self, commands: [&str; N]) -> ([Value; N], Spans, Ended) {
         let measured = commands.map(|command| self.run(command));
         let (spans, ended) = self.end();
         (measured, spans, ended)
     }
 
-    /// The worker ends, and with it spantap.
+    /// Ends the worker, and with it spantap.
     pub(crate) fn end(self) -> (Spans, Ended) {
         self.worker.end();
         let ended = self.spantap.wait();
@@ -119,7 +120,7 @@ impl Attached {
     }
 }
 
-/// A folder for what spantap saw.
+/// A folder for spantap's spans.
 pub(crate) struct Output(tempfile::TempDir);
 
 impl Output {
@@ -131,14 +132,14 @@ impl Output {
         self.0.path().join(name)
     }
 
-    /// The worker, where no other test runs it.
+    /// A copy of the worker that no other test runs.
     pub(crate) fn worker(&self) -> PathBuf {
         let path = self.path("kernel_work");
         std::fs::copy(env!("CARGO_BIN_EXE_kernel_work"), &path).unwrap();
         path
     }
 
-    /// For `--to`.
+    /// The argument for `--to`.
     pub(crate) fn to(&self) -> String {
         format!("jsonl={}", self.path("spans.jsonl").display())
     }
@@ -148,9 +149,9 @@ impl Output {
     }
 }
 
-/// A file where there is a disk below it, as /tmp need not have one.
+/// A file on a disk. `/tmp` may be in memory.
 pub(crate) fn file_on_a_disk() -> tempfile::NamedTempFile {
-    // What others left to be written keeps threads of the kernel busy, which would write along what a test does.
+    // Writes of other programs keep kernel threads busy, and these would write the test's data, too.
     nix::unistd::sync();
     tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }

@@ -1,5 +1,5 @@
-//! A program that has the kernel do things inside of its spans, as each line of its input says, and prints how
-//! long they took by its own clock: a line of JSON for each.
+//! A program that makes the kernel work inside its spans. Each line of its input is a command. For each, it
+//! prints a line of JSON with the times by its own clock.
 #![allow(clippy::print_stdout)] // its answers
 
 use std::alloc::Layout;
@@ -12,7 +12,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Barrier;
+use std::sync::mpsc::channel;
+use std::sync::{Barrier, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,11 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
 };
 use nix::unistd::Pid;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as OtlpSpan};
+use prost::Message;
 use serde_json::{Value, json};
 use tracing::{Instrument, Span, info_span};
 use tracing_subscriber::prelude::*;
@@ -32,7 +38,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> Result<()> {
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("threads") => end_by_threads(),
-        // By a thread that is not the first.
+        // Executed by a thread that is not the first.
         Some("become") => {
             let sleep = || Command::new("sleep").arg("0.5").exec();
             return Err(thread::spawn(sleep).join().map_err(|_| "the thread panicked")?.into());
@@ -41,7 +47,7 @@ fn main() -> Result<()> {
     }
     tracing_subscriber::registry().with(tracing_usdt::layer()).init();
     println!("ready");
-    // What was entered before anybody looked.
+    // For spans that are open before spantap attaches.
     let mut early = None;
     let mut long = Vec::new();
     for line in std::io::stdin().lock().lines() {
@@ -65,7 +71,7 @@ fn main() -> Result<()> {
             "crowded" => crowded()?,
             "name" => name(words[1])?,
             "exec" => exec(&words[1..])?,
-            // In a span that will never be left.
+            // In a span that is never exited.
             "become" => {
                 let _entered = info_span!("the one before").entered();
                 return Err(Command::new(words[1]).args(&words[2..]).exec().into());
@@ -108,18 +114,18 @@ fn main() -> Result<()> {
             }
             "many" => many(number(1), number(2)),
             "emit" => emit(number(1) as usize),
-            "close_without_parent" => close_without_parent(),
             "deep" => deep(number(1)),
+            "hand_over" => hand_over()?,
             "abandon" => abandon(),
             "outlive" => outlive(Duration::from_millis(number(1))),
-            unknown => return Err(format!("it knows no {unknown}").into()),
+            unknown => return Err(format!("unknown command {unknown}").into()),
         };
         println!("{measured}");
     }
     Ok(())
 }
 
-/// A program whose first thread ends before the others, one of which ends all at once, after 500 ms, with the code 3.
+/// Ends the first thread before the others. After 500 ms, one of these ends the process with code 3.
 #[allow(unsafe_code)]
 fn end_by_threads() {
     for _ in 0..31 {
@@ -129,11 +135,11 @@ fn end_by_threads() {
         thread::sleep(Duration::from_millis(500));
         std::process::exit(3)
     });
-    // SAFETY: it ends the calling thread alone; nothing that the others use is on its stack.
+    // SAFETY: it ends only the calling thread, and other threads use nothing on its stack.
     unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
 }
 
-/// The first thread ends, and another has the last word.
+/// Ends the first thread. After `time`, another thread closes a span and ends the process.
 #[allow(unsafe_code)]
 fn outlive(time: Duration) -> Value {
     thread::spawn(move || {
@@ -147,21 +153,21 @@ fn outlive(time: Duration) -> Value {
     json!({})
 }
 
-/// How long `work` took by the wall, and for how much of that the thread waited for a CPU, by the kernel's own
-/// count. (Its count of the time on a CPU leaves out what a hypervisor took.)
+/// The wall time of `work`, and the part of it in which the thread waited for a CPU, by the kernel's count.
+/// (The kernel's count of the time on a CPU would leave out what a hypervisor took.)
 fn timed(work: impl FnOnce()) -> Value {
     let (wall, waited) = measured(work);
     json!({ "wall_ns": wall, "waited_ns": waited })
 }
 
-/// The same as two numbers of nanoseconds.
+/// Wall time and waiting time of `work`, in nanoseconds.
 fn measured(work: impl FnOnce()) -> (u64, u64) {
     let waited = || {
-        // On a CPU, waiting for one, how often.
+        // The file has three numbers: time on a CPU, time waiting for one, and how often it got one.
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         text.split(' ').nth(1).and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
     };
-    // Within the one, so that nothing is waited for that is not in it.
+    // The waiting time is read inside the wall time, so that it can't be the longer one.
     let start = Instant::now();
     let before = waited();
     work();
@@ -180,7 +186,8 @@ fn burn(time: Duration) {
     }
 }
 
-/// It is asleep for no longer than that took, but for the waits for a CPU.
+/// Alternately spins and sleeps. `asleep_ns` is an upper bound for its sleep: the time of its sleeps without
+/// the waits for a CPU.
 fn doze(times: u64, each: Duration) -> Value {
     let mut asleep = 0;
     let doze = |_| {
@@ -197,13 +204,13 @@ fn spin(time: Duration) -> Value {
     info_span!("spinner").in_scope(|| timed(|| burn(time)))
 }
 
-/// Two threads that both want the one CPU.
+/// Two threads spin on the same CPU.
 fn contend(time: Duration) -> Result<Value> {
     let mut cpus = CpuSet::new();
     cpus.set(0)?;
     let barrier = Barrier::new(2);
     let work = |name: &'static str| {
-        // A thread that can't be bound is measured all the same.
+        // A thread that can't be bound to the CPU is still measured.
         let _ = sched_setaffinity(Pid::from_raw(0), &cpus);
         barrier.wait();
         match name {
@@ -219,7 +226,86 @@ fn contend(time: Duration) -> Result<Value> {
     }))
 }
 
-/// So many pieces of 64 KiB, each on the disk before the next.
+/// Threads wait in the span `waits`, each until another one in the span `wakes` ends the wait, in one of the usual ways.
+fn hand_over() -> Result<Value> {
+    // `wake` calls its argument when the other thread may wait.
+    fn pair(way: &str, wait: impl FnOnce() + Send, wake: impl FnOnce(&dyn Fn()) + Send) {
+        let ready = Barrier::new(2);
+        let let_wait = || {
+            ready.wait();
+            thread::sleep(Duration::from_millis(20));
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                ready.wait();
+                info_span!("waits", way).in_scope(wait);
+            });
+            scope.spawn(|| {
+                info_span!("wakes", way).in_scope(|| {
+                    wake(&let_wait);
+                    thread::sleep(Duration::from_millis(5));
+                });
+            });
+        });
+    }
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    let held = Mutex::new(());
+    let unlock = |let_wait: &dyn Fn()| {
+        let guard = lock(&held);
+        let_wait();
+        drop(guard);
+    };
+    pair("mutex", || drop(lock(&held)), unlock);
+
+    let (sender, receiver) = channel();
+    let send = move |let_wait: &dyn Fn()| {
+        let_wait();
+        let _ = sender.send(());
+    };
+    pair("channel", move || _ = receiver.recv(), send);
+
+    let (is_done, changed) = (Mutex::new(false), Condvar::new());
+    let wait = || {
+        let mut is_done = lock(&is_done);
+        while !*is_done {
+            is_done = changed.wait(is_done).unwrap_or_else(PoisonError::into_inner);
+        }
+    };
+    let notify = |let_wait: &dyn Fn()| {
+        let_wait();
+        *lock(&is_done) = true;
+        changed.notify_one();
+    };
+    pair("condition variable", wait, notify);
+
+    let (reads, writes) = nix::unistd::pipe()?;
+    let (mut reads, mut writes) = (File::from(reads), File::from(writes));
+    let read = move || _ = reads.read_exact(&mut [0]);
+    let write = move |let_wait: &dyn Fn()| {
+        let_wait();
+        let _ = writes.write_all(b"x");
+    };
+    pair("pipe", read, write);
+
+    let waiter = OnceLock::new();
+    let park = || {
+        let _ = waiter.set(thread::current());
+        thread::park();
+    };
+    let unpark = |let_wait: &dyn Fn()| {
+        let_wait();
+        if let Some(waiter) = waiter.get() {
+            waiter.unpark();
+        }
+    };
+    pair("park", park, unpark);
+    Ok(json!({}))
+}
+
+/// Writes `times` pieces of 64 KiB, and syncs each to the disk before the next.
 fn write(path: &str, times: u64) -> Result<Value> {
     let piece = vec![b'x'; 64 << 10];
     let mut file = File::create(path)?;
@@ -234,7 +320,7 @@ fn write(path: &str, times: u64) -> Result<Value> {
     failed.map_or(Ok(measured), |error| Err(error.into()))
 }
 
-/// So many MiB in one call, past the page cache.
+/// Writes `mebibytes` MiB in one call, past the page cache.
 fn direct(path: &str, mebibytes: usize) -> Result<Value> {
     let flags = OFlag::O_DIRECT.bits();
     let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
@@ -243,7 +329,7 @@ fn direct(path: &str, mebibytes: usize) -> Result<Value> {
     let start = piece.as_ptr().align_offset(layout.align());
     let piece = &mut piece[start..start + layout.size()];
     let mut result = Ok(0);
-    // Its blocks are there: what is measured is the writing.
+    // Allocates the file's blocks first, so that only the write is measured.
     file.write_all_at(piece, 0)?;
     file.sync_all()?;
     let mut measured = info_span!("direct").in_scope(|| timed(|| result = file.write_at(piece, 0)));
@@ -261,7 +347,7 @@ fn talk(bytes: usize) -> Result<Value> {
             let mut request = vec![0; bytes];
             stream.read_exact(&mut request)?;
             stream.write_all(b"answer")?;
-            // Until the other has closed, so that it is the one that closes first.
+            // Reads to the end, so that the client closes first.
             stream.read_to_end(&mut Vec::new()).map(drop)
         })
     });
@@ -274,8 +360,8 @@ fn talk(bytes: usize) -> Result<Value> {
     Ok(json!({ "port": address.port() }))
 }
 
-/// A client that closes its side, and gets its answer after that; and a server whose span begins long after the
-/// connection was there.
+/// A client that shuts down its side before it receives the answer, and a server whose span begins long after
+/// it accepted the connection.
 fn half(bytes: usize) -> Result<Value> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -284,7 +370,7 @@ fn half(bytes: usize) -> Result<Value> {
         thread::sleep(Duration::from_millis(100));
         info_span!("late").in_scope(|| {
             stream.set_nonblocking(true)?;
-            // Nothing is there yet but, maybe, what was sent.
+            // There may be nothing to read yet.
             let _ = stream.read(&mut [0; 16]);
             stream.set_nonblocking(false)?;
             stream.read_to_end(&mut Vec::new())?;
@@ -299,15 +385,15 @@ fn half(bytes: usize) -> Result<Value> {
         stream.read_to_end(&mut Vec::new()).map(drop)
     })?;
     server.join().map_err(|_| "the server panicked")??;
-    // The last of it is the kernel's to do.
+    // The kernel finishes the connection after the close.
     thread::sleep(Duration::from_millis(50));
     Ok(json!({}))
 }
 
-/// A client that has closed before all that it wrote was sent.
+/// A client that closes before everything it wrote is sent.
 fn queued(bytes: usize, shuts_down_first: bool) -> Result<Value> {
     let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
-    // Which its connections inherit: so little that the client's is full soon.
+    // Connections inherit this small buffer, so that the client's own becomes full soon.
     setsockopt(&listener, RcvBuf, &4096)?;
     bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
     listen(&listener, Backlog::new(1)?)?;
@@ -316,7 +402,7 @@ fn queued(bytes: usize, shuts_down_first: bool) -> Result<Value> {
     let (mut accepted, _) = listener.accept()?;
     info_span!("writer").in_scope(|| -> std::io::Result<()> {
         setsockopt(&stream, SndBuf, &(2 * bytes))?;
-        // It would be for ever: nobody reads yet.
+        // No one reads yet, so a write that does not fit would block for ever.
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(&vec![b'x'; bytes])?;
         if shuts_down_first {
@@ -330,7 +416,7 @@ fn queued(bytes: usize, shuts_down_first: bool) -> Result<Value> {
     Ok(json!({ "received": received.len() }))
 }
 
-/// A connect to where there is room only after half a second: the kernel tries again.
+/// A connect to a listener whose backlog is full for half a second, so that the kernel retransmits.
 fn crowded() -> Result<Value> {
     let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
     bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
@@ -349,7 +435,7 @@ fn crowded() -> Result<Value> {
     Ok(measured)
 }
 
-/// Gives a socket a name, and looks for one that nobody has; of files, what is nowhere.
+/// System calls with addresses and paths. Some of these do not exist.
 fn name(folder: &str) -> Result<Value> {
     let path = format!("{folder}/socket");
     info_span!("namer").in_scope(|| -> std::io::Result<()> {
@@ -359,14 +445,14 @@ fn name(folder: &str) -> Result<Value> {
         let _ = std::fs::rename(format!("{folder}/one"), format!("{folder}/two"));
         let udp = UdpSocket::bind("127.0.0.1:0")?;
         udp.send_to(b"x", "127.0.0.1:9")?;
-        // The same call without an address.
+        // `send` is the same system call without an address.
         udp.connect("127.0.0.1:10")?;
         udp.send(b"x").map(drop)
     })?;
     Ok(json!({}))
 }
 
-/// A connection that is accepted in a span of several polls, of which the last finds something to read.
+/// A connection that is accepted in a span of several polls. The last poll finds something to read.
 fn polls() -> Result<Value> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let span = info_span!("polled");
@@ -381,7 +467,7 @@ fn polls() -> Result<Value> {
             thread::sleep(Duration::from_millis(10));
         }
         client.write_all(&byte)?;
-        // When that is there, the kernel decides.
+        // The byte may take a while to arrive.
         loop {
             match span.in_scope(|| server.read(&mut byte)) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -397,7 +483,7 @@ fn polls() -> Result<Value> {
     Ok(measured)
 }
 
-/// A thread that ends inside of a span.
+/// Threads that end inside a span.
 fn abandon() -> Value {
     let inside = || {
         let entered = info_span!("abandoned").entered();
@@ -411,14 +497,14 @@ fn abandon() -> Value {
 }
 
 fn refused() -> Result<Value> {
-    // Bound and not listening: nobody else gets it meanwhile.
+    // The port is bound for UDP only, so a TCP connect is refused.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port();
     let result = info_span!("refused").in_scope(|| TcpStream::connect(("127.0.0.1", port)));
     Ok(json!({ "port": port, "refused": result.is_err() }))
 }
 
-/// Connects to where nothing answers.
+/// Connects to an address that does not answer.
 fn lost(address: SocketAddr) -> Value {
     let mut failed = false;
     let connect = || failed = TcpStream::connect_timeout(&address, Duration::from_millis(2500)).is_err();
@@ -445,8 +531,8 @@ fn calls(times: u64) -> Value {
     })
 }
 
-/// A sleep in each of three nested spans, one of them entered twice, and one left before a span within; and how many
-/// nanoseconds each took.
+/// Sleeps in three nested spans, of which one is entered twice; and in a span that was entered inside another,
+/// which is exited first. Returns the nanoseconds of each sleep.
 fn nest() -> Value {
     let sleep = |millis| measured(|| thread::sleep(Duration::from_millis(millis))).0;
     info_span!("outer").in_scope(|| {
@@ -465,7 +551,7 @@ fn nest() -> Value {
     })
 }
 
-/// Tasks that are polled on whatever thread is free, and block it each time.
+/// Tasks that are polled on any free thread, and block it at each poll.
 fn hop(tasks: u64, polls: u64) -> Result<Value> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build()?;
     runtime.block_on(async {
@@ -486,7 +572,7 @@ fn hop(tasks: u64, polls: u64) -> Result<Value> {
     })
 }
 
-/// So many spans on so many threads, as fast as they can.
+/// `threads` threads that each make `spans` spans, as fast as they can.
 fn many(threads: u64, spans: u64) -> Value {
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -496,28 +582,29 @@ fn many(threads: u64, spans: u64) -> Value {
     json!({})
 }
 
-/// What the layer would emit of a span with a text of so many bytes, if it let spans grow so long.
+/// Fires `batch_emit` with a span that has a text of `bytes` bytes, which may be longer than the layer allows.
 fn emit(bytes: usize) -> Value {
-    let span = json!([{
-        "traceId": format!("{:032x}", bytes),
-        "id": format!("{:016x}", bytes),
-        "name": "emitted",
-        "timestamp": 1_767_225_600_000_000_u64,
-        "duration": 1,
-        "localEndpoint": { "serviceName": "kernel_work" },
-        "tags": { "text": "x".repeat(bytes) },
-    }]);
-    let mut text = span.to_string().into_bytes();
-    let length = text.len();
-    text.push(0);
-    probe::probe!(tracing, span_emit, bytes, text.as_ptr(), length);
-    json!({})
-}
-
-/// What a layer that does not tell the parent says at the end of a span that began before anyone listened.
-fn close_without_parent() -> Value {
-    let name = c"of an older layer";
-    probe::probe!(tracing, close, 7_u64, name.as_ptr(), 0_u64, 0_u64, 8_u64, 9_u64);
+    let text = |text: String| Some(AnyValue { value: Some(any_value::Value::StringValue(text)) });
+    let attribute =
+        |key: &str, value| KeyValue { key: key.to_owned(), value: text(value), ..KeyValue::default() };
+    let start_time_unix_nano = 1_767_225_600_000_000_000;
+    let span = OtlpSpan {
+        trace_id: (bytes as u128).to_be_bytes().to_vec(),
+        span_id: (bytes as u64).to_be_bytes().to_vec(),
+        name: "emitted".to_owned(),
+        start_time_unix_nano,
+        end_time_unix_nano: start_time_unix_nano + 1000,
+        attributes: vec![attribute("text", "x".repeat(bytes))],
+        ..OtlpSpan::default()
+    };
+    let resource = Resource {
+        attributes: vec![attribute("service.name", "kernel_work".to_owned())],
+        ..Resource::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let resource_spans = ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() };
+    let batch = ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec();
+    probe::probe!(tracing, batch_emit, batch.as_ptr(), batch.len(), 1_u64);
     json!({})
 }
 
@@ -534,7 +621,7 @@ impl Long {
     }
 }
 
-/// So many short spans in each of them.
+/// Makes `spans` short spans in each of the `long` ones.
 fn below(long: &[Long], spans: u64) -> Value {
     for Long { inner, .. } in long {
         inner.in_scope(|| (0..spans).for_each(|n| info_span!("short", n).in_scope(|| burn(Duration::ZERO))));
@@ -542,7 +629,7 @@ fn below(long: &[Long], spans: u64) -> Value {
     json!({})
 }
 
-/// Spans without end, some of which last for a while.
+/// Makes spans for ever. Each 16th lasts a millisecond.
 fn keep_busy() {
     for n in 0_u64.. {
         info_span!("busy", n).in_scope(|| {

@@ -1,5 +1,5 @@
-//! `tokio_hop TASKS POLLS`: tasks in nested spans that are polled again and again, each time on
-//! whatever thread is free.
+//! `tokio_hop TASKS POLLS`: tasks in nested spans. Each task is polled POLLS times, each time on any free
+//! thread.
 
 use tokio::task::yield_now;
 use tracing::{Instrument, info_span};
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let handles: Vec<_> = (0..tasks)
             .map(|task| {
                 let work = async move {
-                    // Polled once more than it yields.
+                    // A task is polled once more than it yields.
                     for _ in 1..polls {
                         yield_now().await;
                     }

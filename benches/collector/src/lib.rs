@@ -1,9 +1,9 @@
-//! How much spantap can take: recorded datagrams, sent over and over as fast as somebody takes them.
+//! Measures the throughput of spantap with recorded datagrams, sent again and again as fast as it takes them.
 //!
-//! `record` makes a recording of what the layer sends, `blast` sends it to spantap or to `count`, the
-//! least that a receiver can do; `http_sink` is a backend that takes all, and `stages` runs the parts of
-//! spantap without a socket. A package of its own: in one with the programs that make spans, cargo would
-//! build these with the features that spantap's dependencies ask for.
+//! `record` records what the layer sends. `blast` sends the recording to spantap, or to `count`, the least that
+//! a receiver can do. `http_sink` is a backend that accepts everything. `stages` runs the parts of spantap
+//! without a socket. This is a package of its own, because cargo unifies features: the programs that make spans
+//! would be built with features that spantap's dependencies need.
 
 pub mod recording;
 
@@ -11,17 +11,17 @@ use std::error::Error;
 use std::io::{ErrorKind, Write, stdout};
 use std::os::unix::net::UnixDatagram;
 
-/// The words of the command line.
-pub fn words() -> Vec<String> {
+/// The arguments of the command line.
+pub fn arguments() -> Vec<String> {
     std::env::args().skip(1).collect()
 }
 
-/// One line of JSON on stdout.
+/// Prints `value` as one line of JSON.
 pub fn print(value: &impl serde::Serialize) -> Result<(), Box<dyn Error>> {
     Ok(writeln!(stdout(), "{}", serde_json::to_string(value)?)?)
 }
 
-/// Binds `path`, says `ready`, and gives each datagram to `take`, until an empty one comes.
+/// Binds `path`, prints `ready`, and passes each datagram to `take`, until an empty one comes.
 pub fn receive(
     path: &str,
     mut take: impl FnMut(&[u8]) -> Result<(), Box<dyn Error>>,

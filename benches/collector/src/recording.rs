@@ -1,4 +1,4 @@
-//! Datagrams in a file, each after its length: what a real sender sent once, to be sent again.
+//! Recorded datagrams in a file, each after its length.
 
 use std::error::Error;
 use std::fs;
@@ -8,10 +8,14 @@ use std::path::Path;
 
 use memchr::memmem::Finder;
 
-/// Each span has one, and no value in the recordings has such a text.
-pub const TRACE_ID: &[u8] = b"\"traceId\":\"";
+/// The text before a trace id. Each span has it once, and no value in the recordings contains it.
+const TRACE_ID: &[u8] = b"\"traceId\":\"";
 
-/// The digits of a trace id that a pass overwrites; the others, which were drawn by chance, stay.
+/// The bytes before a trace id in protobuf, and those before the span id, which is behind it.
+const ENCODED_TRACE_ID: &[u8] = &[0x0a, 16];
+const ENCODED_SPAN_ID: &[u8] = &[0x12, 8];
+
+/// The digits of a trace id that a pass overwrites, or its bytes in protobuf. The others are random, and stay.
 const PASS: usize = 8;
 
 /// Appends a datagram to a recording.
@@ -28,7 +32,7 @@ pub struct Recording {
 
 struct Recorded {
     bytes: Range<usize>,
-    /// Where its trace ids are.
+    /// The positions of its trace ids.
     ids: Vec<usize>,
 }
 
@@ -36,14 +40,23 @@ impl Recording {
     /// Reads what [`write()`] wrote.
     pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
         let bytes = fs::read(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
-        let finder = Finder::new(TRACE_ID);
+        let (finder, encoded) = (Finder::new(TRACE_ID), Finder::new(ENCODED_TRACE_ID));
         let mut datagrams = Vec::new();
         let mut at = 0;
         while let Some((length, _)) = bytes[at..].split_first_chunk::<4>() {
             let begin = at + length.len();
             let range = begin..begin + u32::from_le_bytes(*length) as usize;
             let datagram = bytes.get(range.clone()).ok_or("the recording ends in the middle")?;
-            let ids = finder.find_iter(datagram).map(|id| begin + id + TRACE_ID.len()).collect();
+            let ids = match datagram {
+                [b'[' | b'{', ..] => {
+                    finder.find_iter(datagram).map(|id| begin + id + TRACE_ID.len()).collect()
+                }
+                _ => {
+                    let ids = encoded.find_iter(datagram).map(|id| id + ENCODED_TRACE_ID.len());
+                    let is_id = |id: &usize| datagram[*id..].get(16..18) == Some(ENCODED_SPAN_ID);
+                    ids.filter(is_id).map(|id| begin + id).collect()
+                }
+            };
             at = range.end;
             datagrams.push(Recorded { bytes: range, ids });
         }
@@ -53,13 +66,13 @@ impl Recording {
         Ok(Self { bytes, datagrams })
     }
 
-    /// How many datagrams it has.
+    /// The number of datagrams.
     pub fn datagrams(&self) -> usize {
         self.datagrams.len()
     }
 
-    /// A datagram and the number of its spans, with trace ids that no other pass has: a collector that
-    /// saw a span twice would have less to do.
+    /// A datagram and the number of its spans. Its trace ids differ from those of other passes, because a
+    /// duplicate of a span is less work for a collector.
     pub fn datagram(&mut self, index: usize, pass: u32) -> (&[u8], usize) {
         let Recorded { bytes, ids } = &self.datagrams[index];
         let digits = format!("{pass:0PASS$x}");

@@ -1,7 +1,11 @@
-//! What somebody who is attached looks at: `spans` are made, a span is entered again and again (`steps`), two
-//! threads on one CPU take turns, each in a span (`switches`), or a thread in a span has the kernel do something: a
-//! byte goes through a TCP connection (`packets`) or a block to the disk (`blocks`), or there is a system call that
-//! does next to nothing (`calls`). Says how long one took.
+//! Work whose cost depends on an attached consumer. It prints the time of each unit:
+//!
+//! * `spans`: makes spans;
+//! * `steps`: enters and exits a span;
+//! * `switches`: two threads on one CPU take turns, each in a span;
+//! * `packets`: a byte goes through a TCP connection, in a span;
+//! * `blocks`: a block goes to the disk, in a span;
+//! * `calls`: a cheap system call, in a span.
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -58,7 +62,7 @@ fn steps(count: u64) -> Instant {
     begin
 }
 
-/// Half of them forth, and half of them back.
+/// Each round trip is two switches.
 fn switches(count: u64) -> Result<Instant, Box<dyn Error>> {
     let mut cpus = CpuSet::new();
     cpus.set(0)?;
@@ -77,13 +81,13 @@ fn switches(count: u64) -> Result<Instant, Box<dyn Error>> {
             first.write_all(&byte)?;
             first.read_exact(&mut byte)
         });
-        // Also if that failed, or the other would wait for ever.
+        // Also after an error, because the other thread would wait for ever.
         turns.and(first.shutdown(Shutdown::Both))
     })?;
     Ok(begin)
 }
 
-/// Each is written at one end and read at the other.
+/// Each byte is written at one end and read at the other.
 fn packets(count: u64) -> Result<Instant, Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut near = TcpStream::connect(listener.local_addr()?)?;
@@ -98,7 +102,7 @@ fn packets(count: u64) -> Result<Instant, Box<dyn Error>> {
     Ok(begin)
 }
 
-/// Past the page cache, into a file of the current folder.
+/// Writes past the page cache, into a file in the current folder.
 fn blocks(count: u64) -> Result<Instant, Box<dyn Error>> {
     #[repr(align(4096))]
     struct Block([u8; 4096]);

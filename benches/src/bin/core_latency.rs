@@ -1,6 +1,6 @@
-//! How long a write of one core takes to reach the other: two threads, each on a core of its own,
-//! hand a number back and forth. Whatever crosses cores costs multiples of it, and on a virtual
-//! machine it may change from day to day.
+//! The time in which a write of one core becomes visible on another. Two threads on two cores pass a number
+//! back and forth. Communication between cores costs multiples of this time, and on a virtual machine it may
+//! change from day to day.
 
 use std::error::Error;
 use std::hint::spin_loop;
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
     let (Some(here), Some(there)) = (cores.next(), cores.next()) else {
-        writeln!(io::stderr(), "there is one core")?;
+        writeln!(io::stderr(), "there is only one core")?;
         return bench::print(&json!({ "one_way_ns": null }));
     };
     static TURN: AtomicU64 = AtomicU64::new(0);

@@ -1,5 +1,5 @@
-//! Closes spans as fast as it can, on `--threads` threads for `--milliseconds`, and says how many,
-//! and what tracing-usdt's account says of them.
+//! Closes spans as fast as it can, on `--threads` threads for `--milliseconds`. Prints how many, and the
+//! layer's stats.
 
 use std::error::Error;
 use std::thread;
@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-/// So many between looks at the clock.
+/// The number of spans between two checks of the clock.
 const BURST: u64 = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,5 +1,5 @@
-//! The other end of the socket: `receiver drain <path>` takes what comes, `receiver parse <path>` also
-//! reads it as a collector would. It says `ready`, and when its stdin ends, what it got.
+//! A receiver: `receiver drain <path>` receives datagrams, `receiver parse <path>` also parses them like a
+//! collector. It prints `ready`, and its counts when its stdin ends.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What came; spans and losses only where it is parsed.
+/// Counts of what was received. Spans and losses are counted only by `parse`.
 #[derive(Default, Serialize)]
 struct Received {
     datagrams: u64,
     spans: u64,
-    /// As told in the stream.
-    told_lost: u64,
+    /// Spans reported as lost in the stream.
+    reported_lost: u64,
 }
 
-/// A Zipkin span, as far as a collector looks at it.
+/// The members of a Zipkin span that a collector reads.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Span<'a> {
@@ -37,7 +37,7 @@ struct Span<'a> {
     tags: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
-static NO_MORE_COMES: AtomicBool = AtomicBool::new(false);
+static ALL_IS_SENT: AtomicBool = AtomicBool::new(false);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     thread::spawn(|| {
         let _ = stdin().read_to_end(&mut Vec::new());
-        NO_MORE_COMES.store(true, Ordering::Release);
+        ALL_IS_SENT.store(true, Ordering::Release);
     });
     writeln!(stdout(), "ready")?;
     bench::print(&receive(&socket, parses)?)
@@ -59,17 +59,18 @@ fn receive(socket: &UnixDatagram, parses: bool) -> Result<Received, Box<dyn Erro
     let mut received = Received::default();
     let mut buffer = vec![0; 256 * 1024];
     loop {
-        let last_look = NO_MORE_COMES.load(Ordering::Acquire);
+        // Loaded before the receive: if everything was sent by then, an empty queue is the end.
+        let is_last = ALL_IS_SENT.load(Ordering::Acquire);
         match socket.recv(&mut buffer) {
             Ok(length) => {
                 received.datagrams += 1;
                 if parses {
                     let spans = serde_json::from_slice(&buffer[..length]);
-                    received.count(spans.map_err(|error| format!("a datagram is no Zipkin JSON: {error}"))?);
+                    received.count(spans.map_err(|error| format!("a datagram is not Zipkin JSON: {error}"))?);
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if last_look {
+                if is_last {
                     return Ok(received);
                 }
             }
@@ -88,7 +89,7 @@ impl Received {
                 continue;
             }
             let losses = span.tags.iter().filter(|(name, _)| name.starts_with("tracing_usdt.dropped."));
-            self.told_lost += losses.filter_map(|(_, spans)| spans.parse::<u64>().ok()).sum::<u64>();
+            self.reported_lost += losses.filter_map(|(_, spans)| spans.parse::<u64>().ok()).sum::<u64>();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Times one variant's spans; see the library.
+//! Times the spans of one variant; the library describes the options.
 
 use std::error::Error;
 

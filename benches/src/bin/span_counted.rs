@@ -1,4 +1,4 @@
-//! Counts what one variant's spans allocate. A program of its own, because counting takes time.
+//! Counts the allocations of one variant's spans. A program of its own, because counting takes time.
 
 use std::error::Error;
 

@@ -2,44 +2,39 @@
 //! passes through them.
 //!
 //! ```text
-//! source   datagrams off the socket, each with who sent it      a thread that does nothing else
-//!    |     or records of eBPF programs, `src/bpf`, with what
-//!    |     the kernel did in each span (the feature `ebpf`)
+//! source     datagrams from the socket, each with its sender,     its own thread
+//!    |       or records of the eBPF programs in `src/bpf`: spans
+//!    |       and kernel activity during them (feature `ebpf`)
 //!    v
-//! intake   what a source has, by way of                         a thread of the `pipeline`
-//! decode   Zipkin or OTLP, JSON --> spans of a `Process`
-//!    |
-//! chunk    spans --> OTLP, protobuf                             another of its threads
-//!    |  \
-//!    |   trace    spans --> `Trace`s, view --> the `terminal`   a thread, which may fall behind
-//!    v
-//! sink     `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
+//! pipeline   passes what the source reads through the next two
+//!  | decode  Zipkin or OTLP, in JSON --> spans of a `Process`     a thread
+//!  | encode  spans --> OTLP, in protobuf: a `Chunk`               another thread
+//!  |    \
+//!  |     trace    spans --> `Trace`s, drawn by `view` on the      a thread, which may fall behind
+//!  v              `terminal`
+//! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
 //! ```
 //!
-//! `collect` starts and ends them, for `run`, `listen` and `attach`. What each part took, passed on and lost is
-//! in `figures` and in [`sink::SinkFigures`], and `metrics` tells it to Prometheus.
+//! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
+//! lost, and `metrics` serves these counts to Prometheus.
+//!
+//! A part uses only parts that come before it in this list:
+//!
+//! ```text
+//! text, span, process, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source, commands
+//! ```
 
-mod account;
-pub mod attach;
-mod attributes;
-pub mod chunk;
-pub mod cli;
-pub mod collect;
+pub mod commands;
 pub mod decode;
-mod exec;
-mod executable;
-pub mod figures;
-pub mod intake;
-pub mod listen;
+pub mod encode;
 pub mod metrics;
-pub mod notices;
 pub mod pipeline;
 pub mod process;
-pub mod run;
-pub mod sequence;
-pub mod signals;
 pub mod sink;
 pub mod source;
+pub mod span;
+pub mod stats;
 pub mod terminal;
+pub mod text;
 pub mod trace;
 pub mod view;

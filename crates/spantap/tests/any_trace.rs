@@ -1,4 +1,4 @@
-//! Whatever senders send: a tree of it keeps to the terminal's lines and columns, and hides no span.
+//! The tree of any trace fits the terminal's columns, and each span is drawn or counted.
 #![allow(clippy::unwrap_used)] // a failing test is a panic
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use spantap::trace::{Shown, Trace, TraceSpan};
 use spantap::view::{Look, tree};
 use unicode_width::UnicodeWidthStr;
 
-/// Any text, often with what would act on a terminal or has an odd width.
+/// Any text, often with escape sequences, control characters or characters of unusual width.
 fn text() -> impl Strategy<Value = String> {
     let odd = prop::sample::select(vec![
         "\x1b[2J", "\u{9b}", "\r", "\n", "\t", "\u{202e}", "\u{2066}", "\u{200d}", "\u{fe0f}", "\u{301}",
@@ -67,7 +67,7 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
         value(),
         prop_oneof![any::<u64>(), 0u64..3]
             .prop_map(|n| AnyValue { value: Some(Value::StringValue(n.to_string())) }),
-        // Halves of shared spans, also such as nobody would send.
+        // Ids of shared spans, also invalid combinations.
         (1u8..20).prop_map(|id| AnyValue { value: Some(Value::StringValue(format!("{id:016x}"))) }),
         prop::sample::select(vec!["WARN", "ERROR"])
             .prop_map(|level| AnyValue { value: Some(Value::StringValue(level.to_owned())) }),
@@ -84,7 +84,7 @@ fn time() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just(u64::MAX), any::<u64>(), 1_000_000u64..1_000_100]
 }
 
-/// A parent is mostly one of the spans, whichever.
+/// A span's or parent's id. It is mostly one of a few, so that parents are among the spans.
 fn id() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         9 => (1u8..20).prop_map(|id| vec![0, 0, 0, 0, 0, 0, 0, id]),
@@ -137,7 +137,7 @@ fn trace() -> impl Strategy<Value = Trace> {
     (any::<u128>(), prop::collection::vec(process, 1..4), spans, shown, counts).prop_map(
         |(id, processes, spans, shown, (duplicates, left_out, late))| {
             let span = |(index, (mut span, process)): (usize, (Span, prop::sample::Index))| {
-                // By which it is found again.
+                // The tree is searched for this prefix.
                 span.name = format!("n{index};{}", span.name);
                 TraceSpan { process: Arc::clone(process.get(&processes)), span }
             };
@@ -157,20 +157,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_tree_keeps_to_its_terminal_and_hides_no_span(trace in trace(), columns in 0usize..220, lines in 0usize..60) {
+    fn a_tree_fits_its_terminal_and_accounts_for_each_span(trace in trace(), columns in 0usize..220, lines in 0usize..60) {
         let look = Look { columns, colour: false, lines };
         let drawn = tree(&trace, &look);
         prop_assert!(!drawn.chars().any(|c| c.is_control() && c != '\n'), "{drawn:?}");
         for line in drawn.lines() {
             prop_assert!(line.width() <= columns.max(40), "{} columns: {line}", line.width());
         }
-        // Only lines of spans and gaps have these: names are cut, but not so early.
+        // Names may be cut, but not within this prefix.
         let is_drawn = |index: &usize| drawn.contains(&format!("n{index};"));
         let shown = (0..trace.spans.len()).filter(is_drawn).count();
         let gaps: usize = drawn.lines().map(left_out).sum();
         prop_assert_eq!(shown + gaps, trace.spans.len(), "\n{}", drawn);
 
-        // Colours add escapes, and change nothing else.
+        // Colours only add escape sequences.
         let coloured = tree(&trace, &Look { colour: true, ..look });
         prop_assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), drawn);
     }

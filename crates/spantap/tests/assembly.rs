@@ -1,4 +1,4 @@
-//! Traces out of spans that come in any order.
+//! Assembly of traces from spans that arrive in any order.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use std::collections::{HashMap, HashSet};
@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
-use spantap::chunk::Chunk;
+use spantap::encode::Chunk;
 use spantap::process::{Process, Sender};
+use spantap::span::Summary;
 use spantap::trace::{Assembly, EncodedSpan, Limits, Shown, Trace};
 
 const MS: Duration = Duration::from_millis(1);
@@ -19,7 +20,7 @@ fn process(pid: u32) -> Arc<Process> {
     Arc::new(Process { sender, service: "test".into(), resource: Default::default() })
 }
 
-/// A parent of 0 is none.
+/// A span; a parent of 0 means none.
 fn span(trace: u128, id: u64, parent: u64) -> EncodedSpan {
     let parent_span_id = if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() };
     let span = Span {
@@ -34,11 +35,13 @@ fn span(trace: u128, id: u64, parent: u64) -> EncodedSpan {
     let mut encoded = None;
     let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
     let process = process(1);
-    Chunk::encode_each(&process, &[scope], |span, bytes| encoded = EncodedSpan::new(&process, span, bytes));
+    Chunk::encode_each(&process, &[scope], |span, bytes| {
+        encoded = Summary::of(span).map(|span| EncodedSpan::new(&process, &span, bytes))
+    });
     encoded.unwrap()
 }
 
-/// An assembly with a clock of its own.
+/// An assembly with a clock of the test.
 struct Bench {
     assembly: Assembly,
     now: Instant,
@@ -54,7 +57,7 @@ impl Bench {
         self.assembly.add(span, self.now, &mut |trace| self.shown.push(trace.decode()));
     }
 
-    /// Time passes, in the steps in which the collector looks.
+    /// Lets time pass, in the steps in which the collector checks for due traces.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -67,30 +70,30 @@ impl Bench {
         self.assembly.finish(self.now, &mut |trace| self.shown.push(trace.decode()));
     }
 
-    /// What was shown since the last time: why, how many spans, how many of them late.
+    /// The traces shown since the last call: the reason, the number of spans, and the number of late spans.
     fn take(&mut self) -> Vec<(Shown, usize, usize)> {
         self.shown.drain(..).map(|trace| (trace.shown, trace.spans.len(), trace.late)).collect()
     }
 }
 
 #[test]
-fn a_whole_trace_is_shown_when_it_falls_quiet() {
+fn a_complete_trace_is_shown_once_no_more_spans_come() {
     let mut bench = Bench::new(Limits::default());
     bench.add(span(1, 3, 2));
     bench.add(span(1, 2, 1));
     bench.pass(200 * MS);
     bench.add(span(1, 1, 0));
     bench.pass(200 * MS);
-    assert_eq!(bench.take(), [], "one more may come");
+    assert_eq!(bench.take(), [], "another span may come");
     bench.pass(150 * MS);
     assert_eq!(bench.take(), [(Shown::Complete, 3, 0)]);
     bench.pass(60 * SECOND);
-    assert_eq!((bench.take(), bench.assembly.bytes()), (vec![], 0), "once, and then it is forgotten");
+    assert_eq!((bench.take(), bench.assembly.bytes()), (vec![], 0), "shown once and removed");
 }
 
-/// Those that users look for: their roots take long.
+/// Its root closes long after its children.
 #[test]
-fn a_slow_trace_is_shown_when_it_falls_quiet() {
+fn a_slow_trace_is_shown_once_no_more_spans_come() {
     let mut bench = Bench::new(Limits::default());
     bench.add(span(1, 3, 2));
     bench.pass(SECOND);
@@ -113,12 +116,12 @@ fn a_late_span_shows_the_trace_again() {
     assert_eq!(
         bench.take(),
         [(Shown::Complete, 1, 0), (Shown::Complete, 2, 1)],
-        "a duplicate is nothing new"
+        "a duplicate does not show the trace again"
     );
 }
 
 #[test]
-fn a_root_or_parent_that_never_comes_is_not_waited_for_for_ever() {
+fn a_trace_whose_root_or_parent_never_comes_is_shown_after_a_while() {
     let mut bench = Bench::new(Limits::default());
     bench.add(span(1, 2, 1));
     bench.add(span(2, 1, 0));
@@ -131,7 +134,7 @@ fn a_root_or_parent_that_never_comes_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn a_trace_that_never_falls_quiet_is_shown_in_parts() {
+fn a_trace_that_never_stops_is_shown_in_parts() {
     let mut bench = Bench::new(Limits::default());
     for id in 2..302 {
         bench.add(span(1, id, 1));
@@ -154,9 +157,9 @@ fn duplicates_are_counted_and_left_out() {
     assert_eq!((trace.spans.len(), trace.duplicates), (1, 1));
 }
 
-/// Of a trace of any size.
+/// The sizes are around the limit where a trace's ids get an index.
 #[test]
-fn duplicates_and_parents_are_found_among_many() {
+fn duplicates_and_parents_are_found_in_traces_of_any_size() {
     for size in [15, 16, 17, 18, 40] {
         let mut bench = Bench::new(Limits::default());
         for id in 1..=size {
@@ -171,7 +174,7 @@ fn duplicates_and_parents_are_found_among_many() {
 }
 
 #[test]
-fn a_trace_of_more_spans_than_there_is_room_for_says_how_many_are_missing() {
+fn a_trace_with_too_many_spans_counts_the_missing_ones() {
     let mut bench = Bench::new(Limits { spans_of_a_trace: 10, ..Limits::default() });
     (1..=15).for_each(|id| bench.add(span(1, id, 0)));
     bench.finish();
@@ -180,7 +183,7 @@ fn a_trace_of_more_spans_than_there_is_room_for_says_how_many_are_missing() {
 }
 
 #[test]
-fn memory_is_bounded_and_what_goes_is_shown_first() {
+fn memory_is_bounded_and_traces_are_shown_before_they_are_removed() {
     let limit = 100_000;
     let mut bench = Bench::new(Limits { bytes: limit, ..Limits::default() });
     for trace in 1..2000 {
@@ -194,7 +197,7 @@ fn memory_is_bounded_and_what_goes_is_shown_first() {
 }
 
 #[test]
-fn traces_that_were_shown_make_room_before_those_that_were_not() {
+fn shown_traces_are_removed_before_others() {
     let mut bench = Bench::new(Limits { bytes: 100_000, ..Limits::default() });
     bench.add(span(1, 1, 0));
     bench.pass(SECOND);
@@ -202,15 +205,15 @@ fn traces_that_were_shown_make_room_before_those_that_were_not() {
     for trace in 2.. {
         let before = bench.assembly.bytes();
         bench.add(span(trace, 2, 1));
-        // One came and one went, of about the same weight.
+        // If memory hardly grew, a trace was removed for the new one.
         if bench.assembly.bytes() < before + 100 {
             break;
         }
     }
-    assert_eq!(bench.take(), [], "the one that was shown went");
+    assert_eq!(bench.take(), [], "the trace that was not shown was removed");
 }
 
-/// What happens in a run.
+/// A step in a run.
 #[derive(Clone, Debug)]
 enum Step {
     Span { trace: u8, id: u8, parent: u8 },
@@ -227,10 +230,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However spans come: each is shown, or counted as left out or as a duplicate; a trace is said to be
-    /// complete only if it is; and no more is held than the limits say.
+    /// In any order of spans: each is shown, or counted as left out or as a duplicate. A trace is shown as
+    /// complete only if it is. Memory stays within the limits.
     #[test]
-    fn every_span_is_accounted_for(steps in prop::collection::vec(step(), 0..300), room in 2_000usize..200_000, most in 1usize..15) {
+    fn every_span_is_shown_or_counted(steps in prop::collection::vec(step(), 0..300), room in 2_000usize..200_000, most in 1usize..15) {
         let limits = Limits { bytes: room, spans_of_a_trace: most };
         let mut bench = Bench::new(limits);
         let mut added: HashMap<(u128, u64), u64> = HashMap::new();

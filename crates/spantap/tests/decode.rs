@@ -1,4 +1,4 @@
-//! What may arrive on the socket, and what is made of it.
+//! Datagrams of every format, valid and invalid, and the spans that are decoded from them.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -9,10 +9,10 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
-use spantap::chunk::{Chunk, request};
 use spantap::decode::{Decoded, Decoder, Fault};
+use spantap::encode::{Chunk, request};
 use spantap::process::Sender;
-use spantap::sequence::Sequence;
+use spantap::process::Sequence;
 
 const SENDER: Sender = Sender { pid: 4242, uid: 1000, gid: 100 };
 /// 2026-01-01.
@@ -35,7 +35,7 @@ fn faults(decoded: &Decoded) -> Vec<(Fault, u64)> {
 fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     let mut found = attributes.iter().filter(|attribute| attribute.key == key);
     let value = found.next()?.value.clone()?.value?;
-    assert!(found.next().is_none(), "{key} is there twice");
+    assert!(found.next().is_none(), "{key} occurs twice");
     Some(match value {
         any_value::Value::StringValue(text) => text,
         any_value::Value::IntValue(number) => format!("int {number}"),
@@ -53,7 +53,7 @@ fn zipkin(more: &str) -> String {
 }
 
 #[test]
-fn a_zipkin_span_becomes_opentelemetrys() {
+fn a_zipkin_span_becomes_an_opentelemetry_span() {
     let span = zipkin(
         r#","parentId":"00f067aa0ba902b7","kind":"SERVER","localEndpoint":{"serviceName":"shop","ipv4":"10.0.0.1","port":80},
         "remoteEndpoint":{"serviceName":"db","ipv6":"::1","port":5432},
@@ -107,7 +107,7 @@ fn a_zipkin_span_becomes_opentelemetrys() {
     }
 }
 
-/// As `common/trace.c` of Core Lightning writes it: one span, its own order and spacing.
+/// Written like `common/trace.c` of Core Lightning does: one span, with its order of members and its spaces.
 #[test]
 fn core_lightnings_spans_are_read() {
     let span = format!(
@@ -119,7 +119,7 @@ fn core_lightnings_spans_are_read() {
     let spans = spans(&decoded);
     assert_eq!(spans[0].trace_id, u128::to_be_bytes(0x68d9_b8fe_d8fa_87b3));
     assert_eq!(text(&spans[0].attributes, "method").as_deref(), Some("getinfo"));
-    // Its buffer may end before the span does.
+    // Core Lightning's buffer may end within the span.
     for length in 1..span.len() {
         let decoded = decode(&span.as_bytes()[..length]);
         assert_eq!((faults(&decoded), decoded.processes.len()), (vec![(Fault::CutShort, 1)], 0), "{length}");
@@ -145,9 +145,9 @@ fn status_follows_the_tags() {
     }
 }
 
-/// The official types are the witness of what a request means.
+/// OpenTelemetry's own types read the same request for comparison.
 #[test]
-fn an_otlp_request_means_what_the_official_types_say() {
+fn an_otlp_request_decodes_like_with_opentelemetrys_types() {
     let request = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}},
         {"key":"process.pid","value":{"intValue":"1"}}],"droppedAttributesCount":2},
       "scopeSpans":[{"scope":{"name":"lib","version":"1.2","attributes":[{"key":"s","value":{"boolValue":true}}]},"schemaUrl":"https://x/1",
@@ -169,13 +169,13 @@ fn an_otlp_request_means_what_the_official_types_say() {
     assert_eq!(
         text(&process.resource.attributes, "process.pid").as_deref(),
         Some("int 4242"),
-        "the kernel's"
+        "the pid comes from the kernel"
     );
     assert_eq!(process.resource.dropped_attributes_count, 2);
 }
 
 #[test]
-fn only_what_is_no_json_or_has_no_ids_is_refused() {
+fn only_text_that_is_not_json_and_spans_without_ids_are_refused() {
     let deep = "[".repeat(100_000);
     let with = |from: &str, to: &str| format!("[{}]", zipkin("").replace(from, to)).into_bytes();
     let cases: Vec<(&str, Vec<u8>, Fault)> = vec![
@@ -222,7 +222,7 @@ fn only_what_is_no_json_or_has_no_ids_is_refused() {
 }
 
 #[test]
-fn what_is_odd_is_taken_and_told() {
+fn odd_spans_are_accepted_and_reported() {
     let cases = [
         (
             "upper case",
@@ -258,7 +258,7 @@ fn what_is_odd_is_taken_and_told() {
 }
 
 #[test]
-fn ids_that_differ_in_case_alone_are_the_same() {
+fn ids_that_differ_only_in_case_are_equal() {
     let upper = zipkin("").replace("b7ad6b7169203331", "B7AD6B7169203331");
     let decoded = decode(format!("[{},{upper}]", zipkin("")).as_bytes());
     let spans = spans(&decoded);
@@ -266,7 +266,7 @@ fn ids_that_differ_in_case_alone_are_the_same() {
 }
 
 #[test]
-fn one_bad_span_is_refused_alone() {
+fn an_invalid_span_is_refused_alone() {
     let bad = zipkin("").replace("\"b7ad6b7169203331\"", "17");
     let decoded = decode(format!("[{},{bad},{}]", zipkin(""), zipkin("")).as_bytes());
     assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::WrongType, 1)], 2));
@@ -285,9 +285,9 @@ fn one_bad_span_is_refused_alone() {
     assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::WrongType, 7)], 2));
 }
 
-/// What is around them is at fault, and not they.
+/// The resource or the scope is invalid, but the spans are not.
 #[test]
-fn spans_are_taken_also_where_their_resource_or_scope_is_not() {
+fn spans_are_accepted_with_an_invalid_resource_or_scope() {
     let span = format!(
         r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#
     );
@@ -300,9 +300,9 @@ fn spans_are_taken_also_where_their_resource_or_scope_is_not() {
     assert_eq!(text(&decoded.processes[0].0.resource.attributes, "process.pid").as_deref(), Some("int 4242"));
 }
 
-/// What nobody wants to read may be as odd as it likes, as long as it is JSON.
+/// Members that spantap does not read may hold any JSON.
 #[test]
-fn members_that_are_not_read_do_no_harm() {
+fn unknown_members_are_ignored() {
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
     for odd in ["\"\\ud800\"", &deep, &"9".repeat(5000)] {
         let decoded = decode(format!("[{}]", zipkin(&format!(r#","x":{odd}"#))).as_bytes());
@@ -316,20 +316,20 @@ fn members_that_are_not_read_do_no_harm() {
 
 const SHOP: &str = r#"{"key":"service.name","value":{"stringValue":"shop"}}"#;
 
-/// A request of one span with `more` members, from a resource with those.
+/// A request with one span with `more` members, from a resource with the members `resource`.
 fn otlp(resource: &str, more: &str) -> String {
     format!(
         r#"{{"resourceSpans":[{{"resource":{{{resource}}},"scopeSpans":[{{"spans":[{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"{more}}}]}}]}}]}}"#
     )
 }
 
-/// Readers of protobuf refuse what is nested deeper than 100 messages, and with it the whole request.
+/// Protobuf decoders refuse a whole request if anything in it is nested deeper than 100 messages.
 #[test]
-fn what_is_taken_is_no_deeper_than_a_backend_reads() {
+fn accepted_values_are_not_nested_deeper_than_a_backend_reads() {
     let nested = |depth: usize, open: &str, close: &str| {
         format!("{}{}{}", open.repeat(depth), r#"{"intValue":1}"#, close.repeat(depth))
     };
-    let mut taken = 0;
+    let mut accepted = 0;
     for depth in 0..40 {
         for (open, close) in [
             (r#"{"kvlistValue":{"values":[{"key":"k","value":"#, "}]}}"),
@@ -346,16 +346,16 @@ fn what_is_taken_is_no_deeper_than_a_backend_reads() {
                 for (process, scopes) in decode(datagram.as_bytes()).processes {
                     let chunk = Chunk::encode(&process, &scopes);
                     ExportTraceServiceRequest::decode(request(&[chunk])).unwrap();
-                    taken += 1;
+                    accepted += 1;
                 }
             }
         }
     }
-    assert!(taken >= 80 + 60, "{taken}");
+    assert!(accepted >= 80 + 60, "{accepted}");
 }
 
 #[test]
-fn what_is_odd_about_a_process_is_told_once() {
+fn faults_of_a_process_are_reported_once() {
     let large = "x".repeat(20_000);
     let bytes = format!("[{}]", zipkin(&format!(r#","localEndpoint":{{"serviceName":"{large}"}}"#)));
     let mut decoder = Decoder::default();
@@ -364,7 +364,7 @@ fn what_is_odd_about_a_process_is_told_once() {
 }
 
 #[test]
-fn where_a_datagram_stands_in_its_senders_sequence_is_read() {
+fn a_datagrams_position_in_its_senders_sequence_is_read() {
     let sequence = r#""tracingUsdt":{"sender":"00000000000000ff","sentBefore":12,"spans":"1"}"#;
     let span = zipkin("");
     let ids = r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331""#;
@@ -382,7 +382,7 @@ fn where_a_datagram_stands_in_its_senders_sequence_is_read() {
         let decoded = decode(text.as_bytes());
         assert_eq!((decoded.sequence, faults(&decoded)), (expected, vec![]), "{text}");
     }
-    // Somebody else's member of that name costs nothing.
+    // A member of that name with another content is ignored.
     for member in ["", r#""tracingUsdt":7"#, r#""tracingUsdt":{"sender":"x"}"#, r#""tracingUsdt":null"#] {
         let decoded = decode(in_otlp(member).as_bytes());
         assert_eq!(
@@ -393,9 +393,9 @@ fn where_a_datagram_stands_in_its_senders_sequence_is_read() {
     }
 }
 
-/// It would be in each request, and in memory with each trace.
+/// A large resource would take room in each request, and in memory with each trace.
 #[test]
-fn a_resource_has_its_limit() {
+fn the_size_of_a_resource_is_limited() {
     let large = "x".repeat(100_000);
     let span = format!(
         r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"n","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#
@@ -414,9 +414,9 @@ fn a_resource_has_its_limit() {
     assert_eq!((faults(&decoded), spans(&decoded).len()), (vec![(Fault::LongResource, 1)], 1));
 }
 
-/// What is told of a fault is a line or two, whatever was sent.
+/// A fault's detail has at most 201 characters, whatever was sent.
 #[test]
-fn a_fault_is_told_in_few_words() {
+fn the_detail_of_a_fault_is_short() {
     let large = "x".repeat(200_000);
     for member in
         [format!(r#""timestamp":"{large}""#), format!(r#""kind":"{large}""#), format!(r#""id":"{large}""#)]
@@ -427,7 +427,7 @@ fn a_fault_is_told_in_few_words() {
 }
 
 #[test]
-fn numbers_as_tags_lose_nothing() {
+fn tags_that_are_numbers_keep_their_value() {
     let decoded = decode(
         format!("[{}]", zipkin(r#","tags":{"i":-3,"u":18446744073709551615,"f":0.5,"b":true,"inf":1e999}"#))
             .as_bytes(),
@@ -445,9 +445,9 @@ fn numbers_as_tags_lose_nothing() {
     }
 }
 
-/// A stranger that calls itself a thousand names is learned anew, and nothing is mixed up.
+/// A thousand senders and names exceed the decoder's cache. Spans must still get their own service.
 #[test]
-fn services_are_told_apart_however_many_there_are() {
+fn many_services_are_not_mixed_up() {
     let mut decoder = Decoder::default();
     for round in 0..3 {
         for n in 0..1000 {
@@ -460,7 +460,7 @@ fn services_are_told_apart_however_many_there_are() {
     }
 }
 
-/// A value as OTLP/JSON has it.
+/// A value in OTLP/JSON.
 fn any_value() -> impl Strategy<Value = serde_json::Value> {
     let text = prop_oneof!["[a-z ]{0,20}", any::<String>(), Just("\"}},{\"key\":\"x".to_owned())];
     let scalar = prop_oneof![
@@ -479,9 +479,9 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However it is written: with white space, with escapes, members in another order.
+    /// With any white space, escapes, and order of members.
     #[test]
-    fn attributes_are_read_as_the_official_types_read_them(
+    fn attributes_are_read_like_with_opentelemetrys_types(
         attributes in prop::collection::vec((".{0,12}", any_value(), any::<bool>()), 0..14),
         pretty in any::<bool>(),
         escaped in any::<bool>(),
@@ -503,17 +503,17 @@ proptest! {
         prop_assert_eq!(&decoded.processes[0].1, &official.resource_spans[0].scope_spans, "{}", text);
     }
 
-    /// Whatever comes: no panic, and what is no span is a fault.
+    /// Never panics, and reports a fault.
     #[test]
-    fn anything_may_come(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn random_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let decoded = decode(&bytes);
         prop_assert!(decoded.processes.is_empty());
         prop_assert!(!faults(&decoded).is_empty() || bytes.trim_ascii() == b"[]");
     }
 
-    /// A good datagram with a few bytes changed still makes no more than its spans, each with whole ids.
+    /// A valid datagram with a few bytes changed gives at most its one span, with complete ids.
     #[test]
-    fn changed_bytes_do_no_harm(
+    fn changed_bytes_cause_no_panic(
         changes in prop::collection::vec((0usize..1000, prop_oneof![any::<u8>(), prop::sample::select(&b"\"\\{}[]:, 0n"[..])]), 1..4),
         otlp in any::<bool>(),
     ) {

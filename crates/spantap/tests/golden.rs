@@ -1,12 +1,12 @@
-//! What traces look like: each is drawn and compared with a file in `tests/golden`.
+//! Draws traces and compares each with a file in `tests/golden`.
 //!
-//! After a change that was meant, look at what `git diff` says of
+//! After an intended change, run this command and read its `git diff`:
 //!
 //! ```sh
 //! UPDATE_GOLDEN=1 cargo test -p spantap --test golden
 //! ```
 //!
-//! It writes the files, and fails if any of them changed, so that it can't pass by itself in CI.
+//! It writes the files, and fails if any of them has changed, so that it can't pass by accident in CI.
 #![allow(clippy::unwrap_used)] // a failing test is a panic
 
 use std::path::Path;
@@ -36,7 +36,7 @@ fn process(service: &str, pid: u32) -> Arc<Process> {
     Arc::new(Process { sender, service: service.into(), resource: Default::default() })
 }
 
-/// A number is an integer, all else a text.
+/// A value that is a number becomes an integer, any other a string.
 fn attributes(fields: &[(&str, &str)]) -> Vec<KeyValue> {
     let value = |text: &str| text.parse().map_or(Value::StringValue(text.into()), Value::IntValue);
     let attribute = |&(key, text): &(&str, &str)| KeyValue {
@@ -47,7 +47,7 @@ fn attributes(fields: &[(&str, &str)]) -> Vec<KeyValue> {
     fields.iter().map(attribute).collect()
 }
 
-/// A span as the tests below write it; its times are microseconds after noon.
+/// A span in the tests below. Its times are microseconds after noon.
 struct New(TraceSpan);
 
 fn span(process: &Arc<Process>, name: &str, id: u64, parent: u64, from_us: i64, to_us: i64) -> New {
@@ -114,7 +114,7 @@ fn trace(spans: impl IntoIterator<Item = New>) -> Trace {
     }
 }
 
-/// A request that fails in a database.
+/// A request that fails in the database.
 fn request() -> Trace {
     let shop = process("shop", 4242);
     let query = "UPDATE products\n  SET stock = stock - ?2\n  WHERE id = ?1 AND stock >= ?2";
@@ -124,7 +124,7 @@ fn request() -> Trace {
         ("user", "ada"),
         ("http.response.status_code", "409"),
     ];
-    // In the order in which they end.
+    // In the order of their ends.
     trace([
         span(&shop, "authenticate", 2, 1, 200, 3_400).busy(96).fields(&[("user", "ada")]),
         span(&shop, "pool.acquire", 4, 3, 4_100, 12_350).busy(1),
@@ -143,7 +143,7 @@ fn request() -> Trace {
     ])
 }
 
-/// A service asks another, whose clock is 3 ms behind.
+/// A service calls another one, whose clock is 3 ms behind.
 fn skewed() -> Trace {
     let (shop, stock) = (process("shop", 4242), process("stock", 17));
     trace([
@@ -155,7 +155,7 @@ fn skewed() -> Trace {
     ])
 }
 
-/// Its root is lost, and one comes late.
+/// A trace whose root is lost, with a late span.
 fn incomplete() -> Trace {
     let shop = process("shop", 4242);
     let spans = [
@@ -167,7 +167,7 @@ fn incomplete() -> Trace {
     Trace { shown: Shown::Waited, duplicates: 2, left_out: 1_200, late: 1, ..trace(spans) }
 }
 
-/// Spans that are each other's parents, and one that talks much before it fails.
+/// Spans that are each other's parents, and a span with many events that fails.
 fn odd() -> Trace {
     let shop = process("shop", 4242);
     let mut worker = span(&shop, "worker", 4, 3, 200, 900).failed("");
@@ -191,7 +191,7 @@ fn odd() -> Trace {
     Trace { shown: Shown::End, ..trace(spans) }
 }
 
-/// As `tracing` names what has no message, in packages and in a workspace.
+/// Events without a message, which `tracing` names by their location, in dependencies and in the workspace.
 fn without_messages() -> Trace {
     let shop = process("shop", 4242);
     let registry = "event /home/ada/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
@@ -213,7 +213,7 @@ fn without_messages() -> Trace {
     ])
 }
 
-/// A program that ended within a span, in which libraries had logged.
+/// A program that ended inside a span with events of libraries.
 fn cut_short() -> Trace {
     let shop = process("shop", 4242);
     trace([
@@ -226,7 +226,7 @@ fn cut_short() -> Trace {
     ])
 }
 
-/// A daemon whose clock was set back and then forward, by an hour, while it ran.
+/// The clock of a daemon was set back by an hour, and later forward by an hour.
 fn clock_set() -> Trace {
     const HOUR_US: i64 = 3_600_000_000;
     let shop = process("shop", 4242);
@@ -244,11 +244,11 @@ fn clock_set() -> Trace {
     ])
 }
 
-/// What senders left out or got wrong, as the decoder tells it.
+/// Spans with the decoder's notes about what senders left out or got wrong.
 fn odd_spans() -> Trace {
     let (gateway, stock) = (process("gateway", 17), process("stock", 18));
     let (shared, above) = (("zipkin.id", "00000000000000c1"), ("zipkin.parent_id", "00000000000000a1"));
-    let said = [("spantap.odd", "no end time: how long it took is unknown")];
+    let note = [("spantap.odd", "no end time: duration unknown")];
     let mut call =
         span(&gateway, "call stock", 0xc1, 0xa1, 2_000, 27_000).fields(&[("peer.service", "stock")]);
     call.0.span.kind = 3;
@@ -256,10 +256,10 @@ fn odd_spans() -> Trace {
     serve.0.span.kind = 2;
     trace([
         serve,
-        // It came before its parent's half.
+        // It arrived before its parent's half.
         span(&stock, "select stock", 0xd1, 0xc1, 6_000, 15_000).fields(&[("error", "false")]),
         call,
-        span(&gateway, "send", 0xd2, 0xa1, 28_000, 28_000).fields(&said),
+        span(&gateway, "send", 0xd2, 0xa1, 28_000, 28_000).fields(&note),
         span(&gateway, "get /product", 0xa1, 0, 0, 30_000),
     ])
 }
@@ -286,9 +286,9 @@ fn plain(trace: &Trace, columns: usize) -> String {
     tree(trace, &Look::new(columns, false))
 }
 
-/// As `spantap attach` sends them.
+/// Kernel spans like those of `spantap attach`.
 #[test]
-fn what_the_kernel_did_in_a_span() {
+fn draws_kernel_spans() {
     let shop = process("shop", 4242);
     let kernel = |name: &str, id, parent, from_us, to_us, fields: &[(&str, &str)]| {
         span(&shop, name, id, parent, from_us, to_us).fields(fields)
@@ -360,38 +360,38 @@ fn what_the_kernel_did_in_a_span() {
 }
 
 #[test]
-fn a_failed_request() {
+fn draws_a_failed_request() {
     check("request_80", &plain(&request(), 80));
 }
 
 #[test]
-fn a_failed_request_where_there_is_room() {
+fn draws_a_failed_request_in_a_wide_terminal() {
     check("request_120", &plain(&request(), 120));
 }
 
 #[test]
-fn a_failed_request_in_a_narrow_terminal() {
+fn draws_a_failed_request_in_a_narrow_terminal() {
     check("request_40", &plain(&request(), 40));
 }
 
 #[test]
-fn a_failed_request_in_colour() {
+fn draws_a_failed_request_in_colour() {
     let drawn = tree(&request(), &Look::new(80, true));
     check("request_colour", &drawn.replace('\x1b', "␛"));
 }
 
 #[test]
-fn two_processes_whose_clocks_differ() {
+fn draws_two_processes_whose_clocks_differ() {
     check("skew", &plain(&skewed(), 80));
 }
 
 #[test]
-fn missing_parents_late_spans_and_duplicates() {
+fn draws_missing_parents_late_spans_and_duplicates() {
     check("incomplete", &plain(&incomplete(), 80));
 }
 
 #[test]
-fn circles_many_events_and_text_that_would_act() {
+fn draws_circles_of_parents_many_events_and_escape_sequences() {
     check("odd", &plain(&odd(), 80));
 }
 
@@ -401,22 +401,22 @@ fn events_without_a_message_show_their_fields_or_a_short_location() {
 }
 
 #[test]
-fn unfinished_spans_and_events_of_libraries() {
+fn draws_unfinished_spans_and_events_of_libraries() {
     check("cut_short", &plain(&cut_short(), 80));
 }
 
 #[test]
-fn a_trace_over_steps_of_its_clock() {
+fn draws_a_trace_whose_clock_was_stepped() {
     check("clock_set", &plain(&clock_set(), 100));
 }
 
 #[test]
-fn halves_of_a_shared_span_and_what_was_odd_about_a_span() {
+fn draws_halves_of_a_shared_span_and_notes_about_spans() {
     check("shared", &plain(&odd_spans(), 100));
 }
 
 #[test]
-fn the_number_of_spans_left_out_is_never_cut() {
+fn the_number_of_spans_left_out_is_never_shortened() {
     let mut chain = chain(5_000);
     chain.spans.iter_mut().for_each(|span| span.span.status = Some(Status { code: 2, ..Status::default() }));
     let drawn = tree(&chain, &Look { lines: 30, ..Look::new(40, false) });
@@ -424,11 +424,11 @@ fn the_number_of_spans_left_out_is_never_cut() {
 }
 
 #[test]
-fn a_deep_chain() {
+fn draws_a_deep_chain() {
     check("deep", &tree(&chain(10_000), &Look { lines: 18, ..Look::new(80, false) }));
 }
 
 #[test]
-fn a_wide_trace() {
+fn draws_a_wide_trace() {
     check("wide", &tree(&wide(9_999), &Look { lines: 16, ..Look::new(80, false) }));
 }

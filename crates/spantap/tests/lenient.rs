@@ -1,5 +1,5 @@
-//! What JSON, protobuf's JSON, OTLP and Zipkin let a sender write is taken; what can't be read costs no more than
-//! itself, and is counted.
+//! spantap accepts every form that JSON, protobuf's JSON, OTLP and Zipkin allow. If a part can't be read, only
+//! that part is left out and counted.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -9,8 +9,8 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use proptest::prelude::*;
 use prost::Message;
-use spantap::chunk::{Chunk, request};
 use spantap::decode::{Decoded, Decoder, Fault};
+use spantap::encode::{Chunk, request};
 use spantap::process::Sender;
 
 const SENDER: Sender = Sender { pid: 4242, uid: 1000, gid: 100 };
@@ -49,25 +49,25 @@ fn odd(span: &Span) -> &str {
     text(&span.attributes, "spantap.odd").unwrap_or("")
 }
 
-/// A Zipkin span of these members and its ids.
+/// A Zipkin span with ids and these members.
 fn zipkin(members: &str) -> String {
     format!(r#"[{{"traceId":"0af7651916cd43dd8448eb211c80319c","id":"b7ad6b7169203331",{members}}}]"#)
 }
 
-/// A request of one span of these members and its ids.
+/// A request with one span, with ids and these members.
 fn otlp(members: &str) -> String {
     format!(
         r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331",{members}}}]}}]}}]}}"#
     )
 }
 
-/// The same with times, of which nothing is to be said.
+/// A request with one span, with ids, valid times and these members.
 fn timed(members: &str) -> String {
     otlp(&format!(r#""startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}",{members}"#))
 }
 
-/// The one span of it, with which nothing is wrong.
-fn well(text: &str) -> Span {
+/// Decodes a datagram that must have one span and no fault.
+fn decode_one(text: &str) -> Span {
     let decoded = decode(text);
     assert_eq!(faults(&decoded), [], "{text}");
     let spans = spans(&decoded);
@@ -76,7 +76,7 @@ fn well(text: &str) -> Span {
 }
 
 #[test]
-fn integers_may_be_written_in_any_way_that_json_has() {
+fn integers_may_have_any_form_of_json() {
     for (timestamp, duration) in [
         ("1767225600000001", "2000"),
         ("1.767225600000001e15", "2e3"),
@@ -84,10 +84,10 @@ fn integers_may_be_written_in_any_way_that_json_has() {
         ("1767225600000001.0", "20000e-1"),
         ("\"1767225600000001\"", "\"2000\""),
         ("\"1.767225600000001e15\"", "\"2e3\""),
-        // Less than a microsecond is cut off.
+        // Fractions of a microsecond are dropped.
         ("1767225600000001.9", "2000.7"),
     ] {
-        let span = well(&zipkin(&format!(r#""timestamp":{timestamp},"duration":{duration}"#)));
+        let span = decode_one(&zipkin(&format!(r#""timestamp":{timestamp},"duration":{duration}"#)));
         let times = (span.start_time_unix_nano, span.end_time_unix_nano);
         assert_eq!(times, (NOW + 1_000, NOW + 2_001_000), "{timestamp} {duration}");
     }
@@ -97,8 +97,9 @@ fn integers_may_be_written_in_any_way_that_json_has() {
         "1.767225600000000001e18",
         "\"1767225600000000001.0\"",
     ] {
-        let span =
-            well(&otlp(&format!(r#""startTimeUnixNano":{start},"endTimeUnixNano":1767225600000000002e0"#)));
+        let span = decode_one(&otlp(&format!(
+            r#""startTimeUnixNano":{start},"endTimeUnixNano":1767225600000000002e0"#
+        )));
         assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (NOW + 1, NOW + 2), "{start}");
     }
     for (value, expected) in [
@@ -110,7 +111,7 @@ fn integers_may_be_written_in_any_way_that_json_has() {
         ("-9223372036854775808", i64::MIN),
         ("\"9.223372036854775807e18\"", i64::MAX),
     ] {
-        let span = well(&timed(&format!(
+        let span = decode_one(&timed(&format!(
             r#""attributes":[{{"key":"k","value":{{"intValue":{value}}}}}],"droppedEventsCount":3.0"#
         )));
         assert_eq!(find(&span.attributes, "k"), Some(&Value::IntValue(expected)), "{value}");
@@ -124,10 +125,10 @@ fn integers_may_be_written_in_any_way_that_json_has() {
         ("1e-400", 0.0),
     ] {
         let span =
-            well(&timed(&format!(r#""attributes":[{{"key":"k","value":{{"doubleValue":{value}}}}}]"#)));
+            decode_one(&timed(&format!(r#""attributes":[{{"key":"k","value":{{"doubleValue":{value}}}}}]"#)));
         assert_eq!(find(&span.attributes, "k"), Some(&Value::DoubleValue(expected)), "{value}");
     }
-    let span = well(&timed(r#""attributes":[{"key":"k","value":{"doubleValue":"NaN"}}]"#));
+    let span = decode_one(&timed(r#""attributes":[{"key":"k","value":{"doubleValue":"NaN"}}]"#));
     assert!(matches!(find(&span.attributes, "k"), Some(Value::DoubleValue(number)) if number.is_nan()));
 }
 
@@ -159,7 +160,7 @@ fn ids_may_lack_leading_zeros_and_may_be_base64() {
             r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{trace}","spanId":"{id}","parentSpanId":"7","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}]}}]}}]}}"#
         );
         for text in [zipkin, otlp] {
-            let span = well(&text);
+            let span = decode_one(&text);
             assert_eq!(span.trace_id, trace_id.to_be_bytes(), "{text}");
             assert_eq!(span.span_id, span_id.to_be_bytes(), "{text}");
             assert_eq!(span.parent_span_id, 7_u64.to_be_bytes(), "{text}");
@@ -168,7 +169,7 @@ fn ids_may_lack_leading_zeros_and_may_be_base64() {
 }
 
 #[test]
-fn half_a_character_costs_one_character() {
+fn a_lone_surrogate_is_replaced_by_one_character() {
     let decoded = decode(&timed(
         r#""name":"cut \ud83d","traceState":"a=\udc00","status":{"message":"\ud800","code":2},
         "attributes":[{"key":"k\ud83d","value":{"stringValue":"v\ud83d"}},{"key":"whole","value":{"stringValue":"\ud83d\udc4d"}}],
@@ -192,15 +193,15 @@ fn half_a_character_costs_one_character() {
     assert_eq!(text(&spans(&decoded)[0].attributes, "k\u{fffd}"), Some("v\u{fffd}"));
 }
 
-/// Such as Latin-1 out of C, PHP or Lua.
+/// Such as Latin-1 from C, PHP or Lua.
 #[test]
-fn bytes_that_are_not_utf_8_cost_as_many_characters() {
+fn bytes_that_are_not_utf_8_are_replaced() {
     let text = zipkin(r#""timestamp":1767225600000000,"duration":1,"name":"caf~","tags":{"a":"1"}"#);
     let bytes: Vec<u8> = text.bytes().map(|byte| if byte == b'~' { 0xe9 } else { byte }).collect();
     let decoded = decode_bytes(&bytes);
     assert_eq!((faults(&decoded), &*spans(&decoded)[0].name), (vec![(Fault::BadText, 1)], "caf\u{fffd}"));
-    // With the mark of byte order of some editors and of Windows.
-    assert_eq!(well(&format!("\u{feff}{}", text.replace('~', "é"))).name, "café");
+    // A byte order mark at the start, as some editors and Windows write it.
+    assert_eq!(decode_one(&format!("\u{feff}{}", text.replace('~', "é"))).name, "café");
 }
 
 #[test]
@@ -215,14 +216,15 @@ fn base64_may_have_either_alphabet_and_padding_or_none() {
         ("aGk", b"hi"),
         ("aGl=", b"hi"),
     ] {
-        let span =
-            well(&timed(&format!(r#""attributes":[{{"key":"k","value":{{"bytesValue":"{value}"}}}}]"#)));
+        let span = decode_one(&timed(&format!(
+            r#""attributes":[{{"key":"k","value":{{"bytesValue":"{value}"}}}}]"#
+        )));
         assert_eq!(find(&span.attributes, "k"), Some(&Value::BytesValue(expected.to_vec())), "{value}");
     }
 }
 
 #[test]
-fn kinds_and_codes_may_be_names_or_numbers_and_unknown_numbers_stay() {
+fn kinds_and_codes_may_be_names_or_numbers_and_unknown_numbers_are_kept() {
     for (kind, code, expected) in [
         ("2", "2", 2),
         ("\"SPAN_KIND_SERVER\"", "\"STATUS_CODE_ERROR\"", 2),
@@ -232,7 +234,7 @@ fn kinds_and_codes_may_be_names_or_numbers_and_unknown_numbers_stay() {
         ("17", "17", 17),
         ("null", "null", 0),
     ] {
-        let span = well(&timed(&format!(r#""kind":{kind},"status":{{"code":{code}}}"#)));
+        let span = decode_one(&timed(&format!(r#""kind":{kind},"status":{{"code":{code}}}"#)));
         assert_eq!((span.kind, span.status.unwrap().code), (expected, expected), "{kind} {code}");
     }
     let timed = r#""timestamp":1767225600000000,"duration":1"#;
@@ -242,7 +244,7 @@ fn kinds_and_codes_may_be_names_or_numbers_and_unknown_numbers_stay() {
         ("\"\"", SpanKind::Internal),
         ("null", SpanKind::Internal),
     ] {
-        assert_eq!(well(&zipkin(&format!(r#"{timed},"kind":{kind}"#))).kind, expected as i32, "{kind}");
+        assert_eq!(decode_one(&zipkin(&format!(r#"{timed},"kind":{kind}"#))).kind, expected as i32, "{kind}");
     }
     for unknown in [zipkin(&format!(r#"{timed},"kind":"ROOT""#)), zipkin(&format!(r#"{timed},"kind":7"#))] {
         let decoded = decode(&unknown);
@@ -254,7 +256,7 @@ fn kinds_and_codes_may_be_names_or_numbers_and_unknown_numbers_stay() {
 }
 
 #[test]
-fn members_may_have_their_names_of_protobuf_and_of_2022() {
+fn members_may_have_protobufs_names_and_those_of_2022() {
     let request = |text: &str| ExportTraceServiceRequest::decode(&*encoded(text)).unwrap();
     let usual = format!(
         r#"{{"resourceSpans":[{{"scopeSpans":[{{"scope":{{"name":"lib"}},"schemaUrl":"u","spans":[{{
@@ -296,7 +298,7 @@ fn encoded(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn null_is_the_same_as_nothing_anywhere() {
+fn a_member_that_is_null_counts_as_missing() {
     for member in [
         "name",
         "kind",
@@ -312,7 +314,7 @@ fn null_is_the_same_as_nothing_anywhere() {
         "status",
         "x",
     ] {
-        well(&timed(&format!("\"{member}\":null")));
+        decode_one(&timed(&format!("\"{member}\":null")));
     }
     for odd in [
         r#""events":[{"timeUnixNano":null,"name":null,"attributes":null,"droppedAttributesCount":null}]"#,
@@ -320,9 +322,9 @@ fn null_is_the_same_as_nothing_anywhere() {
         r#""attributes":[{"key":"k","value":null},{"key":"l","value":{"stringValue":null}},{"key":"m","value":{"arrayValue":null}}]"#,
         r#""attributes":[{"key":"k","value":{"arrayValue":{"values":[null,{"intValue":1}]}}},{"key":"l","value":{"kvlistValue":{"values":null}}}]"#,
     ] {
-        well(&timed(odd));
+        decode_one(&timed(odd));
     }
-    well(&format!(
+    decode_one(&format!(
         r#"{{"x":null,"resourceSpans":[{{"resource":null,"scopeSpans":null}},{{"resource":{{"attributes":null}},"scopeSpans":[{{"scope":null,"schemaUrl":null,"spans":null}},
         {{"scope":{{"name":null,"version":null,"attributes":null}},"spans":[{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}]}}]}}]}}"#
     ));
@@ -339,9 +341,9 @@ fn null_is_the_same_as_nothing_anywhere() {
         "shared",
         "debug",
     ] {
-        well(&zipkin(&format!("{timed},\"{member}\":null")));
+        decode_one(&zipkin(&format!("{timed},\"{member}\":null")));
     }
-    let span = well(&zipkin(&format!(
+    let span = decode_one(&zipkin(&format!(
         r#"{timed},"localEndpoint":{{"serviceName":null,"ipv4":null,"ipv6":null,"port":null}},"tags":{{"none":null,"error":null}},
         "annotations":[{{"timestamp":null,"value":null,"endpoint":null}}]"#
     )));
@@ -352,14 +354,14 @@ fn null_is_the_same_as_nothing_anywhere() {
     assert!(span.status.is_none() && span.events.len() == 1);
 }
 
-/// PHP's empty map is a list, and Lua's empty list is a map.
+/// PHP writes an empty map as a list, and Lua writes an empty list as a map.
 #[test]
-fn what_is_empty_may_be_a_list_or_an_object() {
-    let span = well(&zipkin(
+fn empty_lists_and_objects_may_stand_for_each_other() {
+    let span = decode_one(&zipkin(
         r#""timestamp":1767225600000000,"duration":1,"localEndpoint":[],"remoteEndpoint":[ ],"tags":[],"annotations":{},"name":"n""#,
     ));
     assert_eq!((&*span.name, span.attributes.len(), span.events.len()), ("n", 0, 0));
-    well(&timed(r#""attributes":{},"events":{ },"links":{},"status":[]"#));
+    decode_one(&timed(r#""attributes":{},"events":{ },"links":{},"status":[]"#));
     let decoded = decode(&zipkin(
         r#""timestamp":1767225600000000,"duration":1,"tags":["a","b"],"annotations":{"a":1},"name":"n""#,
     ));
@@ -367,14 +369,17 @@ fn what_is_empty_may_be_a_list_or_an_object() {
 }
 
 #[test]
-fn port_0_is_none_and_an_odd_port_costs_the_port() {
+fn port_0_means_none_and_only_an_invalid_port_is_left_out() {
     let members = |port: &str| {
         zipkin(&format!(
             r#""timestamp":1767225600000000,"duration":1,"localEndpoint":{{"serviceName":"s","ipv4":"10.0.0.1","port":{port}}}"#
         ))
     };
-    assert_eq!(find(&well(&members("0")).attributes, "network.local.port"), None);
-    assert_eq!(find(&well(&members("\"80\"")).attributes, "network.local.port"), Some(&Value::IntValue(80)));
+    assert_eq!(find(&decode_one(&members("0")).attributes, "network.local.port"), None);
+    assert_eq!(
+        find(&decode_one(&members("\"80\"")).attributes, "network.local.port"),
+        Some(&Value::IntValue(80))
+    );
     for port in ["70000", "-1", "\"http\"", "{}", "1.5"] {
         let decoded = decode(&members(port));
         assert_eq!(faults(&decoded), [(Fault::LeftOut, 1)], "{port}");
@@ -384,7 +389,7 @@ fn port_0_is_none_and_an_odd_port_costs_the_port() {
 }
 
 #[test]
-fn an_odd_attribute_is_left_out_and_counted_on_what_it_is_of() {
+fn an_invalid_attribute_is_left_out_and_counted_where_it_was() {
     let deep = format!("{}{{\"intValue\":1}}{}", r#"{"arrayValue":{"values":["#.repeat(40), "]}}".repeat(40));
     for (odd, fault) in [
         ("7", Fault::LeftOut),
@@ -448,7 +453,7 @@ fn an_odd_attribute_is_left_out_and_counted_on_what_it_is_of() {
 }
 
 #[test]
-fn odd_events_and_links_are_left_out_and_counted() {
+fn invalid_events_and_links_are_left_out_and_counted() {
     let decoded = decode(&timed(
         r#""events":[7,{"name":"e"},null,{"timeUnixNano":"soon","name":"f"}],"droppedEventsCount":1,
         "links":[{},{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331"},{"traceId":"0","spanId":"1"},7]"#,
@@ -456,9 +461,9 @@ fn odd_events_and_links_are_left_out_and_counted() {
     let span = spans(&decoded)[0];
     assert_eq!((span.events.len(), span.dropped_events_count), (2, 3));
     assert_eq!((span.links.len(), span.dropped_links_count), (1, 3));
-    // Of the events two and a member of one, and of the links one.
+    // LeftOut: two events, a member of an event, and a link.
     assert_eq!(faults(&decoded), [(Fault::LeftOut, 4), (Fault::BadReference, 2)]);
-    // Where the span began, for want of anything better.
+    // Events without a time are put at the span's start.
     assert_eq!(odd(span), "2 events without a time: shown at the start");
     assert!(span.events.iter().all(|event| event.attributes.is_empty()));
     assert_eq!(span.events.iter().map(|event| event.time_unix_nano).collect::<Vec<_>>(), [NOW, NOW]);
@@ -471,7 +476,7 @@ fn odd_events_and_links_are_left_out_and_counted() {
 }
 
 #[test]
-fn what_is_left_out_is_counted_once_and_by_its_reason() {
+fn each_part_left_out_is_counted_once_with_its_reason() {
     let link = |ids: &str| timed(&format!(r#""links":[{{{ids}}}]"#));
     let annotation = |members: &str| {
         zipkin(&format!(r#""timestamp":1767225600000000,"duration":1,"binaryAnnotations":[{{{members}}}]"#))
@@ -495,11 +500,11 @@ fn what_is_left_out_is_counted_once_and_by_its_reason() {
     }
 }
 
-/// A short text may say much: what spantap adds to it may not be many times as much.
+/// Otherwise spantap's notes could make a span many times as large as its datagram.
 #[test]
-fn what_is_odd_many_times_is_said_once() {
+fn a_fault_that_occurs_often_in_a_span_is_noted_once() {
     let many = 20_000;
-    for (text, said) in [
+    for (text, note) in [
         (timed(&format!(r#""events":[{}{{}}]"#, "{},".repeat(many - 1))), "20000 events without a time"),
         (
             zipkin(&format!(
@@ -519,11 +524,11 @@ fn what_is_odd_many_times_is_said_once() {
     ] {
         let decoded = decode(&text);
         let span = spans(&decoded)[0];
-        assert!(odd(span).starts_with(said) && odd(span).len() < 200, "{}", odd(span).len());
+        assert!(odd(span).starts_with(note) && odd(span).len() < 200, "{}", odd(span).len());
         assert!(span.events.iter().all(|event| event.attributes.is_empty()));
         assert!(span.encoded_len() < 4 * text.len(), "{} of {}", span.encoded_len(), text.len());
     }
-    // Of a parent the last word counts.
+    // The last of several parents counts.
     let span = timed(r#""parentSpanId":"x","parentSpanId":"7""#);
     let decoded = decode(&span);
     assert_eq!(faults(&decoded), [(Fault::Duplicate, 1)]);
@@ -531,9 +536,9 @@ fn what_is_odd_many_times_is_said_once() {
     assert_eq!((&*span.parent_span_id, odd(span)), (&7_u64.to_be_bytes()[..], ""));
 }
 
-/// spantap keeps the ids of shared spans under these keys, and believes them.
+/// spantap keeps the ids of shared spans under these keys, and trusts them.
 #[test]
-fn a_senders_attribute_with_a_key_of_spantaps_gets_another() {
+fn a_senders_attribute_with_a_key_of_spantaps_is_renamed() {
     let id = "00000000000000ff";
     for key in ["zipkin.id", "zipkin.parent_id"] {
         let tag = zipkin(&format!(
@@ -541,34 +546,34 @@ fn a_senders_attribute_with_a_key_of_spantaps_gets_another() {
         ));
         let attribute =
             timed(&format!(r#""attributes":[{{"key":"{key}","value":{{"stringValue":"{id}"}}}}]"#));
-        // Not in the usual order.
+        // The members in the other order.
         let other = timed(&format!(r#""attributes":[{{"value":{{"stringValue":"{id}"}},"key":"{key}"}}]"#));
         for text in [tag, attribute, other] {
-            let span = well(&text);
+            let span = decode_one(&text);
             assert_eq!(span.span_id, 0xb7ad_6b71_6920_3331_u64.to_be_bytes());
             assert_eq!((text_of(&span, key), text_of(&span, &format!("sent.{key}"))), (None, Some(id)));
         }
     }
 }
 
-/// Only what this project writes as links, with all digits of both ids.
+/// Only the form that the layer writes becomes links: all digits of both ids.
 #[test]
-fn a_tag_that_looks_a_little_like_links_stays_a_tag() {
+fn a_tag_that_only_resembles_links_stays_a_tag() {
     let ids = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
     for own in ["cafe-babe", "1-2", "", "-", &format!("{ids},1-2"), &ids[1..], &ids[..48]] {
-        let span = well(&zipkin(&format!(
+        let span = decode_one(&zipkin(&format!(
             r#""timestamp":1767225600000000,"duration":1,"tags":{{"follows_from":"{own}"}}"#
         )));
         assert_eq!((text_of(&span, "follows_from"), span.links.len()), (Some(own), 0));
     }
-    let span = well(&zipkin(&format!(
+    let span = decode_one(&zipkin(&format!(
         r#""timestamp":1767225600000000,"duration":1,"tags":{{"follows_from":"{ids},{ids}"}}"#
     )));
     assert_eq!((text_of(&span, "follows_from"), span.links.len()), (None, 2));
 }
 
 #[test]
-fn spans_outlive_what_is_odd_beside_them() {
+fn spans_are_accepted_beside_invalid_members() {
     let span = |id: u8| {
         format!(r#"{{"traceId":"a","spanId":"{id}","startTimeUnixNano":"{NOW}","endTimeUnixNano":"{NOW}"}}"#)
     };
@@ -601,9 +606,9 @@ fn spans_outlive_what_is_odd_beside_them() {
     }
 }
 
-/// As exporters send it that have nothing to say.
+/// Some exporters send such requests when they have no spans.
 #[test]
-fn a_request_without_spans_is_no_fault() {
+fn a_request_without_spans_is_valid() {
     for spans_of in [
         "",
         "{}",
@@ -620,7 +625,7 @@ fn a_request_without_spans_is_no_fault() {
 }
 
 #[test]
-fn the_first_odd_part_is_told_with_its_member() {
+fn the_first_invalid_part_is_reported_with_its_member() {
     let decoded = decode(&timed(r#""flags":"x","attributes":[{"key":"k","value":{"intValue":"x"}}]"#));
     let (found, count) = decoded.faults.iter().next().unwrap();
     assert_eq!(
@@ -633,7 +638,7 @@ fn the_first_odd_part_is_told_with_its_member() {
 }
 
 #[test]
-fn of_members_that_are_there_twice_lists_are_joined_and_the_last_of_others_counts() {
+fn duplicate_members_are_joined_if_lists_otherwise_the_last_counts() {
     let decoded = decode(&timed(
         r#""name":"a","attributes":[{"key":"a","value":{"intValue":1}}],"name":"b","attributes":[{"key":"b","value":{"intValue":2}}],"name":null"#,
     ));
@@ -649,7 +654,7 @@ fn of_members_that_are_there_twice_lists_are_joined_and_the_last_of_others_count
 }
 
 #[test]
-fn a_parent_that_can_not_be_read_is_unknown_and_the_span_says_so() {
+fn an_invalid_parent_is_noted_in_the_span_as_unknown() {
     for (text, member) in [
         (zipkin(r#""timestamp":1767225600000000,"duration":1,"parentId":"root""#), "root"),
         (timed(r#""parentSpanId":17"#), "17"),
@@ -660,17 +665,17 @@ fn a_parent_that_can_not_be_read_is_unknown_and_the_span_says_so() {
         assert!(span.parent_span_id.is_empty() && odd(span).contains(member), "{}", odd(span));
     }
     for none in [r#""parentSpanId":"""#, r#""parentSpanId":"0000000000000000""#, r#""parentSpanId":"0""#] {
-        assert!(well(&timed(none)).parent_span_id.is_empty());
+        assert!(decode_one(&timed(none)).parent_span_id.is_empty());
     }
 }
 
 #[test]
-fn an_end_before_the_start_is_kept_and_said() {
+fn an_end_before_the_start_is_noted_in_the_span() {
     let decoded =
         decode(&otlp(&format!(r#""startTimeUnixNano":"{NOW}","endTimeUnixNano":"{}""#, NOW - 3 * MS)));
     assert_eq!(faults(&decoded), [(Fault::BadTime, 1)]);
     let span = spans(&decoded)[0];
-    // A negative duration is a very long one to most.
+    // Most backends would read a negative duration as a very long one.
     assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (NOW, NOW));
     assert!(
         odd(span).contains("3.00 ms") && odd(span).contains(&(NOW - 3 * MS).to_string()),
@@ -679,9 +684,9 @@ fn an_end_before_the_start_is_kept_and_said() {
     );
 }
 
-/// Zipkin leaves both times open, and to protobuf 0 is no time.
+/// Both times are optional in Zipkin, and in protobuf 0 means no time.
 #[test]
-fn a_span_without_times_gets_the_most_likely_and_says_so() {
+fn a_span_without_times_gets_the_most_likely_ones_and_a_note() {
     let us = |ms: u64| NOW / 1000 + ms * 1000;
     let event = |ms: u64| format!(r#"{{"timestamp":{},"value":"e"}}"#, us(ms));
     let own = r#""traceId":"a","id":"1","parentId":"9""#;
@@ -694,26 +699,18 @@ fn a_span_without_times_gets_the_most_likely_and_says_so() {
     };
     let (child, parent, other) = (of("2", "1", 20, 5), of("9", "", 3, 90), of("3", "4", 7, 1));
     let cases = [
-        // A start alone.
-        (format!(r#"[{{{own},"timestamp":{}}}]"#, us(10)), (10, 10), "how long it took is unknown"),
-        (
-            format!(r#"[{{{own},"timestamp":{},"duration":null}}]"#, us(10)),
-            (10, 10),
-            "how long it took is unknown",
-        ),
-        (
-            format!(r#"[{{{own},"timestamp":{},"duration":-5}}]"#, us(10)),
-            (10, 10),
-            "how long it took is unknown",
-        ),
+        // Only a start.
+        (format!(r#"[{{{own},"timestamp":{}}}]"#, us(10)), (10, 10), "duration unknown"),
+        (format!(r#"[{{{own},"timestamp":{},"duration":null}}]"#, us(10)), (10, 10), "duration unknown"),
+        (format!(r#"[{{{own},"timestamp":{},"duration":-5}}]"#, us(10)), (10, 10), "duration unknown"),
         (
             format!(r#"[{{{own},"timestamp":{},"annotations":[{}]}}]"#, us(10), event(12)),
             (10, 12),
-            "up to the last",
+            "up to its last event or child",
         ),
-        (format!(r#"[{{{own},"timestamp":{}}},{child}]"#, us(10)), (10, 25), "up to the last"),
-        // A duration alone.
-        (format!(r#"[{{{own},"duration":4000}}]"#), (-4, 0), "when it came"),
+        (format!(r#"[{{{own},"timestamp":{}}},{child}]"#, us(10)), (10, 25), "up to its last event or child"),
+        // Only a duration.
+        (format!(r#"[{{{own},"duration":4000}}]"#), (-4, 0), "when it arrived"),
         (
             format!(r#"[{{{own},"duration":4000,"annotations":[{},{}]}}]"#, event(12), event(11)),
             (11, 15),
@@ -723,29 +720,29 @@ fn a_span_without_times_gets_the_most_likely_and_says_so() {
         (format!(r#"[{{{own},"duration":4000}},{parent}]"#), (3, 7), "with its parent"),
         (format!(r#"[{{{own},"duration":4000}},{other}]"#), (7, 11), "others of its trace"),
         // Neither.
-        (format!("[{{{own}}}]"), (0, 0), "when it came"),
-        (format!(r#"[{{{own},"timestamp":0,"duration":0}}]"#), (0, 0), "when it came"),
-        (format!(r#"[{{{own},"timestamp":-1}}]"#), (0, 0), "when it came"),
-        (format!(r#"[{{{own},"timestamp":"soon"}}]"#), (0, 0), "when it came"),
-        (format!(r#"[{{{own},"timestamp":18446744073709551615}}]"#), (0, 0), "when it came"),
-        (format!(r#"[{{{own},"timestamp":{}}}]"#, "9".repeat(400)), (0, 0), "when it came"),
+        (format!("[{{{own}}}]"), (0, 0), "when it arrived"),
+        (format!(r#"[{{{own},"timestamp":0,"duration":0}}]"#), (0, 0), "when it arrived"),
+        (format!(r#"[{{{own},"timestamp":-1}}]"#), (0, 0), "when it arrived"),
+        (format!(r#"[{{{own},"timestamp":"soon"}}]"#), (0, 0), "when it arrived"),
+        (format!(r#"[{{{own},"timestamp":18446744073709551615}}]"#), (0, 0), "when it arrived"),
+        (format!(r#"[{{{own},"timestamp":{}}}]"#, "9".repeat(400)), (0, 0), "when it arrived"),
         (format!(r#"[{{{own},"annotations":[{},{}]}}]"#, event(12), event(15)), (12, 15), "first event"),
         (format!("[{{{own}}},{child},{parent},{other}]"), (20, 25), "first child"),
         (format!("[{{{own}}},{other},{parent}]"), (3, 3), "with its parent"),
         (format!("[{{{own}}},{other}]"), (7, 7), "others of its trace"),
     ];
     let at = |ms: i64| NOW.checked_add_signed(ms * MS as i64).unwrap();
-    for (text, (start, end), said) in cases {
+    for (text, (start, end), note) in cases {
         let decoded = decode(&text);
         let spans = spans(&decoded);
         let span = spans.iter().find(|span| span.span_id == 1_u64.to_be_bytes()).unwrap();
         assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (at(start), at(end)), "{text}");
-        assert!(odd(span).contains(said), "{text}: {}", odd(span));
+        assert!(odd(span).contains(note), "{text}: {}", odd(span));
         assert!(faults(&decoded).contains(&(Fault::NoTime, 1)), "{text}: {:?}", faults(&decoded));
         let others = spans.iter().filter(|other| other.span_id != span.span_id);
         assert!(others.clone().all(|other| odd(other).is_empty()), "{text}");
     }
-    // What is placed itself says when its parent ended, if nothing else does.
+    // A child whose own time was derived still gives its parent an end, if nothing else does.
     let decoded = decode(&format!(
         r#"[{{"traceId":"a","id":"1","timestamp":{}}},{{"traceId":"a","id":"2","parentId":"1","duration":4000}}]"#,
         us(10)
@@ -753,20 +750,16 @@ fn a_span_without_times_gets_the_most_likely_and_says_so() {
     for span in spans(&decoded) {
         assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (at(10), at(14)), "{}", odd(span));
     }
-    for (members, times, said) in [
-        (format!(r#""startTimeUnixNano":"{NOW}""#), (0, 0), "how long it took is unknown"),
-        (
-            format!(r#""startTimeUnixNano":"{NOW}","endTimeUnixNano":"0""#),
-            (0, 0),
-            "how long it took is unknown",
-        ),
+    for (members, times, note) in [
+        (format!(r#""startTimeUnixNano":"{NOW}""#), (0, 0), "duration unknown"),
+        (format!(r#""startTimeUnixNano":"{NOW}","endTimeUnixNano":"0""#), (0, 0), "duration unknown"),
         (format!(r#""endTimeUnixNano":"{NOW}""#), (0, 0), "shown at its end"),
         (
             format!(r#""endTimeUnixNano":"{NOW}","events":[{{"timeUnixNano":"{}"}}]"#, NOW - MS),
             (-1, 0),
             "from its first event",
         ),
-        (r#""name":"n""#.to_owned(), (0, 0), "when it came"),
+        (r#""name":"n""#.to_owned(), (0, 0), "when it arrived"),
     ] {
         let decoded = decode(&otlp(&members));
         let span = spans(&decoded)[0];
@@ -775,13 +768,13 @@ fn a_span_without_times_gets_the_most_likely_and_says_so() {
             (at(times.0), at(times.1)),
             "{members}"
         );
-        assert!(odd(span).contains(said), "{members}: {}", odd(span));
+        assert!(odd(span).contains(note), "{members}: {}", odd(span));
     }
 }
 
 /// Version 1 has the endpoint, the kind and the times in annotations.
 #[test]
-fn a_span_of_zipkins_version_1_is_understood() {
+fn a_span_of_zipkin_version_1_is_read() {
     let us = |ms: u64| NOW / 1000 + ms * 1000;
     let endpoint = r#"{"serviceName":"gateway","ipv4":"10.1.0.4","port":8080}"#;
     let text = format!(
@@ -832,12 +825,12 @@ fn text_of<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn error_false_is_no_error() {
+fn an_error_tag_that_means_no_error_sets_no_status() {
     let timed_zipkin = r#""timestamp":1767225600000000,"duration":1"#;
     for value in
         ["\"false\"", "false", "\"False\"", "\"FALSE\"", "\" false \"", "0", "\"0\"", "\"None\"", "null"]
     {
-        let span = well(&zipkin(&format!(r#"{timed_zipkin},"tags":{{"error":{value}}}"#)));
+        let span = decode_one(&zipkin(&format!(r#"{timed_zipkin},"tags":{{"error":{value}}}"#)));
         assert!(span.status.is_none(), "{value}");
         assert!(span.attributes.iter().any(|attribute| attribute.key == "error"), "{value}");
     }
@@ -848,22 +841,22 @@ fn error_false_is_no_error() {
         (r#"{"error":500}"#, "500"),
         (r#"{"error":"none of them"}"#, "none of them"),
         (r#"{"error":"falsehood"}"#, "falsehood"),
-        // Who says both means the code.
+        // The code overrides the error tag.
         (r#"{"error":"false","otel.status_code":"ERROR"}"#, ""),
     ] {
-        let status = well(&zipkin(&format!(r#"{timed_zipkin},"tags":{tags}"#))).status.unwrap();
+        let status = decode_one(&zipkin(&format!(r#"{timed_zipkin},"tags":{tags}"#))).status.unwrap();
         assert_eq!((status.code(), &*status.message), (StatusCode::Error, message), "{tags}");
     }
     for value in [r#"{"boolValue":false}"#, r#"{"stringValue":"false"}"#] {
-        let span = well(&timed(&format!(r#""attributes":[{{"key":"error","value":{value}}}]"#)));
+        let span = decode_one(&timed(&format!(r#""attributes":[{{"key":"error","value":{value}}}]"#)));
         assert!(span.status.is_none() && span.attributes.len() == 1);
     }
 }
 
 #[test]
-fn a_zipkin_span_needs_no_array() {
+fn a_single_zipkin_span_needs_no_array() {
     let array = zipkin(r#""timestamp":1767225600000000,"duration":1,"name":"n""#);
-    assert_eq!(well(&array), well(array.trim_start_matches('[').trim_end_matches(']')));
+    assert_eq!(decode_one(&array), decode_one(array.trim_start_matches('[').trim_end_matches(']')));
 }
 
 /// The text of any JSON value.
@@ -952,8 +945,7 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// A place for a value in a span: among its attributes, where it may cost that attribute; or elsewhere, where it may cost
-/// that member.
+/// A place for an odd value in a span. Only the attribute or the member that holds it may be lost.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Attribute(&'static str),
@@ -1024,11 +1016,11 @@ const ZIPKIN: [Place; 22] = [
     Place::Member(r#""tags":ODD"#),
 ];
 
-/// Members that hold one value, which is all that an odd one may cost.
+/// Members with a single value: at most this value may be lost.
 const SINGLE: [&str; 9] =
     ["kind", "flags", "traceState", "parentSpanId", "parentId", "timestamp", "duration", "shared", "name"];
 
-/// Three spans, the second with an odd value in a place; a member stands there so many times.
+/// Three spans, the second with an odd value in `place`. If that is a member, it occurs `times` times.
 fn with_odd(place: Place, odd: &str, is_otlp: bool, is_in_resource: bool, times: usize) -> String {
     let (attribute, member) = match place {
         Place::Attribute(attribute) => (attribute.replace("ODD", odd), String::new()),
@@ -1071,10 +1063,10 @@ fn with_odd(place: Place, odd: &str, is_otlp: bool, is_in_resource: bool, times:
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any JSON value, anywhere but in the ids, costs at most the attribute or the member that it is: the span, its
-    /// other attributes and the other spans come through, and what is left out is counted.
+    /// For any JSON value, anywhere but in the ids, at most its attribute or member is left out and counted.
+    /// The span, its other attributes and the other spans are kept.
     #[test]
-    fn an_odd_value_costs_no_more_than_itself(
+    fn only_an_odd_value_itself_is_left_out(
         odd in json(),
         otlp_place in prop::sample::select(OTLP.to_vec()),
         zipkin_place in prop::sample::select(ZIPKIN.to_vec()),
@@ -1084,7 +1076,7 @@ proptest! {
     ) {
         let place = if is_otlp { otlp_place } else { zipkin_place };
         let text = with_odd(place, &odd, is_otlp, is_in_resource, times);
-        // What is too deep for others is JSON all the same.
+        // Deeply nested text is still JSON.
         prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok(), "{}", text);
         let decoded = decode(&text);
         prop_assert!(decoded.faults.iter().all(|(found, _)| !found.fault.refuses()), "{:?} for {}", decoded.faults, text);
@@ -1100,7 +1092,7 @@ proptest! {
                 prop_assert_eq!(found.as_deref(), Some(value), "{}", text);
             }
             prop_assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano, "{}", text);
-            // What spantap itself says is short, and the ids are those that were sent.
+            // spantap's notes are short, and the ids are those that were sent.
             prop_assert!(text.contains("spantap.odd") || self::odd(span).len() < 1_000, "{}", self::odd(span));
             prop_assert!(span.span_id[..7] == [0; 7] || text.contains("shared"), "{}", text);
             let is_marked = |key| find(&span.attributes, key).is_some();
@@ -1118,7 +1110,7 @@ proptest! {
             let dropped = spans.iter().map(|span| {
                 u64::from(span.dropped_attributes_count) + u64::from(span.dropped_events_count) + u64::from(span.dropped_links_count)
             });
-            // But for what the sender itself says.
+            // Unless the sender set the counts itself.
             prop_assert!(text.to_lowercase().contains("dropped") || dropped.sum::<u64>() <= left_out, "{:?} for {}", decoded.faults, text);
         }
         if let Place::Attribute(_) = place {
@@ -1138,16 +1130,16 @@ proptest! {
             prop_assert_eq!(kept + dropped as usize, 3, "{}", text);
             prop_assert_eq!(left_out, u64::from(dropped), "{:?} for {}", decoded.faults, text);
         }
-        // Backends can read it.
+        // Backends can decode it.
         let chunks: Vec<Chunk> = decoded.processes.iter().map(|(process, scopes)| Chunk::encode(process, scopes)).collect();
         let request = ExportTraceServiceRequest::decode(request(&chunks)).unwrap();
         let read: usize = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum();
         prop_assert_eq!(read, 3);
     }
 
-    /// The same of what is around spans: their resource, their scope, and members that nobody knows.
+    /// The same around spans: in their resource, their scope, and unknown members.
     #[test]
-    fn an_odd_value_around_spans_costs_no_span(
+    fn an_odd_value_around_spans_loses_no_span(
         odd in json(),
         resource in prop::sample::select(vec![
             "ODD", "{}", r#"{"attributes":ODD,"droppedAttributesCount":ODD}"#, r#"{"attributes":[ODD],"x":ODD}"#,

@@ -1,4 +1,4 @@
-//! Zipkin's shared spans: the client's half and the server's have one id, and are two spans.
+//! Zipkin's shared spans: the client's half and the server's half have one id. spantap makes two spans of them.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use std::collections::HashMap;
@@ -7,22 +7,23 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use proptest::prelude::*;
-use spantap::chunk::Chunk;
 use spantap::decode::Decoder;
+use spantap::encode::Chunk;
 use spantap::process::Sender;
+use spantap::span::Summary;
 use spantap::trace::tree::{Place, rows};
 use spantap::trace::{Assembly, EncodedSpan, Limits, Shown, Trace};
 
 const NOW: u64 = 1_767_225_600_000_000_000;
 const TRACE: u128 = 0x463a_c35c_9f64_13ad;
 
-/// Who sends: a service, and its pid.
+/// A sender: a service and its pid.
 type Of = (&'static str, u32);
 
 const GATEWAY: Of = ("gateway", 1);
 const STOCK: Of = ("stock", 2);
 
-/// A span of `of` that begins at this millisecond, with more members.
+/// A span from the sender `of` that begins at the millisecond `ms`, with `more` members.
 fn span(of: Of, name: &str, id: u64, parent: u64, ms: u64, more: &str) -> (u32, String) {
     let parent = if parent == 0 { String::new() } else { format!(r#""parentId":"{parent:x}","#) };
     let text = format!(
@@ -38,14 +39,14 @@ const CLIENT: &str = r#","kind":"CLIENT""#;
 const SERVER: &str = r#","kind":"SERVER""#;
 const SHARED: &str = r#","kind":"SERVER","shared":true"#;
 
-/// What spantap has made of some datagrams.
+/// The result of some datagrams.
 struct Seen {
-    /// As forwarded, by name.
+    /// The spans as they are forwarded, by name.
     spans: HashMap<String, Span>,
     trace: Trace,
 }
 
-/// Sends datagrams of one sender each.
+/// Decodes and assembles datagrams. Each is from one sender.
 fn send(datagrams: &[Vec<(u32, String)>]) -> Seen {
     let mut decoder = Decoder::default();
     let mut assembly = Assembly::new(Limits::default());
@@ -58,7 +59,7 @@ fn send(datagrams: &[Vec<(u32, String)>]) -> Seen {
         assert_eq!(decoded.faults.iter().count(), 0);
         for (process, scopes) in decoded.processes {
             Chunk::encode_each(&process, &scopes, |span, bytes| {
-                let encoded = EncodedSpan::new(&process, span, bytes).unwrap();
+                let encoded = EncodedSpan::new(&process, &Summary::of(span).unwrap(), bytes);
                 assembly.add(encoded, now, &mut |trace| shown.push(trace.decode()));
                 spans.insert(span.name.clone(), span.clone());
             });
@@ -101,7 +102,7 @@ impl Seen {
     }
 }
 
-/// A gateway asks stock; `shared` is how the server says whose id it has.
+/// The gateway sends a request to stock. `shared` are the members of the server's half.
 fn request(shared: &str) -> [(u32, String); 5] {
     [
         span(GATEWAY, "root", 0xa, 0, 0, SERVER),
@@ -115,7 +116,7 @@ fn request(shared: &str) -> [(u32, String); 5] {
 const OUTLINE: &str = "0:root 1:client 2:connect 2:server 3:query";
 
 #[test]
-fn the_servers_half_is_below_the_clients_with_an_id_of_its_own() {
+fn the_servers_half_is_below_the_clients_and_gets_its_own_id() {
     let [root, client, connect, server, query] = request(SHARED);
     for datagrams in [
         vec![vec![root.clone(), client.clone(), connect.clone()], vec![server.clone(), query.clone()]],
@@ -126,7 +127,7 @@ fn the_servers_half_is_below_the_clients_with_an_id_of_its_own() {
         assert_eq!(seen.outline(), OUTLINE);
         assert!(seen.all_ids_differ());
         assert_eq!(seen.trace.shown, Shown::Complete);
-        // As a backend sees it.
+        // The ids that a backend gets.
         assert_eq!(
             (seen.id("client"), seen.parent("client")),
             (&0xc_u64.to_be_bytes()[..], &0xa_u64.to_be_bytes()[..])
@@ -134,7 +135,7 @@ fn the_servers_half_is_below_the_clients_with_an_id_of_its_own() {
         assert_eq!(seen.parent("server"), seen.id("client"));
         assert_eq!(seen.parent("connect"), seen.id("client"));
         assert_eq!(seen.parent("query"), seen.id("server"));
-        // And what was sent.
+        // The ids that were sent.
         assert_eq!(seen.attribute("server", "zipkin.id"), Some("000000000000000c"));
         assert_eq!(seen.attribute("server", "zipkin.parent_id"), Some("000000000000000a"));
         assert_eq!(seen.attribute("query", "zipkin.parent_id"), Some("000000000000000c"));
@@ -143,7 +144,7 @@ fn the_servers_half_is_below_the_clients_with_an_id_of_its_own() {
 }
 
 #[test]
-fn a_servers_half_without_the_flag_is_known_by_its_client() {
+fn a_servers_half_without_the_flag_is_recognised_by_its_client() {
     let [root, client, connect, server, query] = request(SERVER);
     for datagrams in [
         vec![vec![root.clone(), client.clone(), connect.clone()], vec![server.clone(), query.clone()]],
@@ -156,7 +157,7 @@ fn a_servers_half_without_the_flag_is_known_by_its_client() {
         assert_eq!(seen.id("client"), 0xc_u64.to_be_bytes());
         assert_eq!((seen.parent("server"), seen.parent("query")), (seen.id("client"), seen.id("server")));
     }
-    // What came first keeps the id, and the tree is right all the same.
+    // If the server's half comes first, it keeps the id. The tree is the same.
     let seen = send(&[vec![query, server], vec![connect, client, root]]);
     assert_eq!(seen.outline(), OUTLINE);
     assert!(seen.all_ids_differ());
@@ -165,23 +166,23 @@ fn a_servers_half_without_the_flag_is_known_by_its_client() {
     assert_eq!(seen.attribute("client", "zipkin.id"), Some("000000000000000c"));
 }
 
-/// In whatever order the datagrams come, the terminal shows the same tree.
+/// The terminal shows the same tree in any order of the datagrams.
 #[test]
 fn a_child_that_comes_before_its_parents_half_is_below_it_in_the_tree() {
     let [root, client, connect, server, query] = request(SHARED);
     let seen = send(&[vec![query], vec![server], vec![connect], vec![client], vec![root]]);
     assert_eq!(seen.outline(), OUTLINE);
-    // A backend was told before anybody could know.
+    // The span was forwarded to a backend before its real parent was known.
     assert_eq!(seen.parent("query"), seen.id("client"));
 }
 
 #[test]
-fn an_id_of_a_half_is_the_same_whenever_it_is_made() {
+fn a_half_gets_the_same_id_in_any_order() {
     let server = || vec![span(STOCK, "server", 0xc, 0xa, 3, SHARED)];
     let (one, other) =
         (send(&[server()]), send(&[vec![span(GATEWAY, "client", 0xc, 0xa, 1, CLIENT)], server()]));
     assert_eq!(one.id("server"), other.id("server"));
-    // Of another trace, id or service, it is another.
+    // Another trace, id or service gives another id.
     let of = |text: String| {
         let decoded =
             Decoder::default().decode(text.as_bytes(), Sender { pid: STOCK.1, uid: 0, gid: 0 }, NOW);
@@ -204,9 +205,9 @@ fn a_half_that_comes_twice_is_a_duplicate() {
     }
 }
 
-/// A service that asks itself: another process of it, or the same.
+/// A service that sends requests to another process of its own.
 #[test]
-fn halves_of_one_service_are_told_apart_by_process() {
+fn halves_of_one_service_are_distinguished_by_process() {
     let (one, other) = (("shop", 1), ("shop", 2));
     let [root, client, connect] = [
         span(one, "root", 0xa, 0, 0, SERVER),
@@ -221,7 +222,7 @@ fn halves_of_one_service_are_told_apart_by_process() {
     assert!(seen.all_ids_differ());
 }
 
-/// A proxy beside the service has a half of its own, as Istio's.
+/// A proxy beside the service, such as Istio's, sends a half of its own.
 #[test]
 fn servers_of_two_services_with_one_id_are_two_spans() {
     let proxy = ("stock-proxy", 3);
@@ -234,7 +235,7 @@ fn servers_of_two_services_with_one_id_are_two_spans() {
     assert!(seen.all_ids_differ());
 }
 
-/// A client repeats its request, and another instance of the service gets that.
+/// A client repeats its request, and another instance of the service receives the second one.
 #[test]
 fn servers_of_one_service_with_one_id_are_two_spans() {
     let again = ("stock", 4);
@@ -249,9 +250,9 @@ fn servers_of_one_service_with_one_id_are_two_spans() {
     }
 }
 
-/// The client may send elsewhere, or to nobody.
+/// The client may send its spans elsewhere, or nowhere.
 #[test]
-fn a_servers_half_whose_client_never_comes_hangs_where_the_client_would() {
+fn a_servers_half_without_its_client_is_below_the_clients_parent() {
     let root = span(GATEWAY, "root", 0xa, 0, 0, SERVER);
     let seen = send(&[
         vec![root],
@@ -260,7 +261,7 @@ fn a_servers_half_whose_client_never_comes_hangs_where_the_client_would() {
     assert_eq!(seen.outline(), "0:root 1:server 2:query");
 }
 
-/// Servers and clients with ids of their own stay as they are, also where the flag is false or a client's.
+/// Servers and clients with different ids are not changed, also if the flag is false, or is set on a client.
 #[test]
 fn spans_that_share_nothing_keep_their_ids() {
     let spans = vec![
@@ -285,9 +286,9 @@ fn spans_that_share_nothing_keep_their_ids() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However the halves are cut into datagrams, and in whatever order these come.
+    /// For any distribution of the halves among datagrams, and any order of these.
     #[test]
-    fn the_tree_does_not_depend_on_what_comes_first(
+    fn the_tree_does_not_depend_on_the_order_of_spans(
         order in Just((0..5).collect::<Vec<usize>>()).prop_shuffle(),
         cut in any::<[bool; 5]>(),
         has_flag in any::<bool>(),

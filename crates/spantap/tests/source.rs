@@ -1,4 +1,4 @@
-//! The socket and what comes through it.
+//! The socket, and the datagrams that it receives.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use std::fs;
@@ -29,7 +29,7 @@ fn us() -> Sender {
     Sender { pid: std::process::id(), uid, gid }
 }
 
-/// All that comes until the end: the bytes, who sent them, whether they are cut.
+/// Receives until the end: each datagram's bytes, its sender, and whether it was cut.
 fn all(receiver: Receiver) -> Vec<(Vec<u8>, Sender, bool)> {
     let mut out = Vec::new();
     while let Some(batch) = receiver.next() {
@@ -40,7 +40,7 @@ fn all(receiver: Receiver) -> Vec<(Vec<u8>, Sender, bool)> {
 }
 
 #[test]
-fn the_socket_is_for_those_alone_who_may_write() {
+fn the_socket_has_the_requested_permissions() {
     for mode in [0o600, 0o660, 0o666, 0o622] {
         let (_folder, path) = folder();
         let _socket = Socket::bind(&path, mode).unwrap();
@@ -49,7 +49,7 @@ fn the_socket_is_for_those_alone_who_may_write() {
 }
 
 #[test]
-fn the_path_is_gone_with_the_socket_and_only_with_it() {
+fn dropping_the_socket_removes_its_own_path_only() {
     let (_folder, path) = folder();
     drop(Socket::bind(&path, 0o600).unwrap());
     assert!(!path.exists());
@@ -58,7 +58,7 @@ fn the_path_is_gone_with_the_socket_and_only_with_it() {
     fs::remove_file(&path).unwrap();
     let other = UnixDatagram::bind(&path).unwrap();
     drop(socket);
-    assert!(path.exists(), "it is another's now");
+    assert!(path.exists(), "another socket's path was removed");
     drop(other);
 }
 
@@ -66,34 +66,34 @@ fn the_path_is_gone_with_the_socket_and_only_with_it() {
 fn a_stale_socket_is_replaced() {
     let (_folder, path) = folder();
     drop(UnixDatagram::bind(&path).unwrap());
-    assert!(path.exists(), "std leaves it");
+    assert!(path.exists(), "std does not remove the path");
     let socket = Socket::bind(&path, 0o600).unwrap();
     sender_to(socket.path()).send(b"x").unwrap();
 }
 
 #[test]
-fn a_live_one_is_refused_and_its_holder_named() {
+fn a_path_in_use_is_refused_and_its_process_named() {
     let (_folder, path) = folder();
     let _socket = Socket::bind(&path, 0o600).unwrap();
     let error = format!("{:#}", Socket::bind(&path, 0o600).unwrap_err());
-    let ours = format!("(pid {}) listens there already", std::process::id());
+    let ours = format!("(pid {}) already listens there", std::process::id());
     assert!(error.contains(&ours) && error.contains(path.to_str().unwrap()), "{error}");
 
-    // Of another type, and by another way to write the path.
+    // A socket of another type, and another form of the path.
     fs::remove_file(&path).unwrap();
     let _listener = UnixListener::bind(&path).unwrap();
     let roundabout = path.parent().unwrap().join("../").join(path.strip_prefix("/tmp").unwrap());
     let error = format!("{:#}", Socket::bind(&roundabout, 0o600).unwrap_err());
-    assert!(error.contains("listens there already"), "{error}");
+    assert!(error.contains("already listens there"), "{error}");
     assert!(path.exists());
 }
 
 #[test]
-fn what_is_no_socket_stays_as_it_is() {
+fn a_file_that_is_not_a_socket_is_not_replaced() {
     let (folder, path) = folder();
     fs::write(&path, "precious").unwrap();
     let error = format!("{:#}", Socket::bind(&path, 0o600).unwrap_err());
-    assert!(error.contains("no socket") && error.contains("another path"), "{error}");
+    assert!(error.contains("other than a socket") && error.contains("another path"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 
     let nowhere = folder.path().join("no/such/trace.sock");
@@ -105,7 +105,7 @@ fn what_is_no_socket_stays_as_it_is() {
 }
 
 #[test]
-fn of_many_that_start_at_once_one_listens() {
+fn only_one_of_many_concurrent_binds_listens() {
     let (_folder, path) = folder();
     drop(UnixDatagram::bind(&path).unwrap());
     let start = std::sync::Barrier::new(16);
@@ -122,7 +122,7 @@ fn of_many_that_start_at_once_one_listens() {
 }
 
 #[test]
-fn all_that_was_sent_before_the_end_is_received_and_by_whom() {
+fn everything_sent_before_the_end_is_received_with_its_sender() {
     let (_folder, path) = folder();
     let (receiver, stop) = receive(Socket::bind(&path, 0o600).unwrap()).unwrap();
     let sent: Vec<Vec<u8>> = (0..5000_usize).map(|n| vec![n as u8; n % 700]).collect();
@@ -131,7 +131,7 @@ fn all_that_was_sent_before_the_end_is_received_and_by_whom() {
         let sender = sender_to(&path);
         sent.iter().for_each(|bytes| assert_eq!(sender.send(bytes).unwrap(), bytes.len()));
         stop.stop();
-        assert!(sender.send(b"too late").is_err(), "a sender is told");
+        assert!(sender.send(b"too late").is_err(), "the sender gets no error");
         assert!(!path.exists());
         got.join().unwrap()
     });
@@ -141,9 +141,9 @@ fn all_that_was_sent_before_the_end_is_received_and_by_whom() {
     }
 }
 
-/// Nothing is thrown away when nobody decodes: the sender finds the socket full.
+/// While nothing is decoded, nothing is discarded: the socket becomes full.
 #[test]
-fn a_decoder_that_is_stuck_makes_senders_wait() {
+fn a_decoder_that_is_stuck_blocks_senders() {
     let (_folder, path) = folder();
     let (receiver, stop) = receive(Socket::bind(&path, 0o600).unwrap()).unwrap();
     let sender = sender_to(&path);
@@ -151,7 +151,7 @@ fn a_decoder_that_is_stuck_makes_senders_wait() {
     let mut sent = 0_u32;
     while sender.send(&sent.to_be_bytes()).is_ok() {
         sent += 1;
-        assert!(sent < 1_000_000, "memory is bounded");
+        assert!(sent < 1_000_000, "memory has no bound");
     }
     stop.stop();
     let got = all(receiver);
@@ -160,7 +160,7 @@ fn a_decoder_that_is_stuck_makes_senders_wait() {
 }
 
 #[test]
-fn a_datagram_that_is_too_large_is_known_to_be_cut() {
+fn a_datagram_that_is_too_large_is_marked_as_cut() {
     let (_folder, path) = folder();
     let (receiver, stop) = receive(Socket::bind(&path, 0o600).unwrap()).unwrap();
     let sender = sender_to(&path);
@@ -175,9 +175,9 @@ fn a_datagram_that_is_too_large_is_known_to_be_cut() {
     assert_eq!((&got[1].0[..], got[1].2), (&b"next"[..], false));
 }
 
-/// A file descriptor that somebody sends along is not left open in our process.
+/// A sender may attach file descriptors to a datagram. They must not stay open in our process.
 #[test]
-fn descriptors_that_are_sent_along_do_not_stay() {
+fn descriptors_attached_to_datagrams_are_closed() {
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     let (_folder, path) = folder();
     let (receiver, stop) = receive(Socket::bind(&path, 0o600).unwrap()).unwrap();
@@ -193,7 +193,7 @@ fn descriptors_that_are_sent_along_do_not_stay() {
     let got = all(receiver);
     assert_eq!(got.len(), 100);
     assert!(got.iter().all(|(bytes, sender, _)| bytes == b"x" && *sender == us()));
-    // If a copy of it were open, its end would still have a peer.
+    // With a copy still open, `ours` would still have a peer.
     drop(theirs);
     assert!(ours.send(b"x").is_err());
 }

@@ -1,8 +1,8 @@
-//! Callsites that cost nothing while nobody looks: a filter that is closed then.
+//! A filter that disables all callsites while nobody listens, so that they cost nothing.
 //!
-//! `tracing` asks filters once for each callsite and keeps the answers, so that a closed callsite is
-//! a load and a branch. The answers have to be asked for again when somebody attaches or detaches,
-//! and the kernel tells nobody: it increments a semaphore. So a thread looks at those.
+//! `tracing` asks filters once for each callsite and caches the answer: a disabled callsite is a load and a
+//! branch. When a consumer attaches or detaches, the cache must be rebuilt. The kernel only increments a
+//! semaphore then, so a thread polls the semaphores.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,26 +19,26 @@ use tracing_subscriber::layer::{Context, Filter, Layer};
 use crate::probes;
 use crate::process;
 
-/// How often it is looked whether somebody has attached or detached.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often the thread checks whether a consumer has attached or detached.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many layers send datagrams: somebody is to look all the time.
-static SENDING: AtomicUsize = AtomicUsize::new(0);
+/// How many layers send datagrams. While there is one, someone listens all the time.
+static SENDING_LAYERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Somebody looks, as far as was noticed.
-static OPEN: AtomicBool = AtomicBool::new(false);
+/// Whether someone listened at the last check.
+static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// How many filters there are.
+/// How many [`OnDemand`] filters exist.
 static FILTERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Enables spans and events only while somebody looks: while a consumer is attached to any of the
-/// probes, or a layer of ours sends datagrams. Made by [`on_demand`](crate::on_demand()).
+/// Enables spans and events only while someone listens: while a consumer is attached to any of the probes, or a
+/// [`UsdtLayer`](crate::UsdtLayer) sends datagrams. Made by [`on_demand`](crate::on_demand()).
 ///
-/// Like [`LevelFilter`] it is both a [`Filter`] for one layer and, added `with` the others, a filter
-/// for all of the subscriber:
+/// Like [`LevelFilter`], it can be the [`Filter`] of one layer, or a layer that filters for the whole
+/// subscriber:
 ///
-/// * As the **layer's filter** it leaves the other layers what they had. Spans that they leave out
-///   by filters of their own, such as debug spans under `info`, cost nothing until somebody looks:
+/// * As the **layer's filter**, it does not affect other layers. Spans that the filters of all other layers
+///   disable, such as debug spans under `info`, cost nothing until someone listens:
 ///
 ///   ```
 ///   use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
@@ -49,8 +49,9 @@ static FILTERS: AtomicUsize = AtomicUsize::new(0);
 ///       .init();
 ///   ```
 ///
-/// * As the **subscriber's filter**, where the layer is the only one that wants anything, it makes
-///   all callsites as free as without a subscriber. Any other layer sees nothing either:
+/// * As the **subscriber's filter**, it makes all callsites as cheap as without a subscriber while nobody
+///   listens. Other layers see nothing then either, so this is for programs in which this layer is the only
+///   one:
 ///
 ///   ```
 ///   use tracing_subscriber::prelude::*;
@@ -61,11 +62,10 @@ static FILTERS: AtomicUsize = AtomicUsize::new(0);
 ///       .init();
 ///   ```
 ///
-/// The price: an attach is noticed within 100 milliseconds, and spans that begin before are not seen;
-/// a thread wakes up twenty times a second for it; and a filter for a layer, whatever it says, costs
-/// a span that is enabled some 30 nanoseconds. Threads do not survive `fork`: a child that goes on
-/// without `exec` keeps the filter as it was, so a daemon should fork before it sets up its
-/// subscriber.
+/// Both have a price. An attach is noticed within 100 milliseconds, and spans that were created before are
+/// not seen. A thread wakes up twenty times a second. A filter of a layer, this or any other, costs each
+/// enabled span about 30 nanoseconds. Threads do not survive `fork`: in a child that does not call `exec`,
+/// the filter stays as it was at the fork, so a daemon should fork before it sets up its subscriber.
 pub struct OnDemand {
     max_level: LevelFilter,
 }
@@ -73,28 +73,28 @@ pub struct OnDemand {
 impl OnDemand {
     pub(crate) fn new() -> Self {
         FILTERS.fetch_add(1, Ordering::SeqCst);
-        OPEN.store(somebody_looks(), Ordering::SeqCst);
+        ENABLED.store(someone_listens(), Ordering::SeqCst);
         Self { max_level: LevelFilter::TRACE }
     }
 
-    /// Leaves more verbose spans and events out, even if somebody looks.
+    /// Disables spans and events that are more verbose than `level`, even while someone listens.
     #[must_use]
-    pub fn max_level(mut self, level: LevelFilter) -> Self {
+    pub fn with_max_level(mut self, level: LevelFilter) -> Self {
         self.max_level = level;
         self
     }
 
     fn level(&self) -> LevelFilter {
-        if OPEN.load(Ordering::Relaxed) { self.max_level } else { LevelFilter::OFF }
+        if ENABLED.load(Ordering::Relaxed) { self.max_level } else { LevelFilter::OFF }
     }
 
     fn interest(&self, metadata: &Metadata<'_>) -> Interest {
-        watch();
+        ensure_watcher();
         if *metadata.level() <= self.level() { Interest::always() } else { Interest::never() }
     }
 
-    fn hint(&self) -> Option<LevelFilter> {
-        watch();
+    fn level_hint(&self) -> Option<LevelFilter> {
+        ensure_watcher();
         Some(self.level())
     }
 }
@@ -115,13 +115,13 @@ impl<S> Filter<S> for OnDemand {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.hint()
+        self.level_hint()
     }
 }
 
 impl<S: Subscriber> Layer<S> for OnDemand {
     fn on_register_dispatch(&self, subscriber: &Dispatch) {
-        serve(subscriber);
+        register_subscriber(subscriber);
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
@@ -133,7 +133,7 @@ impl<S: Subscriber> Layer<S> for OnDemand {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.hint()
+        self.level_hint()
     }
 }
 
@@ -141,41 +141,41 @@ impl fmt::Debug for OnDemand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnDemand")
             .field("max_level", &self.max_level)
-            .field("open", &OPEN.load(Ordering::Relaxed))
+            .field("open", &ENABLED.load(Ordering::Relaxed))
             .finish()
     }
 }
 
-/// A layer sends datagrams from now on, or one doesn't any more. Callsites don't ask again at once: this
-/// may be a `reload`, which holds a lock that they would ask for.
-pub(crate) fn sending(begins: bool) {
-    if begins {
-        SENDING.fetch_add(1, Ordering::SeqCst);
-        OPEN.store(true, Ordering::SeqCst);
+/// Notes that a layer sends datagrams from now on, or has stopped. Leaves it to the thread to rebuild the
+/// interest cache: this may be called within a `reload`, which holds a lock that the rebuild needs.
+pub(crate) fn set_sending(is_sending: bool) {
+    if is_sending {
+        SENDING_LAYERS.fetch_add(1, Ordering::SeqCst);
+        ENABLED.store(true, Ordering::SeqCst);
     } else {
-        SENDING.fetch_sub(1, Ordering::SeqCst);
+        SENDING_LAYERS.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-fn somebody_looks() -> bool {
-    probes::any_attached() || SENDING.load(Ordering::SeqCst) > 0
+fn someone_listens() -> bool {
+    probes::any_attached() || SENDING_LAYERS.load(Ordering::SeqCst) > 0
 }
 
-/// The subscribers with one of our layers.
+/// The subscribers that have a layer or a filter of this crate.
 static SUBSCRIBERS: Mutex<Vec<WeakDispatch>> = Mutex::new(Vec::new());
 
-/// A subscriber has one of our layers; a filter may come into it later, by `reload`.
-pub(crate) fn serve(subscriber: &Dispatch) {
+/// Registers a subscriber. Layers register it too, because `reload` may put a filter into it later.
+pub(crate) fn register_subscriber(subscriber: &Dispatch) {
     let Some(mut subscribers) = process::lock_for_a_moment(&SUBSCRIBERS) else { return };
     subscribers.retain(|known| known.upgrade().is_some());
     subscribers.push(subscriber.downgrade());
 }
 
-/// Has all callsites ask again.
+/// Makes `tracing` ask the filters of all callsites again.
 ///
-/// Where there is just one subscriber, `tracing` asks the calling thread's default instead, which this
-/// thread, and so each callsite, would have none of if that one is not the global default.
-fn ask_again() {
+/// If there is only one subscriber, `tracing` asks the default of the calling thread. This thread has none
+/// unless the subscriber is the global default, so it sets one.
+fn rebuild_interest() {
     let subscriber = process::lock_for_a_moment(&SUBSCRIBERS)
         .and_then(|subscribers| subscribers.iter().find_map(WeakDispatch::upgrade));
     if let Some(subscriber) = subscriber {
@@ -183,46 +183,48 @@ fn ask_again() {
     }
 }
 
-/// The thread that looks, and the process it is in.
+/// The thread that polls the semaphores, with the fork generation that it belongs to.
 static WATCHER: Mutex<Option<(u32, JoinHandle<()>)>> = Mutex::new(None);
 
-/// The program ends.
+/// Set when the program ends.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Starts the thread if there is none.
-fn watch() {
-    // Whoever comes while another starts it need not wait for that.
+/// Starts the thread if it is not running.
+fn ensure_watcher() {
+    // If another thread is starting it, there is nothing to do.
     let Ok(mut watcher) = WATCHER.try_lock() else { return };
-    let there = |(forks, thread): &(u32, JoinHandle<()>)| *forks == process::forks() && !thread.is_finished();
-    if watcher.as_ref().is_some_and(there) || ENDING.load(Ordering::SeqCst) {
+    let is_running =
+        |(forks, thread): &(u32, JoinHandle<()>)| *forks == process::forks() && !thread.is_finished();
+    if watcher.as_ref().is_some_and(is_running) || ENDING.load(Ordering::SeqCst) {
         return;
     }
-    let thread = process::spawn(look_again_and_again);
-    // Without a thread it stays as it is; the next callsite tries again.
+    let thread = process::spawn(watch_listeners);
+    // If the thread can't be started, the filter stays as it is, and the next callsite tries again.
     let parents = std::mem::replace(&mut *watcher, thread.ok().map(|thread| (process::forks(), thread)));
-    forget_if_parents(parents);
+    forget_parents_thread(parents);
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| process::at_exit(end));
+    ONCE.call_once(|| process::at_exit(stop_watcher));
 }
 
-fn look_again_and_again() {
+fn watch_listeners() {
     let (mut known, mut again) = (None, false);
     while FILTERS.load(Ordering::SeqCst) > 0 && !ENDING.load(Ordering::SeqCst) {
-        let open = somebody_looks();
-        OPEN.store(open, Ordering::SeqCst);
+        let open = someone_listens();
+        ENABLED.store(open, Ordering::SeqCst);
         let changed = known.replace(open) != Some(open);
-        // Twice, since a callsite that was just asking for the first time keeps the answer it got.
+        // Rebuilds twice: a callsite that was registering during the change may have cached the old answer.
         if changed || again {
-            ask_again();
+            rebuild_interest();
         }
         again = changed;
-        std::thread::park_timeout(LOOK);
+        std::thread::park_timeout(POLL_INTERVAL);
     }
 }
 
-/// A handle of the parent process's thread: libc may have given its stack, and with it its name, to one of
-/// this process, which is not to be detached or joined in its place.
-fn forget_if_parents(watcher: Option<(u32, JoinHandle<()>)>) -> Option<JoinHandle<()>> {
+/// Forgets the handle of a thread that belongs to the parent process. Its `pthread_t` may now be that of a
+/// thread of this process, because libc uses stacks again, so the handle must be neither joined nor dropped,
+/// which would detach.
+fn forget_parents_thread(watcher: Option<(u32, JoinHandle<()>)>) -> Option<JoinHandle<()>> {
     let (forks, thread) = watcher?;
     if forks == process::forks() {
         return Some(thread);
@@ -231,12 +233,12 @@ fn forget_if_parents(watcher: Option<(u32, JoinHandle<()>)>) -> Option<JoinHandl
     None
 }
 
-/// An image that is unloaded must not have a thread that runs in it.
-extern "C" fn end() {
+/// Stops the thread. If this code is in a library that is unloaded now, no thread may still run in it.
+extern "C" fn stop_watcher() {
     ENDING.store(true, Ordering::SeqCst);
     let watcher = WATCHER.try_lock().ok().and_then(|mut watcher| watcher.take());
-    if let Some(thread) = forget_if_parents(watcher) {
-        // A panic may not leave a C function, and `join` has one.
+    if let Some(thread) = forget_parents_thread(watcher) {
+        // A panic must not leave a C function, and `join` can panic.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             thread.thread().unpark();
             process::join(thread, Instant::now() + Duration::from_secs(1));

@@ -1,5 +1,5 @@
-//! Which traces are sent. Probes fire whatever is decided here: they cost nothing unless somebody
-//! attaches, and then that somebody wants to see.
+//! Decides which traces are sent as datagrams. Probes ignore this decision: they cost next to nothing until a
+//! consumer attaches, and a consumer that attaches should see every span.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,42 +8,46 @@ use tracing_core::Metadata;
 use tracing_core::field::{Field, Visit};
 use tracing_core::span::Attributes;
 
-use crate::context::TraceId;
+use crate::propagation::TraceId;
 
 /// Decides for each trace whether its spans are sent as datagrams.
 ///
-/// Those of the OpenTelemetry specification look at nothing but the trace id and the remote parent, so every
-/// process of a trace comes to the same decision. It is made where a trace begins in this process, and holds
-/// for all spans below; a field `sampling.priority` on a span overrides it for that span and those below it:
-/// 0 or `false` for not sent, more or `true` for sent.
+/// The decision is made for the first span of a trace in this process, and holds for all spans below it. The
+/// samplers of the OpenTelemetry specification use only the trace id and the remote parent, so that
+/// processes with the same sampler make the same decision for a trace.
+///
+/// A field `sampling.priority` overrides the decision for its span and all spans below it: 0 or `false` means
+/// not sent, a greater number or `true` means sent.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Sampler {
-    /// Every trace.
+    /// Samples every trace.
     AlwaysOn,
-    /// None.
+    /// Samples no trace.
     AlwaysOff,
-    /// This fraction of all traces: 0.0 none, 1.0 all.
+    /// Samples this fraction of all traces: 0.0 is none, 1.0 is all.
     TraceIdRatio(f64),
-    /// As the remote parent decided; a trace that begins here is left to the sampler within.
+    /// Follows the decision of the remote parent. For a trace that begins in this process, asks the inner
+    /// sampler.
     ParentBased(Box<Sampler>),
-    /// One's own.
+    /// Asks a [`ShouldSample`] of the application. See [`Sampler::custom`].
     Custom(Arc<dyn ShouldSample>),
 }
 
-/// A sampler of one's own.
+/// A sampler that the application implements.
 ///
 /// ```
 /// use tracing_usdt::{SamplingRequest, Sampler};
 ///
-/// // All but health checks.
+/// // Samples everything except health checks.
 /// let sampler = Sampler::custom(|trace: &SamplingRequest| trace.metadata.name() != "health");
-/// let layer = tracing_usdt::builder().sampler(sampler).build();
+/// let layer = tracing_usdt::builder().with_sampler(sampler).build();
 /// # drop(layer);
 /// ```
 pub trait ShouldSample: Send + Sync {
-    /// Whether the spans of this process in a trace are sent. Called while a span is made, so it should be
-    /// quick, and make no spans.
+    /// Whether to send the spans of this process that belong to `trace`.
+    ///
+    /// Called while a span is created: it should be fast, and must not create spans.
     fn should_sample(&self, trace: &SamplingRequest) -> bool;
 }
 
@@ -53,15 +57,15 @@ impl<F: Fn(&SamplingRequest) -> bool + Send + Sync> ShouldSample for F {
     }
 }
 
-/// A trace that begins, or goes on, in this process.
+/// What a [`ShouldSample`] can base its decision on: a trace that begins or continues in this process.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SamplingRequest {
-    /// Drawn here, or given by the remote parent.
+    /// The trace id: that of the remote parent, or a new random one.
     pub trace_id: TraceId,
-    /// Whether the remote parent is sampled, if there is one.
+    /// Whether the remote parent is sampled. `None` if there is no remote parent.
     pub parent_sampled: Option<bool>,
-    /// Of its first span here.
+    /// The metadata of the trace's first span in this process.
     pub metadata: &'static Metadata<'static>,
 }
 
@@ -71,7 +75,7 @@ impl PartialEq for Sampler {
             (Self::AlwaysOn, Self::AlwaysOn) | (Self::AlwaysOff, Self::AlwaysOff) => true,
             (Self::TraceIdRatio(ratio), Self::TraceIdRatio(other)) => ratio == other,
             (Self::ParentBased(root), Self::ParentBased(other)) => root == other,
-            // The same one, not one that does the same.
+            // Functions can't be compared, so only the same instance is equal.
             (Self::Custom(own), Self::Custom(other)) => Arc::ptr_eq(own, other),
             _ => false,
         }
@@ -91,14 +95,14 @@ impl fmt::Debug for Sampler {
 }
 
 impl Default for Sampler {
-    /// `parentbased_always_on`, OpenTelemetry's default.
+    /// OpenTelemetry's default, `parentbased_always_on`.
     fn default() -> Self {
         Self::ParentBased(Box::new(Self::AlwaysOn))
     }
 }
 
 impl Sampler {
-    /// The sampler that `OTEL_TRACES_SAMPLER` names, with its `OTEL_TRACES_SAMPLER_ARG`.
+    /// The sampler called `name` in `OTEL_TRACES_SAMPLER`. `ratio` is the value of `OTEL_TRACES_SAMPLER_ARG`.
     pub(crate) fn from_name(name: &str, ratio: f64) -> Option<Self> {
         let (root, parent_based) = match name.strip_prefix("parentbased_") {
             Some(root) => (root, true),
@@ -113,9 +117,19 @@ impl Sampler {
         Some(if parent_based { Self::ParentBased(Box::new(root)) } else { root })
     }
 
-    /// One's own, such as a closure.
+    /// A sampler that the application implements, such as a closure.
     pub fn custom(sampler: impl ShouldSample + 'static) -> Self {
         Self::Custom(Arc::new(sampler))
+    }
+
+    /// Whether it samples every trace that begins in this process.
+    pub(crate) fn takes_all_new(&self) -> bool {
+        match self {
+            Self::AlwaysOn => true,
+            Self::TraceIdRatio(ratio) => *ratio >= 1.0,
+            Self::ParentBased(root) => root.takes_all_new(),
+            Self::AlwaysOff | Self::Custom(_) => false,
+        }
     }
 
     #[inline]
@@ -123,7 +137,7 @@ impl Sampler {
         match self {
             Self::AlwaysOn => true,
             Self::AlwaysOff => false,
-            // The lower 63 bits against the ratio, as the OpenTelemetry SDKs do it.
+            // Compares the lower 63 bits of the trace id with the ratio, as the OpenTelemetry SDKs do.
             Self::TraceIdRatio(ratio) => {
                 *ratio >= 1.0 || ((trace.trace_id.low() >> 1) as i64) < (ratio * (1u64 << 63) as f64) as i64
             }
@@ -133,10 +147,11 @@ impl Sampler {
     }
 }
 
-/// By which a span says itself whether it is sent. The name is OpenTracing's.
+/// The field by which a span overrides the sampler. The name comes from OpenTracing.
 pub(crate) const PRIORITY: &str = "sampling.priority";
 
-/// What a span with that field says.
+/// The value of the field [`PRIORITY`]: whether to send the span. `None` if the field has no value, or
+/// is neither a boolean nor an integer.
 #[cold]
 pub(crate) fn priority(attributes: &Attributes<'_>) -> Option<bool> {
     struct Priority(Option<bool>);
@@ -165,27 +180,27 @@ pub(crate) fn priority(attributes: &Attributes<'_>) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::span::tests::metadata;
+    use crate::callsite::tests::metadata;
 
     fn request(trace_id: TraceId, parent_sampled: Option<bool>) -> SamplingRequest {
         SamplingRequest { trace_id, parent_sampled, metadata: metadata() }
     }
 
     #[test]
-    fn the_ratio_is_kept() {
+    fn samples_the_given_fraction_of_traces() {
         for ratio in [0.001, 0.25, 0.5, 0.9] {
             let sampler = Sampler::TraceIdRatio(ratio);
             let traces = (0..100_000).map(|_| request(TraceId::random(), None));
             let sampled = traces.filter(|trace| sampler.sample(trace)).count() as f64;
-            // Six standard deviations of a binomial.
+            // The standard deviation of the binomial distribution; six of them fail about once in 500 million
+            // runs.
             let deviation = (100_000.0 * ratio * (1.0 - ratio)).sqrt();
             assert!((sampled - 100_000.0 * ratio).abs() < 6.0 * deviation, "{sampled} of 100000 at {ratio}");
         }
     }
 
-    /// Whatever is sent at a ratio is sent at every greater one.
     #[test]
-    fn a_greater_ratio_takes_all_of_a_smaller_one() {
+    fn a_greater_ratio_includes_every_trace_of_a_smaller_one() {
         for _ in 0..10_000 {
             let trace = request(TraceId::random(), None);
             let sampled = [0.1, 0.2, 0.5, 1.0].map(|ratio| Sampler::TraceIdRatio(ratio).sample(&trace));
@@ -194,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parent_decides_where_there_is_one() {
+    fn parent_based_samplers_follow_the_remote_parent() {
         let id = TraceId::random();
         let sample = |sampler: &Sampler, parent| sampler.sample(&request(id, parent));
         let off = Sampler::from_name("parentbased_always_off", 1.0).expect("a standard name");
@@ -206,6 +221,9 @@ mod tests {
             assert!(!sample(&Sampler::TraceIdRatio(ratio), None), "{ratio}");
         }
         assert!(sample(&Sampler::TraceIdRatio(1.0), None));
+        for sampler in [Sampler::AlwaysOn, Sampler::default(), Sampler::TraceIdRatio(1.0), off] {
+            assert_eq!(sampler.takes_all_new(), sample(&sampler, None), "{sampler:?}");
+        }
         let own = Sampler::custom(|trace: &SamplingRequest| trace.parent_sampled.is_none());
         assert!(sample(&own, None) && !sample(&own, Some(true)));
     }

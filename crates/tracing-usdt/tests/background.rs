@@ -1,4 +1,4 @@
-//! Background delivery: what is closed arrives, many spans to a datagram, and what doesn't is counted.
+//! Background delivery: closed spans arrive, many in a datagram. Spans that don't arrive are counted.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -10,23 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use collector::{Collector, PATIENCE, Span, assert_accounted, tag, text, wait_until};
+use collector::{Collector, Span, TIMEOUT, assert_stats_add_up, tag, text, wait_until};
 use tracing::{info_span, subscriber::with_default};
 use tracing_subscriber::prelude::*;
-use tracing_usdt::{Builder, Delivery, Error};
+use tracing_usdt::{Builder, Delivery};
 
 fn background(collector: &Collector) -> Builder {
-    collector.builder().delivery(Delivery::Background)
+    collector.builder().with_delivery(Delivery::Background)
 }
 
-/// What the collector has got when `done` says that it is enough.
+/// Receives until `done` returns true, and returns the spans.
 fn receive(collector: &Collector, mut done: impl FnMut(&[Span]) -> bool) -> Vec<Span> {
     let mut spans = Vec::new();
-    wait_until("all arrives", || {
+    wait_until("all spans arrive", || {
         spans.extend(collector.drain());
         done(&spans)
     });
-    // What came between the two.
+    // `done` may wait for stats only, so more spans may have arrived since the last drain.
     spans.extend(collector.drain());
     spans
 }
@@ -36,7 +36,7 @@ fn is_loss(span: &Span) -> bool {
 }
 
 #[test]
-fn spans_arrive_by_themselves_and_many_at_once() {
+fn spans_arrive_without_a_flush_and_many_in_a_datagram() {
     let collector = Collector::bind();
     let layer = background(&collector).build();
     let handle = layer.handle();
@@ -58,12 +58,12 @@ fn spans_arrive_by_themselves_and_many_at_once() {
         let longest = datagrams.iter().map(String::len).max().unwrap();
         assert!((16 << 10..=33 << 10).contains(&longest), "{longest} bytes");
 
-        // And again, after it has gone to sleep.
+        // The sender thread sleeps by now, and wakes for the next span.
         std::thread::sleep(Duration::from_millis(800));
         drop(info_span!("late"));
         assert_eq!(text(&receive(&collector, |spans| spans.len() == 1)[0], "name"), "late");
     });
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
 }
 
 #[test]
@@ -75,23 +75,23 @@ fn a_flush_leaves_nothing_queued() {
     with_default(tracing_subscriber::registry().with(layer), || {
         for round in 1..=20 {
             drop(info_span!("span"));
-            handle.flush(PATIENCE).unwrap();
+            handle.flush(TIMEOUT).unwrap();
             assert_eq!(handle.stats().queued, 0);
             assert_eq!(handle.stats().sent, round);
-            assert_eq!(collector.drain().len(), 1, "it has left by the time flush returns");
+            assert_eq!(collector.drain().len(), 1, "the span is sent before flush returns");
         }
     });
 }
 
 #[test]
-fn a_flush_to_one_that_does_not_read_says_so_and_loses_nothing() {
+fn a_flush_to_a_receiver_that_does_not_read_fails_and_loses_nothing() {
     let collector = Collector::bind();
     let layer = background(&collector).build();
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         let mut made = 0;
         let error = loop {
-            // Each datagram is full, so that the receiver's queue is, sooner or later.
+            // Full datagrams fill the receiver's queue sooner or later.
             (0..200).for_each(|_| drop(info_span!("span", text = "x".repeat(200))));
             made += 200;
             if let Err(error) = handle.flush(Duration::from_millis(50)) {
@@ -100,7 +100,7 @@ fn a_flush_to_one_that_does_not_read_says_so_and_loses_nothing() {
         };
         let queued = handle.stats().queued;
         assert!(queued > 0);
-        assert!(matches!(error, Error::Flush { queued: then, .. } if then >= queued), "{error:?}");
+        assert!(error.queued >= queued, "{error:?}");
         assert!(error.to_string().contains("the receiver"), "{error}");
         let mut received = 0;
         wait_until("the rest arrives", || {
@@ -109,17 +109,17 @@ fn a_flush_to_one_that_does_not_read_says_so_and_loses_nothing() {
         });
         assert_eq!(received + collector.drain().len(), made);
     });
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
 }
 
 #[test]
-fn spans_wait_for_a_collector_that_starts_late_or_again() {
+fn spans_wait_for_a_collector_that_starts_late_or_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("late.sock");
     let errors = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&errors);
     let layer = tracing_usdt::builder()
-        .socket(&path)
+        .with_socket(&path)
         .on_error(move |error| sink.lock().unwrap().push(error.to_string()))
         .build();
     let handle = layer.handle();
@@ -127,27 +127,27 @@ fn spans_wait_for_a_collector_that_starts_late_or_again() {
     with_default(tracing_subscriber::registry().with(layer), || {
         for round in 1..=3 {
             drop(info_span!("too early"));
-            // It has looked in vain by then.
+            // By then the layer has tried to connect.
             std::thread::sleep(Duration::from_millis(300));
             let stats = handle.stats();
             assert_eq!((stats.queued, stats.sent), (1, round - 1), "{stats:?}");
             let socket = UnixDatagram::bind(&path).unwrap();
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(TIMEOUT)).unwrap();
             let bytes = socket.recv(&mut buffer).unwrap();
             assert!(String::from_utf8_lossy(&buffer[..bytes]).contains("too early"));
-            wait_until("it is counted", || handle.stats().sent == round);
+            wait_until("the span is counted", || handle.stats().sent == round);
             std::fs::remove_file(&path).unwrap();
         }
     });
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
     let errors = errors.lock().unwrap();
     assert!(errors.iter().all(|error| error.contains("late.sock")), "{errors:?}");
     assert!((1..=2).contains(&errors.len()), "missing, and then refused: {errors:?}");
 }
 
-/// However many spans there are: memory is bounded, and the rest is counted and told.
+/// Memory is bounded, however many spans there are.
 #[test]
-fn what_memory_has_no_room_for_is_counted_and_told() {
+fn spans_beyond_the_bounded_memory_are_counted_and_reported() {
     let collector = Collector::bind();
     let layer = background(&collector).build();
     let handle = layer.handle();
@@ -157,29 +157,29 @@ fn what_memory_has_no_room_for_is_counted_and_told() {
         while handle.stats().dropped.queue_full < 100 {
             drop(info_span!("span", long));
             made += 1;
-            assert!(made < 1_000_000, "memory without bounds");
+            assert!(made < 1_000_000, "memory has no bound");
         }
-        assert_accounted(&handle);
-        // Losses are told once there is room.
+        assert_stats_add_up(&handle);
+        // Losses are reported once there is room.
         let received = receive(&collector, |spans| handle.stats().queued == 0 && spans.iter().any(is_loss));
-        let (told, received): (Vec<_>, Vec<_>) = received.into_iter().partition(is_loss);
-        let told: Vec<_> =
-            told.iter().map(|span| tag(span, "tracing_usdt.dropped.queue_full").unwrap()).collect();
-        assert_eq!(told, [handle.stats().dropped.queue_full.to_string()]);
+        let (reports, received): (Vec<_>, Vec<_>) = received.into_iter().partition(is_loss);
+        let reported: Vec<_> =
+            reports.iter().map(|span| tag(span, "tracing_usdt.dropped.queue_full").unwrap()).collect();
+        assert_eq!(reported, [handle.stats().dropped.queue_full.to_string()]);
         received
     });
     let stats = handle.stats();
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
     assert_eq!(received.len() as u64, stats.sent);
     let ids: BTreeSet<_> = received.iter().map(|span| text(span, "id")).collect();
     assert_eq!(ids.len(), received.len(), "an id came twice");
 }
 
 #[test]
-fn without_a_receiver_it_is_the_receiver_that_is_missing() {
+fn without_a_receiver_losses_have_the_reason_no_receiver() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.sock");
-    let layer = tracing_usdt::builder().socket(&path).on_error(|_| ()).build();
+    let layer = tracing_usdt::builder().with_socket(&path).on_error(|_| ()).build();
     let handle = layer.handle();
     let long = "x".repeat(9000);
     with_default(tracing_subscriber::registry().with(layer), || {
@@ -190,12 +190,12 @@ fn without_a_receiver_it_is_the_receiver_that_is_missing() {
         assert_eq!(stats.dropped.no_receiver, stats.dropped.total());
         assert!(stats.queued > 0 && stats.sent == 0, "{stats:?}");
     });
-    // With the layer goes what is queued.
-    wait_until("the rest is given up", || handle.stats().queued == 0);
-    assert_accounted(&handle);
+    // When the layer is dropped, queued spans are dropped, too.
+    wait_until("the queued spans are dropped", || handle.stats().queued == 0);
+    assert_stats_add_up(&handle);
 }
 
-/// Also when an assertion fails.
+/// Sets the flag when dropped, also when an assertion fails.
 struct SetAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
@@ -207,12 +207,12 @@ impl Drop for SetAtEnd<'_> {
 #[test]
 fn a_closing_thread_that_may_wait_loses_nothing() {
     let collector = Collector::bind();
-    let layer = background(&collector).max_wait(PATIENCE).build();
+    let layer = background(&collector).with_max_wait(TIMEOUT).build();
     let handle = layer.handle();
     let long = "x".repeat(9000);
-    // More than memory has room for, on however many cores.
+    // More than the bounded memory has room for, on any number of cores.
     let (threads, each) = (4, 1000);
-    // Nobody waits for a reader that has lost its patience, each span as long as it may.
+    // If the reader gives up, the threads stop: otherwise each further span would wait as long as it may.
     let is_over = AtomicBool::new(false);
     let received = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -231,43 +231,44 @@ fn a_closing_thread_that_may_wait_loses_nothing() {
         }
         reader.join().unwrap()
     });
-    wait_until("all are counted", || handle.stats().queued == 0);
+    wait_until("all spans are counted", || handle.stats().queued == 0);
     assert_eq!((received as u64, handle.stats().sent), (4000, 4000), "{:?}", handle.stats());
 }
 
-/// The callback is called by the thread that sends, in the middle of it.
+/// The sender thread calls the callback while it sends.
 #[test]
 fn a_callback_that_flushes_and_closes_spans_does_not_hang() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let account: Arc<Mutex<Option<tracing_usdt::Handle>>> = Arc::default();
-    let (handle, called) = (Arc::clone(&account), Arc::new(Mutex::new(0)));
+    let handle_cell: Arc<Mutex<Option<tracing_usdt::Handle>>> = Arc::default();
+    let (handle, called) = (Arc::clone(&handle_cell), Arc::new(Mutex::new(0)));
     let calls = Arc::clone(&called);
     let layer = tracing_usdt::builder()
-        .socket(&path)
-        .max_wait(Duration::MAX)
+        .with_socket(&path)
+        .with_max_wait(Duration::MAX)
         .on_error(move |_| {
             if let Some(handle) = &*handle.lock().unwrap() {
-                assert!(handle.flush(Duration::MAX).is_err(), "it can't be done from here");
+                let error = handle.flush(Duration::MAX).expect_err("the sender thread can't flush");
+                assert!(error.in_callback && error.timeout == Duration::MAX, "{error:?}");
             }
             drop(info_span!(parent: None, "in the callback"));
             *calls.lock().unwrap() += 1;
         })
         .build();
     let handle = layer.handle();
-    *account.lock().unwrap() = Some(layer.handle());
+    *handle_cell.lock().unwrap() = Some(layer.handle());
     with_default(tracing_subscriber::registry().with(layer), || {
         drop(socket);
         drop(info_span!("to nobody"));
-        wait_until("it is reported", || *called.lock().unwrap() > 0);
+        wait_until("the error is reported", || *called.lock().unwrap() > 0);
     });
-    wait_until("all is given up", || handle.stats().queued == 0);
-    assert_accounted(&handle);
+    wait_until("all spans are dropped", || handle.stats().queued == 0);
+    assert_stats_add_up(&handle);
 }
 
 #[test]
-fn what_is_queued_when_the_subscriber_goes_is_sent() {
+fn queued_spans_are_sent_when_the_subscriber_is_dropped() {
     let collector = Collector::bind();
     let layer = background(&collector).build();
     with_default(tracing_subscriber::registry().with(layer), || {
@@ -277,9 +278,9 @@ fn what_is_queued_when_the_subscriber_goes_is_sent() {
 }
 
 #[test]
-fn traces_that_are_not_sampled_are_counted_apart() {
+fn traces_that_are_not_sampled_are_counted_with_their_own_reason() {
     let collector = Collector::bind();
-    let layer = background(&collector).sampler(tracing_usdt::Sampler::AlwaysOff).build();
+    let layer = background(&collector).with_sampler(tracing_usdt::Sampler::AlwaysOff).build();
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         info_span!("root").in_scope(|| drop(info_span!("child")));
@@ -289,9 +290,9 @@ fn traces_that_are_not_sampled_are_counted_apart() {
     assert_eq!(collector.drain().len(), 0);
 }
 
-/// A request with everything around it, beyond the size of the others' datagrams.
+/// A span that is larger than a datagram's usual size gets a datagram of its own.
 #[test]
-fn large_spans_go_by_themselves() {
+fn large_spans_are_sent_alone() {
     let collector = Collector::bind();
     let long = "x".repeat(9000);
     let layer = background(&collector).build();

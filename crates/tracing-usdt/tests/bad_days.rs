@@ -1,4 +1,4 @@
-//! Sockets that aren't there, values that misbehave, and code that comes back into the layer.
+//! Missing and unusable sockets, restarts, slow receivers, huge and panicking values.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use collector::{Collector, assert_accounted, tag, text, wait_until};
+use collector::{Collector, assert_stats_add_up, tag, text, wait_until};
 use tracing::{info, info_span, subscriber::with_default};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use tracing_usdt::{Builder, Delivery, Handle, Sampler, UsdtLayer};
 
-/// The layer with everything it reports.
+/// The layer, and a list of the errors that it reports.
 fn reporting(builder: Builder) -> (UsdtLayer, Arc<Mutex<Vec<String>>>) {
     let errors = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&errors);
@@ -25,12 +26,12 @@ fn reporting(builder: Builder) -> (UsdtLayer, Arc<Mutex<Vec<String>>>) {
     (layer, errors)
 }
 
-/// Options for a layer that has sent, or dropped, a span when its close returns.
+/// Options for a layer that sends or drops a span before its close returns.
 fn inline_to(path: &Path) -> Builder {
-    tracing_usdt::builder().socket(path).delivery(Delivery::Inline)
+    tracing_usdt::builder().with_socket(path).with_delivery(Delivery::Inline)
 }
 
-/// Runs three spans with the socket at `path`: what was reported, and the account.
+/// Closes three spans with the socket at `path`. Returns the reported errors, and the layer's handle.
 fn three_spans_to(path: &Path) -> (Vec<String>, Handle) {
     let (layer, errors) = reporting(inline_to(path));
     let handle = layer.handle();
@@ -39,12 +40,12 @@ fn three_spans_to(path: &Path) -> (Vec<String>, Handle) {
             drop(info_span!("span"));
         }
     });
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
     let errors = errors.lock().unwrap().clone();
     (errors, handle)
 }
 
-/// Each is reported once, with the path and `reason`, and the spans are counted.
+/// Checks that the error is reported once, with the path and `reason`, and that the spans are counted.
 #[track_caller]
 fn assert_reported(path: &Path, reason: &str) {
     let (errors, handle) = three_spans_to(path);
@@ -61,7 +62,7 @@ fn a_missing_socket_is_reported() {
 }
 
 #[test]
-fn a_file_is_reported_as_no_socket() {
+fn files_and_folders_are_reported_as_not_a_socket() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert_reported(file.path(), "not a socket");
     let folder = tempfile::tempdir().unwrap();
@@ -73,11 +74,11 @@ fn a_stale_socket_is_reported_as_unbound() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stale.sock");
     drop(UnixDatagram::bind(&path).unwrap());
-    assert_reported(&path, "nobody listens");
+    assert_reported(&path, "no program receives");
 }
 
 #[test]
-fn a_stream_socket_is_reported_as_one() {
+fn a_stream_socket_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream.sock");
     let _listener = UnixListener::bind(&path).unwrap();
@@ -91,7 +92,7 @@ fn a_path_that_is_too_long_is_reported_with_its_length() {
     assert_reported(&path, &format!("{} bytes", path.as_os_str().len()));
 }
 
-/// Root may connect to anything, so the attempt is made as another user, in a process of its own.
+/// Root may connect to any socket, so the test runs itself again as another user.
 #[test]
 fn a_socket_without_permission_is_reported() {
     const CHILD: &str = "BAD_DAYS_NO_PERMISSION";
@@ -105,9 +106,10 @@ fn a_socket_without_permission_is_reported() {
         assert_reported(collector.path(), "write permission");
         return;
     }
-    // The test executable may lie where only root can go.
+    // The other user may not be able to reach the test executable.
     let exe = collector.folder().join("bad_days");
-    // By another process: with our descriptor in a child of some other test it would be busy.
+    // Another process writes the copy. If this one did, a child of another test could inherit the descriptor,
+    // and the file would be busy.
     let this = std::env::current_exe().unwrap();
     assert!(std::process::Command::new("cp").arg(this).arg(&exe).status().unwrap().success());
     fs::set_permissions(collector.folder(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -124,7 +126,7 @@ fn a_socket_without_permission_is_reported() {
 }
 
 #[test]
-fn a_collector_that_starts_late_gets_what_comes_then() {
+fn a_collector_that_starts_late_gets_later_spans() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("late.sock");
     let (layer, errors) = reporting(inline_to(&path));
@@ -139,7 +141,7 @@ fn a_collector_that_starts_late_gets_what_comes_then() {
         socket
     });
     assert_eq!(errors.lock().unwrap().len(), 1);
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
 }
 
 #[test]
@@ -168,7 +170,7 @@ fn spans_survive_a_restart_of_the_collector() {
         assert!(back.elapsed() < Duration::from_secs(1), "resumed after {:?}", back.elapsed());
         assert_eq!(handle.stats().closed, 3 + made);
 
-        // The new one is bound before the old one is gone: nothing is lost.
+        // If the new receiver binds its socket before the old one closes, no span is lost.
         fs::remove_file(&path).unwrap();
         let third = UnixDatagram::bind(&path).unwrap();
         drop(second);
@@ -178,11 +180,11 @@ fn spans_survive_a_restart_of_the_collector() {
         drop(third);
     });
     assert_eq!(errors.lock().unwrap().len(), 1, "{errors:?}");
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
 }
 
 #[test]
-fn a_receiver_that_does_not_read_costs_nothing_but_its_spans() {
+fn a_receiver_that_does_not_read_only_loses_spans() {
     let collector = Collector::bind();
     let (layer, errors) = reporting(collector.builder());
     let handle = layer.handle();
@@ -195,35 +197,35 @@ fn a_receiver_that_does_not_read_costs_nothing_but_its_spans() {
         assert_eq!(stats.sent + stats.dropped.queue_full, 1000);
         assert_eq!(collector.drain().len() as u64, stats.sent);
 
-        // Once there is room again, the stream tells what is missing.
-        let mut told = None;
-        wait_until("the losses are told", || {
+        // Losses are reported in the stream once there is room again.
+        let mut report = None;
+        wait_until("the losses are reported", || {
             drop(info_span!("span"));
-            told = collector.drain().into_iter().find(|s| text(s, "name") == "tracing_usdt.dropped");
-            told.is_some()
+            report = collector.drain().into_iter().find(|s| text(s, "name") == "tracing_usdt.dropped");
+            report.is_some()
         });
-        let told = told.unwrap();
+        let report = report.unwrap();
         assert_eq!(
-            tag(&told, "tracing_usdt.dropped.queue_full"),
+            tag(&report, "tracing_usdt.dropped.queue_full"),
             Some(&*stats.dropped.queue_full.to_string())
         );
-        assert_eq!(told["tags"].as_object().unwrap().len(), 1);
-        assert!(!told.contains_key("parentId"));
-        assert!(told["duration"].as_u64().unwrap() >= 1_000_000, "at most once a second: {told:?}");
+        assert_eq!(report["tags"].as_object().unwrap().len(), 1);
+        assert!(!report.contains_key("parentId"));
+        assert!(report["duration"].as_u64().unwrap() >= 1_000_000, "at most once a second: {report:?}");
     });
     assert!(errors.lock().unwrap().is_empty(), "a slow receiver is no error: {errors:?}");
-    assert_accounted(&handle);
-    assert_eq!(collector.drain().len(), 0, "told once");
+    assert_stats_add_up(&handle);
+    assert_eq!(collector.drain().len(), 0, "reported once");
 }
 
 #[test]
-fn the_last_losses_are_told_at_the_end() {
+fn the_last_losses_are_reported_at_the_end() {
     let collector = Collector::bind();
     let layer = collector.builder().build();
     let handle = layer.handle();
     let subscriber = tracing_subscriber::registry().with(layer);
     let guard = tracing::subscriber::set_default(subscriber);
-    // How much a queue holds is the system's: 10 datagrams, or 512 with systemd.
+    // The system sets how many datagrams a queue holds: 10, or 512 with systemd.
     while handle.stats().dropped.queue_full < 3 {
         drop(info_span!("span"));
     }
@@ -236,9 +238,9 @@ fn the_last_losses_are_told_at_the_end() {
 }
 
 #[test]
-fn waiting_for_room_loses_nothing() {
+fn a_closing_thread_that_waits_for_room_loses_nothing() {
     let collector = Collector::bind();
-    let layer = collector.builder().max_wait(Duration::from_secs(20)).build();
+    let layer = collector.builder().with_max_wait(Duration::from_secs(20)).build();
     let handle = layer.handle();
     let received = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -260,9 +262,9 @@ fn waiting_for_room_loses_nothing() {
 }
 
 #[test]
-fn a_wait_ends_at_its_bound() {
+fn waiting_for_room_ends_at_its_bound() {
     let collector = Collector::bind();
-    let layer = collector.builder().max_wait(Duration::from_millis(50)).build();
+    let layer = collector.builder().with_max_wait(Duration::from_millis(50)).build();
     let handle = layer.handle();
     let start = Instant::now();
     with_default(tracing_subscriber::registry().with(layer), || {
@@ -271,11 +273,11 @@ fn a_wait_ends_at_its_bound() {
         }
     });
     assert!(start.elapsed() >= Duration::from_millis(50));
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
 }
 
 #[test]
-fn a_program_that_is_started_does_not_inherit_the_socket() {
+fn child_processes_do_not_inherit_the_socket() {
     let collector = Collector::bind();
     let layer = collector.builder().build();
     with_default(tracing_subscriber::registry().with(layer), || drop(info_span!("connects")));
@@ -283,14 +285,14 @@ fn a_program_that_is_started_does_not_inherit_the_socket() {
         .unwrap()
         .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
         .filter(|target| target.to_string_lossy().starts_with("socket:"));
-    assert!(inode.count() >= 1, "the collector's own, at least");
+    assert!(inode.count() >= 1, "the collector's socket, at least");
     let list = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     assert!(list.contains("/proc/") && !list.contains("socket:"), "{list}");
 }
 
 #[test]
-fn huge_values_are_shortened_and_the_datagram_is_whole() {
+fn huge_values_are_shortened_and_the_datagram_stays_valid() {
     let collector = Collector::bind();
     let long = "é\u{1}\"".repeat(50_000);
     let spans = collector.spans_of(|| {
@@ -311,7 +313,7 @@ fn huge_values_are_shortened_and_the_datagram_is_whole() {
     let number = |key: &str| tag(span, key).map_or(0, |n| n.parse::<usize>().unwrap());
     assert!(number("tracing_usdt.shortened_values_count") >= 1);
     let annotations = span["annotations"].as_array().unwrap();
-    assert!(annotations.len() >= 2, "shortened events are events");
+    assert!(annotations.len() >= 2, "shortened events are kept");
     assert_eq!(annotations.len() + number("otel.dropped_events_count"), 2000);
     assert!(serde_json::to_string(span).unwrap().len() < 65_536, "any receiver's buffer takes it");
 }
@@ -346,7 +348,8 @@ fn a_panicking_debug_leaves_the_layer_usable() {
     let spans = collector.spans_of(|| {
         let outer = info_span!("outer", later = tracing::field::Empty);
         let _outer = outer.enter();
-        // A root: the registry keeps such a span, and with it its parent, open for ever.
+        // A root: after the panic the registry keeps the span open for ever, and would keep a parent open with
+        // it.
         let new_span = || drop(info_span!(parent: None, "never", x = ?Panics));
         let event = || info!(x = ?Panics, "never");
         let record = || _ = outer.record("later", tracing::field::debug(Panics));
@@ -363,24 +366,25 @@ fn a_panicking_debug_leaves_the_layer_usable() {
 }
 
 #[test]
-fn a_trace_that_is_not_sampled_sends_nothing_and_counts_apart() {
+fn a_trace_that_is_not_sampled_sends_nothing_and_is_counted() {
     let collector = Collector::bind();
-    let layer = collector.builder().sampler(Sampler::AlwaysOff).build();
+    let layer = collector.builder().with_sampler(Sampler::AlwaysOff).build();
     let handle = layer.handle();
     with_default(tracing_subscriber::registry().with(layer), || {
         info_span!("root").in_scope(|| drop(info_span!("child")));
     });
     let stats = handle.stats();
     assert_eq!((stats.closed, stats.dropped.sampled_out), (2, 2));
-    assert_eq!(collector.drain().len(), 0, "not even a word about losses");
+    assert_eq!(collector.drain().len(), 0, "a sampled-out trace was reported as lost");
 }
 
-/// Who a span is depends on its root, however far that is from a span met for the first time.
+/// A span's trace id comes from its root, which may be many parents away when the layer first sees the span.
 #[test]
 fn deep_nesting_does_not_recurse() {
     let collector = Collector::bind();
     let (layer, reload) = tracing_subscriber::reload::Layer::new(None::<UsdtLayer>);
-    with_default(tracing_subscriber::registry().with(layer), || {
+    // A layer that is `None` turns all levels off, unless another one asks for them.
+    with_default(tracing_subscriber::registry().with(layer).with(LevelFilter::TRACE), || {
         let mut spans = vec![info_span!("root")];
         for _ in 0..200_000 {
             let parent = spans.last().unwrap();
@@ -399,7 +403,7 @@ fn deep_nesting_does_not_recurse() {
     });
 }
 
-/// The folder that a program goes to is its own, so this is done in a process of its own.
+/// The working folder belongs to the whole process, so the test runs itself again in a process of its own.
 #[test]
 fn a_relative_path_means_the_folder_where_the_layer_was_built() {
     const CHILD: &str = "BAD_DAYS_RELATIVE";
@@ -412,7 +416,7 @@ fn a_relative_path_means_the_folder_where_the_layer_was_built() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // One whose path leaves no room for a socket's, which a relative one doesn't need.
+    // The deep folder's absolute path is too long for a socket's address. The relative path is not.
     for depth in [1, 20] {
         let (home, other) =
             (folder.path().join("home/".repeat(depth)), folder.path().join(format!("other{depth}")));
@@ -436,17 +440,17 @@ fn a_relative_path_means_the_folder_where_the_layer_was_built() {
             std::env::set_current_dir(&other).unwrap();
             drop(info_span!("from elsewhere"));
             if depth > 1 {
-                // No address leads there from here; and another socket must not get what is not for it.
+                // No address reaches the socket from here, and the other socket must not get the span.
                 assert_eq!(handle.stats().dropped.no_receiver, 1);
                 std::env::set_current_dir(&home).unwrap();
-                wait_until("it is connected again", || {
+                wait_until("the layer has connected again", || {
                     drop(info_span!("at home again"));
                     handle.stats().sent == 2
                 });
             }
             assert!(second.recv(&mut [0; 4096]).is_ok(), "{depth}");
         });
-        assert!(elsewhere.recv(&mut [0; 4096]).is_err(), "{depth}: somebody else was sent our spans");
-        assert_accounted(&handle);
+        assert!(elsewhere.recv(&mut [0; 4096]).is_err(), "{depth}: another socket got our spans");
+        assert_stats_add_up(&handle);
     }
 }

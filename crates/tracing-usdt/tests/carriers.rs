@@ -1,4 +1,4 @@
-//! What is read from the headers of HTTP and gRPC, and written to them.
+//! Contexts are read from the headers of HTTP and gRPC, and written to them.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +10,7 @@ const OTHER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 type Header<'a> = (&'a str, &'a [u8]);
 
-/// What it is, the headers, and what is read from them.
+/// A description, the headers, and the `traceparent` and `tracestate` that are read from them.
 type Case<'a> = (&'a str, &'a [Header<'a>], Option<(&'a str, &'a str)>);
 
 fn headers(headers: &[Header<'_>]) -> HeaderMap {
@@ -24,14 +24,14 @@ fn headers(headers: &[Header<'_>]) -> HeaderMap {
     map
 }
 
-/// The `traceparent` and the `tracestate` that are read.
+/// Reads the `traceparent` and the `tracestate`.
 fn read(carrier: &impl Extract) -> Option<(String, String)> {
     let context = SpanContext::extract(carrier)?;
     Some((context.to_traceparent(), context.trace_state().to_string()))
 }
 
 #[test]
-fn headers_are_read_as_the_specification_says() {
+fn headers_are_read_as_w3c_specifies() {
     let members = (0..33).map(|n| format!("k{n}=1")).collect::<Vec<_>>().join(",");
     let parent = PARENT.as_bytes();
     let spaced = format!(" \t{PARENT}\t ");
@@ -42,25 +42,25 @@ fn headers_are_read_as_the_specification_says() {
     let capital = PARENT.to_uppercase();
     let cases: [Case<'_>; 29] = [
         ("none", &[], None),
-        ("of somebody else", &[("b3", b"1-2-3"), ("x-traceparent", parent)], None),
+        ("other headers", &[("b3", b"1-2-3"), ("x-traceparent", parent)], None),
         ("one", &[("traceparent", parent)], Some((PARENT, ""))),
         ("in capitals", &[("TraceParent", parent), ("TRACESTATE", b"a=1")], Some((PARENT, "a=1"))),
         ("white space", &[("traceparent", spaced.as_bytes())], Some((PARENT, ""))),
         ("not sampled", &[("traceparent", unsampled.as_bytes())], Some((&unsampled, ""))),
         ("of the future", &[("traceparent", future.as_bytes())], Some((PARENT, ""))),
-        // Which of them?
+        // Several are ambiguous, so none is used.
         ("two", &[("traceparent", parent), ("traceparent", OTHER.as_bytes())], None),
         ("two that agree", &[("traceparent", parent), ("traceparent", parent)], None),
         ("an empty one first", &[("traceparent", b""), ("traceparent", parent)], None),
         ("an empty one last", &[("traceparent", parent), ("traceparent", b"")], None),
         ("joined by a proxy", &[("traceparent", joined.as_bytes())], None),
-        // What is no text counts.
+        // A header that is not text counts as one, too.
         ("bytes first", &[("traceparent", b"\xff"), ("traceparent", parent)], None),
         ("bytes last", &[("traceparent", parent), ("traceparent", b"\xff")], None),
         ("only bytes", &[("traceparent", b"\x80\xfe")], None),
         ("UTF-8", &[("traceparent", accented.as_bytes())], None),
         ("empty", &[("traceparent", b"")], None),
-        ("rubbish", &[("traceparent", b"rubbish"), ("tracestate", b"a=1")], None),
+        ("malformed", &[("traceparent", b"rubbish"), ("tracestate", b"a=1")], None),
         ("capital digits", &[("traceparent", capital.as_bytes())], None),
         ("zeros", &[("traceparent", b"00-00000000000000000000000000000000-b7ad6b7169203331-01")], None),
         ("only a state", &[("tracestate", b"a=1")], None),
@@ -103,7 +103,7 @@ fn headers_are_read_as_the_specification_says() {
     }
 }
 
-fn what_is_injected<C: Inject>(mut carrier: C, into: impl Fn(C) -> HeaderMap) {
+fn assert_injects<C: Inject>(mut carrier: C, into: impl Fn(C) -> HeaderMap) {
     let state = TraceState::parse(["a=1,b=2"]).unwrap();
     let context = SpanContext::from_traceparent(PARENT).unwrap().with_trace_state(state);
     context.inject(&mut carrier);
@@ -114,14 +114,14 @@ fn what_is_injected<C: Inject>(mut carrier: C, into: impl Fn(C) -> HeaderMap) {
     let mut carrier = into(carrier);
     assert_eq!((&carrier, SpanContext::extract(&carrier)), (&given, Some(context.clone())));
     context.with_trace_state(TraceState::default()).inject(&mut carrier);
-    assert_eq!(carrier, stateless, "an older state is of another span");
-    // What no header can hold.
+    assert_eq!(carrier, stateless, "the state of another span stayed");
+    // No header can hold this value.
     Inject::set(&mut carrier, "traceparent", "a\nb".to_owned());
     assert_eq!(carrier, headers(&[("other", b"stays")]));
 }
 
 #[test]
-fn what_was_there_is_replaced() {
+fn injecting_replaces_earlier_headers() {
     let old = headers(&[
         ("traceparent", OTHER.as_bytes()),
         ("other", b"stays"),
@@ -129,6 +129,6 @@ fn what_was_there_is_replaced() {
         ("tracestate", b"x=1"),
         ("tracestate", b"y=1"),
     ]);
-    what_is_injected(old.clone(), |headers| headers);
-    what_is_injected(MetadataMap::from_headers(old), MetadataMap::into_headers);
+    assert_injects(old.clone(), |headers| headers);
+    assert_injects(MetadataMap::from_headers(old), MetadataMap::into_headers);
 }

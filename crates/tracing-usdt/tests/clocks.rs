@@ -1,4 +1,4 @@
-//! A wall clock that is stepped while spans are open, as by a suspend, by NTP that comes late, or by hand.
+//! The wall clock is stepped while spans are open, as by a suspend, by a late NTP, or by hand.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -16,10 +16,10 @@ use tracing_subscriber::prelude::*;
 /// How many nanoseconds this process's wall clock is ahead of the machine's.
 static AHEAD_NS: AtomicI64 = AtomicI64::new(0);
 
-/// There is one clock for all tests.
+/// Held by each test, because there is one clock for all of them.
 static CLOCK: Mutex<()> = Mutex::new(());
 
-/// In place of libc's, in this process alone.
+/// Replaces libc's function in this process.
 // SAFETY: no other symbol of this name is in the executable, and it does what libc's does.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
@@ -48,12 +48,12 @@ fn start_us(span: &Span) -> u64 {
     span["timestamp"].as_u64().unwrap()
 }
 
-/// Long enough that the layer looks at the wall clock again.
-fn let_it_look_again() {
+/// Waits until the layer reads the wall clock again.
+fn wait_for_the_next_reading() {
     std::thread::sleep(Duration::from_millis(150));
 }
 
-/// Spans around a step of so many seconds, by name.
+/// Steps the clock by `seconds` between spans, and returns the spans by name.
 fn around_a_step(seconds: i64) -> BTreeMap<String, Span> {
     let collector = Collector::bind();
     let spans = collector.spans_of(|| {
@@ -61,7 +61,7 @@ fn around_a_step(seconds: i64) -> BTreeMap<String, Span> {
         info_span!("before").in_scope(|| ());
         let across = info_span!("across").entered();
         AHEAD_NS.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
-        let_it_look_again();
+        wait_for_the_next_reading();
         info!("stepped");
         info_span!("inner").in_scope(|| ());
         drop(across);
@@ -70,17 +70,17 @@ fn around_a_step(seconds: i64) -> BTreeMap<String, Span> {
         drop(daemon);
     });
     AHEAD_NS.store(0, Ordering::Relaxed);
-    let_it_look_again();
+    wait_for_the_next_reading();
     spans
 }
 
-/// The clocks of the test and of the layer are read one after the other, on a busy machine.
+/// On a busy machine, much time may pass between the readings of the test and of the layer.
 const CLOSE_US: u64 = 5_000_000;
 
 #[test]
-fn spans_and_events_after_a_step_have_the_new_time_whichever_trace_they_are_in() {
+fn spans_and_events_after_a_step_have_the_new_time_in_every_trace() {
     let _clock = CLOCK.lock().unwrap();
-    // An hour of sleep; NTP that sets a clock right that was a day ahead; a clock that began in 1970.
+    // An hour of suspend; NTP corrects a clock that was a day ahead; a clock that began in 1970.
     for step_s in [3600, -86_400, 1_000_000_000] {
         let begin_us = now_us();
         let spans = around_a_step(step_s);
@@ -98,12 +98,12 @@ fn spans_and_events_after_a_step_have_the_new_time_whichever_trace_they_are_in()
             assert!(off_us < CLOSE_US, "{name} is {off_us} us off, with a step of {step_s} s");
             assert!(
                 spans[name]["duration"].as_u64().unwrap() < CLOSE_US,
-                "{name}: a step is no time that passed"
+                "{name}: the step counted as duration"
             );
         }
         let event_us = spans["across"]["annotations"][0]["timestamp"].as_u64().unwrap();
         assert!(event_us.abs_diff(stepped_us) < CLOSE_US, "an event has the time when it happened");
-        // One tree all the same.
+        // Parents and trace ids are not affected.
         let parent = |name: &str| text(&spans[name], "parentId").to_owned();
         for (name, above) in
             [("before", "daemon"), ("across", "daemon"), ("after", "daemon"), ("below", "after")]
@@ -111,7 +111,7 @@ fn spans_and_events_after_a_step_have_the_new_time_whichever_trace_they_are_in()
             assert_eq!(parent(name), text(&spans[above], "id"), "{name}");
             assert_eq!(text(&spans[name], "traceId"), text(&spans["daemon"], "traceId"), "{name}");
         }
-        // Within the same regime of the clock, in order.
+        // Spans on the same side of the step are in order.
         for (name, above) in [("before", "daemon"), ("across", "daemon"), ("below", "after")] {
             assert!(start_us(&spans[name]) >= start_us(&spans[above]), "{name} begins before {above}");
         }
@@ -119,13 +119,13 @@ fn spans_and_events_after_a_step_have_the_new_time_whichever_trace_they_are_in()
 }
 
 #[test]
-fn no_child_begins_before_its_parent_while_nobody_steps_the_clock() {
+fn no_child_begins_before_its_parent_without_a_step() {
     let _clock = CLOCK.lock().unwrap();
     let collector = Collector::bind();
-    let layer = collector.builder().format(tracing_usdt::Format::Otlp).build();
+    let layer = collector.builder().with_format(tracing_usdt::Format::OtlpJson).build();
     let mut pairs = Vec::new();
     with_default(tracing_subscriber::registry().with(layer), || {
-        // Time enough for the layer to look at the wall clock a few times in between.
+        // Long enough for the layer to read the wall clock several times.
         let begin = std::time::Instant::now();
         while begin.elapsed() < Duration::from_millis(1000) {
             let outer = info_span!("outer").entered();
@@ -149,7 +149,7 @@ fn no_child_begins_before_its_parent_while_nobody_steps_the_clock() {
     assert!(pairs.len() > 1000, "{}", pairs.len());
 }
 
-/// In weeks, what is slow adds up.
+/// Over weeks, a small drift adds up.
 #[test]
 fn a_clock_that_drifts_is_followed() {
     let _clock = CLOCK.lock().unwrap();
@@ -159,9 +159,9 @@ fn a_clock_that_drifts_is_followed() {
     with_default(tracing_subscriber::registry().with(layer), || {
         let daemon = info_span!("daemon").entered();
         for _ in 0..20 {
-            // Each time by less than what is a step.
+            // Each change is too small to count as a step.
             AHEAD_NS.fetch_add(500_000, Ordering::Relaxed);
-            let_it_look_again();
+            wait_for_the_next_reading();
             let before_us = now_us();
             info_span!("span").in_scope(|| ());
             let start_us = start_us(&collector.drain()[0]);
@@ -170,6 +170,6 @@ fn a_clock_that_drifts_is_followed() {
         drop(daemon);
     });
     AHEAD_NS.store(0, Ordering::Relaxed);
-    let_it_look_again();
+    wait_for_the_next_reading();
     assert!(off_us.iter().all(|off_us| *off_us <= 1_500), "{off_us:?}");
 }

@@ -1,4 +1,4 @@
-//! What a span's datagram says.
+//! The content of a span's datagram.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -19,7 +19,7 @@ fn annotations(span: &collector::Span) -> Vec<&str> {
     all.into_iter().flatten().map(|a| a["value"].as_str().unwrap()).collect()
 }
 
-/// An annotation's value: the name, and the attributes.
+/// The event's name and attributes in an annotation's value.
 fn event_of(value: &str) -> (String, Value) {
     let object: Value = serde_json::from_str(&format!("{{{value}}}")).unwrap();
     let (name, attributes) = object.as_object().unwrap().iter().next().unwrap();
@@ -42,7 +42,7 @@ impl Error for Outer {
 }
 
 #[test]
-fn a_span_has_the_members_of_the_contract() {
+fn a_span_has_the_members_of_the_wire_format() {
     let collector = Collector::bind();
     let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
     let spans = collector.spans_of(|| drop(info_span!("one")));
@@ -51,7 +51,7 @@ fn a_span_has_the_members_of_the_contract() {
 
     let keys: Vec<&str> = span.keys().map(String::as_str).collect();
     let expected = ["duration", "id", "localEndpoint", "name", "tags", "timestamp", "traceId", "tracingUsdt"];
-    assert_eq!(keys, expected, "no kind, parent or annotations where there are none");
+    assert_eq!(keys, expected, "kind, parent and annotations are left out if there are none");
     for (key, digits) in [("traceId", 32), ("id", 16)] {
         let id = text(span, key);
         assert_eq!(id.len(), digits, "{key} {id}");
@@ -59,7 +59,7 @@ fn a_span_has_the_members_of_the_contract() {
         assert!(id.bytes().any(|b| b != b'0'), "{key} is zero");
     }
     let timestamp = span["timestamp"].as_u64().unwrap();
-    // The offset between the clocks may be a second old, in which the wall clock is slewed.
+    // The layer's offset between the clocks may be a second old, and the wall clock may have been slewed since.
     let slack_us = 10_000;
     assert!((before - slack_us..=after + slack_us).contains(&timestamp), "{before} {timestamp} {after}");
     assert!(span["duration"].as_u64().unwrap() >= 1);
@@ -177,7 +177,7 @@ fn otel_fields_are_understood() {
     assert_eq!(status("neither"), (None, None));
     for span in spans.values() {
         for key in ["otel.name", "otel.kind", "otel.status_description"] {
-            assert_eq!(tag(span, key), None, "{key} is no tag");
+            assert_eq!(tag(span, key), None, "{key} was sent as a tag");
         }
     }
 }
@@ -210,7 +210,7 @@ fn events_are_annotations_of_the_span_they_happen_in() {
     assert_eq!(inner[0].0, "by parent");
     assert_eq!(inner[1], ("inside inner".into(), json!({"level": "WARN", "target": target})));
     let start = spans["outer"]["timestamp"].as_u64().unwrap();
-    // All three are cut to microseconds.
+    // Start, duration and the event's time are rounded down to microseconds.
     let end = start + spans["outer"]["duration"].as_u64().unwrap() + 1;
     for annotation in spans["outer"]["annotations"].as_array().unwrap() {
         let at = annotation["timestamp"].as_u64().unwrap();
@@ -292,14 +292,14 @@ fn follows_from_names_the_linked_spans() {
 }
 
 #[test]
-fn a_field_of_the_users_wins_over_a_tag_of_ours() {
+fn a_users_field_replaces_the_layers_tag_of_the_same_name() {
     let collector = Collector::bind();
-    let layer = collector.builder().resource_attribute("busy_ns", "resource").build();
+    let layer = collector.builder().with_resource_attribute("busy_ns", "resource").build();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         drop(span!(Level::INFO, "mine", thread.id = "my own", busy_ns = ?(), idle_ns = %1));
     });
     let text = collector.drain_text().concat();
-    // In the text itself: a parser would hide a key that comes twice.
+    // Searches the text, because a parser hides a key that occurs twice.
     for (key, value) in [("thread.id", "my own"), ("busy_ns", "()"), ("idle_ns", "1")] {
         assert_eq!(text.matches(&format!("\"{key}\":")).count(), 1, "{key} in {text}");
         assert!(text.contains(&format!("\"{key}\":\"{value}\"")), "{key} in {text}");
@@ -307,7 +307,7 @@ fn a_field_of_the_users_wins_over_a_tag_of_ours() {
 }
 
 #[test]
-fn work_after_the_last_exit_is_not_in_the_duration() {
+fn time_after_the_last_exit_is_not_in_the_duration() {
     let collector = Collector::bind();
     let pause = std::time::Duration::from_millis(30);
     let spans = collector.spans_of(|| {
@@ -319,15 +319,18 @@ fn work_after_the_last_exit_is_not_in_the_duration() {
     let number = |name: &str, key: &str| spans[name][key].as_u64().unwrap();
     let end = |name: &str| number(name, "timestamp") + number(name, "duration");
     assert!(number("child", "duration") >= 30_000);
-    assert!(end("parent") + 30_000 <= end("child") + 2, "the child kept it open, not at work: {spans:?}");
+    assert!(
+        end("parent") + 30_000 <= end("child") + 2,
+        "the parent's duration includes the child's work: {spans:?}"
+    );
 }
 
 #[test]
-fn a_traceparent_is_continued_by_every_root() {
+fn every_root_continues_the_given_traceparent() {
     let collector = Collector::bind();
     let remote = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let parent = tracing_usdt::SpanContext::from_traceparent(remote);
-    let layer = collector.builder().parent(parent).build();
+    let parent = tracing_usdt::SpanContext::from_traceparent(remote).unwrap();
+    let layer = collector.builder().with_remote_parent(parent).build();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         info_span!("root").in_scope(|| drop(info_span!("child")));
     });
@@ -343,7 +346,8 @@ fn a_traceparent_is_continued_by_every_root() {
 fn resource_attributes_are_on_every_span() {
     let collector = Collector::bind();
     let builder = collector.builder();
-    let layer = builder.resource_attribute("host.name", "box").resource_attribute("level", "no").build();
+    let layer =
+        builder.with_resource_attribute("host.name", "box").with_resource_attribute("level", "no").build();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         drop(info_span!("one"));
     });
@@ -353,9 +357,9 @@ fn resource_attributes_are_on_every_span() {
 }
 
 #[test]
-fn otlp_says_the_same_in_its_own_members() {
+fn otlp_carries_the_same_in_its_own_members() {
     let collector = Collector::bind();
-    let layer = collector.builder().format(tracing_usdt::Format::Otlp).build();
+    let layer = collector.builder().with_format(tracing_usdt::Format::OtlpJson).build();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         let outer = info_span!("outer", otel.kind = "client", wide = u64::MAX, nan = f64::NAN, yes = true);
         outer.in_scope(|| {
@@ -395,9 +399,9 @@ fn otlp_says_the_same_in_its_own_members() {
 }
 
 #[test]
-fn otlp_tells_of_losses() {
+fn otlp_reports_losses() {
     let collector = Collector::bind();
-    let layer = collector.builder().format(tracing_usdt::Format::Otlp).build();
+    let layer = collector.builder().with_format(tracing_usdt::Format::OtlpJson).build();
     let handle = layer.handle();
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || {
@@ -416,13 +420,17 @@ fn otlp_tells_of_losses() {
     assert_eq!(span["attributes"], lost);
 }
 
-/// Of each span of `f`, by name, whether it failed and why, as OTLP's status has it.
+/// The OTLP status of each span that `f` makes, by name.
 fn otlp_statuses(f: impl Fn()) -> std::collections::BTreeMap<String, Value> {
     let collector = Collector::bind();
-    let layer = collector.builder().format(tracing_usdt::Format::Otlp).delivery(Delivery::Background).build();
+    let layer = collector
+        .builder()
+        .with_format(tracing_usdt::Format::OtlpJson)
+        .with_delivery(Delivery::Background)
+        .build();
     let handle = layer.handle();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);
-    handle.flush(collector::PATIENCE).unwrap();
+    handle.flush(collector::TIMEOUT).unwrap();
     let requests = collector.drain_text();
     let spans = requests.iter().flat_map(|text| {
         let mut request: Value = serde_json::from_str(text).unwrap();
@@ -433,7 +441,7 @@ fn otlp_statuses(f: impl Fn()) -> std::collections::BTreeMap<String, Value> {
 }
 
 #[test]
-fn a_field_that_says_there_was_no_error_fails_no_span_in_either_format() {
+fn an_error_field_that_means_no_error_fails_no_span() {
     let well = || {
         info_span!("bool", error = false);
         info_span!("display", error = %false);
@@ -445,7 +453,7 @@ fn a_field_that_says_there_was_no_error_fails_no_span_in_either_format() {
         info_span!("none", error = ?None::<std::io::Error>);
         info_span!("later", error = Empty).record("error", false);
         info_span!("last value", error = true).record("error", false);
-        info_span!("attribute").set_attribute("error", false);
+        info_span!("attribute").record_attribute("error", false);
         info_span!("event").in_scope(|| info!(error = false));
         info_span!("event's text").in_scope(|| info!(error = %false, "went well"));
         info_span!("event's text alone").in_scope(|| info!(error = %false));
@@ -461,7 +469,7 @@ fn a_field_that_says_there_was_no_error_fails_no_span_in_either_format() {
 }
 
 #[test]
-fn a_field_that_says_there_was_an_error_fails_its_span_in_both_formats() {
+fn an_error_field_that_means_an_error_fails_its_span() {
     let failed = || {
         let failure = Outer(std::io::Error::other("disk on fire"));
         info_span!("bool", error = true);
@@ -499,7 +507,7 @@ fn a_field_that_says_there_was_an_error_fails_its_span_in_both_formats() {
     assert_eq!(
         otlp_statuses(explicit)["span"],
         json!({"code": 1}),
-        "the status that a span gives itself stands"
+        "an explicit status overrides the error field"
     );
     assert_eq!(tag(&Collector::bind().spans_of(explicit)["span"], "otel.status_code"), Some("OK"));
 }

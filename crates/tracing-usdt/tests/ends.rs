@@ -1,6 +1,6 @@
-//! How a program ends: what becomes of spans that are still open, and of those that could not be sent.
+//! The end of a program: open spans are sent, and undelivered spans are reported.
 //!
-//! Each test runs one of the programs below as a process of its own.
+//! Each test runs one of the programs below (tests that are `#[ignore]`d) as a process of its own.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
@@ -14,15 +14,16 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use collector::{Collector, PATIENCE, Span, tag, text};
+use collector::{Collector, Span, TIMEOUT, tag, text};
 use serde_json::{Value, json};
 use tracing::{Span as OpenSpan, info, info_span};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use tracing_usdt::UsdtLayer;
 
-const WAYS: [&str; 2] = ["background", "inline"];
+const DELIVERIES: [&str; 2] = ["background", "inline"];
 
-/// Runs the program of that name, which sends to `collector`.
+/// Runs the program `program`, which sends to `collector`.
 fn run(program: &str, collector: &Collector, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", program, "--ignored", "--nocapture", "--test-threads=1"]);
@@ -30,7 +31,7 @@ fn run(program: &str, collector: &Collector, variables: &[(&str, &str)]) -> Outp
     command.output().unwrap()
 }
 
-/// The same while its spans are read; with what it printed on stderr, which should be nothing.
+/// Runs the program while a thread receives its spans. The program must print nothing on stderr and exit with 7.
 fn spans_of(program: &str, variables: &[(&str, &str)]) -> Vec<Span> {
     let collector = &Collector::bind();
     std::thread::scope(|scope| {
@@ -80,14 +81,14 @@ static LEAKED: OnceLock<OpenSpan> = OnceLock::new();
 
 #[test]
 #[ignore = "a program"]
-fn exits_inside_of_spans() {
+fn exits_with_open_spans() {
     install();
     let root = info_span!("root", args = 3);
     let _inside = root.clone().entered();
     info_span!("closed").in_scope(|| std::thread::sleep(Duration::from_millis(20)));
     info!("what happened in it");
     LEAKED.get_or_init(|| info_span!("leaked"));
-    // As a task that waits for something: it was entered, and is not.
+    // Like a waiting task: entered before, but not now.
     let waits = info_span!("waits");
     waits.in_scope(|| ());
     let _unsampled = info_span!(parent: None, "unsampled", sampling.priority = 0).entered();
@@ -95,7 +96,7 @@ fn exits_inside_of_spans() {
     std::thread::spawn(move || {
         let _elsewhere = info_span!(parent: &root, "elsewhere").entered();
         begun.send(()).unwrap();
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(TIMEOUT);
         drop(root);
     });
     begins.recv().unwrap();
@@ -104,9 +105,9 @@ fn exits_inside_of_spans() {
 }
 
 #[test]
-fn spans_that_are_open_at_exit_are_sent_with_their_duration_so_far_and_marked() {
-    for way in WAYS {
-        let spans = by_name(spans_of("exits_inside_of_spans", &[("TRACING_USDT_DELIVERY", way)]));
+fn spans_open_at_exit_are_sent_unfinished_with_their_duration_so_far() {
+    for way in DELIVERIES {
+        let spans = by_name(spans_of("exits_with_open_spans", &[("TRACING_USDT_DELIVERY", way)]));
         let names: Vec<&str> = spans.keys().map(|name| &**name).collect();
         assert_eq!(names, ["closed", "elsewhere", "leaked", "root", "waits"], "{way}");
         for (name, span) in &spans {
@@ -121,12 +122,12 @@ fn spans_that_are_open_at_exit_are_sent_with_their_duration_so_far_and_marked() 
         assert!(duration_us(root) >= 50_000, "{way}: up to the exit");
         let busy_ns = |name: &str| tag(&spans[name], "busy_ns").unwrap().parse::<u64>().unwrap();
         assert!(busy_ns("root") >= 50_000_000 && busy_ns("waits") < busy_ns("elsewhere"), "{way}: {spans:?}");
-        assert_eq!(busy_ns("leaked"), 0, "{way}: it was never entered");
+        assert_eq!(busy_ns("leaked"), 0, "{way}: the span was never entered");
     }
 }
 
 #[test]
-fn otlp_marks_them_by_a_true_value() {
+fn otlp_marks_unfinished_spans_with_a_boolean() {
     let collector = Collector::bind();
     run("returns_from_main_with_a_leaked_guard", &collector, &[("TRACING_USDT_FORMAT", "otlp")]);
     let request: Value = serde_json::from_str(&collector.drain_text()[0]).unwrap();
@@ -134,23 +135,23 @@ fn otlp_marks_them_by_a_true_value() {
     let attributes = span["attributes"].as_array().unwrap();
     let mark = attributes.iter().find(|attribute| attribute["key"] == "tracing_usdt.unfinished").unwrap();
     assert_eq!(mark["value"], json!({"boolValue": true}));
-    assert!(span.get("status").is_none(), "it is no error");
+    assert!(span.get("status").is_none(), "an unfinished span is not an error");
 }
 
 #[test]
 #[ignore = "a program"]
-fn exits_below_another_process() {
+fn exits_with_open_spans_below_a_remote_parent() {
     install();
     let _root = info_span!("root").entered();
     info_span!("child").in_scope(|| ends());
 }
 
 #[test]
-fn open_spans_have_the_trace_state_that_came_from_another_process() {
+fn open_spans_have_the_trace_state_of_a_remote_parent() {
     let collector = Collector::bind();
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let variables = [("TRACING_USDT_FORMAT", "otlp"), ("TRACEPARENT", parent), ("TRACESTATE", "a=1,b=2")];
-    run("exits_below_another_process", &collector, &variables);
+    run("exits_with_open_spans_below_a_remote_parent", &collector, &variables);
     let request: Value = serde_json::from_str(&collector.drain_text()[0]).unwrap();
     let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
     let states: Vec<_> = spans.iter().map(|span| (&span["traceState"], &span["traceId"])).collect();
@@ -160,13 +161,13 @@ fn open_spans_have_the_trace_state_that_came_from_another_process() {
 #[test]
 #[ignore = "a program"]
 fn returns_from_main_with_a_leaked_guard() {
-    // The test's own main ends with 0.
+    // The test harness' main exits with 0.
     install();
     std::mem::forget(info_span!("leaked").entered());
 }
 
 #[test]
-fn a_leaked_guard_is_no_lost_span_when_main_returns() {
+fn a_span_with_a_leaked_guard_is_sent_when_main_returns() {
     let collector = Collector::bind();
     assert!(run("returns_from_main_with_a_leaked_guard", &collector, &[]).status.success());
     let spans = collector.drain();
@@ -177,7 +178,8 @@ fn a_leaked_guard_is_no_lost_span_when_main_returns() {
 #[ignore = "a program"]
 fn exits_with_spans_from_before_the_layer() {
     let (layer, reload) = tracing_subscriber::reload::Layer::new(None::<UsdtLayer>);
-    tracing_subscriber::registry().with(layer).init();
+    // A layer that is `None` turns all levels off, unless another one asks for them.
+    tracing_subscriber::registry().with(layer).with(LevelFilter::TRACE).init();
     let _before = info_span!("before").entered();
     reload.reload(Some(tracing_usdt::layer())).unwrap();
     let _after = info_span!("after").entered();
@@ -185,7 +187,7 @@ fn exits_with_spans_from_before_the_layer() {
 }
 
 #[test]
-fn spans_that_began_before_anyone_listened_are_not_sent_half() {
+fn spans_created_before_the_layer_are_not_sent_at_exit() {
     let spans = by_name(spans_of("exits_with_spans_from_before_the_layer", &[]));
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["after"]);
 }
@@ -201,7 +203,7 @@ fn exits_after_the_layer_was_taken_out() {
 }
 
 #[test]
-fn spans_that_were_abandoned_are_not_sent_again() {
+fn spans_counted_as_abandoned_are_not_sent_at_exit() {
     let spans = by_name(spans_of("exits_after_the_layer_was_taken_out", &[]));
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["tracing_usdt.dropped"]);
     assert_eq!(tag(&spans["tracing_usdt.dropped"], "tracing_usdt.dropped.abandoned"), Some("1"));
@@ -218,7 +220,7 @@ fn exits_with_thousands_of_open_spans() {
 }
 
 #[test]
-fn thousands_of_open_spans_are_sent_each_once() {
+fn thousands_of_open_spans_are_each_sent_once() {
     let spans = spans_of("exits_with_thousands_of_open_spans", &[]);
     let numbers: std::collections::BTreeSet<_> = spans.iter().map(|span| tag(span, "n").unwrap()).collect();
     assert_eq!((spans.len(), numbers.len()), (MANY, MANY));
@@ -246,7 +248,7 @@ fn exits_in_a_forked_child() {
 
 #[test]
 fn a_forked_child_sends_its_own_open_spans_and_not_its_parents() {
-    for way in WAYS {
+    for way in DELIVERIES {
         let spans = by_name(spans_of("exits_in_a_forked_child", &[("TRACING_USDT_DELIVERY", way)]));
         assert_eq!(spans.keys().collect::<Vec<_>>(), ["the parent's"], "{way}");
         let makes = [("TRACING_USDT_DELIVERY", way), ("CHILD_MAKES_SPANS", "1")];
@@ -257,7 +259,7 @@ fn a_forked_child_sends_its_own_open_spans_and_not_its_parents() {
     }
 }
 
-/// Closes so many spans that no socket's queue takes them all, and exits with one open.
+/// Closes more spans than any socket's queue holds, and exits with one open.
 #[test]
 #[ignore = "a program"]
 fn sends_to_a_receiver_that_does_not_read() {
@@ -281,8 +283,8 @@ fn sends_to_a_receiver_that_does_not_read() {
 }
 
 #[test]
-fn what_a_stalled_receiver_did_not_take_is_told_in_one_line_at_the_end() {
-    for way in WAYS {
+fn undelivered_spans_are_reported_in_one_line_at_the_end() {
+    for way in DELIVERIES {
         for forks in [false, true] {
             let collector = Collector::bind();
             let mut variables = vec![("TRACING_USDT_DELIVERY", way)];
@@ -302,7 +304,7 @@ fn what_a_stalled_receiver_did_not_take_is_told_in_one_line_at_the_end() {
 }
 
 #[test]
-fn whoever_takes_problems_by_a_callback_has_none_on_stderr_at_the_end() {
+fn with_a_callback_undelivered_spans_are_not_reported_on_stderr() {
     let collector = Collector::bind();
     let output = run("sends_to_a_receiver_that_does_not_read", &collector, &[("WITH_CALLBACK", "1")]);
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(7), String::new()));
@@ -321,7 +323,7 @@ fn becomes_another_program() {
     let arguments = [sh, c"-c", c"exit 7"];
     let error = match &*std::env::var("BY").unwrap() {
         "flush" => {
-            handle.flush(PATIENCE).unwrap();
+            handle.flush(TIMEOUT).unwrap();
             format!(
                 "{:?}",
                 nix::unistd::fexecve(std::fs::File::open("/bin/sh").unwrap(), &arguments, &[c"A=1"])
@@ -334,10 +336,10 @@ fn becomes_another_program() {
     panic!("exec: {error}");
 }
 
-/// `execvp` is what std does. Only glibc's functions are ours.
+/// std calls `execvp`. The layer wraps the functions of glibc only.
 #[test]
 #[cfg(target_env = "gnu")]
-fn what_is_queued_is_sent_before_an_exec() {
+fn queued_spans_are_sent_before_an_exec() {
     for by in ["execvp", "execv", "execve"] {
         let spans =
             spans_of("becomes_another_program", &[("TRACING_USDT_DELIVERY", "background"), ("BY", by)]);
@@ -345,7 +347,8 @@ fn what_is_queued_is_sent_before_an_exec() {
     }
 }
 
-/// Starts children while it has spans queued that nobody takes: an `exec` of its own would wait for these.
+/// Starts children while spans are queued for a receiver that does not read. An `exec` of this process would
+/// wait for them.
 #[test]
 #[ignore = "a program"]
 fn starts_other_programs() {
@@ -363,7 +366,7 @@ fn starts_other_programs() {
         (0..5).for_each(|_| start());
         begin.elapsed()
     };
-    // With something to do in the child, std forks and executes.
+    // With a `pre_exec`, std uses fork and exec.
     let by_fork = started(&|| {
         let mut command = Command::new("true");
         // SAFETY: it does nothing.
@@ -389,26 +392,26 @@ fn starts_other_programs() {
         assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(child), 0));
     });
     println!("waited {} {}", by_fork.as_millis(), by_vfork.as_millis());
-    // What is queued is nobody's here.
+    // Ends without sending the queued spans.
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-/// The parent's spans are no business of a child that executes another program, and no reason for it to wait.
+/// A child that executes another program does not send its parent's spans, and does not wait for them.
 #[test]
-fn programs_that_are_started_do_not_wait_for_their_parents_spans() {
+fn child_programs_do_not_wait_for_their_parents_spans() {
     let collector = Collector::bind();
     let output = run("starts_other_programs", &collector, &[("TRACING_USDT_DELIVERY", "background")]);
     let stdout = String::from_utf8(output.stdout).unwrap();
     let waited =
         stdout.lines().find_map(|line| line.split_once("waited ")).unwrap_or_else(|| panic!("{stdout}")).1;
     let waited: Vec<u32> = waited.split(' ').map(|number| number.trim().parse().unwrap()).collect();
-    // Five of each; each would have waited for 100 ms.
+    // Five children of each kind. If they waited, each would wait for 100 ms.
     assert!(waited.len() == 2 && waited.iter().all(|ms| *ms < 500), "{waited:?} ms");
 }
 
 #[test]
-fn what_was_flushed_or_sent_inline_outlasts_an_exec() {
-    for way in WAYS {
+fn spans_flushed_or_sent_inline_survive_an_exec() {
+    for way in DELIVERIES {
         let wait = ("TRACING_USDT_MAX_WAIT_MS", "10000");
         let spans =
             spans_of("becomes_another_program", &[("TRACING_USDT_DELIVERY", way), ("BY", "flush"), wait]);
@@ -418,14 +421,14 @@ fn what_was_flushed_or_sent_inline_outlasts_an_exec() {
 
 #[test]
 #[ignore = "a program"]
-fn goes_on_when_its_receiver_is_gone() {
+fn continues_after_its_receiver_is_gone() {
     let layer = tracing_usdt::layer();
     let handle = layer.handle();
     tracing_subscriber::registry().with(layer).init();
     info_span!("sent");
-    handle.flush(PATIENCE).unwrap();
+    handle.flush(TIMEOUT).unwrap();
     std::fs::remove_file(std::env::var_os("TRACING_USDT_SOCKET").unwrap()).unwrap();
-    // The receiver closes its socket now.
+    // The test now closes the receiver's socket.
     println!("removed");
     std::io::stdin().read_line(&mut String::new()).unwrap();
     for _ in 0..10 {
@@ -435,12 +438,12 @@ fn goes_on_when_its_receiver_is_gone() {
 }
 
 #[test]
-fn what_a_receiver_that_went_away_did_not_get_is_told_too() {
+fn spans_lost_with_a_receiver_that_went_away_are_reported() {
     let collector = Collector::bind();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
         "--exact",
-        "goes_on_when_its_receiver_is_gone",
+        "continues_after_its_receiver_is_gone",
         "--ignored",
         "--nocapture",
         "--test-threads=1",
@@ -460,7 +463,7 @@ fn what_a_receiver_that_went_away_did_not_get_is_told_too() {
 }
 
 #[test]
-fn that_there_never_was_a_receiver_is_told_once() {
+fn a_receiver_that_never_existed_is_reported_once() {
     let collector = Collector::bind();
     std::fs::remove_file(collector.path()).unwrap();
     let output = run("returns_from_main_with_a_leaked_guard", &collector, &[]);

@@ -1,5 +1,5 @@
-//! Each datagram says how many spans were sent before it and how many it holds, so that a receiver can tell what
-//! never reached it: spans that a killed receiver had in its queue were sent, and nobody has them.
+//! Each datagram holds the number of spans sent before it and its own number of spans. From these a receiver
+//! knows how many spans it has missed, such as the spans in the queue of a receiver that was killed.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -7,20 +7,21 @@ mod collector;
 
 use std::os::unix::net::UnixDatagram;
 
-use collector::{Collector, PATIENCE};
+use collector::{Collector, TIMEOUT};
 use serde_json::Value;
 use tracing::info_span;
 use tracing_subscriber::prelude::*;
 use tracing_usdt::{Delivery, Format, UsdtLayer};
 
-/// Where a datagram says that it stands, by the spans that it has, without the one that reports losses.
+/// A datagram's sender, its count of spans sent before, and its own number of spans. The span that reports
+/// losses does not count.
 fn sequence(datagram: &str, format: Format) -> (String, u64, u64) {
     let json: Value = serde_json::from_str(datagram).unwrap();
     let (member, spans) = match format {
         Format::Zipkin => {
             let spans = json.as_array().unwrap();
-            let said = spans.iter().filter(|span| span.get("tracingUsdt").is_some()).count();
-            assert_eq!(said, 1, "once in a datagram: {datagram}");
+            let members = spans.iter().filter(|span| span.get("tracingUsdt").is_some()).count();
+            assert_eq!(members, 1, "once in a datagram: {datagram}");
             (&spans[spans.len() - 1]["tracingUsdt"], spans)
         }
         _ => (&json["tracingUsdt"], json["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap()),
@@ -37,16 +38,16 @@ fn close_spans(layer: UsdtLayer, count: usize) {
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         (0..count).for_each(|_| drop(info_span!("one")));
     });
-    handle.flush(PATIENCE).unwrap();
+    handle.flush(TIMEOUT).unwrap();
 }
 
 #[test]
-fn each_datagram_says_how_many_spans_came_before_it() {
-    for format in [Format::Zipkin, Format::Otlp] {
+fn each_datagram_counts_the_spans_sent_before_it() {
+    for format in [Format::Zipkin, Format::OtlpJson] {
         for delivery in [Delivery::Background, Delivery::Inline] {
             let collector = Collector::bind();
-            let layer = || collector.builder().format(format).delivery(delivery).build();
-            // Few enough for the ten datagrams that a queue holds, however they are spread over them.
+            let layer = || collector.builder().with_format(format).with_delivery(delivery).build();
+            // Few enough for a queue of ten datagrams, however delivery distributes them.
             let count = if delivery == Delivery::Inline { 4 } else { 30 };
             close_spans(layer(), count);
             close_spans(layer(), count);
@@ -54,7 +55,7 @@ fn each_datagram_says_how_many_spans_came_before_it() {
                 collector.drain_text().iter().map(|datagram| sequence(datagram, format)).collect();
             let mut senders: Vec<&String> = sequences.iter().map(|(sender, ..)| sender).collect();
             senders.dedup();
-            assert_eq!(senders.len(), 2, "a layer has a name of its own: {sequences:?}");
+            assert_eq!(senders.len(), 2, "each layer is a sender of its own: {sequences:?}");
             for sender in senders {
                 let mut expected = 0;
                 for (_, sent_before, spans) in sequences.iter().filter(|(other, ..)| other == sender) {
@@ -68,7 +69,7 @@ fn each_datagram_says_how_many_spans_came_before_it() {
 }
 
 #[test]
-fn spans_that_died_with_their_receiver_are_a_gap() {
+fn spans_lost_with_a_killed_receiver_make_a_gap() {
     let collector = Collector::bind();
     let layer = collector.builder().build();
     let (handle, path) = (layer.handle(), collector.path().to_owned());
@@ -77,7 +78,7 @@ fn spans_that_died_with_their_receiver_are_a_gap() {
         close(3);
         let received: u64 =
             collector.drain_text().iter().map(|datagram| sequence(datagram, Format::Zipkin).2).sum();
-        // In its queue, when it dies.
+        // These are in the receiver's queue when it is closed.
         close(4);
         drop(collector);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -87,29 +88,29 @@ fn spans_that_died_with_their_receiver_are_a_gap() {
         let bytes = next.recv(&mut buffer).unwrap();
         let (_, sent_before, _) = sequence(std::str::from_utf8(&buffer[..bytes]).unwrap(), Format::Zipkin);
         assert_eq!(handle.stats().sent, 8);
-        assert_eq!(sent_before - received, 4, "the next receiver can tell how many it lacks");
+        assert_eq!(sent_before - received, 4, "the next receiver can compute how many it has missed");
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         received
     });
     assert_eq!(received, 3);
 }
 
-/// A report, too, may lie in the queue of a receiver that is killed.
+/// A report of losses may be lost in the queue of a killed receiver, too.
 #[test]
-fn a_datagram_says_how_many_losses_were_reported_before() {
+fn each_datagram_counts_the_losses_reported_before_it() {
     let collector = Collector::bind();
     let layer = collector.builder().build();
     let handle = layer.handle();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        // More than the queue of ten holds; the report is sent as soon as there is room.
+        // More than the queue's ten datagrams. The report is sent as soon as there is room.
         (0..30).for_each(|_| drop(info_span!("one")));
         let mut datagrams = collector.drain_text();
-        let is_told =
+        let is_reported =
             |datagrams: &[String]| datagrams.iter().any(|text| text.contains("tracing_usdt.dropped"));
         collector::wait_until("the losses are reported", || {
             drop(info_span!("one"));
             datagrams.extend(collector.drain_text());
-            is_told(&datagrams)
+            is_reported(&datagrams)
         });
         drop(info_span!("one"));
         let last = collector.drain_text().pop().unwrap();
@@ -120,11 +121,11 @@ fn a_datagram_says_how_many_losses_were_reported_before() {
 }
 
 #[test]
-fn losses_that_are_reported_count_as_no_span() {
+fn a_report_of_losses_is_not_counted_as_a_span() {
     let collector = Collector::bind();
     let layer = collector.builder().build();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        // More than the queue of ten holds.
+        // More than the queue's ten datagrams.
         (0..30).for_each(|_| drop(info_span!("one")));
         let first = collector.drain_text();
         (0..2).for_each(|_| drop(info_span!("one")));

@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_usdt::{Builder, Format};
 
 mod database {
-    /// The lines after this one, for the records.
+    /// The records below are logged two and three lines after this one.
     pub(crate) const LINE: u64 = line!() as u64;
     pub(crate) fn query() {
         log::warn!("a query took {} ms", 900);
@@ -22,7 +22,7 @@ mod database {
 
 /// The annotations of a span in which `database::query` and an event of `tracing` happen.
 fn annotations(collector: &Collector, builder: Builder) -> Vec<(String, Map<String, Value>)> {
-    // Has the bridge installed, once a process.
+    // Installs the bridge, which can be done once a process.
     let _ = tracing_subscriber::registry().try_init();
     with_default(tracing_subscriber::registry().with(builder.build()), || {
         info_span!("request").in_scope(|| {
@@ -43,7 +43,7 @@ fn annotations(collector: &Collector, builder: Builder) -> Vec<(String, Map<Stri
 }
 
 #[test]
-fn a_record_has_its_own_target_and_location_and_no_bookkeeping() {
+fn a_record_has_its_own_target_and_location_and_none_of_the_bridges_fields() {
     let collector = Collector::bind();
     let found = annotations(&collector, collector.builder());
     let module = concat!(module_path!(), "::database");
@@ -63,7 +63,7 @@ fn a_record_has_its_own_target_and_location_and_no_bookkeeping() {
         });
         assert_eq!(*attributes, *expected.as_object().unwrap(), "{message}");
     }
-    // Which the bridge has no part in.
+    // The last event did not come through the bridge.
     let (name, attributes) = &found[2];
     assert_eq!(
         (&**name, &attributes["target"], &attributes["log.target"]),
@@ -72,19 +72,19 @@ fn a_record_has_its_own_target_and_location_and_no_bookkeeping() {
 }
 
 #[test]
-fn a_records_target_and_location_can_be_left_out_like_any_other() {
+fn a_records_target_and_location_can_be_left_out() {
     let collector = Collector::bind();
     let keys = |builder| -> Vec<String> { annotations(&collector, builder)[0].1.keys().cloned().collect() };
     let location = ["code.file.path", "code.line.number", "code.module.name"];
-    assert_eq!(keys(collector.builder().target(false).level(false)), location);
-    assert_eq!(keys(collector.builder().location(false)), ["level", "target"]);
+    assert_eq!(keys(collector.builder().with_target(false).with_level(false)), location);
+    assert_eq!(keys(collector.builder().with_location(false)), ["level", "target"]);
 }
 
 #[test]
-fn otlp_has_a_records_location_in_its_types() {
+fn otlp_has_a_records_location_with_its_types() {
     let collector = Collector::bind();
     let _ = tracing_subscriber::registry().try_init();
-    let layer = collector.builder().format(Format::Otlp).build();
+    let layer = collector.builder().with_format(Format::OtlpJson).build();
     with_default(tracing_subscriber::registry().with(layer), || {
         info_span!("request").in_scope(|| log::info!(target: "db", "said"));
     });

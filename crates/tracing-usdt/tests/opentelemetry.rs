@@ -1,4 +1,4 @@
-//! Beside `tracing-opentelemetry`: what is sent has the ids that it exports.
+//! Beside `tracing-opentelemetry`, the layer sends spans with the ids that are exported.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
@@ -7,7 +7,7 @@ mod collector;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use collector::{Collector, PATIENCE, assert_accounted, text};
+use collector::{Collector, TIMEOUT, assert_stats_add_up, text};
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer, TracerProvider,
 };
@@ -20,9 +20,10 @@ use tracing::{debug_span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Layer, prelude::*};
-use tracing_usdt::{Delivery, Error, Handle, OtelTracer};
+// Imports both extension traits: their methods have different names.
+use tracing_usdt::{Delivery, Error, Handle, OtelTracer, SpanExt};
 
-/// Which layer is added first, and so is called first.
+/// The layer that is added first is also called first.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum First {
     Ours,
@@ -33,7 +34,7 @@ enum First {
 type Lineage = (String, String, Option<String>);
 type Lineages = BTreeMap<String, Lineage>;
 
-/// What was exported.
+/// Keeps the exported spans.
 #[derive(Clone, Default, Debug)]
 struct Exported(Arc<Mutex<Vec<SpanData>>>);
 
@@ -69,7 +70,12 @@ impl Both {
         let errors = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&errors);
         let on_error = move |error: &Error| seen.lock().unwrap().push(error.to_string());
-        let ours = collector.builder().delivery(Delivery::Background).on_error(on_error).build();
+        let ours = collector
+            .builder()
+            .with_opentelemetry_ids(true)
+            .with_delivery(Delivery::Background)
+            .on_error(on_error)
+            .build();
         let handle = ours.handle();
         let tracer = OtelTracer::new(provider.tracer("test"));
         macro_rules! theirs {
@@ -88,13 +94,13 @@ impl Both {
         Self { first, collector, exported, dispatch, handle, errors }
     }
 
-    /// Runs `f`, and gives what was exported and what was sent.
+    /// Runs `f`, and returns the exported and the sent spans by name.
     fn run(&self, f: impl FnOnce()) -> (Lineages, Lineages) {
         dispatcher::with_default(&self.dispatch, f);
         let exported = self.exported.0.lock().unwrap();
         let exported: Lineages =
             exported.iter().map(|span| (span.name.to_string(), exported_lineage(span))).collect();
-        self.handle.flush(PATIENCE).unwrap();
+        self.handle.flush(TIMEOUT).unwrap();
         let sent = self.collector.drain().into_iter();
         let sent = sent.map(|span| {
             let parent = span.get("parentId").map(|id| id.as_str().unwrap().to_owned());
@@ -104,11 +110,11 @@ impl Both {
             )
         });
         let sent = sent.collect();
-        assert_accounted(&self.handle);
+        assert_stats_add_up(&self.handle);
         (exported, sent)
     }
 
-    /// The same, where both are to be equal.
+    /// Runs `f`, and checks that the same spans are exported and sent.
     #[track_caller]
     fn agree(&self, names: &[&str], f: impl FnOnce()) -> Lineages {
         let (exported, sent) = self.run(f);
@@ -157,7 +163,7 @@ fn nested_spans_have_the_ids_that_are_exported() {
 fn explicit_parents_agree() {
     for first in [First::Ours, First::Theirs] {
         Both::new(first).agree(&["above", "below", "beside", "alone"], || {
-            // Never entered, but known from its child on.
+            // Never entered: tracing-opentelemetry starts it when its child starts.
             let above = info_span!("above");
             info_span!("beside").in_scope(|| {
                 info_span!(parent: &above, "below").in_scope(|| ());
@@ -168,7 +174,7 @@ fn explicit_parents_agree() {
 }
 
 #[test]
-fn spans_that_go_from_thread_to_thread_agree() {
+fn spans_entered_on_several_threads_agree() {
     for first in [First::Ours, First::Theirs] {
         let both = Both::new(first);
         both.agree(&["task", "here", "there", "on its own"], || {
@@ -181,7 +187,7 @@ fn spans_that_go_from_thread_to_thread_agree() {
                 scope.spawn(move || {
                     dispatcher::with_default(dispatch, || {
                         task.in_scope(|| info_span!("there").in_scope(|| ()));
-                        // Its first enter is here, and it was made there.
+                        // Created on the other thread, and entered first on this one.
                         other.in_scope(|| ());
                     });
                 });
@@ -191,15 +197,15 @@ fn spans_that_go_from_thread_to_thread_agree() {
 }
 
 #[test]
-fn a_remote_parent_set_in_opentelemetry_is_ours_too() {
+fn a_remote_parent_set_by_opentelemetry_is_used() {
     for first in [First::Ours, First::Theirs] {
         let both = Both::new(first);
         let spans = both.agree(&["server", "query"], || {
             let server = info_span!("server");
-            // What we did until here must not have started it.
+            // Works only if our layer has not yet made OpenTelemetry start the span.
             server.set_parent(remote(TraceFlags::SAMPLED)).unwrap();
             server.in_scope(|| info_span!("query").in_scope(|| ()));
-            let context = tracing_usdt::SpanExt::context(&server).unwrap();
+            let context = server.trace_context().unwrap();
             assert_eq!(context.trace_id().to_string(), REMOTE_TRACE);
             assert_eq!(context.trace_state().to_string(), "a=1");
         });
@@ -208,9 +214,9 @@ fn a_remote_parent_set_in_opentelemetry_is_ours_too() {
     }
 }
 
-/// `tracing` knows nothing of either parent.
+/// Neither of the parents is a span of `tracing`.
 #[test]
-fn what_opentelemetry_has_current_is_the_parent() {
+fn the_current_context_of_opentelemetry_is_the_parent() {
     for first in [First::Ours, First::Theirs] {
         let both = Both::new(first);
         let tracer: SdkTracer = SdkTracerProvider::builder().build().tracer("by hand");
@@ -218,7 +224,7 @@ fn what_opentelemetry_has_current_is_the_parent() {
             let caller = remote(TraceFlags::SAMPLED).attach();
             info_span!("attached").in_scope(|| ());
             drop(caller);
-            tracer.in_span("nobody exports it", |_| info_span!("by hand").in_scope(|| ()));
+            tracer.in_span("not exported", |_| info_span!("by hand").in_scope(|| ()));
         });
         assert_eq!(spans["attached"].2.as_deref(), Some(REMOTE_SPAN));
         assert!(spans["by hand"].2.is_some());
@@ -226,7 +232,7 @@ fn what_opentelemetry_has_current_is_the_parent() {
 }
 
 #[test]
-fn what_opentelemetry_leaves_out_is_below_what_it_knows() {
+fn spans_filtered_from_opentelemetry_are_sent_below_those_it_exports() {
     for first in [First::Ours, First::Theirs] {
         let both = Both::new(first);
         let (exported, sent) = both.run(|| {
@@ -259,7 +265,7 @@ fn opentelemetry_decides_which_traces_are_sent() {
         let (exported, sent) = both.run(|| {
             for name in &names {
                 info_span!("", otel.name = name).in_scope(|| {
-                    let context = tracing_usdt::SpanExt::context(&tracing::Span::current()).unwrap();
+                    let context = tracing::Span::current().trace_context().unwrap();
                     let theirs = tracing::Span::current().context();
                     assert_eq!(context.is_sampled(), theirs.span().span_context().is_sampled());
                     assert_eq!(
@@ -310,7 +316,7 @@ fn a_link_names_the_span_that_is_exported() {
         let cause = exported.iter().find(|span| span.name == "cause").unwrap();
         let effect = exported.iter().find(|span| span.name == "effect").unwrap();
         assert_eq!(effect.links.links[0].span_context.span_id(), cause.span_context.span_id());
-        both.handle.flush(PATIENCE).unwrap();
+        both.handle.flush(TIMEOUT).unwrap();
         let sent = both.collector.drain();
         let link = sent.iter().find_map(|span| collector::tag(span, "follows_from")).unwrap();
         let cause = (cause.span_context.trace_id(), cause.span_context.span_id());
@@ -318,13 +324,15 @@ fn a_link_names_the_span_that_is_exported() {
     }
 }
 
-/// What is then known is the spans above.
+/// Without `OtelTracer`, the layer knows only parents that are spans of `tracing`.
 #[test]
-fn without_our_tracer_only_a_strange_parent_is_missing() {
+fn without_our_tracer_only_remote_parents_are_missing() {
     let (collector, exported) = (Collector::bind(), Exported::default());
     let provider = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build();
     let theirs = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-    let subscriber = tracing_subscriber::registry().with(collector.builder().build()).with(theirs);
+    let subscriber = tracing_subscriber::registry()
+        .with(collector.builder().with_opentelemetry_ids(true).build())
+        .with(theirs);
     tracing::subscriber::with_default(subscriber, || {
         let server = info_span!("server");
         server.set_parent(remote(TraceFlags::SAMPLED)).unwrap();
@@ -342,7 +350,7 @@ fn without_our_tracer_only_a_strange_parent_is_missing() {
     assert_eq!(sent.len(), 3);
 }
 
-/// Under the lock of the span that is being started.
+/// The processor is called while the lock of the starting span is held.
 #[test]
 fn a_processor_that_makes_spans_and_events_does_not_hang() {
     #[derive(Debug)]
@@ -352,7 +360,7 @@ fn a_processor_that_makes_spans_and_events_does_not_hang() {
             tracing::error!("a span starts");
             drop(debug_span!("of the processor"));
             debug_span!("entered").in_scope(|| tracing::info!("in it"));
-            tracing_usdt::SpanExt::context(&debug_span!("asked for"));
+            debug_span!("context is read").trace_context();
         }
         fn on_end(&self, _: SpanData) {}
         fn force_flush(&self) -> OTelSdkResult {
@@ -369,19 +377,20 @@ fn a_processor_that_makes_spans_and_events_does_not_hang() {
     }
 }
 
-/// No probe has a consumer, and there is no socket.
+/// No consumer is attached, and no socket is set.
 #[test]
-fn contexts_agree_while_nobody_looks() {
+fn contexts_agree_while_nobody_listens() {
     let provider = SdkTracerProvider::builder().build();
     let theirs = tracing_opentelemetry::layer().with_tracer(OtelTracer::new(provider.tracer("test")));
-    let ours = tracing_usdt::builder().no_socket().parent(None).build();
+    let ours =
+        tracing_usdt::builder().without_socket().with_opentelemetry_ids(true).without_remote_parent().build();
     let subscriber = tracing_subscriber::registry().with(ours).with(theirs);
     tracing::subscriber::with_default(subscriber, || {
         let outer = info_span!("outer");
         outer.set_parent(remote(TraceFlags::SAMPLED)).unwrap();
         let inner = outer.in_scope(|| info_span!("inner"));
         for span in [&inner, &outer] {
-            let (ours, theirs) = (tracing_usdt::SpanExt::context(span).unwrap(), span.context());
+            let (ours, theirs) = (span.trace_context().unwrap(), span.context());
             let theirs = theirs.span().span_context().clone();
             assert_eq!(ours.trace_id().to_string(), theirs.trace_id().to_string());
             assert_eq!(ours.span_id().to_string(), theirs.span_id().to_string());
@@ -390,52 +399,56 @@ fn contexts_agree_while_nobody_looks() {
     });
 }
 
-/// It will not be sent, but what is injected of it is what is exported.
+/// Our layer's filter hides the span, so it is not sent. Its context, which may be injected, has the exported
+/// ids.
 #[test]
-fn a_span_that_is_hidden_from_ours_alone_answers_with_what_is_exported() {
+fn a_span_hidden_from_our_layer_has_the_exported_context() {
     let provider = SdkTracerProvider::builder().build();
     let theirs = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-    let ours = tracing_usdt::builder().no_socket().build().with_filter(LevelFilter::INFO);
+    let ours = tracing_usdt::builder()
+        .without_socket()
+        .with_opentelemetry_ids(true)
+        .build()
+        .with_filter(LevelFilter::INFO);
     let dispatch = Dispatch::new(tracing_subscriber::registry().with(ours).with(theirs));
     dispatcher::with_default(&dispatch, || {
         let hidden = debug_span!("hidden");
-        let context = tracing_usdt::SpanExt::context(&hidden).unwrap();
-        let theirs = OpenTelemetrySpanExt::context(&hidden);
+        let context = hidden.trace_context().unwrap();
+        let theirs = hidden.context();
         let theirs = theirs.span().span_context().clone();
         assert_eq!(context.span_id().to_string(), theirs.span_id().to_string());
         assert_eq!(context.trace_id().to_string(), theirs.trace_id().to_string());
-        // And below it.
+        // A span below the hidden one is in the same trace.
         let shown = info_span!(parent: &hidden, "shown");
-        assert_eq!(tracing_usdt::SpanExt::context(&shown).unwrap().trace_id(), context.trace_id());
+        assert_eq!(shown.trace_context().unwrap().trace_id(), context.trace_id());
     });
 }
 
-/// The caller of a request is the parent in both.
-#[cfg(feature = "tower")]
+/// Cargo gives all crates of a build the features that one of them asks for.
 #[test]
-fn a_request_continues_its_caller_in_both() {
-    use std::convert::Infallible;
-    use tower::{Layer as _, ServiceExt, service_fn};
-    for first in [First::Ours, First::Theirs] {
-        let both = Both::new(first);
-        let (exported, sent) = both.run(|| {
-            let answer = service_fn(|_: http::Request<()>| async {
-                info_span!("inside").in_scope(|| ());
-                Ok::<_, Infallible>(http::Response::new(()))
-            });
-            let service = tracing_usdt::tower::ServerLayer::new().layer(answer);
-            let request = http::Request::builder()
-                .header("traceparent", format!("00-{REMOTE_TRACE}-{REMOTE_SPAN}-01"))
-                .header("tracestate", "a=1");
-            let answered = service.oneshot(request.body(()).unwrap());
-            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answered).unwrap();
+fn the_feature_alone_leaves_the_ids_of_both_layers_unchanged() {
+    for enabled in [None, Some(false), Some(true)] {
+        let (collector, exported) = (Collector::bind(), Exported::default());
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build();
+        let theirs = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let ours = match enabled {
+            Some(enabled) => collector.builder().with_opentelemetry_ids(enabled),
+            None => collector.builder(),
+        };
+        let subscriber = tracing_subscriber::registry().with(ours.build()).with(theirs);
+        tracing::subscriber::with_default(subscriber, || {
+            let server = info_span!("server");
+            assert!(server.trace_context().is_some());
+            // Works until OpenTelemetry has started the span, which it does if it is asked for the ids.
+            let parent_is_set = server.set_parent(remote(TraceFlags::SAMPLED)).is_ok();
+            assert_eq!(parent_is_set, enabled != Some(true), "{enabled:?}");
+            server.in_scope(|| ());
         });
-        assert_eq!(sent.len(), 2);
-        assert_eq!(sent["GET"].0, REMOTE_TRACE);
-        assert_eq!(sent["GET"].2.as_deref(), Some(REMOTE_SPAN));
-        assert_eq!(sent["inside"].2.as_ref(), Some(&sent["GET"].1));
-        assert_eq!(sent, exported, "{first:?} first");
-        let exported = both.exported.0.lock().unwrap();
-        assert!(exported.iter().all(|span| span.span_context.trace_state().header() == "a=1"));
+        let (exported, sent) = (exported.0.lock().unwrap(), collector.drain());
+        let ([exported], [sent]) = (&exported[..], &sent[..]) else { panic!("{exported:?} {sent:?}") };
+        let (trace_id, id, _) = exported_lineage(exported);
+        let is_equal = [text(sent, "traceId") == trace_id, text(sent, "id") == id];
+        assert_eq!(is_equal, [enabled == Some(true); 2], "{enabled:?}");
+        assert_eq!(trace_id == REMOTE_TRACE, enabled != Some(true), "{enabled:?}");
     }
 }

@@ -1,6 +1,5 @@
-//! User code that traces while the layer is at work. Under `with_default` the dispatcher
-//! keeps such spans from everyone; under the global default they come back into the layer, so this
-//! test has a process of its own.
+//! User code that traces while the layer calls it. Under `with_default` the dispatcher drops such spans. Under
+//! the global default they reach the layer again, so this test has a process of its own.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -8,7 +7,7 @@ mod collector;
 
 use std::fmt;
 
-use collector::{Collector, assert_accounted, tag, text};
+use collector::{Collector, assert_stats_add_up, tag, text};
 use tracing::field::{Empty, debug};
 use tracing::{info, info_span};
 use tracing_subscriber::prelude::*;
@@ -23,7 +22,7 @@ impl fmt::Debug for Traces {
 }
 
 #[test]
-fn spans_of_a_debug_and_logs_of_the_error_callback_come_through() {
+fn spans_from_debug_and_events_from_the_error_callback_are_sent() {
     let collector = Collector::bind();
     let layer = collector.builder().on_error(|error| info!(%error, "reported")).build();
     let handle = layer.handle();
@@ -38,9 +37,9 @@ fn spans_of_a_debug_and_logs_of_the_error_callback_come_through() {
     assert_eq!(names, ["inside", "inside", "inside", "outside"]);
     assert_eq!(tag(&spans[3], "x"), Some("shown"));
     assert_eq!(tag(&spans[3], "y"), Some("shown"));
-    assert_eq!(text(&spans[1], "parentId"), text(&spans[3], "id"), "made inside of the span");
+    assert_eq!(text(&spans[1], "parentId"), text(&spans[3], "id"), "created inside the span");
 
-    // The socket refuses what is sent to it now: the callback logs, within the span that closes.
+    // The socket is gone, so the callback logs an event in the current span.
     let outer = info_span!("outer");
     let path = collector.path().to_owned();
     drop(collector);
@@ -57,6 +56,6 @@ fn spans_of_a_debug_and_logs_of_the_error_callback_come_through() {
         .find(|datagram| String::from_utf8_lossy(datagram).contains(r#""name":"outer""#))
         .unwrap();
     assert!(String::from_utf8_lossy(&last).contains("reported"), "the event of the callback");
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }

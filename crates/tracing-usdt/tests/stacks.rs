@@ -1,4 +1,4 @@
-//! The layer among other layers and filters.
+//! The layer together with other layers and filters.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -13,7 +13,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, registry, reload};
 
-/// What `fmt` has written.
+/// Keeps what `fmt` writes.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -51,7 +51,7 @@ fn traffic() {
     inner.in_scope(|| info!("hello"));
 }
 
-/// Name and name of the parent of each span that was sent.
+/// The name of each sent span, and the name of its parent.
 fn sent(collector: &Collector) -> Vec<(String, Option<String>)> {
     let spans = collector.drain();
     let name_of = |id: &str| {
@@ -62,7 +62,7 @@ fn sent(collector: &Collector) -> Vec<(String, Option<String>)> {
         .iter()
         .map(|span| {
             let parent = span.get("parentId").map(|id| name_of(id.as_str().unwrap()));
-            (text(span, "name").to_owned(), parent.map(|name| name.expect("the parent was sent too")))
+            (text(span, "name").to_owned(), parent.map(|name| name.expect("the parent was not sent")))
         })
         .collect();
     all.sort();
@@ -79,7 +79,7 @@ const ALL: [(&str, Option<&str>); 3] =
 const INFO_ONLY: [(&str, Option<&str>); 2] = [("inner", Some("outer")), ("outer", None)];
 
 #[test]
-fn fmt_says_the_same_with_and_without_us_in_both_orders() {
+fn fmt_writes_the_same_with_and_without_our_layer() {
     let alone = Log::default();
     with_default(registry().with(alone.layer()), traffic);
     let expected = alone.text();
@@ -96,7 +96,7 @@ fn fmt_says_the_same_with_and_without_us_in_both_orders() {
 }
 
 #[test]
-fn a_global_env_filter_is_obeyed() {
+fn the_layer_obeys_a_global_env_filter() {
     let collector = Collector::bind();
     with_default(registry().with(collector.builder().build()).with(EnvFilter::new("info")), traffic);
     assert_eq!(sent(&collector), tree(&INFO_ONLY));
@@ -105,17 +105,17 @@ fn a_global_env_filter_is_obeyed() {
 }
 
 #[test]
-fn our_own_filter_hides_spans_from_us_alone() {
+fn a_filter_of_our_layer_hides_spans_from_no_other() {
     let collector = Collector::bind();
     let log = Log::default();
     let layer = collector.builder().build().with_filter(LevelFilter::INFO);
     with_default(registry().with(layer).with(log.layer()), traffic);
-    assert_eq!(sent(&collector), tree(&INFO_ONLY), "a hidden span is no parent");
+    assert_eq!(sent(&collector), tree(&INFO_ONLY), "a hidden span became a parent");
     assert!(log.text().contains("outer{n=1}:detail:inner: "), "{}", log.text());
 }
 
 #[test]
-fn the_others_filters_hide_nothing_from_us() {
+fn filters_of_other_layers_hide_nothing_from_ours() {
     let collector = Collector::bind();
     let log = Log::default();
     let stack = registry()
@@ -145,7 +145,7 @@ fn a_filter_can_be_reloaded() {
 fn the_layer_can_be_reloaded_itself() {
     let collector = Collector::bind();
     let (layer, reload) = reload::Layer::new(None::<tracing_usdt::UsdtLayer>);
-    // Without another layer nothing would enable the early span at all.
+    // While our layer is `None`, only the other layer enables the early span.
     with_default(registry().with(layer).with(Log::default().layer()), || {
         let early = info_span!("early");
         reload.reload(Some(collector.builder().build())).unwrap();
@@ -154,14 +154,18 @@ fn the_layer_can_be_reloaded_itself() {
         let spans = collector.drain();
         let names: Vec<_> = spans.iter().map(|span| text(span, "name")).collect();
         assert_eq!(names, ["inner", "detail", "outer"], "`early` has no recorded fields");
-        // Its id is the parent's all the same, and the trace is one.
+        // It is still the parent, and all spans are in one trace.
         assert!(spans[2].contains_key("parentId"));
         assert_eq!(text(&spans[0], "traceId"), text(&spans[2], "traceId"));
 
         let half = info_span!("half");
         reload.reload(None).unwrap();
         drop(half);
-        assert_eq!(sent(&collector), [("tracing_usdt.dropped".to_owned(), None)], "half of a span is none");
+        assert_eq!(
+            sent(&collector),
+            [("tracing_usdt.dropped".to_owned(), None)],
+            "an incomplete span was sent"
+        );
     });
 }
 
@@ -177,27 +181,27 @@ fn options_vectors_and_boxes_are_layers_too() {
 }
 
 #[test]
-fn a_second_one_is_reported_and_does_nothing() {
+fn a_second_layer_is_reported_and_does_nothing() {
     let collector = Collector::bind();
     let errors = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&errors);
     let first = collector.builder().build().with_filter(LevelFilter::INFO);
     let report = move |error: &tracing_usdt::Error| sink.lock().unwrap().push(error.to_string());
     let second = collector.builder().on_error(report).build();
-    let account = second.handle();
+    let handle = second.handle();
     with_default(registry().with(first).with(Log::default().layer()).with(second), traffic);
     assert_eq!(sent(&collector), tree(&INFO_ONLY));
-    assert_eq!(account.stats().closed, 0);
+    assert_eq!(handle.stats().closed, 0);
     let errors = errors.lock().unwrap();
     assert!(errors.len() == 1 && errors[0].contains("second"), "{errors:?}");
 }
 
-/// Nobody else knows of them, so it is the layer that is taken out which has to say that they are lost.
+/// Only the layer that is taken out knows these spans, so it reports them as lost.
 #[test]
 fn spans_that_are_open_when_the_layer_is_taken_out_are_counted_as_lost() {
     let collector = Collector::bind();
     let before = collector.builder().build();
-    let account = before.handle();
+    let handle = before.handle();
     let (layer, reload) = reload::Layer::new(Some(before));
     with_default(registry().with(layer), || {
         let open = info_span!("open");
@@ -208,16 +212,16 @@ fn spans_that_are_open_when_the_layer_is_taken_out_are_counted_as_lost() {
         drop(entered);
         drop(open);
     });
-    let stats = account.stats();
+    let stats = handle.stats();
     assert_eq!((stats.closed, stats.sent, stats.dropped.abandoned), (1, 0, 1));
     let spans = collector.drain();
     assert_eq!(collector::tag(&spans[0], "tracing_usdt.dropped.abandoned"), Some("1"));
     assert_eq!(collector::text(&spans[1], "name"), "below", "{spans:?}");
-    assert_eq!(spans.len(), 2, "half a span");
+    assert_eq!(spans.len(), 2, "an incomplete span was sent");
 }
 
 #[test]
-fn subscribers_side_by_side_have_spans_of_their_own() {
+fn nested_subscribers_have_separate_spans() {
     let collector = Collector::bind();
     let one = registry().with(collector.builder().build());
     let other = registry().with(collector.builder().build());

@@ -1,14 +1,13 @@
-//! OpenTelemetry's words for a span, and that each can be left out.
+//! OpenTelemetry's attributes for a span. Each can be left out.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 mod collector;
 
-use collector::{Collector, Span, assert_accounted, tag};
+use collector::{Collector, Span, assert_stats_add_up, tag};
 use serde_json::Value;
 use tracing::{info_span, subscriber::with_default};
 use tracing_subscriber::prelude::*;
-#[cfg(not(feature = "tracing-opentelemetry"))]
 use tracing_usdt::SpanExt;
 use tracing_usdt::{Builder, Format};
 
@@ -27,7 +26,7 @@ impl std::error::Error for Outer {
     }
 }
 
-/// A span with everything that there are words for.
+/// Sends a span that has every optional attribute.
 fn span(collector: &Collector, builder: Builder) -> Span {
     let layer = builder.build();
     let handle = layer.handle();
@@ -40,7 +39,7 @@ fn span(collector: &Collector, builder: Builder) -> Span {
         drop(span);
         drop(before);
     });
-    assert_accounted(&handle);
+    assert_stats_add_up(&handle);
     collector.drain().into_iter().find(|span| span["name"] == "span").unwrap()
 }
 
@@ -48,26 +47,26 @@ type Switch = fn(Builder, bool) -> Builder;
 type Make = fn() -> tracing::Span;
 
 #[test]
-fn each_word_can_be_left_out() {
+fn each_attribute_can_be_left_out() {
     let collector = Collector::bind();
     let switches: [(Switch, &[&str]); 7] = [
-        (Builder::level, &["level"]),
-        (Builder::target, &["target"]),
-        (Builder::location, &["code.file.path", "code.line.number", "code.module.name"]),
-        (Builder::threads, &["thread.id", "thread.name"]),
-        (Builder::busy_and_idle, &["busy_ns", "idle_ns"]),
-        (Builder::exceptions, &["exception.message", "exception.stacktrace"]),
-        (Builder::links, &["follows_from"]),
+        (Builder::with_level, &["level"]),
+        (Builder::with_target, &["target"]),
+        (Builder::with_location, &["code.file.path", "code.line.number", "code.module.name"]),
+        (Builder::with_threads, &["thread.id", "thread.name"]),
+        (Builder::with_tracked_inactivity, &["busy_ns", "idle_ns"]),
+        (Builder::with_error_fields_to_exceptions, &["exception.message", "exception.stacktrace"]),
+        (Builder::with_links, &["follows_from"]),
     ];
-    let words: Vec<&str> = switches.iter().flat_map(|(_, words)| words.iter().copied()).collect();
+    let keys: Vec<&str> = switches.iter().flat_map(|(_, keys)| keys.iter().copied()).collect();
     let all = span(&collector, collector.builder());
-    for word in &words {
-        assert!(tag(&all, word).is_some(), "{word} in {all:?}");
+    for key in &keys {
+        assert!(tag(&all, key).is_some(), "{key} in {all:?}");
     }
     for (switch, left_out) in switches {
         let without = span(&collector, switch(collector.builder(), false));
-        for word in &words {
-            assert_eq!(tag(&without, word).is_none(), left_out.contains(word), "{word} without {left_out:?}");
+        for key in &keys {
+            assert_eq!(tag(&without, key).is_none(), left_out.contains(key), "{key} without {left_out:?}");
         }
         assert_eq!(without["annotations"].as_array().unwrap().len(), 1);
         let with = span(&collector, switch(collector.builder(), true));
@@ -75,25 +74,25 @@ fn each_word_can_be_left_out() {
     }
     let annotation = |span: &Span| span["annotations"][0]["value"].as_str().unwrap().to_owned();
     assert!(annotation(&all).contains("\"level\":\"INFO\""));
-    let without = span(&collector, collector.builder().level(false).target(false));
+    let without = span(&collector, collector.builder().with_level(false).with_target(false));
     assert!(!annotation(&without).contains("level") && !annotation(&without).contains("target"));
 }
 
 #[test]
-fn without_kinds_and_status_their_fields_are_like_any_other() {
+fn without_kinds_and_status_their_fields_become_tags() {
     let collector = Collector::bind();
     let all = span(&collector, collector.builder());
     assert_eq!((all["kind"].as_str(), tag(&all, "otel.kind")), (Some("CLIENT"), None));
-    let without = span(&collector, collector.builder().kinds(false));
+    let without = span(&collector, collector.builder().with_kinds(false));
     assert_eq!((without.get("kind"), tag(&without, "otel.kind")), (None, Some("client")));
     assert_eq!(tag(&all, "otel.status_code"), Some("ERROR"));
-    let without = span(&collector, collector.builder().status(false));
+    let without = span(&collector, collector.builder().with_status(false));
     assert_eq!(tag(&without, "otel.status_code"), Some("error"));
-    assert_eq!(without["kind"].as_str(), Some("CLIENT"), "the other is not touched");
+    assert_eq!(without["kind"].as_str(), Some("CLIENT"), "the kind is not affected");
 }
 
 #[test]
-fn a_client_says_whom_it_speaks_to() {
+fn a_client_span_has_a_remote_endpoint() {
     let collector = Collector::bind();
     let endpoint = |make: Make| {
         let layer = collector.builder().build();
@@ -132,7 +131,7 @@ fn a_client_says_whom_it_speaks_to() {
         ),
         (|| info_span!("s", otel.kind = "client", server.port = 80), "null"),
         (|| info_span!("s", otel.kind = "client"), "null"),
-        // Its own address.
+        // A server's own address.
         (|| info_span!("s", otel.kind = "server", server.address = "me"), "null"),
         (|| info_span!("s", peer.service = "db"), "null"),
     ];
@@ -141,9 +140,9 @@ fn a_client_says_whom_it_speaks_to() {
     }
 }
 
-/// Of the request's one resource.
+/// The attributes of the request's only resource.
 fn resource(collector: &Collector, builder: Builder) -> Vec<(String, String)> {
-    let layer = builder.format(Format::Otlp).build();
+    let layer = builder.with_format(Format::OtlpJson).build();
     with_default(tracing_subscriber::registry().with(layer), || drop(info_span!("span")));
     let request: Value = serde_json::from_str(&collector.drain_text()[0]).unwrap();
     let attributes = request["resourceSpans"][0]["resource"]["attributes"].as_array().unwrap();
@@ -153,32 +152,31 @@ fn resource(collector: &Collector, builder: Builder) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_resource_says_which_process_on_which_host() {
+fn the_resource_describes_process_and_host() {
     let collector = Collector::bind();
-    let all = resource(&collector, collector.builder().resource_attribute("host.name", "mine"));
+    let all = resource(&collector, collector.builder().with_resource_attribute("host.name", "mine"));
     let of = |key: &str| {
         let mut found = all.iter().filter(|(known, _)| known == key);
         let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{key} is there twice");
+        assert!(found.next().is_none(), "{key} occurs twice");
         value
     };
     assert_eq!(of("service.name"), Some("test"));
     assert_eq!(of("process.pid"), Some(&*std::process::id().to_string()));
     assert!(of("process.executable.name").unwrap().starts_with("vocabulary"));
-    assert_eq!(of("host.name"), Some("mine"), "what its user says stands");
+    assert_eq!(of("host.name"), Some("mine"), "the user's attribute was replaced");
     assert_eq!((of("os.type"), of("telemetry.sdk.language")), (Some(std::env::consts::OS), Some("rust")));
-    let none = resource(&collector, collector.builder().resource_detection(false));
+    let none = resource(&collector, collector.builder().with_resource_detection(false));
     assert_eq!(none, [("service.name".to_owned(), "test".to_owned())]);
 }
 
-/// Its context says so to the next process. (Not with the feature: there it would have to ask OpenTelemetry too early.)
-/// Here, where nothing else has told the layer to look at spans that nobody listens to.
-#[cfg(not(feature = "tracing-opentelemetry"))]
+/// The span's context carries the decision to the next process. This file has no other test that makes the
+/// layer keep contexts while nobody listens.
 #[test]
-fn a_span_says_itself_whether_it_is_sampled_also_while_nobody_listens() {
-    let layer = tracing_usdt::builder().no_socket().parent(None).build();
+fn sampling_priority_decides_while_nobody_listens() {
+    let layer = tracing_usdt::builder().without_socket().without_remote_parent().build();
     with_default(tracing_subscriber::registry().with(layer), || {
-        let is_sampled = |span: &tracing::Span| span.context().unwrap().is_sampled();
+        let is_sampled = |span: &tracing::Span| span.trace_context().unwrap().is_sampled();
         let root = info_span!("root");
         let quiet = root.in_scope(|| info_span!("quiet", sampling.priority = 0));
         let below = quiet.in_scope(|| info_span!("below"));
@@ -186,7 +184,7 @@ fn a_span_says_itself_whether_it_is_sampled_also_while_nobody_listens() {
         let undecided = loud.in_scope(|| info_span!("undecided", sampling.priority = "perhaps"));
         let found = [&root, &quiet, &below, &loud, &undecided].map(is_sampled);
         assert_eq!(found, [true, false, false, true, true]);
-        let trace = |span: &tracing::Span| span.context().unwrap().trace_id();
+        let trace = |span: &tracing::Span| span.trace_context().unwrap().trace_id();
         assert_eq!(trace(&undecided), trace(&root));
     });
 }

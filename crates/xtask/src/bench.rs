@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: what a span costs with tracing-usdt, with its peers, and what the machine
-//! takes for the parts; and whether the goals of the design are met.
+//! `cargo xtask bench`: measures what a span costs with tracing-usdt, with comparable crates, and what the machine
+//! needs for each part, and compares the results with the design's goals.
 //!
 //! ```text
 //! rows, scenarios --> rounds      time, in interleaved short processes   --+
@@ -9,7 +9,7 @@
 //!                     attached    what spantap attach and bpftrace add   --+
 //! ```
 //!
-//! `stage` holds what stands around the programs meanwhile, `programs` builds and runs them.
+//! `stage` holds the receiver and the bpftrace processes that run meanwhile. `programs` builds and runs the programs.
 
 mod attached;
 mod collectors;
@@ -25,15 +25,15 @@ mod rounds;
 mod rows;
 mod spantap;
 mod stage;
+mod statistics;
 mod table;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::process::clear_up_on_signals;
 use crate::terminal::Terminal;
+use crate::workspace;
 use attached::Attached;
 use collectors::Collectors;
 use counts::Counts;
@@ -43,7 +43,7 @@ use rounds::Rounds;
 use stage::{Hits, Stage};
 use table::Style;
 
-/// What may be said on the command line.
+/// The options of `cargo xtask bench`.
 #[derive(Default)]
 pub(crate) struct Options {
     quick: bool,
@@ -64,11 +64,11 @@ impl Options {
     }
 }
 
-/// All that a run has found out.
+/// The results of a whole run.
 struct Results {
     machine: Vec<(&'static str, String)>,
     cores: usize,
-    /// Before and after: it may change under a virtual machine.
+    /// The latency in ns before and after the run: on a virtual machine it may change.
     core_to_core: [Option<f64>; 2],
     rounds: Rounds,
     counts: Counts,
@@ -81,9 +81,7 @@ struct Results {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    clear_up_on_signals()?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = root.canonicalize().with_context(|| format!("{} is gone", root.display()))?;
+    let root = workspace()?;
     let programs = Programs::build(&root)?;
     let begin = Instant::now();
     let machine = machine::describe();

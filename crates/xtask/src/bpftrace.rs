@@ -1,4 +1,4 @@
-//! A bpftrace that is known to be attached while it runs, and what it prints at its end.
+//! Runs bpftrace, waits until it is attached, and reads its output at the end.
 
 use std::io::Read;
 use std::path::Path;
@@ -21,16 +21,16 @@ pub(crate) struct Bpftrace {
     errors: JoinHandle<String>,
 }
 
-/// What it had to say.
+/// The output of bpftrace.
 pub(crate) struct Output {
     pub(crate) lines: Vec<String>,
-    /// Its exit status and the last of its complaints, for where the lines are not what was hoped for.
+    /// Its exit status and its last error message, for the case that `lines` lacks something.
     pub(crate) end: String,
 }
 
 impl Bpftrace {
-    /// Starts it on `program`, in which paths are relative to `folder`, and waits until its probes are
-    /// attached. An error is the reason to do without it; `command` is what wants it.
+    /// Runs the bpftrace script `program`, whose paths are relative to `folder`, and waits until its probes are
+    /// attached. `command` is the command of `cargo xtask` that the error message names.
     pub(crate) fn attach(program: &str, folder: &Path, command: &str) -> Result<Self> {
         if !setup::is_root() {
             bail!("bpftrace needs root; run: sudo -E env \"PATH=$PATH\" cargo xtask {command}");
@@ -78,7 +78,7 @@ impl Bpftrace {
         Ok(bpftrace)
     }
 
-    /// Stops it, and takes what it prints at the end.
+    /// Stops bpftrace and returns its output.
     pub(crate) fn finish(mut self) -> Result<Output> {
         self.process.signal(Signal::SIGINT)?;
         let status = self.process.wait(Duration::from_secs(20))?;
@@ -87,8 +87,7 @@ impl Bpftrace {
     }
 }
 
-/// bpftrace where the kernel's tracepoints are listed: if tracefs is not mounted, in a mount namespace of its own
-/// in which it is.
+/// bpftrace needs tracefs. If it is not mounted, mounts it in a mount namespace of bpftrace's own.
 fn with_tracefs() -> Command {
     if Path::new("/sys/kernel/tracing/events").exists() {
         return Command::new("bpftrace");
@@ -99,9 +98,9 @@ fn with_tracefs() -> Command {
     unshare
 }
 
-/// Of one that has ended.
+/// The last error of a bpftrace that has ended.
 fn last_error(errors: JoinHandle<String>) -> String {
     let errors = errors.join().unwrap_or_default();
     let line = errors.lines().rfind(|line| line.contains("ERROR")).or(errors.lines().last());
-    line.unwrap_or("it said nothing").to_owned()
+    line.unwrap_or("it printed nothing").to_owned()
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: the shop of `examples/` under load, seen in the two ways this project
-//! offers. spantap shows its traces, and bpftrace watches its probes.
+//! `cargo xtask demo`: runs the shop of `examples/` under load. spantap shows its traces, and bpftrace watches its
+//! probes.
 //!
 //! ```text
 //! traffic --HTTP--> shop --datagrams--> spantap run --> the terminal
@@ -18,58 +18,83 @@ use std::io::{Write, stdout};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{Folder, clear_up_on_signals};
+use crate::process::Folder;
 use crate::setup;
 use crate::terminal::{Colour, Terminal, cut};
+use crate::workspace;
 use histogram::Watch;
 use service::{Binaries, Service};
 use traffic::{KINDS, Kind};
 
-/// Between the requests that are to be seen one by one.
+/// The pause after each of the first requests, so that their traces can be read one by one.
 const PAUSE: Duration = Duration::from_millis(400);
 
-pub(crate) fn run(debug: bool) -> Result<()> {
-    clear_up_on_signals()?;
+/// The counts of a run.
+pub(crate) struct Found {
+    spans: usize,
+    traces: usize,
+    complete: usize,
+    /// The spans that bpftrace counted; an error is the reason why it did not attach.
+    pub(crate) by_bpftrace: Result<usize, String>,
+}
+
+impl Found {
+    /// Checks that each span reached spantap. The demo sends so few that none may be lost. bpftrace attaches before the
+    /// service starts, so it counts the same spans.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let Self { spans, traces, complete, by_bpftrace } = self;
+        ensure!(*spans > 0, "spantap received no span");
+        ensure!(complete == traces, "only {complete} of {traces} traces are complete");
+        if let Ok(counted) = by_bpftrace {
+            ensure!(counted == spans, "bpftrace counted {counted} spans, but {spans} reached spantap");
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn run(debug: bool) -> Result<Found> {
     if let [missing, ..] = &setup::ensure(&[setup::CC])[..] {
         bail!("the service's SQLite is written in C, and {missing}");
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = root.canonicalize().with_context(|| format!("{} is gone", root.display()))?;
+    let root = workspace()?;
     let binaries = service::build(&root, debug)?;
 
     let folder = Folder::new()?;
     let file = folder.path().join("spans.jsonl");
-    // Attached before the service starts, so that it misses nothing and the numbers can be compared.
+    // Attaches before the service starts, so that bpftrace counts the same spans as spantap.
     let watch = Watch::attach(&binaries.shop, &root);
     let mut out = stdout();
     let terminal = Terminal::of_stdout();
     show_set_up(&mut out, terminal, &binaries, &file)?;
-    // From here on spantap writes to the same terminal.
+    // From now on, spantap writes to the same terminal.
     let mut service = Service::start(&binaries, &file, folder.path())?;
     traffic::one_of_each(service.address, PAUSE)?;
     let traffic = traffic::drive(service.address)?;
     service.stop()?;
+    let not_attached = watch.as_ref().err().map(|why| format!("{why:#}"));
     let histogram = watch.and_then(Watch::finish);
     let spans = spans::read(&file)?;
 
     show_log(&mut out, terminal, &service)?;
     show_traffic(&mut out, terminal, &traffic)?;
-    summary::show(&mut out, terminal, &spans)?;
+    let (traces, complete) = summary::show(&mut out, terminal, &spans)?;
     histogram::show(&mut out, terminal, &histogram, spans.len())?;
-    Ok(())
+    let counted = histogram.map_or(0, |histograms| histograms.count());
+    let by_bpftrace = not_attached.map_or(Ok(counted), Err);
+    Ok(Found { spans: spans.len(), traces, complete, by_bpftrace })
 }
 
 fn show_set_up(out: &mut impl Write, terminal: Terminal, binaries: &Binaries, spans: &Path) -> Result<()> {
     let green = |text: &str| terminal.paint(Colour::Green, text);
     writeln!(out, "{}", terminal.heading("The service"))?;
-    writeln!(out, "  examples/src/bin/shop: axum, tower-http, SQLite. All its set-up is:\n")?;
+    writeln!(out, "  examples/src/bin/shop: axum, tower-http, SQLite. Its whole set-up:\n")?;
     writeln!(out, "      {}", green("tracing_subscriber::registry()"))?;
     writeln!(out, "      {}", green("    .with(tracing_usdt::layer())"))?;
     writeln!(out, "      {}", green("    .with(fmt::layer() ... )"))?;
     writeln!(out, "      {}", green("    .init();"))?;
-    writeln!(out, "{}", terminal.heading("Its traces, as they come"))?;
+    writeln!(out, "{}", terminal.heading("Its traces, live"))?;
     let (spantap, shop) = (binaries.spantap.display(), binaries.shop.display());
     let options = format!("--max-traces {} --to jsonl={}", service::TRACES_A_SECOND, spans.display());
     writeln!(out, "  {}\n", green(&format!("{spantap} run {options} -- {shop} 0")))?;
@@ -83,7 +108,7 @@ fn show_log(out: &mut impl Write, terminal: Terminal, service: &Service) -> Resu
     writeln!(out, "  {}", terminal.paint(Colour::Dim, &service.log.display().to_string()))?;
     writeln!(
         out,
-        "  is what it was before, {} lines, which begin (the times left out):\n",
+        "  The log is the same as without tracing-usdt: {} lines. The first ones, without times:\n",
         log.lines().count()
     )?;
     for line in log.lines().take(4) {
@@ -94,10 +119,10 @@ fn show_log(out: &mut impl Write, terminal: Terminal, service: &Service) -> Resu
 }
 
 fn show_traffic(out: &mut impl Write, terminal: Terminal, traffic: &traffic::Report) -> Result<()> {
-    writeln!(out, "{}", terminal.heading("What was sent"))?;
+    writeln!(out, "{}", terminal.heading("The requests"))?;
     writeln!(
         out,
-        "  One request of each kind, and then {} over {} connections at once, in {:.1} s\n",
+        "  One request of each kind, then {} requests over {} connections at once, in {:.1} s\n",
         traffic.requests,
         traffic.connections,
         traffic.took.as_secs_f64(),
@@ -109,4 +134,21 @@ fn show_traffic(out: &mut impl Write, terminal: Terminal, traffic: &traffic::Rep
         writeln!(out, "  {requests:>4}  {request:<22}  {status}  {}", terminal.paint(Colour::Dim, what))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_spans_or_with_fewer_than_bpftrace_counted_is_an_error() {
+        let verify = |spans, traces, complete, by_bpftrace| {
+            Found { spans, traces, complete, by_bpftrace }.verify().map_err(|error| error.to_string())
+        };
+        assert_eq!(verify(9, 3, 3, Ok(9)), Ok(()));
+        assert_eq!(verify(9, 3, 3, Err("no bpftrace".to_owned())), Ok(()));
+        assert!(verify(0, 0, 0, Ok(0)).is_err());
+        assert!(verify(9, 3, 2, Ok(9)).is_err_and(|error| error.contains("2 of 3")));
+        assert!(verify(9, 3, 3, Ok(10)).is_err_and(|error| error.contains("10 spans")));
+    }
 }

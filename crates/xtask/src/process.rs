@@ -1,8 +1,9 @@
-//! The processes and folders of one run. Whatever way the run ends (done, failed, ctrl-c), the
-//! processes it started are ended, each by its own pid, and its temporary folders are removed.
+//! The processes and temporary folders of one run. When the run ends, also by an error or ctrl-c, its processes are
+//! ended, each by its pid, and its folders are removed.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -18,9 +19,9 @@ use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// What a signal handler has to clear away.
+/// What must be cleaned up at a signal.
 struct Run {
-    /// Started and not yet reaped, so that no pid here can have become another process.
+    /// Processes that were started and not yet reaped. So the kernel can't have reused a pid in here.
     running: Vec<Pid>,
     folders: Vec<PathBuf>,
 }
@@ -31,12 +32,12 @@ fn run() -> MutexGuard<'static, Run> {
     RUN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From here on ctrl-c, SIGTERM and SIGHUP clear up before they end this program.
-pub(crate) fn clear_up_on_signals() -> Result<()> {
+/// Makes ctrl-c, SIGTERM and SIGHUP clean up before they end this program.
+pub(crate) fn clean_up_on_signals() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("can't handle signals")?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            let run = run(); // held to the end: nobody starts or reaps anything any more
+            let run = run(); // held to the end, so that no process is started or reaped meanwhile
             run.running.iter().for_each(|pid| end(*pid));
             for folder in &run.folders {
                 let _ = std::fs::remove_dir_all(folder);
@@ -47,7 +48,7 @@ pub(crate) fn clear_up_on_signals() -> Result<()> {
     Ok(())
 }
 
-/// With time to end what it started itself: spantap has a child.
+/// Gives the process time to end its own children: spantap may have one.
 fn end(pid: Pid) {
     let _ = kill(pid, Signal::SIGTERM);
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -61,13 +62,14 @@ fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
-/// A fresh folder, removed on drop.
+/// A new temporary folder, removed on drop.
 pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub(crate) fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tracing-usdt-").tempdir();
-        let folder = folder.context("can't make a temporary folder; set TMPDIR to where there is room")?;
+        let folder =
+            folder.context("can't make a temporary folder; set TMPDIR to a folder with free space")?;
         run().folders.push(folder.path().to_owned());
         Ok(Self(folder))
     }
@@ -83,7 +85,7 @@ impl Drop for Folder {
     }
 }
 
-/// The lines of a pipe as they come, so that one can wait for them with a time limit.
+/// Reads the lines of a pipe in a thread, so that the receiver can wait for them with a timeout.
 pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -97,8 +99,7 @@ pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Has cargo build what `arguments` say, with its usual progress on stderr, and returns the executables by
-/// their names.
+/// Runs `cargo build` with `arguments`, with its usual progress on stderr, and returns the executables by name.
 pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -124,7 +125,30 @@ pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<HashMap<Str
     Ok(executables)
 }
 
-/// A process that we started; ended on drop unless it has ended.
+/// Runs `command` without showing its output and without a terminal, and returns its stdout. If it fails, the error is
+/// the last line of its stderr. The output goes to files, because a service that it starts may keep a pipe open.
+pub(crate) fn capture(command: &mut Command, at_most: Duration) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let files = || Ok::<_, io::Error>((tempfile::tempfile()?, tempfile::tempfile()?));
+    let (stdout, stderr) =
+        files().context("can't make a temporary file; set TMPDIR to a folder with free space")?;
+    command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    let status = Started::spawn(&name, command)?.wait(at_most)?;
+    let text = |mut file: File| -> Result<String> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    if status.success() {
+        return text(stdout);
+    }
+    let stderr = text(stderr)?;
+    let reason = stderr.lines().rfind(|line| !line.trim().is_empty());
+    bail!("{}", reason.map_or(status.to_string(), str::to_owned))
+}
+
+/// A process of this run. Dropping it ends the process.
 pub(crate) struct Started {
     name: String,
     pid: Pid,
@@ -132,7 +156,7 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// `name` is what messages call it.
+    /// `name` is the name in error messages.
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Result<Self> {
         let mut run = run();
         let child = command
@@ -143,13 +167,18 @@ impl Started {
         Ok(Self { name: name.to_owned(), pid, child })
     }
 
-    /// Once each, and only for what was piped.
+    /// Takes the pipes of stdout and, if there is one, of stderr. Call it once, and only if stdout was piped.
     pub(crate) fn output(&mut self) -> Result<(ChildStdout, Option<ChildStderr>)> {
         let stdout = self.child.stdout.take().with_context(|| format!("no pipe from {}", self.name))?;
         Ok((stdout, self.child.stderr.take()))
     }
 
-    /// Once, and only if it was piped.
+    /// Takes the pipe of stderr. Call it once, and only if stderr was piped.
+    pub(crate) fn errors(&mut self) -> Result<ChildStderr> {
+        self.child.stderr.take().with_context(|| format!("no pipe from {}", self.name))
+    }
+
+    /// Takes the pipe of stdin. Call it once, and only if stdin was piped.
     pub(crate) fn input(&mut self) -> Result<ChildStdin> {
         self.child.stdin.take().with_context(|| format!("no pipe to {}", self.name))
     }
@@ -158,7 +187,7 @@ impl Started {
         kill(self.pid, signal).with_context(|| format!("can't send {signal} to {}", self.name))
     }
 
-    /// Its status if it has ended.
+    /// The exit status if the process has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let mut run = run();
         let status = self.child.try_wait().with_context(|| format!("can't wait for {}", self.name))?;
@@ -168,7 +197,7 @@ impl Started {
         Ok(status)
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     pub(crate) fn wait(&mut self, at_most: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + at_most;
         loop {
@@ -176,7 +205,7 @@ impl Started {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("{} (pid {}) still runs after {} s", self.name, self.pid, at_most.as_secs());
+                bail!("{} (pid {}) is still running after {} s", self.name, self.pid, at_most.as_secs());
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -190,5 +219,19 @@ impl Drop for Started {
             end(self.pid);
             run.running.retain(|pid| *pid != self.pid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_failed_command_is_its_last_line() {
+        let run = |script| capture(Command::new("sh").args(["-c", script]), Duration::from_secs(60));
+        assert_eq!(run("echo out; echo err >&2").expect("it succeeds"), "out\n");
+        let why = run("echo first >&2; echo last >&2; echo >&2; exit 3").expect_err("it fails");
+        assert_eq!(why.to_string(), "last");
+        assert_eq!(run("exit 3").expect_err("it fails").to_string(), "exit status: 3");
     }
 }

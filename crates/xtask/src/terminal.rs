@@ -1,4 +1,4 @@
-//! How wide the terminal is, whether it shows colours, and columns that stay aligned.
+//! The terminal's width and colours, and text that fits into columns.
 
 use std::io::{IsTerminal, stdout};
 
@@ -55,7 +55,7 @@ impl Terminal {
     }
 }
 
-/// The text on one line of at most so many columns.
+/// The text on one line, cut to at most `columns`.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= columns {
@@ -81,7 +81,7 @@ pub(crate) fn took(us: u64) -> String {
     format!("{value:>4.decimals$} {unit}")
 }
 
-/// The value below which `percent` of `sorted` lie (nearest rank).
+/// The percentile of sorted values, by nearest rank.
 pub(crate) fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(0)
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_values_that_occurred() {
+    fn percentiles_are_values_of_the_input() {
         let values: Vec<u64> = (1..=200).collect();
         assert_eq!((percentile(&values, 50), percentile(&values, 99)), (100, 198));
         assert_eq!((percentile(&[7], 50), percentile(&[], 99)), (7, 0));

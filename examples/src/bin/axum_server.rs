@@ -1,6 +1,6 @@
-//! The second of three services in a row: an axum server that asks the third, a gRPC one, how it is.
+//! The second of three services in a row: an axum server that asks the third, a gRPC server, for its health.
 //!
-//! See `hyper_client` for how the three are run.
+//! `hyper_client` shows how to run the three.
 
 use std::io::{Write, stdout};
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use tracing::{Instrument, Span, info_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use tracing_usdt::SpanExt;
-use tracing_usdt::tower::ServerLayer;
+use tracing_usdt_tower::ServerLayer;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // At INFO: below it, what is underneath has much to say of itself.
+    // At INFO, because the libraries below have many spans at DEBUG and TRACE.
     tracing_subscriber::registry().with(tracing_usdt::layer().with_filter(LevelFilter::INFO)).init();
-    let mut words = std::env::args().skip(1);
-    let upstream = words.next().context("usage: axum_server <gRPC server> [<address>]")?;
-    let address = words.next().unwrap_or_else(|| "127.0.0.1:8080".into());
+    let mut arguments = std::env::args().skip(1);
+    let upstream = arguments.next().context("usage: axum_server <gRPC server> [<address>]")?;
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".into());
     let health = HealthClient::new(Channel::from_shared(upstream)?.connect_lazy());
 
     let route = |request: &axum::http::request::Parts| {
@@ -33,8 +33,8 @@ async fn main() -> Result<()> {
     };
     let app = Router::new()
         .route("/health/{service}", get(check))
-        // On the routes, where it is known which of them it is.
-        .route_layer(ServerLayer::new().route(route))
+        // A layer on the routes, because the matched route is known only there.
+        .route_layer(ServerLayer::new().with_route(route))
         .with_state(Arc::new(health));
     let listener = TcpListener::bind(address).await?;
     writeln!(stdout(), "listening on {}", listener.local_addr()?)?;
@@ -55,7 +55,7 @@ async fn check(
     );
     let ask = async {
         let mut request = tonic::Request::new(HealthCheckRequest { service: service.clone() });
-        if let Some(context) = Span::current().context() {
+        if let Some(context) = Span::current().trace_context() {
             context.inject(request.metadata_mut());
         }
         HealthClient::clone(&health).check(request).await

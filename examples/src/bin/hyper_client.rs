@@ -1,7 +1,7 @@
-//! The first of three services in a row: asks the second, `axum_server`, with nothing but hyper.
+//! The first of three services in a row: it sends requests to the second, `axum_server`, with nothing but hyper.
 //!
 //! ```sh
-//! cargo run --bin tonic_server &       # says where it listens
+//! cargo run --bin tonic_server &       # prints its address
 //! cargo run --bin axum_server -- http://127.0.0.1:50051 &
 //! cargo run --bin hyper_client -- http://127.0.0.1:8080/health/shop 3
 //! ```
@@ -12,7 +12,8 @@
 //! 200 OK: shop is serving
 //! ```
 //!
-//! With `TRACING_USDT_SOCKET` on all three, `spantap listen` shows each request as one trace of three processes.
+//! If `TRACING_USDT_SOCKET` is set for all three, `spantap listen` shows each request as one trace of three
+//! processes.
 
 use std::io::{Write, stdout};
 
@@ -29,11 +30,11 @@ use tracing_usdt::SpanExt;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // At INFO: below it, what is underneath has much to say of itself.
+    // At INFO, because the libraries below have many spans at DEBUG and TRACE.
     tracing_subscriber::registry().with(tracing_usdt::layer().with_filter(LevelFilter::INFO)).init();
-    let mut words = std::env::args().skip(1);
-    let url = words.next().context("usage: hyper_client <url> [<times>]")?;
-    let times = words.next().map_or(Ok(1), |times| times.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().context("usage: hyper_client <url> [<times>]")?;
+    let times = arguments.next().map_or(Ok(1), |times| times.parse())?;
     for number in 0..times {
         let span = info_span!("visit", otel.kind = "client", number, url.full = url);
         let answer = get(&url.parse()?).instrument(span).await?;
@@ -42,7 +43,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// One request, in the span that is current.
+/// Sends one request, with the context of the current span.
 async fn get(url: &Uri) -> Result<String> {
     let authority = url.authority().with_context(|| format!("no host in {url}"))?;
     let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
@@ -51,8 +52,8 @@ async fn get(url: &Uri) -> Result<String> {
 
     let mut request =
         Request::get(url.path()).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
-    // All that propagation takes.
-    if let Some(context) = Span::current().context() {
+    // Propagation needs only this.
+    if let Some(context) = Span::current().trace_context() {
         context.inject(request.headers_mut());
     }
     let response = sender.send_request(request).await?;

@@ -1,6 +1,6 @@
 //! The last of three services in a row: the standard gRPC health service, which continues its caller's trace.
 //!
-//! See `hyper_client` for how the three are run.
+//! `hyper_client` shows how to run the three.
 
 use std::io::{Write, stdout};
 
@@ -11,11 +11,11 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
-use tracing_usdt::tower::ServerLayer;
+use tracing_usdt_tower::ServerLayer;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // At INFO: below it, what is underneath has much to say of itself.
+    // At INFO, because the libraries below have many spans at DEBUG and TRACE.
     tracing_subscriber::registry().with(tracing_usdt::layer().with_filter(LevelFilter::INFO)).init();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into());
     let (health, service) = tonic_health::server::health_reporter();
@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
 
     let listener = TcpListener::bind(address).await?;
     writeln!(stdout(), "listening on {}", listener.local_addr()?)?;
-    // A gRPC request is an HTTP request, and its method the path.
+    // A gRPC request is an HTTP request whose path names the method.
     let server = Server::builder().layer(ServerLayer::new()).add_service(service);
     Ok(server.serve_with_incoming(TcpListenerStream::new(listener)).await?)
 }

@@ -1,5 +1,5 @@
-//! The service that the [test harness of W3C Trace Context] asks: it gets a list of calls to make, makes them with
-//! reqwest, and has each continue the trace of whoever asked.
+//! A service for the [test harness of W3C Trace Context]. A request holds a list of calls. The service makes
+//! them with reqwest, and each call continues the trace of the request.
 //!
 //! ```sh
 //! cargo run --bin w3c_service -- 127.0.0.1:5000 &
@@ -7,7 +7,8 @@
 //! SPEC_LEVEL=2 STRICT_LEVEL=2 python3 test.py http://127.0.0.1:5000/test
 //! ```
 //!
-//! Expected output: `Ran 41 tests`, `OK`. That is level 2 of the specification, and the harness's own level 2 of strictness.
+//! Expected output: `Ran 41 tests`, `OK`. The variables select level 2 of the specification, and the harness's
+//! strictness 2.
 //!
 //! [test harness of W3C Trace Context]: https://github.com/w3c/trace-context/tree/main/test
 
@@ -23,21 +24,21 @@ use tracing::{Instrument, Span, info_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use tracing_usdt::SpanExt;
-use tracing_usdt::tower::ServerLayer;
+use tracing_usdt_tower::ServerLayer;
 
 /// A call to make.
 #[derive(Deserialize)]
 struct Call {
     url: String,
-    /// What is sent there.
+    /// The body to send.
     arguments: serde_json::Value,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // At INFO: below it, what is underneath has much to say of itself.
+    // At INFO, because the libraries below have many spans at DEBUG and TRACE.
     tracing_subscriber::registry().with(tracing_usdt::layer().with_filter(LevelFilter::INFO)).init();
-    // reqwest leaves the choice to us.
+    // reqwest is built without a default for rustls' cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5000".into());
     let app =
@@ -55,7 +56,7 @@ async fn make_calls(
         let span = info_span!("call", otel.kind = "client", url.full = url);
         let call = async {
             let mut headers = HeaderMap::new();
-            if let Some(context) = Span::current().context() {
+            if let Some(context) = Span::current().trace_context() {
                 context.inject(&mut headers);
             }
             client.post(&url).headers(headers).json(&arguments).send().await?.error_for_status()

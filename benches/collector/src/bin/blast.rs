@@ -1,5 +1,5 @@
-//! Sends recorded datagrams as fast as somebody takes them: `blast <socket> <recording> <milliseconds>`.
-//! It does next to nothing beside `send`, so that what is measured is the receiver.
+//! Sends recorded datagrams as fast as the receiver takes them: `blast <socket> <recording> <milliseconds>`. It
+//! does little besides `send`, so that the receiver is measured.
 
 use std::error::Error;
 use std::os::unix::net::UnixDatagram;
@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bench_collector::recording::Recording;
-use bench_collector::{print, words};
+use bench_collector::{arguments, print};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let words = words();
-    let [socket, recording, milliseconds] = &words[..] else {
+    let arguments = arguments();
+    let [socket, recording, milliseconds] = &arguments[..] else {
         return Err("usage: blast <socket> <recording> <milliseconds>".into());
     };
     let time = Duration::from_millis(milliseconds.parse()?);

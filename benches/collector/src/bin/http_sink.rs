@@ -1,5 +1,5 @@
-//! An OTLP backend that costs next to nothing: it reads requests over HTTP/1.1 and answers that all is
-//! well. It says its address, and ends when its stdin does.
+//! An OTLP backend that costs little: it reads requests over HTTP/1.1 and answers each with 200. It prints its
+//! address, and ends with its stdin.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(stdout(), "{}", listener.local_addr()?)?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A client that leaves in the middle of a request is none of our business.
+            // Ignores a client that leaves in the middle of a request.
             thread::spawn(move || answer(&stream).is_ok());
         }
     });

@@ -1,18 +1,19 @@
-//! `record <path> <file>` keeps the first datagrams that come, and says how many came. An empty one ends it.
+//! `record <path> <file>` writes the first datagrams to a file, and prints how many it has received. An empty
+//! datagram ends it.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-use bench_collector::{print, receive, recording, words};
+use bench_collector::{arguments, print, receive, recording};
 use serde_json::json;
 
-/// More than the caches hold.
-const ENOUGH: usize = 16 << 20;
+/// The size of a recording: more bytes than the processor's caches hold.
+const RECORDED_BYTES: usize = 16 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let words = words();
-    let [path, file] = &words[..] else {
+    let arguments = arguments();
+    let [path, file] = &arguments[..] else {
         return Err("usage: record <path> <file>".into());
     };
     let mut file = BufWriter::new(File::create(file)?);
@@ -20,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     receive(path, |datagram| {
         datagrams += 1;
         bytes += datagram.len();
-        if bytes <= ENOUGH {
+        if bytes <= RECORDED_BYTES {
             recording::write(&mut file, datagram)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
-/* Block I/O, from its submission by a thread in a span to its completion wherever that is. A request into which others
- * were merged is that of the first. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* Block I/O, from its submission by a thread in a span to its completion in any context. A merged request belongs to
+ * the span that submitted the first part. */
 #pragma once
 
 /* linux/blk_types.h */
@@ -30,29 +31,29 @@ int BPF_PROG(block_io_start, struct request *request)
 	struct gendisk *disk;
 	u32 operation;
 
-	/* Another was there before. */
+	/* The end of an earlier request at this address was missed. */
 	if (!bpf_map_delete_elem(&requests, &key))
-		lose(LOST_REQUEST_ENDS);
+		count_loss(LOST_REQUEST_ENDS);
 	if (!thread)
 		return 0;
-	/* Without data it is a flush, whatever it is called. */
+	/* A request without data is a flush, whatever its operation. */
 	operation = request->__data_len ? request->cmd_flags & REQ_OP_MASK : REQ_OP_FLUSH;
-	submitted.span.who = *innermost(thread);
-	fill_whose(&submitted.span.whose);
+	submitted.span.ids = *innermost(thread);
+	fill_current_owner(&submitted.span.owner);
 	submitted.span.start = bpf_ktime_get_ns();
-	submitted.span.what = operation == REQ_OP_READ	  ? BLOCK_READ
+	submitted.span.kind = operation == REQ_OP_READ	  ? BLOCK_READ
 			      : operation == REQ_OP_WRITE ? BLOCK_WRITE
 							  : BLOCK_OTHER;
-	submitted.span.number = submitted.span.what == BLOCK_OTHER ? operation : 0;
+	submitted.span.number = submitted.span.kind == BLOCK_OTHER ? operation : 0;
 	disk = BPF_CORE_READ(request, q, disk);
 	submitted.block.device = (u32)BPF_CORE_READ(disk, major) << 20 | BPF_CORE_READ(disk, first_minor);
 	BPF_CORE_READ_STR_INTO(&submitted.block.disk, disk, disk_name);
 	if (bpf_map_update_elem(&requests, &key, &submitted, BPF_ANY))
-		lose(LOST_NO_REQUEST);
+		count_loss(LOST_NO_REQUEST);
 	return 0;
 }
 
-/* What it was to do, another does. */
+/* This request is now a part of another one. */
 SEC("tp_btf/block_rq_merge")
 int BPF_PROG(block_rq_merge, struct request *request)
 {
@@ -73,11 +74,11 @@ int BPF_PROG(block_rq_complete, struct request *request, int error, unsigned int
 		return 0;
 	submitted->block.bytes += bytes;
 	submitted->block.error = error;
-	/* What is left of it comes later. */
+	/* The rest completes later. */
 	if (!error && bytes < request->__data_len)
 		return 0;
 	submitted->span.end = bpf_ktime_get_ns();
-	record = begin_or_add(&submitted->span);
+	record = begin_or_summarize(&submitted->span);
 	if (record) {
 		record->block = submitted->block;
 		submit(record);

@@ -1,17 +1,18 @@
-/* Programs that a thread in a span starts, from the fork to their end. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* Programs that a thread in a span starts, from the fork to the end of the process. */
 #pragma once
 
-/* A process that was started in a span of its parent's. */
+/* A process that was forked in a span. */
 struct child {
-	struct who origin;
-	struct whose origins;
+	struct ids ids;
+	struct owner owner;
 	u64 forked;
-	u32 has_run; /* a program of its own */
+	u32 has_run; /* whether it has executed a program */
 	char program[PATH_BYTES];
 	u32 unused;
 };
 
-/* By its pid, which it has whichever of its threads runs another program, or ends last. */
+/* By pid, because any of its threads may execute a program or end last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -27,14 +28,14 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 	struct child child = {};
 	u32 pid = task->tgid;
 
-	/* Its first thread, in a process of its own. */
+	/* Only for the first thread of a new process. */
 	if (!thread || task->pid != task->tgid)
 		return 0;
-	child.origin = *innermost(thread);
-	whose_of(parent, &child.origins);
+	child.ids = *innermost(thread);
+	fill_owner(parent, &child.owner);
 	child.forked = bpf_ktime_get_ns();
 	if (bpf_map_update_elem(&children, &pid, &child, BPF_ANY))
-		lose(LOST_NO_CHILD);
+		count_loss(LOST_NO_CHILD);
 	return 0;
 }
 
@@ -45,10 +46,10 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 	u32 pid = task->tgid;
 	struct child *child;
 
-	/* The spans went with the old program. */
+	/* The spans ended with the old program, and so did the memory that tells of them. */
 	if (thread) {
+		thread->block = 0;
 		thread->depth = 0;
-		thread->too_deep = 0;
 	}
 	child = bpf_map_lookup_elem(&children, &pid);
 	if (child && !child->has_run) {
@@ -61,7 +62,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 /* linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 4
 
-/* As its parent will have it. */
+/* As its parent's wait() returns it. */
 static __always_inline int status_of(struct task_struct *task)
 {
 	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
@@ -72,23 +73,23 @@ static __always_inline int status_of(struct task_struct *task)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *task)
 {
-	struct kernel_span span = { .what = EXEC };
+	struct kernel_span span = { .kind = EXEC };
 	struct record_kernel *record;
 	struct child *found, child;
 	u32 pid = task->tgid;
 
-	/* The first thread may have ended before the last. */
+	/* Other threads of the process still run: the first thread may end before the last. */
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return 0;
 	found = bpf_map_lookup_elem(&children, &pid);
 	if (!found)
 		return 0;
 	child = *found;
-	/* Of several that end at once, each is the last. */
+	/* Several threads that end at once may each be the last; the one that deletes the entry reports. */
 	if (bpf_map_delete_elem(&children, &pid) || !child.has_run)
 		return 0;
-	span.who = child.origin;
-	span.whose = child.origins;
+	span.ids = child.ids;
+	span.owner = child.owner;
 	span.start = child.forked;
 	span.end = bpf_ktime_get_ns();
 	record = begin_record(&span);

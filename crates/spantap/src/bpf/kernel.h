@@ -1,7 +1,8 @@
-/* What is read of the kernel's own types, and nothing else of them.
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* The fields of the kernel's own types that the programs read.
  *
- * Where a field really lies is put in when the program is loaded, from the BTF of the kernel that
- * runs: so these need not be whole, nor in order, and no vmlinux.h is needed to build. */
+ * The loader adjusts each access to the running kernel's layout, by its BTF. So these types need not be complete
+ * nor in order, and the build needs no vmlinux.h. */
 #pragma once
 
 #include <linux/types.h>
@@ -77,7 +78,7 @@ struct signal_struct {
 struct sched_info {
 	unsigned long pcount; /* how often it was given a CPU after a wait */
 	unsigned long long run_delay; /* how long it has waited for one, in ns */
-	unsigned long long last_queued; /* since when it waits */
+	unsigned long long last_queued; /* when its present wait began; 0: it is not waiting */
 };
 
 struct task_struct {

@@ -1,49 +1,54 @@
-/* What the programs share, and what they count. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* Maps and variables that the programs share, and the counts of losses. */
 #pragma once
 
-#define DEPTH 64 /* a power of two */
-
-/* A span that a thread is in. */
-struct frame {
-	struct who who;
-	u64 since;
-	u64 part[PARTS]; /* the thread's, when it went in */
-};
+#define MAX_DEPTH 64 /* as in the layer */
 
 struct thread {
-	/* Its time so far, as long as it was in a span; when it changed last what it does. */
-	u64 part[PARTS];
-	u64 since;
-	/* Where it is when it is not on a CPU, else ON_CPU. */
-	u32 off;
+	/* Where it says which spans it is in, and the number by which it is the owner of that memory. */
+	u64 block;
+	u64 owner;
+	u64 build; /* by which it registered */
+
+	/* The spans that it was in when it was last looked at, `depth` of them, the outermost first. */
+	u64 ids[MAX_DEPTH];
 	u32 depth;
-	/* When it was woken last since it got a CPU, even if it was still on it; 0: not that we know. */
+	u32 too_deep; /* spans beyond */
+	struct ids innermost;
+	u64 innermost_since; /* when the thread entered it */
+	u64 innermost_began; /* when it was created */
+
+	/* Since when it is in its present state. */
+	u64 since;
+	/* An enum thread_state. */
+	u32 state;
+	u32 unused;
+	/* Time in an unknown state that is not reported yet. */
+	u64 unseen_from;
+	u64 unseen_to;
+	/* Its last wake-up since it got a CPU, even while still on that CPU; 0: none was seen. */
 	u64 woken;
-	/* When it got a CPU, if it is not known yet when it was woken. */
-	u64 arrived;
-	/* By the kernel's counts: how often it was given a CPU, up to when it had it last, and how long it had waited for
-	 * one when it left. */
+	/* When it got a CPU, as long as the time of its wake-up is unknown; else 0. */
+	u64 got_cpu;
+	/* The kernel's counts: how often it was given a CPU, including the last time; and its total wait for a CPU when it
+	 * last left one. */
 	u64 runs;
 	u64 waited;
 	struct waker waker;
-	/* Spans too deep for the stack that it is in. */
-	u64 too_deep;
 
 	u64 scratch;
 
 	/* The system call that it is in, or -1. */
 	s64 call;
 	u64 call_since;
-	u64 call_first; /* argument */
-	u64 call_pointer; /* what it is about, if that is still to be read */
-	u32 call_about;
+	u64 call_first_argument;
+	u64 call_pointer; /* to a path or address that is not read yet; else 0 */
+	u32 call_path_kind;
 	u32 call_length;
 	char call_path[PATH_BYTES];
-
-	struct frame stack[DEPTH];
 };
 
-/* Goes with the thread, so that none is left behind and none is taken for another's. */
+/* Stored with the task, so that it is freed with it and is never taken for that of another thread. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -51,30 +56,14 @@ struct {
 	__type(value, struct thread);
 } threads SEC(".maps");
 
-struct kept_account {
-	struct account account;
-	u32 pid;
-	u32 unused;
-	u64 image; /* as in struct whose */
-};
-
-/* Of spans that were left and are not closed. */
+/* The short kernel spans of a span. By span id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 18);
 	__type(key, u64);
-	__type(value, struct kept_account);
-} accounts SEC(".maps");
-
-/* Of the same spans. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 18);
-	__type(key, u64);
-	__type(value, struct record_small);
-} smalls SEC(".maps");
+	__type(value, struct record_summary);
+} summaries SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -83,27 +72,34 @@ struct {
 
 u64 losses[LOSSES];
 
-/* Spans that were entered before this time are not followed any more: nobody may have seen the thread leave them. */
-u64 entered_from SEC(".data") = 0;
+/* The builds that are not followed any more, a bit for each. Their threads are ignored. */
+#define RELEASED_WORDS 64
+u64 released[RELEASED_WORDS] SEC(".data") = {};
 
-/* Whether anything but the spans themselves is seen. */
-const volatile bool sees_kernel = true;
+/* All threads are ignored. */
+bool stops_following SEC(".data") = false;
 
-/* Whether the scheduler is. */
-const volatile bool sees_sched = true;
+/* Whether the kernel reports switches between threads. */
+const volatile bool sees_switches = true;
 
-/* For tests: of threads that get the CPU, every other is not seen to. */
+/* For tests: ignores every other switch to a thread, or from it. */
 const volatile bool misses_returns = false;
+const volatile bool misses_leaves = false;
 
-/* Kernel spans shorter than this are only added up. */
+/* Shorter kernel spans are aggregated per span. */
 const volatile u64 min_ns = 0;
 
-static __always_inline void lose(enum lost why)
+static __always_inline void count_losses(enum loss loss, u64 count)
 {
-	__sync_fetch_and_add(&losses[why], 1);
+	__sync_fetch_and_add(&losses[loss], count);
 }
 
-/* User space comes by itself, soon enough. */
+static __always_inline void count_loss(enum loss loss)
+{
+	count_losses(loss, 1);
+}
+
+/* Without a wake-up: user space polls often enough. */
 static __always_inline void submit(void *record)
 {
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);

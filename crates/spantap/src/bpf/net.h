@@ -1,5 +1,6 @@
-/* TCP. Much of it happens outside of any thread, so a socket is remembered with the span that used it
- * last: from its connect on, or from the first read or write of a connection that was accepted. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* TCP. Much of it happens outside of any thread, so each socket is stored with the span that used it last: from its
+ * connect on, or, for an accepted connection, from the first read or write in a span. */
 #pragma once
 
 /* net/tcp_states.h */
@@ -20,24 +21,24 @@
 #define AF_INET6 10
 #define PROTOCOL_TCP 6
 
-struct used {
-	struct who who; /* span id 0: nobody yet */
-	struct whose whose;
-	u64 start; /* of the connecting, or of the connection */
-	u32 is_connecting; /* from this end */
-	u32 is_closed;	   /* and told */
-	u32 retransmits;   /* until which it was told of them */
+struct tracked {
+	struct ids ids; /* span id 0: no span has used it yet */
+	struct owner owner;
+	u64 start; /* of the connect, then of the connection */
+	u32 is_connecting; /* only from this end */
+	u32 is_closed;	   /* and its close is reported */
+	u32 retransmits;   /* total_retrans at the last report */
 };
 
-/* Goes with the socket. Those of others' programs have it, too, once they are accepted. */
+/* Stored with the socket, and freed with it. Accepted sockets of other programs have an entry, too. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct used);
+	__type(value, struct tracked);
 } sockets SEC(".maps");
 
-static __always_inline struct used *used_of(const struct sock *sock)
+static __always_inline struct tracked *tracked_of(const struct sock *sock)
 {
 	return bpf_sk_storage_get(&sockets, (void *)sock, NULL, 0);
 }
@@ -47,17 +48,17 @@ static __always_inline u32 retransmits_of(const struct sock *sock)
 	return BPF_CORE_READ((const struct tcp_sock *)sock, total_retrans);
 }
 
-/* From now on, by nobody yet; or NULL. */
-static __always_inline struct used *remember(const struct sock *sock, u64 now)
+/* Starts to follow a socket, with no span yet. NULL if there is no memory. */
+static __always_inline struct tracked *track(const struct sock *sock, u64 now)
 {
-	struct used *used = bpf_sk_storage_get(&sockets, (void *)sock, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct tracked *tracked = bpf_sk_storage_get(&sockets, (void *)sock, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 
-	if (!used)
+	if (!tracked)
 		return NULL;
-	__builtin_memset(used, 0, sizeof(*used));
-	used->start = now;
-	used->retransmits = retransmits_of(sock);
-	return used;
+	__builtin_memset(tracked, 0, sizeof(*tracked));
+	tracked->start = now;
+	tracked->retransmits = retransmits_of(sock);
+	return tracked;
 }
 
 static __always_inline void fill_addresses(struct connection *connection, const struct sock *sock)
@@ -78,213 +79,216 @@ static __always_inline void fill_addresses(struct connection *connection, const 
 	}
 }
 
-static __always_inline void report_connection(u32 what, const struct used *used, const struct sock *sock, s32 error,
-					      u64 start, u64 end, u32 queued)
+static __always_inline void report_connection(u32 kind, const struct tracked *tracked, const struct sock *sock,
+					      s32 error, u64 start, u64 end, u32 queued)
 {
 	struct kernel_span span = {
-		.what = what, .who = used->who, .whose = used->whose, .start = start, .end = end
+		.kind = kind, .ids = tracked->ids, .owner = tracked->owner, .start = start, .end = end
 	};
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sock;
 	struct connection *connection;
 	struct record_kernel *record;
 
-	/* What has no length is told each time. */
-	record = start == end ? begin_record(&span) : begin_or_add(&span);
+	/* An event without duration always gets its own record. */
+	record = start == end ? begin_record(&span) : begin_or_summarize(&span);
 	if (!record)
 		return;
 	connection = &record->connection;
 	fill_addresses(connection, sock);
 	connection->error = error;
-	connection->lifetime = end - used->start;
+	connection->lifetime = end - tracked->start;
 	connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
 	connection->sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans) + queued;
-	/* The peer's FIN is counted, too. */
+	/* bytes_received counts the peer's FIN, too. */
 	connection->received = BPF_CORE_READ(tcp, bytes_received) - (sock->__sk_common.skc_flags >> SOCK_DONE & 1);
 	connection->retransmits = retransmits_of(sock);
 	submit(record);
 }
 
-/* The current thread uses it, in a span: then the span is the one to tell of what comes. */
-static __always_inline void use(struct used *used, struct thread *thread)
+/* The current thread uses the socket in a span: later events are reported in that span. */
+static __always_inline void set_span(struct tracked *tracked, struct thread *thread)
 {
-	used->who = *innermost(thread);
-	fill_whose(&used->whose);
+	tracked->ids = *innermost(thread);
+	fill_current_owner(&tracked->owner);
 }
 
-/* Of what it wrote: not sent yet. */
+/* Bytes that were written and not sent yet. */
 static __always_inline u32 queued_in(const struct sock *sock, bool has_fin)
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sock;
 	u32 queued = BPF_CORE_READ(tcp, write_seq) - BPF_CORE_READ(tcp, snd_nxt);
 
-	/* Which comes last. */
+	/* write_seq counts the FIN, which comes last. */
 	return queued && has_fin ? queued - 1 : queued;
 }
 
-static __always_inline void starts_to_connect(const struct sock *sock, u64 now)
+static __always_inline void begin_connect(const struct sock *sock, u64 now)
 {
 	struct thread *thread = in_span(bpf_get_current_task_btf());
-	struct used *used;
+	struct tracked *tracked;
 
 	if (!thread) {
 		bpf_sk_storage_delete(&sockets, (void *)sock);
 		return;
 	}
-	used = remember(sock, now);
-	if (!used) {
-		lose(LOST_NO_SOCKET);
+	tracked = track(sock, now);
+	if (!tracked) {
+		count_loss(LOST_NO_SOCKET);
 		return;
 	}
-	used->is_connecting = 1;
-	use(used, thread);
+	tracked->is_connecting = 1;
+	set_span(tracked, thread);
 }
 
-/* The connection counts them, too. */
-static __always_inline void count_untold_retransmits(const struct sock *sock, struct used *used)
+/* The connection's total includes the retransmits whose events were missed. */
+static __always_inline void count_missed_retransmits(const struct sock *sock, struct tracked *tracked)
 {
 	u32 retransmits = retransmits_of(sock);
 
-	if (used->who.span_id && used->retransmits != retransmits)
-		lose(LOST_RETRANSMITS);
-	used->retransmits = retransmits;
+	if (tracked->ids.span_id && tracked->retransmits != retransmits)
+		count_loss(LOST_RETRANSMITS);
+	tracked->retransmits = retransmits;
 }
 
-static __always_inline void has_connected(const struct sock *sock, struct used *used, s32 error, u64 now)
+static __always_inline void report_connect(const struct sock *sock, struct tracked *tracked, s32 error, u64 now)
 {
-	count_untold_retransmits(sock, used);
-	report_connection(TCP_CONNECT, used, sock, error, used->start, now, 0);
-	used->start = now;
-	used->is_connecting = 0;
+	count_missed_retransmits(sock, tracked);
+	report_connection(TCP_CONNECT, tracked, sock, error, tracked->start, now, 0);
+	tracked->start = now;
+	tracked->is_connecting = 0;
 }
 
-/* By the program, and nothing more will come: it has closed both sides, or the peer has closed the other. (If it closes
- * its own side alone and goes on to read, it is over when the kernel has done with it.) */
+/* Whether the program closes the connection and nothing more will come: it has closed both directions, or the peer
+ * has closed the other. (If it closes only its own direction and goes on reading, the connection ends when the kernel
+ * is done with it.) */
 static __always_inline bool is_closing(const struct sock *sock, int after)
 {
 	return (after == FIN_WAIT1 || after == LAST_ACK) && sock->sk_shutdown & RCV_SHUTDOWN;
 }
 
-static __always_inline void has_closed(const struct sock *sock, struct used *used, int before, int after, u64 now)
+static __always_inline void report_close(const struct sock *sock, struct tracked *tracked, int before, int after,
+					 u64 now)
 {
-	bool by_thread = after != CLOSED;
-	struct thread *thread = by_thread ? in_span(bpf_get_current_task_btf()) : NULL;
-	/* It had closed its own side before. */
-	u32 queued = by_thread ? queued_in(sock, before == FIN_WAIT1) : 0;
+	bool by_program = after != CLOSED;
+	struct thread *thread = by_program ? in_span(bpf_get_current_task_btf()) : NULL;
+	/* Its own direction was closed before, and a FIN is queued. */
+	u32 queued = by_program ? queued_in(sock, before == FIN_WAIT1) : 0;
 
-	used->is_closed = 1;
-	count_untold_retransmits(sock, used);
+	tracked->is_closed = 1;
+	count_missed_retransmits(sock, tracked);
 	if (thread)
-		use(used, thread);
-	if (used->who.span_id)
-		report_connection(TCP_CLOSE, used, sock, sock->sk_err, now, now, queued);
+		set_span(tracked, thread);
+	if (tracked->ids.span_id)
+		report_connection(TCP_CLOSE, tracked, sock, sock->sk_err, now, now, queued);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(inet_sock_set_state, const struct sock *sock, const int before, const int after)
 {
-	struct used *used;
+	struct tracked *tracked;
 	u64 now;
 
 	if (sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (after == SYN_SENT) {
-		starts_to_connect(sock, now);
+		begin_connect(sock, now);
 		return 0;
 	}
-	used = used_of(sock);
-	if (used && used->is_connecting) {
-		/* Both ends may do so at once: then it goes on. Without an error it was given up, or could not begin. */
+	tracked = tracked_of(sock);
+	if (tracked && tracked->is_connecting) {
+		/* SYN_RECEIVED: both ends connect at once, and the connect goes on. Without an error it was given up
+		 * or could not begin. */
 		if (after != SYN_RECEIVED)
-			has_connected(sock, used, after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED, now);
+			report_connect(sock, tracked, after == ESTABLISHED ? 0 : sock->sk_err ?: ECANCELED, now);
 	} else if (before == SYN_RECEIVED && after == ESTABLISHED) {
-		/* Of whatever program: if that fails, it is remembered at its first use in a span. */
-		if (!used)
-			remember(sock, now);
-	} else if (used && !used->is_closed && (after == CLOSED || is_closing(sock, after))) {
-		has_closed(sock, used, before, after, now);
+		/* For any program's socket. If this fails, the socket is stored at its first use in a span. */
+		if (!tracked)
+			track(sock, now);
+	} else if (tracked && !tracked->is_closed && (after == CLOSED || is_closing(sock, after))) {
+		report_close(sock, tracked, before, after, now);
 	}
-	if (after == CLOSED && used)
+	if (after == CLOSED && tracked)
 		bpf_sk_storage_delete(&sockets, (void *)sock);
 	return 0;
 }
 
-/* A read or a write of the current thread. */
-static __always_inline int used_by_thread(const struct sock *sock, int result)
+/* The current thread has read or written. */
+static __always_inline int read_or_written(const struct sock *sock, int result)
 {
 	struct thread *thread;
-	struct used *used;
+	struct tracked *tracked;
 	u64 now, since;
 
-	/* Such as that there is nothing yet. */
+	/* Errors such as EAGAIN do not count as a use of the socket. */
 	if (result < 0 || sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
 	thread = in_span(bpf_get_current_task_btf());
 	if (!thread)
 		return 0;
-	used = used_of(sock);
-	if (!used) {
-		/* Connected before we looked, or outside of any span: since when is not known. */
-		used = remember(sock, bpf_ktime_get_ns());
-		if (used)
-			use(used, thread);
+	tracked = tracked_of(sock);
+	if (!tracked) {
+		/* It was connected before the attach, or outside of any span: its start is unknown. */
+		tracked = track(sock, bpf_ktime_get_ns());
+		if (tracked)
+			set_span(tracked, thread);
 		else
-			lose(LOST_NO_SOCKET);
+			count_loss(LOST_NO_SOCKET);
 		return 0;
 	}
-	if (used->who.span_id == innermost(thread)->span_id)
+	if (tracked->ids.span_id == innermost(thread)->span_id)
 		return 0;
-	if (used->who.span_id) {
-		use(used, thread);
+	if (tracked->ids.span_id) {
+		set_span(tracked, thread);
 		return 0;
 	}
-	/* It may have waited for long; in this span it did so from its beginning on. */
+	/* The connection may have waited since before this span; only the span's time counts. */
 	now = bpf_ktime_get_ns();
-	since = since_of(&thread->stack[(thread->depth - 1) & (DEPTH - 1)]);
-	use(used, thread);
-	report_connection(TCP_ACCEPT, used, sock, 0, used->start > since ? used->start : since, now, 0);
+	since = thread->innermost_began;
+	set_span(tracked, thread);
+	report_connection(TCP_ACCEPT, tracked, sock, 0, tracked->start > since ? tracked->start : since, now, 0);
 	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sock_send_length, const struct sock *sock, int result, int flags)
 {
-	return used_by_thread(sock, result);
+	return read_or_written(sock, result);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_recv_length, const struct sock *sock, int result, int flags)
 {
-	return used_by_thread(sock, result);
+	return read_or_written(sock, result);
 }
 
-static __always_inline void happened(u32 what, const struct sock *sock, const struct used *used)
+static __always_inline void report_event(u32 kind, const struct sock *sock, const struct tracked *tracked)
 {
 	u64 now = bpf_ktime_get_ns();
 
-	if (used->who.span_id)
-		report_connection(what, used, sock, 0, now, now, 0);
+	if (tracked->ids.span_id)
+		report_connection(kind, tracked, sock, 0, now, now, 0);
 }
 
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(tcp_retransmit_skb, const struct sock *sock)
 {
-	struct used *used = used_of(sock);
+	struct tracked *tracked = tracked_of(sock);
 
-	if (!used)
+	if (!tracked)
 		return 0;
-	/* It has counted this one. */
-	used->retransmits = retransmits_of(sock);
-	happened(TCP_RETRANSMIT, sock, used);
+	/* The total includes this one. */
+	tracked->retransmits = retransmits_of(sock);
+	report_event(TCP_RETRANSMIT, sock, tracked);
 	return 0;
 }
 
 SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(tcp_receive_reset, const struct sock *sock)
 {
-	struct used *used = used_of(sock);
+	struct tracked *tracked = tracked_of(sock);
 
-	if (used)
-		happened(TCP_RESET, sock, used);
+	if (tracked)
+		report_event(TCP_RESET, sock, tracked);
 	return 0;
 }

@@ -1,8 +1,9 @@
-/* The probes of the contract: which spans a thread is in, and those that end. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* The probes of the contract: threads register, and batches of spans that have ended are reported. */
 #pragma once
 
-/* An argument of a probe. libbpf's bpf_usdt_arg() looks up anew for each where they are, which takes 60 ns;
- * those of the contract are all in registers. */
+/* An argument of a probe. libbpf's bpf_usdt_arg() looks up the specification again for each one, which takes 60 ns.
+ * The arguments of the contract are all in registers. */
 static __always_inline u64 argument(struct pt_regs *ctx, const struct __bpf_usdt_spec *spec, u32 number)
 {
 	const struct __bpf_usdt_arg_spec *arg = &spec->args[number];
@@ -23,268 +24,105 @@ static __always_inline const struct __bpf_usdt_spec *arguments(struct pt_regs *c
 	return bpf_map_lookup_elem(&__bpf_usdt_specs, &id);
 }
 
-static __always_inline void fill_whose(struct whose *whose)
-{
-	u64 ids = bpf_get_current_pid_tgid();
-
-	whose->pid = ids >> 32;
-	whose->tid = ids;
-	bpf_get_current_comm(whose->comm, sizeof(whose->comm));
-	whose->image = image_of(bpf_get_current_task_btf());
-}
-
-/* The thread goes into a span. */
-static __always_inline void go_in(struct thread *thread, struct task_struct *task, const struct who *who)
-{
-	struct frame *frame;
-
-	if (!is_in_span(thread)) {
-		thread->depth = 0;
-		thread->call = -1;
-		thread->too_deep = 0;
-		begins(thread, task);
-	} else {
-		ran(thread, task, bpf_ktime_get_ns());
-	}
-	if (thread->depth >= DEPTH) {
-		thread->too_deep++;
-		lose(LOST_TOO_DEEP);
-		return;
-	}
-	frame = &thread->stack[thread->depth & (DEPTH - 1)];
-	frame->who = *who;
-	frame->since = thread->since;
-	for (int i = 0; i < PARTS; i++)
-		frame->part[i] = thread->part[i];
-	thread->depth++;
-}
-
+/* The current thread tells where it says which spans it is in. It does so again every 100 ms. */
 SEC("usdt")
-int enter(struct pt_regs *ctx)
+int thread_register(struct pt_regs *ctx)
 {
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *thread;
-	struct who who;
+	u64 block, word, build;
 
 	if (!spec)
+		return 0;
+	block = argument(ctx, spec, 0);
+	if (bpf_probe_read_user(&word, sizeof(word), (void *)block)) {
+		count_loss(LOST_UNREADABLE_STACK);
+		return 0;
+	}
+	build = bpf_usdt_cookie(ctx);
+	thread = followed(task);
+	if (thread && thread->block == block && thread->owner == word >> OWNER_SHIFT && thread->build == build)
 		return 0;
 	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread) {
-		lose(LOST_NO_THREAD);
+		count_loss(LOST_NO_THREAD);
 		return 0;
 	}
-	who.span_id = argument(ctx, spec, 0);
-	who.trace_high = argument(ctx, spec, 2);
-	who.trace_low = argument(ctx, spec, 3);
-	keep_cpu();
-	go_in(thread, task, &who);
-	let_go_of_cpu();
+	disable_preemption();
+	thread->block = block;
+	thread->owner = word >> OWNER_SHIFT;
+	thread->too_deep = 0;
+	thread->build = build;
+	thread->unseen_from = 0;
+	thread->call = -1;
+	start_following(thread, task);
+	look(thread);
+	/* It registers at an enter. It was in other spans before, which are all that are listed if there are too many. */
+	if (thread->depth > 1 || thread->too_deep)
+		report_unseen(thread, RECORD_GAP, 0, thread->too_deep ? bpf_ktime_get_ns() : thread->innermost_since);
+	enable_preemption();
 	return 0;
 }
 
-#define NOWHERE DEPTH
-
-/* Where in its stack a thread has a span. */
-struct search {
-	struct thread *thread;
-	u64 span_id;
-	u32 depth;
-	u32 found;
-};
-
-static long look_at_frame(u32 index, struct search *search)
-{
-	u32 at = search->depth - 1 - index;
-
-	if (search->thread->stack[at & (DEPTH - 1)].who.span_id != search->span_id)
-		return 0;
-	search->found = at;
-	return 1;
-}
-
-/* The innermost of its frames below `depth`, or NOWHERE. */
-static __always_inline u32 find(struct thread *thread, u64 span_id, u32 depth)
-{
-	struct search search = { .thread = thread, .span_id = span_id, .depth = depth, .found = NOWHERE };
-
-	/* The verifier follows each round of an ordinary loop, which were too many. */
-	if (depth)
-		bpf_loop(depth, look_at_frame, &search, 0);
-	return search.found;
-}
-
-static long move_frame(u32 index, struct search *search)
-{
-	u32 to = search->found + index;
-
-	search->thread->stack[to & (DEPTH - 1)] = search->thread->stack[(to + 1) & (DEPTH - 1)];
-	return 0;
-}
-
-/* Takes a span out that is not the innermost. Guards may be dropped in any order. */
-static __noinline int leave_outer(struct thread *thread, u64 span_id, u32 pid)
-{
-	u32 depth = thread->depth;
-	struct search search = { .thread = thread, .found = find(thread, span_id, depth) };
-
-	if (search.found == NOWHERE) {
-		/* It was entered before we looked, or was too deep. */
-		if (thread->too_deep)
-			thread->too_deep--;
-		return 0;
-	}
-	/* In it a second time, it goes on. */
-	if (find(thread, span_id, search.found) == NOWHERE)
-		settle(thread, &thread->stack[search.found & (DEPTH - 1)], pid);
-	if (search.found + 1 < depth)
-		bpf_loop(depth - 1 - search.found, move_frame, &search, 0);
-	thread->depth = depth - 1;
-	return 0;
-}
-
-/* The thread goes out of a span. */
-static __always_inline void go_out(struct thread *thread, struct task_struct *task, u64 span_id)
-{
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct frame *frame;
-	u32 top;
-
-	ran(thread, task, bpf_ktime_get_ns());
-	top = thread->depth - 1;
-	frame = &thread->stack[top & (DEPTH - 1)];
-	if (frame->who.span_id != span_id || thread->too_deep) {
-		leave_outer(thread, span_id, pid);
-		return;
-	}
-	if (find(thread, span_id, top) == NOWHERE)
-		settle(thread, frame, pid);
-	thread->depth = top;
-}
-
-SEC("usdt")
-int leave(struct pt_regs *ctx)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct thread *thread = in_span(task);
-	const struct __bpf_usdt_spec *spec = arguments(ctx);
-	u64 span_id;
-
-	if (!thread || !spec)
-		return 0;
-	span_id = argument(ctx, spec, 0);
-	keep_cpu();
-	go_out(thread, task, span_id);
-	let_go_of_cpu();
-	return 0;
-}
-
-static __always_inline void fill_span(struct record_span *record, u32 kind, const struct who *who, u32 length)
-{
-	u64 ids = bpf_get_current_uid_gid();
-
-	record->kind = kind;
-	record->length = length;
-	record->uid = ids;
-	record->gid = ids >> 32;
-	record->who = *who;
-	fill_whose(&record->whose);
-	record->now = bpf_ktime_get_ns();
-	take_account(who->span_id, &record->account);
-	record->parent_id = 0;
-	record->knows_parent = 0;
-}
-
-/* A record has the size that it is reserved with, which must be known when this is compiled. With room
- * that is reserved at run time a kernel before 6.16 could not copy from user space into it, and there is no
- * memory to copy to on the way: two threads of one CPU may be here at once. */
+/* The size of a record must be known when this is compiled. Before Linux 6.16 a dynptr, which has a size that is
+ * known at run time, could not be filled from user space; and there is no buffer to copy through, because two threads
+ * of one CPU may be here at once. */
 #define EMIT_IN(size)                                                                                       \
-	if (length <= (size) - sizeof(struct record_span)) {                                                \
+	if (length <= (size) - sizeof(struct record_batch)) {                                               \
 		record = bpf_ringbuf_reserve(&records, (size), 0);                                          \
 		if (!record)                                                                                \
 			goto full;                                                                          \
-		fill_span(record, RECORD_SPAN, &who, length);                                               \
-		if (bpf_probe_read_user(record->text, length, json))                                        \
+		if (bpf_probe_read_user(record->bytes, length, batch))                                      \
 			goto unreadable;                                                                    \
-		submit(record);                                                                             \
-		return 0;                                                                                   \
+		goto submit;                                                                                \
 	}
 
+/* The sender's thread has a batch of closed spans. */
 SEC("usdt")
-int span_emit(struct pt_regs *ctx)
+int batch_emit(struct pt_regs *ctx)
 {
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
-	struct record_span *record;
-	struct who who = {};
-	const char *json;
-	u64 span_id;
+	u64 uid_gid = bpf_get_current_uid_gid();
+	struct record_batch *record;
+	const char *batch;
 	u32 length;
+	u64 spans;
 
 	if (!spec)
 		return 0;
-	span_id = who.span_id = argument(ctx, spec, 0);
-	json = (const char *)argument(ctx, spec, 1);
-	length = argument(ctx, spec, 2);
-	report_smalls(span_id);
-	/* Where the verifier sees the bound that it is compared with. */
+	batch = (const char *)argument(ctx, spec, 0);
+	length = argument(ctx, spec, 1);
+	spans = argument(ctx, spec, 2);
+	/* Puts it in a register, so that the verifier sees its bound. */
 	asm volatile("" : "+r"(length));
-	EMIT_IN(640)
-	EMIT_IN(768)
 	EMIT_IN(1024)
-	EMIT_IN(1536)
 	EMIT_IN(2048)
 	EMIT_IN(4096)
 	EMIT_IN(8192)
 	EMIT_IN(16384)
-	EMIT_IN(32768)
+	/* Most batches are a little over 32 KiB. */
+	EMIT_IN(34816)
 	EMIT_IN(65536)
 	EMIT_IN(131072)
 	EMIT_IN(262144)
-	forget_account(span_id);
-	lose(LOST_TOO_LONG);
+	count_losses(LOST_TOO_LONG, spans);
+	return 0;
+submit:
+	record->kind = RECORD_BATCH;
+	record->length = length;
+	record->uid = uid_gid;
+	record->gid = uid_gid >> 32;
+	fill_current_owner(&record->owner);
+	record->lost = losses[LOST_RING_FULL_TIMES] + losses[LOST_UNREADABLE_STACK] + losses[LOST_NO_THREAD];
+	record->now = bpf_ktime_get_ns();
+	submit(record);
 	return 0;
 full:
-	forget_account(span_id);
-	lose(LOST_RING_FULL_SPANS);
+	count_losses(LOST_RING_FULL_SPANS, spans);
 	return 0;
 unreadable:
 	bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-	lose(LOST_UNREADABLE);
-	return 0;
-}
-
-/* Which argument of `close` is the parent's id. */
-#define PARENT_ID 6
-
-/* Of a span that began before anybody looked nothing is emitted: its duration is 0. */
-SEC("usdt")
-int close(struct pt_regs *ctx)
-{
-	const struct __bpf_usdt_spec *spec = arguments(ctx);
-	struct record_span *record;
-	struct who who = {};
-	u64 span_id;
-	long length;
-
-	/* Its duration. */
-	if (!spec || argument(ctx, spec, 2))
-		return 0;
-	span_id = who.span_id = argument(ctx, spec, 0);
-	who.trace_high = argument(ctx, spec, 4);
-	who.trace_low = argument(ctx, spec, 5);
-	report_smalls(span_id);
-	record = bpf_ringbuf_reserve(&records, sizeof(*record) + NAME_BYTES, 0);
-	if (!record) {
-		forget_account(span_id);
-		lose(LOST_RING_FULL_SPANS);
-		return 0;
-	}
-	length = bpf_probe_read_user_str(record->text, NAME_BYTES, (void *)argument(ctx, spec, 1));
-	fill_span(record, RECORD_PARTIAL, &who, length > 0 ? length - 1 : 0);
-	if (spec->arg_cnt > PARENT_ID) {
-		record->parent_id = argument(ctx, spec, PARENT_ID);
-		record->knows_parent = 1;
-	}
-	submit(record);
+	count_losses(LOST_UNREADABLE, spans);
 	return 0;
 }

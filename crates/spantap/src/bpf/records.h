@@ -1,33 +1,37 @@
-/* What user space is told, in a ring buffer, and how it is laid out there: `record.rs` reads the same.
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* The records that user space reads from a ring buffer, and their layout: `record.rs` reads the same.
  *
- * All members lie where both sides expect them without padding. */
+ * All members lie where both sides expect them, without padding. */
 #pragma once
 
-/* Each begins with its kind. */
+/* The first word of each record. */
 enum record_kind {
-	RECORD_SPAN = 1,    /* a span that ended, with its JSON */
-	RECORD_PARTIAL = 2, /* one that began before we looked, with its name */
-	RECORD_KERNEL = 3,  /* something that the kernel did in a span */
-	RECORD_SMALL = 4,   /* the same, for all that took less than is told one by one */
+	RECORD_BATCH = 1,   /* spans that ended, in protobuf */
+	RECORD_TIME = 2,    /* how long a thread was off the CPU, and in which spans */
+	RECORD_KERNEL = 3,  /* one kernel span */
+	RECORD_SUMMARY = 4, /* all kernel spans of a span that were too short for a record of their own */
+	RECORD_SUMMARIZED = 5, /* the first of them has come */
+	RECORD_UNSEEN = 6, /* the kernel did not report what a thread did for a while */
+	RECORD_GAP = 7, /* a thread was in spans before it was followed */
 };
 
-/* Of a thread: all of its time is one of these. */
-enum part {
-	ON_CPU,
-	RUN_QUEUE, /* woken, and waiting for a CPU */
-	PREEMPTED, /* could have run, and the CPU was another's */
+/* At each moment a thread is in one of these states. */
+enum thread_state {
+	ON_CPU, /* user space computes it from the time in which the span was entered */
+	RUN_QUEUE, /* woken, waiting for a CPU */
+	PREEMPTED, /* able to run, but another thread has the CPU */
 	THROTTLED, /* its CPU quota was used up */
 	SLEEPING,
-	DISK,    /* and other I/O that the kernel counts as such */
-	BLOCKED, /* in another sleep that signals don't end: a lock of the kernel's, the exec of a child */
+	DISK,    /* waiting for a disk, or other I/O that the kernel counts as such */
+	BLOCKED, /* another sleep that signals don't end, such as on a lock of the kernel */
 	STOPPED,
-	UNSEEN, /* it may have been off the CPU: the kernel has not told us of all of its changes of threads */
-	PARTS,
+	UNSEEN, /* unknown: the kernel did not report all of the thread's switches */
+	STATES,
 };
-_Static_assert(UNSEEN == PARTS - 1, "of which there are no kernel spans");
+_Static_assert(UNSEEN == STATES - 1, "the states before UNSEEN have kernel spans");
 
-/* What a kernel span is of. The first are the parts of the time, but for the last of them. */
-enum what {
+/* The kind of a kernel span: a thread state (RUN_QUEUE to STOPPED), or one of these. */
+enum kernel_kind {
 	BLOCK_READ = UNSEEN,
 	BLOCK_WRITE,
 	BLOCK_OTHER,
@@ -40,44 +44,61 @@ enum what {
 	SYSCALL,
 };
 
-/* Which span. */
-struct who {
+/* The ids of a span. */
+struct ids {
 	u64 span_id;
 	u64 trace_high;
 	u64 trace_low;
 };
 
-/* Of the process and thread in which the span was. */
-struct whose {
+/* The process and thread of a span. */
+struct owner {
 	u32 pid;
 	u32 tid;
 	char comm[16];
-	u64 image; /* tells the process from others of its pid, and from itself before an exec; later ones are greater */
+	u64 image; /* what the process runs: differs after an exec and for a reused pid; later ones are greater */
 };
 
-/* How a span spent the time in which it was entered. */
-struct account {
-	u64 part[PARTS];
-	/* When it was first seen entered, and how often it was left. */
-	u64 since;
-	u64 exits;
-};
-
-#define NAME_BYTES 128
-
-struct record_span {
+struct record_batch {
 	u32 kind;
-	u32 length; /* of what follows the struct, without NUL */
+	u32 length; /* of `bytes` */
 	u32 uid;
 	u32 gid;
-	struct who who;
-	struct whose whose;
+	struct owner owner;
 	u64 now;
-	struct account account;
-	/* For RECORD_PARTIAL alone. An older layer does not tell it. */
-	u64 parent_id;
-	u64 knows_parent;
-	char text[];
+	u64 lost; /* how many records of times are lost by now, of any process */
+	char bytes[];
+};
+
+struct record_time {
+	u32 kind;
+	u32 depth;
+	u32 pid;
+	u32 state; /* an enum thread_state */
+	u64 image; /* as in struct owner */
+	u64 time;  /* in that state */
+	u64 queued; /* in RUN_QUEUE after that */
+	u64 ids[]; /* of the spans, the outermost first */
+};
+
+/* The part of a thread's memory that is for readers. */
+#define CONTEXT_BYTES 3984
+
+/* Also RECORD_GAP. What a thread did between two times is not known. Its memory shows which spans it was in. */
+struct record_unseen {
+	u32 kind;
+	u32 pid;
+	u64 image;
+	u64 from;
+	u64 to;
+	char context[CONTEXT_BYTES];
+};
+
+struct record_summarized {
+	u32 kind;
+	u32 pid;
+	u64 image;
+	u64 span_id;
 };
 
 struct waker {
@@ -86,6 +107,7 @@ struct waker {
 	char comm[16];
 	u32 in_interrupt;
 	u32 unused;
+	struct ids span; /* that the waker was in; 0: none, or it is not followed */
 };
 
 struct block {
@@ -119,23 +141,23 @@ struct exec {
 };
 
 #define PATH_OF_ARGUMENT 1
-#define PATH_OF_DESCRIPTOR 2 /* if the first argument is one */
+#define PATH_OF_DESCRIPTOR 2 /* valid only if the first argument is a descriptor */
 #define ADDRESS_OF_ARGUMENT 3 /* a sockaddr */
 
 struct call {
 	s64 result;
-	u64 first; /* argument */
-	u32 about;
+	u64 first_argument;
+	u32 path_kind;
 	u32 unused;
 	char path[PATH_BYTES];
 };
 
-/* What the kernel did in a span. */
+/* Something that the kernel did in a span. */
 struct kernel_span {
-	u32 what;
-	u32 number; /* a system call's, or another block operation's; else 0 */
-	struct who who;
-	struct whose whose;
+	u32 kind;
+	u32 number; /* of the system call, or the operation of BLOCK_OTHER; else 0 */
+	struct ids ids;
+	struct owner owner;
 	u64 start;
 	u64 end;
 };
@@ -153,9 +175,9 @@ struct record_kernel {
 	};
 };
 
-/* Small ones of a kind. */
+/* Short kernel spans of one kind and number. */
 struct slot {
-	u32 what; /* 0: none */
+	u32 kind; /* 0: unused slot */
 	u32 number;
 	u64 count;
 	u64 total;
@@ -166,24 +188,25 @@ struct slot {
 
 #define SLOTS 24
 
-struct record_small {
+struct record_summary {
 	u32 kind;
 	u32 unused;
-	struct who who;
-	struct whose whose;
+	struct ids ids;
+	struct owner owner;
 	struct slot slots[SLOTS];
 };
 
-/* What was lost, and why. */
-enum lost {
+/* Why something was lost. */
+enum loss {
 	LOST_RING_FULL_SPANS,
 	LOST_RING_FULL_KERNEL,
 	LOST_TOO_LONG,
 	LOST_UNREADABLE,
 	LOST_NO_THREAD,
 	LOST_TOO_DEEP,
-	LOST_NO_ACCOUNT,
-	LOST_NO_SMALL,
+	LOST_UNREADABLE_STACK,
+	LOST_RING_FULL_TIMES,
+	LOST_NO_SUMMARY,
 	LOST_NO_REQUEST,
 	LOST_NO_SOCKET,
 	LOST_NO_CHILD,

@@ -1,14 +1,40 @@
-/* Telling user space of something that the kernel did in a span: by itself, or, where it was short,
- * added to others like it. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* Reports a kernel span: in a record of its own, or, if it was short, added to the span's summary. */
 #pragma once
 
-/* A record to be filled further, or NULL: then the loss is counted. */
+static __always_inline u64 image_of(struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+
+	return leader->start_time + leader->self_exec_id;
+}
+
+/* For a thread that is not the current one. */
+static __always_inline void fill_owner(struct task_struct *task, struct owner *owner)
+{
+	owner->pid = task->tgid;
+	owner->tid = task->pid;
+	__builtin_memcpy(owner->comm, task->comm, sizeof(owner->comm));
+	owner->image = image_of(task);
+}
+
+static __always_inline void fill_current_owner(struct owner *owner)
+{
+	u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	owner->pid = pid_tgid >> 32;
+	owner->tid = pid_tgid;
+	bpf_get_current_comm(owner->comm, sizeof(owner->comm));
+	owner->image = image_of(bpf_get_current_task_btf());
+}
+
+/* A record to fill further; or NULL, with the loss counted. */
 static __always_inline struct record_kernel *begin_record(const struct kernel_span *span)
 {
 	struct record_kernel *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
 	if (!record) {
-		lose(LOST_RING_FULL_KERNEL);
+		count_loss(LOST_RING_FULL_KERNEL);
 		return NULL;
 	}
 	__builtin_memset(record, 0, sizeof(*record));
@@ -17,18 +43,18 @@ static __always_inline struct record_kernel *begin_record(const struct kernel_sp
 	return record;
 }
 
-static const struct record_small no_smalls;
+static const struct record_summary empty_summary;
 
-/* Two processors may add to the same slot at once: what was entered by two threads, or a request that
- * ends elsewhere. */
+/* Two CPUs may add to the same slot at once: two threads may have entered the span, or a request may end on another
+ * CPU. */
 static __always_inline bool add_to_slot(struct slot *slot, const struct kernel_span *span)
 {
 	u64 took = span->end - span->start;
 
-	if (!slot->what && __sync_val_compare_and_swap(&slot->what, 0, span->what) == 0) {
+	if (!slot->kind && __sync_val_compare_and_swap(&slot->kind, 0, span->kind) == 0) {
 		slot->number = span->number;
 		slot->first = span->start;
-	} else if (slot->what != span->what || slot->number != span->number) {
+	} else if (slot->kind != span->kind || slot->number != span->number) {
 		return false;
 	}
 	__sync_fetch_and_add(&slot->count, 1);
@@ -40,51 +66,52 @@ static __always_inline bool add_to_slot(struct slot *slot, const struct kernel_s
 	return true;
 }
 
-static __noinline int add_small(const struct kernel_span *span)
+/* User space takes the summary once the span has ended. */
+static __always_inline void report_summarized(const struct kernel_span *span)
 {
-	u64 span_id = span->who.span_id;
-	struct record_small *small;
+	struct record_summarized *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
-	small = bpf_map_lookup_elem(&smalls, &span_id);
-	if (!small) {
-		bpf_map_update_elem(&smalls, &span_id, &no_smalls, BPF_NOEXIST);
-		small = bpf_map_lookup_elem(&smalls, &span_id);
-		if (!small) {
-			lose(LOST_NO_SMALL);
+	/* Without it, user space finds the summary some seconds later. */
+	if (!record)
+		return;
+	record->kind = RECORD_SUMMARIZED;
+	record->pid = span->owner.pid;
+	record->image = span->owner.image;
+	record->span_id = span->ids.span_id;
+	submit(record);
+}
+
+static __noinline int add_to_summary(const struct kernel_span *span)
+{
+	u64 span_id = span->ids.span_id;
+	struct record_summary *summary;
+
+	summary = bpf_map_lookup_elem(&summaries, &span_id);
+	if (!summary) {
+		bpf_map_update_elem(&summaries, &span_id, &empty_summary, BPF_NOEXIST);
+		summary = bpf_map_lookup_elem(&summaries, &span_id);
+		if (!summary) {
+			count_loss(LOST_NO_SUMMARY);
 			return 0;
 		}
-		small->kind = RECORD_SMALL;
-		small->who = span->who;
-		small->whose = span->whose;
+		summary->kind = RECORD_SUMMARY;
+		summary->ids = span->ids;
+		summary->owner = span->owner;
+		report_summarized(span);
 	}
 	for (int i = 0; i < SLOTS; i++)
-		if (add_to_slot(&small->slots[i], span))
+		if (add_to_slot(&summary->slots[i], span))
 			return 0;
-	lose(LOST_NO_SMALL);
+	count_loss(LOST_NO_SUMMARY);
 	return 0;
 }
 
-/* As `begin_record`, unless it is short: then NULL, too. */
-static __always_inline struct record_kernel *begin_or_add(const struct kernel_span *span)
+/* Like `begin_record`; but adds a short kernel span to the summary and returns NULL. */
+static __always_inline struct record_kernel *begin_or_summarize(const struct kernel_span *span)
 {
 	if (span->end - span->start < min_ns) {
-		add_small(span);
+		add_to_summary(span);
 		return NULL;
 	}
 	return begin_record(span);
-}
-
-/* Its short ones have ended with the span. */
-static __always_inline void report_smalls(u64 span_id)
-{
-	struct record_small *small;
-
-	if (!sees_kernel)
-		return;
-	small = bpf_map_lookup_elem(&smalls, &span_id);
-	if (!small)
-		return;
-	if (bpf_ringbuf_output(&records, small, sizeof(*small), BPF_RB_NO_WAKEUP))
-		lose(LOST_RING_FULL_KERNEL);
-	bpf_map_delete_elem(&smalls, &span_id);
 }

@@ -1,21 +1,22 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /* When threads get a CPU, lose it, and are woken. */
 #pragma once
 
-/* Of the kernel, for each thread: THREAD_SIZE, on x86-64 and on arm64 with pages of 4 KiB. */
+/* The size of a thread's kernel stack: THREAD_SIZE on x86-64, and on arm64 with pages of 4 KiB. */
 #define STACK_BYTES (16 << 10)
 
 #define PF_KTHREAD 0x00200000
 
-/* Whether an interrupt has this CPU, so that the current thread is there by chance: then the arguments of a
- * tracepoint, `ctx`, are not on the thread's own stack; or, on x86-64, they are, but it came there from user
- * space without a system call. (__preempt_count says it, too, but can be read only where the kernel was built
- * with CONFIG_KALLSYMS_ALL.) */
+/* Whether the CPU is in an interrupt: then an interrupt, not the current thread, causes the event. In an interrupt the
+ * tracepoint's arguments, `ctx`, are not on the thread's own stack; or, on x86-64, they are, but the thread came to
+ * the kernel without a system call. (__preempt_count would show it, too, but only kernels with CONFIG_KALLSYMS_ALL let
+ * us read it.) */
 static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u64 stack = (u64)BPF_CORE_READ(task, stack);
 
-	/* The verifier doesn't let us subtract from a pointer, but what was written is a number. */
+	/* The verifier forbids subtracting from a pointer; a value that was stored and loaded is a number. */
 	*(volatile u64 *)&scratch->scratch = (u64)ctx;
 	if (*(volatile u64 *)&scratch->scratch - stack >= STACK_BYTES)
 		return true;
@@ -32,33 +33,36 @@ static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int state)
 {
-	bool is_missed = misses_returns && (runs_of(next) & 1);
-	struct thread *leaves = in_span(prev), *gets = is_missed ? NULL : in_span(next);
+	struct thread *leaves = misses_leaves && (runs_of(prev) & 1) ? NULL : followed(prev);
+	struct thread *gets = misses_returns && (runs_of(next) & 1) ? NULL : followed(next);
 
 	if (leaves)
-		leaves_cpu(leaves, prev, preempt, state, bpf_ktime_get_ns());
+		leave_cpu(leaves, prev, preempt, state, bpf_ktime_get_ns());
 	if (gets)
-		gets_cpu(gets, next, bpf_ktime_get_ns());
+		get_cpu(gets, next, bpf_ktime_get_ns());
 	return 0;
 }
 
-/* In the context of who wakes it. */
+/* Runs in the context of the waker. */
 SEC("tp_btf/sched_waking")
 int BPF_PROG(sched_waking, struct task_struct *task)
 {
-	struct thread *thread = in_span(task);
+	struct thread *thread = followed(task), *own;
+	struct ids none = {};
 	struct waker *waker;
-	u64 ids;
+	u64 pid_tgid;
 
-	/* If it runs already, this did not end its sleep. */
-	if (!thread || is_back(thread, task))
+	/* If it runs already, this wake-up did not end its sleep. */
+	if (!thread || !thread->depth || has_returned(thread, task))
 		return 0;
-	ids = bpf_get_current_pid_tgid();
+	pid_tgid = bpf_get_current_pid_tgid();
 	waker = &thread->waker;
-	waker->pid = ids >> 32;
-	waker->tid = ids;
+	waker->pid = pid_tgid >> 32;
+	waker->tid = pid_tgid;
 	bpf_get_current_comm(waker->comm, sizeof(waker->comm));
 	waker->in_interrupt = in_interrupt(ctx, thread);
+	own = waker->in_interrupt ? NULL : in_span(bpf_get_current_task_btf());
+	waker->span = own ? *innermost(own) : none;
 	thread->woken = bpf_ktime_get_ns();
 	return 0;
 }

@@ -1,8 +1,11 @@
-/* The spans of a process from its probes, and what the kernel did in them.
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
+/* Reads the spans of a process from its probes, and records what the kernel did in them.
  *
- * `probes.h` keeps the stack of the spans that a thread is in, `thread.h` its time and `account.h` theirs, and the others
- * look at that stack when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h` and
- * `syscall.h`, each of which user space may leave out. */
+ * `probes.h` learns where each thread says which spans it is in, and `stack.h` reads that. `thread.h` follows the thread's
+ * time. Five files charge the spans when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h`
+ * and `syscall.h`. User space may leave out any of those. All files use `kernel.h`, the types of the kernel;
+ * `records.h`, what user space reads; `maps.h`, what the programs share; and `report.h`, which writes records of
+ * kernel spans. */
 #include "kernel.h"
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -14,8 +17,8 @@
 #include "records.h"
 #include "maps.h"
 #include "report.h"
+#include "stack.h"
 #include "thread.h"
-#include "account.h"
 #include "probes.h"
 #include "sched.h"
 #include "block.h"

@@ -1,8 +1,9 @@
-/* System calls of threads in a span. With these attached, each call of each process of the machine takes
- * longer, which is why they are asked for. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* System calls of threads in a span. Attached only on request: they make each system call of each process on the
+ * machine slower. */
 #pragma once
 
-/* Calls with a path or an address, by their numbers. */
+/* The calls that take a path or an address, by number. */
 #if defined(__TARGET_ARCH_x86)
 #define OPEN 2
 #define STAT 4
@@ -50,7 +51,7 @@
 #define OPENAT2 437
 #define FACCESSAT2 439
 
-/* Where the path is, or NULL. */
+/* Pointer to the path, or NULL. */
 static __always_inline u64 path_of(struct pt_regs *regs, long number)
 {
 	switch (number) {
@@ -86,7 +87,7 @@ static __always_inline u64 path_of(struct pt_regs *regs, long number)
 	return 0;
 }
 
-/* Where the address is, or NULL, and its length. */
+/* Pointer to the address, or NULL; and its length. */
 static __always_inline u64 address_of(struct pt_regs *regs, long number, u32 *length)
 {
 	switch (number) {
@@ -105,19 +106,19 @@ static __always_inline void find_path(struct thread *thread, struct pt_regs *reg
 {
 	u32 length = 0;
 
-	thread->call_about = PATH_OF_ARGUMENT;
+	thread->call_path_kind = PATH_OF_ARGUMENT;
 	thread->call_pointer = path_of(regs, number);
 	if (thread->call_pointer)
 		return;
-	thread->call_about = ADDRESS_OF_ARGUMENT;
+	thread->call_path_kind = ADDRESS_OF_ARGUMENT;
 	thread->call_pointer = address_of(regs, number, &length);
 	thread->call_length = length;
 	if (!thread->call_pointer)
-		thread->call_about = 0;
+		thread->call_path_kind = 0;
 }
 
-/* Nothing is left to be read, or it can't be read yet: what was never touched is not in memory, and is when the call
- * is over. */
+/* Reads the path or address, and clears the pointer if that worked. A page that was never touched can't be read yet; it
+ * can when the call is over. */
 static __always_inline void read_path(struct thread *thread)
 {
 	const void *pointer = (const void *)thread->call_pointer;
@@ -125,7 +126,7 @@ static __always_inline void read_path(struct thread *thread)
 
 	if (!pointer)
 		return;
-	if (thread->call_about == PATH_OF_ARGUMENT) {
+	if (thread->call_path_kind == PATH_OF_ARGUMENT) {
 		if (bpf_probe_read_user_str(thread->call_path, PATH_BYTES, pointer) <= 0)
 			return;
 	} else {
@@ -148,13 +149,13 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 		return 0;
 	find_path(thread, regs, number);
 	read_path(thread);
-	thread->call_first = PT_REGS_PARM1_CORE_SYSCALL(regs);
+	thread->call_first_argument = PT_REGS_PARM1_CORE_SYSCALL(regs);
 	thread->call_since = bpf_ktime_get_ns();
 	thread->call = number;
 	return 0;
 }
 
-/* The last part of the name of what is open as `fd`, if it has one. User space knows which calls take one. */
+/* The last part of the name of the file open as `fd`, if it has one. User space knows which calls take a descriptor. */
 static __always_inline bool name_of(struct task_struct *task, u64 fd, char *name)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -175,29 +176,29 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *thread = in_span(task);
-	struct kernel_span span = { .what = SYSCALL };
+	struct kernel_span span = { .kind = SYSCALL };
 	struct record_kernel *record;
 
-	/* In the middle of one when we looked first. */
+	/* The call began before the thread's first span. */
 	if (!thread || thread->call < 0)
 		return 0;
 	span.number = thread->call;
 	thread->call = -1;
-	span.who = *innermost(thread);
-	fill_whose(&span.whose);
+	span.ids = *innermost(thread);
+	fill_current_owner(&span.owner);
 	span.start = thread->call_since;
 	span.end = bpf_ktime_get_ns();
-	record = begin_or_add(&span);
+	record = begin_or_summarize(&span);
 	if (!record)
 		return 0;
 	record->call.result = result;
-	record->call.first = thread->call_first;
+	record->call.first_argument = thread->call_first_argument;
 	read_path(thread);
-	if (thread->call_about && !thread->call_pointer) {
+	if (thread->call_path_kind && !thread->call_pointer) {
 		__builtin_memcpy(record->call.path, thread->call_path, PATH_BYTES);
-		record->call.about = thread->call_about;
-	} else if (name_of(task, thread->call_first, record->call.path)) {
-		record->call.about = PATH_OF_DESCRIPTOR;
+		record->call.path_kind = thread->call_path_kind;
+	} else if (name_of(task, thread->call_first_argument, record->call.path)) {
+		record->call.path_kind = PATH_OF_DESCRIPTOR;
 	}
 	submit(record);
 	return 0;

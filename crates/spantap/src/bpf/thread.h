@@ -1,4 +1,6 @@
-/* What a thread does while it is in a span, and how its time adds up, part by part, at each change of that. */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* The states of a thread that is followed. When it is back on a CPU, the time off the CPU is reported for the spans that
+ * it is in. */
 #pragma once
 
 /* linux/sched.h */
@@ -8,56 +10,22 @@
 #define TASK_NOLOAD 0x400
 #define TASK_RTLOCK_WAIT 0x1000
 
-static __always_inline bool is_in_span(struct thread *thread)
-{
-	return thread->depth && thread->stack[0].since >= entered_from;
-}
-
-/* The thread, if it is in a span. */
-static __always_inline struct thread *in_span(struct task_struct *task)
-{
-	struct thread *thread = bpf_task_storage_get(&threads, task, 0, 0);
-
-	return thread && is_in_span(thread) ? thread : NULL;
-}
-
-/* The innermost span that it is in. */
-static __always_inline struct who *innermost(struct thread *thread)
-{
-	return &thread->stack[(thread->depth - 1) & (DEPTH - 1)].who;
-}
-
-static __always_inline u64 image_of(struct task_struct *task)
-{
-	struct task_struct *leader = task->group_leader;
-
-	return leader->start_time + leader->self_exec_id;
-}
-
-/* Of a thread that is not the current one. */
-static __always_inline void whose_of(struct task_struct *task, struct whose *whose)
-{
-	whose->pid = task->tgid;
-	whose->tid = task->pid;
-	__builtin_memcpy(whose->comm, task->comm, sizeof(whose->comm));
-	whose->image = image_of(task);
-}
-
-/* How often it was given a CPU after a wait; 0 where the kernel doesn't count that. */
+/* How often the thread was given a CPU after a wait; 0 if the kernel doesn't count it. */
 static __always_inline u64 runs_of(struct task_struct *task)
 {
 	return bpf_core_field_exists(task->sched_info.pcount) ? task->sched_info.pcount : 0;
 }
 
-/* How long it has waited for one, in all its life, also where it was preempted. (Since Linux 6.12 a thread may be moved
- * to another CPU in its sleep, and is counted to wait from then on: if its wake-up is not told, so does our account.) */
+/* How long the thread has waited for a CPU in its whole life, including preemptions. (Since Linux 6.12 a sleeping
+ * thread may be moved to another CPU, and the kernel counts it as waiting from then on. If the wake-up is missed, the
+ * account has the same error.) */
 static __always_inline u64 waited_of(struct task_struct *task)
 {
 	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
 }
 
-/* Whether it is being counted to wait. It is not where it lost the CPU on its way to sleep. */
-static __always_inline bool waits(struct task_struct *task)
+/* Whether the kernel counts it as waiting. It doesn't if the thread lost the CPU on its way to sleep. */
+static __always_inline bool is_queued(struct task_struct *task)
 {
 	return bpf_core_field_exists(task->sched_info.last_queued) && task->sched_info.last_queued;
 }
@@ -65,21 +33,22 @@ static __always_inline bool waits(struct task_struct *task)
 extern void bpf_preempt_disable(void) __weak __ksym;
 extern void bpf_preempt_enable(void) __weak __ksym;
 
-/* From here on it keeps the CPU: sched.h must not find a thread half changed by a probe. Before Linux 6.0 probes keep
- * it anyway. Until 6.10 there is no way to, and a kernel that preempts may then count such a moment wrongly. */
-static __always_inline void keep_cpu(void)
+/* Keeps the current thread on its CPU, so that sched.h never sees an entry that the probe has half changed. Before Linux
+ * 6.0 probes run without preemption anyway. From 6.0 to 6.9 it can't be disabled, and a preemptible kernel may then
+ * count such a moment wrongly. */
+static __always_inline void disable_preemption(void)
 {
 	if (bpf_ksym_exists(bpf_preempt_disable))
 		bpf_preempt_disable();
 }
 
-static __always_inline void let_go_of_cpu(void)
+static __always_inline void enable_preemption(void)
 {
 	if (bpf_ksym_exists(bpf_preempt_enable))
 		bpf_preempt_enable();
 }
 
-static __always_inline u32 where(struct task_struct *task, bool preempt, unsigned int state)
+static __always_inline u32 state_off_cpu(struct task_struct *task, bool preempt, unsigned int state)
 {
 	if (bpf_core_field_exists(task->throttled) && BPF_CORE_READ(task, throttled))
 		return THROTTLED;
@@ -94,168 +63,181 @@ static __always_inline u32 where(struct task_struct *task, bool preempt, unsigne
 	return SLEEPING;
 }
 
-static __always_inline void report_wait(struct thread *thread, struct task_struct *task, u32 what, u64 start,
+static __always_inline void report_wait(struct thread *thread, struct task_struct *task, u32 kind, u64 start,
 					u64 end)
 {
-	struct kernel_span span = { .what = what, .who = *innermost(thread), .start = start, .end = end };
+	struct kernel_span span = { .kind = kind, .ids = *innermost(thread), .start = start, .end = end };
 	struct record_kernel *record;
 
-	whose_of(task, &span.whose);
-	record = begin_or_add(&span);
+	if (!thread->depth)
+		return;
+	fill_owner(task, &span.owner);
+	record = begin_or_summarize(&span);
 	if (!record)
 		return;
-	if (what != PREEMPTED && what != THROTTLED)
+	if (kind != PREEMPTED && kind != THROTTLED)
 		record->waker = thread->waker;
 	submit(record);
 }
 
-/* It is on a CPU. */
-static __always_inline void is_on_cpu(struct thread *thread)
+/* The thread is on a CPU now. */
+static __always_inline void set_on_cpu(struct thread *thread)
 {
-	thread->off = ON_CPU;
+	thread->state = ON_CPU;
 	thread->woken = 0;
-	thread->arrived = 0;
+	thread->got_cpu = 0;
 }
 
-/* From here on it is followed. */
-static __always_inline void begins(struct thread *thread, struct task_struct *task)
+/* The current thread has registered. */
+static __always_inline void start_following(struct thread *thread, struct task_struct *task)
 {
-	is_on_cpu(thread);
+	set_on_cpu(thread);
 	thread->runs = runs_of(task);
 	thread->since = bpf_ktime_get_ns();
 }
 
-/* It is on a CPU, and up to `now` it may have been anywhere. */
-static __always_inline void unseen(struct thread *thread, u64 now)
+/* The thread is on a CPU; its state up to `now` is unknown. In which spans it was is known when it is next looked at. */
+static __always_inline void count_unseen(struct thread *thread, u64 now)
 {
-	s64 more = now - thread->since;
-
-	if (more > 0) {
-		lose(LOST_STRETCHES);
-		thread->part[UNSEEN] += more;
+	if (now > thread->since) {
+		count_loss(LOST_STRETCHES);
+		if (!thread->unseen_from)
+			thread->unseen_from = thread->since;
+		thread->unseen_to = now;
 		thread->since = now;
 	}
-	is_on_cpu(thread);
+	set_on_cpu(thread);
 }
 
-/* It could have run all the time. */
-static __always_inline bool is_ready(u32 off)
+/* Whether a thread in this state could run all the time. */
+static __always_inline bool is_ready(u32 state)
 {
-	return off == PREEMPTED || off == THROTTLED;
+	return state == PREEMPTED || state == THROTTLED;
 }
 
-/* It was off the CPU, and is on one from `now` on. If it slept, it was woken at `woken`. */
-static __noinline int back(struct thread *thread, struct task_struct *task, u64 woken, u64 now)
+/* The thread was off the CPU and got one at `on_cpu`. If it slept, it was woken at `woken`. */
+static __noinline int return_to_cpu(struct thread *thread, struct task_struct *task, u64 woken, u64 on_cpu)
 {
 	u64 since = thread->since;
-	u32 off = thread->off;
+	u32 state = thread->state;
 
-	is_on_cpu(thread);
-	thread->since = now;
-	if (is_ready(off)) {
-		thread->part[off] += now - since;
-		report_wait(thread, task, off, since, now);
+	set_on_cpu(thread);
+	thread->since = on_cpu;
+	if (is_ready(state)) {
+		report_time(thread, task, state, on_cpu - since, 0);
+		report_wait(thread, task, state, since, on_cpu);
 		return 0;
 	}
-	if (off > STOPPED) /* says the verifier */
-		off = SLEEPING;
-	thread->part[off] += woken - since;
-	thread->part[RUN_QUEUE] += now - woken;
-	report_wait(thread, task, off, since, woken);
-	if (now > woken)
-		report_wait(thread, task, RUN_QUEUE, woken, now);
+	report_time(thread, task, state, woken - since, on_cpu - woken);
+	report_wait(thread, task, state, since, woken);
+	if (on_cpu > woken)
+		report_wait(thread, task, RUN_QUEUE, woken, on_cpu);
 	return 0;
 }
 
-/* From the wake-up of a thread that is on its way to sleep to where it is told to leave the CPU, and what the kernel's
- * clock and ours may be apart in that: at most. */
-#define ON_ITS_WAY_NS 50000
+/* The longest time from the wake-up of a thread that is on its way to sleep to the event of its switch; also covers the
+ * difference between the kernel's clock and ours. */
+#define SLEEP_ENTRY_NS 50000
 
-/* Another CPU has woken it while it was on its way to sleep. */
-static __always_inline bool woken_on_its_way(struct thread *thread)
+/* Whether another CPU woke it while it was on its way to sleep. */
+static __always_inline bool woken_before_sleep(struct thread *thread)
 {
-	return thread->since - thread->woken <= ON_ITS_WAY_NS;
+	return thread->since - thread->woken <= SLEEP_ENTRY_NS;
 }
 
-/* It is on a CPU, and of the changes that led there we can't go by one: it was not told that it was woken, or only on its
- * way to sleep, or not that it got the CPU. The kernel counts how long it waited between these two. (It does so from
- * when the thread is in a queue: another CPU's may be later than the wake-up by an interrupt, which then seems to be
- * time on the CPU.) If neither was told, one would have to know the kernel's own clock. */
-static __noinline int back_late(struct thread *thread, struct task_struct *task, u64 now)
+/* The thread is on a CPU, and one of the events that led there was missed: its wake-up, which may also have come while
+ * it was on its way to sleep, or the switch to it. The kernel counts how long it waited between the two, which gives
+ * the missing time. (The count starts when the thread is queued. On another CPU's queue that may be an interrupt later
+ * than the wake-up; that much then counts as time on the CPU.) If both were missed, their times are unknown. */
+static __noinline int reconstruct_return(struct thread *thread, struct task_struct *task, u64 now)
 {
 	u64 runs = runs_of(task), waited = waited_of(task) - thread->waited;
-	u64 expected, since = thread->since, woken = thread->woken, at = thread->arrived;
+	u64 expected, since = thread->since, woken = thread->woken, on_cpu = thread->got_cpu;
 
-	if (at) {
+	if (on_cpu) {
 		expected = thread->runs;
-		woken = waited < at - since ? at - waited : since;
-		if (!woken_on_its_way(thread) || woken > since + ON_ITS_WAY_NS)
+		woken = waited < on_cpu - since ? on_cpu - waited : since;
+		if (!woken_before_sleep(thread) || woken > since + SLEEP_ENTRY_NS)
 			__builtin_memset(&thread->waker, 0, sizeof(thread->waker));
 	} else {
 		expected = thread->runs + 1;
-		if (is_ready(thread->off))
+		if (is_ready(thread->state))
 			woken = since;
-		at = woken + waited;
-		if (at > now && at <= now + ON_ITS_WAY_NS)
-			at = now;
+		on_cpu = woken + waited;
+		if (on_cpu > now && on_cpu <= now + SLEEP_ENTRY_NS)
+			on_cpu = now;
 	}
 	thread->runs = runs;
-	if (runs == expected && since <= woken && woken <= at && at <= now)
-		back(thread, task, woken, at);
+	if (runs == expected && since <= woken && woken <= on_cpu && on_cpu <= now)
+		return_to_cpu(thread, task, woken, on_cpu);
 	else
-		unseen(thread, now);
+		count_unseen(thread, now);
 	return 0;
 }
 
-/* It runs, and did so up to `now`. */
-static __always_inline void ran(struct thread *thread, struct task_struct *task, u64 now)
+/* The current thread runs: completes what was missed of its way there, for the spans that it was in before. */
+static __always_inline void catch_up(struct thread *thread, struct task_struct *task, u64 now)
 {
 	u64 runs = runs_of(task);
-	s64 more;
 
-	/* Otherwise all of its time is counted as if it ran, and nobody is told of it. */
-	if (sees_sched && thread->off != ON_CPU) {
-		back_late(thread, task, now);
-	} else if (sees_sched && (s64)(runs - thread->runs) > 0) {
+	if (!sees_switches)
+		return;
+	if (thread->state != ON_CPU) {
+		reconstruct_return(thread, task, now);
+	} else if ((s64)(runs - thread->runs) > 0) {
 		thread->runs = runs;
-		unseen(thread, now);
-	}
-	more = now - thread->since;
-	if (more > 0) {
-		thread->part[ON_CPU] += more;
-		thread->since = now;
+		count_unseen(thread, now);
 	}
 }
 
-static __always_inline void leaves_cpu(struct thread *thread, struct task_struct *task, bool preempt,
-				       unsigned int state, u64 now)
+/* Looks at the current thread. What it missed comes first, because it belongs to the spans of the last look. */
+static __always_inline void update(struct thread *thread, struct task_struct *task, u64 now)
 {
-	ran(thread, task, now);
+	catch_up(thread, task, now);
+	look(thread);
+}
+
+/* The entry of the current thread, if it is in a span; else NULL. */
+static __always_inline struct thread *in_span(struct task_struct *task)
+{
+	struct thread *thread = followed(task);
+
+	if (!thread)
+		return NULL;
+	update(thread, task, bpf_ktime_get_ns());
+	return thread->depth ? thread : NULL;
+}
+
+static __always_inline void leave_cpu(struct thread *thread, struct task_struct *task, bool preempt,
+				      unsigned int state, u64 now)
+{
+	update(thread, task, now);
+	thread->since = now;
 	thread->waited = waited_of(task);
-	thread->off = where(task, preempt, state);
+	thread->state = state_off_cpu(task, preempt, state);
 }
 
-static __always_inline void gets_cpu(struct thread *thread, struct task_struct *task, u64 now)
+static __always_inline void get_cpu(struct thread *thread, struct task_struct *task, u64 now)
 {
-	/* Still that of the last time, and so is how long it has waited: trace_sched_switch() comes before
+	/* Both this and its wait are still those of the last time: trace_sched_switch() comes before
 	 * sched_info_switch(). */
 	u64 runs = runs_of(task);
 
-	if (thread->off == ON_CPU || thread->arrived || runs > thread->runs)
-		unseen(thread, now);
-	else if (is_ready(thread->off) || (thread->since <= thread->woken && thread->woken <= now))
-		back(thread, task, thread->woken, now);
+	if (thread->state == ON_CPU || thread->got_cpu || runs > thread->runs)
+		count_unseen(thread, now);
+	else if (is_ready(thread->state) || (thread->since <= thread->woken && thread->woken <= now))
+		return_to_cpu(thread, task, thread->woken, now);
 	else if (runs)
-		thread->arrived = now;
-	else if (woken_on_its_way(thread))
-		back(thread, task, thread->since, now);
+		thread->got_cpu = now;
+	else if (woken_before_sleep(thread))
+		return_to_cpu(thread, task, thread->since, now);
 	else
-		unseen(thread, now);
-	thread->runs = runs + waits(task);
+		count_unseen(thread, now);
+	thread->runs = runs + is_queued(task);
 }
 
-/* It has been on a CPU since it left one, and it was not told. */
-static __always_inline bool is_back(struct thread *thread, struct task_struct *task)
+/* Whether it has been on a CPU since it last left one, though the events for that are incomplete. */
+static __always_inline bool has_returned(struct thread *thread, struct task_struct *task)
 {
-	return thread->off != ON_CPU && (thread->arrived || runs_of(task) > thread->runs);
+	return thread->state != ON_CPU && (thread->got_cpu || runs_of(task) > thread->runs);
 }

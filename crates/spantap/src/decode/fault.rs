@@ -1,57 +1,60 @@
-//! What can be wrong with what comes.
+//! The faults that a datagram can have.
 
 use std::fmt;
 
-/// Why a span, or a whole datagram, was refused; or what is odd about one that was taken.
+/// Why a span or a whole datagram was refused, or what is odd about a span that was accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Fault {
-    /// A datagram of no bytes.
+    /// Refused: an empty datagram.
     Empty,
-    /// Neither UTF-8 nor nearly so.
+    /// Refused: text that is not UTF-8 and not JSON either.
     NotUtf8,
-    /// It ends in the middle.
+    /// Refused: JSON or protobuf that ends in the middle.
     CutShort,
-    /// Not JSON.
+    /// Refused: text that is not JSON.
     NotJson,
-    /// JSON, but neither an array of Zipkin spans nor an OTLP request.
+    /// Refused: protobuf that can't be read.
+    BadProtobuf,
+    /// Refused: JSON that is neither an array of Zipkin spans nor an OTLP request.
     UnknownFormat,
-    /// No span, or one without its ids.
+    /// Refused: a value that is not a span, or a span without its ids.
     WrongType,
-    /// An id that is not hex digits, or too many.
+    /// Refused: an id that is not hex digits, or has too many of them.
     BadId,
-    /// An id of zeros only.
+    /// Refused: an id of zeros only.
     ZeroId,
-    /// Taken without a member, an attribute, an event or a link that can't be read.
+    /// Accepted without a member, an attribute, an event or a link that can't be read.
     LeftOut,
-    /// Taken without its parent or a link, an id of which is missing or can't be read.
+    /// Accepted without its parent or a link, because an id is missing or can't be read.
     BadReference,
-    /// Taken without a value that is nested too deep.
+    /// Accepted without a value that is nested too deeply.
     TooDeep,
-    /// Taken: a member that is there twice. Of lists both are taken, of all else the last.
+    /// Accepted: a member that occurs twice. Lists are joined; of other values the last one counts.
     Duplicate,
-    /// Taken: half of a character, or bytes that are not UTF-8, which are read as U+FFFD.
+    /// Accepted: half of a surrogate pair, or bytes that are not UTF-8. They are read as U+FFFD.
     BadText,
-    /// Taken: a span without its start or end.
+    /// Accepted: a span without its start or end.
     NoTime,
-    /// Taken: an end before the start, or a time beyond the year 2554.
+    /// Accepted: an end before the start, or a time beyond the year 2554.
     BadTime,
-    /// Taken: an id with upper-case digits, which are read as lower-case.
+    /// Accepted: an id with upper-case digits, which are read as lower-case.
     UpperCaseId,
-    /// Taken: a time before the year 2000 or more than a day ahead.
+    /// Accepted: a time before the year 2000 or more than a day ahead.
     OddTime,
-    /// Taken: a value of more than 64 KiB.
+    /// Accepted: a value of more than 64 KiB.
     LongValue,
-    /// Taken, but without some attributes of its resource, which has more than 16 KiB.
+    /// Accepted without some attributes of its resource, which has more than 16 KiB.
     LongResource,
 }
 
 impl Fault {
-    /// All there are, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    /// All faults, in the order of their discriminants.
+    pub const ALL: [Self; 20] = [
         Self::Empty,
         Self::NotUtf8,
         Self::CutShort,
         Self::NotJson,
+        Self::BadProtobuf,
         Self::UnknownFormat,
         Self::WrongType,
         Self::BadId,
@@ -69,18 +72,19 @@ impl Fault {
         Self::LongResource,
     ];
 
-    /// Whether the span, or the datagram, was refused.
+    /// Whether the span or the datagram was refused.
     pub fn refuses(self) -> bool {
         self < Self::LeftOut
     }
 
-    /// As metrics name it.
+    /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::NotUtf8 => "not_utf8",
             Self::CutShort => "cut_short",
             Self::NotJson => "not_json",
+            Self::BadProtobuf => "bad_protobuf",
             Self::UnknownFormat => "unknown_format",
             Self::WrongType => "wrong_type",
             Self::BadId => "bad_id",
@@ -105,39 +109,40 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Empty => "an empty datagram",
             Self::NotUtf8 => "text that is not UTF-8",
-            Self::CutShort => "JSON that ends in the middle",
+            Self::CutShort => "JSON or protobuf that ends in the middle",
             Self::NotJson => "text that is not JSON",
+            Self::BadProtobuf => "protobuf that can't be read",
             Self::UnknownFormat => "JSON that is neither an array of Zipkin spans nor an OTLP request",
             Self::WrongType => "a member that is missing or of another type",
-            Self::BadId => "an id that is not as many hex digits as it may have",
+            Self::BadId => "an id of another length, or not hexadecimal",
             Self::ZeroId => "an id of zeros only",
             Self::LeftOut => "an unreadable part of a span (left out)",
             Self::BadReference => "the id of a parent or a link that can't be read (left out)",
-            Self::TooDeep => "a value that is nested too deep (left out)",
-            Self::Duplicate => "a member that is there twice (the last one counts)",
+            Self::TooDeep => "a value that is nested too deeply (left out)",
+            Self::Duplicate => "a member that occurs twice (the last one counts)",
             Self::BadText => {
-                "text with half a character or with bytes that are not UTF-8 (U+FFFD stands there)"
+                "text with half a surrogate pair or bytes that are not UTF-8 (replaced by U+FFFD)"
             }
             Self::NoTime => "a span without its start or end",
             Self::BadTime => "an impossible time, such as an end before the start",
             Self::UpperCaseId => "an id with upper-case digits",
             Self::OddTime => "a time before the year 2000 or more than a day ahead",
             Self::LongValue => "a value of more than 64 KiB",
-            Self::LongResource => "a resource of more than 16 KiB, cut to that",
+            Self::LongResource => "a resource of more than 16 KiB (some attributes left out)",
         })
     }
 }
 
-/// A fault, with what exactly.
+/// A fault that was found, with details.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Of what kind.
+    /// The kind of fault.
     pub fault: Fault,
-    /// In a few words, which may hold what a stranger sent: not to be printed as they are.
+    /// What exactly was found. It may quote untrusted text, so escape it before printing.
     pub detail: String,
 }
 
-/// Characters of a detail: a line or two.
+/// The most characters of a detail: one or two lines.
 const MAX_DETAIL: usize = 200;
 
 impl Found {
@@ -150,7 +155,14 @@ impl Found {
         Self { fault, detail }
     }
 
-    /// The same, which says in which member it is.
+    /// A value other than the `expected` one.
+    #[cold]
+    pub(super) fn misplaced(text: &str, expected: &str) -> Self {
+        let shown: String = text.chars().take(40).collect();
+        Self::new(Fault::WrongType, format!("{shown:?} where {expected} belongs"))
+    }
+
+    /// The same fault, with the name of the member in front of the detail.
     pub(super) fn of(self, member: &str) -> Self {
         Self::new(self.fault, format!("{member}: {}", self.detail))
     }
@@ -159,7 +171,7 @@ impl Found {
 impl From<serde_json::Error> for Found {
     fn from(error: serde_json::Error) -> Self {
         let detail = error.to_string();
-        // Its position is counted from the value that was read last.
+        // serde_json's position starts at the value that it was given, not at the datagram, so it would mislead.
         let detail = detail.split_once(" at line ").map_or(&*detail, |(detail, _)| detail);
         Self::new(if error.is_eof() { Fault::CutShort } else { Fault::NotJson }, detail)
     }

@@ -1,122 +1,61 @@
-//! From the bytes of a datagram to spans of a [`Process`].
+//! Decodes a datagram into spans of a [`Process`].
 //!
-//! `zipkin` and `otlp` know the formats, `value` what they have in common, `fault` what can be wrong. `json` reads for
-//! them, by way of `scan`. When all spans of a datagram are read, `place` looks for the
-//! times of those that have none, and `shared` gives each half of a span that Zipkin shares an id of its own.
+//! `zipkin`, `otlp` (JSON) and `protobuf` read the formats, with what they share in `value`, and with `json` below the
+//! first two. `processes` keeps the descriptions of the processes that send, and `sequence` reads the number of a
+//! datagram. `fault` defines the possible faults, and `faults` counts them. The `spans` of a datagram are kept by
+//! process. Once all are read, `place` finds times for spans without any, and `shared` gives each half of a shared span
+//! of Zipkin an id of its own.
 //!
-//! A datagram may come from anybody and hold anything. What can't be read of a span is left out and counted; only
-//! without its ids a span is refused, and then alone.
+//! Datagrams are untrusted. A part of a span that can't be read is left out and counted. Only a span without valid ids
+//! is refused, and the other spans of its datagram are not. In protobuf, a span with a text that is not UTF-8 is refused
+//! as well. A datagram is refused as a whole if it is not JSON or protobuf to its end, or of no known format.
 
 mod fault;
+mod faults;
 mod json;
 mod otlp;
 mod place;
 mod processes;
-mod scan;
+mod protobuf;
 mod sequence;
 mod shared;
-mod skip;
+mod spans;
 mod value;
 mod zipkin;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
 pub use fault::{Fault, Found};
-pub(crate) use shared::MOST_HALVES;
+pub use faults::Faults;
 
-use crate::process::{Process, Sender};
-use crate::sequence::Sequence;
+use crate::process::{Process, Sender, Sequence};
+use crate::span::EncodedScopes;
 use json::Json;
 use processes::Processes;
 use shared::Shared;
+use spans::Spans;
 
-/// The span in which senders tell what they lost, and the beginning of the attributes that say why, by the
-/// contract of the datagrams.
+/// The name of the span in which senders report lost spans, and the prefix of its attributes, one for each reason.
+/// `docs/wire.md` describes it.
 pub const LOSSES: &str = "tracing_usdt.dropped";
 
-/// Spans, by process.
-type Spans = Vec<(Arc<Process>, Vec<ScopeSpans>)>;
-
-/// What a datagram held.
+/// A decoded datagram.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// The spans, by process. Never an empty one.
+    /// The spans, by process. No entry is empty.
     pub processes: Vec<(Arc<Process>, Vec<ScopeSpans>)>,
-    /// What was wrong or odd.
+    /// Spans that stay as they were sent, by process. No entry is empty.
+    pub encoded: Vec<(Arc<Process>, EncodedScopes)>,
+    /// The faults that were found.
     pub faults: Faults,
-    /// Where the datagram stands among all that its sender sends, if that numbers its spans.
+    /// The position among the sender's datagrams, if the sender numbers its spans.
     pub sequence: Option<Sequence>,
 }
 
-fn each(spans: &Spans) -> impl Iterator<Item = &Span> {
-    spans.iter().flat_map(|(_, scopes)| scopes).flat_map(|scope| &scope.spans)
-}
-
-fn each_mut(spans: &mut Spans) -> impl Iterator<Item = &mut Span> {
-    spans.iter_mut().flat_map(|(_, scopes)| scopes).flat_map(|scope| &mut scope.spans)
-}
-
-/// What was wrong or odd with a datagram: how often, and the first of each kind in words.
-#[derive(Debug, Default)]
-pub struct Faults {
-    counts: Vec<(Found, u64)>,
-    /// What time it is, for what is odd about others. 0: not known.
-    now_ns: u64,
-}
-
-/// 2000-01-01, in nanoseconds.
-const YEAR_2000: u64 = 946_684_800_000_000_000;
-const DAY: u64 = 86_400_000_000_000;
-
-impl Faults {
-    fn at(now_ns: u64) -> Self {
-        Self { now_ns, ..Self::default() }
-    }
-
-    /// Each kind once, with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (&Found, u64)> {
-        self.counts.iter().map(|(found, count)| (found, *count))
-    }
-
-    fn note(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
-        match self.counts.iter_mut().find(|(known, _)| known.fault == fault) {
-            Some((_, count)) => *count += 1,
-            None => self.counts.push((Found::new(fault, detail()), 1)),
-        }
-    }
-
-    fn add(&mut self, found: Found) {
-        self.note(found.fault, || found.detail);
-    }
-
-    /// A part of a span that can't be read costs no more than itself.
-    fn leave_out(&mut self, found: Found) {
-        let fault = match found.fault {
-            Fault::TooDeep | Fault::BadTime | Fault::BadReference => found.fault,
-            _ => Fault::LeftOut,
-        };
-        self.note(fault, || found.detail);
-    }
-
-    fn has(&self, fault: Fault) -> bool {
-        self.counts.iter().any(|(found, _)| found.fault == fault)
-    }
-
-    fn check_odd_time(&mut self, start_ns: u64, end_ns: u64) {
-        if is_odd_time(start_ns, end_ns, self.now_ns) {
-            self.note(Fault::OddTime, || format!("from {start_ns} to {end_ns} ns since 1970"));
-        }
-    }
-}
-
-fn is_odd_time(start_ns: u64, end_ns: u64, now_ns: u64) -> bool {
-    start_ns < YEAR_2000 || (now_ns > 0 && end_ns > now_ns.saturating_add(DAY))
-}
-
-/// Reads datagrams; remembers the processes that send them.
+/// Decodes datagrams, and remembers the processes that send them.
 #[derive(Debug, Default)]
 pub struct Decoder {
     processes: Processes,
@@ -124,11 +63,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads a datagram of `sender`'s that came at `now_ns` since 1970.
+    /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970.
     pub fn decode(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
         let (read, decoded) = self.read(bytes, sender, Faults::at(now_ns));
         read.map(|processes| Decoded { processes, ..decoded }).unwrap_or_else(|found| {
-            // What is not JSON to its end is refused as a whole.
+            // A datagram that is not valid to its end is refused as a whole.
             let mut faults = Faults::at(now_ns);
             faults.add(found);
             self.processes.forget(sender);
@@ -136,23 +75,27 @@ impl Decoder {
         })
     }
 
-    /// The process that calls itself `service`.
+    /// The process with this service name.
     #[cfg(feature = "ebpf")]
     pub(crate) fn process(&mut self, sender: Sender, service: &str) -> Arc<Process> {
         self.processes.of_service(sender, service, &mut Faults::default())
     }
 
-    /// The spans, and all else.
+    /// Reads a datagram. Returns the spans or the reason for refusing it and, separately, the faults and the
+    /// sequence.
     fn read(&mut self, bytes: &[u8], sender: Sender, mut faults: Faults) -> (Result<Spans, Found>, Decoded) {
         if bytes.is_empty() {
             return (Err(Found::new(Fault::Empty, "no bytes")), Decoded::default());
         }
-        // `from_utf8_lossy` is slow, also where nothing is lossy: 300 ns a span.
+        if protobuf::is_protobuf(bytes) {
+            return self.read_protobuf(bytes, sender, faults);
+        }
+        // `from_utf8_lossy` is slow even for valid text: 300 ns per span.
         let (text, error) = match std::str::from_utf8(bytes) {
             Ok(text) => (Cow::Borrowed(text), None),
             Err(error) => (String::from_utf8_lossy(bytes), Some(error)),
         };
-        // A datagram that was cut inside of a character is refused as one that was cut.
+        // Without `error_len`, the text ends within a character: it is refused as cut short.
         let odd = error.filter(|error| error.error_len().is_some());
         if let Some(error) = odd {
             faults.note(Fault::BadText, || error.to_string());
@@ -163,6 +106,31 @@ impl Decoder {
         let read =
             read.map_err(|found| odd.map_or(found, |error| Found::new(Fault::NotUtf8, error.to_string())));
         (read, Decoded { faults: json.faults, sequence: json.sequence, ..Decoded::default() })
+    }
+
+    fn read_protobuf(
+        &mut self,
+        bytes: &[u8],
+        sender: Sender,
+        mut faults: Faults,
+    ) -> (Result<Spans, Found>, Decoded) {
+        let (mut spans, mut encoded) = (Vec::new(), Vec::new());
+        let read = protobuf::request(bytes, &mut faults, |resource, scopes, faults| {
+            let process = self.processes.of_encoded(sender, resource, faults);
+            match scopes {
+                protobuf::Scopes::Encoded(scopes) if scopes.spans.is_empty() => {}
+                protobuf::Scopes::Encoded(scopes) => encoded.push((process, scopes)),
+                protobuf::Scopes::Typed(scopes) if scopes.is_empty() => {}
+                protobuf::Scopes::Typed(scopes) => spans.push((process, scopes)),
+            }
+        });
+        if faults.has(Fault::NoTime) {
+            place::place(&mut spans, &mut faults);
+        }
+        match read {
+            Ok(sequence) => (Ok(spans), Decoded { encoded, faults, sequence, ..Decoded::default() }),
+            Err(found) => (Err(found), Decoded { faults, ..Decoded::default() }),
+        }
     }
 
     fn read_text(&mut self, json: &mut Json<'_>, sender: Sender) -> Result<Spans, Found> {
@@ -181,7 +149,7 @@ impl Decoder {
                 read?;
                 false
             }
-            // Whatever else it may be.
+            // Neither an array nor an object.
             _ => {
                 let text = json.rest();
                 return Err(match json.raw().and_then(|_| json.end()) {
@@ -200,7 +168,7 @@ impl Decoder {
         Ok(spans)
     }
 
-    /// A span of Zipkin's without the array that it belongs in.
+    /// Reads a single Zipkin span that is not in an array.
     fn one_of_zipkin(&mut self, text: &str, sender: Sender, faults: &mut Faults) -> Option<Spans> {
         let array = format!("[{text}]");
         let mut json = Json::new(&array, Faults::at(faults.now_ns));
@@ -223,7 +191,7 @@ impl Decoder {
                 found.push((process, scopes));
             }
         })?;
-        // Such as a request of a version before this one, whose members have other names.
+        // For example a request of another version of OTLP, whose members have other names.
         if has_unknown && found.is_empty() && !json.faults.iter().any(|(found, _)| found.fault.refuses()) {
             return Err(Found::new(Fault::UnknownFormat, "there are no spans in it"));
         }

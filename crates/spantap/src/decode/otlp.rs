@@ -1,7 +1,7 @@
-//! An OTLP/JSON `ExportTraceServiceRequest`, as any OpenTelemetry exporter writes it.
+//! Decodes an OTLP/JSON `ExportTraceServiceRequest` of any OpenTelemetry exporter.
 //!
-//! The official types can read it too (`with-serde`), but take many times as long, and refuse the whole
-//! for the fault of one span.
+//! The official types can read it, too (`with-serde`), but take many times as long and refuse the whole request for the
+//! fault of one span.
 
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
@@ -9,23 +9,22 @@ use opentelemetry_proto::tonic::common::v1::{
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::StatusCode};
 
-use super::Faults;
 use super::fault::{Fault, Found};
-use super::json::{Json, members};
+use super::faults::Faults;
+use super::json::{Json, Scan, members};
 use super::place::Times;
-use super::scan::Scan;
 use super::sequence;
 use super::value::{
     USUAL_ATTRIBUTES, USUAL_SPANS, bytes_of, check_length, id, kind_named, parent_id, put_parent,
     rename_reserved, required, trim,
 };
-use crate::attributes::value;
+use crate::span::attributes::{self, value};
 
-/// Values in values. Each takes up to three messages of protobuf, whose readers refuse more than 100 levels;
-/// the attribute of an event is at the sixth.
+/// The deepest nesting of values. Each level takes up to three protobuf messages, and an event's attribute is at the
+/// sixth level already. Readers of protobuf refuse more than 100 levels.
 pub(super) const DEEPEST: usize = 30;
 
-// Each has two names by the rules of protobuf's JSON; and requests of 2022 and before have others.
+// By the rules of protobuf's JSON each member has two names. Requests from 2022 and before have yet other names.
 members! { pub(super) RequestMember {
     ResourceSpans = "resourceSpans" | "resource_spans",
     Sequence = "tracingUsdt",
@@ -95,8 +94,8 @@ members! { ValueMember {
     Bytes = "bytesValue" | "bytes_value",
 } }
 
-/// Reads a request, and gives the resource as it stands and the spans of each `ResourceSpans` to `take`.
-/// Whether there was anything in it that is unknown.
+/// Reads a request. Passes the spans of each `ResourceSpans` to `take`, with the resource as JSON text. Returns whether
+/// there were unknown members.
 pub(super) fn request(
     json: &mut Json<'_>,
     mut take: impl FnMut(&str, Vec<ScopeSpans>, &mut Faults),
@@ -129,7 +128,7 @@ fn resource_spans<'a>(json: &mut Json<'a>) -> Result<(&'a str, Vec<ScopeSpans>),
             resource = json.raw()?;
             Ok(())
         }
-        // Nobody asks for it.
+        // Not forwarded.
         ResourceMember::SchemaUrl => json.raw().map(drop),
         ResourceMember::ScopeSpans => json.elements(|json| {
             match json.attempt(scope_spans)? {
@@ -147,7 +146,7 @@ fn scope_spans(json: &mut Json<'_>) -> Result<ScopeSpans, Found> {
     let mut read = ScopeSpans::default();
     json.members_of_spans(|json, member| {
         match member {
-            // The spans are taken also where it can't be.
+            // A scope that can't be read does not affect its spans.
             ScopeMember::Scope => match json.attempt(scope)? {
                 Ok(scope) => read.scope = Some(scope),
                 Err(found) => json.faults.leave_out(found.of("scope")),
@@ -165,7 +164,7 @@ fn scope_spans(json: &mut Json<'_>) -> Result<ScopeSpans, Found> {
 }
 
 fn add_span(json: &mut Json<'_>, spans: &mut Vec<Span>) -> Result<(), Found> {
-    // In its place: spans are large.
+    // Reads into the list, because spans are expensive to move.
     spans.push(Span::default());
     let Some(place) = spans.last_mut() else { return Ok(()) };
     if let Err(found) = json.attempt(|json| span(json, place))? {
@@ -191,7 +190,7 @@ fn scope(json: &mut Json<'_>) -> Result<InstrumentationScope, Found> {
     Ok(scope)
 }
 
-/// The attributes of a resource, and how many were left out by its sender or here.
+/// Reads a resource. Returns its attributes, and how many were dropped by the sender or here.
 pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>, u32), Found> {
     let (mut of_resource, mut dropped, mut left_out) = (Vec::new(), 0, 0);
     let mut json = Json::new(text, std::mem::take(faults));
@@ -208,7 +207,7 @@ pub(super) fn resource(text: &str, faults: &mut Faults) -> Result<(Vec<KeyValue>
     Ok((of_resource, dropped))
 }
 
-/// To what a sender says that it left out, which may be any number.
+/// Adds to the sender's own count, which may be any number.
 fn add(dropped: &mut u32, left_out: u32) {
     *dropped = dropped.saturating_add(left_out);
 }
@@ -222,7 +221,7 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<(), Found> {
             SpanMember::TraceId => trace_id = Some(json.attempt(id::<16>)?),
             SpanMember::SpanId => span_id = Some(json.attempt(id::<8>)?),
             SpanMember::ParentSpanId => parent = Some(json.attempt(parent_id)?),
-            // To protobuf, 0 is no time.
+            // In protobuf, 0 means that the time is not set.
             SpanMember::Start => times.start = Some(json.time()?).filter(|start| *start > 0),
             SpanMember::End => times.end = Some(json.time()?).filter(|end| *end > 0),
             SpanMember::Name => span.name = json.string()?,
@@ -245,7 +244,7 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<(), Found> {
     add(&mut span.dropped_attributes_count, attributes_left_out);
     add(&mut span.dropped_events_count, events_left_out);
     add(&mut span.dropped_links_count, links_left_out);
-    times.put(span, json);
+    times.put(span, &mut json.faults);
     Ok(())
 }
 
@@ -304,13 +303,13 @@ fn status(json: &mut Json<'_>) -> Result<Status, Found> {
     Ok(status)
 }
 
-/// Adds a list of attributes to `list`. Those that can't be read are left out, and counted in `dropped`.
+/// Reads attributes into `list`. Leaves out those that can't be read, and counts them in `dropped`.
 fn attributes(json: &mut Json<'_>, list: &mut Vec<KeyValue>, dropped: &mut u32) -> Result<(), Found> {
     list.reserve(USUAL_ATTRIBUTES);
     json.elements(|json| {
         let mut attribute = match json.as_usual(usual_attribute) {
             Some(attribute) => attribute,
-            // As `append` does it, but only where it can fail: 15 ns less for an attribute.
+            // Like `append`. Only this slow path goes through `attempt`, which saves 15 ns per attribute.
             None => match json.attempt(|json| attribute(json, 0))? {
                 Ok(attribute) => attribute,
                 Err(found) => {
@@ -330,7 +329,8 @@ fn attributes(json: &mut Json<'_>, list: &mut Vec<KeyValue>, dropped: &mut u32) 
     Ok(())
 }
 
-/// Most of a request are attributes, and in most of them all but the key and the value is always the same.
+/// Reads an attribute in its most common form. Most of a request is attributes, and most of these differ only in their
+/// key and value.
 fn usual_attribute(text: &str, scan: &mut Scan<'_>) -> Option<KeyValue> {
     scan.literal(b"{\"key\":")?;
     let key = text.get(scan.text_at()?)?;
@@ -343,7 +343,7 @@ fn usual_attribute(text: &str, scan: &mut Scan<'_>) -> Option<KeyValue> {
         }
     };
     scan.literal(b"}}")?;
-    Some(super::value::attribute(key, value))
+    Some(attributes::attribute(key, value))
 }
 
 fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
@@ -367,13 +367,13 @@ fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {
     }
 }
 
-/// The one member of an `AnyValue`.
+/// Reads an `AnyValue`, which has at most one member.
 fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
     use any_value::Value;
     if depth > DEEPEST {
         return Err(Found::new(Fault::TooDeep, format!("more than {DEEPEST} values in values")));
     }
-    // Such as in a list of JavaScript's.
+    // JavaScript exporters write null, for example in lists.
     if json.is_null() {
         return Ok(AnyValue::default());
     }
@@ -406,7 +406,7 @@ fn any_value(json: &mut Json<'_>, depth: usize) -> Result<AnyValue, Found> {
     }
 }
 
-/// Those of a list or map.
+/// Reads the values of a list or a map.
 fn values<T>(json: &mut Json<'_>, read: impl Fn(&mut Json<'_>) -> Result<T, Found>) -> Result<Vec<T>, Found> {
     let mut values = Vec::new();
     json.members(|json, ValuesMember::Values| {

@@ -1,22 +1,23 @@
-//! Spans whose sender left out when they started or ended: they get the most likely time, and say so.
+//! Gives spans that were sent without their start or end the most likely time, and notes that in an attribute.
 //!
-//! Zipkin leaves both open, and to protobuf 0 is no time. What the same datagram tells of the span decides: its own
-//! events, its children, its parent, others of its trace; else when it came.
+//! Both are optional in Zipkin, and 0 means "not set" in protobuf. The time comes from the same datagram: from the span's
+//! events, its children, its parent, or other spans of its trace; else it is the time of arrival. Spans that stay encoded
+//! are not asked; those of the same process never do so beside a span without a time.
 //!
-//! Until then [`Times`] is kept in the span itself: a start of 0 is unknown, and so is an end of 0; where only the start
-//! is unknown, the end is the duration.
+//! Until all spans of the datagram are read, the span itself keeps its [`Times`]: a start or an end of 0 is unknown, and
+//! if the start is unknown, the end holds the duration.
 
 use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::fault::Fault;
-use super::json::Json;
-use super::value::say;
-use super::{Faults, Spans};
-use crate::view::readable;
+use super::faults::Faults;
+use super::spans::{self, Spans};
+use super::value::add_note;
+use crate::text::readable;
 
-/// When a span was, by its sender's word, in nanoseconds.
+/// The times of a span as its sender reports them, in nanoseconds.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Times {
     pub(super) start: Option<u64>,
@@ -25,15 +26,15 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Puts them into the span, whose events were read.
-    pub(super) fn put(self, span: &mut Span, json: &mut Json<'_>) {
+    /// Stores the times in the span. Its events must have been read.
+    pub(super) fn put(self, span: &mut Span, faults: &mut Faults) {
         let (start, end) = match self {
-            // Usually.
+            // The usual case.
             Self { start: Some(start), end: Some(end), .. } => (start, end),
             Self { start: Some(start), duration: Some(duration), .. } => match start.checked_add(duration) {
                 Some(end) => (start, end),
                 None => {
-                    json.faults.note(Fault::BadTime, || format!("a duration of {duration} ns"));
+                    faults.note(Fault::BadTime, || format!("a duration of {duration} ns"));
                     (start, 0)
                 }
             },
@@ -41,36 +42,36 @@ impl Times {
             Self { end: Some(end), .. } => {
                 let first = events(span).map(|(first, _)| first).filter(|first| *first < end);
                 let how = if first.is_some() { "shown from its first event" } else { "shown at its end" };
-                say(&mut span.attributes, format!("no start time: {how}"));
-                json.faults.note(Fault::NoTime, || span.name.clone());
+                add_note(&mut span.attributes, format!("no start time: {how}"));
+                faults.note(Fault::NoTime, || span.name.clone());
                 (first.unwrap_or(end), end)
             }
             Self { duration, .. } => (0, duration.unwrap_or(0)),
         };
         (span.start_time_unix_nano, span.end_time_unix_nano) = (start, end);
         if start == 0 || end == 0 {
-            json.faults.note(Fault::NoTime, || span.name.clone());
+            faults.note(Fault::NoTime, || span.name.clone());
         } else {
-            check(span, &mut json.faults);
+            check(span, faults);
         }
     }
 }
 
-/// The times of a span that has them.
+/// Checks and corrects the times of a span that has both.
 fn check(span: &mut Span, faults: &mut Faults) {
     let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
     if end < start {
-        // As Jaeger does it: a negative duration is a very long one to most.
+        // As Jaeger does. Most backends would take a negative duration for a very long one.
         span.end_time_unix_nano = start;
         let early = readable(start - end);
-        say(
+        add_note(
             &mut span.attributes,
             format!("ended {early} before it started, at {end} ns: shown without a duration"),
         );
         faults.note(Fault::BadTime, || format!("the end {end} is before the start {start}"));
     }
     faults.check_odd_time(start, span.end_time_unix_nano);
-    // An event without a time is shown at the start. The span says so once: it may have very many of them.
+    // Events without a time are shown at the start. One note stands for all, because there may be very many.
     let mut without_time = 0;
     for event in span.events.iter_mut().filter(|event| event.time_unix_nano == 0) {
         event.time_unix_nano = start;
@@ -78,16 +79,16 @@ fn check(span: &mut Span, faults: &mut Faults) {
     }
     if without_time > 0 {
         let events = if without_time == 1 { "event" } else { "events" };
-        say(&mut span.attributes, format!("{without_time} {events} without a time: shown at the start"));
+        add_note(&mut span.attributes, format!("{without_time} {events} without a time: shown at the start"));
     }
 }
 
-/// From when to when.
+/// A start and an end.
 type Extent = (u64, u64);
 
-/// What a time is known of.
+/// What an extent belongs to: a span, the children of a span, or a trace.
 #[derive(PartialEq, Eq, Hash)]
-enum Of {
+enum Owner {
     Span(Vec<u8>, Vec<u8>),
     Children(Vec<u8>, Vec<u8>),
     Trace(Vec<u8>),
@@ -98,12 +99,12 @@ fn events(span: &Span) -> Option<Extent> {
     Some((times().min()?, times().max()?))
 }
 
-/// Places the spans of a datagram that were left without a start or an end.
+/// Completes the times of all spans of a datagram that lack a start or an end.
 pub(super) fn place(processes: &mut Spans, faults: &mut Faults) {
     let mut known = Known::default();
     let has_start = |span: &Span| span.start_time_unix_nano > 0;
-    super::each(processes).filter(|span| has_start(span)).for_each(|span| known.add(span));
-    let without_start: Vec<&mut Span> = super::each_mut(processes).filter(|span| !has_start(span)).collect();
+    spans::each(processes).filter(|span| has_start(span)).for_each(|span| known.add(span));
+    let without_start: Vec<&mut Span> = spans::each_mut(processes).filter(|span| !has_start(span)).collect();
     let placed: Vec<&Span> = without_start
         .into_iter()
         .map(|span| {
@@ -112,52 +113,52 @@ pub(super) fn place(processes: &mut Spans, faults: &mut Faults) {
             &*span
         })
         .collect();
-    // Not before all have been looked at: what is a guess itself says little of others.
+    // Added only after all spans have a start: one guess should not be based on another.
     placed.into_iter().for_each(|span| known.add(span));
-    for span in super::each_mut(processes).filter(|span| span.end_time_unix_nano == 0) {
+    for span in spans::each_mut(processes).filter(|span| span.end_time_unix_nano == 0) {
         known.give_end(span);
         check(span, faults);
     }
 }
 
-/// What the spans of a datagram tell of others.
+/// The extents that are known in a datagram.
 #[derive(Default)]
-struct Known(HashMap<Of, Extent>);
+struct Known(HashMap<Owner, Extent>);
 
 impl Known {
     fn add(&mut self, span: &Span) {
         let start = span.start_time_unix_nano;
         let extent = (start, span.end_time_unix_nano.max(start));
         let (trace, id, parent) = (&span.trace_id, &span.span_id, &span.parent_span_id);
-        self.join(Of::Span(trace.clone(), id.clone()), extent);
-        self.join(Of::Children(trace.clone(), parent.clone()), extent);
-        self.join(Of::Trace(trace.clone()), extent);
+        self.join(Owner::Span(trace.clone(), id.clone()), extent);
+        self.join(Owner::Children(trace.clone(), parent.clone()), extent);
+        self.join(Owner::Trace(trace.clone()), extent);
     }
 
-    fn join(&mut self, of: Of, (start, end): Extent) {
-        let extent = self.0.entry(of).or_insert((start, end));
+    fn join(&mut self, owner: Owner, (start, end): Extent) {
+        let extent = self.0.entry(owner).or_insert((start, end));
         *extent = (extent.0.min(start), extent.1.max(end));
     }
 
     fn children(&self, span: &Span) -> Option<Extent> {
-        self.0.get(&Of::Children(span.trace_id.clone(), span.span_id.clone())).copied()
+        self.0.get(&Owner::Children(span.trace_id.clone(), span.span_id.clone())).copied()
     }
 
     fn give_start(&self, span: &mut Span, now_ns: u64) {
         let duration = span.end_time_unix_nano;
         let trace = || span.trace_id.clone();
-        let start_of = |of: Of| self.0.get(&of).map(|(start, _)| (*start, *start));
+        let start_of = |owner: Owner| self.0.get(&owner).map(|(start, _)| (*start, *start));
         let ((start, end), how) = events(span)
             .map(|extent| (extent, "shown from its first event"))
             .or_else(|| Some((self.children(span)?, "shown from its first child")))
             .or_else(|| {
-                Some((start_of(Of::Span(trace(), span.parent_span_id.clone()))?, "shown with its parent"))
+                Some((start_of(Owner::Span(trace(), span.parent_span_id.clone()))?, "shown with its parent"))
             })
-            .or_else(|| Some((start_of(Of::Trace(trace()))?, "shown with others of its trace")))
-            .unwrap_or(((now_ns.saturating_sub(duration).max(1), now_ns), "shown when it came"));
+            .or_else(|| Some((start_of(Owner::Trace(trace()))?, "shown with others of its trace")))
+            .unwrap_or(((now_ns.saturating_sub(duration).max(1), now_ns), "shown when it arrived"));
         span.start_time_unix_nano = start;
         span.end_time_unix_nano = if duration > 0 { start.saturating_add(duration) } else { end };
-        say(&mut span.attributes, format!("no start time: {how}"));
+        add_note(&mut span.attributes, format!("no start time: {how}"));
     }
 
     fn give_end(&self, span: &mut Span) {
@@ -166,11 +167,11 @@ impl Known {
         match last.filter(|last| *last > start) {
             Some(last) => {
                 span.end_time_unix_nano = last;
-                say(&mut span.attributes, "no end time: shown up to the last that is known of it");
+                add_note(&mut span.attributes, "no end time: shown up to its last event or child");
             }
             None => {
                 span.end_time_unix_nano = start;
-                say(&mut span.attributes, "no end time: how long it took is unknown");
+                add_note(&mut span.attributes, "no end time: duration unknown");
             }
         }
     }

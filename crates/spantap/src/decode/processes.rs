@@ -1,4 +1,4 @@
-//! The processes that send, each known once.
+//! Remembers the processes that send, so that their descriptions are decoded and kept once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,75 +8,96 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
-use super::Faults;
-use super::fault::Fault;
-use super::otlp;
-use super::value::attribute;
-use crate::attributes::find_text;
+use super::fault::{Fault, Found};
+use super::faults::Faults;
+use super::{otlp, protobuf};
 use crate::process::{Process, Sender};
+use crate::span::attributes::{attribute, find_text};
 
-/// Who claims to be more services or resources than this is forgotten and learned again.
+/// The most descriptions per sender. With more, all of its descriptions are forgotten and read again.
 const MAX_OF_A_SENDER: usize = 16;
 
-/// All texts together that are remembered: a stranger may not fill our memory. Decoded they take several
+/// The most bytes of all remembered texts. Bounds memory against untrusted senders; decoded, the texts take several
 /// times as much.
 const MAX_TEXTS: usize = 4 << 20;
 
-/// What a text takes that is empty.
+/// How many bytes a text counts in addition to its length.
 const OVERHEAD: usize = 1024;
 
-/// Of the attributes of one resource; it is in memory with each trace, and in every request.
+/// The most bytes of a resource's attributes: they are in memory with each trace, and in every request.
 const MAX_RESOURCE: usize = 16 * 1024;
 
-/// What was seen of each sender, with the text that said it.
+/// The processes of each sender, by what describes them.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     services: Known,
+    /// By the resource in JSON.
     resources: Known,
+    /// By the resource in protobuf.
+    encoded: Known,
 }
 
-/// A process, and the text that said so.
-type Said = (Box<str>, Arc<Process>);
+/// A text or an encoded resource, and the process that it describes.
+type Described = (Box<[u8]>, Arc<Process>);
 
 #[derive(Debug, Default)]
 struct Known {
-    senders: HashMap<Sender, Vec<Said>>,
-    /// The size of all texts.
+    senders: HashMap<Sender, Vec<Described>>,
+    /// The size of all texts, with their overhead.
     bytes: usize,
 }
 
 impl Processes {
-    /// The process that calls itself `service`.
+    /// The process with this service name.
     pub(super) fn of_service(&mut self, sender: Sender, service: &str, faults: &mut Faults) -> Arc<Process> {
-        if let Some(known) = self.services.find(sender, service) {
+        if let Some(known) = self.services.find(sender, service.as_bytes()) {
             return known;
         }
         let mut attributes = Vec::new();
         if !service.is_empty() {
             attributes.push(attribute("service.name", any_value::Value::StringValue(service.to_owned())));
         }
-        self.services.remember(sender, service, process(sender, attributes, 0, faults))
+        self.services.remember(sender, service.as_bytes(), process(sender, attributes, 0, faults))
     }
 
-    /// The process with the resource that the JSON `text` describes.
+    /// The process with the resource in the JSON `text`.
     pub(super) fn of_resource(&mut self, sender: Sender, text: &str, faults: &mut Faults) -> Arc<Process> {
-        if let Some(known) = self.resources.find(sender, text) {
+        self.resources.described_by(sender, text.as_bytes(), faults, |faults| otlp::resource(text, faults))
+    }
+
+    /// The process with the resource in protobuf.
+    pub(super) fn of_encoded(&mut self, sender: Sender, bytes: &[u8], faults: &mut Faults) -> Arc<Process> {
+        self.encoded.described_by(sender, bytes, faults, |faults| protobuf::resource(bytes, faults))
+    }
+}
+
+impl Known {
+    fn described_by(
+        &mut self,
+        sender: Sender,
+        description: &[u8],
+        faults: &mut Faults,
+        read: impl FnOnce(&mut Faults) -> Result<(Vec<KeyValue>, u32), Found>,
+    ) -> Arc<Process> {
+        if let Some(known) = self.find(sender, description) {
             return known;
         }
-        // Who sent it is known all the same.
-        let (attributes, dropped) = otlp::resource(text, faults).unwrap_or_else(|found| {
+        // Without a readable resource, the sender's ids are still known.
+        let (attributes, dropped) = read(faults).unwrap_or_else(|found| {
             faults.leave_out(found.of("resource"));
             Default::default()
         });
-        self.resources.remember(sender, text, process(sender, attributes, dropped, faults))
+        self.remember(sender, description, process(sender, attributes, dropped, faults))
     }
 }
 
 impl Processes {
-    /// Learns anew what the sender says of itself: what was odd about it has not been told.
+    /// Forgets the sender's descriptions. Their faults were dropped with the datagram, so they must be read again to be
+    /// reported.
     pub(super) fn forget(&mut self, sender: Sender) {
-        self.services.forget(sender);
-        self.resources.forget(sender);
+        for known in [&mut self.services, &mut self.resources, &mut self.encoded] {
+            known.forget(sender);
+        }
     }
 }
 
@@ -86,12 +107,12 @@ impl Known {
         self.bytes -= known.iter().map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
     }
 
-    fn find(&self, sender: Sender, text: &str) -> Option<Arc<Process>> {
+    fn find(&self, sender: Sender, text: &[u8]) -> Option<Arc<Process>> {
         let of_sender = self.senders.get(&sender)?;
-        of_sender.iter().find(|(said, _)| **said == *text).map(|(_, process)| Arc::clone(process))
+        of_sender.iter().find(|(known, _)| **known == *text).map(|(_, process)| Arc::clone(process))
     }
 
-    fn remember(&mut self, sender: Sender, text: &str, process: Process) -> Arc<Process> {
+    fn remember(&mut self, sender: Sender, text: &[u8], process: Process) -> Arc<Process> {
         let process = Arc::new(process);
         let bytes = OVERHEAD + text.len();
         if self.bytes + bytes > MAX_TEXTS {
@@ -107,9 +128,9 @@ impl Known {
     }
 }
 
-/// What a process says of itself, and what the kernel says of it, which wins.
+/// Combines the attributes that a process sends with those that the kernel reports, which take precedence.
 ///
-/// The names are of OpenTelemetry's semantic conventions, but for the group, which has none there.
+/// The names follow OpenTelemetry's semantic conventions, which have no name for the group.
 fn process(
     sender: Sender,
     mut attributes: Vec<KeyValue>,

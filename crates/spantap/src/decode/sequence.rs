@@ -1,8 +1,8 @@
-//! The member `tracingUsdt`, in which this project's layer says where a datagram stands among all that it sends.
+//! Reads the member `tracingUsdt`, in which this project's layer numbers its datagrams.
 
 use super::fault::Found;
 use super::json::{Json, members};
-use crate::sequence::Sequence;
+use crate::process::Sequence;
 
 members! { SequenceMember {
     Sender = "sender",
@@ -11,7 +11,7 @@ members! { SequenceMember {
     LostBefore = "lostBefore",
 } }
 
-/// Reads it. An unreadable value belongs to another program.
+/// Reads the member. A value that can't be read is ignored: it was written by another program.
 pub(super) fn take(json: &mut Json<'_>) -> Result<(), Found> {
     json.sequence = json.attempt(read)?.ok().flatten();
     Ok(())

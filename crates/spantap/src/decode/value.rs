@@ -1,18 +1,19 @@
-//! What both formats are made of: ids, times and attributes.
+//! Reads what all formats have: ids, parents, kinds and attributes.
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::Faults;
 use super::fault::{Fault, Found};
+use super::faults::Faults;
 use super::json::Json;
-use crate::attributes::{ODD, ZIPKIN_ID, ZIPKIN_PARENT_ID};
+use crate::span::attributes::{ODD, attribute};
+use crate::span::zipkin::{ZIPKIN_ID, ZIPKIN_PARENT_ID};
 
-/// An id of `N` bytes, in hex.
+/// Reads an id of `N` bytes, in hex.
 #[inline]
 pub(super) fn id<const N: usize>(json: &mut Json<'_>) -> Result<[u8; N], Found> {
     let text = json.text()?;
@@ -21,7 +22,7 @@ pub(super) fn id<const N: usize>(json: &mut Json<'_>) -> Result<[u8; N], Found> 
 
 pub(super) fn id_of<const N: usize>(text: &str, faults: &mut Faults) -> Result<[u8; N], Found> {
     let mut bytes = [0; N];
-    // The decoder takes a leading `0x`, which is of no use here.
+    // const-hex accepts a leading `0x`; the length rules that out.
     if text.len() != 2 * N || const_hex::decode_to_slice(text, &mut bytes).is_err() {
         bytes = unusual_id(text).ok_or_else(|| {
             let shown: String = text.chars().take(40).collect();
@@ -36,7 +37,7 @@ pub(super) fn id_of<const N: usize>(text: &str, faults: &mut Faults) -> Result<[
     }
 }
 
-/// An id whose leading zeros were left out, or one in base64, which is how protobuf's JSON has bytes.
+/// Reads an id without its leading zeros, or in base64, as protobuf's JSON writes bytes.
 #[cold]
 fn unusual_id<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
@@ -49,7 +50,7 @@ fn unusual_id<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes_of(text)?.try_into().ok()
 }
 
-/// A parent's: none if it is empty or, as some senders say it, zero.
+/// Reads a parent's id. An empty id means no parent, and so does zero, which some senders write.
 #[inline]
 pub(super) fn parent_id(json: &mut Json<'_>) -> Result<Option<[u8; 8]>, Found> {
     let text = json.text()?;
@@ -59,7 +60,7 @@ pub(super) fn parent_id(json: &mut Json<'_>) -> Result<Option<[u8; 8]>, Found> {
     id_of(&text, &mut json.faults).map(Some)
 }
 
-/// Gives `span` its parent, of which this was read, if anything. If it can't be read, the span goes without, and says so.
+/// Sets the parent of `span`, if one was read. If its id can't be read, the span has no parent, and a note explains why.
 pub(super) fn put_parent(
     span: &mut Span,
     parent: Option<Result<Option<[u8; 8]>, Found>>,
@@ -69,25 +70,25 @@ pub(super) fn put_parent(
         None | Some(Ok(None)) => {}
         Some(Ok(Some(parent))) => span.parent_span_id = parent.into(),
         Some(Err(found)) => {
-            say(&mut span.attributes, format!("its parent is unknown: {}", found.detail));
+            add_note(&mut span.attributes, format!("its parent is unknown: {}", found.detail));
             faults.note(Fault::BadReference, || found.of("the parent's id").detail);
         }
     }
 }
 
-/// The value of a member that may not be missing; `lack` says what is wrong without it.
-pub(super) fn required<T>(value: Option<Result<T, Found>>, lack: &str) -> Result<T, Found> {
-    value.unwrap_or_else(|| Err(Found::new(Fault::WrongType, lack)))
+/// The value of a required member; `detail` describes the fault if it is missing.
+pub(super) fn required<T>(value: Option<Result<T, Found>>, detail: &str) -> Result<T, Found> {
+    value.unwrap_or_else(|| Err(Found::new(Fault::WrongType, detail)))
 }
 
-/// The kind of a span, by its name in OTLP without the beginning that all have.
+/// The kind of a span by its name in OTLP, with or without the prefix `SPAN_KIND_`.
 pub(super) fn kind_named(name: &str) -> Option<i32> {
     let name = name.to_ascii_uppercase();
     let name = name.strip_prefix("SPAN_KIND_").unwrap_or(&name);
     SpanKind::from_str_name(&format!("SPAN_KIND_{name}")).map(|kind| kind as i32)
 }
 
-/// Either alphabet of base64, with or without padding.
+/// Decodes base64 in either alphabet, with or without padding.
 pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     const ANY: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -96,30 +97,30 @@ pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(alphabet, ANY).decode(text).ok()
 }
 
-/// Says in the attributes of a span or an event what was odd about it, for whoever looks at it anywhere.
+/// Adds a note on what is odd about a span to its attributes, so that every backend shows it.
 #[cold]
-pub(super) fn say(attributes: &mut Vec<KeyValue>, what: impl Into<String>) {
-    let what = what.into();
-    let said = attributes.iter_mut().find(|attribute| attribute.key == ODD);
-    match said.and_then(|said| said.value.as_mut()?.value.as_mut()) {
-        Some(any_value::Value::StringValue(said)) => *said = format!("{said}; {what}"),
-        _ => attributes.push(attribute(ODD, any_value::Value::StringValue(what))),
+pub(super) fn add_note(attributes: &mut Vec<KeyValue>, note: impl Into<String>) {
+    let note = note.into();
+    let notes = attributes.iter_mut().find(|attribute| attribute.key == ODD);
+    match notes.and_then(|notes| notes.value.as_mut()?.value.as_mut()) {
+        Some(any_value::Value::StringValue(notes)) => *notes = format!("{notes}; {note}"),
+        _ => attributes.push(attribute(ODD, any_value::Value::StringValue(note))),
     }
 }
 
-/// A usual datagram of ours has about so many spans, and a span so many attributes. A list that grows from
-/// nothing is copied at 4, 8 and 16 of them.
+/// The initial capacity for the spans of a datagram and for the attributes of a span: the usual numbers from
+/// tracing-usdt. A list that grows from nothing is copied at 4, 8 and 16 elements.
 pub(super) const USUAL_SPANS: usize = 64;
 pub(super) const USUAL_ATTRIBUTES: usize = 12;
 
-/// Gives back the room that an unusually short list doesn't need: a stranger's may be short, and many.
+/// Frees the unused capacity of a short list. Untrusted senders may send very many short lists.
 pub(super) fn trim<T>(list: &mut Vec<T>) {
     if list.len() < list.capacity() / 2 {
         list.shrink_to_fit();
     }
 }
 
-/// Longer values than this are worth a word.
+/// Values longer than this are recorded as a fault.
 pub(super) const LONG: usize = 64 * 1024;
 
 #[inline]
@@ -129,15 +130,16 @@ pub(super) fn check_length(what: &str, text: &str, faults: &mut Faults) {
     }
 }
 
-/// Renames a sender's attribute whose key is reserved for the ids of shared spans: the sinks and the tree take these as
-/// the span's own. `zipkin.id` becomes `sent.zipkin.id`.
+/// Renames a sender's attribute if its key is reserved for the ids of shared spans, which the sinks and the tree use.
+/// `zipkin.id` becomes `sent.zipkin.id`.
 #[inline]
 pub(super) fn rename_reserved(key: &mut String) {
-    if key.starts_with("zipkin.") && matches!(key.as_str(), ZIPKIN_ID | ZIPKIN_PARENT_ID) {
+    if is_reserved(key) {
         key.insert_str(0, "sent.");
     }
 }
 
-pub(super) fn attribute(key: impl Into<String>, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+#[inline]
+pub(super) fn is_reserved(key: &str) -> bool {
+    key.starts_with("zipkin.") && matches!(key, ZIPKIN_ID | ZIPKIN_PARENT_ID)
 }

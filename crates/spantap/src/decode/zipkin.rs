@@ -1,12 +1,12 @@
-//! An array of [Zipkin v2 spans](https://zipkin.io/zipkin-api/), as spans of OpenTelemetry.
+//! Decodes an array of [Zipkin v2 spans](https://zipkin.io/zipkin-api/) into spans of OpenTelemetry.
 //!
-//! What OpenTelemetry's
-//! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) made
-//! tags and annotations of (status, dropped counts, event attributes) is read back. Tags stay texts: a
-//! sender whose numbers matter sends OTLP.
+//! OpenTelemetry's [transformation to
+//! Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) turns the status, the dropped counts and
+//! the attributes of events into tags and annotations; they are converted back. Tags stay strings: a sender that needs
+//! typed values sends OTLP.
 //!
-//! Spans of Zipkin's version 1 are understood as far as each is the span of one process: its `binaryAnnotations` are
-//! tags, and its annotations (`cs`, `sr` and so on) tell its kind, its endpoint and, if nothing else does, its times.
+//! Spans of Zipkin's version 1 are supported if each of them belongs to one process. Their `binaryAnnotations` become
+//! tags. Their annotations (`cs`, `sr` and so on) give the kind, the endpoint and, if nothing else does, the times.
 
 use std::borrow::Cow;
 
@@ -15,18 +15,18 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 use serde_json::Value;
 
-use super::Faults;
 use super::fault::{Fault, Found};
+use super::faults::Faults;
 use super::json::{Json, Scalar, members};
 use super::otlp::DEEPEST;
 use super::place::Times;
 use super::sequence;
 use super::shared;
 use super::value::{
-    USUAL_ATTRIBUTES, USUAL_SPANS, attribute, check_length, id, id_of, kind_named, parent_id, put_parent,
+    USUAL_ATTRIBUTES, USUAL_SPANS, check_length, id, id_of, kind_named, parent_id, put_parent,
     rename_reserved, required, trim,
 };
-use crate::attributes::denies_error;
+use crate::span::attributes::{attribute, denies_error};
 
 members! { pub(super) SpanMember {
     TraceId = "traceId",
@@ -55,7 +55,7 @@ struct Endpoint {
     port: Option<u16>,
 }
 
-/// Reads the array, and gives the spans to `take`, those of one service that come in a row together.
+/// Reads the array. Passes the spans to `take`, in runs of consecutive spans of one service.
 pub(super) fn spans(
     json: &mut Json<'_>,
     mut take: impl FnMut(&str, Vec<Span>, &mut Faults),
@@ -63,7 +63,7 @@ pub(super) fn spans(
     let mut of_service = String::new();
     let mut spans = Vec::with_capacity(USUAL_SPANS);
     json.elements(|json| {
-        // In its place: spans are large.
+        // Reads into the list, because spans are expensive to move.
         spans.push(Span::default());
         let Some(place) = spans.last_mut() else { return Ok(()) };
         let service = match json.attempt(|json| span(json, place))? {
@@ -89,7 +89,7 @@ pub(super) fn spans(
     Ok(())
 }
 
-/// As OpenTelemetry has it. Gives back the service.
+/// Reads a span. Returns its service.
 fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
     let (mut trace_id, mut span_id, mut parent) = (None, None, None);
     let mut times = Times::default();
@@ -102,7 +102,7 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
             SpanMember::TraceId => trace_id = Some(json.attempt(id::<16>)?),
             SpanMember::Id => span_id = Some(json.attempt(id::<8>)?),
             SpanMember::ParentId => parent = Some(json.attempt(parent_id)?),
-            // To Zipkin, 0 is no time.
+            // In Zipkin, 0 means that the time is not set.
             SpanMember::Timestamp => times.start = Some(nanos(json)?).filter(|start| *start > 0),
             SpanMember::Duration => times.duration = Some(nanos(json)?),
             SpanMember::Name => span.name = json.string()?,
@@ -142,7 +142,7 @@ fn span(json: &mut Json<'_>, span: &mut Span) -> Result<Option<String>, Found> {
     put_parent(span, parent, &mut json.faults);
     // Zipkin has no internal kind.
     span.kind = kind.or(from_tags.kind).unwrap_or(SpanKind::Internal as i32);
-    times.put(span, json);
+    times.put(span, &mut json.faults);
     from_tags.apply(span);
     if local.service.is_none() {
         local = from_tags.endpoint.take().unwrap_or(local);
@@ -177,7 +177,7 @@ fn tag(mut key: String, value: Scalar, from_tags: &mut FromTags, span: &mut Span
     if from_tags.take_tag(&key, &value, span) {
         return;
     }
-    // Texts by the rules; some senders write numbers, and nothing is lost by taking them.
+    // Zipkin's tags are strings. Some senders write numbers, which can be kept as they are.
     let value = match value {
         Scalar::Null => None,
         Scalar::Text(text) => {
@@ -200,7 +200,7 @@ fn endpoint(json: &mut Json<'_>) -> Result<Endpoint, Found> {
             EndpointMember::ServiceName => endpoint.service = Some(json.string()?),
             EndpointMember::Ipv4 => endpoint.ip = Some(json.string()?).filter(|ip| !ip.is_empty()),
             EndpointMember::Ipv6 => v6 = Some(json.string()?).filter(|ip| !ip.is_empty()),
-            // To Zipkin, 0 is no port.
+            // In Zipkin, 0 means that the port is not set.
             EndpointMember::Port => endpoint.port = Some(json.integer()?).filter(|port| *port > 0),
         }
         Ok(())
@@ -210,7 +210,7 @@ fn endpoint(json: &mut Json<'_>) -> Result<Endpoint, Found> {
 }
 
 impl Endpoint {
-    /// Adds it to the attributes of `span`, except what the tags say.
+    /// Adds the endpoint to the attributes of `span`. Tags with the same key take precedence.
     fn add_attributes(&mut self, peer: Option<String>, address: &str, port: &str, span: &mut Span) {
         let text = any_value::Value::StringValue;
         let attributes = [
@@ -227,25 +227,25 @@ impl Endpoint {
     }
 }
 
-/// In [`FromTags::dropped`].
+/// Indices into [`FromTags::dropped`].
 const ATTRIBUTES: usize = 0;
 const EVENTS: usize = 1;
 const LINKS: usize = 2;
 
-/// What tags and annotations say about the span itself. It is complete when all of them are read.
+/// Properties of the span that are sent as tags and annotations. It is complete once all of these are read.
 #[derive(Default)]
 struct FromTags {
     code: Option<StatusCode>,
     error: Option<String>,
-    /// What was left out, by the sender or here.
+    /// How many attributes, events and links were dropped, by the sender or here.
     dropped: [u32; 3],
-    /// By the annotations of version 1.
+    /// From the annotations of version 1.
     kind: Option<i32>,
     endpoint: Option<Endpoint>,
 }
 
 impl FromTags {
-    /// Whether the tag describes the span itself and is no attribute.
+    /// Reads a tag that describes the span itself. Returns false if the tag is an attribute.
     fn take_tag(&mut self, key: &str, value: &Scalar, span: &mut Span) -> bool {
         match key {
             "otel.status_code" => {
@@ -256,7 +256,7 @@ impl FromTags {
                 };
                 true
             }
-            // To Zipkin the tag alone says so, whatever its value; but a sender of `false` or null means no error.
+            // In Zipkin the tag alone marks an error, whatever its value. But `false` or null is meant as no error.
             "error" => {
                 let text = value.text();
                 let is_error = !matches!(value, Scalar::Null) && !denies_error(&text);
@@ -287,7 +287,7 @@ impl FromTags {
         self.dropped[of] = self.dropped[of].saturating_add(count);
     }
 
-    /// Takes the kind and the endpoint from an annotation of version 1.
+    /// Reads the kind and the endpoint from an annotation of version 1.
     fn note_annotation(&mut self, annotation: &str, endpoint: Option<Endpoint>) {
         let kind = match annotation {
             "cs" | "cr" => Some(SpanKind::Client),
@@ -309,7 +309,7 @@ impl FromTags {
             (None, None) => None,
             (Some(StatusCode::Ok), _) => Some(Status { code: StatusCode::Ok as i32, ..Status::default() }),
             (_, error) => {
-                // Zipkin's own way to say no more than that.
+                // `true` is Zipkin's value for an error without a message.
                 let message = error.filter(|text| text != "true").unwrap_or_default();
                 Some(Status { code: StatusCode::Error as i32, message })
             }
@@ -329,18 +329,18 @@ impl Scalar {
     }
 }
 
-/// `trace-span` pairs, as this project writes them, with all digits: a shorter text is somebody's own.
+/// Reads `trace-span` pairs with all their digits, as this project writes them. Any other text is a user's own tag.
 fn links(text: &str) -> Option<Vec<Link>> {
     let link = |pair: &str| {
         let (trace, span) = pair.split_once('-').filter(|ids| (ids.0.len(), ids.1.len()) == (32, 16))?;
-        let mut unasked = Faults::default();
-        let trace_id = id_of::<16>(trace, &mut unasked).ok()?.into();
-        Some(Link { trace_id, span_id: id_of::<8>(span, &mut unasked).ok()?.into(), ..Link::default() })
+        let mut ignored = Faults::default();
+        let trace_id = id_of::<16>(trace, &mut ignored).ok()?.into();
+        Some(Link { trace_id, span_id: id_of::<8>(span, &mut ignored).ok()?.into(), ..Link::default() })
     };
     text.split(',').map(link).collect()
 }
 
-/// An annotation: `"name": {attributes}` where it was an event of OpenTelemetry's.
+/// Reads an annotation. `"name": {attributes}` was an event of OpenTelemetry.
 fn event(json: &mut Json<'_>, from_tags: &mut FromTags) -> Result<Event, Found> {
     let (mut time_unix_nano, mut text, mut of) = (0, String::new(), None);
     json.optional_members(|json, member| {
@@ -357,7 +357,7 @@ fn event(json: &mut Json<'_>, from_tags: &mut FromTags) -> Result<Event, Found> 
     Ok(Event { time_unix_nano, name, attributes, dropped_attributes_count: 0 })
 }
 
-/// Version 1's tags, one by one. Gives back the endpoint that it means if it means that of the other side.
+/// Reads a binary annotation, which is a tag in version 1. Returns its endpoint if it describes the remote side.
 fn binary_annotation(
     json: &mut Json<'_>,
     from_tags: &mut FromTags,
@@ -415,7 +415,7 @@ fn any_value(value: Value, depth: usize) -> AnyValue {
                 values: values.into_iter().map(|value| any_value(value, depth + 1)).collect(),
             }))
         }
-        // Attributes have no objects.
+        // Objects, and lists that are nested too deeply, become their JSON text.
         other @ (Value::Object(_) | Value::Array(_)) => Some(Any::StringValue(other.to_string())),
     };
     AnyValue { value }

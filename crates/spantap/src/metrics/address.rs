@@ -1,4 +1,4 @@
-//! Where `--metrics` is served.
+//! The address of `--metrics`.
 
 use std::fmt;
 use std::io;
@@ -7,11 +7,11 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, lookup_host};
 
-/// `HOST:PORT` as other exporters take it: `localhost:9464`, `10.0.0.7:9464`, `[::1]:9464`. Without a host, `:9464`, it
-/// is every address of this machine. A port alone, `9464`, is `localhost`.
+/// `HOST:PORT` in the forms of other exporters: `localhost:9464`, `10.0.0.7:9464`, `[::1]:9464`. Without a host,
+/// `:9464`, it means every address of this machine. A port alone, `9464`, means `localhost`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Address {
-    /// Empty for every address.
+    /// Empty means every address.
     host: String,
     port: u16,
 }
@@ -22,15 +22,15 @@ impl Address {
         self.port
     }
 
-    /// Listens on the first address of the host that can be listened on. Those of IPv4 come first, as elsewhere:
-    /// who asks `127.0.0.1` for what listens on `localhost` finds it.
+    /// Listens on the first usable address of the host. IPv4 comes first, as elsewhere, so that a request to
+    /// `127.0.0.1` reaches a server on `localhost`.
     pub(super) async fn listen(&self) -> io::Result<TcpListener> {
         if !self.host.is_empty() {
             let mut addresses: Vec<SocketAddr> = lookup_host((&*self.host, self.port)).await?.collect();
             addresses.sort_by_key(SocketAddr::is_ipv6);
             return TcpListener::bind(&*addresses).await;
         }
-        // `::` takes connections over IPv4, too, but some machines have no IPv6.
+        // `::` accepts IPv4 connections, too, but some machines have no IPv6.
         match TcpListener::bind(("::", self.port)).await {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                 TcpListener::bind(("0.0.0.0", self.port)).await
@@ -48,22 +48,22 @@ impl FromStr for Address {
         let (host, port) = match given.rsplit_once(':') {
             Some((host, port)) => (host, port),
             None if given.parse::<u16>().is_ok() => ("localhost", given),
-            None => return Err(format!("there is no port: {FORMS}")),
+            None => return Err(format!("the port is missing: {FORMS}")),
         };
         if host.contains('/') || given.contains("://") {
             return Err(format!("an address has no scheme and no path: {FORMS}"));
         }
         if given.parse::<Ipv6Addr>().is_ok() {
-            return Err(format!("an IPv6 address stands in brackets, and a port follows: {FORMS}"));
+            return Err(format!("an IPv6 address needs brackets and a port: {FORMS}"));
         }
         // `+80` parses as a number.
         let number = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok()).flatten();
-        let port = number.ok_or_else(|| format!("`{port}` is no port from 0 to 65535: {FORMS}"))?;
+        let port = number.ok_or_else(|| format!("`{port}` is not a port from 0 to 65535: {FORMS}"))?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             // An interface may follow, as in `fe80::1%eth0`.
             Some(inner) if inner.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()) => inner,
             None if is_name(host) => host,
-            _ => return Err(format!("`{host}` is no host: {FORMS}")),
+            _ => return Err(format!("`{host}` is not a host: {FORMS}")),
         };
         Ok(Self { host: host.to_owned(), port })
     }
@@ -71,7 +71,7 @@ impl FromStr for Address {
 
 const FORMS: &str = "write HOST:PORT, such as localhost:9464, or :9464 for every address";
 
-/// Or an IPv4 address, or nothing.
+/// Also accepts an IPv4 address or an empty name.
 fn is_name(host: &str) -> bool {
     host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_as_other_exporters_read_them() {
+    fn addresses_have_the_forms_of_other_exporters() {
         let cases = [
             (":9464", ":9464"),
             ("localhost:9464", "localhost:9464"),
@@ -112,22 +112,22 @@ mod tests {
     #[test]
     fn errors_say_what_to_write() {
         let cases = [
-            ("", "no port"),
-            ("localhost", "no port"),
-            ("127.0.0.1", "no port"),
-            ("70000", "no port"),
-            ("localhost:", "`` is no port"),
-            (":http", "`http` is no port"),
-            (":65536", "`65536` is no port"),
-            (":-1", "`-1` is no port"),
-            (":+80", "`+80` is no port"),
-            ("::", "in brackets"),
-            ("::1", "in brackets"),
-            ("::1:9464", "in brackets"),
-            ("[::1]", "`1]` is no port"),
-            ("[localhost]:9464", "`[localhost]` is no host"),
-            ("a b:9464", "`a b` is no host"),
-            ("*:9464", "`*` is no host"),
+            ("", "port is missing"),
+            ("localhost", "port is missing"),
+            ("127.0.0.1", "port is missing"),
+            ("70000", "port is missing"),
+            ("localhost:", "`` is not a port"),
+            (":http", "`http` is not a port"),
+            (":65536", "`65536` is not a port"),
+            (":-1", "`-1` is not a port"),
+            (":+80", "`+80` is not a port"),
+            ("::", "needs brackets"),
+            ("::1", "needs brackets"),
+            ("::1:9464", "needs brackets"),
+            ("[::1]", "`1]` is not a port"),
+            ("[localhost]:9464", "`[localhost]` is not a host"),
+            ("a b:9464", "`a b` is not a host"),
+            ("*:9464", "`*` is not a host"),
             ("http://localhost:9464/metrics", "no scheme and no path"),
             ("http://localhost:9464", "no scheme and no path"),
         ];

@@ -1,6 +1,6 @@
-//! The figures for Prometheus, at `http://ADDRESS/metrics`, in the OpenMetrics text format.
+//! The stats for Prometheus, at `http://ADDRESS/metrics`, in the OpenMetrics text format.
 //!
-//! `address` reads what `--metrics` says, `server` answers requests, and the page itself is made here.
+//! `address` parses `--metrics`, and `server` answers requests. The page itself is made here.
 
 mod address;
 mod server;
@@ -19,61 +19,60 @@ use prometheus_client::registry::Registry;
 pub use address::Address;
 
 use crate::decode::Fault;
-use crate::figures::{Figures, FromSender};
 use crate::process::Sender;
-use crate::sink::{OTHERS, SinkFigures, Sinks, State};
+use crate::sink::{OTHERS, SinkStats, Sinks, State};
+use crate::stats::{FromSender, Stats};
 
-/// Serves the figures from now on. Returns where: with port 0 the system chooses one.
+/// Starts to serve the stats. Returns the address, because with port 0 the system chooses one.
 ///
 /// # Errors
 ///
 /// The address can't be listened on.
-pub async fn serve(address: &Address, figures: Arc<Figures>, sinks: Arc<Sinks>) -> Result<SocketAddr> {
-    let listener = address
-        .listen()
-        .await
-        .with_context(|| format!("can't serve metrics on {address}; choose another with --metrics"))?;
+pub async fn serve(address: &Address, stats: Arc<Stats>, sinks: Arc<Sinks>) -> Result<SocketAddr> {
+    let listener = address.listen().await.with_context(|| {
+        format!("can't serve metrics on {address}; choose another address with --metrics")
+    })?;
     let local = listener.local_addr()?;
     let mut registry = Registry::with_prefix("spantap");
-    registry.register_collector(Box::new(All { figures, sinks }));
+    registry.register_collector(Box::new(StatsCollector { stats, sinks }));
     tokio::spawn(server::serve(listener, registry));
     Ok(local)
 }
 
-struct All {
-    figures: Arc<Figures>,
+struct StatsCollector {
+    stats: Arc<Stats>,
     sinks: Arc<Sinks>,
 }
 
-// What it holds has no more to say to a debugger than its figures.
-impl fmt::Debug for All {
+// The fields have nothing to show beyond the page itself.
+impl fmt::Debug for StatsCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("All").finish_non_exhaustive()
+        f.debug_struct("StatsCollector").finish_non_exhaustive()
     }
 }
 
 /// The labels of a series, and its value.
 type Series = (Vec<(&'static str, String)>, u64);
 
-impl Collector for All {
+impl Collector for StatsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (senders, others) = self.figures.by_sender();
-        let of = |figures: fn(&FromSender) -> u64| -> Vec<Series> {
-            let known = senders.iter().map(|(sender, from)| (labels(*sender, from), figures(from)));
-            known.chain(others.iter().map(|from| (rest(), figures(from)))).collect()
+        let (senders, others) = self.stats.by_sender();
+        let of = |stats: fn(&FromSender) -> u64| -> Vec<Series> {
+            let known = senders.iter().map(|(sender, from)| (labels(*sender, from), stats(from)));
+            known.chain(others.iter().map(|from| (other_labels(), stats(from)))).collect()
         };
-        counters(&mut encoder, "received_spans", "Spans taken", of(|from| from.spans))?;
+        counters(&mut encoder, "received_spans", "Spans accepted", of(|from| from.spans))?;
         counters(
             &mut encoder,
             "received_datagrams",
-            "Datagrams, also malformed ones",
+            "Datagrams, including malformed ones",
             of(|from| from.datagrams),
         )?;
         counters(&mut encoder, "received_bytes", "Bytes of datagrams", of(|from| from.bytes))?;
         counters(
             &mut encoder,
             "refused_datagrams",
-            "Datagrams of users that may not send",
+            "Datagrams of users that may not send (--allow-uid)",
             of(|from| from.refused),
         )?;
         counters(
@@ -85,13 +84,13 @@ impl Collector for All {
         counters(
             &mut encoder,
             "missing_spans",
-            "Spans that a sender sent and that were never received",
+            "Spans that a sender sent and that never arrived",
             of(|from| from.missing),
         )?;
         counters(
             &mut encoder,
             "spans_sent_before",
-            "Spans that a sender had sent before the first that was received",
+            "Spans that a sender had sent before the first one that arrived",
             of(|from| from.sent_before),
         )?;
         let mut faults = Vec::new();
@@ -99,7 +98,7 @@ impl Collector for All {
         for (labels, from) in senders
             .iter()
             .map(|(sender, from)| (labels(*sender, from), from))
-            .chain(others.iter().map(|from| (rest(), from)))
+            .chain(others.iter().map(|from| (other_labels(), from)))
         {
             let with = |key, value: &str| [labels.clone(), vec![(key, value.to_owned())]].concat();
             for (fault, count) in Fault::ALL.iter().zip(from.faults).filter(|(_, count)| *count > 0) {
@@ -107,46 +106,46 @@ impl Collector for All {
             }
             lost.extend(from.lost.iter().map(|(reason, spans)| (with("reason", reason), *spans)));
         }
-        counters(&mut encoder, "faults", "What was wrong or odd, by kind", faults)?;
-        counters(&mut encoder, "sender_lost_spans", "Spans lost by a sender, by its own word", lost)?;
-        let (shown, not_shown, missed) = self.figures.view();
+        counters(&mut encoder, "faults", "Faults in datagrams and spans, by kind", faults)?;
+        counters(&mut encoder, "sender_lost_spans", "Spans that a sender reported as lost", lost)?;
+        let (shown, traces_not_shown, spans_not_shown) = self.stats.view();
         for (name, help, value) in [
-            ("traces_shown", "Traces printed", shown),
-            ("traces_not_shown", "Traces that there was no room to print", not_shown),
-            ("spans_not_shown", "Spans that the view could not keep up with", missed),
+            ("traces_shown", "Traces shown", shown),
+            ("traces_not_shown", "Traces not shown for lack of room", traces_not_shown),
+            ("spans_not_shown", "Spans that came too fast to be shown", spans_not_shown),
         ] {
             counters(&mut encoder, name, help, vec![(Vec::new(), value)])?;
         }
-        let kernel_spans = self.figures.kernel_spans.load(Ordering::Relaxed);
+        let kernel_spans = self.stats.kernel_spans.load(Ordering::Relaxed);
+        counters(&mut encoder, "kernel_spans", "Spans of kernel activity", vec![(Vec::new(), kernel_spans)])?;
+        let missed = self.stats.missed().into_iter();
+        let missed = missed.map(|(missed, count)| (vec![("reason", missed.label.to_owned())], count));
         counters(
             &mut encoder,
-            "kernel_spans",
-            "Spans of what the kernel did",
-            vec![(Vec::new(), kernel_spans)],
+            "missed",
+            "What the probes and tracepoints could not report",
+            missed.collect(),
         )?;
-        let missed = self.figures.missed().into_iter();
-        let missed = missed.map(|(missed, count)| (vec![("reason", missed.label.to_owned())], count));
-        counters(&mut encoder, "missed", "What the probes could not tell", missed.collect())?;
-        self.of_sinks(&mut encoder)
+        self.encode_sinks(&mut encoder)
     }
 }
 
-impl All {
-    fn of_sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let sinks = self.sinks.figures();
-        let of = |figures: fn(&SinkFigures) -> u64| -> Vec<Series> {
-            sinks.iter().map(|sink| (vec![("target", sink.target.clone())], figures(sink))).collect()
+impl StatsCollector {
+    fn encode_sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sinks = self.sinks.stats();
+        let of = |stats: fn(&SinkStats) -> u64| -> Vec<Series> {
+            sinks.iter().map(|sink| (vec![("target", sink.target.clone())], stats(sink))).collect()
         };
-        counters(encoder, "pushed_spans", "Spans given to a target", of(|sink| sink.pushed))?;
+        counters(encoder, "pushed_spans", "Spans queued for a target", of(|sink| sink.pushed))?;
         counters(
             encoder,
             "recovered_spans",
             "Spans found in the spool at the start",
             of(|sink| sink.recovered),
         )?;
-        counters(encoder, "forwarded_spans", "Spans that the backend took", of(|sink| sink.forwarded))?;
-        counters(encoder, "rejected_spans", "Spans that the backend refused", of(|sink| sink.rejected))?;
-        counters(encoder, "requests", "Requests, each attempt one", of(|sink| sink.requests))?;
+        counters(encoder, "forwarded_spans", "Spans accepted by the backend", of(|sink| sink.forwarded))?;
+        counters(encoder, "rejected_spans", "Spans rejected by the backend", of(|sink| sink.rejected))?;
+        counters(encoder, "requests", "Requests, counting each attempt", of(|sink| sink.requests))?;
         counters(encoder, "retries", "Attempts that failed and were repeated", of(|sink| sink.retries))?;
         let dropped = sinks.iter().flat_map(|sink| {
             let reasons = [
@@ -160,21 +159,16 @@ impl All {
             reasons.map(|(reason, spans)| (vec![target.clone(), ("reason", reason.to_owned())], spans))
         });
         counters(encoder, "dropped_spans", "Spans that spantap lost", dropped.collect())?;
-        gauges(
-            encoder,
-            "queued_spans",
-            "Spans that wait, in memory or in the spool",
-            of(|sink| sink.queued),
-        )?;
+        gauges(encoder, "queued_spans", "Spans that wait in memory or in the spool", of(|sink| sink.queued))?;
         let spooled = sinks.iter().filter(|sink| sink.is_spooled);
         let spooled = spooled.map(|sink| (vec![("target", sink.target.clone())], sink.queued));
-        gauges(encoder, "spooled_spans", "Those of them that are in the spool", spooled.collect())?;
+        gauges(encoder, "spooled_spans", "Spans that wait in the spool", spooled.collect())?;
         let (mut passed, mut queued, mut retried) = (Vec::new(), Vec::new(), Vec::new());
         for (sink, sender, of) in
             sinks.iter().flat_map(|sink| sink.senders.iter().map(move |(sender, of)| (sink, *sender, of)))
         {
             let sender = match sender {
-                OTHERS => rest(),
+                OTHERS => other_labels(),
                 sender => ids(sender),
             };
             let labels = [vec![("target", sink.target.clone())], sender].concat();
@@ -186,11 +180,11 @@ impl All {
                 passed.push(([labels.clone(), vec![("outcome", outcome.to_owned())]].concat(), spans));
             }
         }
-        counters(encoder, "sender_spans", "What became of a sender's spans", passed)?;
-        counters(encoder, "sender_retried_spans", "A sender's spans in attempts that failed", retried)?;
+        counters(encoder, "sender_spans", "A sender's spans, by outcome", passed)?;
+        counters(encoder, "sender_retried_spans", "A sender's spans in failed attempts", retried)?;
         gauges(encoder, "sender_queued_spans", "A sender's spans that wait", queued)?;
-        let is_up = |sink: &SinkFigures| u64::from(sink.state == State::Ok);
-        gauges(encoder, "target_up", "1 where the last request was answered", of(is_up))
+        let is_up = |sink: &SinkStats| u64::from(sink.state == State::Ok);
+        gauges(encoder, "target_up", "1 if the last request was answered", of(is_up))
     }
 }
 
@@ -203,8 +197,8 @@ fn ids(sender: Sender) -> Vec<(&'static str, String)> {
     vec![("pid", pid.to_string()), ("uid", uid.to_string()), ("gid", gid.to_string())]
 }
 
-/// Of those senders that are not known one by one.
-fn rest() -> Vec<(&'static str, String)> {
+/// The labels of all senders beyond the limit.
+fn other_labels() -> Vec<(&'static str, String)> {
     vec![("pid", "other".to_owned())]
 }
 

@@ -1,5 +1,5 @@
-//! Answers `GET /metrics`. Whoever can reach the port may open any number of connections and be as slow as they like;
-//! the next good request is answered all the same.
+//! Answers `GET /metrics`. A client may open any number of connections and be as slow as it likes; the next good
+//! request is still answered.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,20 +20,21 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// At a time. When one more comes, the oldest is closed. Each takes a file descriptor, which the spool needs, too.
+/// The most connections at a time. One more closes the oldest. Each takes a file descriptor, which the spool needs,
+/// too.
 const MAX_CONNECTIONS: usize = 128;
 
-/// Each connection may last this long, however many there are. A good request takes some milliseconds.
+/// Each connection may last at least this long, however many there are. A good request takes some milliseconds.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A request must be here after this time.
+/// The time for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection is closed after this time; Prometheus itself gives up after ten seconds.
+/// The most time for a connection; Prometheus itself gives up after ten seconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A page is given to all who ask within this time. That of a thousand senders takes some milliseconds to write, which
-/// is much where hundreds ask at once.
+/// All requests within this time get the same page. The page of a thousand senders takes some milliseconds to
+/// write, too much if hundreds ask at once.
 const SAME_PAGE: Duration = Duration::from_millis(250);
 
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -63,7 +64,7 @@ impl Page {
     }
 }
 
-/// Never ends.
+/// Serves the page forever.
 pub(super) async fn serve(listener: TcpListener, registry: Registry) {
     let page = Arc::new(Page { registry, last: Mutex::default() });
     // The oldest first.
@@ -72,7 +73,7 @@ pub(super) async fn serve(listener: TcpListener, registry: Registry) {
         let accepted = listener.accept().await;
         connections.retain(|connection| !connection.task.is_finished());
         let Ok((stream, _)) = accepted else {
-            // Such as too many open files: others need some, too.
+            // An error such as too many open files: the rest of spantap needs some, too.
             sleep(GRACE).await;
             connections.drain(..connections.len().div_ceil(2)).for_each(|oldest| oldest.task.abort());
             continue;
@@ -89,10 +90,10 @@ pub(super) async fn serve(listener: TcpListener, registry: Registry) {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
-                // A connection that waits for the next request would only be in the way.
+                // An idle connection would only take up a place.
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // Nobody is told of a client that goes away or is slow.
+            // Clients that leave or are slow are not reported.
             let _ = timeout(TIMEOUT, connection).await;
         });
         connections.push_back(Connection { since: Instant::now(), task: task.abort_handle() });
@@ -106,7 +107,7 @@ async fn answer(request: Request<Incoming>, page: Arc<Page>) -> Result<Response<
         *response.body_mut() = Full::from(page.text());
     } else {
         *response.status_mut() = StatusCode::NOT_FOUND;
-        *response.body_mut() = Full::from("the figures are at /metrics\n");
+        *response.body_mut() = Full::from("the metrics are at /metrics\n");
     }
     Ok(response)
 }

@@ -1,9 +1,9 @@
-//! The variables `OTEL_EXPORTER_OTLP_*`, by the OpenTelemetry specification, "OpenTelemetry Protocol
-//! Exporter": <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
+//! The variables `OTEL_EXPORTER_OTLP_*`, by the OpenTelemetry specification, "OpenTelemetry Protocol Exporter":
+//! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
 //!
-//! Of each there is a general one and one for traces, which wins. One that is set to nothing is not
-//! set, and letters may be of either case where a value is one of a few words. What can't be used is an error, and not only a warning as in an SDK: a program that was started
-//! to forward spans does better not to start than to forward them to somewhere else.
+//! Each has a general form and one for traces, which wins. An empty variable counts as unset, and keywords may be in
+//! upper or lower case. An unusable value is an error, not a warning as in an SDK: a program started to forward spans
+//! should rather not start than forward them to the wrong place.
 
 use std::time::Duration;
 
@@ -16,26 +16,26 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::target::{Target, grpc_url, http_url, with_path};
 
-/// Looks a variable up.
+/// Looks up a variable.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// By the specification, "Timeout".
+/// The default of the specification, "Timeout".
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How to speak to an OTLP backend.
+/// The options for an OTLP backend.
 #[derive(Clone, Debug)]
 pub(super) struct Otlp {
     pub(super) headers: HeaderMap,
-    /// For a whole request; none is no limit.
+    /// For a whole request; `None` for no limit.
     pub(super) timeout: Option<Duration>,
     pub(super) gzip: bool,
     pub(super) tls: Tls,
 }
 
-/// What TLS trusts and shows, as PEM.
+/// What TLS trusts and presents, as PEM.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Tls {
-    /// The only certificates to trust; none are those of the system.
+    /// The only certificates to trust; `None` for those of the system.
     pub(super) authorities: Option<Vec<u8>>,
     pub(super) client: Option<Client>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Client {
     pub(super) key: Vec<u8>,
 }
 
-/// A value and the variable that it is from.
+/// A value and its variable.
 struct Found {
     name: String,
     value: String,
@@ -71,12 +71,12 @@ fn find(lookup: Lookup<'_>, option: &str) -> Option<Found> {
     })
 }
 
-/// All but where to.
+/// All options except the address.
 pub(super) fn options(lookup: Lookup<'_>) -> Result<Otlp> {
     Ok(Otlp { headers: headers(lookup)?, timeout: timeout(lookup)?, gzip: gzip(lookup)?, tls: tls(lookup)? })
 }
 
-/// Where plain `otlp` goes: an `OtlpHttp` or an `OtlpGrpc`.
+/// The address of plain `otlp`: an `OtlpHttp` or an `OtlpGrpc`.
 pub(super) fn endpoint(lookup: Lookup<'_>) -> Result<Target> {
     match find(lookup, "PROTOCOL") {
         None => http_endpoint(lookup),
@@ -84,10 +84,10 @@ pub(super) fn endpoint(lookup: Lookup<'_>) -> Result<Target> {
             "http/protobuf" => http_endpoint(lookup),
             "grpc" => grpc_endpoint(lookup),
             "http/json" => bail!(protocol.unusable(
-                "OTLP as JSON is not spoken here: set it to http/protobuf, which every backend takes on the \
-                 same port"
+                "OTLP as JSON is not supported: set it to http/protobuf, which every backend accepts on the same \
+                 port"
             )),
-            _ => bail!(protocol.unusable("there is no such protocol: set it to http/protobuf or grpc")),
+            _ => bail!(protocol.unusable("unknown protocol: set it to http/protobuf or grpc")),
         },
     }
 }
@@ -97,7 +97,7 @@ fn http_endpoint(lookup: Lookup<'_>) -> Result<Target> {
         None => Url::parse("http://localhost:4318/v1/traces")?,
         Some(found) => {
             let url = http_url(&found.value, "http://HOST:4318").map_err(|why| found.unusable(&why))?;
-            // "The URL MUST be used as-is" is said of the variables of one signal.
+            // The specification says "The URL MUST be used as-is" for the variables of one signal.
             if found.name.contains("TRACES") { url } else { with_path(url, "v1/traces") }
         }
     };
@@ -108,7 +108,7 @@ fn grpc_endpoint(lookup: Lookup<'_>) -> Result<Target> {
     let Some(found) = find(lookup, "ENDPOINT") else {
         return Ok(Target::OtlpGrpc(Url::parse("http://localhost:4317")?));
     };
-    // The scheme takes precedence; INSECURE is for addresses without one.
+    // The scheme wins; INSECURE is for addresses without one.
     let scheme = match found.value.contains("://") {
         true => "",
         false if insecure(lookup)? => "http://",
@@ -132,7 +132,7 @@ fn insecure(lookup: Lookup<'_>) -> Result<bool> {
 fn timeout(lookup: Lookup<'_>) -> Result<Option<Duration>> {
     let Some(found) = find(lookup, "TIMEOUT") else { return Ok(Some(DEFAULT_TIMEOUT)) };
     match found.value.parse() {
-        // "Common specification, Timeout": zero is no limit.
+        // "Common specification, Timeout": zero means no limit.
         Ok(0) => Ok(None),
         Ok(milliseconds) => Ok(Some(Duration::from_millis(milliseconds))),
         Err(_) => bail!(found.unusable("set it to a number of milliseconds, such as 10000")),
@@ -145,7 +145,7 @@ fn gzip(lookup: Lookup<'_>) -> Result<bool> {
         Some(found) => match &*found.value.to_ascii_lowercase() {
             "gzip" => Ok(true),
             "none" => Ok(false),
-            _ => bail!(found.unusable("this compression is not known: set it to gzip or none")),
+            _ => bail!(found.unusable("unknown compression: set it to gzip or none")),
         },
     }
 }
@@ -180,7 +180,7 @@ fn tls(lookup: Lookup<'_>) -> Result<Tls> {
     Ok(Tls { authorities, client })
 }
 
-/// `key1=value1,key2=value2`, as in W3C Baggage but without properties. Both may be percent-encoded.
+/// `key1=value1,key2=value2`, as in W3C Baggage without properties. Keys and values may be percent-encoded.
 fn headers(lookup: Lookup<'_>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     let Some(found) = find(lookup, "HEADERS") else { return Ok(headers) };
@@ -192,14 +192,22 @@ fn headers(lookup: Lookup<'_>) -> Result<HeaderMap> {
         let unusable =
             |why: &str| anyhow!("{}: the header `{name}` {why}: write name=value,name=value", found.name);
         let decoded: Vec<u8> = percent_decode_str(name.trim()).collect();
-        let name = HeaderName::from_bytes(&decoded).map_err(|_| unusable("is no name of a header"))?;
+        let name = HeaderName::from_bytes(&decoded).map_err(|_| unusable("is not a valid name"))?;
         let value: Vec<u8> = percent_decode_str(value.trim()).collect();
-        let mut value = HeaderValue::from_bytes(&value)
-            .map_err(|_| unusable("has characters that a header may not have"))?;
+        let mut value =
+            HeaderValue::from_bytes(&value).map_err(|_| unusable("has a value with invalid characters"))?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
     Ok(headers)
+}
+
+/// Resolves plain `otlp` to the address in the environment, which also names it to the user.
+pub(super) fn resolve(target: &Target, environment: Lookup<'_>) -> Result<Target> {
+    match target {
+        Target::Otlp => endpoint(environment),
+        target => Ok(target.clone()),
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_is_as_the_specification_says() {
+    fn the_endpoint_follows_the_specification() {
         let cases: &[(Variables<'_>, &str)] = &[
             (&[], "otlp=http://localhost:4318/v1/traces"),
             (&[("ENDPOINT", "")], "otlp=http://localhost:4318/v1/traces"),
@@ -250,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_options_are_read() {
+    fn other_options_are_read() {
         let none = with(&[], options).unwrap();
         assert_eq!((none.timeout, none.gzip, none.headers.len()), (Some(DEFAULT_TIMEOUT), false, 0));
         assert!(none.tls.authorities.is_none() && none.tls.client.is_none());
@@ -271,7 +279,7 @@ mod tests {
         for text in ["x%2Dtenant=a%3Db", " %78-tenant\t= a=b ,", "X%2dTENANT=a=b,,other=%20"] {
             assert_eq!(headers(text)["x-tenant"], "a=b", "{text}");
         }
-        // Not all that has a `%` is encoded.
+        // A `%` need not begin an encoded character.
         assert_eq!(headers("a=100%,b=50%zz,c=%C3%A9")["a"], "100%");
         assert_eq!(headers("a=,b=1")["a"], "");
         assert!(with(&[("COMPRESSION", "GZIP")], options).unwrap().gzip);
@@ -317,7 +325,10 @@ mod tests {
     fn an_unusable_value_is_an_error_that_names_the_variable() {
         let both = |lookup: Lookup<'_>| endpoint(lookup).and_then(|_| options(lookup));
         let cases: &[(Variables<'_>, &str)] = &[
-            (&[("ENDPOINT", "collector:4318")], "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318: `collector:`"),
+            (
+                &[("ENDPOINT", "collector:4318")],
+                "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318: the scheme `collector:`",
+            ),
             (&[("TRACES_ENDPOINT", "x y")], "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=x y: "),
             (&[("PROTOCOL", "grpc"), ("ENDPOINT", "http://g/x")], "OTEL_EXPORTER_OTLP_ENDPOINT=http://g/x: "),
             (&[("PROTOCOL", "http/json")], "OTEL_EXPORTER_OTLP_PROTOCOL=http/json: OTLP as JSON"),

@@ -1,10 +1,11 @@
-//! How large a request a backend takes. Nothing tells but that it refuses one as too large: half of that is tried
-//! next. What was learned holds for a while, so that most requests are taken at the first attempt; then it is learned
-//! anew, because the backend, or a proxy before it, may have been set up anew, or have been in trouble.
+//! The size of request that a backend accepts. It is only known from a refusal of a request as too large: then half
+//! of that size is tried. The limit is kept for a while, so that most requests are accepted at the first attempt.
+//! Then it is reset, because the backend, or a proxy in front of it, may have been reconfigured, or have had
+//! only a temporary problem.
 
 use std::time::{Duration, Instant};
 
-/// In bytes of chunks, which are a little more than those of a request.
+/// In bytes of chunks, which are slightly more than the bytes of the request.
 #[derive(Debug)]
 pub(super) struct Limit {
     most: u64,
@@ -14,12 +15,12 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// `most` until something is learned, which is remembered for so long.
+    /// Starts at `most`. A lower limit is kept for `remember`.
     pub(super) fn new(most: u64, remember: Duration) -> Self {
         Self { most, remember, bytes: most, learned: Instant::now() }
     }
 
-    /// What a request may have now.
+    /// The most bytes of a request now.
     pub(super) fn bytes(&mut self, now: Instant) -> u64 {
         if self.bytes < self.most && now.duration_since(self.learned) >= self.remember {
             (self.bytes, self.learned) = (self.most, now);
@@ -27,7 +28,7 @@ impl Limit {
         self.bytes
     }
 
-    /// So many bytes were too many.
+    /// Lowers the limit after a request of `refused` bytes was too large.
     pub(super) fn lower(&mut self, refused: u64, now: Instant) {
         (self.bytes, self.learned) = (self.bytes.min(refused / 2).max(1), now);
     }
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_halves_and_is_learned_anew_after_a_while() {
+    fn halves_and_is_reset_after_a_while() {
         let minute = Duration::from_secs(60);
         let mut limit = Limit::new(1_000, minute);
         let start = Instant::now();
@@ -47,7 +48,7 @@ mod tests {
         assert_eq!(limit.bytes(start), 450);
         limit.lower(450, start);
         assert_eq!(limit.bytes(start + minute / 2), 225);
-        // Something larger does not raise it.
+        // A larger refusal does not raise the limit.
         limit.lower(800, start);
         assert_eq!(limit.bytes(start + minute / 2), 225);
         assert_eq!([1, 2].map(|minutes| limit.bytes(start + minutes * minute)), [1_000, 1_000]);

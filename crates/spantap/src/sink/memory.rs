@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::figures::{Figures, Loss};
 use super::queue::{Load, Store};
+use super::stats::{Counters, Loss};
 use super::tally::Tally;
-use crate::chunk::Chunk;
-use crate::notices::Notices;
+use crate::encode::Chunk;
+use crate::text::Notices;
 
-/// See [`Store`].
+/// A [`Store`] in memory.
 pub(super) struct Memory {
     max_bytes: u64,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
     notices: Notices,
     chunks: Mutex<Chunks>,
 }
@@ -23,13 +23,13 @@ struct Chunks {
     load: Load,
     taken: Vec<Chunk>,
     taken_load: Load,
-    /// It was told that there is no more room.
+    /// Whether it was reported that the queue is full.
     full: bool,
 }
 
 impl Memory {
-    pub(super) fn new(max_bytes: u64, figures: Arc<Figures>, notices: Notices) -> Self {
-        Self { max_bytes, figures, notices, chunks: Mutex::default() }
+    pub(super) fn new(max_bytes: u64, counters: Arc<Counters>, notices: Notices) -> Self {
+        Self { max_bytes, counters, notices, chunks: Mutex::default() }
     }
 
     fn chunks(&self) -> MutexGuard<'_, Chunks> {
@@ -50,18 +50,18 @@ impl Chunks {
 impl Store for Memory {
     fn push(&self, chunk: &Chunk) -> Load {
         let mut chunks = self.chunks();
-        self.figures.push(chunk.sender, chunk.spans.into());
+        self.counters.push(chunk.sender, chunk.spans.into());
         chunks.waiting.push_back(chunk.clone());
         chunks.load = chunks.load.and(Load::of(chunk));
-        // What is being sent takes room, but is not lost by being dropped here.
+        // Chunks that are being sent take up room, but dropping from the queue doesn't lose them.
         while chunks.load.bytes + chunks.taken_load.bytes > self.max_bytes {
             let Some(oldest) = chunks.pop() else { break };
-            self.figures.lose(&Tally::of(oldest.sender, oldest.spans.into()), Loss::QueueFull);
+            self.counters.lose(&Tally::of(oldest.sender, oldest.spans.into()), Loss::QueueFull);
             if !std::mem::replace(&mut chunks.full, true) {
                 self.notices.say(format!(
-                    "{}: the queue has reached {} bytes, its oldest spans are dropped until they are taken off \
-                     faster; --spool DIR has room for more",
-                    self.figures.target(),
+                    "{}: the queue has reached {} bytes; its oldest spans are dropped until the backend accepts \
+                     spans faster; --spool DIR has room for more",
+                    self.counters.target(),
                     self.max_bytes
                 ));
             }
@@ -92,8 +92,8 @@ impl Store for Memory {
         let mut spans = Tally::default();
         chunks.taken.drain(..).for_each(|chunk| spans.add(chunk.sender, chunk.spans.into()));
         chunks.taken_load = Load::default();
-        self.figures.answer(&spans, rejected);
-        // Not at once: a backend that is a little too slow is told of once.
+        self.counters.answer(&spans, rejected);
+        // Only at half the limit: a backend that is slightly too slow is reported once.
         chunks.full &= chunks.load.bytes > self.max_bytes / 2;
     }
 
@@ -110,7 +110,7 @@ impl Store for Memory {
         self.give_back();
         let mut chunks = self.chunks();
         while let Some(chunk) = chunks.pop() {
-            self.figures.lose(&Tally::of(chunk.sender, chunk.spans.into()), Loss::Shutdown);
+            self.counters.lose(&Tally::of(chunk.sender, chunk.spans.into()), Loss::Shutdown);
         }
     }
 }

@@ -1,29 +1,26 @@
-//! Forwards chunks to backends: each `--to` is a sink with a queue and a worker of its own, so one that
-//! is slow or away holds up no other.
+//! Forwards chunks to backends. Each `--to` is a sink with its own queue and worker, so a slow or unreachable
+//! backend does not delay the others.
 //!
 //! ```text
-//! push --> queue (memory | spool) --> worker --> otlp_http | otlp_grpc | zipkin | jsonl
-//!              \______ figures ______/    \____ retry, reports
+//! push --> queue (memory | spool) --> worker --> export (otlp_http | otlp_grpc | zipkin | jsonl)
+//!              \_______ stats _______/    \____ pace, limit, reports
 //! ```
 //!
-//! `target` and `environment` say where to, `Sinks` puts the parts together.
+//! `target` and `environment` describe the backend; `Sinks` connects the parts. `tally` counts spans by sender, for
+//! `stats` and the queues.
 
 mod environment;
-mod figures;
-mod http;
-mod jsonl;
+mod export;
 mod limit;
 mod memory;
-mod otlp_grpc;
-mod otlp_http;
+mod pace;
 mod queue;
 mod reports;
-mod retry;
 mod spool;
+mod stats;
 mod tally;
 mod target;
 mod worker;
-mod zipkin;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,59 +32,56 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 pub use environment::Lookup;
-pub use figures::{Dropped, OfSender, SinkFigures, State};
+pub use stats::{Dropped, SenderStats, SinkStats, State};
 pub use tally::OTHERS;
 pub use target::{Target, TargetError};
 
-use crate::chunk::Chunk;
-use crate::notices::Notices;
-use crate::sequence::Senders;
-use environment::DEFAULT_TIMEOUT;
-use figures::Figures;
-use jsonl::Jsonl;
+use crate::encode::Chunk;
+use crate::process::Senders;
+use crate::text::Notices;
+use environment::resolve;
+use export::Exporter;
 use limit::Limit;
 use memory::Memory;
-use otlp_grpc::OtlpGrpc;
-use otlp_http::OtlpHttp;
 use queue::{Queue, Store};
 use reports::Reports;
-use spool::Directory;
-use worker::{BATCH, Exporter, Timing, Worker};
-use zipkin::Zipkin;
+use spool::directory::Directory;
+use stats::Counters;
+use worker::{BATCH, Timing, Worker};
 
-/// Chunks that wait in memory for one sink. A minute or more of a busy program, and little beside what
-/// such a program needs itself.
+/// The most bytes of chunks that wait in memory for one sink: a minute or more of a busy program, and little
+/// compared to the memory of such a program.
 pub const MEMORY_BYTES: u64 = 64 << 20;
-/// What waits in the spool for one sink, if nothing else is said.
+/// The default limit for one sink in the spool.
 pub const SPOOL_BYTES: u64 = 1 << 30;
 
-/// What the user asked for.
+/// The user's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The sinks, each once.
     pub targets: Vec<Target>,
-    /// Keeps what waits on disk instead of in memory.
+    /// If set, chunks wait on disk instead of in memory.
     pub spool: Option<SpoolSettings>,
 }
 
-/// Of `--spool`.
+/// The settings of `--spool`.
 #[derive(Clone, Debug)]
 pub struct SpoolSettings {
-    /// Made if there is none.
+    /// The folder; it is made if it doesn't exist.
     pub dir: PathBuf,
-    /// For each sink; [`SPOOL_BYTES`] for example. When it is reached the oldest spans are dropped.
+    /// For each sink, for example [`SPOOL_BYTES`]. At the limit, the oldest spans are dropped.
     pub max_bytes: u64,
 }
 
 /// All sinks.
 ///
-/// With a spool, what was pushed outlives the program, even if it is killed: the next start with the
-/// same target sends it. It then may send the last batch again, if the end came between the backend's
-/// answer and the writing down of it.
+/// With a spool, pushed chunks survive the end of the program, even a kill: the next start with the same target sends
+/// them. It may send the last batch a second time, if the program ended between the backend's answer and the write of
+/// the position.
 pub struct Sinks {
     sinks: Vec<Sink>,
     ending: watch::Sender<bool>,
-    /// Held until the end.
+    /// Keeps the lock.
     _directory: Option<Directory>,
 }
 
@@ -97,13 +91,13 @@ struct Sink {
 }
 
 impl Sinks {
-    /// Opens all sinks, and starts to send what an earlier run left in the spool. Must be called within a
-    /// tokio runtime, on which the workers run. No backend needs to be there.
+    /// Opens all sinks, and starts to send what an earlier run left in the spool. Must be called within a tokio
+    /// runtime, which runs the workers. The backends need not be reachable.
     ///
     /// # Errors
     ///
-    /// A variable has a value that can't be used, a target is given twice, a file can't be opened, the
-    /// spool is in use by another process.
+    /// A variable has an unusable value, a target is given twice, a file can't be opened, or another process uses the
+    /// spool.
     pub fn open(settings: &Settings, environment: Lookup<'_>, notices: &Notices) -> Result<Self> {
         Self::open_with(settings, environment, notices, Timing::default(), MEMORY_BYTES)
     }
@@ -118,33 +112,33 @@ impl Sinks {
         let targets = &settings.targets;
         let resolved =
             targets.iter().map(|target| resolve(target, environment)).collect::<Result<Vec<_>>>()?;
-        // By their names, under which the user sees them: in notices, figures and metrics.
+        // Compares the names that the user sees in notices, stats and metrics.
         let names: Vec<String> = resolved.iter().map(ToString::to_string).collect();
         for (index, name) in names.iter().enumerate() {
             ensure!(!names[..index].contains(name), "--to {name} is given twice: leave one out");
         }
         let exporters =
-            resolved.iter().map(|target| exporter(target, environment)).collect::<Result<Vec<_>>>()?;
+            resolved.iter().map(|target| Exporter::open(target, environment)).collect::<Result<Vec<_>>>()?;
         let directory = settings.spool.as_ref().map(|spool| Directory::open(&spool.dir)).transpose()?;
         let (ending, ended) = watch::channel(false);
         let mut workers = Vec::new();
         for ((target, resolved), (exporter, timeout)) in targets.iter().zip(&resolved).zip(exporters) {
-            let figures = Arc::new(Figures::new(resolved));
+            let counters = Arc::new(Counters::new(resolved));
             let store: Box<dyn Store> = match (&directory, &settings.spool) {
                 (Some(directory), Some(spool)) => {
-                    Box::new(directory.spool(target, spool.max_bytes, figures.clone(), notices.clone())?)
+                    Box::new(directory.spool(target, spool.max_bytes, counters.clone(), notices.clone())?)
                 }
-                _ => Box::new(Memory::new(memory_bytes, figures.clone(), notices.clone())),
+                _ => Box::new(Memory::new(memory_bytes, counters.clone(), notices.clone())),
             };
-            let queue = Arc::new(Queue::new(store, figures, BATCH));
+            let queue = Arc::new(Queue::new(store, counters, BATCH));
             let reports = Reports::new(resolved.to_string(), notices.clone());
             let limit = Limit::new(BATCH.bytes, timing.remember);
             workers.push(Worker { queue, exporter, timeout, timing, limit, reports, ending: ended.clone() });
         }
         if let Some(directory) = &directory {
-            directory.tell_of_others(targets, notices)?;
+            directory.report_other_targets(targets, notices)?;
         }
-        // Only when nothing can fail any more.
+        // Starts the workers only when nothing can fail any more.
         let start = |worker: Worker| {
             let queue = worker.queue.clone();
             Sink { queue, worker: Mutex::new(Some(tokio::spawn(worker.run()))) }
@@ -152,39 +146,39 @@ impl Sinks {
         Ok(Self { sinks: workers.into_iter().map(start).collect(), ending, _directory: directory })
     }
 
-    /// There are none, so there is nothing to encode for them.
+    /// Whether there are no sinks, so that nothing needs to be encoded.
     pub fn is_empty(&self) -> bool {
         self.sinks.is_empty()
     }
 
-    /// How far each sender has come, by what the spools have of it; nothing without a spool.
+    /// The progress of each sender, as all spools have it; empty without a spool.
     pub fn senders(&self) -> Senders {
         Senders::common(self.sinks.iter().map(|sink| sink.queue.store.senders()))
     }
 
-    /// Takes a chunk for all sinks. Never waits for a backend; with a spool, the chunk has been written to
-    /// its file when this returns.
+    /// Queues a chunk for all sinks. Never waits for a backend. With a spool, the chunk has been written to its
+    /// file when this returns.
     pub fn push(&self, chunk: &Chunk) {
         if chunk.spans > 0 {
             self.sinks.iter().for_each(|sink| sink.queue.push(chunk));
         }
     }
 
-    /// Of each sink, in the order of the targets.
-    pub fn figures(&self) -> Vec<SinkFigures> {
-        self.sinks.iter().map(|sink| sink.queue.figures.snapshot()).collect()
+    /// The stats of each sink, in the order of the targets.
+    pub fn stats(&self) -> Vec<SinkStats> {
+        self.sinks.iter().map(|sink| sink.queue.counters.snapshot()).collect()
     }
 
-    /// Goes on sending until all queues are empty, but not for longer than `timeout`. What then waits in
-    /// memory is dropped, what waits in the spool stays there. Spans of a batch under way at that
-    /// moment count as not sent, though the backend may have some of them, or get them.
+    /// Sends until all queues are empty, but not longer than `timeout`. Then drops what waits in memory; what waits
+    /// in the spool stays there. Spans of an unanswered batch count as not sent, though the backend may receive
+    /// them.
     ///
-    /// To be called once, after the last [`Sinks::push`].
+    /// Call it once, after the last [`Sinks::push`].
     pub async fn finish(&self, timeout: Duration) {
         self.finish_until(sleep(timeout)).await;
     }
 
-    /// The same, until `time_is_over`.
+    /// Like [`Sinks::finish`], until `time_is_over`.
     pub async fn finish_until(&self, time_is_over: impl Future<Output = ()>) {
         self.ending.send_replace(true);
         tokio::pin!(time_is_over);
@@ -200,7 +194,7 @@ impl Sinks {
             }
             if is_over {
                 worker.abort();
-                // Its answer is that it was aborted, or had ended.
+                // The result is only whether it was aborted or had ended.
                 let _ = worker.await;
             }
             sink.queue.store.close();
@@ -208,7 +202,7 @@ impl Sinks {
     }
 }
 
-/// Without [`Sinks::finish`] this is as if the program were killed.
+/// Without [`Sinks::finish`], dropping has the effect of a kill.
 impl Drop for Sinks {
     fn drop(&mut self) {
         for sink in &self.sinks {
@@ -223,34 +217,6 @@ impl Sink {
     fn worker(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Plain `otlp` is where the environment says, by which it is also named to the user.
-fn resolve(target: &Target, environment: Lookup<'_>) -> Result<Target> {
-    match target {
-        Target::Otlp => environment::endpoint(environment),
-        target => Ok(target.clone()),
-    }
-}
-
-/// Where a target's batches go, and how long a request may take.
-fn exporter(target: &Target, environment: Lookup<'_>) -> Result<(Exporter, Option<Duration>)> {
-    // Not for the others: a variable that they don't use may be as it likes.
-    let options = || environment::options(environment);
-    Ok(match target {
-        Target::Otlp => exporter(&resolve(target, environment)?, environment)?,
-        Target::OtlpHttp(url) => {
-            let options = options()?;
-            (Exporter::OtlpHttp(OtlpHttp::new(url, &options)?), options.timeout)
-        }
-        Target::OtlpGrpc(url) => {
-            let options = options()?;
-            (Exporter::OtlpGrpc(Box::new(OtlpGrpc::new(url, &options)?)), options.timeout)
-        }
-        Target::Zipkin(url) => (Exporter::Zipkin(Zipkin::new(url)?), Some(DEFAULT_TIMEOUT)),
-        // A disk that is slow is not made faster by asking twice.
-        Target::Jsonl(path) => (Exporter::Jsonl(Jsonl::open(path)?), None),
-    })
 }
 
 #[cfg(test)]

@@ -1,19 +1,18 @@
-//! What waits for a sink: between the thread that pushes and the worker that sends.
+//! The chunks that wait for a sink, between the thread that pushes and the worker that sends.
 //!
-//! The chunks are in memory ([`super::memory`]) or on disk ([`super::spool`]). Both know one batch that
-//! was taken and not yet answered for, so that a worker may end at any point without a span getting
-//! out of account.
+//! The chunks are in memory ([`super::memory`]) or on disk ([`super::spool`]). Both keep the batch that was taken
+//! until it is acknowledged, so that a worker may end at any point and every span stays counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use super::figures::Figures;
-use crate::chunk::Chunk;
-use crate::sequence::Senders;
+use super::stats::Counters;
+use crate::encode::Chunk;
+use crate::process::Senders;
 
-/// How much there is, or may be, in one batch.
+/// A number of spans and bytes; also the limits of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Load {
     pub(super) spans: u64,
@@ -38,46 +37,47 @@ impl Load {
     }
 }
 
-/// A bounded first-in first-out queue of chunks, which keeps the account of what it takes and loses.
+/// A bounded first-in first-out queue of chunks, which counts what it takes and loses.
 pub(super) trait Store: Send + Sync {
-    /// Never waits for the worker; what there is no room for is counted as dropped. What waits then.
+    /// Adds a chunk, and returns what waits then. Never waits for the worker. Spans without room are counted as
+    /// dropped.
     fn push(&self, chunk: &Chunk) -> Load;
-    /// What has been pushed and not taken.
+    /// What was pushed and has not been taken.
     fn waiting(&self) -> Load;
-    /// The oldest chunks, within `limits` unless the first alone is more. Empty if there is none. A
+    /// Takes the oldest chunks, within `limits` unless the first chunk alone exceeds them. Empty if there are none. A
     /// batch that was taken before must have been given back or acknowledged.
     fn take(&self, limits: Load) -> Vec<Chunk>;
-    /// The batch that was taken is done with; the backend refused `rejected` of its spans.
+    /// Removes the batch that was taken; the backend rejected `rejected` of its spans.
     fn acknowledge(&self, rejected: u64);
-    /// The batch that was taken waits again, first in the queue.
+    /// Returns the taken batch to the front of the queue.
     fn give_back(&self);
-    /// How far each sender has come, by what outlives the program.
+    /// The progress of each sender, as far as it survives the program.
     fn senders(&self) -> Senders {
         Senders::default()
     }
-    /// Nobody will take anything any more: what does not outlive the program is lost.
+    /// Ends the queue: spans that do not survive the program are counted as lost.
     fn close(&self);
 }
 
-/// A store and the bells of its worker.
+/// A store, and the wake-ups of its worker.
 pub(super) struct Queue {
     pub(super) store: Box<dyn Store>,
-    pub(super) figures: Arc<Figures>,
-    /// What the worker takes at once: so many spans, and so many bytes, which may become less.
+    pub(super) counters: Arc<Counters>,
+    /// The limits of a batch; that of bytes may be lowered.
     batch_spans: u64,
     batch_bytes: AtomicU64,
-    /// Rung when there is something, and when there is a whole batch. Not at each push: waking a thread
-    /// that sleeps costs the one that pushes some microseconds.
+    /// Notified when the first chunk arrives, and when there is a whole batch. Not at each push: waking a sleeping
+    /// thread costs the pushing thread some microseconds.
     arrived: Notify,
     filled: Notify,
 }
 
 impl Queue {
-    pub(super) fn new(store: Box<dyn Store>, figures: Arc<Figures>, batch: Load) -> Self {
+    pub(super) fn new(store: Box<dyn Store>, counters: Arc<Counters>, batch: Load) -> Self {
         let batch_bytes = AtomicU64::new(batch.bytes);
         Self {
             store,
-            figures,
+            counters,
             batch_spans: batch.spans,
             batch_bytes,
             arrived: Notify::new(),
@@ -85,12 +85,12 @@ impl Queue {
         }
     }
 
-    /// What the worker takes at once.
+    /// The limits of a batch.
     fn batch(&self) -> Load {
         Load { spans: self.batch_spans, bytes: self.batch_bytes.load(Ordering::Relaxed) }
     }
 
-    /// From now on a batch has so many bytes at most, unless its first chunk alone has more.
+    /// Sets the most bytes of a batch; its first chunk may have more.
     pub(super) fn limit_batch(&self, bytes: u64) {
         self.batch_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -105,21 +105,21 @@ impl Queue {
         }
     }
 
-    /// Waits for something to send.
+    /// Waits until there is something to send.
     pub(super) async fn arrival(&self) {
         while self.store.waiting().spans == 0 {
             self.arrived.notified().await;
         }
     }
 
-    /// Waits for a whole batch.
+    /// Waits until there is a whole batch.
     pub(super) async fn whole_batch(&self) {
         while !self.store.waiting().fills(self.batch()) {
             self.filled.notified().await;
         }
     }
 
-    /// What there is of a batch. It reads files if the store is on disk.
+    /// Takes up to a batch. Reads files if the store is on disk.
     pub(super) fn take(&self) -> Vec<Chunk> {
         self.store.take(self.batch())
     }

@@ -1,16 +1,16 @@
-//! What the user is told of a backend: that it fails, that it works again, that it refuses spans. A
-//! change, not every request; a backend that comes and goes all the time is told of now and then.
+//! Notices to the user about a backend: it fails, it works again, it rejects spans. They report changes, not every
+//! request, and a backend that flaps only now and then.
 
 use std::time::{Duration, Instant};
 
-use crate::notices::Notices;
+use crate::text::Notices;
 
-/// An outage soon after one that was told of is told of if it lasts.
+/// An outage that begins this soon after a reported one is only reported if it lasts.
 const BETWEEN_OUTAGES: Duration = Duration::from_secs(10);
-/// Refusals of this long are told of together.
+/// Rejections within this time are reported together.
 const BETWEEN_REJECTIONS: Duration = Duration::from_secs(60);
 
-/// Of one sink.
+/// The notices of one sink.
 pub(super) struct Reports {
     target: String,
     notices: Notices,
@@ -23,7 +23,7 @@ pub(super) struct Reports {
 
 struct Outage {
     since: Instant,
-    told: bool,
+    is_reported: bool,
 }
 
 impl Reports {
@@ -39,34 +39,34 @@ impl Reports {
         }
     }
 
-    /// An attempt failed at `now`, and is made again.
+    /// Records an attempt that failed at `now` and is repeated.
     pub(super) fn fails(&mut self, why: &str, now: Instant) {
-        let outage = self.outage.get_or_insert(Outage { since: now, told: false });
+        let outage = self.outage.get_or_insert(Outage { since: now, is_reported: false });
         let recent = self.last_outage.is_some_and(|last| now.duration_since(last) < BETWEEN_OUTAGES);
-        if outage.told || recent {
+        if outage.is_reported || recent {
             return;
         }
-        outage.told = true;
+        outage.is_reported = true;
         self.last_outage = Some(now);
         self.notices.say(format!("{}: {why}; spans are kept and sent when it works again", self.target));
     }
 
-    /// The backend has answered, while `queued` spans waited.
+    /// Records an answer of the backend, while `queued` spans waited.
     pub(super) fn works(&mut self, queued: u64) {
-        let Some(outage) = self.outage.take().filter(|outage| outage.told) else { return };
+        let Some(outage) = self.outage.take().filter(|outage| outage.is_reported) else { return };
         let seconds = outage.since.elapsed().as_secs_f64();
         self.notices
             .say(format!("{} works again after {seconds:.1} s; {queued} spans were waiting", self.target));
     }
 
-    /// A request was too large, and its spans are sent again in smaller ones. Said once.
+    /// Records that a request was too large and its spans are sent in smaller ones. Reported once.
     pub(super) fn too_large(&mut self, why: &str) {
         if !std::mem::replace(&mut self.too_large, true) {
             self.notices.say(format!("{}: {why}; its spans are sent in smaller requests", self.target));
         }
     }
 
-    /// The backend refused `spans`, or none and had something to say.
+    /// Records that the backend rejected `spans`; 0 for a message without a rejection.
     pub(super) fn rejection(&mut self, spans: u64, message: Option<&str>) {
         if spans == 0 && message.is_none() {
             return;
@@ -76,11 +76,11 @@ impl Reports {
             return;
         }
         self.last_rejection = Some(Instant::now());
-        let said = message.unwrap_or("it did not say why");
+        let reason = message.unwrap_or("it gave no reason");
         let line = match std::mem::take(&mut self.rejected_since) {
-            0 => format!("{} says: {said}", self.target),
-            1 => format!("{} rejected 1 span, which is lost: {said}", self.target),
-            spans => format!("{} rejected {spans} spans, which are lost: {said}", self.target),
+            0 => format!("{} answered: {reason}", self.target),
+            1 => format!("{} rejected 1 span, which is lost: {reason}", self.target),
+            spans => format!("{} rejected {spans} spans, which are lost: {reason}", self.target),
         };
         self.notices.say(line);
     }
@@ -91,12 +91,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_once_and_a_flapping_backend_now_and_then() {
-        let (notices, told) = Notices::new();
+    fn outages_are_reported_once_and_flapping_seldom() {
+        let (notices, receiver) = Notices::new();
         let mut reports = Reports::new("sink".into(), notices);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let lines = || told.try_iter().collect::<Vec<_>>();
+        let lines = || receiver.try_iter().collect::<Vec<_>>();
         reports.works(0);
         assert_eq!(lines(), [""; 0]);
         reports.fails("refused", at(0));
@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn rejections_are_told_once_in_a_while() {
-        let (notices, told) = Notices::new();
+    fn rejections_are_reported_once_a_minute() {
+        let (notices, receiver) = Notices::new();
         let mut reports = Reports::new("sink".into(), notices);
         reports.rejection(0, None);
         reports.rejection(2, Some("too old"));
         reports.rejection(3, Some("too old"));
-        let lines: Vec<String> = told.try_iter().collect();
+        let lines: Vec<String> = receiver.try_iter().collect();
         assert_eq!(lines, ["sink rejected 2 spans, which are lost: too old"]);
     }
 }

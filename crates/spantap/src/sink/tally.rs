@@ -1,15 +1,14 @@
-//! Spans, by who sent them.
+//! Counts of spans by sender.
 
 use std::collections::BTreeMap;
 
-use crate::chunk::Chunk;
-use crate::figures::MAX_SENDERS;
-use crate::process::Sender;
+use crate::encode::Chunk;
+use crate::process::{MAX_SENDERS, Sender};
 
-/// Under which those are that are not known one by one. No user has this number.
+/// Stands for all senders beyond the limit. No user has this uid.
 pub const OTHERS: Sender = Sender { pid: 0, uid: u32::MAX, gid: u32::MAX };
 
-/// How many of each.
+/// The number of spans of each sender.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Tally(BTreeMap<Sender, u64>);
 
@@ -20,7 +19,7 @@ impl Tally {
         tally
     }
 
-    /// Of all in `chunks`.
+    /// Counts the spans of all `chunks`.
     pub(super) fn of_all(chunks: &[Chunk]) -> Self {
         let mut tally = Self::default();
         chunks.iter().for_each(|chunk| tally.add(chunk.sender, chunk.spans.into()));
@@ -38,7 +37,7 @@ impl Tally {
         other.iter().for_each(|(sender, spans)| self.add(sender, spans));
     }
 
-    /// Of what had been added before.
+    /// Subtracts counts that were added before.
     pub(super) fn take_away(&mut self, other: &Self) {
         for (sender, spans) in other.iter() {
             let under = if self.0.contains_key(&sender) { sender } else { OTHERS };
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_can_be_taken_away_however_many_senders_there_are() {
+    fn added_counts_can_be_subtracted_for_any_number_of_senders() {
         let mut tally = Tally::default();
         let many = MAX_SENDERS as u32 + 100;
         (1..=many).for_each(|pid| tally.add(sender(pid), 2));

@@ -1,6 +1,6 @@
-//! What the user says after `--to`: a kind of backend and where it is.
+//! The value of `--to`: a kind of backend and its address.
 //!
-//! What is not said here (headers, certificates, ...) comes from the variables of OpenTelemetry, see
+//! Everything else (headers, certificates, ...) comes from the variables of OpenTelemetry, see
 //! [`super::environment`].
 
 use std::fmt;
@@ -12,19 +12,19 @@ use reqwest::Url;
 /// Where spans go: `otlp`, `otlp=URL`, `zipkin=URL` or `jsonl=FILE`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Target {
-    /// OTLP to where `OTEL_EXPORTER_OTLP_ENDPOINT` and its kin say.
+    /// OTLP, to the address in `OTEL_EXPORTER_OTLP_ENDPOINT` and the other variables.
     Otlp,
-    /// OTLP over HTTP, to the whole URL.
+    /// OTLP over HTTP, to exactly this URL.
     OtlpHttp(Url),
     /// OTLP over gRPC; the scheme is `http` or, for TLS, `https`.
     OtlpGrpc(Url),
-    /// Zipkin's version 2 API, to the whole URL.
+    /// Zipkin's version 2 API, to exactly this URL.
     Zipkin(Url),
-    /// A file of OTLP JSON, a span on each line.
+    /// A file of OTLP JSON, with one span per line.
     Jsonl(PathBuf),
 }
 
-/// A `--to` that can't be followed.
+/// An unusable value of `--to`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetError {
     given: String,
@@ -51,11 +51,11 @@ impl FromStr for Target {
             Some(("otlp", url)) => otlp(url),
             Some(("zipkin", url)) => http_url(url, "zipkin=http://HOST:9411")
                 .map(|url| Self::Zipkin(with_path(url, "api/v2/spans"))),
-            Some(("jsonl", "")) => Err("there is no file name: write jsonl=FILE".into()),
+            Some(("jsonl", "")) => Err("the file name is missing: write jsonl=FILE".into()),
             Some(("jsonl", file)) => Ok(Self::Jsonl(file.into())),
-            None if given == "zipkin" => Err("it has no address: write zipkin=http://HOST:9411".into()),
-            None if given == "jsonl" => Err("there is no file name: write jsonl=FILE".into()),
-            _ => Err(format!("this kind of target is not known: {FORMS}")),
+            None if given == "zipkin" => Err("the address is missing: write zipkin=http://HOST:9411".into()),
+            None if given == "jsonl" => Err("the file name is missing: write jsonl=FILE".into()),
+            _ => Err(format!("unknown kind of target: {FORMS}")),
         };
         target.map_err(|cause| TargetError { given: given.to_owned(), cause })
     }
@@ -71,30 +71,31 @@ fn otlp(given: &str) -> Result<Target, String> {
     http_url(given, ways).map(|url| Target::OtlpHttp(with_path(url, "v1/traces")))
 }
 
-/// An absolute URL with `http` or `https`; `way_out` is what to write instead.
+/// Parses an absolute URL with `http` or `https`; `way_out` says what to write instead.
 pub(super) fn http_url(given: &str, way_out: &str) -> Result<Url, String> {
-    let url = Url::parse(given).map_err(|cause| format!("`{given}` is no URL ({cause}): write {way_out}"))?;
+    let url =
+        Url::parse(given).map_err(|cause| format!("`{given}` is not a URL ({cause}): write {way_out}"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         // `127.0.0.1:4318` has no scheme, `localhost:4318` has the scheme `localhost`.
-        scheme => Err(format!("`{scheme}:` is not a way to send spans: write {way_out}")),
+        scheme => Err(format!("the scheme `{scheme}:` is not supported: write {way_out}")),
     }
 }
 
-/// As `http_url`, of a server alone: the path is the method's, and gRPC knows no users.
+/// Like `http_url`, for a server without path and user: gRPC uses the path for the method, and has no users.
 pub(super) fn grpc_url(given: &str, way_out: &str) -> Result<Url, String> {
     let url = http_url(given, way_out)?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
-        return Err(format!("an address for gRPC has no path: write {way_out}"));
+        return Err(format!("a gRPC address has no path: write {way_out}"));
     }
     if !url.username().is_empty() {
         let instead = "set OTEL_EXPORTER_OTLP_HEADERS=authorization=...";
-        return Err(format!("an address for gRPC has no user: {instead}"));
+        return Err(format!("a gRPC address has no user: {instead}"));
     }
     Ok(url)
 }
 
-/// `url` with `path` after its own, unless that ends so already.
+/// Appends `path` to the path of `url`, unless that already ends with it.
 pub(super) fn with_path(mut url: Url, path: &str) -> Url {
     let base = url.path().trim_end_matches('/');
     if base.strip_suffix(path).is_none_or(|before| !before.ends_with('/')) {
@@ -104,7 +105,7 @@ pub(super) fn with_path(mut url: Url, path: &str) -> Url {
     url
 }
 
-/// As a user would write it, but for a password: it is in notices and names.
+/// As a user would write it, without secrets: it appears in notices.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -120,7 +121,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Without what may be a secret: passwords, and keys in the query.
+/// The URL without possible secrets: passwords, and keys in the query.
 pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     if url.password().is_some() {
@@ -134,8 +135,7 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 impl Target {
-    /// The folder of this target in a spool: the same for the same target, another for another one,
-    /// and something to recognise it by.
+    /// The name of this target's folder in a spool: unique to the target, with a readable part.
     pub(super) fn folder(&self) -> PathBuf {
         let name = self.to_string();
         let readable: String =
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_read() {
+    fn targets_are_parsed() {
         let cases = [
             ("otlp", "otlp"),
             ("otlp=http://127.0.0.1:4318", "otlp=http://127.0.0.1:4318/v1/traces"),
@@ -174,20 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_thing_the_cause_and_the_way_out() {
+    fn errors_name_the_value_the_cause_and_the_way_out() {
         let cases = [
-            ("", "this kind of target", "otlp=http://HOST:4318"),
-            ("jaeger=http://h", "this kind of target", "otlp=http://HOST:4318"),
-            ("otlp=", "is no URL", "otlp=grpc://HOST:4317"),
-            ("otlp=127.0.0.1:4318", "is no URL", "otlp=http://HOST:4318"),
+            ("", "unknown kind of target", "otlp=http://HOST:4318"),
+            ("jaeger=http://h", "unknown kind of target", "otlp=http://HOST:4318"),
+            ("otlp=", "is not a URL", "otlp=grpc://HOST:4317"),
+            ("otlp=127.0.0.1:4318", "is not a URL", "otlp=http://HOST:4318"),
             ("otlp=localhost:4318", "`localhost:`", "otlp=http://HOST:4318"),
             ("otlp=grpc://h:1/v1/traces", "no path", "otlp=grpc://HOST:4317"),
             ("otlp=grpc://me:x@h:1", "no user", "OTEL_EXPORTER_OTLP_HEADERS"),
-            ("otlp=http://", "is no URL", "otlp=http://HOST:4318"),
-            ("zipkin", "no address", "zipkin=http://HOST:9411"),
+            ("otlp=http://", "is not a URL", "otlp=http://HOST:4318"),
+            ("zipkin", "address is missing", "zipkin=http://HOST:9411"),
             ("zipkin=grpc://h:1", "`grpc:`", "zipkin=http://HOST:9411"),
-            ("jsonl", "no file name", "jsonl=FILE"),
-            ("jsonl=", "no file name", "jsonl=FILE"),
+            ("jsonl", "file name is missing", "jsonl=FILE"),
+            ("jsonl=", "file name is missing", "jsonl=FILE"),
         ];
         for (given, cause, way_out) in cases {
             let error = given.parse::<Target>().unwrap_err().to_string();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_differ_as_targets_do() {
+    fn different_targets_have_different_folders() {
         let folder = |given: &str| given.parse::<Target>().unwrap().folder();
         assert_eq!(folder("otlp=http://h:1"), folder("otlp=http://h:1/v1/traces"));
         assert_ne!(folder("jsonl=a.b"), folder("jsonl=a-b"));

@@ -1,7 +1,7 @@
-//! The loop of one sink: take a batch, send it until the backend answers for it, acknowledge it.
+//! The loop of one sink: takes a batch, sends it until the backend answers, acknowledges it.
 //!
-//! One request at a time, so that spans arrive in the order in which they came. A worker may be
-//! aborted at any `await`: the batch is still in its queue's books.
+//! It sends one request at a time, so that spans arrive in order. A worker may be aborted at any `await`: the queue
+//! still has the batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,34 +10,31 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::jsonl::Jsonl;
+use super::export::{Exporter, Outcome};
 use super::limit::Limit;
-use super::otlp_grpc::OtlpGrpc;
-use super::otlp_http::OtlpHttp;
+use super::pace::Pace;
 use super::queue::{Load, Queue};
 use super::reports::Reports;
-use super::retry::{Outcome, Pace};
 use super::tally::Tally;
-use super::zipkin::Zipkin;
-use crate::chunk::{Chunk, request};
+use crate::encode::Chunk;
 
-/// Requests cost a backend far more than spans do; beyond some thousand spans that makes no difference
-/// any more. 1 MiB is well below the 4 MiB that gRPC servers take by default, and is soon sent again.
+/// A request costs a backend far more than a span does, but beyond some thousand spans the difference vanishes. 512
+/// KiB is well below the 4 MiB that gRPC servers accept by default, and is quickly sent again.
 pub(super) const BATCH: Load = Load { spans: 2_048, bytes: 512 << 10 };
 
-/// Some servers close the connection on a request that is too large, and their answer is lost with it. After so many
-/// broken connections in a row a request without spans is sent. If that is answered and the next one breaks again, it is
-/// no outage, and the spans are tried in smaller requests.
+/// Some servers close the connection when a request is too large, and their answer is lost. After this many broken
+/// connections in a row, a request without spans is sent. If that is answered and the next request with spans breaks
+/// again, this is not an outage, and the spans are sent in smaller requests.
 const MAX_BREAKS: u32 = 5;
 
-/// How long things take. The tests have no time.
+/// Delays; shorter in tests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// For this long the first span of a batch waits for others: no one who looks at a backend sees the
-    /// difference, and a program that makes a thousand spans a second causes ten requests.
+    /// How long the first span of a batch waits for others. Nobody who looks at a backend notices it, and a program
+    /// with a thousand spans a second causes only ten requests.
     pub(super) linger: Duration,
     pub(super) pace: Pace,
-    /// For this long batches stay small after a backend found one too large.
+    /// How long batches stay small after a backend refused one as too large.
     pub(super) remember: Duration,
 }
 
@@ -48,67 +45,31 @@ impl Default for Timing {
     }
 }
 
-/// Where batches go.
-pub(super) enum Exporter {
-    OtlpHttp(OtlpHttp),
-    OtlpGrpc(Box<OtlpGrpc>),
-    Zipkin(Zipkin),
-    Jsonl(Jsonl),
-}
-
-impl Exporter {
-    /// What is sent for `chunks`, and how many of their spans are not in it because they can't be read.
-    fn encode(&self, chunks: &[Chunk]) -> (Bytes, u64) {
-        match self {
-            Self::OtlpHttp(sink) => (sink.encode(chunks), 0),
-            Self::OtlpGrpc(_) => (request(chunks), 0),
-            Self::Zipkin(sink) => sink.encode(chunks),
-            Self::Jsonl(sink) => sink.encode(chunks),
-        }
-    }
-
-    async fn send(&mut self, body: Bytes) -> Outcome {
-        match self {
-            Self::OtlpHttp(sink) => sink.send(body).await,
-            Self::OtlpGrpc(sink) => sink.send(body).await,
-            Self::Zipkin(sink) => sink.send(body).await,
-            Self::Jsonl(sink) => sink.send(body).await,
-        }
-    }
-
-    /// After a request that was given up. HTTP/1.1 closes its connection by itself.
-    fn leave_connection(&mut self) {
-        if let Self::OtlpGrpc(sink) = self {
-            sink.leave_connection();
-        }
-    }
-}
-
-/// What a backend says to a request in the end.
+/// The backend's final answer to a request.
 enum Answer {
-    /// It has taken the spans, but for so many that it refused.
+    /// It accepted the spans, except for `rejected`.
     Taken { rejected: u64 },
-    /// It takes none of them in a request of this size.
+    /// It accepts none of them in a request of this size.
     TooLarge { why: String },
-    /// It breaks the connection each time, though it answers to other requests.
+    /// It breaks the connection each time, though it answers other requests.
     Breaks { why: String },
 }
 
-/// See the module.
+/// Sends the batches of one sink.
 pub(super) struct Worker {
     pub(super) queue: Arc<Queue>,
     pub(super) exporter: Exporter,
-    /// For one request.
+    /// For one request; `None` for no limit.
     pub(super) timeout: Option<Duration>,
     pub(super) timing: Timing,
     pub(super) limit: Limit,
     pub(super) reports: Reports,
-    /// Becomes true when nothing is pushed any more.
+    /// Becomes true when nothing more is pushed.
     pub(super) ending: watch::Receiver<bool>,
 }
 
 impl Worker {
-    /// Until the queue is empty after `ending`.
+    /// Runs until the queue is empty after `ending`.
     pub(super) async fn run(mut self) {
         loop {
             self.queue.limit_batch(self.limit.bytes(Instant::now()));
@@ -120,19 +81,19 @@ impl Worker {
                 return;
             };
             match chunks.is_empty() {
-                // There was something that can't be read, now or ever.
+                // Nothing could be read: a read error, or damaged records.
                 true => sleep(self.timing.linger).await,
                 false => self.deliver(chunks).await,
             }
         }
     }
 
-    /// False if there is none and will be none.
+    /// Returns false if there is no batch and none will come.
     async fn wait_for_batch(&mut self) -> bool {
         let mut ending = self.ending.clone();
         tokio::select! {
             () = self.queue.arrival() => {}
-            // An error is that `Sinks` is gone, which is an end too.
+            // An error means that `Sinks` was dropped, which is also an end.
             _ = ending.wait_for(|ending| *ending) => return self.queue.store.waiting().spans > 0,
         }
         tokio::select! {
@@ -143,11 +104,11 @@ impl Worker {
         true
     }
 
-    /// Returns when the backend has answered for all of `batch`, or when the batch waits again because it has to be
-    /// smaller. A chunk that is too large by itself is sent in parts, down to one span.
+    /// Returns when the backend has answered for the whole `batch`, or when the batch is back in the queue because
+    /// it must be smaller. A chunk that is too large by itself is sent in parts, down to one span.
     async fn deliver(&mut self, batch: Vec<Chunk>) {
         let mut rejected = 0;
-        // The last is the next.
+        // A stack: the last part is sent next.
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             let bytes = part.iter().map(Chunk::bytes).sum::<usize>() as u64;
@@ -164,21 +125,21 @@ impl Worker {
                     rejected += of_part;
                     continue;
                 }
-                // As proxies do that have a limit and no words for it.
+                // Proxies with a limit may only break the connection.
                 Answer::TooLarge { why } | Answer::Breaks { why } => why,
             };
             match &*part {
                 [chunk] if chunk.halves().is_none() => {
                     let spans = u64::from(chunk.spans);
                     rejected += spans;
-                    self.reports.works(self.queue.figures.queued());
+                    self.reports.works(self.queue.counters.queued());
                     self.reports.rejection(spans, Some(&refused));
                 }
                 more => {
                     self.limit.lower(bytes, Instant::now());
                     self.reports.too_large(&refused);
                     if more.len() > 1 {
-                        // A batch of several chunks has no other parts.
+                        // Only the whole batch has several chunks, so no other parts are left.
                         return self.queue.store.give_back();
                     }
                     parts.push(part);
@@ -188,27 +149,26 @@ impl Worker {
         self.queue.store.acknowledge(rejected);
     }
 
-    /// Sends `chunks` in one request, until the backend has answered, or until a smaller one is worth trying.
+    /// Sends `chunks` in one request, until the backend has answered or a smaller request is worth trying.
     async fn send(&mut self, chunks: &[Chunk]) -> Answer {
         let tally = Tally::of_all(chunks);
         let spans = tally.total();
         let (body, unreadable) = self.exporter.encode(chunks);
         let mut delays = self.timing.pace.delays();
-        // How often the connection broke since something else was heard, and whether an empty request was answered after
-        // that.
+        // How many connections broke in a row, and whether an empty request was answered after that.
         let (mut breaks, mut is_suspect) = (0, false);
         let (rejected, message) = loop {
-            self.queue.figures.request();
+            self.queue.counters.request();
             let (why, after) = match self.attempt(body.clone()).await {
-                // It may say any number.
+                // A server may report any number.
                 Outcome::Done { rejected, message } => break (rejected.min(spans), message),
                 Outcome::Refused { why } => break (spans, Some(why)),
                 Outcome::TooLarge { why } => {
-                    self.queue.figures.retry(&tally, &why);
+                    self.queue.counters.retry(&tally, &why);
                     return Answer::TooLarge { why };
                 }
                 Outcome::Broken { why } if is_suspect => {
-                    self.queue.figures.retry(&tally, &why);
+                    self.queue.counters.retry(&tally, &why);
                     return Answer::Breaks { why };
                 }
                 Outcome::Broken { why } => {
@@ -220,7 +180,7 @@ impl Worker {
                     (why, after)
                 }
             };
-            self.queue.figures.retry(&tally, &why);
+            self.queue.counters.retry(&tally, &why);
             self.reports.fails(&why, Instant::now());
             match after {
                 Some(after) => self.back_off(after).await,
@@ -228,20 +188,20 @@ impl Worker {
             }
             if breaks >= MAX_BREAKS {
                 breaks = 0;
-                is_suspect = self.is_there().await;
+                is_suspect = self.answers_empty_request().await;
             }
         };
-        self.reports.works(self.queue.figures.queued());
+        self.reports.works(self.queue.counters.queued());
         self.reports.rejection(rejected, message.as_deref());
         if unreadable > 0 {
-            self.reports.rejection(unreadable, Some("they can't be decoded to be sent in this form"));
+            self.reports.rejection(unreadable, Some("they can't be decoded for this format"));
         }
         Answer::Taken { rejected: rejected.saturating_add(unreadable).min(spans) }
     }
 
-    /// Whether the backend answers to a request without spans.
-    async fn is_there(&mut self) -> bool {
-        self.queue.figures.request();
+    /// Whether the backend answers a request without spans.
+    async fn answers_empty_request(&mut self) -> bool {
+        self.queue.counters.request();
         let (empty, _) = self.exporter.encode(&[]);
         !matches!(self.attempt(empty).await, Outcome::Broken { .. } | Outcome::Failed { .. })
     }
@@ -257,7 +217,7 @@ impl Worker {
         }
     }
 
-    /// Sleeps, but not past the beginning of the end: there may be no time for another attempt then.
+    /// Sleeps, but only until `ending` becomes true: there may be no time for another attempt later.
     async fn back_off(&mut self, delay: Duration) {
         let ended_before = *self.ending.borrow();
         tokio::select! {

@@ -1,43 +1,36 @@
-//! Where spans come from: datagrams off a Unix socket, each with who sent it, or the probes of a process,
-//! through eBPF, with what the kernel did in its spans.
+//! Where spans come from: `datagrams` from a Unix socket, each with its sender, or the `probes` of a process, read
+//! through eBPF, together with what the `kernel` did in its spans.
 //!
-//! Of the socket, `socket` owns the path in the file system and `folder` a folder for it, `receive` the thread that reads, `messages` how
-//! it reads, `queue` is between that thread and the one that decodes, with `datagrams` in it.
+//! A source puts its spans into an [`Intake`], on the thread that decodes.
 
 mod datagrams;
-mod folder;
-mod messages;
+mod kernel;
 #[cfg(feature = "ebpf")]
 pub mod probes;
-mod queue;
-mod receive;
-mod socket;
 
 use anyhow::Result;
 
-pub use datagrams::{Datagram, Datagrams};
-pub use folder::Folder;
-pub use receive::{Receiver, Stop, receive};
-pub use socket::Socket;
+pub use datagrams::{Datagrams, Folder, Receiver, Socket, Stop, receive};
+pub use kernel::Kernel;
 
-use crate::figures::Figures;
-use crate::intake::Intake;
+use crate::pipeline::Intake;
+use crate::stats::Stats;
 
-/// One that is ready.
+/// A source that is ready to run.
 pub enum Source {
-    /// Bound, and perhaps written to already.
+    /// A bound socket, which programs may have sent to already.
     Socket {
-        /// Where it is.
+        /// The socket.
         socket: Socket,
-        /// Users that may send; all, if there are none.
+        /// The users that may send; empty for all users.
         allowed_uids: Vec<u32>,
     },
-    /// Attached.
+    /// Attached probes.
     #[cfg(feature = "ebpf")]
     Probes(Box<probes::Probes>),
 }
 
-/// One that runs.
+/// A source that runs.
 pub(crate) enum Running {
     Socket {
         receiver: Receiver,
@@ -47,7 +40,7 @@ pub(crate) enum Running {
     Probes(Box<probes::Probes>),
 }
 
-/// Ends one, from any thread.
+/// Ends a running source, from any thread.
 pub(crate) enum End {
     Socket(Stop),
     #[cfg(feature = "ebpf")]
@@ -71,15 +64,15 @@ impl Source {
 }
 
 impl Running {
-    /// Takes in all that comes, until it is ended and nothing more can come.
-    pub(crate) fn run(self, intake: &mut Intake<'_>, _figures: &Figures) -> Result<()> {
+    /// Takes in everything that comes, until the source has ended and is empty.
+    pub(crate) fn run(self, intake: &mut Intake<'_>, _stats: &Stats) -> Result<()> {
         match self {
             Self::Socket { receiver, allowed_uids } => {
                 receiver.take_in(intake, &allowed_uids);
                 receiver.end()
             }
             #[cfg(feature = "ebpf")]
-            Self::Probes(probes) => probes.take_in(intake, _figures),
+            Self::Probes(probes) => probes.take_in(intake, _stats),
         }
     }
 }
@@ -93,7 +86,7 @@ impl End {
         }
     }
 
-    /// Whether programs that start now are still seen.
+    /// Whether a program that starts now can still reach this source.
     pub(crate) fn is_reachable(&self) -> bool {
         match self {
             Self::Socket(stop) => stop.is_reachable(),

@@ -1,5 +1,4 @@
-//! Spans on their way to the view, of which only so many may wait: a terminal that is paused must not
-//! hold up the forwarding, nor fill our memory.
+//! A bounded queue of spans for the view: a paused terminal must neither delay forwarding nor fill the memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,19 +7,19 @@ use std::time::Duration;
 
 use crate::trace::EncodedSpan;
 
-/// As much as came in so many bytes of datagrams; encoded anew, it takes about as much.
-const WAITING: usize = 16 << 20;
+/// The most bytes that wait, counted as received. Encoded for the view, spans take about as much.
+const MAX_QUEUED_BYTES: usize = 16 << 20;
 
-/// Where spans come out.
+/// The receiving end.
 pub struct Feed {
     batches: mpsc::Receiver<Batch>,
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
-/// Where they go in.
+/// The sending end.
 pub struct Feeder {
     batches: mpsc::Sender<Batch>,
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
 struct Batch {
@@ -28,21 +27,22 @@ struct Batch {
     bytes: usize,
 }
 
-/// Both ends.
+/// Creates a queue.
 pub fn feed() -> (Feeder, Feed) {
     let (sender, receiver) = mpsc::channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    (Feeder { batches: sender, waiting: Arc::clone(&waiting) }, Feed { batches: receiver, waiting })
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let feeder = Feeder { batches: sender, queued_bytes: Arc::clone(&queued_bytes) };
+    (feeder, Feed { batches: receiver, queued_bytes })
 }
 
 impl Feeder {
-    /// Passes on spans that came in so many bytes. Whether there was room for them.
+    /// Queues spans that were received in `bytes` bytes. Returns whether there was room for them.
     pub fn offer(&self, spans: Vec<EncodedSpan>, bytes: usize) -> bool {
-        // The only one that adds, so no other can come in between.
-        if self.waiting.load(Ordering::Relaxed) > WAITING {
+        // Only one thread adds, so the check and the addition need not be atomic together.
+        if self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES {
             return false;
         }
-        self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.batches.send(Batch { spans, bytes }).is_ok()
     }
 }
@@ -50,7 +50,7 @@ impl Feeder {
 impl Feed {
     pub(super) fn next(&self, at_most: Duration) -> Result<Vec<EncodedSpan>, RecvTimeoutError> {
         let batch = self.batches.recv_timeout(at_most)?;
-        self.waiting.fetch_sub(batch.bytes, Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
         Ok(batch.spans)
     }
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_and_room_comes_back() {
+    fn the_queue_is_bounded_and_reading_makes_room() {
         let (feeder, feed) = feed();
         let offered = (0..1000).take_while(|_| feeder.offer(Vec::new(), 1 << 20)).count();
         assert_eq!(offered, 17);

@@ -1,5 +1,4 @@
-//! The thread that shows traces as they come: puts spans together, and prints those trees for which a
-//! reader has time.
+//! The thread that shows traces as they arrive: assembles them from spans, and prints as many as a person can read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,42 +8,42 @@ use std::time::{Duration, Instant};
 use super::feed::Feed;
 use super::screen::Screen;
 use super::summary::{minute_line, status_line};
-use crate::figures::Figures;
 use crate::sink::Sinks;
+use crate::stats::Stats;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 use crate::view::{self, Look};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Which traces are shown.
+/// What the live view shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shows {
-    /// Of more than so many a second, only those with errors, and of these as many again.
-    pub a_second: Option<u32>,
-    /// Shorter ones are left out.
+pub struct LiveOptions {
+    /// The most traces per second, and the most traces with errors beyond these; `None` shows all.
+    pub max_traces: Option<u32>,
+    /// Traces that are shorter are not shown.
     pub min_duration: Duration,
-    /// A status line below them; else the figures come each minute.
+    /// Whether there is a status line; without it, a line with the counters is written every minute.
     pub status: bool,
 }
 
-/// What the thread works on.
+/// The live view.
 pub struct Live {
-    /// Which traces.
-    pub shows: Shows,
-    /// Where to.
+    /// What to show.
+    pub options: LiveOptions,
+    /// The output.
     pub screen: Arc<Screen>,
-    /// What is counted, and told.
-    pub figures: Arc<Figures>,
-    /// For their figures.
+    /// The counters, which the view updates and shows.
+    pub stats: Arc<Stats>,
+    /// The sinks, whose counters the view shows.
     pub sinks: Arc<Sinks>,
 }
 
 impl Live {
-    /// Runs until no more spans can come, and shows what is left.
+    /// Runs until the feed is closed, then shows the remaining traces.
     pub fn run(self, feed: &Feed) {
         let mut assembly = Assembly::new(Limits::default());
-        let mut budget = Budget::new(self.shows.a_second, Instant::now());
+        let mut budget = Budget::new(self.options.max_traces, Instant::now());
         let (mut next_second, mut next_minute) = (Instant::now(), Instant::now() + MINUTE);
         let mut spans_before = 0;
         loop {
@@ -63,17 +62,17 @@ impl Live {
             assembly.due(now, &mut show);
             if now >= next_second {
                 next_second = now + SECOND;
-                if self.shows.status {
-                    let total = self.figures.total();
-                    let line = status_line(&self.figures, &total, &self.sinks, spans_before);
+                if self.options.status {
+                    let total = self.stats.total();
+                    let line = status_line(&self.stats, &total, &self.sinks, spans_before);
                     spans_before = total.spans;
                     self.screen.status(&line);
                 }
             }
             if now >= next_minute {
                 next_minute = now + MINUTE;
-                if !self.shows.status {
-                    self.screen.tell(&minute_line(&self.figures, &self.sinks));
+                if !self.options.status {
+                    self.screen.print_notice(&minute_line(&self.stats, &self.sinks));
                 }
             }
         }
@@ -82,14 +81,14 @@ impl Live {
 
     fn show(&self, trace: &Trace<EncodedSpan>, budget: &mut Budget, now: Instant) {
         if !self.is_long_enough(trace) {
-            // As the user wished.
+            // Not counted as "not shown": the user asked for it.
             return;
         }
         if !budget.allows(has_error(trace), now) {
-            self.figures.traces_not_shown.fetch_add(1, Ordering::Relaxed);
+            self.stats.traces_not_shown.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.figures.traces_shown.fetch_add(1, Ordering::Relaxed);
+        self.stats.traces_shown.fetch_add(1, Ordering::Relaxed);
         let look = Look::new(self.screen.columns(), self.screen.colour());
         self.screen.print(&(view::tree(&trace.decode(), &look) + "\n"));
     }
@@ -98,7 +97,7 @@ impl Live {
         let starts = trace.spans.iter().map(|span| span.times.0).min();
         let ends = trace.spans.iter().map(|span| span.times.1).max();
         let duration = ends.unwrap_or(0).saturating_sub(starts.unwrap_or(0));
-        u128::from(duration) >= self.shows.min_duration.as_nanos()
+        u128::from(duration) >= self.options.min_duration.as_nanos()
     }
 }
 
@@ -106,21 +105,21 @@ fn has_error(trace: &Trace<EncodedSpan>) -> bool {
     trace.spans.iter().any(|span| span.is_error)
 }
 
-/// How many more traces in this second.
+/// Limits the traces that are shown in a second.
 struct Budget {
-    a_second: Option<u32>,
+    max_traces: Option<u32>,
     since: Instant,
     shown: u32,
     errors: u32,
 }
 
 impl Budget {
-    fn new(a_second: Option<u32>, now: Instant) -> Self {
-        Self { a_second, since: now, shown: 0, errors: 0 }
+    fn new(max_traces: Option<u32>, now: Instant) -> Self {
+        Self { max_traces, since: now, shown: 0, errors: 0 }
     }
 
     fn allows(&mut self, error: bool, now: Instant) -> bool {
-        let Some(most) = self.a_second else { return true };
+        let Some(most) = self.max_traces else { return true };
         if now.saturating_duration_since(self.since) >= SECOND {
             (self.since, self.shown, self.errors) = (now, 0, 0);
         }
@@ -128,7 +127,7 @@ impl Budget {
             self.shown += 1;
             return true;
         }
-        // Those that are looked for.
+        // Users look for errors first, so these have a budget of their own.
         let allowed = error && self.errors < most;
         self.errors += u32::from(allowed);
         allowed
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_traces_the_first_are_shown_and_as_many_again_with_errors() {
+    fn traces_with_errors_have_a_budget_of_their_own() {
         let start = Instant::now();
         let mut budget = Budget::new(Some(2), start);
         let mut shown = |error, after| budget.allows(error, start + after);
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_all_are_shown() {
+    fn without_a_limit_all_traces_are_shown() {
         let now = Instant::now();
         let mut budget = Budget::new(None, now);
         assert!((0..1000).all(|_| budget.allows(false, now)));

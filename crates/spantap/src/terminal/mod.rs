@@ -1,5 +1,5 @@
-//! What the user sees while spantap runs: `feed` brings the spans, `live` decides which traces are shown,
-//! `screen` writes, `summary` says the figures in words.
+//! The output of a running spantap: `feed` brings the spans, `live` decides which traces are shown, `screen` writes to
+//! the terminal, and `summary` formats the counters.
 
 mod feed;
 mod live;
@@ -7,6 +7,6 @@ mod screen;
 mod summary;
 
 pub use feed::{Feed, Feeder, feed};
-pub use live::{Live, Shows};
+pub use live::{Live, LiveOptions};
 pub use screen::{Screen, Stream};
-pub use summary::{final_figures, minute_line, status_line};
+pub use summary::{final_stats, minute_line, status_line};

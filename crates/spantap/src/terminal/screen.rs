@@ -1,23 +1,23 @@
-//! The one writer to the terminal: blocks of lines, and below them, where it is a terminal of our own,
-//! a status line that is drawn anew.
+//! The only writer to the terminal. Writes blocks of lines, and keeps a status line below them where no other program
+//! writes to the terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use anstream::ColorChoice;
 
-use crate::view::cut;
+use crate::text::cut;
 
-/// Where to.
+/// The stream for traces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stream {
-    /// What was asked for.
+    /// Traces are the program's output.
     Stdout,
-    /// Beside the output of another program.
+    /// stdout belongs to another program.
     Stderr,
 }
 
-/// Text for the user, from any thread.
+/// Writes text for the user, from any thread.
 pub struct Screen {
     stream: Stream,
     terminal: bool,
@@ -25,15 +25,15 @@ pub struct Screen {
     status: Mutex<String>,
 }
 
-/// Where nobody says how wide it is: a pipe, a file.
-const COLUMNS_OF_A_FILE: usize = 100;
+/// The width for a pipe or a file, if `COLUMNS` is not set.
+const DEFAULT_COLUMNS: usize = 100;
 
-/// Back to the first column, and clear the line.
+/// Moves the cursor to the first column and clears the line.
 const CLEAR: &str = "\r\x1b[K";
 
 impl Screen {
-    /// Writes to `stream`, in colour as `colour` says: by default on a terminal, unless `NO_COLOR` is
-    /// set or `TERM` is `dumb`.
+    /// Writes to `stream`. With [`ColorChoice::Auto`], uses colours on a terminal, unless `NO_COLOR` is set or `TERM` is
+    /// `dumb`.
     pub fn new(stream: Stream, colour: ColorChoice) -> Self {
         let (terminal, by_default) = match stream {
             Stream::Stdout => (io::stdout().is_terminal(), anstream::AutoStream::choice(&io::stdout())),
@@ -47,40 +47,39 @@ impl Screen {
         Self { stream, terminal, colour, status: Mutex::default() }
     }
 
-    /// Somebody looks.
+    /// Whether the stream is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Whether there can be a line that is drawn anew: by control sequences, like colours.
+    /// Whether a status line is possible. Like colours, it takes control sequences.
     pub fn has_status(&self) -> bool {
         self.terminal && self.colour
     }
 
-    /// Colours are wanted.
+    /// Whether to use colours.
     pub fn colour(&self) -> bool {
         self.colour
     }
 
-    /// As wide as the terminal is now; `COLUMNS` says it where there is none.
+    /// The current width of the terminal; without a terminal, the value of `COLUMNS`.
     pub fn columns(&self) -> usize {
         let size = match self.stream {
             Stream::Stdout => terminal_size::terminal_size_of(io::stdout()),
             Stream::Stderr => terminal_size::terminal_size_of(io::stderr()),
         };
-        let said = || std::env::var("COLUMNS").ok()?.parse().ok();
-        size.map(|(width, _)| usize::from(width.0)).or_else(said).unwrap_or(COLUMNS_OF_A_FILE)
+        let variable = || std::env::var("COLUMNS").ok()?.parse().ok();
+        size.map(|(width, _)| usize::from(width.0)).or_else(variable).unwrap_or(DEFAULT_COLUMNS)
     }
 
-    /// Writes whole lines. What can't be written is of no use to anybody: a reader that has gone
-    /// doesn't end the forwarding.
+    /// Writes whole lines to the stream. Ignores errors: forwarding goes on when the reader of the output has left.
     pub fn print(&self, lines: &str) {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(lines, &status);
     }
 
-    /// Writes whole lines beside what was asked for: to stderr.
-    pub fn tell(&self, lines: &str) {
+    /// Writes whole lines to stderr, above the status line.
+    pub fn print_notice(&self, lines: &str) {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if !status.is_empty() {
             self.raw(CLEAR);
@@ -89,13 +88,13 @@ impl Screen {
         self.raw(&status);
     }
 
-    /// Replaces the status line, where there is one.
+    /// Replaces the status line, if there is one.
     pub fn status(&self, line: &str) {
         if !self.has_status() {
             return;
         }
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        // One column less: in the last one, some terminals go on to the next line.
+        // Some terminals wrap when the last column is written.
         *status = cut(line, self.columns().saturating_sub(1));
         if status.is_empty() {
             self.raw(CLEAR);

@@ -1,4 +1,4 @@
-//! The figures in words: the status line, a line a minute, and all of them at the end.
+//! Formats the counters: the status line, the line that is written every minute, and all of them at the end.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -6,36 +6,36 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use crate::decode::Fault;
-use crate::figures::{Figures, FromSender};
 use crate::process::Sender;
-use crate::sink::{OTHERS, OfSender, SinkFigures, Sinks, State};
-use crate::view::{counted, cut, grouped, safe};
+use crate::sink::{OTHERS, SenderStats, SinkStats, Sinks, State};
+use crate::stats::{FromSender, Stats};
+use crate::text::{counted, cut, grouped, safe};
 
-/// The senders that are listed at the end.
-const SENDERS: usize = 20;
+/// How many senders are listed at the end.
+const LISTED_SENDERS: usize = 20;
 
-/// The columns for what a sender calls itself.
-const NAME: usize = 40;
+/// The most columns for a service name.
+const NAME_COLUMNS: usize = 40;
 
-/// For the terminal, each second; `spans_before` had come when it was asked the last time.
-pub fn status_line(figures: &Figures, total: &FromSender, sinks: &Sinks, spans_before: u64) -> String {
+/// The status line of the terminal, drawn every second; `spans_before` is the count of spans one second ago.
+pub fn status_line(stats: &Stats, total: &FromSender, sinks: &Sinks, spans_before: u64) -> String {
     let mut parts =
         vec![format!("{} spans, {}/s", grouped(total.spans), grouped(total.spans - spans_before))];
-    parts.extend(troubles(figures, total));
-    parts.extend(sinks.figures().iter().map(sink_in_short));
+    parts.extend(troubles(stats, total));
+    parts.extend(sinks.stats().iter().map(sink_in_short));
     parts.join(" · ")
 }
 
-/// For a log, each minute.
-pub fn minute_line(figures: &Figures, sinks: &Sinks) -> String {
-    let total = figures.total();
+/// The line that is written every minute, for a log.
+pub fn minute_line(stats: &Stats, sinks: &Sinks) -> String {
+    let total = stats.total();
     let mut parts = vec![spans_in_datagrams(&total)];
-    parts.extend(troubles(figures, &total));
-    parts.extend(sinks.figures().iter().map(sink_in_short));
+    parts.extend(troubles(stats, &total));
+    parts.extend(sinks.stats().iter().map(sink_in_short));
     format!("spantap: {}\n", parts.join(" · "))
 }
 
-/// Without datagrams, where they came from probes.
+/// The counts of spans and datagrams; spans from probes come without datagrams.
 fn spans_in_datagrams(total: &FromSender) -> String {
     let spans = counted(total.spans, "span", "spans");
     match total.datagrams {
@@ -44,23 +44,23 @@ fn spans_in_datagrams(total: &FromSender) -> String {
     }
 }
 
-/// What is not as it should be; nothing where all is well.
-fn troubles(figures: &Figures, total: &FromSender) -> Vec<String> {
-    let (_, not_shown, missed) = figures.view();
+/// The counters of losses and faults that are not zero.
+fn troubles(stats: &Stats, total: &FromSender) -> Vec<String> {
+    let (_, traces_not_shown, spans_not_shown) = stats.view();
     let known = [
         (total.lost_by_sender(), "lost by senders"),
         (total.missing, "sent and never received"),
         (total.malformed(), "malformed"),
         (total.refused, "refused"),
-        (not_shown, "traces not shown"),
-        (missed, "spans not shown"),
-        (figures.missed().iter().map(|(_, number)| number).sum(), "missed in the kernel"),
+        (traces_not_shown, "traces not shown"),
+        (spans_not_shown, "spans not shown"),
+        (stats.missed().iter().map(|(_, number)| number).sum(), "missed in the kernel"),
     ];
     let found = known.into_iter().filter(|(number, _)| *number > 0);
     found.map(|(number, what)| format!("{} {what}", grouped(number))).collect()
 }
 
-fn sink_in_short(sink: &SinkFigures) -> String {
+fn sink_in_short(sink: &SinkStats) -> String {
     let mut out = format!("{}: {} forwarded", sink.target, grouped(sink.forwarded));
     for (number, what) in sink_troubles(sink) {
         if number > 0 {
@@ -76,23 +76,23 @@ fn sink_in_short(sink: &SinkFigures) -> String {
     out
 }
 
-fn sink_troubles(sink: &SinkFigures) -> [(u64, &'static str); 3] {
+fn sink_troubles(sink: &SinkStats) -> [(u64, &'static str); 3] {
     [(sink.queued, queued(sink)), (sink.rejected, "rejected"), (sink.dropped.total(), "dropped")]
 }
 
-fn queued(sink: &SinkFigures) -> &'static str {
+fn queued(sink: &SinkStats) -> &'static str {
     if sink.is_spooled { "spooled" } else { "queued" }
 }
 
-/// What became of each sender's spans; where there is but one, the sink's own line says it.
-fn senders_of(sink: &SinkFigures, names: &HashMap<Sender, String>) -> String {
-    let mut senders: Vec<(&Sender, &OfSender)> = sink.senders.iter().collect();
+/// The counters of each sender at a sink. Empty for a single sender, whose counters are the sink's own.
+fn senders_of(sink: &SinkStats, names: &HashMap<Sender, String>) -> String {
+    let mut senders: Vec<(&Sender, &SenderStats)> = sink.senders.iter().collect();
     if senders.len() < 2 {
         return String::new();
     }
     senders.sort_by_key(|(_, of)| Reverse((of.rejected + of.dropped > 0, of.taken)));
     let mut out = String::new();
-    for (sender, of) in senders.iter().take(SENDERS) {
+    for (sender, of) in senders.iter().take(LISTED_SENDERS) {
         let name = names.get(*sender).cloned().unwrap_or_else(|| match **sender {
             OTHERS => "others".to_owned(),
             sender => sender.to_string(),
@@ -110,35 +110,38 @@ fn senders_of(sink: &SinkFigures, names: &HashMap<Sender, String>) -> String {
         }
         out.push('\n');
     }
-    if senders.len() > SENDERS {
-        let _ = writeln!(out, "      and {} more senders", grouped((senders.len() - SENDERS) as u64));
+    if senders.len() > LISTED_SENDERS {
+        let _ = writeln!(out, "      and {} more senders", grouped((senders.len() - LISTED_SENDERS) as u64));
     }
     out
 }
 
-/// All there is to say, at the end.
-pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
-    let total = figures.total();
-    let (mut known, others) = figures.by_sender();
+/// All counters, printed at the end.
+pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
+    let total = stats.total();
+    let (mut known, others) = stats.by_sender();
     let senders = match &others {
         Some(_) => format!("more than {} senders", grouped(known.len() as u64)),
         None => counted(known.len() as u64, "sender", "senders"),
     };
     let mut out = format!("spantap: {} from {senders}\n", spans_in_datagrams(&total));
-    // First those with trouble, then those with most spans.
+    // Senders with losses or faults come first, then those with the most spans.
     known.sort_by_key(|(_, from)| Reverse((from.is_in_trouble(), from.spans)));
     let name = |(sender, from): &(Sender, FromSender)| {
-        let service =
-            if from.service.is_empty() { "(no service name)".into() } else { cut(&from.service, NAME) };
+        let service = if from.service.is_empty() {
+            "(no service name)".into()
+        } else {
+            cut(&from.service, NAME_COLUMNS)
+        };
         format!("{service}, {sender}")
     };
     let names: HashMap<Sender, String> = known.iter().map(|known| (known.0, name(known))).collect();
-    let listed = known.iter().take(SENDERS);
+    let listed = known.iter().take(LISTED_SENDERS);
     let mut rows: Vec<(String, FromSender)> = listed.map(|known| (name(known), known.1.clone())).collect();
     let mut rest = others.clone().unwrap_or_default();
-    known.iter().skip(SENDERS).for_each(|(_, from)| rest.add(from));
-    if rest.came_at_all() {
-        let more = known.len().saturating_sub(SENDERS);
+    known.iter().skip(LISTED_SENDERS).for_each(|(_, from)| rest.add(from));
+    if rest.has_sent() {
+        let more = known.len().saturating_sub(LISTED_SENDERS);
         rows.push((if others.is_some() { "all others".into() } else { format!("{more} others") }, rest));
     }
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -149,7 +152,7 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
         }
         for (number, what) in [
             (from.missing, "sent and never received (an earlier spantap ended)"),
-            (from.sent_before, "sent before this spantap listened"),
+            (from.sent_before, "sent before this spantap started"),
         ] {
             if number > 0 {
                 let _ = write!(out, ", {} {what}", grouped(number));
@@ -168,23 +171,27 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
         }
         out.push('\n');
     }
-    let kernel_spans = figures.kernel_spans.load(Ordering::Relaxed);
+    let kernel_spans = stats.kernel_spans.load(Ordering::Relaxed);
     if kernel_spans > 0 {
-        let _ = writeln!(out, "  {} of what the kernel did", counted(kernel_spans, "span", "spans"));
+        let _ = writeln!(out, "  {} of kernel activity", counted(kernel_spans, "span", "spans"));
     }
-    for (missed, number) in figures.missed() {
+    for (missed, number) in stats.missed() {
         let _ = writeln!(out, "  {} missed {}", grouped(number), missed.words);
     }
-    let (shown, not_shown, missed) = figures.view();
-    if not_shown + missed > 0 {
-        let _ =
-            write!(out, "  {} shown, {} not shown", counted(shown, "trace", "traces"), grouped(not_shown));
-        if missed > 0 {
-            let _ = write!(out, "; {} came too fast to be shown", counted(missed, "span", "spans"));
+    let (shown, traces_not_shown, spans_not_shown) = stats.view();
+    if traces_not_shown + spans_not_shown > 0 {
+        let _ = write!(
+            out,
+            "  {} shown, {} not shown",
+            counted(shown, "trace", "traces"),
+            grouped(traces_not_shown)
+        );
+        if spans_not_shown > 0 {
+            let _ = write!(out, "; {} came too fast to be shown", counted(spans_not_shown, "span", "spans"));
         }
         out.push('\n');
     }
-    for sink in sinks.figures() {
+    for sink in sinks.stats() {
         let _ = write!(
             out,
             "  → {}: {} forwarded in {}, {} of them retried",
@@ -197,11 +204,14 @@ pub fn final_figures(figures: &Figures, sinks: &Sinks) -> String {
             let _ = write!(out, ", {} {what}", grouped(number));
         }
         for (number, why) in [
-            (sink.dropped.queue_full, "the queue was full (--spool DIR has more room)"),
-            (sink.dropped.spool_full, "the spool was full (--spool-size makes it larger)"),
+            (sink.dropped.queue_full, "the queue was full (use --spool DIR for more room)"),
+            (sink.dropped.spool_full, "the spool was full (raise --spool-size)"),
             (sink.dropped.spool_write, "the spool could not be written"),
             (sink.dropped.unreadable, "the spool was damaged"),
-            (sink.dropped.shutdown, "they were not sent within --flush-timeout (--spool DIR keeps them)"),
+            (
+                sink.dropped.shutdown,
+                "they were not sent within --flush-timeout (use --spool DIR to keep them)",
+            ),
         ] {
             if number > 0 {
                 let _ = write!(out, "; {} because {why}", grouped(number));

@@ -1,58 +1,58 @@
-//! Spans that come one by one, in any order and from anywhere, put together to traces.
+//! Assembles traces from spans that arrive one by one, in any order and from any process.
 //!
-//! A span is sent when it closes, so parents come after their children and roots last. A trace is shown
-//! when it has a root and all parents and nothing more has come for [`QUIET`]; else when nothing more has
-//! come for [`WAIT`], or after [`LONGEST`].
-//! It is kept for [`KEEP`] after that: what still comes shows it again, with what was late. Time is
-//! passed in, so that all of this can be tested.
+//! A span is sent when it closes, so parents arrive after their children and roots last. A trace is shown when it has a
+//! root and all parents, and no span has arrived for [`QUIET`]; else when no span has arrived for [`WAIT`], or at
+//! [`MAX_AGE`]. A complete trace is kept for [`KEEP`] after that: spans that still arrive show it again, marked as late.
+//! The caller passes the time in, so that tests control it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{EncodedSpan, Shown, Trace};
+use super::assembled::{Shown, Trace};
+use super::encoded::EncodedSpan;
 
-/// A trace that looks complete may get one more span from another process.
+/// How long a complete trace waits for the next span: another process may still send one.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// A parent that has not come by then may never come, or its span may be hours long.
+/// How long an incomplete trace waits for the next span. A missing parent may be lost, or may stay open for hours.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// A trace that never falls quiet is shown in parts, as often as this.
-const LONGEST: Duration = Duration::from_secs(10);
+/// A trace to which spans keep arriving is shown in parts, each at this age.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// For the late ones.
+/// How long a complete trace is kept for late spans.
 const KEEP: Duration = Duration::from_secs(30);
 
-/// A trace of so many spans is searched from end to end: most traces are small, and a set takes memory.
-const FEW: usize = 16;
+/// Up to this many spans, a trace is searched span by span: most traces are small, and a set takes memory.
+const SMALL_TRACE: usize = 16;
 
-/// What may be held at once.
+/// Limits of an assembly.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of all traces; and of one, while it is looked at.
+    /// The memory of all traces together, and of a single trace when it is decoded.
     pub bytes: usize,
-    /// Of one.
+    /// The spans of a single trace.
     pub spans_of_a_trace: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // Tens of thousands of spans.
+        // 64 MiB hold tens of thousands of spans.
         Self { bytes: 64 << 20, spans_of_a_trace: 10_000 }
     }
 }
 
-/// The traces that are not shown yet, and those that just were.
+/// The traces that are not shown yet, and the complete ones that were shown lately.
 #[derive(Debug)]
 pub struct Assembly {
     limits: Limits,
     traces: HashMap<u128, Open>,
-    /// When to look at which. Looks that are planned when a span comes are all as far ahead, and so in
-    /// order by themselves; those that are put off are not.
+    /// When to check each trace. Checks scheduled at a span's arrival are all [`QUIET`] ahead, so a queue keeps them in
+    /// order. Postponed checks need a heap.
     soon: VecDeque<(Instant, u128)>,
-    put_off: BinaryHeap<Reverse<(Instant, u128)>>,
-    /// Those that were shown, the oldest first, with when to forget them.
+    postponed: BinaryHeap<Reverse<(Instant, u128)>>,
+    /// The traces kept for late spans, the oldest first, with the time at which to forget them.
     kept: VecDeque<(Instant, u128)>,
     bytes: usize,
 }
@@ -60,34 +60,34 @@ pub struct Assembly {
 #[derive(Debug)]
 struct Open {
     trace: Trace<EncodedSpan>,
-    /// Of its spans, where they are more than a [`FEW`].
+    /// The ids of its spans, if they are more than [`SMALL_TRACE`].
     ids: HashSet<u64>,
     bytes: usize,
-    bytes_decoded: usize,
+    decoded_bytes: usize,
     first: Instant,
     last: Instant,
-    /// How many spans were shown already, and were said to be left out.
-    told: (usize, u64),
-    /// Until when it is in `kept`; else it is looked at.
+    /// The counts of spans and of left-out spans when the trace was last shown.
+    last_shown: (usize, u64),
+    /// Set while the trace is in `Assembly::kept`: when it will be forgotten.
     kept: Option<Instant>,
-    /// The time of the one look that counts; what else is planned of it is outdated.
-    look: Instant,
+    /// The time of the next check. Other scheduled checks of this trace are outdated.
+    check_at: Instant,
 }
 
 impl Assembly {
-    /// An empty one.
+    /// An assembly without traces.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             traces: HashMap::new(),
             soon: VecDeque::new(),
-            put_off: BinaryHeap::new(),
+            postponed: BinaryHeap::new(),
             kept: VecDeque::new(),
             bytes: 0,
         }
     }
 
-    /// Takes a span. Traces for which there is no more room come out of `show`.
+    /// Adds a span. When memory is full, forgets kept traces, and then passes waiting ones to `show` early.
     pub fn add(&mut self, span: EncodedSpan, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         let id = span.trace_id;
         let open = self.traces.entry(id).or_insert_with(|| Open::new(id, now));
@@ -95,21 +95,21 @@ impl Assembly {
             open.first = now;
         }
         open.last = now;
-        // It may be what a trace that is waited for lacked.
-        if open.look > now + QUIET {
-            open.look = now + QUIET;
-            self.soon.push_back((open.look, id));
+        // This span may complete a pending trace.
+        if open.check_at > now + QUIET {
+            open.check_at = now + QUIET;
+            self.soon.push_back((open.check_at, id));
         }
         let full = open.trace.spans.len() >= self.limits.spans_of_a_trace
-            || open.bytes_decoded + span.weight_decoded > self.limits.bytes;
+            || open.decoded_bytes + span.decoded_size > self.limits.bytes;
         if open.has(span.span_id) {
             open.trace.duplicates += 1;
         } else if full {
             open.trace.left_out += 1;
         } else {
-            open.bytes += span.weight;
-            open.bytes_decoded += span.weight_decoded;
-            self.bytes += span.weight;
+            open.bytes += span.size;
+            open.decoded_bytes += span.decoded_size;
+            self.bytes += span.size;
             open.push(span);
         }
         while self.bytes > self.limits.bytes {
@@ -119,19 +119,19 @@ impl Assembly {
         }
     }
 
-    /// Gives those that are due at `now` to `show`.
+    /// Passes the traces that are due at `now` to `show`, and forgets the kept traces whose time is over.
     pub fn due(&mut self, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
-        while let Some((at, id)) = self.next_look(Some(now)) {
+        while let Some((at, id)) = self.next_check(Some(now)) {
             let Some(open) = self.traces.get_mut(&id).filter(|open| open.is_due(at)) else { continue };
             let quiet = now.saturating_duration_since(open.last);
             let age = now.saturating_duration_since(open.first);
-            let shown = match open.is_whole() {
+            let shown = match open.is_complete() {
                 true if quiet >= QUIET => Shown::Complete,
-                _ if quiet >= WAIT || age >= LONGEST => Shown::Waited,
-                is_whole => {
-                    let longest = if is_whole { QUIET } else { WAIT };
-                    open.look = (open.last + longest).min(open.first + LONGEST);
-                    self.put_off.push(Reverse((open.look, id)));
+                _ if quiet >= WAIT || age >= MAX_AGE => Shown::Waited,
+                is_complete => {
+                    let wait = if is_complete { QUIET } else { WAIT };
+                    open.check_at = (open.last + wait).min(open.first + MAX_AGE);
+                    self.postponed.push(Reverse((open.check_at, id)));
                     continue;
                 }
             };
@@ -142,38 +142,38 @@ impl Assembly {
         }
     }
 
-    /// When to ask again what is due.
+    /// When to call [`due`](Self::due) next.
     pub fn next_due(&self) -> Option<Instant> {
         self.peek().map(|(at, _)| at)
     }
 
-    /// All that was not shown, at the end.
+    /// Passes all remaining traces to `show`, at the end.
     pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         self.due(now, show);
-        while let Some((at, id)) = self.next_look(None) {
+        while let Some((at, id)) = self.next_check(None) {
             let Some(open) = self.traces.get(&id).filter(|open| open.is_due(at)) else { continue };
-            let shown = if open.is_whole() { Shown::Complete } else { Shown::End };
+            let shown = if open.is_complete() { Shown::Complete } else { Shown::End };
             self.show(id, shown, now, show);
         }
     }
 
-    /// The bytes of the spans that are held, as they weigh against the limit.
+    /// The memory that counts toward [`Limits::bytes`].
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     fn peek(&self) -> Option<(Instant, u128)> {
-        let put_off = self.put_off.peek().map(|Reverse(look)| *look);
-        self.soon.front().copied().into_iter().chain(put_off).min()
+        let postponed = self.postponed.peek().map(|Reverse(check)| *check);
+        self.soon.front().copied().into_iter().chain(postponed).min()
     }
 
-    /// Takes out the first, unless it is later than `until`.
-    fn next_look(&mut self, until: Option<Instant>) -> Option<(Instant, u128)> {
+    /// Removes and returns the first scheduled check, unless it is later than `until`.
+    fn next_check(&mut self, until: Option<Instant>) -> Option<(Instant, u128)> {
         let next = self.peek().filter(|(at, _)| until.is_none_or(|until| *at <= until))?;
         if self.soon.front() == Some(&next) {
             self.soon.pop_front();
         } else {
-            self.put_off.pop();
+            self.postponed.pop();
         }
         Some(next)
     }
@@ -181,32 +181,32 @@ impl Assembly {
     fn show(&mut self, id: u128, shown: Shown, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         let Some(open) = self.traces.get_mut(&id) else { return };
         let (spans, left_out) = (open.trace.spans.len(), open.trace.left_out);
-        let (shown_before, _) = open.told;
+        let (shown_before, _) = open.last_shown;
         open.trace.late = if shown_before > 0 { spans - shown_before } else { 0 };
         open.trace.shown = shown;
-        // Again only if there is something new to see.
-        if open.told != (spans, left_out) {
+        // A trace is shown again only if that shows something new.
+        if open.last_shown != (spans, left_out) {
             show(&open.trace);
         }
-        open.told = (spans, left_out);
+        open.last_shown = (spans, left_out);
         if shown == Shown::Complete {
             open.kept = Some(now + KEEP);
-            open.look = now + KEEP + KEEP;
+            open.check_at = now + KEEP + KEEP;
             self.kept.push_back((now + KEEP, id));
         } else {
-            // What comes of it later is another part.
+            // Spans that arrive later are shown as another part.
             self.remove(id);
         }
     }
 
-    /// Makes room, first among those that were shown. Whether there was anything to remove.
+    /// Frees memory: forgets a kept trace, or else shows and removes a waiting one. Returns whether there was one.
     fn evict(&mut self, show: &mut impl FnMut(&Trace<EncodedSpan>)) -> bool {
         while !self.kept.is_empty() {
             if self.forget_oldest() {
                 return true;
             }
         }
-        while let Some((at, id)) = self.next_look(None) {
+        while let Some((at, id)) = self.next_check(None) {
             if self.traces.get(&id).is_some_and(|open| open.is_due(at)) {
                 self.show(id, Shown::NoRoom, at, show);
                 return true;
@@ -215,7 +215,7 @@ impl Assembly {
         false
     }
 
-    /// Whether it was still kept: what came late has put it among the open ones again.
+    /// Forgets the oldest kept trace. Returns false if a late span has reopened that trace.
     fn forget_oldest(&mut self) -> bool {
         let Some((until, id)) = self.kept.pop_front() else { return false };
         let kept = self.traces.get(&id).is_some_and(|open| open.kept == Some(until));
@@ -240,18 +240,18 @@ impl Open {
             trace,
             ids: HashSet::new(),
             bytes: 0,
-            bytes_decoded: 0,
+            decoded_bytes: 0,
             first: now,
             last: now,
-            told: (0, 0),
+            last_shown: (0, 0),
             kept: None,
-            look: now + KEEP,
+            check_at: now + KEEP,
         }
     }
 
     fn has(&self, span_id: u64) -> bool {
         let spans = &self.trace.spans;
-        if spans.len() <= FEW {
+        if spans.len() <= SMALL_TRACE {
             spans.iter().any(|span| span.span_id == span_id)
         } else {
             self.ids.contains(&span_id)
@@ -261,31 +261,31 @@ impl Open {
     fn push(&mut self, span: EncodedSpan) {
         let spans = &mut self.trace.spans;
         if spans.is_empty() {
-            // Most traces of many are of one span, and a Vec begins with room for four.
+            // Where there are very many traces, most have one span, but a Vec starts with room for four.
             spans.reserve_exact(1);
         }
         spans.push(span);
-        let new = if spans.len() == FEW + 1 { spans.len() } else { 1 };
-        if spans.len() > FEW {
+        let new = if spans.len() == SMALL_TRACE + 1 { spans.len() } else { 1 };
+        if spans.len() > SMALL_TRACE {
             self.ids.extend(spans.iter().rev().take(new).map(|span| span.span_id));
         }
     }
 
-    /// The look that was planned for `at` is to be taken.
+    /// Whether the check that was scheduled for `at` is still valid.
     fn is_due(&self, at: Instant) -> bool {
-        self.kept.is_none() && self.look == at
+        self.kept.is_none() && self.check_at == at
     }
 
-    /// It has a root, and no span lacks its parent.
-    fn is_whole(&self) -> bool {
+    /// Whether the trace has a root and the parents of all its spans.
+    fn is_complete(&self) -> bool {
         let mut roots = 0;
-        let all_there = self.trace.spans.iter().all(|span| match span.parent_id {
+        let has_all_parents = self.trace.spans.iter().all(|span| match span.parent_id {
             Some(parent) => self.has(parent),
             None => {
                 roots += 1;
                 true
             }
         });
-        all_there && roots > 0
+        has_all_parents && roots > 0
     }
 }

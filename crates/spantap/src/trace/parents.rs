@@ -1,16 +1,17 @@
-//! Which span of a trace is whose parent.
+//! Finds the parent of each span of a trace.
 //!
-//! Mostly the one whose id a span names. The two halves of a span that Zipkin shares have one id by their senders'
-//! word ([`ZIPKIN_ID`]), and may have come before the decoder could tell whose children came: here all of them are known.
+//! For most spans it is the span with the parent's id. The two halves of a shared span of Zipkin were sent with one id
+//! ([`ZIPKIN_ID`]). The decoder sees one datagram at a time and may not know both halves yet when it reads their
+//! children; here all spans of the trace are known.
 
 use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::{Trace, TraceSpan};
-use crate::attributes::{ZIPKIN_ID, ZIPKIN_PARENT_ID, find_text};
-use crate::decode::MOST_HALVES;
+use super::assembled::{Trace, TraceSpan};
+use crate::span::attributes::find_text;
+use crate::span::zipkin::{MAX_HALVES, ZIPKIN_ID, ZIPKIN_PARENT_ID};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Parent {
@@ -20,7 +21,7 @@ pub(super) enum Parent {
     Span(usize),
 }
 
-/// Of each span. If two have the same id, the first is the parent.
+/// The parent of each span. If two spans have the same id, the first one is the parent.
 pub(super) fn parents(trace: &Trace) -> Vec<Parent> {
     let known = Known::new(trace);
     let is_plain = known.halves.is_empty();
@@ -33,14 +34,16 @@ pub(super) fn parents(trace: &Trace) -> Vec<Parent> {
     trace.spans.iter().enumerate().map(parent).collect()
 }
 
-fn sent(span: &Span, key: &str) -> Option<[u8; 8]> {
+/// An id that the span was sent with.
+fn sent_id(span: &Span, key: &str) -> Option<[u8; 8]> {
     const_hex::decode_to_array(find_text(&span.attributes, key)?).ok()
 }
 
 struct Known<'a> {
     trace: &'a Trace,
     by_id: HashMap<&'a [u8], usize>,
-    /// By the id that they share, those that are forwarded under another. Few of each, as each child looks at all of them.
+    /// The halves of shared spans that got a new id, by the id that they were sent with. At most [`MAX_HALVES`] of
+    /// each, because the search of each child's parent goes through all of them.
     halves: HashMap<[u8; 8], Vec<usize>>,
 }
 
@@ -50,9 +53,9 @@ impl<'a> Known<'a> {
             Self { trace, by_id: HashMap::with_capacity(trace.spans.len()), halves: HashMap::new() };
         for (index, TraceSpan { span, .. }) in trace.spans.iter().enumerate() {
             known.by_id.entry(&span.span_id).or_insert(index);
-            if let Some(id) = sent(span, ZIPKIN_ID) {
+            if let Some(id) = sent_id(span, ZIPKIN_ID) {
                 let halves = known.halves.entry(id).or_default();
-                if halves.len() < MOST_HALVES {
+                if halves.len() < MAX_HALVES {
                     halves.push(index);
                 }
             }
@@ -63,14 +66,14 @@ impl<'a> Known<'a> {
     fn parent(&self, index: usize) -> Parent {
         let span = &self.trace.spans[index].span;
         if span.kind == SpanKind::Server as i32 {
-            let shared = sent(span, ZIPKIN_ID).or_else(|| span.span_id.as_slice().try_into().ok());
+            let shared = sent_id(span, ZIPKIN_ID).or_else(|| span.span_id.as_slice().try_into().ok());
             if let Some(client) = shared.and_then(|shared| self.client(shared)) {
                 return Parent::Span(client);
             }
         }
         let found = self.of_service(index, &span.parent_span_id).or_else(|| {
-            // The client's half may never come: then the server's hangs where both would.
-            self.of_service(index, &sent(span, ZIPKIN_PARENT_ID)?)
+            // If the client's half never arrives, the server's half takes the parent that both were sent with.
+            self.of_service(index, &sent_id(span, ZIPKIN_PARENT_ID)?)
         });
         match found {
             Some(parent) => Parent::Span(parent),
@@ -79,13 +82,13 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// The client's half.
+    /// The client's half of a shared span.
     fn client(&self, shared: [u8; 8]) -> Option<usize> {
         let all = self.halves.get(&shared)?.iter().copied().chain(self.by_id.get(&shared[..]).copied());
         all.into_iter().find(|&index| self.trace.spans[index].span.kind == SpanKind::Client as i32)
     }
 
-    /// Of the spans that were sent with this id, the one of the same process as the child, else of the same service.
+    /// Among the spans sent with this id, prefers the one of the child's process, then one of the child's service.
     fn of_service(&self, child: usize, id: &[u8]) -> Option<usize> {
         let plain = self.by_id.get(id).copied().filter(|&index| index != child);
         let child_process = &self.trace.spans[child].process;
@@ -112,9 +115,9 @@ mod tests {
     use crate::process::{Process, Sender};
     use crate::trace::Shown;
 
-    /// Else the time that a tree takes would grow with their number squared.
+    /// Without a limit, the time for a tree would grow with the square of the number of halves.
     #[test]
-    fn of_very_many_halves_of_one_id_few_are_looked_at() {
+    fn the_number_of_halves_with_one_id_is_limited() {
         let id = |number: u64| number.to_be_bytes().to_vec();
         let shared = Value::StringValue("00000000000000ff".into());
         let attribute = KeyValue {
@@ -138,7 +141,7 @@ mod tests {
             .map(|number| TraceSpan { process: Arc::clone(&process), span: span(number) })
             .collect();
         let trace = Trace { id: 1, spans, shown: Shown::Complete, duplicates: 0, left_out: 0, late: 0 };
-        assert_eq!(Known::new(&trace).halves[&[0, 0, 0, 0, 0, 0, 0, 0xff]].len(), MOST_HALVES);
+        assert_eq!(Known::new(&trace).halves[&[0, 0, 0, 0, 0, 0, 0, 0xff]].len(), MAX_HALVES);
         assert_eq!(parents(&trace).len(), trace.spans.len());
     }
 }

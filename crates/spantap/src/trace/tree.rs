@@ -1,43 +1,42 @@
-//! The spans of a trace in the order in which a tree shows them.
+//! Puts the spans of a trace in the order in which a tree shows them.
 //!
-//! The parent ids come from strangers. A parent that is not there makes its child a root; parents
-//! that form a circle are cut at the span that started first. So every span has one row, and as
-//! nothing here recurses, a chain of any length will do.
+//! Parent ids are untrusted. A span whose parent is missing becomes a root. Parents that form a circle are cut at the
+//! span that started first. So every span has exactly one row. Nothing here recurses, so a chain may have any length.
 
+use super::assembled::{Trace, TraceSpan};
 use super::parents::{Parent, parents};
-use super::{Trace, TraceSpan};
 
-/// One span in its place.
+/// One span at its place in the tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     /// The span.
     pub span: &'a TraceSpan,
-    /// Which span of the trace it is, in the order in which they came.
+    /// The index of the span in [`Trace::spans`].
     pub arrival: usize,
-    /// How it hangs in the tree.
+    /// Where the span is attached.
     pub place: Place,
-    /// How many rows lead from its root to it.
+    /// How many ancestors the span has.
     pub depth: usize,
-    /// No sibling follows.
+    /// Whether no sibling follows.
     pub is_last: bool,
-    /// Its children follow.
+    /// Whether children follow.
     pub has_children: bool,
 }
 
-/// How a span hangs in the tree.
+/// Where a span is attached in the tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// It has no parent.
+    /// A root: the span has no parent.
     Root,
-    /// Its parent is not among the spans: a root of its own.
+    /// Shown as a root: the parent is not among the spans.
     ParentMissing,
-    /// Its parent is below it: a root of its own.
+    /// Shown as a root: the parent is a descendant.
     Circle,
-    /// Below the row of this index.
+    /// A child of the row with this index.
     Child(usize),
 }
 
-/// All spans: children below their parent, siblings by when they started. Roots come first, then
+/// One row for each span: children below their parent, siblings in the order of their start. Roots come first, then
 /// spans whose parents are missing, then circles.
 pub fn rows(trace: &Trace) -> Vec<Row<'_>> {
     let parents = parents(trace);
@@ -56,7 +55,7 @@ fn start(trace: &Trace, index: usize) -> u64 {
     trace.spans[index].span.start_time_unix_nano
 }
 
-/// Of each span, by when they started; at the same time, by when they came.
+/// The children of each span, by their start, and by their arrival if they start at the same time.
 fn children(trace: &Trace, parents: &[Parent]) -> Vec<Vec<usize>> {
     let mut children = vec![Vec::new(); parents.len()];
     for (index, parent) in parents.iter().enumerate() {
@@ -75,11 +74,11 @@ struct Forest<'a> {
 }
 
 impl Forest<'_> {
-    /// The span and all that is below it.
+    /// Adds the rows of a span and of all its descendants.
     fn add(&mut self, top: usize, place: Place) {
         let mut next = vec![(top, place, 0, true)];
         while let Some((index, place, depth, is_last)) = next.pop() {
-            // The child of a circle that leads back to its top.
+            // In a circle, the top is also a descendant: cut it there.
             let mut children = std::mem::take(&mut self.children[index]);
             children.retain(|&child| child != top);
             let row = self.rows.len();
@@ -92,7 +91,7 @@ impl Forest<'_> {
         }
     }
 
-    /// What no root leads to.
+    /// Adds the spans that no root leads to.
     fn add_circles(&mut self, parents: &[Parent]) {
         let mut seen = vec![false; parents.len()];
         self.rows.iter().for_each(|row| seen[row.arrival] = true);
@@ -109,13 +108,13 @@ impl Forest<'_> {
     }
 }
 
-/// Of the circle that the parents of the span at `index` lead to.
+/// The earliest span of the circle that the ancestors of the span at `index` form.
 fn earliest_of_circle(trace: &Trace, parents: &[Parent], index: usize) -> usize {
     let parent = |index: usize| match parents[index] {
         Parent::Span(parent) => parent,
         Parent::None | Parent::Missing => index,
     };
-    // Floyd's: of two walkers, of which one is twice as fast, one catches up with the other inside.
+    // Floyd's algorithm: two walkers, one twice as fast as the other, meet inside the circle.
     let (mut slow, mut fast) = (parent(index), parent(parent(index)));
     while slow != fast {
         (slow, fast) = (parent(slow), parent(parent(fast)));
@@ -142,7 +141,7 @@ mod tests {
     use crate::process::{Process, Sender};
     use crate::trace::Shown;
 
-    /// Spans of id, parent (0: none) and start.
+    /// A trace of spans given as (id, parent or 0, start).
     fn trace(spans: impl IntoIterator<Item = (u64, u64, u64)>) -> Trace {
         let sender = Sender { pid: 1, uid: 0, gid: 0 };
         let process = Arc::new(Process { sender, service: String::new(), resource: Default::default() });
@@ -161,7 +160,7 @@ mod tests {
         Trace { id: 1, spans, shown: Shown::Complete, duplicates: 0, left_out: 0, late: 0 }
     }
 
-    /// `depth:name`, `!` after the last of siblings.
+    /// Each row as `depth:name`, with `!` after the last sibling.
     fn outline(trace: &Trace) -> String {
         let row = |row: &Row<'_>| {
             let last = if row.is_last && row.depth > 0 { "!" } else { "" };
@@ -171,21 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn children_are_below_their_parent_by_when_they_started() {
+    fn children_follow_their_parent_in_the_order_of_their_start() {
         let trace = trace([(5, 3, 9), (4, 1, 8), (3, 1, 2), (6, 3, 4), (1, 0, 1)]);
         assert_eq!(outline(&trace), "0:1 1:3 2:6 2:5! 1:4!");
     }
 
     #[test]
-    fn a_span_whose_parent_is_missing_is_a_root_after_the_roots() {
+    fn spans_without_their_parent_follow_the_roots() {
         let trace = trace([(2, 9, 1), (3, 2, 2), (4, 0, 7), (5, 0, 6)]);
         assert_eq!(outline(&trace), "0:5 0:4 0:2 1:3!");
         assert_eq!(rows(&trace)[2].place, Place::ParentMissing);
     }
 
     #[test]
-    fn circles_are_cut_at_their_earliest_span_and_hide_nothing() {
-        // 2 is its own parent; 3 -> 4 -> 5 -> 3, and 6, 7 hang on it.
+    fn circles_are_cut_at_their_earliest_span_and_show_every_span() {
+        // 2 is its own parent. 3 -> 4 -> 5 -> 3 is a circle, and 6 and 7 are below it.
         let spans = [(7, 6, 0), (6, 4, 1), (3, 5, 30), (4, 3, 10), (5, 4, 20), (2, 2, 40), (1, 0, 50)];
         let trace = trace(spans);
         assert_eq!(outline(&trace), "0:1 0:4 1:6 2:7! 1:5! 2:3! 0:2");
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_a_hundred_thousand_spans_is_no_problem() {
+    fn a_chain_of_a_hundred_thousand_spans_does_not_overflow_the_stack() {
         const SPANS: u64 = 100_000;
         let chain = trace((1..=SPANS).rev().map(|id| (id, id - 1, 0)));
         assert_eq!(rows(&chain).last().map(|row| row.depth), Some(SPANS as usize - 1));

@@ -1,17 +1,17 @@
-//! Where a span's threads were while it was entered: `█████▒▒░░░░░`, and what the parts are called.
+//! Draws a span's account, how its threads spent the time in which it was entered: `█████▒▒░░░░░`, with a legend.
 
 use anstyle::{AnsiColor, Style};
 
 use super::bar::Interval;
 use super::line::{DIM, Line, RED, YELLOW};
-use crate::account::{Account, PARTS};
+use crate::span::account::{Account, STATES};
 
 const GREEN: Style = AnsiColor::Green.on_default();
 const MAGENTA: Style = AnsiColor::Magenta.on_default();
 const BLUE: Style = AnsiColor::Blue.on_default();
 
-/// In the order of [`crate::account::KEYS`].
-const LOOKS: [(&str, Style, &str); PARTS] = [
+/// The sign, style and name of each part, in the order of [`crate::span::account::KEYS`].
+const LOOKS: [(&str, Style, &str); STATES] = [
     ("█", GREEN, "cpu"),
     ("▒", YELLOW, "run queue"),
     ("▞", YELLOW, "preempted"),
@@ -23,16 +23,16 @@ const LOOKS: [(&str, Style, &str); PARTS] = [
     ("?", DIM, "not seen"),
 ];
 
-/// A part below this is neither drawn nor named, unless nothing else is there to name.
-const LEAST_PERCENT: u64 = 1;
+/// States below this are left out of the legend, except the largest.
+const MIN_PERCENT: u64 = 1;
 
-/// Where the thread had the CPU for nearly all of the time, there is nothing to explain.
+/// Whether the account is worth a line: a thread that was on the CPU nearly all the time needs no explanation.
 pub(super) fn is_worth_a_line(account: Account) -> bool {
     let off_cpu = account.entered_ns() - account.0[0].min(account.entered_ns());
     off_cpu >= 10_000 && percent(off_cpu, account) >= 5
 }
 
-/// Puts the bar: so many columns for all of it.
+/// Adds the bar, in which `columns` columns stand for the whole account.
 pub(super) fn put_bar(line: &mut Line<'_>, account: Account, columns: usize) {
     let whole = Interval { start_ns: 0, end_ns: account.entered_ns() };
     let (mut so_far, mut drawn) = (0u64, 0);
@@ -44,13 +44,13 @@ pub(super) fn put_bar(line: &mut Line<'_>, account: Account, columns: usize) {
     }
 }
 
-/// Names the parts, the largest first.
+/// Adds the names of the parts, the largest first.
 pub(super) fn put_legend(line: &mut Line<'_>, account: Account) {
     let mut parts: Vec<_> = account.0.into_iter().zip(LOOKS).collect();
     parts.sort_by_key(|(ns, _)| std::cmp::Reverse(*ns));
     for (index, (ns, (sign, style, name))) in parts.into_iter().enumerate() {
         let percent = percent(ns, account);
-        if index > 0 && percent < LEAST_PERCENT {
+        if index > 0 && percent < MIN_PERCENT {
             break;
         }
         line.gap(usize::from(index > 0));
@@ -59,7 +59,7 @@ pub(super) fn put_legend(line: &mut Line<'_>, account: Account) {
     }
 }
 
-/// To the nearest.
+/// Rounded to the nearest percent.
 fn percent(ns: u64, account: Account) -> u64 {
     let whole = u128::from(account.entered_ns().max(1));
     ((200 * u128::from(ns) + whole) / (2 * whole)) as u64
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::view::Look;
 
-    fn drawn(account: [u64; PARTS]) -> (String, String) {
+    fn drawn(account: [u64; STATES]) -> (String, String) {
         let look = Look::new(80, false);
         let (mut bar, mut legend) = (Line::new(&look), Line::new(&look));
         put_bar(&mut bar, Account(account), 10);
@@ -85,12 +85,12 @@ mod tests {
         assert_eq!(legend, "░ sleep 60% █ cpu 30% ▒ run queue 10%");
         assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ cpu 100%".into()));
         assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1, 1]).1, "█ cpu 99%");
-        assert_eq!(drawn([1; PARTS]).0.chars().count(), 10);
-        assert_eq!(drawn([u64::MAX; PARTS]).0, "██████████");
+        assert_eq!(drawn([1; STATES]).0.chars().count(), 10);
+        assert_eq!(drawn([u64::MAX; STATES]).0, "██████████");
     }
 
     #[test]
-    fn what_ran_all_the_time_needs_no_line() {
+    fn a_span_on_the_cpu_all_the_time_needs_no_line() {
         assert!(!is_worth_a_line(Account([1_000_000, 10_000, 0, 0, 0, 0, 0, 0, 0])));
         assert!(!is_worth_a_line(Account([1, 0, 0, 0, 9_000, 0, 0, 0, 0])));
         assert!(is_worth_a_line(Account([900_000, 0, 100_000, 0, 0, 0, 0, 0, 0])));

@@ -1,10 +1,9 @@
-//! Where in its parent a span lies: `  ━━╾───▸`, heavy while it was busy, light while it was idle.
-//!
-//! To the half column. How much it was busy is known, but not when: the busy part is drawn first.
+//! Draws a span's time within its parent's, to the half column: `  ━━╾───▸`. The busy share is heavy, the idle share
+//! light. Only the shares are known, not when the span was busy, so the busy share is drawn first.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-/// From when to when, in nanoseconds.
+/// An interval of time, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Interval {
     pub(super) start_ns: u64,
@@ -17,7 +16,7 @@ impl Interval {
         Self { start_ns, end_ns: span.end_time_unix_nano.max(start_ns) }
     }
 
-    /// As long, at that end of `parent` that is nearer, if it is outside.
+    /// If it lies outside of `parent`, an interval of the same length at the nearer end of `parent`.
     pub(super) fn moved_to(self, parent: Self) -> Self {
         let length = self.duration_ns();
         match () {
@@ -35,7 +34,7 @@ impl Interval {
         self.end_ns - self.start_ns
     }
 
-    /// Which of so many parts a time inside falls to, to the nearest.
+    /// The position of a time when the interval is divided into `parts` parts, rounded to the nearest.
     pub(super) fn part(self, time_ns: u64, parts: usize) -> usize {
         let length = u128::from(self.duration_ns().max(1));
         let from_start = u128::from(time_ns.clamp(self.start_ns, self.end_ns) - self.start_ns);
@@ -43,7 +42,7 @@ impl Interval {
     }
 }
 
-/// How long a span was busy, and how long idle, in nanoseconds.
+/// How long a span was busy and idle, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Shares {
     pub(super) busy: u64,
@@ -54,12 +53,12 @@ impl Shares {
     fn busy_of(self, whole: usize) -> usize {
         let all = (u128::from(self.busy) + u128::from(self.idle)).max(1);
         let busy = ((2 * u128::from(self.busy) * whole as u128 + all) / (2 * all)) as usize;
-        // Neither is hidden by the other.
+        // A share that is not zero stays visible.
         let most = if self.idle > 0 && whole > 1 { whole - 1 } else { whole };
         busy.clamp(usize::from(self.busy > 0).min(most), most)
     }
 
-    /// In four columns: `25%`.
+    /// The busy share in at most four columns: `25%`.
     pub(super) fn percent(self) -> String {
         match self.busy_of(100) {
             _ if self.busy == 0 && self.idle == 0 => String::new(),
@@ -76,9 +75,9 @@ enum Ink {
     Heavy,
 }
 
-/// The bar of `span`, where so many columns stand for `parent`; spaces after it are left out. A part
-/// outside is an arrow at that end; what is outside altogether, as where clocks differ, is drawn at that end, as long as
-/// it is.
+/// The bar of `span`, in which `columns` columns stand for `parent`, without trailing spaces. An arrow at an end means
+/// that the span goes on beyond it. A span outside of its parent, as when clocks differ, is drawn at the nearer end with
+/// its own length.
 pub(super) fn bar(span: Interval, parent: Interval, shares: Option<Shares>, columns: usize) -> String {
     let halves = 2 * columns;
     let drawn = span.moved_to(parent);
@@ -110,7 +109,7 @@ pub(super) fn bar(span: Interval, parent: Interval, shares: Option<Shares>, colu
     (0..columns).map(column).collect::<String>().trim_end().to_owned()
 }
 
-/// A point in time where [`bar`] would draw it.
+/// A point in time, at the column where [`bar`] would draw it.
 pub(super) fn point(time_ns: u64, parent: Interval, columns: usize) -> String {
     let at = parent.part(time_ns, columns).min(columns - 1);
     let mark = match () {
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_lies_where_the_span_lies_in_its_parent() {
+    fn a_bar_has_the_position_of_the_span_in_its_parent() {
         assert_eq!(drawn(100, 200, None), "━━━━━━━━━━");
         assert_eq!(drawn(120, 150, None), "  ━━━");
         assert_eq!(drawn(125, 155, None), "  ╺━━╸");
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_is_heavy_and_idle_is_light_and_both_are_seen() {
+    fn busy_is_heavy_idle_is_light_and_both_stay_visible() {
         assert_eq!(drawn(100, 200, Some((1, 3))), "━━╾───────");
         assert_eq!(drawn(100, 200, Some((0, 9))), "──────────");
         assert_eq!(drawn(100, 200, Some((9, 0))), "━━━━━━━━━━");
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_took_no_time_is_as_wide() {
+    fn a_parent_without_duration_still_has_the_full_width() {
         let now = Interval { start_ns: 7, end_ns: 7 };
         assert_eq!(bar(now, now, None, 4), "━━━━");
         assert_eq!(bar(Interval { start_ns: 7, end_ns: 9 }, now, None, 4), "━━━▸");

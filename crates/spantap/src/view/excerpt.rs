@@ -1,18 +1,17 @@
-//! Which spans of a trace are drawn, if there is not room for all.
+//! Chooses the spans that are drawn if there is no room for all.
 
 use std::collections::BTreeMap;
 
-/// Some lines, or the rows in whose place there are none.
+/// A part of an excerpt.
 pub(super) enum Part {
     /// The lines of one row.
     Lines(String),
-    /// From one row to before another.
+    /// Rows that are left out.
     Gap(std::ops::Range<usize>),
 }
 
-/// The rows in so many lines: from the first on, and of the others those that are `important`, which
-/// get up to half of the lines. A gap takes a line. `draw` is called for no more rows than twice
-/// the lines.
+/// Chooses rows that take at most `lines` lines: the first rows, and up to half of the lines for `important` ones
+/// further down. A gap takes a line. Calls `draw` for at most twice as many rows as there are lines.
 pub(super) fn excerpt(
     rows: usize,
     lines: usize,
@@ -38,7 +37,7 @@ pub(super) fn excerpt(
     }
     for index in 0..rows {
         if drawn.contains_key(&index) {
-            // No gap before it.
+            // There is no gap before this row, so the line reserved for it is free.
             left += 1;
             continue;
         }
@@ -73,7 +72,7 @@ fn with_gaps(drawn: BTreeMap<usize, String>, rows: usize) -> Vec<Part> {
 mod tests {
     use super::*;
 
-    /// A digit for the lines of each row, a number in brackets for a gap.
+    /// The excerpt as text: a digit for the lines of each row, a number in brackets for the rows of a gap.
     fn drawn(lines_of: &str, lines: usize) -> String {
         let of = |index: usize| usize::from(lines_of.as_bytes()[index] - b'0');
         let text = |part: Part| match part {
@@ -85,20 +84,20 @@ mod tests {
     }
 
     #[test]
-    fn all_are_drawn_that_fit() {
+    fn all_rows_are_drawn_if_they_fit() {
         assert_eq!(drawn("11211", 6), "11211");
         assert_eq!(drawn("1113", 6), "1113");
     }
 
     #[test]
-    fn important_rows_are_drawn_wherever_they_are() {
+    fn important_rows_are_drawn_beyond_the_first_ones() {
         assert_eq!(drawn("11111111", 5), "1111[4]");
         assert_eq!(drawn("1111111121111", 8), "1111[4]2[4]");
         assert_eq!(drawn("1222222222222", 9), "1222[9]");
     }
 
     #[test]
-    fn the_first_is_drawn_at_any_rate() {
+    fn the_first_row_is_always_drawn() {
         assert_eq!(drawn("31", 0), "3[1]");
         assert_eq!(drawn("", 0), "");
     }

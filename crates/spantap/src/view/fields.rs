@@ -1,4 +1,4 @@
-//! Which attributes are worth the room, and how they are written.
+//! Chooses the attributes to show, and formats them.
 
 use std::collections::HashSet;
 
@@ -8,15 +8,14 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::bar::Shares;
-use super::duration::readable;
 use super::line::{DIM, Line, PLAIN};
-use super::text::{on_one_line, safe, width};
-use crate::account;
-use crate::attributes::{count, find};
+use crate::span::account;
+use crate::span::attributes::{count, find};
+use crate::text::{on_one_line, readable, safe, width};
 
-/// What the tree tells otherwise, or what tells of the program's text rather than of this run of it.
-/// One that ends in a dot stands for all that begin so.
-const UNINTERESTING: [&str; 16] = [
+/// Attributes that are not shown: the tree shows them in another way, or they describe the source code, not the run.
+/// A key with a dot at its end stands for all keys that begin with it.
+const HIDDEN: [&str; 16] = [
     "busy_ns",
     "code.",
     "exception.",
@@ -35,25 +34,25 @@ const UNINTERESTING: [&str; 16] = [
     "zipkin.",
 ];
 
-/// Of what spantap saw of the kernel, whose keys need no more than their ends.
+/// The prefix of attributes for kernel activity. It is not shown, and neither is the suffix of times.
 const KERNEL: &str = "kernel.";
 const NANOSECONDS: &str = "_ns";
 
-/// What tells most, by OpenTelemetry's names of today and of before; the user's own fields follow.
+/// The most informative attributes, by OpenTelemetry's current and former names. They come before the user's own fields.
 const FIRST: [&str; 6] =
     ["http.response.status_code", "http.status_code", "db.query.text", "db.statement", "http.", "db."];
 
-/// Keys by OpenTelemetry, whose values are often the span's name.
+/// OpenTelemetry's attributes whose values are often part of the span's name. They are not shown if they are.
 const NAMING: [&str; 6] = ["http.", "url.", "db.", "rpc.", "messaging.", "graphql."];
 
 /// Columns between a name and its fields.
 pub(super) const GAP: usize = 2;
 
-/// So much of a value is looked at: more than any line shows.
-const MOST_BYTES: usize = 2_000;
-const MOST_NESTED: usize = 4;
-/// A field in less room tells nothing.
-const LEAST_COLUMNS: usize = 8;
+/// How long the text of a value may get, roughly, in characters or bytes: more than any line shows.
+const MAX_LENGTH: usize = 2_000;
+const MAX_NESTING: usize = 4;
+/// In fewer columns, a field is not legible.
+const MIN_COLUMNS: usize = 8;
 
 fn is_one_of(key: &str, known: &[&str]) -> bool {
     known.iter().any(|known| key == *known || (known.ends_with('.') && key.starts_with(known)))
@@ -63,36 +62,36 @@ fn number(field: &KeyValue) -> Option<u64> {
     count(field.value.as_ref()?.value.as_ref()?)
 }
 
-/// `busy_ns` and `idle_ns`.
+/// Reads `busy_ns` and `idle_ns`.
 pub(super) fn shares(span: &Span) -> Option<Shares> {
     let number = |key| count(find(&span.attributes, key)?);
     Some(Shares { busy: number("busy_ns")?, idle: number("idle_ns")? })
         .filter(|shares| shares.busy > 0 || shares.idle > 0)
 }
 
-/// The span's fields, until the line is full.
+/// Adds the span's fields, until the line is full.
 pub(super) fn put_span(line: &mut Line<'_>, span: &Span, resource: &Resource, is_error: bool) {
     let resource: HashSet<&str> = resource.attributes.iter().map(|attribute| &*attribute.key).collect();
-    let is_told = |field: &&KeyValue| {
+    let is_hidden = |field: &&KeyValue| {
         let key = &*field.key;
-        is_one_of(key, &UNINTERESTING)
+        is_one_of(key, &HIDDEN)
             || account::KEYS.contains(&key)
             || resource.contains(key)
             || (key == "error" && is_error)
             || (key == "follows_from" && !span.links.is_empty())
             || (is_one_of(key, &NAMING) && is_in_name(field, &span.name))
     };
-    put(line, span.attributes.iter().filter(|field| !is_told(field)), GAP);
+    put(line, span.attributes.iter().filter(|field| !is_hidden(field)), GAP);
 }
 
-/// An event's, until the line is full, behind so many blanks.
+/// Adds an event's fields after `gap` blanks, until the line is full.
 pub(super) fn put_event(line: &mut Line<'_>, attributes: &[KeyValue], gap: usize) {
     put(line, of_event(attributes), gap);
 }
 
-/// But for its exception, which is its text.
+/// The fields of an event, without its exception, which is the event's text.
 pub(super) fn of_event(attributes: &[KeyValue]) -> impl Iterator<Item = &KeyValue> {
-    attributes.iter().filter(|field| !is_one_of(&field.key, &UNINTERESTING))
+    attributes.iter().filter(|field| !is_one_of(&field.key, &HIDDEN))
 }
 
 fn is_in_name(field: &KeyValue, name: &str) -> bool {
@@ -107,7 +106,7 @@ fn put<'a>(line: &mut Line<'_>, fields: impl Iterator<Item = &'a KeyValue>, gap:
     let short = !fit(&fields, line.room());
     for (index, field) in fields.into_iter().enumerate() {
         line.gap(if index == 0 { gap } else { 1 });
-        if line.room() < LEAST_COLUMNS {
+        if line.room() < MIN_COLUMNS {
             line.put(DIM, "…");
             return;
         }
@@ -116,17 +115,17 @@ fn put<'a>(line: &mut Line<'_>, fields: impl Iterator<Item = &'a KeyValue>, gap:
     }
 }
 
-/// Whether there is room for all of them, written in full.
+/// Whether all fields fit with their full keys.
 fn fit(fields: &[&KeyValue], columns: usize) -> bool {
     let mut used = 1;
-    // Does not look at the others once there are too many.
+    // Stops at the first field that does not fit: a span may have very many.
     fields.iter().all(|field| {
         used += 1 + width(&key(field, false)) + width(&value(field));
         used <= columns
     })
 }
 
-/// `http.response.status_code=`, or `…status_code=`.
+/// The key with its sign: `http.response.status_code=`, or short: `…status_code=`.
 fn key(field: &KeyValue, short: bool) -> String {
     let key = clipped(&field.key);
     if let Some(key) = key.strip_prefix(KERNEL) {
@@ -138,21 +137,21 @@ fn key(field: &KeyValue, short: bool) -> String {
     }
 }
 
-/// In quotes, where one could not see the end otherwise.
+/// The value, in quotes if its end would not be visible without them.
 fn value(field: &KeyValue) -> String {
     if let (true, Some(ns)) =
         (field.key.starts_with(KERNEL) && field.key.ends_with(NANOSECONDS), self::number(field))
     {
         return readable(ns);
     }
-    // The lines of a query are read as well on one.
+    // A query of several lines reads as well on one line.
     let value = safe(&on_one_line(&value_text(field.value.as_ref())));
     if value.is_empty() || value.contains([' ', '"', '=']) { format!("\"{value}\"") } else { value }
 }
 
-/// So much as a line could need, at a character boundary.
+/// The first [`MAX_LENGTH`] characters.
 fn clipped(text: &str) -> &str {
-    match text.char_indices().nth(MOST_BYTES) {
+    match text.char_indices().nth(MAX_LENGTH) {
         Some((end, _)) => &text[..end],
         None => text,
     }
@@ -160,11 +159,11 @@ fn clipped(text: &str) -> &str {
 
 fn value_text(value: Option<&AnyValue>) -> String {
     let mut out = String::new();
-    write_value(&mut out, value.and_then(|value| value.value.as_ref()), MOST_NESTED);
+    write_value(&mut out, value.and_then(|value| value.value.as_ref()), MAX_NESTING);
     out
 }
 
-/// Lists in lists come from strangers: neither depth nor length may be theirs to choose.
+/// Limits both depth and length, because nested lists are untrusted.
 fn write_value(out: &mut String, value: Option<&Value>, depth: usize) {
     match value {
         None => {}
@@ -194,7 +193,7 @@ fn write_list<'a>(
 ) {
     out.push(open);
     for (index, (key, item)) in items.enumerate() {
-        if out.len() > MOST_BYTES {
+        if out.len() > MAX_LENGTH {
             break;
         }
         out.push_str(if index > 0 { ", " } else { "" });
@@ -211,11 +210,8 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::ArrayValue;
 
     use super::*;
+    use crate::span::attributes::attribute;
     use crate::view::Look;
-
-    fn attribute(key: &str, value: Value) -> KeyValue {
-        KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-    }
 
     fn attributes(texts: &[(&str, &str)]) -> Vec<KeyValue> {
         texts.iter().map(|&(key, text)| attribute(key, Value::StringValue(text.into()))).collect()
@@ -234,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tree_the_name_or_the_process_tells_is_left_out() {
+    fn fields_that_the_tree_shows_in_another_way_are_hidden() {
         let fields = [
             ("level", "INFO"),
             ("target", "shop"),
@@ -252,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_most_comes_first_and_long_keys_are_cut_before_values() {
+    fn informative_fields_come_first_and_keys_are_cut_before_values() {
         let fields = [("user", "ada"), ("url.path", "/7"), ("http.response.status_code", "409")];
         let span = span("request", &fields);
         assert_eq!(drawn(&span, &[], 80), "http.response.status_code=409 user=ada url.path=/7");
@@ -261,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn values_stay_on_one_line_and_end_where_one_sees_it() {
+    fn values_stay_on_one_line_with_a_visible_end() {
         let all =
             [("a b", "\"a b\""), ("", "\"\""), ("x admin=yes", "\"x admin=yes\""), ("a\n  b", "\"a b\"")];
         for (text, expected) in all {
@@ -271,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_written_as_deep_and_as_long_as_a_line_could_show() {
+    fn nested_and_long_lists_are_cut() {
         let list = |values| Value::ArrayValue(ArrayValue { values });
         let any = |value| AnyValue { value: Some(value) };
         let ints = list([1, 2].map(|int| any(Value::IntValue(int))).to_vec());
@@ -279,6 +275,6 @@ mod tests {
         let deep = (0..90).fold(ints.clone(), |inner, _| list(vec![any(inner)]));
         assert_eq!(value(&attribute("key", deep)), "[[[[…]]]]");
         let long = list(vec![any(ints); 100_000]);
-        assert!(value(&attribute("key", long)).len() < 2 * MOST_BYTES);
+        assert!(value(&attribute("key", long)).len() < 2 * MAX_LENGTH);
     }
 }

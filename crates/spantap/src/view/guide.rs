@@ -1,27 +1,27 @@
-//! The lines that lead from a span to its children.
+//! Draws the lines that lead from a span to its children.
 
 use std::ops::Range;
 
 use crate::trace::tree::{Place, Row};
 
-/// Columns of a level.
+/// The width of a level, in columns.
 const LEVEL: usize = 2;
-/// Levels that the number of those left out takes the place of.
-const FOR_NUMBER: usize = 3;
+/// How many levels are replaced by the number of hidden levels.
+const NUMBER_LEVELS: usize = 3;
 
-/// Guides in front of rows, not deeper than there is room for: `…12  │ ├ `.
+/// The guides in front of rows. Beyond the room, the upper levels are replaced by their number: `…12  │ ├ `.
 pub(super) struct Guides<'a, 'b> {
     rows: &'b [Row<'a>],
-    most_levels: usize,
+    max_levels: usize,
 }
 
 impl<'a, 'b> Guides<'a, 'b> {
-    /// In about so many columns.
+    /// Guides of about `columns` columns.
     pub(super) fn new(rows: &'b [Row<'a>], columns: usize) -> Self {
-        Self { rows, most_levels: (columns / LEVEL).max(FOR_NUMBER + 1) }
+        Self { rows, max_levels: (columns / LEVEL).max(NUMBER_LEVELS + 1) }
     }
 
-    /// Before the row's name.
+    /// The guide before the row's name.
     pub(super) fn span(&self, index: usize) -> String {
         let mut levels = Vec::new();
         let row = &self.rows[index];
@@ -31,14 +31,14 @@ impl<'a, 'b> Guides<'a, 'b> {
         self.guide(row.depth, levels, self.parent(index))
     }
 
-    /// Before a line that belongs to the row.
+    /// The guide before a further line of the row.
     pub(super) fn below(&self, index: usize) -> String {
         let row = &self.rows[index];
         let levels = vec![if row.has_children { "│ " } else { "  " }];
         self.guide(row.depth + 1, levels, Some(index))
     }
 
-    /// Before a line in place of some rows: where the highest of them would be.
+    /// The guide before a line that stands for `rows`, at the level of the highest of them.
     pub(super) fn instead(&self, rows: Range<usize>) -> String {
         let Some(highest) = rows.clone().min_by_key(|&index| self.rows[index].depth) else {
             return String::new();
@@ -59,9 +59,9 @@ impl<'a, 'b> Guides<'a, 'b> {
         }
     }
 
-    /// `levels` from the deepest up, and the stems of `row` and its ancestors.
+    /// The guide of `levels`, given from the deepest up, below the stems of `row` and its ancestors.
     fn guide(&self, depth: usize, mut levels: Vec<&str>, row: Option<usize>) -> String {
-        let shown = if depth > self.most_levels { self.most_levels - FOR_NUMBER } else { depth };
+        let shown = if depth > self.max_levels { self.max_levels - NUMBER_LEVELS } else { depth };
         let mut next = row;
         while let Some(index) = next.filter(|_| levels.len() < shown) {
             let row = &self.rows[index];
@@ -72,7 +72,7 @@ impl<'a, 'b> Guides<'a, 'b> {
         }
         let number = match depth - shown {
             0 => String::new(),
-            hidden => format!("{:<1$}", format!("…{hidden} "), FOR_NUMBER * LEVEL),
+            hidden => format!("{:<1$}", format!("…{hidden} "), NUMBER_LEVELS * LEVEL),
         };
         number + &levels.into_iter().rev().collect::<String>()
     }

@@ -1,4 +1,4 @@
-//! Above a tree: which trace it is, whose, and what is not there.
+//! Draws the head above a tree: the trace, its processes, and what is missing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,14 +7,15 @@ use anstyle::Style;
 
 use super::bar::Interval;
 use super::line::{BOLD, DIM, Line, PLAIN, RED, YELLOW};
-use super::number::counted;
-use super::tree::is_error;
-use super::{Look, readable, service, text};
+use super::look::Look;
+use super::service;
+use crate::span::is_error;
+use crate::text::{counted, cut, readable, width, wrap};
 use crate::trace::tree::{Place, Row};
 use crate::trace::{Shown, Trace};
 
-/// The others are counted.
-const MOST_PROCESSES: usize = 8;
+/// The most processes that are named. Others are counted.
+const MAX_PROCESSES: usize = 8;
 
 pub(super) fn head(trace: &Trace, rows: &[Row<'_>], look: &Look) -> String {
     let mut out = Flow { look, out: String::new(), line: Line::new(look) };
@@ -26,15 +27,15 @@ pub(super) fn head(trace: &Trace, rows: &[Row<'_>], look: &Look) -> String {
         out.item(RED, &counted(errors, "error", "errors"));
     }
     let processes = processes(rows);
-    for process in processes.iter().take(MOST_PROCESSES) {
+    for process in processes.iter().take(MAX_PROCESSES) {
         out.item(DIM, process);
     }
-    if let Some(more) = processes.len().checked_sub(MOST_PROCESSES).filter(|&more| more > 0) {
+    if let Some(more) = processes.len().checked_sub(MAX_PROCESSES).filter(|&more| more > 0) {
         out.item(DIM, &format!("and {} more", counted(more as u64, "process", "processes")));
     }
     let mut out = out.end();
     for note in notes(trace, rows) {
-        for part in text::wrap(&note, look.width() - 2, 3) {
+        for part in wrap(&note, look.width() - 2, 3) {
             let mut line = Line::new(look);
             line.gap(2);
             line.put(YELLOW, &part);
@@ -44,9 +45,10 @@ pub(super) fn head(trace: &Trace, rows: &[Row<'_>], look: &Look) -> String {
     out
 }
 
-/// From the first start to the last end. No child starts before its parent: where clocks say so, it is moved there, with
-/// all that is below it.
+/// The time from the first start to the last end. A child can't start before its parent. If the clocks differ, a child
+/// that seems to is moved to its parent's start, together with its descendants.
 fn duration_ns(rows: &[Row<'_>]) -> u64 {
+    // By how much each row is moved.
     let mut later_ns: Vec<u64> = Vec::with_capacity(rows.len());
     let (mut first_ns, mut last_ns) = (u64::MAX, 0);
     for row in rows {
@@ -68,7 +70,7 @@ fn duration_ns(rows: &[Row<'_>]) -> u64 {
     last_ns.saturating_sub(first_ns)
 }
 
-/// Items side by side, on as many lines as they need.
+/// Puts items side by side, on as many lines as they need.
 struct Flow<'a> {
     look: &'a Look,
     out: String,
@@ -77,7 +79,7 @@ struct Flow<'a> {
 
 impl Flow<'_> {
     fn item(&mut self, style: Style, item: &str) {
-        let width = text::width(&text::cut(item, self.look.width()));
+        let width = width(&cut(item, self.look.width()));
         if !self.line.is_empty() {
             self.line.gap(2);
             if self.line.room() < width {
@@ -94,7 +96,7 @@ impl Flow<'_> {
     }
 }
 
-/// Each once, from the root down.
+/// The label of each process, once, from the root down.
 fn processes(rows: &[Row<'_>]) -> Vec<String> {
     let mut known = HashSet::new();
     let new = rows.iter().filter(|row| known.insert(Arc::as_ptr(&row.span.process)));
@@ -102,7 +104,7 @@ fn processes(rows: &[Row<'_>]) -> Vec<String> {
     new.map(|row| service::label(&row.span.process)).filter(|label| labels.insert(label.clone())).collect()
 }
 
-/// What the reader should know before trusting the tree.
+/// Notes on what the tree lacks.
 fn notes(trace: &Trace, rows: &[Row<'_>]) -> Vec<String> {
     let count = |place| rows.iter().filter(|row| row.place == place).count() as u64;
     let orphans = match count(Place::ParentMissing) {
@@ -110,7 +112,7 @@ fn notes(trace: &Trace, rows: &[Row<'_>]) -> Vec<String> {
         1 => Some("the parent of 1 span is missing".to_owned()),
         spans => Some(format!("the parents of {} are missing", counted(spans, "span", "spans"))),
     };
-    let no_root = (count(Place::Root) == 0).then(|| "no root has come".to_owned());
+    let no_root = (count(Place::Root) == 0).then(|| "no root span has arrived".to_owned());
     let missing: Vec<String> = no_root.into_iter().chain(orphans).collect();
     let mut notes = Vec::new();
     match trace.shown {
@@ -120,19 +122,19 @@ fn notes(trace: &Trace, rows: &[Row<'_>]) -> Vec<String> {
     }
     match trace.shown {
         Shown::Complete | Shown::Waited => {}
-        Shown::NoRoom => notes.push("shown early, as there was no room to wait: more may come".to_owned()),
-        Shown::End => notes.push("shown now, as the program ends: more might have come".to_owned()),
+        Shown::NoRoom => notes.push("shown early because too many spans wait: more may follow".to_owned()),
+        Shown::End => notes.push("shown early because spantap ends: spans may be missing".to_owned()),
     }
     if trace.late > 0 {
         let spans = counted(trace.late as u64, "span", "spans");
-        notes.push(format!("{spans} came late: the trace has been shown before"));
+        notes.push(format!("{spans} arrived after the trace was first shown"));
     }
     if trace.duplicates > 0 {
-        notes.push(format!("{} came a second time: left out", counted(trace.duplicates, "span", "spans")));
+        notes.push(format!("left out {}", counted(trace.duplicates, "duplicate span", "duplicate spans")));
     }
     if trace.left_out > 0 {
         let spans = counted(trace.left_out, "more span", "more spans");
-        notes.push(format!("{spans} came, but there was no room: left out"));
+        notes.push(format!("left out {spans}: the trace is too large"));
     }
     notes
 }

@@ -1,9 +1,9 @@
-//! A line being written: what is put on it is made safe and cut to the room that is left.
+//! A line under construction. Text that is added to it is escaped, and cut to the room that is left.
 
 use anstyle::{AnsiColor, Style};
 
-use super::Look;
-use super::text::{cut, width};
+use super::look::Look;
+use crate::text::{cut, width};
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const BOLD: Style = Style::new().bold();
@@ -16,9 +16,9 @@ pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
 pub(super) struct Line<'a> {
     look: &'a Look,
     text: String,
-    /// Columns that are written.
+    /// The columns that are in use.
     used: usize,
-    /// Columns to leave blank before what comes next; nothing comes: no blanks at the end.
+    /// Blanks to write before the next text. Without another text they are not written, so a line has none at its end.
     gap: usize,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Line<'a> {
         self.gap += columns;
     }
 
-    /// The next goes to this column, unless there is something already.
+    /// Moves to this column, unless the line is already longer.
     pub(super) fn to(&mut self, column: usize) {
         self.gap = column.saturating_sub(self.used);
     }

@@ -1,10 +1,11 @@
-//! Where in a program's text an event is: all that there is to call it, if it has no message.
+//! Shortens source locations. `tracing` uses the location as the name of an event, so it is all there is to show of an
+//! event without a message.
 
-/// Below them a path is a package's.
+/// Folders that contain packages.
 const PACKAGES: [&str; 3] = ["registry/src/", "git/checkouts/", "vendor/"];
 
-/// Folders of a package.
-const OF_A_PACKAGE: [&str; 5] = ["src", "tests", "examples", "benches", "library"];
+/// Folders in a package.
+const IN_A_PACKAGE: [&str; 5] = ["src", "tests", "examples", "benches", "library"];
 
 /// The location in the name that `tracing` gives to an event: `event src/main.rs:12`.
 pub(super) fn of_event(name: &str) -> Option<&str> {
@@ -15,16 +16,16 @@ pub(super) fn of_event(name: &str) -> Option<&str> {
     is_location.then_some(location)
 }
 
-/// The path from the package on: `tokio-1.40.0/src/runtime/mod.rs:12`.
+/// The path from its package on: `tokio-1.40.0/src/runtime/mod.rs:12`.
 pub(super) fn short(location: &str) -> String {
     let path = location.replace('\\', "/");
     for (index, folder) in PACKAGES.iter().enumerate() {
         let Some(at) = path.rfind(&format!("/{folder}")) else { continue };
         let below = &path[at + 1 + folder.len()..];
         return match (index, below.split_once('/')) {
-            // Behind the folder of the registry.
+            // The first folder is the registry's.
             (0, Some((_, package))) => package.to_owned(),
-            // A name with a hash, and a revision.
+            // The first folder is the repository's name with a hash, the second one is the revision.
             (1, Some((name, rest))) => {
                 let name = name.rsplit_once('-').map_or(name, |(name, _)| name);
                 format!("{name}/{}", rest.split_once('/').map_or(rest, |(_, path)| path))
@@ -37,8 +38,8 @@ pub(super) fn short(location: &str) -> String {
         return path;
     }
     let parts: Vec<&str> = path.split('/').collect();
-    // A folder of a package, and the package's own; else the last folder.
-    let folder = parts.iter().rposition(|part| OF_A_PACKAGE.contains(part));
+    // Starts at the package, the parent of a folder such as src; without one, at the last folder.
+    let folder = parts.iter().rposition(|part| IN_A_PACKAGE.contains(part));
     let start = folder.unwrap_or(parts.len().saturating_sub(1)).saturating_sub(1);
     parts[start..].join("/").trim_start_matches('/').to_owned()
 }
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_tracing_calls_an_event_is_a_location() {
+    fn only_names_that_tracing_generates_are_locations() {
         assert_eq!(of_event("event src/main.rs:12"), Some("src/main.rs:12"));
         assert_eq!(of_event("event C:\\shop\\src\\main.rs:12"), Some("C:\\shop\\src\\main.rs:12"));
         for name in [

@@ -1,13 +1,14 @@
-//! Who sent a span, in a word: `shop[4242]`.
+//! The label of the process that sent a span: `shop[4242]`.
 
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
-use crate::attributes::find;
 use crate::process::Process;
+use crate::span::attributes::find;
 
-/// The service and its pid: the kernel's; where the kernel can't say, `?` follows what it calls itself.
+/// The service and the pid that the kernel reports. If the kernel reports none, the pid that the process reports, with
+/// `?`.
 pub(super) fn label(process: &Process) -> String {
     match (process.sender.pid, own_pid(process)) {
         (0, Some(pid)) => format!("{}[{pid}?]", process.service),
@@ -16,7 +17,7 @@ pub(super) fn label(process: &Process) -> String {
     }
 }
 
-/// Whether it is one process. It may have been decoded more than once.
+/// Whether both are the same process, which may have been decoded more than once.
 pub(super) fn is_same(one: &Arc<Process>, other: &Arc<Process>) -> bool {
     let is_known = one.sender.pid != 0;
     Arc::ptr_eq(one, other)
@@ -56,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pid_is_the_kernels_if_it_can_tell() {
+    fn the_pid_of_the_kernel_takes_precedence() {
         let all = [(4242, Some(7)), (0, Some(7)), (0, None)];
         let labels = all.map(|(pid, own)| label(&process(pid, own)));
         assert_eq!(labels, ["shop[4242]", "shop[7?]", "shop[?]"]);
     }
 
     #[test]
-    fn processes_that_the_kernel_does_not_know_are_told_apart_by_what_they_say() {
+    fn without_a_pid_processes_are_distinguished_by_their_resource() {
         let same = |one: Process, other: Process| is_same(&Arc::new(one), &Arc::new(other));
         assert!(same(process(1, Some(7)), process(1, None)));
         assert!(same(process(0, Some(7)), process(0, Some(7))));

@@ -1,11 +1,11 @@
-//! A trace as a tree: a line for each span, and lines below it for what is not told in a column.
+//! Draws a trace as a tree: a line for each span, and below it lines for errors, notes, links and events.
 //!
 //! ```text
-//!   took  when in its parent  busy  span  fields
+//!   duration  bar (when in its parent)  busy  span  fields
 //! ```
 //!
-//! The columns of numbers come first, so that they stay where they are from one trace to the next,
-//! and the room after a short name is the fields'.
+//! The columns of fixed width come first, so that they are at the same place in all traces, and fields can use the room
+//! after a short name.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,36 +13,37 @@ use std::ops::Range;
 use anstyle::Style;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
-use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 
-use super::account;
 use super::bar::{Interval, bar, point};
+use super::event::{event_text, is_exception, repeats_error, target_elsewhere};
 use super::excerpt::{Part, excerpt};
 use super::guide::Guides;
 use super::head::head;
 use super::line::{BOLD, BOLD_RED, CYAN, DIM, Line, PLAIN, RED, YELLOW};
-use super::number::counted;
+use super::look::Look;
+use super::notes::notes;
 use super::service::is_same;
-use super::{Look, duration, fields, location, readable, service, text};
-use crate::account::{Account, PARTIAL};
-use crate::attributes::{ODD, find, find_text};
+use super::{account, fields, service};
+use crate::span::account::Account;
+use crate::span::attributes::{find, find_text};
+use crate::span::is_error;
+use crate::text::{counted, cut, duration, on_one_line, readable, width, wrap};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Trace, TraceSpan};
 
-/// Of a span; the others are counted.
-const MOST_EVENTS: usize = 4;
-const MOST_LINKS: usize = 2;
-/// Of an error or a note.
-const MOST_LINES: usize = 3;
-/// Between the end of a span and the start of its child: more of it is odd.
-const LONG_NS: u64 = 60_000_000_000;
-/// Columns.
-const MOST_OF_SERVICE: usize = 30;
-const MOST_OF_TARGET: usize = 30;
-const LEAST_OF_NAME: usize = 10;
+/// The most events and links of a span that are shown. Others are counted.
+const MAX_EVENTS: usize = 4;
+const MAX_LINKS: usize = 2;
+/// The most lines of an error or a note.
+const MAX_LINES: usize = 3;
+/// Widths, in columns.
+const MAX_SERVICE: usize = 30;
+const MAX_TARGET: usize = 30;
+const MIN_NAME: usize = 10;
 
-/// The trace, several lines, each with its end. Nothing in it but the colours is an escape sequence.
+/// Draws the trace as whole lines. They contain no escape sequences other than colours.
 pub fn tree(trace: &Trace, look: &Look) -> String {
     let rows = rows(trace);
     let drawing = Drawing::new(trace, &rows, look);
@@ -60,12 +61,7 @@ pub fn tree(trace: &Trace, look: &Look) -> String {
     out
 }
 
-/// By its status.
-pub fn is_error(span: &Span) -> bool {
-    span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error)
-}
-
-/// What drawing a row takes.
+/// What all rows of a tree share.
 struct Drawing<'a, 'b> {
     trace: &'a Trace,
     rows: &'b [Row<'a>],
@@ -76,22 +72,24 @@ struct Drawing<'a, 'b> {
     has_processes: bool,
 }
 
-/// Where the columns are: the same for all trees in a terminal.
+/// The layout, which is the same for all trees in a terminal.
 struct Columns {
+    /// The width of the bar.
     bar: usize,
-    /// Where it ends.
+    /// Where the busy share ends, if it is shown.
     busy: Option<usize>,
+    /// Where the tree starts.
     tree: usize,
 }
 
-/// Before the bar: a sign, and a duration.
+/// The width of the column before the bar: a sign and a duration.
 const TOOK: usize = duration::COLUMNS + 1;
 
 impl Columns {
     fn new(width: usize) -> Self {
         let bar = (width / 5).clamp(8, 32);
         let bar_end = TOOK + 1 + bar;
-        // The bar shows it too, if not to the percent.
+        // A narrow terminal leaves out the busy share, which the bar shows as well, although less exactly.
         let busy = (width >= 60).then_some(bar_end + 5);
         Self { bar, busy, tree: busy.unwrap_or(bar_end) + 2 }
     }
@@ -119,7 +117,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         }
     }
 
-    /// The whole width of a row's bar: the parent's time, or for a root its own.
+    /// The interval that the full width of a row's bar stands for: the parent's, or the span's own for a root.
     fn scale(&self, row: &Row<'a>) -> Interval {
         Interval::of(&self.parent(row).unwrap_or(row.span).span)
     }
@@ -132,20 +130,20 @@ impl<'a, 'b> Drawing<'a, 'b> {
         if let Some(error) = error_text(&row.span.span) {
             out.push_str(&self.below(index, RED, "✗ ", error));
         }
-        for note in self.notes(row) {
+        for note in notes(row, self.parent(row)) {
             out.push_str(&self.below(index, YELLOW, "! ", &note));
         }
-        for link in row.span.span.links.iter().take(MOST_LINKS) {
+        for link in row.span.span.links.iter().take(MAX_LINKS) {
             out.push_str(&self.below(index, DIM, "", &self.link(link)));
         }
-        let links = row.span.span.links.len().saturating_sub(MOST_LINKS) as u64;
+        let links = row.span.span.links.len().saturating_sub(MAX_LINKS) as u64;
         if links > 0 {
             out.push_str(&self.below(index, DIM, "… ", &counted(links, "more link", "more links")));
         }
         out + &self.events(index, row) + &self.dropped(index, &row.span.span)
     }
 
-    /// What its sender or the decoder left out.
+    /// The line for what the sender or the decoder dropped.
     fn dropped(&self, index: usize, span: &Span) -> String {
         let kinds = [
             (span.dropped_attributes_count, "attribute", "attributes"),
@@ -186,14 +184,14 @@ impl<'a, 'b> Drawing<'a, 'b> {
             level(&span.attributes).map(|(style, level)| (style, 1, level.to_owned())),
             is_unfinished(span).then(|| (YELLOW, 1, "(unfinished)".to_owned())),
             self.is_late(row).then(|| (YELLOW, 1, "(late)".to_owned())),
-            is_other.then(|| (DIM, 2, text::cut(&service::label(process), MOST_OF_SERVICE))),
+            is_other.then(|| (DIM, 2, cut(&service::label(process), MAX_SERVICE))),
         ];
         let marks = || marks.iter().flatten();
-        // A long name does not push them off the line.
-        let reserved: usize = marks().map(|(_, gap, mark)| gap + text::width(mark)).sum();
-        let room = line.room().saturating_sub(reserved).max(LEAST_OF_NAME);
+        // The marks have reserved room, so that a long name does not push them off the line.
+        let reserved: usize = marks().map(|(_, gap, mark)| gap + width(mark)).sum();
+        let room = line.room().saturating_sub(reserved).max(MIN_NAME);
         let name = if span.name.is_empty() { "(no name)" } else { &span.name };
-        line.put(name_style, &text::cut(name, room));
+        line.put(name_style, &cut(name, room));
         for (style, gap, mark) in marks() {
             line.gap(*gap);
             line.put(*style, mark);
@@ -202,7 +200,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         line.end()
     }
 
-    /// Where its threads were, if that is known and not all on the CPU.
+    /// The line for the span's account, if it has one that is worth showing.
     fn account(&self, index: usize, row: &Row<'a>) -> Option<String> {
         let account = Account::of(&row.span.span.attributes)?;
         if !account::is_worth_a_line(account) {
@@ -217,12 +215,11 @@ impl<'a, 'b> Drawing<'a, 'b> {
         Some(line.end())
     }
 
-    /// A text that belongs to a row, on lines of its own.
+    /// Lines of text below a row.
     fn below(&self, index: usize, style: Style, mark: &str, text: &str) -> String {
         let guide = self.guides.below(index);
-        let used = self.columns.tree + text::width(&guide) + text::width(mark);
-        let lines =
-            text::wrap(&text::on_one_line(text), self.look.width().saturating_sub(used).max(2), MOST_LINES);
+        let used = self.columns.tree + width(&guide) + width(mark);
+        let lines = wrap(&on_one_line(text), self.look.width().saturating_sub(used).max(2), MAX_LINES);
         let mut out = String::new();
         for (index, part) in lines.iter().enumerate() {
             let mut line = Line::new(self.look);
@@ -231,7 +228,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
             if index == 0 {
                 line.put(style, mark)
             } else {
-                line.gap(text::width(mark))
+                line.gap(width(mark))
             }
             line.put(style, part);
             out.push_str(&line.end());
@@ -239,44 +236,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         out
     }
 
-    /// What is odd about where it hangs and when it was.
-    fn notes(&self, row: &Row<'a>) -> Vec<String> {
-        let mut notes = Vec::new();
-        let parent_id = || const_hex::encode(&row.span.span.parent_span_id);
-        match row.place {
-            Place::ParentMissing => notes.push(format!("parent missing: {}", parent_id())),
-            Place::Circle => notes.push(format!("its parent {} is below it", parent_id())),
-            _ => {}
-        }
-        if let Some(why) = find_text(&row.span.span.attributes, PARTIAL) {
-            notes.push(format!("seen in part: {why}"));
-        }
-        if let Some(odd) = find_text(&row.span.span.attributes, ODD) {
-            notes.push(odd.to_owned());
-        }
-        if let Some(parent) = self.parent(row) {
-            let (parents, own) = (Interval::of(&parent.span), Interval::of(&row.span.span));
-            let is_other = !is_same(&parent.process, &row.span.process);
-            let cause = if is_other { ": clocks differ" } else { ", as if the clock had been set back" };
-            if let Some(early @ 1..) = parents.start_ns.checked_sub(own.start_ns) {
-                notes.push(format!("starts {} before its parent{cause}", readable(early)));
-            }
-            let later = |ns: u64| ns.checked_sub(parents.end_ns).filter(|late| *late > 0);
-            // Of the same process, it is a task that went on; or the clock was set forward.
-            match (later(own.start_ns), later(own.end_ns)) {
-                (Some(late), _) if is_other || late >= LONG_NS => {
-                    notes.push(format!("starts {} after its parent ended", readable(late)));
-                }
-                (None, Some(late)) if is_other => {
-                    notes.push(format!("ends {} after its parent", readable(late)))
-                }
-                _ => {}
-            }
-        }
-        notes
-    }
-
-    /// The last of those that came. If all are, the head says so.
+    /// Whether the span arrived after the trace was first shown. If all spans did, only the head shows it.
     fn is_late(&self, row: &Row<'a>) -> bool {
         let spans = self.trace.spans.len();
         self.trace.late < spans && row.arrival >= spans - self.trace.late
@@ -298,12 +258,13 @@ impl<'a, 'b> Drawing<'a, 'b> {
     fn events(&self, index: usize, row: &Row<'a>) -> String {
         let span = &row.span.span;
         let error = error_text(span);
-        let mut events: Vec<&Event> = span.events.iter().filter(|event| !is_told(event, error)).collect();
-        let more = events.len().saturating_sub(MOST_EVENTS) as u64;
-        // Errors stay, and all in the order in which they came.
+        let mut events: Vec<&Event> =
+            span.events.iter().filter(|event| !repeats_error(event, error)).collect();
+        let more = events.len().saturating_sub(MAX_EVENTS) as u64;
+        // Exceptions take precedence. The chosen events are shown in the order of their arrival.
         let mut chosen: Vec<usize> = (0..events.len()).collect();
         chosen.sort_by_key(|&event| !is_exception(events[event]));
-        chosen.truncate(MOST_EVENTS);
+        chosen.truncate(MAX_EVENTS);
         chosen.sort_unstable();
         events = chosen.into_iter().map(|event| events[event]).collect();
         let mut out: String = events.into_iter().map(|event| self.event(index, row, event)).collect();
@@ -313,7 +274,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         out
     }
 
-    /// When it was, counted from the span's start, and what.
+    /// The line of an event: its time since the span's start, a point at its place in the bar, and its text.
     fn event(&self, index: usize, row: &Row<'a>, event: &Event) -> String {
         let start_ns = row.span.span.start_time_unix_nano;
         let is_exception = is_exception(event);
@@ -323,7 +284,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         line.put(DIM, &format!("{at:>TOOK$}"));
         line.to(TOOK + 1);
         let style = if is_exception { RED } else { DIM };
-        // Where its span's bar is.
+        // If the span is outside of its parent, its bar is moved, and the event with it.
         let (own, scale) = (Interval::of(&row.span.span), self.scale(row));
         let drawn_ns =
             event.time_unix_nano.wrapping_sub(own.start_ns).wrapping_add(own.moved_to(scale).start_ns);
@@ -335,7 +296,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
             line.gap(1);
         }
         if let Some(target) = target_elsewhere(event, &row.span.span) {
-            line.put(DIM, &format!("{}: ", text::cut(&text::on_one_line(target), MOST_OF_TARGET)));
+            line.put(DIM, &format!("{}: ", cut(&on_one_line(target), MAX_TARGET)));
         }
         let text = event_text(event);
         line.put(style, &text);
@@ -350,9 +311,9 @@ impl<'a, 'b> Drawing<'a, 'b> {
         }
         let guide = self.guides.instead(rows);
         let mut line = Line::new(self.look);
-        // The number is there in any case: rather than it, the guide is left out.
-        let room = self.look.width().saturating_sub(text::width(&text));
-        if self.columns.tree + text::width(&guide) <= room {
+        // In little room, the guide is left out, never the count.
+        let room = self.look.width().saturating_sub(width(&text));
+        if self.columns.tree + width(&guide) <= room {
             line.to(self.columns.tree);
             line.put(DIM, &guide);
         } else {
@@ -371,25 +332,17 @@ fn level(attributes: &[KeyValue]) -> Option<(Style, &str)> {
     }
 }
 
-/// The program ended while it was open.
+/// Whether the program ended while the span was open.
 fn is_unfinished(span: &Span) -> bool {
     match find(&span.attributes, "tracing_usdt.unfinished") {
         Some(Value::BoolValue(is_unfinished)) => *is_unfinished,
-        // Zipkin has no other values.
+        // Zipkin's tags are strings.
         Some(Value::StringValue(text)) => text == "true",
         _ => false,
     }
 }
 
-/// The target of an event that comes from another crate than its span, such as a library's log line.
-fn target_elsewhere<'a>(event: &'a Event, span: &Span) -> Option<&'a str> {
-    let target = find_text(&event.attributes, "target")?;
-    let own = find_text(&span.attributes, "target")?;
-    let of_crate = |target: &str| target.split("::").next().unwrap_or_default().to_owned();
-    (of_crate(target) != of_crate(own)).then_some(target)
-}
-
-/// What the line below a failed span says, unless an event says it.
+/// The error of a failed span. `None` if the span has no message and an exception event shows the error.
 fn error_text(span: &Span) -> Option<&str> {
     let status = span.status.as_ref().filter(|_| is_error(span))?;
     match status.message.trim() {
@@ -397,36 +350,4 @@ fn error_text(span: &Span) -> Option<&str> {
         "" => Some("failed"),
         message => Some(message),
     }
-}
-
-fn is_exception(event: &Event) -> bool {
-    event.name == "exception"
-        || find(&event.attributes, "exception.message").is_some()
-        || find_text(&event.attributes, "level") == Some("ERROR")
-}
-
-/// Whether it is what made the span fail, and the span's line of that says so.
-fn is_told(event: &Event, error: Option<&str>) -> bool {
-    let said = find_text(&event.attributes, "exception.message").unwrap_or(&event.name);
-    let is_all = fields::of_event(&event.attributes).next().is_none();
-    is_exception(event) && is_all && error == Some(said.trim())
-}
-
-/// What an event is called, if its fields don't tell more than that.
-fn event_text(event: &Event) -> String {
-    let part = |key: &str| find_text(&event.attributes, key).filter(|text| !text.is_empty());
-    let location = location::of_event(&event.name);
-    let has_fields = fields::of_event(&event.attributes).next().is_some();
-    let name = match location {
-        Some(_) if has_fields => String::new(),
-        Some(location) => location::short(location),
-        None if event.name.is_empty() => "(no name)".to_owned(),
-        None => event.name.clone(),
-    };
-    let text = match (part("exception.type"), part("exception.message")) {
-        (Some(kind), Some(message)) => format!("✗ {kind}: {message}"),
-        (Some(text), None) | (None, Some(text)) => format!("✗ {text}"),
-        (None, None) => name,
-    };
-    text::on_one_line(&text)
 }

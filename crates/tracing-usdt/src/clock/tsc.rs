@@ -1,49 +1,62 @@
-//! The monotonic clock through the processor's time stamp counter, in a third of the time that
-//! `clock_gettime` takes; a span that somebody looks at reads the clock three or four times.
+//! Reads the monotonic clock with the processor's time stamp counter (TSC). This takes a third of the time of
+//! `clock_gettime`, and a recorded span reads the clock three or four times.
 //!
-//! Only where the kernel itself keeps time with the counter, which it does after it has found it to
-//! run steadily and alike on all cores. The counter is only ever extrapolated for `WINDOW_NS` from
-//! the last reading of both clocks, so the result follows the kernel's adjustments.
+//! The TSC is used only if the kernel uses it as its clock source, which the kernel does only if the counter
+//! runs at a constant rate and in step on all cores. An *anchor* is a reading of both clocks. A time is
+//! extrapolated from the last anchor, for at most `WINDOW_NS`, so that it follows the kernel's adjustments of
+//! its clock.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::Monotonic;
+use super::kernel::monotonic_ns;
 
-/// The rate is known to some 10 parts per million from readings this far apart, and so the error at
-/// the end of the window is some 100 ns.
+/// How long an anchor is used. Two anchors this far apart give the rate to about 10 parts per million, which
+/// is an error of about 100 ns at the end of the window.
 const WINDOW_NS: u64 = 10_000_000;
 
-/// The first rate is taken from readings at least this far apart.
+/// Minimum distance of two anchors from which a rate is computed.
 const FIRST_NS: u64 = 1_000_000;
 
-/// Readings of the two clocks belong together if no more ticks than these passed between them, some 150 ns.
+/// The two clocks count as read at the same time if fewer than these ticks passed in between, some 150 ns.
 const CLOSE_TICKS: u64 = 400;
 
-/// A rate that is this far from the last, in parts of it, is not believed: a virtual machine was
+/// A new rate is rejected if it differs from the last by more than 1/`MAX_CHANGE`: a virtual machine was
 /// moved, or the counter was set.
 const MAX_CHANGE: u64 = 1000;
 
-/// Odd while a thread writes the anchor; 0 while the counter is not to be used.
-static VERSION: AtomicU64 = AtomicU64::new(0);
+/// The state of the clock, in one cache line: a reading of both clocks is the anchor.
+#[repr(align(64))]
+struct Clock {
+    /// Version of the anchor (a sequence lock): odd while a thread writes the anchor, 0 if the TSC must not be
+    /// used.
+    version: AtomicU64,
+    ticks: AtomicU64,
+    nanos: AtomicU64,
+    /// Nanoseconds per tick times 2^32; 0 if not known yet.
+    rate: AtomicU64,
+    /// For how many ticks after the anchor the rate is used.
+    good_for: AtomicU64,
+}
 
-// The last reading of both clocks, nanoseconds a tick times 2^32 (0: not known yet), and for how many
-// ticks they are good.
-static TICKS: AtomicU64 = AtomicU64::new(0);
-static NANOS: AtomicU64 = AtomicU64::new(0);
-static RATE: AtomicU64 = AtomicU64::new(0);
-static GOOD_FOR: AtomicU64 = AtomicU64::new(0);
+static CLOCK: Clock = Clock {
+    version: AtomicU64::new(0),
+    ticks: AtomicU64::new(0),
+    nanos: AtomicU64::new(0),
+    rate: AtomicU64::new(0),
+    good_for: AtomicU64::new(0),
+};
 
 pub(super) fn prepare() {
     let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
     if source.is_ok_and(|source| source.trim() == "tsc") {
-        let _ = VERSION.compare_exchange(0, 2, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = CLOCK.version.compare_exchange(0, 2, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
 #[inline]
 fn ticks() -> u64 {
-    // SAFETY: every x86-64 processor has the instruction, and the kernel's own `clock_gettime` runs
-    // it in this process too.
+    // SAFETY: every x86-64 processor has the instruction, and `clock_gettime` executes it in this process
+    // too, in the vDSO.
     #[allow(unsafe_code)]
     unsafe {
         core::arch::x86_64::_rdtsc()
@@ -52,61 +65,63 @@ fn ticks() -> u64 {
 
 #[inline]
 pub(super) fn now() -> u64 {
-    let version = VERSION.load(Ordering::Acquire);
-    let (anchor, nanos) = (TICKS.load(Ordering::Relaxed), NANOS.load(Ordering::Relaxed));
-    let (rate, good_for) = (RATE.load(Ordering::Relaxed), GOOD_FOR.load(Ordering::Relaxed));
+    let version = CLOCK.version.load(Ordering::Acquire);
+    let (anchor, nanos) = (CLOCK.ticks.load(Ordering::Relaxed), CLOCK.nanos.load(Ordering::Relaxed));
+    let (rate, good_for) = (CLOCK.rate.load(Ordering::Relaxed), CLOCK.good_for.load(Ordering::Relaxed));
     fence(Ordering::Acquire);
     let since = ticks().wrapping_sub(anchor);
-    if since < good_for && VERSION.load(Ordering::Relaxed) == version && version % 2 == 0 {
+    if since < good_for && CLOCK.version.load(Ordering::Relaxed) == version && version % 2 == 0 {
         return nanos + ((since * rate) >> 32);
     }
     read_both(version)
 }
 
-/// The kernel's clock; and, unless another thread is at it, a new anchor.
+/// Reads the kernel's clock, and sets a new anchor unless another thread is doing so.
 #[cold]
 fn read_both(version: u64) -> u64 {
-    let taken = version != 0
+    let is_locked = version != 0
         && version % 2 == 0
-        && VERSION.compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
-    if !taken {
-        return Monotonic::of_kernel().as_ns();
+        && CLOCK.version.compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    if !is_locked {
+        return monotonic_ns();
     }
     fence(Ordering::Release);
     let (mut before, mut now, mut after) = (0, 0, u64::MAX);
     for _ in 0..4 {
         before = ticks();
-        now = Monotonic::of_kernel().as_ns();
+        now = monotonic_ns();
         after = ticks();
         if after.wrapping_sub(before) < CLOSE_TICKS {
             break;
         }
     }
-    // Put aside in between, the thread would have related the wrong ones.
+    // If the readings are further apart, the thread was interrupted in between: they don't belong together.
     if after.wrapping_sub(before) < CLOSE_TICKS {
         let tick = before + (after - before) / 2;
-        let anchor = (TICKS.load(Ordering::Relaxed), NANOS.load(Ordering::Relaxed));
-        let old = RATE.load(Ordering::Relaxed);
+        let anchor = (CLOCK.ticks.load(Ordering::Relaxed), CLOCK.nanos.load(Ordering::Relaxed));
+        let old = CLOCK.rate.load(Ordering::Relaxed);
         let measured = rate(anchor, (tick, now));
-        let believed = measured.filter(|new| old == 0 || new.abs_diff(old) <= old / MAX_CHANGE);
-        // Readings too close together have no rate yet: the first anchor stays.
+        let accepted = measured.filter(|new| old == 0 || new.abs_diff(old) <= old / MAX_CHANGE);
+        // Readings too close together give no rate: keeps the first anchor until a later reading gives one.
         if anchor == (0, 0) || measured.is_some() {
-            // Readings should not go back where the last rate was a little too high.
-            let recent = believed.is_some() && now.saturating_sub(anchor.1) < 2 * WINDOW_NS;
+            // If the last rate was slightly too high, the times extrapolated with it are ahead of the
+            // kernel's clock. The new anchor continues from them, so that the time does not go back.
+            let recent = accepted.is_some() && now.saturating_sub(anchor.1) < 2 * WINDOW_NS;
             let ahead = || anchor.1 + ((tick.wrapping_sub(anchor.0) * old) >> 32);
             let nanos = if recent { now.max(ahead()) } else { now };
-            let rate = believed.unwrap_or(0);
-            TICKS.store(tick, Ordering::Relaxed);
-            NANOS.store(nanos, Ordering::Relaxed);
-            RATE.store(rate, Ordering::Relaxed);
-            GOOD_FOR.store((WINDOW_NS << 32).checked_div(rate).unwrap_or(0), Ordering::Relaxed);
+            let rate = accepted.unwrap_or(0);
+            CLOCK.ticks.store(tick, Ordering::Relaxed);
+            CLOCK.nanos.store(nanos, Ordering::Relaxed);
+            CLOCK.rate.store(rate, Ordering::Relaxed);
+            CLOCK.good_for.store((WINDOW_NS << 32).checked_div(rate).unwrap_or(0), Ordering::Relaxed);
         }
     }
-    VERSION.store(version + 2, Ordering::Release);
+    CLOCK.version.store(version + 2, Ordering::Release);
     now
 }
 
-/// Nanoseconds a tick times 2^32, between two readings.
+/// The rate between two readings of (ticks, nanoseconds), as in [`Clock`]. `None` if they are too close
+/// together, or the counter was set back.
 fn rate(from: (u64, u64), to: (u64, u64)) -> Option<u64> {
     let (ticks, nanos) = (to.0.checked_sub(from.0)?, to.1.checked_sub(from.1)?);
     if from == (0, 0) || nanos < FIRST_NS || ticks == 0 {
@@ -118,17 +133,18 @@ fn rate(from: (u64, u64), to: (u64, u64)) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Monotonic;
 
     #[test]
-    fn agrees_with_the_kernels_clock() {
+    fn agrees_with_the_kernel_clock() {
         prepare();
         let mut worst = 0;
         let begin = Monotonic::of_kernel();
         let mut last = 0;
         while Monotonic::of_kernel().since(begin) < 60_000_000 {
-            let before = Monotonic::of_kernel().as_ns();
+            let before = monotonic_ns();
             let now = now();
-            let after = Monotonic::of_kernel().as_ns();
+            let after = monotonic_ns();
             assert!(now + 5000 >= last, "{now} after {last}");
             last = now;
             worst = worst.max(before.saturating_sub(now)).max(now.saturating_sub(after));
@@ -137,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_takes_two_readings_some_time_apart() {
+    fn a_rate_needs_two_readings_at_least_1_ms_apart() {
         assert_eq!(rate((0, 0), (5_000_000, 5_000_000)), None);
         assert_eq!(rate((1, 1), (2, 2)), None);
         assert_eq!(rate((1000, 7), (999, 5_000_000)), None, "the counter was set back");

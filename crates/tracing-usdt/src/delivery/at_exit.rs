@@ -1,55 +1,35 @@
-//! The end of the program: a layer that is the global default is never dropped, so its last word
-//! is said from `atexit`, which runs on return from `main` and on `exit`.
+//! Finishes the deliveries when the program ends. A layer in the global default subscriber is never dropped,
+//! so a handler of `atexit` does it, which runs on return from `main` and on `exit`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, Once, Weak};
+use std::sync::Once;
 
-use super::Carrier;
+use super::in_use;
 use super::outlet::Undelivered;
 use crate::error::{self, Error};
 use crate::process;
 
-static OPEN: Mutex<Vec<Weak<Carrier>>> = Mutex::new(Vec::new());
-
-/// Has the carrier finish when the program does.
-pub(super) fn register(carrier: &Arc<Carrier>) {
-    if let Some(mut open) = process::lock_for_a_moment(&OPEN) {
-        open.retain(|other| other.strong_count() > 0);
-        open.push(Arc::downgrade(carrier));
-    }
+/// Registers the handler that finishes all deliveries in use.
+pub(super) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| process::at_exit(finish));
 }
 
-/// Gives each carrier that is open to `look`, but none while the list is locked. For signal handlers, which may not give
-/// memory back: a carrier of which this is the last owner by now is left where it is.
-pub(super) fn for_each_open(mut look: impl FnMut(&Carrier)) {
-    if let Ok(open) = OPEN.try_lock() {
-        for carrier in open.iter().filter_map(Weak::upgrade) {
-            look(&carrier);
-            if Arc::strong_count(&carrier) == 1 {
-                std::mem::forget(carrier);
-            }
-        }
-    }
-}
-
 extern "C" fn finish() {
-    // Not `lock`: at this point another thread may hold it for good.
-    let open = OPEN.try_lock().map(|mut open| std::mem::take(&mut *open));
-    let carriers: Vec<_> = open.unwrap_or_default().iter().filter_map(Weak::upgrade).collect();
-    // All at once, so that they have the same second.
-    carriers.iter().for_each(|carrier| carrier.begin_to_finish());
-    // A panic may not leave a C function. There is none on Linux; elsewhere std's own thread data is gone by now.
+    let deliveries = in_use::take_all();
+    // First, so that all have the same second.
+    deliveries.iter().for_each(|delivery| delivery.begin_to_finish());
+    // A panic must not leave a C function. None happens on Linux; elsewhere std's thread-locals may be
+    // destroyed by now.
     let mut finished = Vec::new();
-    for carrier in &carriers {
-        finished.extend(catch_unwind(AssertUnwindSafe(|| carrier.finish_at_exit())).ok().flatten());
+    for delivery in &deliveries {
+        finished.extend(catch_unwind(AssertUnwindSafe(|| delivery.finish_at_exit())).ok().flatten());
     }
     let _ = catch_unwind(AssertUnwindSafe(|| report(&finished)));
 }
 
-/// One line for the whole process, on stderr: no callback may be called any more, and whoever has set one has asked for
-/// nothing on stderr.
+/// Prints one line for the whole process on stderr. Layers with a callback are left out: the callback must
+/// not be called any more, and a program that sets one wants nothing on stderr.
 fn report(finished: &[Undelivered<'_>]) {
     let mut lost = finished.iter().filter(|left| left.spans > 0 && left.reporter.prints()).peekable();
     let Some(path) = lost.peek().map(|left| left.path.to_owned()) else { return };

@@ -1,7 +1,8 @@
-//! Background delivery: closed spans gather in rings, and a thread sends many to a datagram.
+//! Background delivery: closed spans gather in rings, and the sender thread sends many in one datagram.
 //!
-//! The thread may wait for a full socket, the application doesn't. Whoever has a reason to, a flush,
-//! the end of the program or a closing thread that may wait, does the thread's work as well.
+//! The sender thread waits while the receiver's queue is full; the program's threads do not, unless a maximum
+//! wait is set. A flush, the end of the program, and a closing thread that may wait do the sender thread's
+//! work themselves.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,64 +11,64 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::outlet::{Outlet, Told, Undelivered};
-use super::ring::{Bell, Full, Reading, Ring, Rung};
+use super::in_use::DeliveryInUse;
+use super::outlet::{DATAGRAM_BYTES, Outlet, Undelivered};
+use super::reported::ReportedLosses;
+use super::ring::{BeforeExec, Full, MAX_RINGS, ReadGuard, Ring};
 use super::stats::{Counters, Outcome, Stats};
-use super::waiting::{UNORDERED, Waiting};
-use super::{Carrier, DATAGRAM_BYTES, at_exec, unfinished, wire};
+use super::waiting::{UNORDERED_WAIT, Waiting};
+use super::wake::{SenderWaker, WakeResult};
+use super::{at_exec, ring_codec, unfinished};
 use crate::clock::Monotonic;
-use crate::error::Error;
+use crate::error::{Error, FlushError};
 use crate::process::{self, PerProcess};
 use crate::span::{ClosedSpan, UnfinishedSpan};
-use crate::thread;
-
-/// For each core one, up to so many; they are what bounds the memory.
-const MAX_RINGS: usize = 16;
 
 /// How long spans gather before they are sent.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER_TIME: Duration = Duration::from_millis(20);
 
-/// The thread goes to sleep after so many rounds without a span.
+/// After this many rounds without a span, the sender thread sleeps until the next span wakes it.
 const QUIET_ROUNDS: u32 = 25;
 
-/// How often it looks for a receiver, and whether losses may be told again.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the sender thread looks for a receiver while there is none.
+const RECEIVER_CHECK: Duration = Duration::from_millis(250);
 
-/// How long it waits for room before it looks whether the program ends.
-const SLICE: Duration = Duration::from_millis(50);
+/// The longest single wait for room. After it, the waiting thread checks whether the delivery closes.
+const WAIT_STEP: Duration = Duration::from_millis(50);
 
-/// How long a closing thread leaves the rings to those who are sending from them, before it looks again.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long a waiting thread leaves the rings to other threads before it tries again to send from them.
+const TURN_CHECK: Duration = Duration::from_millis(1);
 
-/// How often a thread is asked for where there are none to be had.
-const RETRY_NS: u64 = 1_000_000_000;
+/// How long after a failure the next attempt to start the sender thread is made.
+const THREAD_RETRY_NS: u64 = 1_000_000_000;
 
-/// How long the end of the program may take for what is left.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long the end of the program, or dropping the layer, may take to send what is queued.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So many layers that were taken out may take their time to send what is left.
-const MAX_CLOSING: isize = 8;
+/// How many deliveries of layers that were taken out may use [`FINISH_TIMEOUT`] at the same time; others drop
+/// what is queued.
+const MAX_CLOSING: isize = 16;
 static CLOSING: AtomicIsize = AtomicIsize::new(0);
 
 pub(crate) struct Background {
-    outlet: Outlet,
+    pub(super) outlet: Outlet,
     queue: PerProcess<Queue>,
 }
 
-/// What one process has to send.
+/// What each process has of its own.
 struct Queue {
-    /// Losses are to be told without a pause.
-    tell_now: AtomicBool,
+    /// Makes the sender thread report losses at once, even if the last report is recent.
+    report_now: AtomicBool,
     rings: Box<[Ring]>,
-    bell: Bell,
-    /// Of spans that went by the rings, and of what became of those that came out of them.
+    waker: SenderWaker,
+    /// The outcomes of all spans. The rings count those that were offered to them, see [`Background::stats`].
     counters: Counters,
-    told: Told,
+    reported: ReportedLosses,
     /// Closing threads that found no room.
-    waiting: Waiting<WaitingSpan, Rung>,
-    /// Less than `DATAGRAM_BYTES` where the socket has refused those.
+    waiting: Waiting<WaitingSpan, WakeResult>,
+    /// The largest datagram to send: less than `DATAGRAM_BYTES` if the socket refused one of that size.
     datagram_bytes: AtomicUsize,
-    /// When all has to be over, in monotonic nanoseconds; 0 while more spans may come.
+    /// The deadline for sending what is queued, in monotonic nanoseconds; 0 while the delivery is not closing.
     end_ns: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_failed_ns: AtomicU64,
@@ -79,11 +80,11 @@ impl Queue {
         let rings = cores.next_power_of_two().min(MAX_RINGS);
         at_exec::watch();
         Self {
-            tell_now: AtomicBool::new(false),
+            report_now: AtomicBool::new(false),
             rings: (0..rings).map(|_| Ring::new()).collect(),
-            bell: Bell::new(),
+            waker: SenderWaker::new(),
             counters: Counters::new(),
-            told: Told::nothing(),
+            reported: ReportedLosses::new(),
             waiting: Waiting::new(),
             datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
             end_ns: AtomicU64::new(0),
@@ -96,7 +97,7 @@ impl Queue {
         self.end_ns.load(Ordering::SeqCst) != 0
     }
 
-    /// No more spans will come; how long what is left may take, whoever sends it.
+    /// Sets the deadline for sending what is queued, unless it is set already, and returns it.
     fn begin_to_close(&self, at_most: Duration) -> Option<Instant> {
         let now = Monotonic::of_kernel().as_ns();
         let end = now + at_most.as_nanos() as u64;
@@ -105,16 +106,16 @@ impl Queue {
         deadline(Duration::from_nanos(end.saturating_sub(now)))
     }
 
-    /// Puts what threads wait to deliver into the rings, as far as there is room. Not at the end: rings that are empty
-    /// by then are not looked at again, and their locks may be held for good.
+    /// Writes the spans of waiting threads to the rings while there is room. Does nothing while closing: a
+    /// ring that has been drained is not read again, and its lock may never be released.
     fn serve_waiting(&self) {
         if self.is_closing() {
             return;
         }
         for ring in &self.rings {
             self.waiting.serve(|span| {
-                let wants_bell = span.write_to(ring, &self.bell).ok()?;
-                Some(if wants_bell { self.bell.ring() } else { Rung::Heard })
+                let needs_wake = span.write_to(ring, &self.waker).ok()?;
+                Some(if needs_wake { self.waker.wake() } else { WakeResult::Awake })
             });
         }
     }
@@ -123,16 +124,16 @@ impl Queue {
         self.rings.iter().all(Ring::is_empty)
     }
 
-    /// The calling thread's ring, and after it the others'.
+    /// All rings, from the calling thread's own on.
     #[inline]
     fn rings_from_own(&self) -> impl Iterator<Item = &Ring> {
-        // A power of two.
-        let (own, last) = (thread::number(), self.rings.len() - 1);
+        // The number of rings is a power of two.
+        let (own, last) = (process::thread_number(), self.rings.len() - 1);
         (0..self.rings.len()).map(move |i| &self.rings[own.wrapping_add(i) & last])
     }
 }
 
-/// When a wait of `timeout` ends; `None` for one without end.
+/// The end of a wait of `timeout`; `None` if it is too far off to be a time.
 fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
@@ -141,35 +142,29 @@ fn left_until(deadline: Option<Instant>) -> Duration {
     deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// The patience of one who may wait until then.
-fn until(deadline: Option<Instant>) -> impl Fn() -> Option<Duration> {
+/// Waits until the deadline, for [`Outlet::send_patiently`].
+fn patience_until(deadline: Option<Instant>) -> impl Fn() -> Option<Duration> {
     move || Some(left_until(deadline)).filter(|left| !left.is_zero())
 }
 
 /// How an attempt to empty a ring ended.
 #[derive(PartialEq)]
-enum Ended {
-    Emptied,
-    /// Another thread is at it.
+enum DrainResult {
+    Drained,
+    /// Another thread is reading the ring.
     Busy,
     NoReceiver,
-    /// The receiver's queue stayed full.
-    Full,
+    /// The receiver's queue was still full when the wait ended.
+    QueueFull,
 }
 
 thread_local! {
-    /// The thread is just emptying a ring. If it hears of a problem by that, and its user's callback then
-    /// closes spans or flushes, that may not wait for the ring to be empty.
+    /// Set while this thread drains a ring. If that calls the program's error callback, and the callback
+    /// closes a span or flushes, neither may wait for the ring that this thread is draining.
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many records had been written to each ring.
-#[derive(Clone, Copy)]
-pub(super) struct BeforeExec {
-    written: [u64; MAX_RINGS],
-}
-
-/// A span for which there is no room yet.
+/// The record of a span that waits for room.
 struct WaitingSpan {
     header: Vec<u64>,
     parts: Vec<Vec<u8>>,
@@ -180,18 +175,29 @@ impl WaitingSpan {
         Self { header: header.to_vec(), parts: parts.iter().map(|part| part.to_vec()).collect() }
     }
 
-    /// It was counted when it found no room the first time.
-    fn write_to(&self, ring: &Ring, bell: &Bell) -> Result<bool, Full> {
+    /// Writes the record. It was counted as offered at the first attempt.
+    fn write_to(&self, ring: &Ring, waker: &SenderWaker) -> Result<bool, Full> {
         let parts: Vec<&[u8]> = self.parts.iter().map(Vec::as_slice).collect();
-        ring.write(&self.header, &parts, false, bell)
+        ring.write(&self.header, &parts, false, waker)
     }
 }
 
-/// What a thread needs for sending.
+/// Buffers that are used again from datagram to datagram.
 #[derive(Default)]
 struct Buffers {
     record: Vec<u8>,
     datagram: Vec<u8>,
+}
+
+/// Drops what is in a ring, and counts it.
+fn discard(queue: &Queue, reading: &mut ReadGuard<'_>, record: &mut Vec<u8>, outcome: Outcome) {
+    let (mut at, end, mut spans) = (reading.start(), reading.end(), 0);
+    while at < end {
+        at = reading.copy(at, record);
+        spans += 1;
+    }
+    reading.release(at, spans);
+    queue.counters.end(outcome, spans);
 }
 
 impl Background {
@@ -204,33 +210,36 @@ impl Background {
         self.queue.get(Queue::new)
     }
 
-    /// Takes a closed span; a thread may have to be started for it.
+    /// Queues a closed span. Takes an `Arc` because the sender thread, if this starts it, holds one too.
     #[inline]
-    pub(super) fn send(&self, span: &ClosedSpan<'_>) -> Rung {
+    pub(super) fn send(self: &Arc<Self>, span: &ClosedSpan<'_>) {
         let queue = self.queue();
-        wire::write(span, |header, parts| {
+        let wake_result = ring_codec::write(span, |header, parts| {
             let own = queue.rings_from_own().next();
-            match own.map(|ring| ring.write(header, parts, true, &queue.bell)) {
-                Some(Ok(false)) => Rung::Heard,
-                Some(Ok(true)) => queue.bell.ring(),
+            match own.map(|ring| ring.write(header, parts, true, &queue.waker)) {
+                Some(Ok(false)) => WakeResult::Awake,
+                Some(Ok(true)) => queue.waker.wake(),
                 _ => self.send_late(queue, header, parts),
             }
-        })
+        });
+        if wake_result == WakeResult::NeedsThread {
+            self.start();
+        }
     }
 
-    /// There is no room in the thread's own ring.
+    /// Queues a span for which the thread's own ring has no room: tries the other rings, and waits if it may.
     #[cold]
-    fn send_late(&self, queue: &Queue, header: &[u64], parts: &[&[u8]]) -> Rung {
+    fn send_late(&self, queue: &Queue, header: &[u64], parts: &[&[u8]]) -> WakeResult {
         let end = deadline(self.outlet.max_wait);
-        let unordered = deadline(self.outlet.max_wait.min(UNORDERED));
-        // Where all cores are busy closing spans, the thread that sends has none to run on.
-        let patience = until(end);
+        let unordered = deadline(self.outlet.max_wait.min(UNORDERED_WAIT));
+        // This thread sends too: if all cores are busy closing spans, the sender thread gets no time to run.
+        let patience = patience_until(end);
         let mut buffers = Buffers::default();
         let lost = loop {
             for ring in queue.rings_from_own() {
-                match ring.write(header, parts, false, &queue.bell) {
-                    Ok(true) => return queue.bell.ring(),
-                    Ok(false) => return Rung::Heard,
+                match ring.write(header, parts, false, &queue.waker) {
+                    Ok(true) => return queue.waker.wake(),
+                    Ok(false) => return WakeResult::Awake,
                     Err(Full) => {}
                 }
             }
@@ -241,23 +250,24 @@ impl Background {
             };
             if left_until(unordered).is_zero() || !queue.waiting.is_empty() {
                 match self.wait_in_turn(queue, own, &mut buffers, WaitingSpan::new(header, parts), end) {
-                    Ok(rung) => return rung,
+                    Ok(wake_result) => return wake_result,
                     Err(outcome) => break outcome,
                 }
             }
-            match self.empty(queue, own, &mut buffers, 1, &patience) {
-                Ended::Emptied => {}
-                Ended::NoReceiver => break Outcome::NoReceiver,
-                Ended::Busy | Ended::Full => {
+            match self.drain(queue, own, &mut buffers, 1, &patience) {
+                DrainResult::Drained => {}
+                DrainResult::NoReceiver => break Outcome::NoReceiver,
+                DrainResult::Busy | DrainResult::QueueFull => {
                     std::thread::sleep(left_until(end).min(Duration::from_micros(200)));
                 }
             }
         };
         queue.counters.end(lost, 1);
-        Rung::Heard
+        WakeResult::Awake
     }
 
-    /// Goes on sending what is in the rings, until the record had its turn to get into one or time is over.
+    /// Queues behind other waiting threads, and sends from its own ring, until the span is delivered or `end`
+    /// is reached.
     fn wait_in_turn(
         &self,
         queue: &Queue,
@@ -265,20 +275,20 @@ impl Background {
         buffers: &mut Buffers,
         span: WaitingSpan,
         end: Option<Instant>,
-    ) -> Result<Rung, Outcome> {
+    ) -> Result<WakeResult, Outcome> {
         let waiter = queue.waiting.enter(span);
-        // Another thread may deliver the span meanwhile.
+        // Stops when another thread has delivered the span.
         let patience = || {
             let is_waiting = waiter.outcome(Duration::ZERO).is_none() && !left_until(end).is_zero();
-            is_waiting.then(|| SLICE.min(left_until(end)))
+            is_waiting.then(|| WAIT_STEP.min(left_until(end)))
         };
         let lost = loop {
             queue.serve_waiting();
-            let ended = self.empty(queue, own, buffers, 1, &patience);
-            if let Some(rung) = waiter.outcome(PAUSE.min(left_until(end))) {
-                return Ok(rung);
+            let result = self.drain(queue, own, buffers, 1, &patience);
+            if let Some(wake_result) = waiter.outcome(TURN_CHECK.min(left_until(end))) {
+                return Ok(wake_result);
             }
-            if ended == Ended::NoReceiver {
+            if result == DrainResult::NoReceiver {
                 break Outcome::NoReceiver;
             }
             if left_until(end).is_zero() || queue.is_closing() {
@@ -288,8 +298,8 @@ impl Background {
         queue.waiting.leave(&waiter).ok_or(lost)
     }
 
-    pub(super) fn leave_out(&self) {
-        self.queue().counters.leave_out();
+    pub(super) fn count_sampled_out(&self) {
+        self.queue().counters.count_sampled_out();
     }
 
     pub(super) fn abandon(&self, spans: u64) {
@@ -306,36 +316,40 @@ impl Background {
         stats
     }
 
-    /// Sends what is in `ring` at this moment, in so many `datagrams` at most. Where the receiver's queue is
-    /// full, `patience` says how long to wait, again and again until it says `None`.
-    fn empty(
+    /// Sends what is in `ring` at the time of the call, in at most `datagrams` datagrams. For `patience` see
+    /// [`Outlet::send_patiently`].
+    fn drain(
         &self,
         queue: &Queue,
         ring: &Ring,
         buffers: &mut Buffers,
         datagrams: usize,
         patience: &dyn Fn() -> Option<Duration>,
-    ) -> Ended {
-        let Some(reading) = ring.try_read() else { return Ended::Busy };
+    ) -> DrainResult {
+        let Some(reading) = ring.try_read() else { return DrainResult::Busy };
         let before = SENDING.replace(true);
-        let ended = self.empty_by(reading, queue, buffers, datagrams, patience);
+        let result = self.drain_guarded(reading, queue, buffers, datagrams, patience);
         SENDING.set(before);
-        ended
+        result
     }
 
-    fn empty_by(
+    fn drain_guarded(
         &self,
-        mut reading: Reading<'_>,
+        mut reading: ReadGuard<'_>,
         queue: &Queue,
         buffers: &mut Buffers,
         datagrams: usize,
         patience: &dyn Fn() -> Option<Duration>,
-    ) -> Ended {
+    ) -> DrainResult {
         let (end, mut left) = (reading.end(), datagrams);
         while reading.start() < end && left > 0 {
             left -= 1;
             if !self.outlet.has_receiver() {
-                return Ended::NoReceiver;
+                if self.outlet.way.keeps_for_later() {
+                    return DrainResult::NoReceiver;
+                }
+                discard(queue, &mut reading, &mut buffers.record, Outcome::NoReceiver);
+                break;
             }
             let Buffers { record, datagram } = buffers;
             let limit = queue.datagram_bytes.load(Ordering::Relaxed);
@@ -344,7 +358,7 @@ impl Background {
             self.outlet.encoder.open(datagram);
             while at < end {
                 let (next, before) = (reading.copy(at, record), datagram.len());
-                let read = wire::read(record, |span| self.outlet.encoder.span(datagram, span));
+                let read = ring_codec::read(record, |span| self.outlet.encoder.span(datagram, span));
                 debug_assert!(read.is_some(), "a record that was never written");
                 if spans > 0 && datagram.len() > limit {
                     datagram.truncate(before);
@@ -352,11 +366,13 @@ impl Background {
                 }
                 (at, spans) = (next, spans + 1);
             }
-            self.outlet.encoder.close(datagram, Some(&queue.counters.sequence(spans, &queue.told)));
-            let outcome = self.outlet.send_patiently(datagram, patience);
+            self.outlet
+                .encoder
+                .close(datagram, Some(&queue.counters.sequence(spans, queue.reported.total())));
+            let outcome = self.outlet.send_patiently(datagram, spans, patience);
             match outcome {
-                Outcome::QueueFull => return Ended::Full,
-                Outcome::NoReceiver => return Ended::NoReceiver,
+                Outcome::QueueFull => return DrainResult::QueueFull,
+                Outcome::NoReceiver if self.outlet.way.keeps_for_later() => return DrainResult::NoReceiver,
                 Outcome::TooLarge if spans > 1 => {
                     queue.datagram_bytes.store(datagram.len() / 2, Ordering::Relaxed);
                     left += 1;
@@ -369,202 +385,196 @@ impl Background {
             reading.release(at, spans);
             queue.serve_waiting();
             if outcome == Outcome::Sent {
-                self.tell(queue, false);
+                self.report_losses(queue, false);
             }
         }
-        Ended::Emptied
+        DrainResult::Drained
     }
 
-    fn tell(&self, queue: &Queue, last: bool) -> Option<Outcome> {
-        self.outlet.tell(&queue.counters, &queue.told, last)
+    fn report_losses(&self, queue: &Queue, is_last: bool) -> Option<Outcome> {
+        self.outlet.report_losses(&queue.counters, &queue.reported, is_last)
     }
 
-    /// What the thread does.
+    /// The loop of the sender thread.
     fn run(&self) {
         let queue = self.queue();
-        queue.bell.attend();
+        queue.waker.register_current_thread();
         let mut buffers = Buffers::default();
-        let patience = || (!queue.is_closing()).then_some(SLICE);
+        let patience = || (!queue.is_closing()).then_some(WAIT_STEP);
         let mut quiet_rounds = 0;
         while !queue.is_closing() {
             let before = queue.counters.read().sent;
             let mut receiver = true;
             for ring in &queue.rings {
-                receiver &= self.empty(queue, ring, &mut buffers, usize::MAX, &patience) != Ended::NoReceiver;
+                receiver &=
+                    self.drain(queue, ring, &mut buffers, usize::MAX, &patience) != DrainResult::NoReceiver;
             }
-            self.tell(queue, queue.tell_now.swap(false, Ordering::Relaxed));
-            let all_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
+            self.report_losses(queue, queue.report_now.swap(false, Ordering::Relaxed));
+            let all_reported = self.outlet.has_reported(queue.counters.read().dropped, &queue.reported);
             let sent = queue.counters.read().sent > before;
             quiet_rounds = if sent { 0 } else { quiet_rounds + 1 };
             if !receiver {
-                queue.bell.wait(LOOK, || queue.is_closing());
+                queue.waker.pause(RECEIVER_CHECK, || queue.is_closing());
             } else if sent && queue.rings.iter().any(Ring::is_filling) {
-                // More has come than was there a moment ago.
-            } else if !all_told || quiet_rounds < QUIET_ROUNDS {
-                queue.bell.doze(GATHER, || queue.is_closing());
+                // Spans come as fast as they are sent: go on without a pause.
+            } else if !all_reported || quiet_rounds < QUIET_ROUNDS {
+                queue.waker.gather(GATHER_TIME, || queue.is_closing());
             } else {
-                queue.bell.sleep(|| queue.is_closing() || !queue.is_empty());
+                queue.waker.sleep(|| queue.is_closing() || !queue.is_empty());
                 quiet_rounds = 0;
-                queue.bell.doze(GATHER, || queue.is_closing());
+                queue.waker.gather(GATHER_TIME, || queue.is_closing());
             }
         }
-        self.finish(queue, queue.begin_to_close(LAST_WORD), &[]);
+        self.finish(queue, queue.begin_to_close(FINISH_TIMEOUT), &[]);
     }
 
-    pub(super) fn flush(&self, timeout: Duration) -> Result<(), Error> {
+    pub(super) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
         if SENDING.get() {
-            return Err(Error::Flush { queued: self.stats().queued, timeout: Duration::ZERO });
+            return Err(FlushError { queued: self.stats().queued, timeout, in_callback: true });
         }
         let (queue, end) = (self.queue(), deadline(timeout));
         let targets: Vec<u64> = queue.rings.iter().map(|ring| ring.counts()[1]).collect();
         let mut buffers = Buffers::default();
-        let patience = until(end);
+        let patience = patience_until(end);
         loop {
             for ring in &queue.rings {
-                self.empty(queue, ring, &mut buffers, usize::MAX, &patience);
+                self.drain(queue, ring, &mut buffers, usize::MAX, &patience);
             }
             let released = queue.rings.iter().map(|ring| ring.counts()[2]);
             if released.zip(&targets).all(|(released, target)| released >= *target) {
                 return Ok(());
             }
             if left_until(end).is_zero() {
-                return Err(Error::Flush { queued: self.stats().queued, timeout });
+                return Err(FlushError { queued: self.stats().queued, timeout, in_callback: false });
             }
             std::thread::sleep(left_until(end).min(Duration::from_millis(1)));
         }
     }
 
-    /// Has the thread send what there is and end.
+    /// Makes the sender thread send what is queued and end.
     pub(super) fn close(&self) {
         let queue = self.queue();
-        // Each has a thread and a socket, so there may not be many of those that take their time.
+        // Each closing layer keeps a thread and a socket, so only a few may take their time.
         let closing = CLOSING.fetch_add(1, Ordering::Relaxed);
-        queue.begin_to_close(if closing < MAX_CLOSING { LAST_WORD } else { Duration::ZERO });
-        if queue.bell.ring() == Rung::NeedsThread {
-            // There never was one, so there is nothing or there could be none.
+        queue.begin_to_close(if closing < MAX_CLOSING { FINISH_TIMEOUT } else { Duration::ZERO });
+        if queue.waker.wake() == WakeResult::NeedsThread {
+            // There is no sender thread: nothing was queued, or it could not be started.
             self.finish(queue, deadline(Duration::ZERO), &[]);
             CLOSING.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// What the thread that sends has to do before the program may become another one. Nothing if nobody is there to
-    /// send it to.
-    pub(super) fn before_exec(&self) -> Option<BeforeExec> {
-        let queue = self.queue.known()?;
-        let mut written = [0; MAX_RINGS];
-        written.iter_mut().zip(&queue.rings).for_each(|(written, ring)| *written = ring.counts()[1]);
-        self.outlet.socket.was_connected().then_some(BeforeExec { written })
-    }
-
-    /// Whether it is done. Losses are reported without the usual pause.
-    pub(super) fn is_done(&self, before: &BeforeExec) -> bool {
-        let Some(queue) = self.queue.known() else { return true };
-        let mut rings = queue.rings.iter().zip(before.written);
-        let is_sent = rings.all(|(ring, written)| ring.counts()[2] >= written);
-        let is_told = self.outlet.knows(queue.counters.read().dropped, &queue.told);
-        if !is_told {
-            queue.tell_now.store(true, Ordering::Relaxed);
-        }
-        is_sent && is_told && queue.waiting.is_empty()
-    }
-
-    pub(super) fn begin_to_finish(&self) {
-        if let Some(queue) = self.queue.known() {
-            queue.begin_to_close(LAST_WORD);
-            let _ = queue.bell.ring();
-        }
-    }
-
-    pub(super) fn finish_at_exit(&self) -> Option<Undelivered<'_>> {
-        let unfinished = self.outlet.unfinished.take();
-        // A child that has neither closed a span nor has one open has nothing to say.
-        let queue = if unfinished.is_empty() { self.queue.known()? } else { self.queue() };
-        self.outlet.reporter.silence();
-        let end = queue.begin_to_close(LAST_WORD);
-        self.finish(queue, end, &unfinished);
-        // An image that is unloaded must not have a thread that runs in it. It has the same time, and gets a
-        // little more to be gone.
-        if let Some(thread) = queue.thread.try_lock().ok().and_then(|mut thread| thread.take()) {
-            process::join(thread, Instant::now() + left_until(end) + 2 * SLICE);
-        }
-        Some(self.outlet.undelivered(queue.counters.read(), &queue.told))
-    }
-
-    /// Sends what there is until `end`, and then what is `unfinished`; drops the rest, and tells what was lost.
+    /// Sends what is queued until `end`, then the `unfinished` spans. Drops the rest, and reports the losses.
     fn finish(&self, queue: &Queue, end: Option<Instant>, unfinished: &[UnfinishedSpan]) {
         let mut buffers = Buffers::default();
-        let patience = until(end);
-        self.outlet.socket.look_at_once();
+        let patience = patience_until(end);
+        self.outlet.way.retry_at_once();
         for ring in &queue.rings {
             let outcome = loop {
-                match self.empty(queue, ring, &mut buffers, usize::MAX, &patience) {
-                    Ended::Busy if !left_until(end).is_zero() => {
+                match self.drain(queue, ring, &mut buffers, usize::MAX, &patience) {
+                    DrainResult::Busy if !left_until(end).is_zero() => {
                         std::thread::sleep(Duration::from_millis(1));
                     }
-                    Ended::NoReceiver => break Some(Outcome::NoReceiver),
-                    Ended::Full => break Some(Outcome::QueueFull),
-                    Ended::Emptied | Ended::Busy => break None,
+                    DrainResult::NoReceiver => break Some(Outcome::NoReceiver),
+                    DrainResult::QueueFull => break Some(Outcome::QueueFull),
+                    DrainResult::Drained | DrainResult::Busy => break None,
                 }
             };
             if let (Some(outcome), Some(mut reading)) = (outcome, ring.try_read()) {
-                let (mut at, end, mut spans) = (reading.start(), reading.end(), 0);
-                while at < end {
-                    at = reading.copy(at, &mut buffers.record);
-                    spans += 1;
-                }
-                reading.release(at, spans);
-                queue.counters.end(outcome, spans);
+                discard(queue, &mut reading, &mut buffers.record, outcome);
             }
         }
-        // What other threads still wait to deliver.
+        // Spans of threads that still wait for room.
         queue.waiting.serve(|_| {
             queue.counters.end(Outcome::QueueFull, 1);
-            Some(Rung::Heard)
+            Some(WakeResult::Awake)
         });
-        unfinished::send(unfinished, &self.outlet, &queue.counters, &queue.told, &patience);
-        // Once: while other threads go on losing spans there is always more to tell. Nothing is told where
-        // another thread is just at it, of less.
-        let knows = || self.outlet.knows(queue.counters.read().dropped, &queue.told);
-        while matches!(self.tell(queue, true), None | Some(Outcome::QueueFull))
-            && !knows()
+        unfinished::send(unfinished, &self.outlet, &queue.counters, &queue.reported, &patience);
+        // One report is enough: other threads may go on losing spans. Tries again if the queue was full, or
+        // if another thread was reporting, which may have missed the latest losses.
+        let has_reported = || self.outlet.has_reported(queue.counters.read().dropped, &queue.reported);
+        while matches!(self.report_losses(queue, true), None | Some(Outcome::QueueFull))
+            && !has_reported()
             && !left_until(end).is_zero()
         {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+
+    /// Starts the sender thread.
+    #[cold]
+    fn start(self: &Arc<Self>) {
+        let queue = self.queue();
+        let (now, failed) = (Monotonic::of_kernel().as_ns(), queue.thread_failed_ns.load(Ordering::Relaxed));
+        if failed != 0 && now.saturating_sub(failed) < THREAD_RETRY_NS {
+            queue.waker.set_absent();
+            return;
+        }
+        let background = Arc::clone(self);
+        let run = move || {
+            // Nothing in it should panic. If it does, the next span starts a new thread.
+            if catch_unwind(AssertUnwindSafe(|| background.run())).is_err() {
+                background.queue().waker.set_absent();
+            }
+            // The thread ends after `close`, which counted it, or with the program, when the count no longer
+            // matters.
+            CLOSING.fetch_sub(1, Ordering::Relaxed);
+        };
+        match process::spawn(run) {
+            Ok(thread) => {
+                if let Ok(mut ours) = queue.thread.try_lock() {
+                    *ours = Some(thread);
+                }
+            }
+            Err(source) => {
+                queue.thread_failed_ns.store(now.max(1), Ordering::Relaxed);
+                queue.waker.set_absent();
+                self.outlet.reporter.report(Error::Thread { source });
+            }
+        }
+    }
 }
 
-/// Starts the carrier's thread.
-#[cold]
-pub(super) fn start(carrier: &Arc<Carrier>) {
-    let Carrier::Background(background) = &**carrier else { return };
-    let queue = background.queue();
-    let (now, failed) = (Monotonic::of_kernel().as_ns(), queue.thread_failed_ns.load(Ordering::Relaxed));
-    if failed != 0 && now.saturating_sub(failed) < RETRY_NS {
-        queue.bell.nobody_came();
-        return;
+impl DeliveryInUse for Background {
+    /// `None` also if there is no receiver: `exec` then need not wait.
+    fn before_exec(&self) -> Option<BeforeExec> {
+        let queue = self.queue.known()?;
+        let mut written = [0; MAX_RINGS];
+        written.iter_mut().zip(&queue.rings).for_each(|(written, ring)| *written = ring.counts()[1]);
+        self.outlet.way.has_known_receiver().then_some(BeforeExec { written })
     }
-    let theirs = Arc::clone(carrier);
-    let run = move || {
-        if let Carrier::Background(background) = &*theirs {
-            // Nothing in it panics; should it, the next span finds that a thread is needed.
-            if catch_unwind(AssertUnwindSafe(|| background.run())).is_err() {
-                background.queue().bell.nobody_came();
-            }
-            // It ends when the layer is taken out, or with the program.
-            CLOSING.fetch_sub(1, Ordering::Relaxed);
+
+    /// Makes the sender thread report losses at once, and waits for that report too.
+    fn is_done(&self, before: &BeforeExec) -> bool {
+        let Some(queue) = self.queue.known() else { return true };
+        let mut rings = queue.rings.iter().zip(before.written);
+        let is_sent = rings.all(|(ring, written)| ring.counts()[2] >= written);
+        let is_reported = self.outlet.has_reported(queue.counters.read().dropped, &queue.reported);
+        if !is_reported {
+            queue.report_now.store(true, Ordering::Relaxed);
         }
-    };
-    match process::spawn(run) {
-        Ok(thread) => {
-            if let Ok(mut ours) = queue.thread.try_lock() {
-                *ours = Some(thread);
-            }
+        is_sent && is_reported && queue.waiting.is_empty()
+    }
+
+    fn begin_to_finish(&self) {
+        if let Some(queue) = self.queue.known() {
+            queue.begin_to_close(FINISH_TIMEOUT);
+            let _ = queue.waker.wake();
         }
-        Err(source) => {
-            queue.thread_failed_ns.store(now.max(1), Ordering::Relaxed);
-            queue.bell.nobody_came();
-            background.outlet.reporter.report(Error::Thread { source });
+    }
+
+    fn finish_at_exit(&self) -> Option<Undelivered<'_>> {
+        let unfinished = self.outlet.take_unfinished();
+        // A forked child that has neither closed a span nor has one open has nothing to send.
+        let queue = if unfinished.is_empty() { self.queue.known()? } else { self.queue() };
+        self.outlet.reporter.silence();
+        let end = queue.begin_to_close(FINISH_TIMEOUT);
+        self.finish(queue, end, &unfinished);
+        // If this code is in a library that is unloaded now, no thread may still run in it. The sender thread
+        // has the same deadline, and gets a little more time to end.
+        if let Some(thread) = queue.thread.try_lock().ok().and_then(|mut thread| thread.take()) {
+            process::join(thread, Instant::now() + left_until(end) + 2 * WAIT_STEP);
         }
+        self.outlet.undelivered(queue.counters.read(), &queue.reported)
     }
 }

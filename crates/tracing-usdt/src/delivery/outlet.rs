@@ -1,90 +1,117 @@
-//! Where both deliveries send, and where losses are told in the stream.
+//! What all deliveries share: the way out, the encoder, and the reports of losses.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::socket::Socket;
+use super::reported::{LastReport, ReportedLosses};
 use super::stats::{Counters, Dropped, Outcome, Stats};
+use super::way::Way;
 use crate::clock::{Monotonic, wall_offset};
-use crate::context::{Ids, TraceId};
 use crate::encode::{Encoder, Losses};
 use crate::error::Reporter;
-use crate::spans::Unfinished;
+use crate::propagation::{Ids, TraceId};
+use crate::span::{OpenSpansAtExit, UnfinishedSpan};
 
-/// Losses are told at most this often.
-const TELL_NS: u64 = 1_000_000_000;
+/// A datagram holds as many spans as fit, or one larger span.
+pub(super) const DATAGRAM_BYTES: usize = 32 * 1024;
 
 pub(super) struct Outlet {
-    pub(super) socket: Socket,
+    pub(super) way: Way,
     pub(super) encoder: Arc<Encoder>,
     pub(super) reporter: Arc<Reporter>,
     /// How long a closing thread may wait for room.
     pub(super) max_wait: Duration,
-    /// What is still open.
-    pub(super) unfinished: Unfinished,
+    /// The spans that are still open, if they are to be sent when the program ends.
+    pub(super) unfinished: Option<OpenSpansAtExit>,
 }
 
 impl Outlet {
-    pub(super) fn send(&self, datagram: &[u8], max_wait: Duration) -> Outcome {
-        self.socket.send(datagram, max_wait, &self.reporter)
+    /// Sends a datagram that tells of `spans` spans: those in it, or those that it reports as lost.
+    pub(super) fn send(&self, datagram: &[u8], spans: u64, max_wait: Duration) -> Outcome {
+        self.way.send(datagram, spans, max_wait, &self.reporter)
     }
 
-    /// The same; where the receiver's queue is full, `patience` says how long to wait, again and again until it says
-    /// `None`.
-    pub(super) fn send_patiently(&self, datagram: &[u8], patience: &dyn Fn() -> Option<Duration>) -> Outcome {
-        let mut outcome = self.send(datagram, Duration::ZERO);
+    /// Sends the datagram. While the receiver's queue is full, `patience` returns how long to wait before the
+    /// next attempt; `None` gives up.
+    pub(super) fn send_patiently(
+        &self,
+        datagram: &[u8],
+        spans: u64,
+        patience: &dyn Fn() -> Option<Duration>,
+    ) -> Outcome {
+        let mut outcome = self.send(datagram, spans, Duration::ZERO);
         while outcome == Outcome::QueueFull {
             let Some(wait) = patience() else { break };
-            outcome = self.send(datagram, wait);
+            outcome = self.send(datagram, spans, wait);
         }
         outcome
     }
 
-    /// The socket takes no datagram of so many bytes.
+    pub(super) fn take_unfinished(&self) -> Vec<UnfinishedSpan> {
+        self.unfinished.as_ref().map(OpenSpansAtExit::take).unwrap_or_default()
+    }
+
+    /// Reports that the socket takes no datagram of this size.
     pub(super) fn report_too_large(&self, bytes: usize) {
-        self.socket.report_too_large(bytes, &self.reporter);
+        self.way.report_too_large(bytes, &self.reporter);
     }
 
     pub(super) fn has_receiver(&self) -> bool {
-        self.socket.is_connected(&self.reporter)
+        self.way.has_receiver(&self.reporter)
     }
 
-    /// How many spans were lost, if nobody knows: the receiver could not be told of all of them, or there never was one,
-    /// and that has not been reported.
-    pub(super) fn undelivered(&self, stats: Stats, told: &Told) -> Undelivered<'_> {
+    /// How many spans were lost in total; 0 if all of them have been reported, in the stream, or by an
+    /// [`Error::Connect`] where there never was a receiver.
+    ///
+    /// `None` without a socket: the consumer of a probe says itself what it misses.
+    ///
+    /// [`Error::Connect`]: crate::Error::Connect
+    pub(super) fn undelivered(&self, stats: Stats, reported: &ReportedLosses) -> Option<Undelivered<'_>> {
+        let path = self.way.path()?;
         let is_all_without_receiver = stats.dropped.no_receiver == stats.dropped.lost();
         let is_reported =
             stats.sent == 0 && is_all_without_receiver && self.reporter.has_reported_connect_here();
-        let is_known = is_reported || self.knows(stats.dropped, told);
-        let spans = if is_known { 0 } else { stats.dropped.lost() };
-        Undelivered { spans, path: self.socket.path(), reporter: &self.reporter }
+        let is_all_reported = is_reported || self.has_reported(stats.dropped, reported);
+        let spans = if is_all_reported { 0 } else { stats.dropped.lost() };
+        Some(Undelivered { spans, path, reporter: &self.reporter })
     }
 
-    /// Whether the receiver knows of all losses.
-    pub(super) fn knows(&self, losses: Dropped, told: &Told) -> bool {
-        losses.lost() == told.total.load(Ordering::Relaxed)
+    /// Whether all losses have been reported in the stream.
+    pub(super) fn has_reported(&self, losses: Dropped, reported: &ReportedLosses) -> bool {
+        self.way.missed_by_receiver(losses).lost() == reported.total.load(Ordering::Relaxed)
     }
 
-    /// Sends the losses that the receiver doesn't know of, unless it was told a moment ago and this
-    /// is not the `last` time. What became of it, if there was something to tell.
-    pub(super) fn tell(&self, counters: &Counters, told: &Told, last: bool) -> Option<Outcome> {
-        let losses = counters.read().dropped;
-        if self.knows(losses, told) {
+    /// Reports new losses in the stream, not too often, except if `is_last`. Returns the outcome of the report; `None` if
+    /// there was none.
+    pub(super) fn report_losses(
+        &self,
+        counters: &Counters,
+        reported: &ReportedLosses,
+        is_last: bool,
+    ) -> Option<Outcome> {
+        let losses = self.way.missed_by_receiver(counters.read().dropped);
+        if self.has_reported(losses, reported) {
             return None;
         }
-        // A thread that is telling tells for all.
-        let mut known = told.known.try_lock().ok()?;
+        // Another thread that is reporting reports for all.
+        let mut last_report = reported.last.try_lock().ok()?;
         let now = Monotonic::of_kernel();
-        if now.since(known.until) < TELL_NS && !last {
+        if !self.way.keeps_for_later() && !self.way.has_known_receiver() {
+            // A consumer that comes later has not missed them.
+            *last_report = LastReport { dropped: losses, at: now };
+            reported.total.store(losses.lost(), Ordering::Release);
+            return None;
+        }
+        if now.since(last_report.at) < self.way.report_interval_ns() && !is_last {
             return None;
         }
         let new: Vec<(&'static str, u64)> = losses
             .losses()
             .into_iter()
-            .zip(known.losses.losses())
-            .map(|((reason, all), (_, known))| (reason, all.saturating_sub(known)))
+            .zip(last_report.dropped.losses())
+            .map(|((reason, all), (_, before))| (reason, all.saturating_sub(before)))
             .filter(|(_, spans)| *spans > 0)
             .collect();
         if new.is_empty() {
@@ -92,53 +119,56 @@ impl Outlet {
         }
         let wall = wall_offset(now);
         let (trace_id, span_id) = TraceId::begin();
-        let untold = Losses {
-            context: Ids { trace_id, span_id, sampled: true, random: true },
-            start_ns: wall.nanos(known.until),
+        let report = Losses {
+            ids: Ids { trace_id, span_id, sampled: true, random: true },
+            start_ns: wall.nanos(last_report.at),
             end_ns: wall.nanos(now),
             reasons: &new,
         };
         let mut datagram = Vec::new();
         self.encoder.open(&mut datagram);
-        self.encoder.losses(&mut datagram, &untold);
-        self.encoder.close(&mut datagram, Some(&counters.sequence(0, told)));
-        // Without waiting: where there is no room it is told later, with what is lost until then.
-        let outcome = self.send(&datagram, Duration::ZERO);
+        self.encoder.losses(&mut datagram, &report);
+        self.encoder.close(&mut datagram, Some(&counters.sequence(0, reported.total())));
+        // Does not wait for room: the next report includes these losses.
+        // A consumer of the probe that has no room counts these as missed.
+        let spans = new.iter().map(|(_, spans)| spans).sum();
+        let outcome = self.send(&datagram, spans, Duration::ZERO);
         if outcome == Outcome::Sent {
-            *known = Known { losses, until: now };
-            told.total.store(losses.lost(), Ordering::Release);
+            *last_report = LastReport { dropped: losses, at: now };
+            reported.total.store(losses.lost(), Ordering::Release);
         }
         Some(outcome)
     }
 }
 
-/// What the end of the program left over.
+/// The losses of one layer when the program ends, if not all of them have been reported.
 pub(super) struct Undelivered<'a> {
+    /// All lost spans; 0 if all have been reported.
     pub(super) spans: u64,
     pub(super) path: &'a Path,
     pub(super) reporter: &'a Reporter,
 }
 
-/// What the receiver knows of the losses of one process.
-pub(super) struct Told {
-    known: Mutex<Known>,
-    /// Their sum: the one thing to look at while nothing is lost.
-    total: AtomicU64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::{Format, Resource};
+    use crate::fields::Vocabulary;
 
-struct Known {
-    losses: Dropped,
-    until: Monotonic,
-}
-
-impl Told {
-    /// How many lost spans the receiver was told of, if it got all of that.
-    pub(super) fn total(&self) -> u64 {
-        self.total.load(Ordering::Acquire)
-    }
-
-    pub(super) fn nothing() -> Self {
-        let known = Known { losses: Dropped::default(), until: Monotonic::of_kernel() };
-        Self { known: Mutex::new(known), total: AtomicU64::new(0) }
+    /// Otherwise the sender thread would stay awake for a report that nobody can receive.
+    #[test]
+    fn losses_are_done_with_when_no_consumer_of_the_probe_is_left() {
+        let reporter = Arc::new(Reporter::default());
+        let resource = Arc::new(Resource::new(None, Vec::new(), false, &reporter));
+        let encoder = Arc::new(Encoder::new(Format::OtlpProtobuf, resource, Vocabulary::ALL));
+        let outlet =
+            Outlet { way: Way::Probe, encoder, reporter, max_wait: Duration::ZERO, unfinished: None };
+        let (counters, reported) = (Counters::new(), ReportedLosses::new());
+        counters.close(Outcome::NoReceiver, 2);
+        assert!(outlet.has_reported(counters.read().dropped, &reported), "nobody misses them");
+        counters.close(Outcome::QueueFull, 3);
+        assert!(!outlet.has_reported(counters.read().dropped, &reported));
+        assert_eq!(outlet.report_losses(&counters, &reported, false), None);
+        assert!(outlet.has_reported(counters.read().dropped, &reported));
     }
 }

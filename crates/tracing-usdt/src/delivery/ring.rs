@@ -1,18 +1,24 @@
-//! Bounded memory between the threads that close spans and the one that sends them.
+//! Bounded memory between the threads that close spans and the sender thread.
 //!
-//! A ring of words. Writers take turns by a lock, and there is a ring for each core, so that mostly
-//! a writer meets nobody; a reader and a writer don't meet at all. The words are atomics, which
-//! costs nothing where they are as wide as the machine's, and leaves nothing to be unsafe about.
+//! Each ring is a buffer of 64-bit words that wraps around. Writers share a lock, but there is a ring for
+//! each core, so a writer seldom waits. A reader and a writer never share a lock. The words are atomics:
+//! relaxed accesses cost the same as plain ones on 64-bit machines, and no unsafe code is needed.
 
-use std::time::Duration;
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, try_lock, unpoisoned};
+use super::wake::SenderWaker;
+use crate::bytes::take;
 
-use super::sync::{
-    AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, Thread, park, park_timeout, this_thread,
-};
-use crate::fields::take;
-
-/// Of a mebibyte. Some 7000 spans with two fields.
+/// One mebibyte, which holds about 7000 spans with two fields.
 pub(super) const RING_WORDS: usize = 1 << 17;
+
+/// There is one ring for each core, up to this number, which bounds the memory.
+pub(super) const MAX_RINGS: usize = 16;
+
+/// How many records each ring had when `exec` was called.
+#[derive(Clone, Copy)]
+pub(super) struct BeforeExec {
+    pub(super) written: [u64; MAX_RINGS],
+}
 
 pub(super) struct Ring<const WORDS: usize = RING_WORDS> {
     words: Box<[AtomicU64; WORDS]>,
@@ -20,29 +26,29 @@ pub(super) struct Ring<const WORDS: usize = RING_WORDS> {
     reader: Padded<Reader>,
 }
 
-/// With cache lines of its own.
+/// Gives a value cache lines of its own, so that writers and reader do not contend for one.
 #[repr(align(128))]
 struct Padded<T>(T);
 
 struct Writer {
-    /// How many words the reader had released when a writer last had to know.
+    /// How many words the reader had released when a writer last checked.
     released: Mutex<u64>,
-    /// How many words were ever written.
+    /// How many words have been written since the start.
     written: AtomicU64,
-    /// How many records those are.
+    /// How many records have been written.
     records: AtomicU64,
-    /// How many records came, whether or not there was room.
+    /// How many records were offered, whether or not there was room.
     offered: AtomicU64,
 }
 
 struct Reader {
-    /// Where the next record is; held while reading.
+    /// The position of the next record. The lock is held while reading.
     at: Mutex<u64>,
     released: AtomicU64,
     records: AtomicU64,
 }
 
-/// A record found no room.
+/// The ring has no room for the record.
 #[derive(Debug)]
 pub(super) struct Full;
 
@@ -63,24 +69,24 @@ impl<const WORDS: usize> Ring<WORDS> {
         }
     }
 
-    /// Appends a record of a header and parts, and says whether the bell has to be rung for it. One
-    /// that comes for the first time is counted.
+    /// Appends a record of a header and parts. Returns whether the caller must call [`SenderWaker::wake`].
+    /// The first attempt to write a record counts it as offered.
     #[inline]
     pub(super) fn write(
         &self,
         header: &[u64],
         parts: &[&[u8]],
-        first_time: bool,
-        bell: &Bell,
+        is_first_attempt: bool,
+        waker: &SenderWaker,
     ) -> Result<bool, Full> {
         let writer = &self.writer.0;
         let size = 1 + header.len() + parts.iter().map(|part| part.len().div_ceil(8)).sum::<usize>();
-        let mut released = lock(&writer.released);
-        if first_time {
-            add_alone(&writer.offered, 1);
+        let mut released = unpoisoned(writer.released.lock());
+        if is_first_attempt {
+            add_exclusive(&writer.offered, 1);
         }
         let mut written = writer.written.load(Ordering::Relaxed);
-        // A record lies in one piece: where there is no room for it before the end, it begins anew.
+        // A record is contiguous: if the rest of the buffer is too short for it, it goes to the beginning.
         let mut at = written as usize % WORDS;
         let left = WORDS - at;
         let skipped = if left < size { left } else { 0 };
@@ -97,27 +103,27 @@ impl<const WORDS: usize> Ring<WORDS> {
             written += skipped as u64;
             at = 0;
         }
-        put(&self.words[at..at + size], header, parts);
+        store_record(&self.words[at..at + size], header, parts);
         writer.written.store(written + size as u64, Ordering::Release);
-        add_alone(&writer.records, 1);
-        // Before the lock is let go: see `Bell::sleep`.
-        Ok(bell.is_wanted(used > WORDS as u64 / 2))
+        add_exclusive(&writer.records, 1);
+        // While the lock is held: see `SenderWaker::sleep`.
+        Ok(waker.needs_wake(used > WORDS as u64 / 2))
     }
 
-    /// For reading; `None` while another thread does.
-    pub(super) fn try_read(&self) -> Option<Reading<'_, WORDS>> {
+    /// Locks the ring for reading; `None` while another thread reads.
+    pub(super) fn try_read(&self) -> Option<ReadGuard<'_, WORDS>> {
         let at = try_lock(&self.reader.0.at)?;
-        Some(Reading { ring: self, at })
+        Some(ReadGuard { ring: self, at })
     }
 
-    /// Whether all that was written has been released, looking closely: no writer is just about to
-    /// be done.
+    /// Whether all records have been released. Exact: takes the lock of the writers, so no record is half
+    /// written.
     pub(super) fn is_empty(&self) -> bool {
-        let _no_writer = lock(&self.writer.0.released);
+        let _no_writer = unpoisoned(self.writer.0.released.lock());
         self.writer.0.written.load(Ordering::Relaxed) == self.reader.0.released.load(Ordering::Acquire)
     }
 
-    /// Whether writers soon find no room.
+    /// Whether the ring is more than half full.
     pub(super) fn is_filling(&self) -> bool {
         // Another thread may release records between the two loads.
         let written = self.writer.0.written.load(Ordering::Relaxed);
@@ -125,7 +131,7 @@ impl<const WORDS: usize> Ring<WORDS> {
         used > WORDS as u64 / 2
     }
 
-    /// How many records were offered, written and released so far.
+    /// How many records have been offered, written and released.
     pub(super) fn counts(&self) -> [u64; 3] {
         let released = self.reader.0.records.load(Ordering::Acquire);
         let written = self.writer.0.records.load(Ordering::Acquire);
@@ -133,12 +139,12 @@ impl<const WORDS: usize> Ring<WORDS> {
     }
 }
 
-/// Stands where a record's size does: the next is at the ring's beginning.
+/// In place of a record's size: the next record is at the beginning of the buffer.
 const SKIP: u64 = 0;
 
-/// Writes a record to its words.
+/// Stores the record's size, its header and its parts, each part padded to whole words.
 #[inline]
-fn put(words: &[AtomicU64], header: &[u64], parts: &[&[u8]]) {
+fn store_record(words: &[AtomicU64], header: &[u64], parts: &[&[u8]]) {
     let store = |place: &AtomicU64, word: u64| place.store(word, Ordering::Relaxed);
     store(&words[0], words.len() as u64);
     let (places, mut rest) = words[1..].split_at(header.len());
@@ -158,7 +164,7 @@ fn put(words: &[AtomicU64], header: &[u64], parts: &[&[u8]]) {
     }
 }
 
-/// One to seven bytes as the lower ones of a word. By parts that may overlap, which takes no loop.
+/// One to seven bytes as the lower bytes of a word. Combines pieces that may overlap, which needs no loop.
 #[inline]
 fn short_word(bytes: &[u8]) -> u64 {
     let last = bytes.len() - 1;
@@ -170,30 +176,30 @@ fn short_word(bytes: &[u8]) -> u64 {
     }
 }
 
-/// To a number that only the holder of a lock changes.
+/// Adds to a number that only the holder of a lock changes.
 #[inline]
-fn add_alone(number: &AtomicU64, more: u64) {
+fn add_exclusive(number: &AtomicU64, more: u64) {
     number.store(number.load(Ordering::Relaxed) + more, Ordering::Release);
 }
 
-/// The right to read a ring.
-pub(super) struct Reading<'a, const WORDS: usize = RING_WORDS> {
+/// Exclusive access to a ring for reading.
+pub(super) struct ReadGuard<'a, const WORDS: usize = RING_WORDS> {
     ring: &'a Ring<WORDS>,
     at: MutexGuard<'a, u64>,
 }
 
-impl<const WORDS: usize> Reading<'_, WORDS> {
-    /// Where the next record begins.
+impl<const WORDS: usize> ReadGuard<'_, WORDS> {
+    /// The position of the next record.
     pub(super) fn start(&self) -> u64 {
         *self.at
     }
 
-    /// How far it is written by now.
+    /// The position behind the last record that is written by now.
     pub(super) fn end(&self) -> u64 {
         self.ring.writer.0.written.load(Ordering::Acquire)
     }
 
-    /// Copies the record at `at`, which is before the end, and says where the next one is.
+    /// Copies the record at `at`, which must be before the end, and returns the position of the next one.
     pub(super) fn copy(&self, at: u64, record: &mut Vec<u8>) -> u64 {
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
         let mut at = at;
@@ -208,115 +214,21 @@ impl<const WORDS: usize> Reading<'_, WORDS> {
         at + size
     }
 
-    /// Gives the room of `records` records, up to `at`, back to the writers.
+    /// Releases `records` records, up to the position `at`, for writers to overwrite.
     pub(super) fn release(&mut self, at: u64, records: u64) {
         *self.at = at;
         self.ring.reader.0.released.store(at, Ordering::Release);
-        add_alone(&self.ring.reader.0.records, records);
-    }
-}
-
-/// Wakes the thread that reads, when it is worth it.
-pub(super) struct Bell {
-    state: AtomicU32,
-    sleeper: Mutex<Option<Thread>>,
-}
-
-/// Looks at the rings, or will soon.
-const AWAKE: u32 = 0;
-/// Lets some records gather; to be woken when a ring fills.
-const DOZING: u32 = 1;
-/// To be woken by the next record.
-const ASLEEP: u32 = 2;
-/// Waits for something else than records.
-const DEAF: u32 = 3;
-/// There is no thread yet.
-const ABSENT: u32 = 4;
-
-/// What ringing the bell has led to.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Rung {
-    Heard,
-    /// The caller has to start the thread, and has to say so if it can't.
-    NeedsThread,
-}
-
-impl Bell {
-    pub(super) fn new() -> Self {
-        Self { state: AtomicU32::new(ABSENT), sleeper: Mutex::new(None) }
-    }
-
-    #[inline]
-    fn is_wanted(&self, urgent: bool) -> bool {
-        match self.state.load(Ordering::Relaxed) {
-            AWAKE | DEAF => false,
-            DOZING => urgent,
-            _ => true,
-        }
-    }
-
-    #[cold]
-    pub(super) fn ring(&self) -> Rung {
-        match self.state.swap(AWAKE, Ordering::SeqCst) {
-            ABSENT => return Rung::NeedsThread,
-            AWAKE => {}
-            _ => {
-                if let Some(sleeper) = &*lock(&self.sleeper) {
-                    sleeper.unpark();
-                }
-            }
-        }
-        Rung::Heard
-    }
-
-    /// The thread could not be started, or is gone.
-    pub(super) fn nobody_came(&self) {
-        self.state.store(ABSENT, Ordering::SeqCst);
-    }
-
-    /// The calling thread is the one to wake.
-    pub(super) fn attend(&self) {
-        *lock(&self.sleeper) = Some(this_thread());
-    }
-
-    /// Returns after a while, or when a ring fills; at once, where there is a reason to `stay` awake.
-    pub(super) fn doze(&self, at_most: Duration, stay: impl Fn() -> bool) {
-        self.rest(DOZING, at_most, stay);
-    }
-
-    /// The same, however many records there are.
-    pub(super) fn wait(&self, at_most: Duration, stay: impl Fn() -> bool) {
-        self.rest(DEAF, at_most, stay);
-    }
-
-    fn rest(&self, state: u32, at_most: Duration, stay: impl Fn() -> bool) {
-        self.state.store(state, Ordering::SeqCst);
-        if !stay() {
-            park_timeout(at_most);
-        }
-        self.state.store(AWAKE, Ordering::SeqCst);
-    }
-
-    /// Returns when the bell is rung; at once, where there is a reason to `stay` awake. That has to look
-    /// at the rings with [`Ring::is_empty`], whose lock puts each record on one side: it is seen
-    /// there, or its writer sees that it has to ring.
-    pub(super) fn sleep(&self, stay: impl Fn() -> bool) {
-        self.state.store(ASLEEP, Ordering::SeqCst);
-        if !stay() {
-            while self.state.load(Ordering::SeqCst) == ASLEEP {
-                park();
-            }
-        }
-        self.state.store(AWAKE, Ordering::SeqCst);
+        add_exclusive(&self.ring.reader.0.records, records);
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn read_all<const WORDS: usize>(ring: &Ring<WORDS>) -> Vec<Vec<u8>> {
-        let mut reading = ring.try_read().expect("nobody else reads");
+        let mut reading = ring.try_read().expect("no other reader");
         let (mut at, mut records) = (reading.start(), Vec::new());
         while at < reading.end() {
             let mut record = Vec::new();
@@ -328,11 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn records_come_out_as_they_went_in_however_often_it_wraps() {
-        let (ring, bell) = (Ring::<16>::new(), Bell::new());
+    fn records_read_back_unchanged_after_many_wraps() {
+        let (ring, waker) = (Ring::<16>::new(), SenderWaker::new());
         for n in 0..100u64 {
             let bytes: Vec<u8> = (0..n as u8 % 20).collect();
-            ring.write(&[n, !n], &[&bytes, b"x"], true, &bell).expect("it was emptied");
+            ring.write(&[n, !n], &[&bytes, b"x"], true, &waker).expect("it was emptied");
             let mut expected = [n.to_le_bytes(), (!n).to_le_bytes()].concat();
             for part in [&bytes[..], b"x"] {
                 expected.extend(part);
@@ -344,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn short_words_have_each_byte_once() {
+    fn a_short_word_holds_each_byte_once() {
         for length in 1..8 {
             let mut bytes: Vec<u8> = (1..=length).collect();
             let word = short_word(&bytes);
@@ -354,37 +266,37 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_changes_nothing() {
-        let (ring, bell) = (Ring::<8>::new(), Bell::new());
-        ring.write(&[1, 2, 3], &[], true, &bell).expect("four words of eight");
-        ring.write(&[1, 2, 3, 4], &[], true, &bell).expect_err("five more");
-        ring.write(&[4, 5], &[b"6"], true, &bell).expect("four more");
-        ring.write(&[], &[], true, &bell).expect_err("not even one");
+    fn a_record_without_room_changes_nothing() {
+        let (ring, waker) = (Ring::<8>::new(), SenderWaker::new());
+        ring.write(&[1, 2, 3], &[], true, &waker).expect("four words of eight");
+        ring.write(&[1, 2, 3, 4], &[], true, &waker).expect_err("five more");
+        ring.write(&[4, 5], &[b"6"], true, &waker).expect("four more");
+        ring.write(&[], &[], true, &waker).expect_err("not even one");
         let records: Vec<_> = read_all(&ring).into_iter().map(|record| record[0]).collect();
         assert_eq!((records, ring.counts()), (vec![1, 4], [4, 2, 2]));
         assert!(ring.is_empty());
     }
 
-    /// For what watches the program as it runs: Miri, ThreadSanitizer.
+    /// For Miri and ThreadSanitizer, which watch the threads as they run.
     #[test]
-    fn writers_and_a_reader_at_once() {
+    fn concurrent_writers_and_a_reader_lose_no_record() {
         const EACH: u64 = if cfg!(miri) { 50 } else { 20_000 };
-        let (ring, bell) = (Ring::<64>::new(), Bell::new());
+        let (ring, waker) = (Ring::<64>::new(), SenderWaker::new());
         let read = std::thread::scope(|scope| {
             for writer in 0..3 {
-                let (ring, bell) = (&ring, &bell);
+                let (ring, waker) = (&ring, &waker);
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        while ring.write(&[writer, n], &[&[writer as u8; 13]], true, bell).is_err() {
+                        while ring.write(&[writer, n], &[&[writer as u8; 13]], true, waker).is_err() {
                             std::thread::yield_now();
                         }
                         if n % 3 == 0 {
-                            bell.ring();
+                            waker.wake();
                         }
                     }
                 });
             }
-            bell.attend();
+            waker.register_current_thread();
             let mut read = [0; 3];
             while read != [EACH; 3] {
                 for record in read_all(&ring) {
@@ -394,7 +306,7 @@ mod tests {
                     assert_eq!(n, read[writer as usize], "in order, and each once");
                     read[writer as usize] += 1;
                 }
-                bell.doze(Duration::from_micros(50), || false);
+                waker.gather(Duration::from_micros(50), || false);
             }
             read
         });
@@ -402,31 +314,31 @@ mod tests {
     }
 
     #[test]
-    fn one_reads_at_a_time() {
+    fn only_one_thread_reads_at_a_time() {
         let ring = Ring::<8>::new();
-        let _reading = ring.try_read().expect("nobody else reads");
+        let _reading = ring.try_read().expect("no other reader");
         assert!(ring.try_read().is_none());
     }
 }
 
-/// Every order in which threads can meet: `RUSTFLAGS="--cfg loom" cargo test --release --lib model`.
+/// Checks all interleavings of threads: `RUSTFLAGS="--cfg loom" cargo test --release --lib model`.
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
     use loom::sync::Arc;
     use loom::thread;
 
-    type Shared = Arc<(Ring<4>, Bell)>;
+    type Shared = Arc<(Ring<4>, SenderWaker)>;
 
     fn shared() -> Shared {
-        Arc::new((Ring::new(), Bell::new()))
+        Arc::new((Ring::new(), SenderWaker::new()))
     }
 
-    /// What a writer does. A record's words belong together.
+    /// Writes a record, and wakes the reader if needed.
     fn write(shared: &Shared, number: u64) -> Result<(), Full> {
-        let (ring, bell) = &**shared;
-        if ring.write(&[number], &[], true, bell)? {
-            bell.ring();
+        let (ring, waker) = &**shared;
+        if ring.write(&[number], &[], true, waker)? {
+            waker.wake();
         }
         Ok(())
     }
@@ -442,7 +354,7 @@ mod model {
         reading.release(at, (numbers.len() - before) as u64);
     }
 
-    /// Two writers, and a ring that has no room for both until one is read.
+    /// Two writers, and a ring that has room for all their records only if the reader reads some in between.
     #[test]
     fn every_record_is_read_once_or_refused() {
         loom::model(|| {
@@ -465,9 +377,9 @@ mod model {
         });
     }
 
-    /// Two that want to read at once, as a flush and the thread do.
+    /// Two readers at once, like a flush and the sender thread.
     #[test]
-    fn two_readers_share_what_there_is() {
+    fn two_readers_get_each_record_once() {
         loom::model(|| {
             let shared = shared();
             let reader = {
@@ -487,19 +399,19 @@ mod model {
         });
     }
 
-    /// A thread that sleeps for good when it should not is a deadlock, which the model finds.
+    /// A reader that misses its wake would sleep for ever, which the model reports as a deadlock.
     #[test]
-    fn a_sleeping_reader_is_woken() {
+    fn a_record_wakes_a_sleeping_reader() {
         loom::model(|| {
             let shared = shared();
             let reader = {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
-                    let (ring, bell) = &*shared;
-                    bell.attend();
+                    let (ring, waker) = &*shared;
+                    waker.register_current_thread();
                     let mut numbers = Vec::new();
                     while numbers.is_empty() {
-                        bell.sleep(|| !ring.is_empty());
+                        waker.sleep(|| !ring.is_empty());
                         read(ring, &mut numbers);
                     }
                 })
@@ -507,17 +419,5 @@ mod model {
             write(&shared, 1).expect("an empty ring has room");
             reader.join().unwrap();
         });
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(std::sync::TryLockError::WouldBlock) => None,
     }
 }

@@ -1,14 +1,15 @@
-//! One datagram socket, connected to its receiver, and again when the receiver went away.
+//! One datagram socket, which connects to the receiver, and connects again after the receiver has gone.
 //!
-//! Connected, because a send by path resolves it each time and costs 2.3 times as much. It is the same
-//! socket for good: a datagram socket may be connected anew, so there is nothing to exchange and no
-//! lock, which a forked child could find held by a thread that it doesn't have.
+//! It is connected because `sendto` resolves the path for each datagram, which makes a send 2.3 times as
+//! expensive. A datagram socket can be connected again, so the socket is never replaced and needs no lock. A
+//! forked child could find a lock held by a thread that it does not have.
 //!
-//! The program may close our descriptor, as daemons do with all they have. A number that is a file's
-//! by then takes no `send`; whether it is another socket's is looked at a hundred times a second.
+//! The program may close our descriptor, as daemons close all descriptors. If the number then belongs to a
+//! file, `send` fails. Whether it belongs to another socket is checked a hundred times a second.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,19 +17,19 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::libc;
 use nix::sys::socket::{MsgFlags, UnixAddr, connect, send};
 
 use super::stats::Outcome;
 use crate::clock::Monotonic;
 use crate::error::{Error, Reporter};
 
-/// How often a missing receiver is looked for, and whether a new one has taken the place of one
-/// that doesn't read. A closing span pays for the look.
+/// The least time between two attempts to connect: to a receiver that is missing, or to a new one in place of
+/// one that does not read. With inline delivery a closing span pays for the attempt.
 const RETRY_NS: u64 = 250_000_000;
 
-/// `send`, not `write`: should the descriptor no longer be ours, a file must not get our text.
-/// std has turned SIGPIPE off for the socket where there is no flag for it.
+/// For `send`, which unlike `write` fails if the descriptor has become a file's. On Apple's systems, which lack
+/// `MSG_NOSIGNAL`, std has turned SIGPIPE off for the socket.
 const FLAGS: MsgFlags = {
     #[cfg(target_vendor = "apple")]
     const NO_SIGNAL: MsgFlags = MsgFlags::empty();
@@ -37,11 +38,11 @@ const FLAGS: MsgFlags = {
     NO_SIGNAL.union(MsgFlags::MSG_DONTWAIT)
 };
 
-/// How long the descriptor is trusted to be ours still.
+/// How long the socket goes without checking that the descriptor is still its own.
 const TRUST_NS: u64 = 10_000_000;
 
-/// A descriptor, and which socket it is to be: the lower bits of its inode. In one word, so that
-/// they belong together whoever reads them.
+/// A descriptor and, to recognize its socket, the lower bits of the inode. Both are in one word, so that they
+/// are read and written together.
 #[derive(Clone, Copy, PartialEq)]
 struct Descriptor(u64);
 
@@ -56,38 +57,39 @@ impl Descriptor {
         self.0 as RawFd
     }
 
-    /// Whether the number is still this socket's.
+    /// Whether the descriptor still refers to this socket.
     fn is_ours(self) -> bool {
         Self::of(self.fd()) == self
     }
 }
 
 pub(super) struct Socket {
-    /// Absolute, so that it leads to the same place whatever folder the program goes to.
+    /// Absolute, so that it does not depend on the working directory.
     path: PathBuf,
-    /// As it was given, if it was relative, and the folder where that was. It may be short enough for a socket's address
-    /// where the absolute path is not.
+    /// The relative path as it was given, with the working directory at that time. It may fit into a socket's
+    /// address where the absolute path is too long.
     relative: Option<(PathBuf, PathBuf)>,
     /// A [`Descriptor`].
     descriptor: AtomicU64,
-    /// When it was last seen to be ours, in monotonic nanoseconds.
-    seen_ns: AtomicU64,
+    /// When the descriptor was last checked, in monotonic nanoseconds.
+    checked_ns: AtomicU64,
     connected: AtomicBool,
-    /// When the last look for a receiver failed, in monotonic nanoseconds; 0 for never.
+    /// When an attempt to connect last failed, in monotonic nanoseconds; 0 for never.
     failed_ns: AtomicU64,
-    /// Since when the receiver's queue has been full at every send; 0 for not.
+    /// Since when the receiver's queue has been full at each send, in monotonic nanoseconds; 0 if the last
+    /// send had room.
     full_ns: AtomicU64,
 }
 
 impl Socket {
-    /// Connects if it can, so that the program's owner hears at start what is wrong.
+    /// Tries to connect, so that a mistake in the path is reported at the start.
     pub(super) fn open(path: PathBuf, reporter: &Reporter) -> Option<Self> {
         let folder = std::env::current_dir().ok().filter(|_| path.is_relative());
         let socket = Self {
             path: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
             relative: folder.map(|folder| (path, folder)),
             descriptor: AtomicU64::new(Descriptor::NONE.0),
-            seen_ns: AtomicU64::new(0),
+            checked_ns: AtomicU64::new(0),
             connected: AtomicBool::new(false),
             failed_ns: AtomicU64::new(0),
             full_ns: AtomicU64::new(0),
@@ -100,19 +102,19 @@ impl Socket {
         &self.path
     }
 
-    /// Sends, waiting for room in the receiver's queue up to `max_wait`.
+    /// Sends. Waits up to `max_wait` for room in the receiver's queue.
     pub(super) fn send(&self, datagram: &[u8], max_wait: Duration, reporter: &Reporter) -> Outcome {
         let mut began: Option<Instant> = None;
         let mut gone = None;
         while self.is_connected(reporter) {
-            let descriptor = self.known();
+            let descriptor = self.current_descriptor();
             if !self.is_still_ours(descriptor) {
                 self.forget(descriptor);
                 continue;
             }
             let fd = descriptor.fd();
             let errno = match send(fd, datagram, FLAGS) {
-                // A datagram goes whole or not at all.
+                // A datagram is sent whole or not at all.
                 Ok(_) => {
                     if self.full_ns.load(Ordering::Relaxed) != 0 {
                         self.full_ns.store(0, Ordering::Relaxed);
@@ -125,8 +127,8 @@ impl Socket {
                 // A full queue is EAGAIN on Linux and ENOBUFS elsewhere.
                 Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR => {
                     gone = None;
-                    if errno != Errno::EINTR && self.is_full_for_long() {
-                        // If there is nobody else at the path, it stays connected as it is.
+                    if errno != Errno::EINTR && self.has_been_full_for_long() {
+                        // If this fails, the socket stays connected to the old receiver.
                         let _ = self.connect();
                     }
                     if max_wait.is_zero() {
@@ -138,12 +140,12 @@ impl Socket {
                     };
                     wait_for_room(fd, left.min(Duration::from_nanos(RETRY_NS)));
                     if errno == Errno::ENOBUFS {
-                        // Which is not waited for.
+                        // `poll` does not wait for this condition to end.
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 }
                 Errno::EMSGSIZE => return Outcome::TooLarge,
-                // The second is for a receiver that is itself connected, to another sender.
+                // EPERM: the receiver is itself connected, to another sender.
                 Errno::ECONNREFUSED
                 | Errno::EPERM
                 | Errno::ECONNRESET
@@ -151,9 +153,9 @@ impl Socket {
                 | Errno::EDESTADDRREQ
                 | Errno::EPIPE => {
                     self.connected.store(false, Ordering::Release);
-                    // The first time, the receiver may have come back since the last send.
+                    // The first failure may be of an old receiver; a new one may be bound by now.
                     if gone.replace(errno).is_some() {
-                        self.failed(errno.into(), reporter);
+                        self.connect_failed(errno.into(), reporter);
                     }
                 }
                 Errno::EBADF | Errno::ENOTSOCK => self.forget(descriptor),
@@ -166,17 +168,17 @@ impl Socket {
         Outcome::NoReceiver
     }
 
-    /// Has the next look for a receiver happen at once: there may be no other.
-    pub(super) fn look_at_once(&self) {
+    /// Makes the next send try to connect at once, because it may be the last.
+    pub(super) fn retry_at_once(&self) {
         self.failed_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Whether there was a receiver at the last look.
+    /// Whether the socket is connected as far as is known; makes no attempt to connect.
     pub(super) fn was_connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// Whether there is a receiver, after a look for one if the last is long enough ago.
+    /// Whether the socket is connected. If it is not, tries to connect, unless it last did so a moment ago.
     pub(super) fn is_connected(&self, reporter: &Reporter) -> bool {
         if self.connected.load(Ordering::Acquire) {
             return true;
@@ -192,13 +194,13 @@ impl Socket {
                 true
             }
             Err(error) => {
-                self.failed(error, reporter);
+                self.connect_failed(error, reporter);
                 false
             }
         }
     }
 
-    /// Several threads may do this at once: the same socket is connected to the same path.
+    /// Several threads may do this at once: all connect the same socket to the same path.
     fn connect(&self) -> io::Result<()> {
         let address = self.address()?;
         let mut descriptor = self.descriptor()?;
@@ -221,23 +223,23 @@ impl Socket {
         }
     }
 
-    fn known(&self) -> Descriptor {
+    fn current_descriptor(&self) -> Descriptor {
         Descriptor(self.descriptor.load(Ordering::Acquire))
     }
 
-    /// Whether the program has not closed it meanwhile, and made another socket that has its number: what
-    /// we have to say is not for whoever is at the other end of that.
+    /// Whether the descriptor still refers to this socket. If the program closed it and the number now
+    /// belongs to another socket, spans must not be sent to the other end of that one.
     fn is_still_ours(&self, descriptor: Descriptor) -> bool {
         let now = now_ns();
-        if now.saturating_sub(self.seen_ns.load(Ordering::Relaxed)) < TRUST_NS {
+        if now.saturating_sub(self.checked_ns.load(Ordering::Relaxed)) < TRUST_NS {
             return true;
         }
-        self.seen_ns.store(now, Ordering::Relaxed);
+        self.checked_ns.store(now, Ordering::Relaxed);
         descriptor.is_ours()
     }
 
-    /// The program closed our descriptor, and the number may be somebody else's by now: it is left
-    /// alone.
+    /// Gives up a descriptor that the program has closed. It is not closed again: the number may belong to
+    /// something else.
     fn forget(&self, descriptor: Descriptor) {
         let none = Descriptor::NONE.0;
         if self.descriptor.compare_exchange(descriptor.0, none, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -245,7 +247,7 @@ impl Socket {
         }
     }
 
-    fn failed(&self, source: io::Error, reporter: &Reporter) {
+    fn connect_failed(&self, source: io::Error, reporter: &Reporter) {
         self.failed_ns.store(now_ns(), Ordering::Relaxed);
         reporter.report(Error::Connect { path: self.path.clone(), source });
     }
@@ -258,9 +260,9 @@ impl Socket {
         reporter.report(Error::Send { path: self.path.clone(), bytes, source: errno.into() });
     }
 
-    /// Whether it is time to look if somebody else has bound the path: the old receiver may hang,
-    /// or be kept alive by a descriptor that its child inherited.
-    fn is_full_for_long(&self) -> bool {
+    /// Whether to look for a new receiver at the path. The old one may hang, or its socket may only be open
+    /// in a child that inherited the descriptor.
+    fn has_been_full_for_long(&self) -> bool {
         let (now, since) = (now_ns(), self.full_ns.load(Ordering::Relaxed));
         if since == 0 || now.saturating_sub(since) >= RETRY_NS {
             self.full_ns.store(now, Ordering::Relaxed);
@@ -269,7 +271,7 @@ impl Socket {
     }
 
     fn descriptor(&self) -> io::Result<Descriptor> {
-        let known = self.known();
+        let known = self.current_descriptor();
         if known != Descriptor::NONE {
             return Ok(known);
         }
@@ -286,15 +288,15 @@ impl Socket {
         })
     }
 
-    /// A socket that is close-on-exec (std sees to it) and not one of the standard streams, even if
-    /// the program has closed those: what it prints is not ours to send.
+    /// A new socket, close-on-exec as std makes it. Its number is above those of the standard streams, even
+    /// if the program has closed them: otherwise the program would print to our socket.
     fn new_descriptor(&self) -> io::Result<OwnedFd> {
         let fd = OwnedFd::from(UnixDatagram::unbound()?);
         if fd.as_raw_fd() > 2 {
             return Ok(fd);
         }
         let above = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
-        // SAFETY: `fcntl` has just made it, and nobody else knows of it.
+        // SAFETY: `fcntl` has just made this descriptor, and nothing else owns it.
         #[allow(unsafe_code)]
         Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(above) })
     }
@@ -302,34 +304,42 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let descriptor = self.known();
+        let descriptor = self.current_descriptor();
         if descriptor != Descriptor::NONE && descriptor.is_ours() {
             let _ = nix::unistd::close(descriptor.fd());
         }
     }
 }
 
-/// The number that the kernel knows a socket by; 0 for what is not open.
+/// The inode of what is open as `fd`; 0 if nothing is. Does not use `BorrowedFd`, which promises an open
+/// descriptor: the program may have closed this one.
 fn inode_of(fd: RawFd) -> u64 {
-    // SAFETY: it is borrowed for this call, which does nothing to it, whoever's it is.
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the call accepts any number as a descriptor, and writes at most one `stat` to the pointer.
     #[allow(unsafe_code)]
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    #[allow(clippy::unnecessary_cast)] // elsewhere it has another type
-    nix::sys::stat::fstat(fd).map_or(0, |stat| stat.st_ino as u64)
+    let result = unsafe { libc::fstat(fd, stat.as_mut_ptr()) };
+    if result != 0 {
+        return 0;
+    }
+    // SAFETY: the call succeeded, so it has filled the whole `stat`.
+    #[allow(unsafe_code)]
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast)] // the field's type differs between platforms
+    let inode = stat.st_ino as u64;
+    inode
 }
 
-/// Waits until the receiver's queue has room, up to `at_most`, give or take a millisecond. The
-/// descriptor may be anything by now; then the wait may be too short.
+/// Waits until the receiver's queue has room, at most `at_most`, to the millisecond. If the descriptor no
+/// longer refers to our socket, the wait may be too short.
 fn wait_for_room(fd: RawFd, at_most: Duration) {
-    let milliseconds = at_most.as_micros().div_ceil(1000);
-    let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
-    // SAFETY: it is borrowed for this call, which does nothing to it, whoever's it is.
+    let milliseconds = at_most.as_micros().div_ceil(1000).try_into().unwrap_or(libc::c_int::MAX);
+    let mut room = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: the call accepts any number as a descriptor, and writes only to this one `pollfd`.
     #[allow(unsafe_code)]
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout);
+    let _ = unsafe { libc::poll(&raw mut room, 1, milliseconds) };
 }
 
-/// Never 0, which stands for "not".
+/// The monotonic time. Never 0, which the fields above use for "never".
 fn now_ns() -> u64 {
     Monotonic::now().as_ns().max(1)
 }
@@ -346,7 +356,7 @@ mod tests {
         (Reporter::new(Some(Box::new(report))), errors)
     }
 
-    /// A receiver, and where it is.
+    /// A receiver, its path and its temporary folder.
     fn bound() -> (tempfile::TempDir, PathBuf, UnixDatagram) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("trace.sock");
@@ -355,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_beyond_the_sockets_buffer_is_too_large_and_reported() {
+    fn a_datagram_larger_than_the_sockets_buffer_is_reported_as_too_large() {
         let (_folder, path, _receiver) = bound();
         let (reporter, errors) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
@@ -370,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_refuses_to_read_is_gone_and_reported() {
+    fn a_receiver_that_shut_down_reading_is_reported_as_missing() {
         let (_folder, path, receiver) = bound();
         receiver.shutdown(std::net::Shutdown::Read).expect("a bound socket");
         let (reporter, errors) = reporting();
@@ -381,7 +391,7 @@ mod tests {
         assert_eq!(errors.lock().expect("no panic").len(), 1);
     }
 
-    /// It refuses those whom it is not connected to; that is no reason to stay with it.
+    /// A connected receiver refuses other senders, which must then look for another receiver.
     #[test]
     fn a_new_receiver_takes_over_from_one_that_is_connected_to_another() {
         let (folder, path, receiver) = bound();
@@ -400,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_without_end_waits() {
+    fn a_send_with_no_time_limit_waits_for_room() {
         let (_folder, path, receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
@@ -414,7 +424,7 @@ mod tests {
         assert_eq!(sent, Outcome::Sent);
     }
 
-    /// Which a hung collector has bound, or one whose child inherited its socket.
+    /// The old receiver hangs, or its socket is only open in a child that inherited it.
     #[test]
     fn a_new_receiver_takes_over_from_one_that_does_not_read() {
         let (_folder, path, _hung) = bound();
@@ -430,13 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_is_no_reason_to_give_up_a_connection() {
+    fn a_full_queue_keeps_its_connection() {
         let (_folder, path, receiver) = bound();
         let (reporter, errors) = reporting();
         let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
         std::fs::remove_file(&path).expect("the socket's file");
         let begin = Instant::now();
-        // Long enough for a look at the path, where there is nothing.
+        // Long enough for an attempt to connect to the path, where nothing is bound.
         while begin.elapsed() < Duration::from_nanos(2 * RETRY_NS) {
             let outcome = socket.send(b"[]", Duration::ZERO, &reporter);
             assert!(matches!(outcome, Outcome::Sent | Outcome::QueueFull), "{outcome:?}");
@@ -446,16 +456,16 @@ mod tests {
         assert_eq!(*errors.lock().expect("no panic"), [""; 0]);
     }
 
-    /// Closed while there is no receiver, and taken by another socket of the program.
+    /// The program closes our descriptor while there is no receiver, and another socket of it gets the number.
     #[test]
-    fn another_socket_in_our_place_is_not_connected() {
+    fn another_socket_with_our_number_is_not_connected() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("trace.sock");
         let (reporter, _) = reporting();
         let socket = Socket::open(path.clone(), &reporter).expect("unix has sockets");
-        let fd = socket.known().fd();
+        let fd = socket.current_descriptor().fd();
         let other = UnixDatagram::unbound().expect("a socket");
-        // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
+        // SAFETY: no other thread uses the socket's descriptor, and `dup2` opens it again as another file.
         #[allow(unsafe_code)]
         let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
         nix::unistd::dup2(&other, &mut target).expect("two open descriptors");
@@ -465,22 +475,23 @@ mod tests {
         assert!(other.peer_addr().is_err(), "it was connected to our receiver");
     }
 
-    /// The same while there is a receiver, so that nothing but the number tells.
+    /// The same while there is a receiver: only the inode shows that the socket is another one.
     #[test]
-    fn another_socket_in_our_place_gets_nothing() {
+    fn another_socket_with_our_number_gets_nothing() {
         let (_folder, path, receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
         assert_eq!(socket.send(b"[1]", Duration::ZERO, &reporter), Outcome::Sent);
         let (other, end) = UnixDatagram::pair().expect("two sockets");
-        // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
+        // SAFETY: no other thread uses the socket's descriptor, and `dup2` opens it again as another file.
         #[allow(unsafe_code)]
-        let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(socket.known().fd()) };
+        let mut target =
+            unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(socket.current_descriptor().fd()) };
         nix::unistd::dup2(&other, &mut target).expect("two open descriptors");
         std::thread::sleep(Duration::from_nanos(2 * TRUST_NS));
         assert_eq!(socket.send(b"[2]", Duration::ZERO, &reporter), Outcome::Sent);
         end.set_nonblocking(true).expect("an open socket");
-        assert!(end.recv(&mut [0; 16]).is_err(), "somebody else was sent our spans");
+        assert!(end.recv(&mut [0; 16]).is_err(), "the other socket got our spans");
         let mut buffer = [0; 16];
         let received = [(); 2].map(|()| {
             let bytes = receiver.recv(&mut buffer).expect("a datagram");
@@ -490,20 +501,20 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_was_closed_is_left_alone() {
+    fn a_file_with_our_number_gets_nothing() {
         let (folder, path, _receiver) = bound();
         let (reporter, _) = reporting();
         let socket = Socket::open(path, &reporter).expect("unix has sockets");
-        // Its number now belongs to a file of the program.
-        let fd = socket.known().fd();
+        // Its number goes to a file of the program.
+        let fd = socket.current_descriptor().fd();
         let file = folder.path().join("file");
         let open = std::fs::File::create(&file).expect("a file in a folder of our own");
-        // SAFETY: nobody else uses the socket's descriptor, and `dup2` makes a new one of it.
+        // SAFETY: no other thread uses the socket's descriptor, and `dup2` opens it again as another file.
         #[allow(unsafe_code)]
         let mut target = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
         nix::unistd::dup2(&open, &mut target).expect("two open descriptors");
         assert_eq!(socket.send(b"[]", Duration::ZERO, &reporter), Outcome::Sent, "through a new descriptor");
-        assert_ne!(socket.known().fd(), fd);
+        assert_ne!(socket.current_descriptor().fd(), fd);
         assert_eq!(std::fs::read(&file).expect("the file"), b"", "the file got the datagram");
     }
 }

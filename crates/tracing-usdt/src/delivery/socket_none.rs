@@ -1,4 +1,4 @@
-//! Where there are no Unix sockets: opening one is reported, and there is none to send to.
+//! The socket on platforms without Unix sockets: opening it reports an error, and a value of it can't exist.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,7 +24,7 @@ impl Socket {
         match self.0 {}
     }
 
-    pub(super) fn look_at_once(&self) {
+    pub(super) fn retry_at_once(&self) {
         match self.0 {}
     }
 

@@ -1,58 +1,62 @@
-//! The account: closed = sent + queued + dropped.
+//! The counters of spans: closed = sent + queued + dropped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::outlet::Told;
-use crate::encode::{Sequence, hex};
-use crate::thread;
+use crate::encode::Sequence;
+use crate::json::hex;
+use crate::process;
+use crate::propagation::random;
 
-/// How many spans were closed, and what became of them.
+/// How many spans were closed, sent, queued and dropped.
 ///
-/// At rest, that is while no span is just being sent, `closed` is the sum of all others.
+/// `closed` is the sum of the other counts, except while a span is being sent.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Spans begun and closed while a socket was set, or open at the end of the program. Of a trace that is not sampled,
-    /// those that began.
+    /// Spans that were created and closed while a socket was set, and spans that were open when the program
+    /// ended. Spans of traces that are not sampled count when they are created.
     pub closed: u64,
     /// Spans that the socket took.
     pub sent: u64,
-    /// Spans waiting to be sent.
+    /// Spans that wait to be sent.
     pub queued: u64,
-    /// Spans that never left.
+    /// Spans that were not sent, by reason.
     pub dropped: Dropped,
 }
 
-/// Spans that never left, by reason.
+/// How many spans were not sent, by reason.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Dropped {
-    /// Nobody was listening at the socket.
+    /// No receiver was bound to the socket.
     pub no_receiver: u64,
     /// The receiver did not keep up.
     pub queue_full: u64,
     /// The datagram was larger than the socket takes.
     pub too_large: u64,
-    /// The operating system gave another reason, which was reported.
+    /// The operating system refused the datagram for another reason, which was reported as an
+    /// [`Error`](crate::Error).
     pub other: u64,
-    /// Open when the layer was taken out of the subscriber, by `reload`: nobody hears of their end.
+    /// The spans were open when `reload` took the layer out of the subscriber, so the layer does not see them
+    /// close.
     pub abandoned: u64,
-    /// The sampler left the trace out. No loss, and not reported as one in the stream.
+    /// The spans belong to traces that are not sampled. These are not lost, and not reported as lost in the
+    /// stream.
     pub sampled_out: u64,
 }
 
 impl Dropped {
-    /// All reasons together.
+    /// The sum of all reasons.
     pub fn total(&self) -> u64 {
         self.lost() + self.sampled_out
     }
 
-    /// What the receiver should have got.
+    /// How many spans are missing at the receiver: all reasons except `sampled_out`.
     pub(super) fn lost(&self) -> u64 {
         self.losses().iter().map(|(_, spans)| spans).sum()
     }
 
-    /// The same by reason, each under its name in the stream.
+    /// The lost spans by reason, each with its name in the stream.
     pub(super) fn losses(&self) -> [(&'static str, u64); 5] {
         [
             ("no_receiver", self.no_receiver),
@@ -75,16 +79,16 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
-/// [`Stats`] as they are being counted, by one layer in one process.
+/// The counters behind [`Stats`], of one layer in one process.
 pub(super) struct Counters {
-    /// The layer's name in each datagram's [`Sequence`].
+    /// The sender id in the [`Sequence`] of each datagram.
     sender: [u8; 16],
     closed: AtomicU64,
     /// By [`Outcome`].
     ended: [AtomicU64; 6],
-    /// Spans of traces that are not sampled. All threads count them, and do little else for them, so they
-    /// must not wait for each other: each has a place of its own, as far as these go.
-    left_out: [Line; 16],
+    /// Spans of traces that are not sampled. Counting is nearly all that such a span costs, so threads must
+    /// not contend for one cache line: each counts in its own as long as there are no more than 16 threads.
+    sampled_out: [Line; 16],
 }
 
 /// A cache line, or the two that some processors fetch together.
@@ -95,14 +99,14 @@ struct Line(AtomicU64);
 impl Counters {
     pub(super) fn new() -> Self {
         Self {
-            sender: hex(thread::random()),
+            sender: hex(random::random()),
             closed: AtomicU64::new(0),
             ended: Default::default(),
-            left_out: Default::default(),
+            sampled_out: Default::default(),
         }
     }
 
-    /// Counts spans that were closed and have ended so.
+    /// Counts closed spans, and their outcome.
     pub(super) fn close(&self, outcome: Outcome, spans: u64) {
         self.closed.fetch_add(spans, Ordering::Relaxed);
         self.end(outcome, spans);
@@ -110,27 +114,28 @@ impl Counters {
 
     /// Counts a span of a trace that is not sampled.
     #[inline]
-    pub(super) fn leave_out(&self) {
-        self.left_out[thread::number() % self.left_out.len()].0.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_sampled_out(&self) {
+        self.sampled_out[process::thread_number() % self.sampled_out.len()].0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts spans that have ended so.
+    /// Counts the outcome of spans that are already counted as closed.
     pub(super) fn end(&self, outcome: Outcome, spans: u64) {
-        // After the socket took them: see `sequence`.
+        // Release: a thread that reads this count sends its datagram after these spans, see `sequence`.
         self.ended[outcome as usize].fetch_add(spans, Ordering::Release);
     }
 
-    /// Where a datagram of so many spans stands that the caller sends next. What the socket has taken is ahead of it in
-    /// the receiver's queue: so the receiver gets that before, or never.
-    pub(super) fn sequence(&self, spans: u64, told: &Told) -> Sequence {
+    /// The place in the sequence of the datagram that the caller sends next, with `spans` spans. All spans
+    /// that the socket has taken are ahead of it in the receiver's queue, so the receiver gets them earlier
+    /// or never.
+    pub(super) fn sequence(&self, spans: u64, lost_before: u64) -> Sequence {
         let sent_before = self.ended[Outcome::Sent as usize].load(Ordering::Acquire);
-        Sequence { sender: self.sender, sent_before, spans, lost_before: told.total() }
+        Sequence { sender: self.sender, sent_before, spans, lost_before }
     }
 
-    /// Without those that are queued.
+    /// The stats, with `queued` 0: only the rings know what is queued.
     pub(super) fn read(&self) -> Stats {
         let ended = |outcome: Outcome| self.ended[outcome as usize].load(Ordering::Relaxed);
-        let sampled_out = self.left_out.iter().map(|line| line.0.load(Ordering::Relaxed)).sum();
+        let sampled_out = self.sampled_out.iter().map(|line| line.0.load(Ordering::Relaxed)).sum();
         Stats {
             closed: self.closed.load(Ordering::Relaxed) + sampled_out,
             sent: ended(Outcome::Sent),

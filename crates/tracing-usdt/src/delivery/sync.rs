@@ -1,5 +1,7 @@
-//! What the ring and its bell are built of: std's, or a model checker's that tries all orders in
-//! which threads can meet.
+//! The synchronization types of the ring and its waker: those of std, or those of the model checker loom,
+//! which tries all interleavings of threads.
+
+use std::sync::{LockResult, PoisonError, TryLockError};
 
 #[cfg(not(loom))]
 pub(super) use std::{
@@ -15,8 +17,22 @@ pub(super) use loom::{
     thread::{Thread, current as this_thread, park},
 };
 
-/// A model has no time: the one who dozes may wake at once.
+/// A loom model has no time, so any timeout may elapse at once.
 #[cfg(loom)]
 pub(super) fn park_timeout(_: std::time::Duration) {
     loom::thread::yield_now();
+}
+
+/// Takes the result of a lock although a thread has panicked under it: no code under these locks can panic and
+/// leave half a change. Works with the locks of std and of loom.
+pub(super) fn unpoisoned<T>(result: LockResult<T>) -> T {
+    result.unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

@@ -1,27 +1,28 @@
-//! The spans that are open when the program ends: they are sent with their duration so far, and marked.
+//! Sends the spans that are open when the program ends, with their duration so far and an attribute that
+//! marks them.
 //!
-//! They go by no ring, whose locks another thread may hold for good at this point.
+//! They do not go through a ring: another thread may hold a ring's lock and never release it.
 
 use std::time::Duration;
 
-use super::DATAGRAM_BYTES;
-use super::outlet::{Outlet, Told};
+use super::outlet::{DATAGRAM_BYTES, Outlet};
+use super::reported::ReportedLosses;
 use super::stats::{Counters, Outcome};
 use crate::span::UnfinishedSpan;
 
-/// Sends them, as many to a datagram as fit, and counts them. Where the receiver's queue is full, `patience` says how
-/// long to wait, again and again until it says `None`.
+/// Sends the spans, as many in a datagram as fit, and counts them. While the receiver's queue is full,
+/// `patience` returns how long to wait before the next attempt; `None` gives up.
 pub(super) fn send(
     spans: &[UnfinishedSpan],
     outlet: &Outlet,
     counters: &Counters,
-    told: &Told,
+    reported: &ReportedLosses,
     patience: &dyn Fn() -> Option<Duration>,
 ) {
     let (mut rest, mut limit, mut datagram) = (spans, DATAGRAM_BYTES, Vec::new());
     while !rest.is_empty() {
-        let spans = fill(&mut datagram, rest, outlet, counters, told, limit);
-        let outcome = outlet.send_patiently(&datagram, patience);
+        let spans = fill(&mut datagram, rest, outlet, counters, reported, limit);
+        let outcome = outlet.send_patiently(&datagram, spans as u64, patience);
         if outcome == Outcome::TooLarge && spans > 1 {
             limit = datagram.len() / 2;
             continue;
@@ -31,13 +32,14 @@ pub(super) fn send(
     }
 }
 
-/// Makes a datagram of the first of `spans`, up to `limit` bytes, and says of how many: one at least.
+/// Fills a datagram with the first of `spans`, up to `limit` bytes but one span at least, and returns how
+/// many it holds.
 fn fill(
     datagram: &mut Vec<u8>,
     spans: &[UnfinishedSpan],
     outlet: &Outlet,
     counters: &Counters,
-    told: &Told,
+    reported: &ReportedLosses,
     limit: usize,
 ) -> usize {
     datagram.clear();
@@ -52,6 +54,6 @@ fn fill(
         }
         filled += 1;
     }
-    outlet.encoder.close(datagram, Some(&counters.sequence(filled as u64, told)));
+    outlet.encoder.close(datagram, Some(&counters.sequence(filled as u64, reported.total())));
     filled
 }

@@ -1,27 +1,30 @@
-//! Closing threads that wait for room, served in the order in which they came.
+//! The closing threads that wait for room, in the order in which they came.
 //!
-//! A thread that only tried again and again would compete with those that come later: a datagram that is sent makes
-//! room for some sixty spans, and one thread alone closes as many before a sleeping one is awake. So a thread leaves
-//! what it has to deliver here, and whoever finds or makes room delivers for all who wait.
+//! If each thread just tried again, those that came first could starve: a sent datagram makes room for about
+//! sixty spans, and a running thread closes that many before a sleeping thread is awake. So a thread that
+//! must wait leaves its span here, and the thread that makes room delivers the spans of all waiting threads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// How long threads compete for room before they take turns, in which each span costs a change of threads.
-pub(super) const UNORDERED: Duration = Duration::from_millis(20);
+use super::sync::unpoisoned;
 
-/// What threads wait to deliver: a `T` each, which comes to an outcome `O`.
+/// How long a thread competes for room before it queues. Queueing costs a context switch for each span.
+pub(super) const UNORDERED_WAIT: Duration = Duration::from_millis(20);
+
+/// A queue of threads, each with an item `T` to deliver. Delivery has an outcome `O`.
 pub(super) struct Waiting<T, O> {
     entries: Mutex<Entries<T, O>>,
-    /// The length of `entries`, for those who only want to know whether there are any.
+    /// The length of `entries`, so that `is_empty` takes no lock.
     count: AtomicUsize,
 }
 
 type Entries<T, O> = VecDeque<(T, Arc<Waiter<O>>)>;
 
-/// A thread that waits. Not by `park`: that is for the program, whose `unpark` may come meanwhile.
+/// A waiting thread. It waits on a condition variable, not with `park`: the program may park and unpark the
+/// same thread.
 pub(super) struct Waiter<O> {
     state: Mutex<State<O>>,
     changed: Condvar,
@@ -33,24 +36,19 @@ struct State<O> {
     outcome: Option<O>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds one of these locks can panic half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<T, O: Copy> Waiting<T, O> {
     pub(super) fn new() -> Self {
         Self { entries: Mutex::new(VecDeque::new()), count: AtomicUsize::new(0) }
     }
 
-    /// Whether nobody waits. Approximate: a thread may be about to enter.
+    /// Whether no thread waits. Approximate: a thread may be about to enter.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// The calling thread waits from now on, behind those who came before.
+    /// Queues the calling thread behind those that came before.
     pub(super) fn enter(&self, item: T) -> Arc<Waiter<O>> {
-        let mut entries = lock(&self.entries);
+        let mut entries = unpoisoned(self.entries.lock());
         let state = State { is_first: entries.is_empty(), outcome: None };
         let waiter = Arc::new(Waiter { state: Mutex::new(state), changed: Condvar::new() });
         entries.push_back((item, Arc::clone(&waiter)));
@@ -58,8 +56,9 @@ impl<T, O: Copy> Waiting<T, O> {
         waiter
     }
 
-    /// Delivers for the threads that wait, in the order in which they came, until `deliver` finds no room. `deliver` must
-    /// not block: no thread can give up meanwhile. Does nothing while another thread holds the list.
+    /// Delivers the items of the waiting threads in order, until `deliver` finds no room and returns `None`.
+    /// `deliver` must not block: it runs under the lock, which a thread needs to leave. Does nothing while
+    /// another thread holds the lock.
     pub(super) fn serve(&self, mut deliver: impl FnMut(&T) -> Option<O>) {
         if self.is_empty() {
             return;
@@ -73,12 +72,12 @@ impl<T, O: Copy> Waiting<T, O> {
         self.appoint_first(&entries);
     }
 
-    /// Gives up, unless the outcome is known by now.
+    /// Takes the thread out of the queue. Returns the outcome if its item has been delivered.
     pub(super) fn leave(&self, waiter: &Arc<Waiter<O>>) -> Option<O> {
-        let mut entries = lock(&self.entries);
+        let mut entries = unpoisoned(self.entries.lock());
         entries.retain(|(_, other)| !Arc::ptr_eq(other, waiter));
         self.appoint_first(&entries);
-        lock(&waiter.state).outcome
+        unpoisoned(waiter.state.lock()).outcome
     }
 
     fn appoint_first(&self, entries: &Entries<T, O>) {
@@ -91,24 +90,28 @@ impl<T, O: Copy> Waiting<T, O> {
 
 impl<O: Copy> Waiter<O> {
     fn change(&self, change: impl FnOnce(&mut State<O>)) {
-        change(&mut lock(&self.state));
+        let mut state = unpoisoned(self.state.lock());
+        change(&mut state);
+        drop(state);
         self.changed.notify_one();
     }
 
-    /// Waits for the outcome.
+    /// Waits until the item has been delivered, and returns the outcome.
     pub(super) fn outcome(&self, at_most: Duration) -> Option<O> {
         self.wait(at_most, |state| state.outcome.is_none()).outcome
     }
 
-    /// Waits until it is the first, or has been served. Whether it is the first.
+    /// Waits until the thread is the first or its item has been delivered. Returns whether it is the first.
     pub(super) fn is_first(&self, at_most: Duration) -> bool {
         let state = self.wait(at_most, |state| !state.is_first && state.outcome.is_none());
         state.is_first && state.outcome.is_none()
     }
 
-    fn wait(&self, at_most: Duration, goes_on: impl Fn(&State<O>) -> bool) -> MutexGuard<'_, State<O>> {
-        let waited = self.changed.wait_timeout_while(lock(&self.state), at_most, |state| goes_on(state));
-        waited.unwrap_or_else(PoisonError::into_inner).0
+    fn wait(&self, at_most: Duration, keeps_waiting: impl Fn(&State<O>) -> bool) -> MutexGuard<'_, State<O>> {
+        let waited = self
+            .changed
+            .wait_timeout_while(unpoisoned(self.state.lock()), at_most, |state| keeps_waiting(state));
+        unpoisoned(waited).0
     }
 }
 
@@ -119,7 +122,7 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     #[test]
-    fn who_waits_is_served_in_order_while_there_is_room() {
+    fn waiting_threads_are_served_in_order_while_there_is_room() {
         let waiting = Waiting::new();
         let waiters = [10, 20, 30].map(|item| waiting.enter(item));
         assert!(waiters[0].is_first(NOW) && !waiters[1].is_first(NOW));
@@ -153,7 +156,7 @@ mod tests {
             let second = scope.spawn(|| (waiters[1].is_first(LONG), waiters[1].outcome(LONG)));
             waiting.leave(&waiters[0]);
             while waiters[1].outcome(NOW).is_none() {
-                waiting.serve(|item| lock(&waiters[1].state).is_first.then_some(*item));
+                waiting.serve(|item| unpoisoned(waiters[1].state.lock()).is_first.then_some(*item));
             }
             let (is_first, outcome) = second.join().expect("no panic");
             // It may have been served before it looked.

@@ -1,92 +1,47 @@
-//! A closed span as every format tells it: what its fields mean, and what is known besides.
+//! A closed span as all formats encode it: interprets fields such as `otel.name`, and adds the layer's own
+//! attributes.
 
 use std::borrow::Cow;
 use std::ops::Deref;
 
 use tracing_core::Metadata;
 
-use super::json::{json_string, value_text};
-use super::{otlp, zipkin};
-use crate::fields::{Entry, text_cost};
-use crate::span::{ClosedSpan, Event};
-use crate::vocabulary::Vocabulary;
+use super::value::value_text;
+use crate::callsite::Encoded;
+use crate::fields::{BEGAN_BEFORE, Entry, UNFINISHED, Vocabulary};
+use crate::span::{ClosedSpan, Elapsed, Event};
 
-/// Something said of a span or an event, by the user or by us.
+/// An attribute of a span or an event: a field of the program, or one that the layer adds.
 pub(super) enum Attribute<'a> {
     Field(Entry<'a>),
     Text(&'static str, &'a str),
     Number(&'static str, u64),
-    /// It is true.
+    /// An attribute whose value is true.
     Flag(&'static str),
 }
 
-/// What we say of a span besides its fields, unless a field of that name does.
-pub(super) const OURS: [&str; 11] = [
-    "level",
-    "target",
-    "code.file.path",
-    "code.line.number",
-    "code.module.name",
-    "thread.id",
-    "thread.name",
-    "busy_ns",
-    "idle_ns",
-    "tracing_usdt.shortened_values_count",
-    UNFINISHED,
-];
-
-/// The program ended before the span did.
-const UNFINISHED: &str = "tracing_usdt.unfinished";
-
-/// What each span of a callsite says alike, as JSON.
-pub(crate) struct Fixed {
-    /// The name, as a string.
-    pub(super) name: Box<str>,
-    /// The attributes, as each format has them.
-    pub(super) zipkin: String,
-    pub(super) otlp: String,
-    /// No field has a name that means something to us.
-    plain: bool,
-    /// What an event of the callsite costs beyond its fields.
-    pub(crate) event_cost: usize,
-}
-
-/// Whether a field of this name says something about the span, or stands for what we would say.
-pub(crate) fn has_meaning(name: &str) -> bool {
-    Vocabulary::ALL.interprets(name) || OURS.contains(&name) || zipkin::TAGS.contains(&name)
-}
-
-impl Fixed {
-    pub(crate) fn new(metadata: &Metadata<'_>, fields: &[&str]) -> Self {
-        Self {
-            name: json_string(metadata.name()),
-            zipkin: zipkin::members(|write| fixed_attributes(metadata, write)),
-            otlp: otlp::members(|write| fixed_attributes(metadata, write)),
-            plain: !fields.iter().any(|name| has_meaning(name)),
-            event_cost: text_cost(metadata.name()) + text_cost(metadata.target()),
-        }
-    }
-}
-
-fn fixed_attributes<'a>(metadata: &'a Metadata<'_>, write: &mut dyn FnMut(Attribute<'a>)) {
-    let ours = [
+/// The attributes that are the same for all spans of a callsite.
+pub(super) fn fixed_attributes<'a>(metadata: &'a Metadata<'_>, write: &mut dyn FnMut(Attribute<'a>)) {
+    let added = [
         Some(Attribute::Text("level", metadata.level().as_str())),
         Some(Attribute::Text("target", metadata.target())),
         metadata.file().map(|file| Attribute::Text("code.file.path", file)),
         metadata.line().map(|line| Attribute::Number("code.line.number", line.into())),
         metadata.module_path().map(|path| Attribute::Text("code.module.name", path)),
     ];
-    ours.into_iter().flatten().for_each(write);
+    added.into_iter().flatten().for_each(write);
 }
 
-/// A span as it is told.
-pub(super) struct Telling<'a> {
+/// A closed span with what is needed to encode it.
+pub(super) struct SpanView<'a> {
     span: &'a ClosedSpan<'a>,
+    pub(super) encoded: &'a Encoded,
     pub(super) vocabulary: &'a Vocabulary,
     is_plain: bool,
+    is_in_batch: bool,
 }
 
-impl<'a> Deref for Telling<'a> {
+impl<'a> Deref for SpanView<'a> {
     type Target = ClosedSpan<'a>;
 
     fn deref(&self) -> &ClosedSpan<'a> {
@@ -94,53 +49,60 @@ impl<'a> Deref for Telling<'a> {
     }
 }
 
-impl<'a> Telling<'a> {
-    pub(super) fn new(span: &'a ClosedSpan<'a>, vocabulary: &'a Vocabulary) -> Self {
-        let is_plain = span.callsite.fixed.plain && !span.record.told && *vocabulary == Vocabulary::ALL;
-        Self { span, vocabulary, is_plain }
+impl<'a> SpanView<'a> {
+    pub(super) fn new(
+        span: &'a ClosedSpan<'a>,
+        encoded: &'a Encoded,
+        vocabulary: &'a Vocabulary,
+        is_in_batch: bool,
+    ) -> Self {
+        let is_plain = encoded.is_plain && !span.record.has_reserved_name && *vocabulary == Vocabulary::ALL;
+        Self { span, encoded, vocabulary, is_plain, is_in_batch }
     }
 }
 
-impl Telling<'_> {
-    /// What is said of it is known from the callsite, and no field says anything about it.
+impl SpanView<'_> {
+    /// Whether no field has a special meaning and all attributes are enabled, so that the callsite's encoded
+    /// parts apply.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
     }
 
-    /// A field that says something about the span.
-    fn said(&self, name: &str) -> Option<Cow<'_, str>> {
-        let is_said = !self.is_plain() && self.vocabulary.interprets(name);
-        if is_said { self.fields().get(name).map(value_text) } else { None }
+    /// The text of a field that has a special meaning; `None` if the field is not set or its meaning is
+    /// disabled.
+    fn interpreted_field(&self, name: &str) -> Option<Cow<'_, str>> {
+        let is_interpreted = !self.is_plain() && self.vocabulary.is_special(name);
+        if is_interpreted { self.fields().get(name).map(value_text) } else { None }
     }
 
-    /// The name that a field gives; by default it is the callsite's.
-    pub(super) fn given_name(&self) -> Option<Cow<'_, str>> {
-        self.said("otel.name")
+    /// The name from the field `otel.name`, which replaces the callsite's.
+    pub(super) fn name_field(&self) -> Option<Cow<'_, str>> {
+        self.interpreted_field("otel.name")
     }
 
     pub(super) fn kind(&self) -> Kind {
-        let given = self.said("otel.kind");
+        let given = self.interpreted_field("otel.kind");
         let named = |kind: &Kind| given.as_ref().is_some_and(|given| kind.name().eq_ignore_ascii_case(given));
         let known = [Kind::Server, Kind::Client, Kind::Producer, Kind::Consumer];
         known.into_iter().find(named).unwrap_or(Kind::Internal)
     }
 
-    /// The span's own fields decide, then the events inside it, then its field `error`. A description
-    /// alone means an error, as in tracing-opentelemetry.
+    /// The status from the span's `otel.status_*` fields, else from the events inside it, else from its field
+    /// `error`. A description alone means an error, as in tracing-opentelemetry.
     pub(super) fn status(&self) -> Status<'_> {
         if !self.vocabulary.status || (self.is_plain() && self.record.error.is_none()) {
             return Status::Unset;
         }
-        let code = self.said("otel.status_code").map(|code| code.to_ascii_lowercase());
+        let code = self.interpreted_field("otel.status_code").map(|code| code.to_ascii_lowercase());
         if code.as_deref() == Some("ok") {
             return Status::Ok;
         }
-        let described = self.said("otel.status_description");
-        let told = || self.record.error.filter(|error| !error.is_empty()).map(Cow::from);
-        // `true` describes nothing.
+        let description = self.interpreted_field("otel.status_description");
+        let from_events = || self.record.error.filter(|error| !error.is_empty()).map(Cow::from);
+        // The text `true` is no description.
         let field = self.error_field().map(|text| if text == "true" { Cow::default() } else { text });
         let is_failed = code.as_deref() == Some("error") || self.record.error.is_some();
-        match (described.or_else(told), field) {
+        match (description.or_else(from_events), field) {
             (Some(description), _) => Status::Error(description),
             (None, field) if is_failed => Status::Error(field.unwrap_or_default()),
             (None, Some(field)) => Status::ErrorField(field),
@@ -148,52 +110,68 @@ impl Telling<'_> {
         }
     }
 
-    /// What the field `error` says, unless it says that there was none.
+    /// The text of the field `error`, unless its value denies an error.
     pub(super) fn error_field(&self) -> Option<Cow<'_, str>> {
         if self.is_plain() {
             return None;
         }
-        self.fields().get("error").filter(|error| !error.denies_error()).map(value_text)
+        self.fields().get("error").filter(|error| !error.means_no_error()).map(value_text)
     }
 
-    /// Whether a field of the user's is an attribute of this name.
+    /// Whether the span has a field that becomes an attribute of this name.
     pub(super) fn has_field(&self, key: &str) -> bool {
-        !self.vocabulary.interprets(key) && self.fields().get(key).is_some()
+        !self.vocabulary.is_special(key) && self.fields().get(key).is_some()
     }
 
-    /// The fields, as attributes.
+    /// The fields that become attributes.
     pub(super) fn field_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
-        let interpreted = |field: &Entry<'_>| !self.is_plain() && self.vocabulary.interprets(field.name);
+        let interpreted = |field: &Entry<'_>| !self.is_plain() && self.vocabulary.is_special(field.name);
         self.fields()
             .entries()
             .filter(|field| !interpreted(field))
             .for_each(|field| write(Attribute::Field(field)));
     }
 
-    /// What is to be said of each span of the callsite, where it is not plain; see [`Fixed`].
+    /// The callsite's attributes, for a span that is not plain; see [`Encoded`] for others.
     pub(super) fn fixed_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
-        fixed_attributes(self.callsite.metadata, &mut |attribute| self.unless_said(attribute, write));
+        fixed_attributes(self.callsite.metadata, &mut |attribute| self.write_unless_field(attribute, write));
     }
 
-    /// What we know of this one.
+    /// The attributes of this span that the layer adds.
     pub(super) fn own_attributes(&self, write: &mut dyn FnMut(Attribute<'_>)) {
         let (record, elapsed) = (self.record, self.elapsed);
-        let shortened = u64::from(record.left_out.fields.shortened);
-        let ours = [
+        let shortened = u64::from(record.dropped.fields.shortened);
+        if record.began_before {
+            self.write_unless_field(Attribute::Flag(BEGAN_BEFORE), write);
+            return;
+        }
+        let added = [
             (record.thread_id != 0).then_some(Attribute::Number("thread.id", record.thread_id)),
             (!record.thread_name.is_empty()).then_some(Attribute::Text("thread.name", record.thread_name)),
             Some(Attribute::Number("busy_ns", elapsed.busy_ns)),
             Some(Attribute::Number("idle_ns", elapsed.duration_ns.saturating_sub(elapsed.busy_ns))),
             (shortened > 0).then_some(Attribute::Number("tracing_usdt.shortened_values_count", shortened)),
         ];
-        ours.into_iter().flatten().for_each(|attribute| self.unless_said(attribute, write));
+        added.into_iter().flatten().for_each(|attribute| self.write_unless_field(attribute, write));
         if record.is_unfinished {
-            self.unless_said(Attribute::Flag(UNFINISHED), write);
+            self.write_unless_field(Attribute::Flag(UNFINISHED), write);
         }
     }
 
-    /// No key comes twice.
-    fn unless_said<'a>(&self, attribute: Attribute<'a>, write: &mut dyn FnMut(Attribute<'a>)) {
+    /// The busy time, and for how long threads said that they were in the span; for a batch, where the attribute `busy_ns` does
+    /// not tell both.
+    pub(super) fn entered_times(&self) -> Option<(u64, u64)> {
+        let Elapsed { busy_ns, entered_ns, .. } = self.elapsed;
+        let is_told = !self.record.began_before && (self.is_plain() || self.writes_busy());
+        (self.is_in_batch && !(is_told && entered_ns == busy_ns)).then_some((busy_ns, entered_ns))
+    }
+
+    fn writes_busy(&self) -> bool {
+        self.vocabulary.busy_and_idle && !self.has_field("busy_ns")
+    }
+
+    /// Writes the attribute, unless it is disabled or a field has its name: no key may come twice.
+    fn write_unless_field<'a>(&self, attribute: Attribute<'a>, write: &mut dyn FnMut(Attribute<'a>)) {
         let (Attribute::Text(key, _) | Attribute::Number(key, _) | Attribute::Flag(key)) = &attribute else {
             return;
         };
@@ -204,7 +182,7 @@ impl Telling<'_> {
 }
 
 impl Event<'_> {
-    /// The message; an exception or the callsite's name, where there is none.
+    /// The message; without one, `exception` or the callsite's name.
     pub(super) fn name(&self) -> Cow<'_, str> {
         match self.fields.get("message") {
             Some(message) => value_text(message),
@@ -220,14 +198,15 @@ impl Event<'_> {
                 write(Attribute::Text(key, text));
             }
         }
-        // Of a record of the `log` crate, what its callsite would say is fields.
-        let is_said = |name: &str| !self.fields.callsite().is_log_bridge || vocabulary.has(name);
-        let fields = self.fields.entries().filter(|field| field.name != "message" && is_said(field.name));
+        // A record of the `log` crate has its location in fields, which `Builder::with_location` disables
+        // like any other.
+        let is_enabled = |name: &str| !self.fields.callsite().is_log_bridge || vocabulary.has(name);
+        let fields = self.fields.entries().filter(|field| field.name != "message" && is_enabled(field.name));
         fields.for_each(|field| write(Attribute::Field(field)));
     }
 }
 
-/// With the numbers of OTLP.
+/// A span's kind, with OTLP's numbers.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     Internal = 1,
@@ -254,6 +233,6 @@ pub(super) enum Status<'a> {
     Ok,
     /// With its description, which may be empty.
     Error(Cow<'a, str>),
-    /// The same, where nothing but the field `error` says so.
+    /// An error that only the field `error` shows, with its text.
     ErrorField(Cow<'a, str>),
 }

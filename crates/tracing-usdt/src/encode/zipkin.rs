@@ -1,22 +1,25 @@
-//! Zipkin v2 spans, a JSON array of them to a datagram, ready to POST to `/api/v2/spans`.
+//! Zipkin: a datagram is one JSON array of v2 spans, which can be POSTed to `/api/v2/spans`.
 //!
-//! Status, dropped counts and event attributes are mapped as OpenTelemetry's
-//! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/) says.
+//! Status, dropped counts and event attributes follow OpenTelemetry's
+//! [transformation to Zipkin](https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/zipkin/).
 
 use std::net::IpAddr;
 
-use super::json::{Object, array, number_text, string, value, value_as_string, value_text};
-use super::span::{Attribute, Kind, OURS, Status, Telling};
-use super::{Losses, Sequence};
-use crate::fields::{Key, Value};
-use crate::resource::Resource;
+use super::losses::Losses;
+use super::resource::Resource;
+use super::sequence::Sequence;
+use super::span::{Attribute, Kind, SpanView, Status};
+use super::value::{value, value_as_string, value_text};
+use crate::callsite::Key;
+use crate::fields::{LAYER_ATTRIBUTES, Value, Vocabulary, ZIPKIN_TAGS};
+use crate::json::{Object, array, number_text, string};
 use crate::span::Event;
-use crate::vocabulary::Vocabulary;
 
-/// Before the spans of a datagram.
+/// The beginning of a datagram, before its spans.
 pub(super) const OPEN: &[u8] = b"[";
 
-/// Behind them. A Zipkin datagram is a list, which has no members of its own: the sequence is a member of the last span.
+/// The end of a datagram, behind its spans. A list has no members, so the sequence becomes a member of the
+/// last span.
 pub(super) fn close(out: &mut Vec<u8>, sequence: Option<&Sequence>) {
     if let (Some(sequence), Some(b'}')) = (sequence, out.last()) {
         out.pop();
@@ -26,13 +29,13 @@ pub(super) fn close(out: &mut Vec<u8>, sequence: Option<&Sequence>) {
     out.push(b']');
 }
 
-/// The span that tells of losses.
+/// The span that reports losses.
 pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, local_endpoint: &[u8]) {
     let (start_us, end_us) = (losses.start_ns / 1000, losses.end_ns / 1000);
-    let trace_id = losses.context.trace_id;
+    let trace_id = losses.ids.trace_id;
     let mut object = Object::open(out);
     object.id("traceId", Some(trace_id.high()), trace_id.low());
-    object.id("id", None, losses.context.span_id.get());
+    object.id("id", None, losses.ids.span_id.get());
     object.string("name", Losses::NAME);
     object.number("timestamp", start_us);
     object.number("duration", end_us.saturating_sub(start_us).max(1));
@@ -45,23 +48,23 @@ pub(super) fn losses(out: &mut Vec<u8>, losses: &Losses<'_>, local_endpoint: &[u
     object.close();
 }
 
-pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, local_endpoint: &[u8]) {
+pub(super) fn span(out: &mut Vec<u8>, span: &SpanView<'_>, resource: &Resource, local_endpoint: &[u8]) {
     let identity = &span.identity;
-    let trace_id = identity.context.trace_id;
+    let trace_id = identity.ids.trace_id;
     let mut object = Object::open(out);
     object.id("traceId", Some(trace_id.high()), trace_id.low());
-    object.id("id", None, identity.context.span_id.get());
+    object.id("id", None, identity.ids.span_id.get());
     if let Some(parent) = identity.parent_id {
         object.id("parentId", None, parent.get());
     }
-    // Zipkin knows no internal kind: it leaves it out.
+    // Zipkin has no internal kind.
     let kind = span.kind();
     if kind != Kind::Internal {
         object.string("kind", kind.name());
     }
-    match span.given_name() {
+    match span.name_field() {
         Some(name) => object.string("name", &name),
-        None => object.key("name").extend_from_slice(span.callsite.fixed.name.as_bytes()),
+        None => object.key("name").extend_from_slice(span.encoded.name.as_bytes()),
     }
     object.number("timestamp", span.start_ns / 1000);
     object.number("duration", (span.elapsed.duration_ns / 1000).max(1));
@@ -77,19 +80,19 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     let mut tags = Object::open(object.key("tags"));
     let status = span.status();
     span.field_attributes(&mut |attribute| {
-        if span.is_plain() || !leaves_out(&attribute, &status) {
+        if span.is_plain() || !is_omitted(&attribute, &status) {
             tag(&mut tags, span, attribute);
         }
     });
     if span.is_plain() {
-        tags.members(&span.callsite.fixed.zipkin);
+        tags.members(&span.encoded.zipkin);
     } else {
         span.fixed_attributes(&mut |attribute| tag(&mut tags, span, attribute));
     }
     span.own_attributes(&mut |attribute| tag(&mut tags, span, attribute));
     write_tags(&mut tags, span, &status);
     for (key, value) in resource.attributes() {
-        if !OURS.contains(&key) && !TAGS.contains(&key) && !span.has_field(key) {
+        if !LAYER_ATTRIBUTES.contains(&key) && !ZIPKIN_TAGS.contains(&key) && !span.has_field(key) {
             string(tags.any_key(key), value);
         }
     }
@@ -97,18 +100,20 @@ pub(super) fn span(out: &mut Vec<u8>, span: &Telling<'_>, resource: &Resource, l
     object.close();
 }
 
-/// Whether a field `error` is no tag. Zipkin takes any span with a tag `error` as failed, whatever the tag's value;
-/// and of a `true`, the status knows more.
-fn leaves_out(attribute: &Attribute<'_>, status: &Status<'_>) -> bool {
+/// Whether to omit a field `error` from the tags. Zipkin shows any span with a tag `error` as failed,
+/// whatever its value, so a value that denies an error must not become one. A `true` is omitted in favour of
+/// the status's description.
+fn is_omitted(attribute: &Attribute<'_>, status: &Status<'_>) -> bool {
     let Attribute::Field(field) = attribute else { return false };
-    field.name == "error" && (field.value.denies_error() || is_less_than(&value_text(field.value), status))
+    field.name == "error" && (field.value.means_no_error() || is_redundant(&value_text(field.value), status))
 }
 
-fn is_less_than(error: &str, status: &Status<'_>) -> bool {
+/// Whether the field's text is just `true` while the status has a description.
+fn is_redundant(error: &str, status: &Status<'_>) -> bool {
     error == "true" && matches!(status, Status::Error(description) if !description.is_empty())
 }
 
-fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
+fn tag(tags: &mut Object<'_>, span: &SpanView<'_>, attribute: Attribute<'_>) {
     match attribute {
         Attribute::Field(field) => {
             let json = match field.key {
@@ -127,7 +132,7 @@ fn tag(tags: &mut Object<'_>, span: &Telling<'_>, attribute: Attribute<'_>) {
     }
 }
 
-/// The members that attributes make.
+/// Encodes attributes as the members of an object, without its braces.
 pub(super) fn members<'a>(write: impl FnOnce(&mut dyn FnMut(Attribute<'a>))) -> String {
     let mut out = Vec::new();
     let mut object = Object::open(&mut out);
@@ -137,53 +142,43 @@ pub(super) fn members<'a>(write: impl FnOnce(&mut dyn FnMut(Attribute<'a>))) -> 
         Attribute::Number(key, number) => object.number_text(key, number),
         Attribute::Flag(key) => object.string(key, "true"),
     });
-    // Without the brace that `open` wrote.
+    // Drops the brace that `open` wrote.
     String::from_utf8(out.split_off(1)).unwrap_or_default()
 }
 
-/// What is no attribute in OpenTelemetry, but is a tag in Zipkin.
-pub(super) const TAGS: [&str; 6] = [
-    "otel.status_code",
-    "error",
-    "follows_from",
-    "otel.dropped_attributes_count",
-    "otel.dropped_events_count",
-    "otel.dropped_links_count",
-];
-
-fn write_tags(tags: &mut Object<'_>, span: &Telling<'_>, status: &Status<'_>) {
-    let said = |key: &str| !span.is_plain() && span.has_field(key);
+fn write_tags(tags: &mut Object<'_>, span: &SpanView<'_>, status: &Status<'_>) {
+    let has_field = |key: &str| !span.is_plain() && span.has_field(key);
     let (code, error) = match status {
-        // Its tag is all that Zipkin needs.
+        // The tag `error` of the field is all that Zipkin needs.
         Status::Unset | Status::ErrorField(_) => (None, None),
         Status::Ok => (Some("OK"), None),
         Status::Error(description) => (Some("ERROR"), Some(description)),
     };
-    if let Some(code) = code.filter(|_| !said("otel.status_code")) {
+    if let Some(code) = code.filter(|_| !has_field("otel.status_code")) {
         tags.string("otel.status_code", code);
     }
-    let is_tagged = || span.error_field().is_some_and(|text| !is_less_than(&text, status));
+    let is_tagged = || span.error_field().is_some_and(|text| !is_redundant(&text, status));
     if let Some(error) = error.filter(|_| !is_tagged()) {
         tags.string("error", error);
     }
-    if !span.record.links.is_empty() && !said("follows_from") {
+    if !span.record.links.is_empty() && !has_field("follows_from") {
         let links: Vec<String> =
             span.links().map(|link| format!("{}-{}", link.ids.trace_id, link.ids.span_id)).collect();
         tags.string("follows_from", &links.join(","));
     }
-    let left_out = span.record.left_out;
+    let dropped = span.record.dropped;
     for (key, count) in [
-        ("otel.dropped_attributes_count", left_out.fields.attributes),
-        ("otel.dropped_events_count", left_out.events),
-        ("otel.dropped_links_count", left_out.links),
+        ("otel.dropped_attributes_count", dropped.fields.attributes),
+        ("otel.dropped_events_count", dropped.events),
+        ("otel.dropped_links_count", dropped.links),
     ] {
-        if count > 0 && !said(key) {
+        if count > 0 && !has_field(key) {
             tags.number_text(key, count.into());
         }
     }
 }
 
-/// Who sends, the same in each span.
+/// Encodes Zipkin's `localEndpoint`, which is the same in each span.
 pub(super) fn local_endpoint(resource: &Resource) -> Vec<u8> {
     let mut out = Vec::new();
     let mut endpoint = Object::open(&mut out);
@@ -192,9 +187,9 @@ pub(super) fn local_endpoint(resource: &Resource) -> Vec<u8> {
     out
 }
 
-/// Whom a client or a producer speaks to, by the first attribute that says so, in the order of OpenTelemetry's
-/// transformation; and its address.
-fn remote_endpoint(object: &mut Object<'_>, span: &Telling<'_>) {
+/// Writes `remoteEndpoint`, the peer of a client or a producer. Its name is from the first of the attributes
+/// below that is set, in the order of OpenTelemetry's transformation.
+fn remote_endpoint(object: &mut Object<'_>, span: &SpanView<'_>) {
     let fields = span.fields();
     let text = |key: &str| fields.get(key).map(value_text).filter(|text| !text.is_empty());
     let names = [
@@ -236,7 +231,7 @@ fn remote_endpoint(object: &mut Object<'_>, span: &Telling<'_>) {
     endpoint.close();
 }
 
-/// `"name": {attributes}`, the attributes with their JSON types.
+/// Writes an event, with the value `"name": {attributes}`, in which attributes keep their JSON types.
 fn annotation(out: &mut Vec<u8>, event: &Event<'_>, vocabulary: &Vocabulary) {
     let mut text = Vec::new();
     string(&mut text, &event.name());

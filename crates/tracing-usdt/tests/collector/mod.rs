@@ -1,4 +1,4 @@
-//! A receiver for the tests: binds a socket in a folder of its own and reads back what came.
+//! A receiver for the tests, with a socket in a folder of its own.
 #![allow(dead_code)] // each test file uses a part of it
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tracing_subscriber::prelude::*;
 use tracing_usdt::{Builder, Delivery, Handle};
 
 /// Long enough that only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Collector {
     socket: UnixDatagram,
@@ -39,17 +39,17 @@ impl Collector {
         self.folder.path()
     }
 
-    /// A layer's options with this collector as the receiver, deaf to the environment's parent. A
-    /// span has been sent, or dropped, when its close returns.
+    /// Options for a layer that sends to this collector and ignores the environment's parent. It sends or drops
+    /// a span before its close returns.
     pub(crate) fn builder(&self) -> Builder {
         tracing_usdt::builder()
-            .socket(&self.path)
-            .service_name("test")
-            .parent(None)
-            .delivery(Delivery::Inline)
+            .with_socket(&self.path)
+            .with_service_name("test")
+            .without_remote_parent()
+            .with_delivery(Delivery::Inline)
     }
 
-    /// The datagrams that are waiting to be received.
+    /// Receives the datagrams in the socket's queue.
     pub(crate) fn drain_text(&self) -> Vec<String> {
         let mut buffer = vec![0; 1 << 18];
         std::iter::from_fn(move || self.socket.recv(&mut buffer).ok().map(|bytes| buffer[..bytes].to_vec()))
@@ -57,7 +57,7 @@ impl Collector {
             .collect()
     }
 
-    /// Their spans.
+    /// Receives the spans of the datagrams in the socket's queue.
     pub(crate) fn drain(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         for text in self.drain_text() {
@@ -68,29 +68,29 @@ impl Collector {
         spans
     }
 
-    /// The spans by name, after `f` has made them and while they are no more than the queue holds.
+    /// Runs `f` under a layer and returns its spans by name. There may be no more spans than the queue holds.
     pub(crate) fn spans_of(&self, f: impl FnOnce()) -> BTreeMap<String, Span> {
-        let layer = self.builder().delivery(Delivery::Background).build();
+        let layer = self.builder().with_delivery(Delivery::Background).build();
         let handle = layer.handle();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);
-        handle.flush(PATIENCE).expect("the queue has room");
+        handle.flush(TIMEOUT).expect("the queue has room");
         let stats = handle.stats();
         assert_eq!(stats.closed, stats.sent, "the test made more than the queue holds: {stats:?}");
         let spans = self.drain();
         let count = spans.len();
         let by_name: BTreeMap<_, _> = spans.into_iter().map(|s| (text(&s, "name").to_owned(), s)).collect();
-        assert_eq!(by_name.len(), count, "the test's spans have names of their own");
+        assert_eq!(by_name.len(), count, "the test's spans need different names");
         by_name
     }
 }
 
-/// A string member.
+/// The string `key` of a JSON object.
 #[track_caller]
 pub(crate) fn text<'a>(object: &'a Span, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_else(|| panic!("no string {key:?} in {object:?}"))
 }
 
-/// A tag, if it is there.
+/// The span's tag `key`, if it has one.
 pub(crate) fn tag<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
     span["tags"].get(key).map(|value| value.as_str().unwrap_or_else(|| panic!("{key} is not a string")))
 }
@@ -99,14 +99,14 @@ pub(crate) fn tag<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        assert!(start.elapsed() < TIMEOUT, "waited {TIMEOUT:?} without success until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// closed = sent + queued + dropped, at rest.
+/// Checks that closed = sent + queued + dropped, which holds while no span is on its way.
 #[track_caller]
-pub(crate) fn assert_accounted(handle: &Handle) {
+pub(crate) fn assert_stats_add_up(handle: &Handle) {
     let stats = handle.stats();
     assert_eq!(stats.closed, stats.sent + stats.queued + stats.dropped.total(), "{stats:?}");
 }

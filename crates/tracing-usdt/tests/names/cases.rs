@@ -1,11 +1,11 @@
-// The rule for names of processes, which the layer and spantap both keep: where the link `exe` points, whether the file is
-// still there, the first argument, `comm`, and the name.
+// How the layer and spantap both name a process: the target of the link `exe`, whether that file exists, the
+// first argument, `comm`, and the expected name.
 [
     ("/usr/bin/shop", true, "other", "another", "shop"),
     ("/usr/bin/shop", false, "other", "another", "shop"),
     ("/usr/bin/7", true, "other", "another", "7"),
     ("/opt/my shop/the shop", true, "other", "another", "the shop"),
-    // What the kernel appends, and a file that is really called so.
+    // The kernel appends " (deleted)", but a file's real name may end so, too.
     ("/usr/bin/shop (deleted)", false, "other", "another", "shop"),
     ("/usr/bin/shop (deleted)", true, "other", "another", "shop (deleted)"),
     ("/usr/bin/shop (deleted) (deleted)", false, "other", "another", "shop (deleted)"),
@@ -14,7 +14,7 @@
     ("/nix/store/x/bin/.shop-wrapped__ (deleted)", false, "other", "another", "shop"),
     ("/usr/bin/.-wrapped", true, "other", "another", ".-wrapped"),
     ("/usr/bin/gift-wrapped", true, "other", "another", "gift-wrapped"),
-    // In memory.
+    // A memfd.
     ("/memfd:shop", true, "other", "another", "memfd:shop"),
     ("/memfd:image (deleted)", false, "/usr/bin/the shop", "3", "the shop"),
     ("/memfd:image (deleted)", false, "", "worker", "worker"),
@@ -25,7 +25,7 @@
     ("/memfd:by: x (deleted)", false, "", "", "by: x"),
     ("/memfd:runc:/proc/self/exe (deleted)", false, "", "", "exe"),
     ("/memfd: (deleted)", false, "5", "5", ""),
-    // By O_TMPFILE.
+    // A file without a name, by O_TMPFILE.
     ("/tmp/#3935 (deleted)", false, "shop", "5", "shop"),
     // Started by the dynamic loader, which gives it the first argument.
     ("/lib64/ld-linux-x86-64.so.2", true, "./target/shop", "ld-linux-x86-64", "shop"),

@@ -1,11 +1,10 @@
-//! What a program pays while somebody is attached to it: `spantap attach`, with and without what the kernel
-//! does, and bpftrace doing the same join; for each span, each enter and exit, and each thing that the kernel does:
-//! in the program's spans, and for a program that nobody is attached to. And how many spans a second get through
-//! the ring buffer.
+//! Measures what attached consumers cost a program: `spantap attach` with and without kernel events, and bpftrace with
+//! the same join. The costs are those of each span, each enter and exit, and each kernel event, also in a program that
+//! has no consumer. Also measures how many spans a second pass through spantap's ring buffer.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,80 +13,83 @@ use nix::sys::signal::Signal;
 
 use super::machine::cores;
 use super::programs::{self, command, number};
-use super::rounds::quantile;
 use super::stage::Stage;
+use super::statistics::median;
 use crate::bpftrace::Bpftrace;
 use crate::process::Started;
 use crate::setup;
 
-/// Who looks.
+/// The consumer that is attached.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Consumer {
-    Nobody,
+    Detached,
+    /// `spantap listen`, to which the program sends its spans from the background.
+    Listener,
     /// `spantap attach` with these arguments.
     Spantap(&'static [&'static str]),
-    /// The tool that joins spans with the time off the CPU, by itself.
+    /// `spanoffcpu.bt`, which joins spans with their off-CPU time.
     Bpftrace,
 }
 
-pub(crate) const CONSUMERS: [(&str, Consumer); 6] = [
-    ("nobody", Consumer::Nobody),
+pub(crate) const CONSUMERS: [(&str, Consumer); 7] = [
+    ("no consumer", Consumer::Detached),
+    ("spantap listen, background delivery", Consumer::Listener),
     ("spantap attach --kernel none", Consumer::Spantap(&["--kernel", "none"])),
     ("spantap attach --kernel sched", Consumer::Spantap(&["--kernel", "sched"])),
     ("spantap attach", Consumer::Spantap(&[])),
-    ("the same, and syscall", Consumer::Spantap(&["--kernel", "sched,block,net,exec,syscall"])),
+    ("spantap attach, also syscall", Consumer::Spantap(&["--kernel", "sched,block,net,exec,syscall"])),
     ("bpftrace, spanoffcpu.bt", Consumer::Bpftrace),
 ];
 
-/// What is done.
-pub(crate) struct Deed {
+/// Work that is measured.
+pub(crate) struct Operation {
     pub(crate) name: &'static str,
-    /// For the program.
-    word: &'static str,
-    /// How often in a run.
+    /// The argument of the program `attached`.
+    argument: &'static str,
+    /// Repetitions in a run.
     count: u64,
-    /// By a program that nobody is attached to.
-    by_others: bool,
+    /// A program without a consumer does it.
+    by_detached: bool,
 }
 
-impl Deed {
-    const fn new(name: &'static str, word: &'static str, count: u64) -> Self {
-        Self { name, word, count, by_others: false }
+impl Operation {
+    const fn new(name: &'static str, argument: &'static str, count: u64) -> Self {
+        Self { name, argument, count, by_detached: false }
     }
 
-    const fn by_others(name: &'static str, word: &'static str, count: u64) -> Self {
-        Self { by_others: true, ..Self::new(name, word, count) }
+    const fn by_detached(name: &'static str, argument: &'static str, count: u64) -> Self {
+        Self { by_detached: true, ..Self::new(name, argument, count) }
     }
 }
 
-pub(crate) const DEEDS: [Deed; 8] = [
-    Deed::new("span", "spans", 20_000),
-    Deed::new("enter+exit", "steps", 40_000),
-    Deed::new("switch", "switches", 20_000),
-    Deed::new("TCP", "packets", 10_000),
-    Deed::new("block", "blocks", 500),
-    Deed::new("syscall", "calls", 100_000),
-    Deed::by_others("others: switch", "switches", 20_000),
-    Deed::by_others("others: syscall", "calls", 100_000),
+pub(crate) const OPERATIONS: [Operation; 8] = [
+    Operation::new("span", "spans", 20_000),
+    Operation::new("enter+exit", "steps", 40_000),
+    Operation::new("switch", "switches", 20_000),
+    Operation::new("TCP", "packets", 10_000),
+    Operation::new("block", "blocks", 500),
+    Operation::new("syscall", "calls", 100_000),
+    Operation::by_detached("others: switch", "switches", 20_000),
+    Operation::by_detached("others: syscall", "calls", 100_000),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// In nanoseconds; by consumer and deed.
+/// Nanoseconds by consumer and operation.
 #[derive(Default)]
 pub(crate) struct Attached {
-    ns: Vec<[Vec<f64>; DEEDS.len()]>,
-    pub(crate) through: Vec<Through>,
+    ns: Vec<[Vec<f64>; OPERATIONS.len()]>,
+    pub(crate) throughput: Vec<Throughput>,
 }
 
-/// Spans made as fast as so many threads can.
-pub(crate) struct Through {
+/// A run in which threads make spans as fast as they can.
+pub(crate) struct Throughput {
     pub(crate) kernel: &'static str,
     pub(crate) threads: usize,
     pub(crate) made_per_s: f64,
-    /// The part that spantap did not get.
+    /// The part of the spans that spantap did not receive.
     pub(crate) lost: f64,
-    /// Of those that it did not get, it knows of all.
+    /// spantap counted each span that it did not receive.
     pub(crate) adds_up: bool,
 }
 
@@ -103,20 +105,24 @@ impl Attached {
             programs.push(stage.copy_of("attached", &format!("attached-{index}"))?);
             attached.ns.push(Default::default());
         }
-        let nobodys = programs[0].clone();
-        // On a disk, which the folder of the stage need not be.
+        let detached_program = programs[0].clone();
+        // The measured blocks must go to a disk. The folder of the stage may be in memory.
         let attached_program = stage.programs.path("attached");
-        let on_disk = attached_program.parent().context("it is in a folder")?.to_owned();
+        let on_disk = attached_program.parent().context("the program's path has no folder")?.to_owned();
         for round in 1..=rounds {
             for ((name, consumer), (program, ns)) in
                 CONSUMERS.iter().zip(programs.iter().zip(&mut attached.ns))
             {
                 stage.progress(&format!("round {round} of {rounds}, attached: {name}"));
-                // Alone: what one does at each change of threads, it does to all programs.
+                // One consumer at a time: each slows down the context switches of all programs.
                 let watch = Watch::start(stage, *consumer, program)?;
-                for (deed, ns) in DEEDS.iter().zip(ns) {
-                    let mut command = command(if deed.by_others { &nobodys } else { program });
-                    command.args([deed.word, "--count", &deed.count.to_string()]).current_dir(&on_disk);
+                for (operation, ns) in OPERATIONS.iter().zip(ns) {
+                    let mut command =
+                        command(if operation.by_detached { &detached_program } else { program });
+                    command
+                        .args([operation.argument, "--count", &operation.count.to_string()])
+                        .current_dir(&on_disk);
+                    watch.surround(&mut command);
                     ns.push(number(&programs::run("attached", &mut command)?.json, "ns")?);
                 }
                 watch.end()?;
@@ -125,20 +131,17 @@ impl Attached {
         for kernel in ["none", "sched,block,net,exec"] {
             for threads in [1, cores()] {
                 stage.progress(&format!("through the ring buffer: {threads} threads, {kernel}"));
-                attached.through.push(through(stage, kernel, threads)?);
+                attached.throughput.push(throughput(stage, kernel, threads)?);
             }
         }
         Ok(attached)
     }
 
-    /// The median, and the median of what it is beyond nobody's in the same round.
-    pub(crate) fn ns(&self, consumer: usize, deed: usize) -> Option<(f64, f64)> {
-        let (ns, nobody) = (&self.ns.get(consumer)?[deed], &self.ns.first()?[deed]);
-        let median = |mut values: Vec<f64>| {
-            values.sort_by(f64::total_cmp);
-            quantile(&values, 0.5)
-        };
-        Some((median(ns.clone()), median(ns.iter().zip(nobody).map(|(ns, nobody)| ns - nobody).collect())))
+    /// The median, and the median of the increase over the run without a consumer in the same round.
+    pub(crate) fn ns(&self, consumer: usize, operation: usize) -> Option<(f64, f64)> {
+        let (ns, detached) = (&self.ns.get(consumer)?[operation], &self.ns.first()?[operation]);
+        let added = ns.iter().zip(detached).map(|(ns, detached)| ns - detached);
+        Some((median(ns.iter().copied()), median(added)))
     }
 }
 
@@ -152,9 +155,10 @@ fn can_attach() -> Result<()> {
     }
 }
 
-/// Somebody who looks at a program.
+/// A consumer that is attached to a program.
 enum Watch {
-    Nobody,
+    Detached,
+    Listener(Spantap, PathBuf),
     Spantap(Spantap),
     Bpftrace(Bpftrace),
 }
@@ -162,7 +166,11 @@ enum Watch {
 impl Watch {
     fn start(stage: &Stage, consumer: Consumer, program: &std::path::Path) -> Result<Self> {
         Ok(match consumer {
-            Consumer::Nobody => Self::Nobody,
+            Consumer::Detached => Self::Detached,
+            Consumer::Listener => {
+                let socket = program.with_extension("sock");
+                Self::Listener(Spantap::listen(stage, program, &socket)?, socket)
+            }
             Consumer::Spantap(arguments) => Self::Spantap(Spantap::attach(stage, program, arguments)?),
             Consumer::Bpftrace => {
                 let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/bpftrace/spanoffcpu.bt");
@@ -174,10 +182,17 @@ impl Watch {
         })
     }
 
+    /// Sets the environment variables of the program.
+    fn surround(&self, command: &mut Command) {
+        if let Self::Listener(_, socket) = self {
+            command.env("TRACING_USDT_SOCKET", socket).env("TRACING_USDT_FORMAT", "otlp-protobuf");
+        }
+    }
+
     fn end(self) -> Result<()> {
         match self {
-            Self::Nobody => Ok(()),
-            Self::Spantap(spantap) => spantap.end().map(drop),
+            Self::Detached => Ok(()),
+            Self::Spantap(spantap) | Self::Listener(spantap, _) => spantap.end().map(drop),
             Self::Bpftrace(bpftrace) => bpftrace.finish().map(drop),
         }
     }
@@ -185,64 +200,79 @@ impl Watch {
 
 struct Spantap {
     process: Started,
-    said: PathBuf,
+    messages: PathBuf,
 }
 
 impl Spantap {
     fn attach(stage: &Stage, program: &std::path::Path, arguments: &[&str]) -> Result<Self> {
-        let said = program.with_extension("said");
         let mut command = command(stage.programs.path("spantap"));
-        command.args(["attach", "--quiet", "--exe"]).arg(program).args(arguments);
-        command.stdout(Stdio::null()).stderr(File::create(&said)?);
-        let mut spantap = Self { process: Started::spawn("spantap", &mut command)?, said };
+        command.args(["attach", "--max-traces", "1", "--exe"]).arg(program).args(arguments);
+        Self::start(command, program, |spantap| spantap.messages().contains("attached to "))
+    }
+
+    fn listen(stage: &Stage, program: &std::path::Path, socket: &std::path::Path) -> Result<Self> {
+        let mut command = command(stage.programs.path("spantap"));
+        command.args(["listen", "--max-traces", "1"]).arg(socket);
+        Self::start(command, program, |_| socket.exists())
+    }
+
+    fn start(
+        mut command: Command,
+        program: &std::path::Path,
+        is_ready: impl Fn(&Self) -> bool,
+    ) -> Result<Self> {
+        let messages = program.with_extension("messages");
+        command.stdout(Stdio::null()).stderr(File::create(&messages)?);
+        let mut spantap = Self { process: Started::spawn("spantap", &mut command)?, messages };
         let begin = Instant::now();
-        while !spantap.said().contains("attached to ") {
-            if spantap.process.ended()?.is_some() || begin.elapsed() > PATIENCE {
-                bail!("spantap did not attach: {}", spantap.said());
+        while !is_ready(&spantap) {
+            if spantap.process.ended()?.is_some() || begin.elapsed() > TIMEOUT {
+                bail!("spantap did not start: {}", spantap.messages());
             }
             sleep(Duration::from_millis(5));
         }
         Ok(spantap)
     }
 
-    fn said(&self) -> String {
-        fs::read_to_string(&self.said).unwrap_or_default()
+    fn messages(&self) -> String {
+        fs::read_to_string(&self.messages).unwrap_or_default()
     }
 
-    /// What it had to say.
+    /// Stops spantap and returns its messages.
     fn end(mut self) -> Result<String> {
         self.process.signal(Signal::SIGTERM)?;
-        self.process.wait(PATIENCE)?;
-        Ok(self.said())
+        self.process.wait(TIMEOUT)?;
+        Ok(self.messages())
     }
 }
 
-fn through(stage: &Stage, kernel: &'static str, threads: usize) -> Result<Through> {
+fn throughput(stage: &Stage, kernel: &'static str, threads: usize) -> Result<Throughput> {
     const EACH: u64 = 250_000;
     let program = stage.copy_of("attached", &format!("through-{threads}-{}", kernel.len()))?;
     let spantap = Spantap::attach(stage, &program, &["--kernel", kernel])?;
     let mut command = command(&program);
     command.args(["spans", "--count", &EACH.to_string(), "--threads", &threads.to_string()]);
     let ns = number(&programs::run("attached", &mut command)?.json, "ns")?;
-    let said = spantap.end()?;
+    let messages = spantap.end()?;
     let before = |words: &str| -> u64 {
-        let numbers = said.lines().filter_map(|line| line.split_once(words)?.0.rsplit(' ').next());
+        let numbers = messages.lines().filter_map(|line| line.split_once(words)?.0.rsplit(' ').next());
         numbers.filter_map(|number| number.replace(',', "").parse::<u64>().ok()).sum()
     };
-    // Some are made first, to warm up.
+    // The program also makes spans to warm up.
     let made = EACH * threads as u64 + WARM_UP;
-    let received = said.lines().find(|line| line.contains(" spans from ")).map_or(0, |line| {
+    let received = messages.lines().find(|line| line.contains(" spans from ")).map_or(0, |line| {
         let number = line.split(' ').nth(1).unwrap_or_default();
         number.replace(',', "").parse().unwrap_or(0)
     });
-    Ok(Through {
+    Ok(Throughput {
         kernel,
         threads,
         made_per_s: threads as f64 * 1e9 / ns,
         lost: made.saturating_sub(received) as f64 / made as f64,
-        adds_up: received + before(" missed spans") == made,
+        // Reports of losses are spans, too.
+        adds_up: received + before(" missed spans:") + before(" lost by the sender") >= made,
     })
 }
 
-/// As the program has it.
+/// The spans with which the program `attached` warms up.
 const WARM_UP: u64 = 100;

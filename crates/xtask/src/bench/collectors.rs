@@ -1,5 +1,5 @@
-//! How much a collector can take: datagrams that the layer sent once are sent again and again, as fast
-//! as they are taken, to spantap, to a loop that does nothing but count, and to one in Python.
+//! Measures how many spans a second a collector can receive. Recorded datagrams of the layer are sent repeatedly, as
+//! fast as the collector receives them, to spantap, to a loop that only counts, and to a collector in Python.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixDatagram;
@@ -15,14 +15,14 @@ use serde_json::Value;
 
 use super::cores::{Cores, Pinned};
 use super::programs::{self, command, count, number};
-use super::rounds::quantile;
 use super::spantap::Spantap;
 use super::stage::Stage;
+use super::statistics::{median, median_and_spread};
 use crate::process::{Started, lines};
 
-/// What is at the other end.
+/// A program that receives the datagrams.
 pub(crate) struct Collector {
-    /// What goals and ratios call it.
+    /// Its name in goals and ratios.
     pub(crate) key: &'static str,
     pub(crate) name: &'static str,
     pub(crate) cores: &'static str,
@@ -32,21 +32,17 @@ pub(crate) struct Collector {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// The program `count`.
-    Count(&'static str),
+    Count,
     Python,
-    /// It receives, decodes and counts.
-    Quiet,
-    /// With the view, of which one trace a second is printed, and a backend that takes all.
+    /// spantap with its view, which prints one trace a second, and a backend that accepts everything.
     Forward,
     /// The program `stages`, which has no socket.
     Stages,
 }
 
-/// The first is the one that ratios are to.
-pub(crate) static COLLECTORS: [Collector; 6] = [
-    collector("recv", "a loop of recv, which counts datagrams", "1", Kind::Count("datagrams")),
-    collector("search", "a loop of recv, which searches for spans", "1", Kind::Count("spans")),
-    collector("quiet", "spantap --quiet: receive, decode, count", "1", Kind::Quiet),
+/// Ratios are relative to the first.
+pub(crate) static COLLECTORS: [Collector; 4] = [
+    collector("recv", "a loop of recv, which counts datagrams", "1", Kind::Count),
     collector("python", "Python: json.loads(recv()), count", "1", Kind::Python),
     collector("forward", "spantap --to otlp, sender and backend beside it", "2", Kind::Forward),
     collector("stages", "spantap's decode, encode, assembly, no socket", "2", Kind::Stages),
@@ -56,18 +52,18 @@ const fn collector(key: &'static str, name: &'static str, cores: &'static str, k
     Collector { key, name, cores, kind }
 }
 
-pub(crate) const FORMATS: [&str; 2] = ["zipkin", "otlp"];
+pub(crate) const FORMATS: [&str; 3] = ["zipkin", "otlp-json", "otlp-protobuf"];
 
-/// What is said below the tables.
+/// The text below the tables.
 pub(crate) const NOTES: [&str; 5] = [
-    "Datagrams of the flood above, background, sent over and over by another process with new trace ids. On one",
-    "core: all threads of the receiver on one, the sender on another. busy: time on a core of the receiver's, by",
-    "the spans. x recv is the median of each round's ratio. A run ends when the receiver has told what it got.",
-    "taken: what it counted, of what was sent; forwarded, viewed: what got to the backend, and into traces. The",
-    "collector in Python is of the kind that Core Lightning's documentation has.",
+    "Another process sends recorded background datagrams repeatedly, with new trace ids. cores 1: all threads of the",
+    "receiver share one core, and the sender has another. busy: the receiver's CPU time per span. x recv is the",
+    "median of each round's ratio. A run ends when the receiver has printed its counts. taken: the part of the sent",
+    "spans that it counted; forwarded, viewed: the parts that reached the backend and the view. The collector in",
+    "Python is like the one in Core Lightning's documentation.",
 ];
 
-/// One run of a receiver.
+/// One run of a collector.
 #[derive(Default)]
 struct Run {
     spans_per_s: f64,
@@ -75,11 +71,11 @@ struct Run {
     taken: f64,
     forwarded: Option<f64>,
     viewed: Option<f64>,
-    /// Of decode, encode and assembly, in nanoseconds a span.
+    /// Nanoseconds per span of decode, encode and assembly.
     stages: Option<[f64; 3]>,
 }
 
-/// The datagrams of a format.
+/// Recorded datagrams of one format.
 pub(crate) struct Recording {
     pub(crate) format: &'static str,
     file: PathBuf,
@@ -94,14 +90,17 @@ pub(crate) struct Collectors {
     pub(crate) mismatches: Vec<String>,
 }
 
-/// The time in which the recordings are made.
+/// How long one recording takes.
 const RECORDING_MS: u64 = 500;
 
 impl Collectors {
     pub(crate) fn measure(stage: &mut Stage, rounds: usize, milliseconds: u64) -> Result<Self> {
         let mut all = Self::default();
         if !stage.rows().iter().any(|row| row.key == "background") {
-            stage.skip("collectors", "they need what the row background, left out above, sends");
+            stage.skip(
+                "collectors",
+                "they need the datagrams of the row background, which was left out above",
+            );
             return Ok(all);
         }
         for format in FORMATS {
@@ -117,7 +116,9 @@ impl Collectors {
         for round in 1..=rounds {
             for recording in &all.recordings {
                 for collector in &COLLECTORS {
-                    if collector.kind == Kind::Python && python.is_none() {
+                    // Python's standard library reads JSON, not protobuf.
+                    let is_text = recording.format != "otlp-protobuf";
+                    if collector.kind == Kind::Python && (python.is_none() || !is_text) {
                         continue;
                     }
                     let (name, format) = (collector.name, recording.format);
@@ -127,8 +128,8 @@ impl Collectors {
                     let run = feeder.run(collector.kind, recording);
                     let (run, mismatches) = run.with_context(|| format!("{name}, {format}"))?;
                     all.runs.entry((collector.key, format)).or_default().push(run);
-                    let told = mismatches.iter().map(|what| format!("MISMATCH: {name}, {format}: {what}"));
-                    all.mismatches.extend(told);
+                    let lines = mismatches.iter().map(|what| format!("MISMATCH: {name}, {format}: {what}"));
+                    all.mismatches.extend(lines);
                 }
             }
         }
@@ -141,9 +142,7 @@ impl Collectors {
 
     /// The median and the interquartile range.
     pub(crate) fn spans_per_s(&self, key: &'static str, format: &'static str) -> Option<(f64, f64)> {
-        let mut rates: Vec<f64> = self.of(key, format)?.iter().map(|run| run.spans_per_s).collect();
-        rates.sort_by(f64::total_cmp);
-        Some((quantile(&rates, 0.5), quantile(&rates, 0.75) - quantile(&rates, 0.25)))
+        Some(median_and_spread(self.of(key, format)?.iter().map(|run| run.spans_per_s)))
     }
 
     /// The median of each round's ratio.
@@ -180,22 +179,16 @@ impl Collectors {
         of: impl Fn(&Run) -> Option<f64>,
     ) -> Option<f64> {
         let values: Vec<f64> = self.of(key, format)?.iter().filter_map(of).collect();
-        (!values.is_empty()).then(|| median(values.into_iter()))
+        (!values.is_empty()).then(|| median(values))
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    quantile(&values, 0.5)
-}
-
-/// Its own path: what is found by name may be a script that starts it.
+/// The path of the interpreter itself: `python3` on the PATH may be a script that starts it.
 fn python() -> Result<PathBuf> {
     let mut asked = command("python3");
     asked.args(["-c", "import json, sys; print(json.dumps({'path': sys.executable}))"]);
-    let said = programs::run("python3", &mut asked)?.json;
-    Ok(said["path"].as_str().context("python3 does not know where it is")?.into())
+    let output = programs::run("python3", &mut asked)?.json;
+    Ok(output["path"].as_str().context("python3 does not know its own path")?.into())
 }
 
 impl Recording {
@@ -219,7 +212,7 @@ impl Recording {
     }
 }
 
-/// Sends a recording to one receiver after the other.
+/// Sends recordings to receivers, one after the other.
 struct Feeder<'a> {
     stage: &'a Stage,
     cores: Cores,
@@ -227,7 +220,7 @@ struct Feeder<'a> {
     milliseconds: u64,
 }
 
-/// What the sender said, and when.
+/// The sender's output, and when it came.
 struct Sent {
     json: Value,
     at: Instant,
@@ -237,8 +230,7 @@ struct Sent {
 impl Feeder<'_> {
     fn run(&self, kind: Kind, recording: &Recording) -> Result<(Run, Vec<String>)> {
         match kind {
-            Kind::Count(_) | Kind::Python => self.counter(kind, recording),
-            Kind::Quiet => self.quiet(recording),
+            Kind::Count | Kind::Python => self.counter(kind, recording),
             Kind::Forward => self.forward(recording),
             Kind::Stages => self.stages(recording),
         }
@@ -247,11 +239,7 @@ impl Feeder<'_> {
     fn counter(&self, kind: Kind, recording: &Recording) -> Result<(Run, Vec<String>)> {
         let socket = self.stage.folder().join("collector.sock");
         let mut command = match (kind, self.python) {
-            (Kind::Count(what), _) => {
-                let mut command = command(self.stage.programs.path("count"));
-                command.arg(what);
-                command
-            }
+            (Kind::Count, _) => command(self.stage.programs.path("count")),
             (_, python) => {
                 let mut command = command(python.as_ref().context("there is no python3")?);
                 command
@@ -263,11 +251,11 @@ impl Feeder<'_> {
         let counter = Counter::start(command.arg(&socket), socket)?;
         drop(pinned);
         let mut sent = self.blast(recording, &counter.socket, true)?;
-        let (account, at) = counter.end()?;
+        let (stats, at) = counter.end()?;
         sent.reap()?;
         let busy = busy_of(|| counter.reap())?;
-        let datagrams = count(&account, "datagrams")?;
-        let spans = account["spans"].as_u64();
+        let datagrams = count(&stats, "datagrams")?;
+        let spans = stats["spans"].as_u64();
         let mut mismatches = sent.mismatches("datagrams", datagrams)?;
         mismatches
             .extend(spans.map(|spans| sent.mismatches("spans", spans)).transpose()?.unwrap_or_default());
@@ -275,54 +263,37 @@ impl Feeder<'_> {
         Ok((Run { taken, ..sent.run(at, busy)? }, mismatches))
     }
 
-    fn quiet(&self, recording: &Recording) -> Result<(Run, Vec<String>)> {
-        let pinned = Pinned::to(self.cores.receiver)?;
-        let spantap = self.spantap(&["--quiet"])?;
-        drop(pinned);
-        let mut sent = self.blast(recording, &spantap.socket, true)?;
-        let (account, at) = spantap.end()?;
-        sent.reap()?;
-        let busy = busy_of(|| spantap.reap())?;
-        let mut mismatches = sent.mismatches("datagrams", account.datagrams)?;
-        mismatches.extend(sent.mismatches("spans", account.spans)?);
-        let taken = account.spans as f64 / number(&sent.json, "spans")?;
-        Ok((Run { taken, ..sent.run(at, busy)? }, mismatches))
-    }
-
     fn forward(&self, recording: &Recording) -> Result<(Run, Vec<String>)> {
         let backend = Backend::start(self.stage)?;
         let target = format!("otlp=http://{}", backend.address);
-        let spantap = self.spantap(&["--max-traces", "1", "--to", &target])?;
+        let options = ["--max-traces", "1", "--to", &target];
+        let spantap = Spantap::start(&self.stage.programs, self.stage.folder(), "collector.sock", &options)?;
         let mut sent = self.blast(recording, &spantap.socket, false)?;
-        let (account, at) = spantap.end()?;
+        let (stats, at) = spantap.end()?;
         sent.reap()?;
         let busy = busy_of(|| spantap.reap())?;
-        let mut mismatches = sent.mismatches("datagrams", account.datagrams)?;
-        mismatches.extend(sent.mismatches("spans", account.spans)?);
+        let mut mismatches = sent.mismatches("datagrams", stats.datagrams)?;
+        mismatches.extend(sent.mismatches("spans", stats.spans)?);
         let spans = number(&sent.json, "spans")?;
         let run = Run {
-            taken: account.spans as f64 / spans,
-            forwarded: Some(account.forwarded as f64 / spans),
-            viewed: Some(1.0 - account.not_viewed as f64 / spans),
+            taken: stats.spans as f64 / spans,
+            forwarded: Some(stats.forwarded as f64 / spans),
+            viewed: Some(1.0 - stats.not_viewed as f64 / spans),
             ..sent.run(at, busy)?
         };
         Ok((run, mismatches))
     }
 
-    fn spantap(&self, options: &[&str]) -> Result<Spantap> {
-        Spantap::start(&self.stage.programs, self.stage.folder(), "collector.sock", options)
-    }
-
     fn stages(&self, recording: &Recording) -> Result<(Run, Vec<String>)> {
         let mut command = command(self.stage.programs.path("stages"));
         command.arg(&recording.file).arg(self.milliseconds.to_string());
-        let said = programs::run("stages", &mut command)?.json;
-        let (sent, spans) = (count(&said, "sent")?, count(&said, "spans")?);
+        let output = programs::run("stages", &mut command)?.json;
+        let (sent, spans) = (count(&output, "sent")?, count(&output, "spans")?);
         let mismatch = (sent != spans).then(|| format!("{spans} spans decoded of {sent}"));
         let stages =
-            [number(&said, "decode_ns")?, number(&said, "encode_ns")?, number(&said, "assemble_ns")?];
+            [number(&output, "decode_ns")?, number(&output, "encode_ns")?, number(&output, "assemble_ns")?];
         let run = Run {
-            spans_per_s: number(&said, "spans_per_s")?,
+            spans_per_s: number(&output, "spans_per_s")?,
             busy_ns: Some(stages.iter().sum()),
             taken: spans as f64 / sent as f64,
             stages: Some(stages),
@@ -331,7 +302,7 @@ impl Feeder<'_> {
         Ok((run, mismatch.into_iter().collect()))
     }
 
-    /// Sends until the time is over.
+    /// Sends for `milliseconds`.
     fn blast(&self, recording: &Recording, socket: &Path, pinned: bool) -> Result<Sent> {
         let mut command = command(self.stage.programs.path("blast"));
         command.arg(socket).arg(&recording.file).stderr(Stdio::inherit());
@@ -340,22 +311,22 @@ impl Feeder<'_> {
         let mut process = Started::spawn("blast", &mut command)?;
         drop(pinned);
         let output = lines(process.output()?.0);
-        let line = output.recv_timeout(PATIENCE).context("blast said nothing; see its message above")?;
+        let line = output.recv_timeout(TIMEOUT).context("blast printed nothing; see its message above")?;
         let at = Instant::now();
         Ok(Sent { json: serde_json::from_str(&line)?, at, process })
     }
 }
 
 impl Sent {
-    /// When the receiver has told what it got: to wait for the sender before would be part of the time.
+    /// Call this after the receiver has printed its counts: a wait before that would be measured, too.
     fn reap(&mut self) -> Result<()> {
-        self.process.wait(PATIENCE).map(drop)
+        self.process.wait(TIMEOUT).map(drop)
     }
 
-    /// Its time is from the first datagram to the receiver's account.
-    fn run(&self, accounted: Instant, busy: Duration) -> Result<Run> {
+    /// The time from the first datagram until the receiver has printed its counts (`counted_at`).
+    fn run(&self, counted_at: Instant, busy: Duration) -> Result<Run> {
         let spans = number(&self.json, "spans")?;
-        let after = accounted.saturating_duration_since(self.at);
+        let after = counted_at.saturating_duration_since(self.at);
         let seconds = number(&self.json, "sending_s")? + after.as_secs_f64();
         let busy_ns = Some(busy.as_nanos() as f64 / spans);
         Ok(Run { spans_per_s: spans / seconds, busy_ns, ..Run::default() })
@@ -363,14 +334,14 @@ impl Sent {
 
     fn mismatches(&self, what: &str, got: u64) -> Result<Vec<String>> {
         let sent = count(&self.json, what)?;
-        let wrong = (sent != got).then(|| format!("{got} {what} counted of {sent} sent"));
+        let wrong = (sent != got).then(|| format!("{got} {what} received of {sent} sent"));
         Ok(wrong.into_iter().collect())
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time that a process of ours was on a core, which `reap` reaps, and no other.
+/// The CPU time of the child process that `reap` reaps. `reap` may reap no other.
 fn busy_of(reap: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let of_reaped = || -> Result<i64> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
@@ -381,7 +352,7 @@ fn busy_of(reap: impl FnOnce() -> Result<()>) -> Result<Duration> {
     Ok(Duration::from_micros(u64::try_from(of_reaped()? - before).unwrap_or(0)))
 }
 
-/// A program that takes datagrams until an empty one comes, and then says what it got.
+/// A program that receives datagrams until an empty one arrives, and then prints its counts.
 struct Counter {
     process: Started,
     output: Lines<String>,
@@ -392,19 +363,19 @@ impl Counter {
     fn start(command: &mut Command, socket: PathBuf) -> Result<Self> {
         let mut process = Started::spawn("the receiver", command.stderr(Stdio::inherit()))?;
         let output = lines(process.output()?.0);
-        output.recv_timeout(PATIENCE).context("the receiver did not get ready; see its message above")?;
+        output.recv_timeout(TIMEOUT).context("the receiver did not get ready; see its message above")?;
         Ok(Self { process, output, socket })
     }
 
-    /// What it got, and when it said so.
+    /// Its counts, and when it printed them.
     fn end(&self) -> Result<(Value, Instant)> {
         UnixDatagram::unbound()?.send_to(&[], &self.socket)?;
-        let line = self.output.recv_timeout(PATIENCE).context("the receiver gave no account")?;
+        let line = self.output.recv_timeout(TIMEOUT).context("the receiver printed no counts")?;
         Ok((serde_json::from_str(&line)?, Instant::now()))
     }
 
     fn reap(mut self) -> Result<()> {
-        self.process.wait(PATIENCE)?;
+        self.process.wait(TIMEOUT)?;
         Ok(std::fs::remove_file(&self.socket)?)
     }
 }
@@ -423,7 +394,7 @@ impl Backend {
         let mut process = Started::spawn("http_sink", &mut command)?;
         let stdin = Some(process.input()?);
         let output: Lines<String> = lines(process.output()?.0);
-        let address = output.recv_timeout(PATIENCE).context("http_sink did not get ready")?;
+        let address = output.recv_timeout(TIMEOUT).context("http_sink did not get ready")?;
         Ok(Self { address, process, stdin })
     }
 }
@@ -431,6 +402,6 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        let _ = self.process.wait(PATIENCE);
+        let _ = self.process.wait(TIMEOUT);
     }
 }

@@ -1,10 +1,10 @@
-//! Which cores a program may run on.
+//! Pins processes to cores.
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Who sends and who receives, each with a core of its own where there are two.
+/// The cores of sender and receiver, which differ if there are two.
 #[derive(Clone, Copy)]
 pub(crate) struct Cores {
     pub(crate) sender: usize,
@@ -15,12 +15,12 @@ impl Cores {
     pub(crate) fn of_this_machine() -> Result<Self> {
         let allowed = allowed()?;
         let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
-        let sender = cores.next().context("we may run on no core")?;
+        let sender = cores.next().context("this process may run on no core")?;
         Ok(Self { sender, receiver: cores.next().unwrap_or(sender) })
     }
 }
 
-/// While it lives, what this thread starts runs on one core, with all its threads.
+/// Pins this thread to a core until it is dropped. Processes that the thread starts meanwhile stay on that core.
 pub(crate) struct Pinned {
     before: CpuSet,
 }
@@ -30,7 +30,8 @@ impl Pinned {
         let before = allowed()?;
         let mut cores = CpuSet::new();
         cores.set(core)?;
-        sched_setaffinity(this_thread(), &cores).with_context(|| format!("can't keep to core {core}"))?;
+        sched_setaffinity(this_thread(), &cores)
+            .with_context(|| format!("can't pin a process to core {core}"))?;
         Ok(Self { before })
     }
 }
@@ -42,7 +43,7 @@ impl Drop for Pinned {
 }
 
 fn allowed() -> Result<CpuSet> {
-    sched_getaffinity(this_thread()).context("can't ask for our cores")
+    sched_getaffinity(this_thread()).context("can't get the cores of this process")
 }
 
 fn this_thread() -> Pid {

@@ -1,4 +1,4 @@
-//! What can be counted rather than timed: instructions, allocations, bytes.
+//! Counts instructions, allocations and bytes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,12 +14,12 @@ use crate::setup;
 pub(crate) struct Counts {
     pub(crate) instructions: HashMap<&'static str, f64>,
     pub(crate) allocations: HashMap<&'static str, f64>,
-    /// By the name in the table of memory.
+    /// Bytes of an open span, with the name in the memory table.
     pub(crate) bytes: Vec<(&'static str, f64)>,
 }
 
-/// The rows whose open spans are weighed. fastrace's are its own, below one root.
-const WEIGHED: [(&str, &str); 6] = [
+/// The rows of the memory table, by key and name. fastrace has spans of its own, below one root.
+const MEMORY_ROWS: [(&str, &str); 6] = [
     ("base", "the base"),
     ("background", "tracing-usdt, background"),
     ("inline", "tracing-usdt, inline"),
@@ -30,7 +30,7 @@ const WEIGHED: [(&str, &str); 6] = [
 
 const OPEN: &str = "100000";
 
-/// Multiples of the burst of variants with a queue, so that a difference is whole bursts.
+/// Multiples of the burst of variants with a queue, so that the difference consists of whole bursts.
 const FEW: u64 = 3000;
 const MORE: u64 = 6000;
 
@@ -41,13 +41,13 @@ impl Counts {
         for missing in &valgrind {
             stage.skip("instructions", &missing.to_string());
         }
-        // A probe that is attached is a breakpoint of the kernel's, which valgrind can't run.
+        // The kernel puts a breakpoint at an attached probe, and valgrind can't run it.
         let watched = |row: &Row| matches!(row.around, Around::Bpftrace(..));
         for row in stage.rows().into_iter().filter(|row| !row.is_floor && !watched(row)) {
             stage.progress(&format!("counting allocations: {}", row.name));
             let mut command = stage.command("span_counted", row);
-            let said = programs::run(row.name, command.args(["--spans", "30000"]))?;
-            counts.allocations.insert(row.key, number(&said.json, "allocations_per_span")?);
+            let output = programs::run(row.name, command.args(["--spans", "30000"]))?;
+            counts.allocations.insert(row.key, number(&output.json, "allocations_per_span")?);
             if valgrind.is_empty() {
                 stage.progress(&format!("counting instructions: {}", row.name));
                 match instructions(stage, row) {
@@ -56,39 +56,39 @@ impl Counts {
                 }
             }
         }
-        for (key, name) in WEIGHED {
+        for (key, name) in MEMORY_ROWS {
             let rows = stage.rows();
             let Some(row) = rows.iter().find(|row| row.key == key) else { continue };
             stage.progress(&format!("counting the bytes of open spans: {name}"));
-            let said = programs::run(name, stage.command("span_counted", row).args(["--open", OPEN]))?;
-            counts.bytes.push((name, number(&said.json, "bytes_per_open_span")?));
+            let output = programs::run(name, stage.command("span_counted", row).args(["--open", OPEN]))?;
+            counts.bytes.push((name, number(&output.json, "bytes_per_open_span")?));
         }
         Ok(counts)
     }
 }
 
-/// Of one span, on the thread that makes it: what more spans take more.
+/// Instructions of one span on its thread: the difference of two runs, divided by the difference of their spans.
 fn instructions(stage: &Stage, row: &Row) -> Result<f64> {
     let (few, more) = (callgrind(stage, row, FEW)?, callgrind(stage, row, MORE)?);
     Ok((more.0 - few.0) / (more.1 - few.1))
 }
 
-/// The instructions of the first thread, and the spans made for them.
+/// The instructions of the first thread, and the number of spans it made.
 fn callgrind(stage: &Stage, row: &Row, spans: u64) -> Result<(f64, f64)> {
     let file = stage.folder().join("callgrind");
     let mut command = command("valgrind");
     command.args(["--tool=callgrind", "--separate-threads=yes", "--toggle-collect=*timed_burst*"]);
-    // Collects less again in there: how often the clock has to be set anew is a matter of time, and of that
-    // valgrind and a busy machine take much.
+    // Toggles the collection off inside this function: the clock is recalibrated after some time, so a slow run
+    // calls it more often.
     command.arg("--toggle-collect=tracing_usdt::clock::tsc::read_both");
     command.arg(format!("--callgrind-out-file={}", file.display()));
     command.arg(stage.path("span", row)).args([row.variant, "--spans", &spans.to_string()]);
-    command.args(["--warm-up", "1500"]); // the same for both; valgrind is slow
+    command.args(["--warm-up", "1500"]); // few, because valgrind is slow
     stage.surround(&mut command, row);
-    let said = programs::run("valgrind", &mut command)?;
+    let output = programs::run("valgrind", &mut command)?;
     let first = file.with_file_name("callgrind-01");
     let text = fs::read_to_string(&first).with_context(|| format!("valgrind left no {}", first.display()))?;
     fs::remove_file(&first)?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-    Ok((total.context("callgrind gave no total")?, number(&said.json, "spans")?))
+    Ok((total.context("callgrind gave no total")?, number(&output.json, "spans")?))
 }

@@ -1,21 +1,21 @@
-//! From the closing threads through the socket into a process that reads every span: how many a
-//! second, and whether every single one is accounted for.
+//! Spans a second from the closing threads through the socket into a process that reads each span. Compares the
+//! counts of both sides, so that no span is missing without being counted as dropped.
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::machine::cores;
 use super::programs::{self, command, count, number};
-use super::receiver::{Manner, Receiver};
-use super::spantap::{Account, Spantap};
+use super::receiver::{Mode, Receiver};
+use super::spantap::{Spantap, Stats};
 use super::stage::Stage;
 
-/// Who reads.
+/// The program that reads the socket.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Reader {
-    /// The bench's own, which parses and counts.
+    /// `receiver parse`, which parses and counts.
     Parser,
-    /// `spantap listen --quiet`.
+    /// `spantap listen --max-traces 1`.
     Spantap,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Flood {
     pub(crate) closed_per_s: f64,
     pub(crate) received_per_s: f64,
     pub(crate) lost: f64,
-    /// What does not add up; empty if all does.
+    /// The counts that differ; empty if all agree.
     pub(crate) mismatches: Vec<String>,
 }
 
@@ -35,12 +35,12 @@ pub(crate) fn measure(stage: &mut Stage, milliseconds: u64) -> Result<Vec<Flood>
     let mut floods = Vec::new();
     for delivery in ["background", "inline"] {
         if !stage.rows().iter().any(|row| row.key == delivery) {
-            stage.skip(&format!("{delivery}, end to end"), "left out with its row above");
+            stage.skip(&format!("{delivery}, end to end"), "its row above was left out");
             continue;
         }
         for wait_ms in [0, 1000] {
             for threads in [1, cores()] {
-                stage.progress(&format!("end to end: {delivery}, {threads} threads, waits {wait_ms} ms"));
+                stage.progress(&format!("end to end: {delivery}, {threads} threads, max wait {wait_ms} ms"));
                 floods.push(flood(stage, Reader::Parser, delivery, wait_ms, threads, milliseconds)?);
             }
         }
@@ -69,20 +69,20 @@ fn flood(
     let name = format!("{delivery}-{wait_ms}-{threads}.sock");
     let (flood, received) = match reader {
         Reader::Parser => {
-            let receiver = Receiver::start(&stage.programs, Manner::Parse, stage.folder(), &name)?;
+            let receiver = Receiver::start(&stage.programs, Mode::Parse, stage.folder(), &name)?;
             command.env("TRACING_USDT_SOCKET", &receiver.socket);
             let flood = programs::run("flood", &mut command)?.json;
             let received = receiver.finish()?;
-            let (spans, told_lost) = (count(&received, "spans")?, count(&received, "told_lost")?);
-            (flood, Received { spans, told_lost })
+            let (spans, reported_lost) = (count(&received, "spans")?, count(&received, "reported_lost")?);
+            (flood, Received { spans, reported_lost })
         }
         Reader::Spantap => {
-            let spantap = Spantap::start(&stage.programs, stage.folder(), &name, &["--quiet"])?;
+            let spantap = Spantap::start(&stage.programs, stage.folder(), &name, &["--max-traces", "1"])?;
             command.env("TRACING_USDT_SOCKET", &spantap.socket);
             let flood = programs::run("flood", &mut command)?.json;
-            let (account, _) = spantap.end()?;
+            let (stats, _) = spantap.end()?;
             spantap.reap()?;
-            let received = Received::of_spantap(&account, count(&flood["stats"], "sent")?);
+            let received = Received::of_spantap(&stats, count(&flood["stats"], "sent")?);
             (flood, received)
         }
     };
@@ -99,34 +99,34 @@ fn flood(
     })
 }
 
-/// What the reader got.
+/// What the reader counted.
 struct Received {
     spans: u64,
-    told_lost: u64,
+    reported_lost: u64,
 }
 
 impl Received {
-    /// spantap counts the spans that tell of losses, too: one in a datagram at most.
-    fn of_spantap(account: &Account, sent: u64) -> Self {
-        let telling = account.spans.saturating_sub(sent);
-        let may_tell = account.told_lost > 0 && telling <= account.datagrams;
-        let spans = if may_tell { account.spans - telling } else { account.spans };
-        Self { spans, told_lost: account.told_lost }
+    /// spantap also counts the spans that report losses. A datagram has at most one of them.
+    fn of_spantap(stats: &Stats, sent: u64) -> Self {
+        let reports = stats.spans.saturating_sub(sent);
+        let may_report = stats.reported_lost > 0 && reports <= stats.datagrams;
+        let spans = if may_report { stats.spans - reports } else { stats.spans };
+        Self { spans, reported_lost: stats.reported_lost }
     }
 }
 
-/// What the program closed, what its account says, what arrived, and the losses told in the stream:
-/// four witnesses of the same spans.
+/// Compares four independent counts of the same spans: closed by the program, the layer's stats, received by the
+/// reader, and losses reported in the stream.
 fn mismatches(flood: &Value, received: &Received) -> Result<Vec<String>> {
     let closed = count(flood, "closed")?;
-    let account = &flood["stats"];
-    let (sent, dropped) = (count(account, "sent")?, count(account, "dropped")?);
-    let (spans, told) = (received.spans, received.told_lost);
+    let stats = &flood["stats"];
+    let (sent, dropped) = (count(stats, "sent")?, count(stats, "dropped")?);
+    let (spans, reported) = (received.spans, received.reported_lost);
     let checks = [
-        ("closed by the account", count(account, "closed")?, "closed", closed),
+        ("closed in the stats", count(stats, "closed")?, "closed", closed),
         ("received + dropped", spans + dropped, "closed", closed),
         ("received", spans, "sent", sent),
-        ("losses told in the stream", told, "dropped", dropped),
+        ("losses reported in the stream", reported, "dropped", dropped),
     ];
     let wrong = checks.into_iter().filter(|(_, this, _, that)| this != that);
     Ok(wrong.map(|(what, this, of, that)| format!("MISMATCH: {what} {this} != {of} {that}")).collect())
@@ -139,15 +139,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_that_nobody_accounts_for_is_a_mismatch() -> Result<()> {
+    fn a_missing_span_that_is_not_counted_is_a_mismatch() -> Result<()> {
         let flood = json!({ "closed": 10, "stats": { "closed": 10, "sent": 7, "dropped": 3 } });
-        let told = |spans, told_lost| mismatches(&flood, &Received { spans, told_lost });
-        assert!(told(7, 3)?.is_empty());
+        let found = |spans, reported_lost| mismatches(&flood, &Received { spans, reported_lost });
+        assert!(found(7, 3)?.is_empty());
         assert_eq!(
-            told(6, 3)?,
+            found(6, 3)?,
             ["MISMATCH: received + dropped 9 != closed 10", "MISMATCH: received 6 != sent 7"]
         );
-        assert_eq!(told(7, 2)?, ["MISMATCH: losses told in the stream 2 != dropped 3"]);
+        assert_eq!(found(7, 2)?, ["MISMATCH: losses reported in the stream 2 != dropped 3"]);
         Ok(())
     }
 }

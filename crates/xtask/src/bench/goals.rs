@@ -1,7 +1,8 @@
-//! The goals of the design, each a ratio taken within one run, held against what was measured.
+//! Compares the goals of the design with the results. Most goals are ratios within one run. The command does not fail
+//! if a goal is missed; `tests/instructions.rs` has limits that fail.
 
 use super::Results;
-use super::attached::{CONSUMERS, Consumer, DEEDS};
+use super::attached::{CONSUMERS, Consumer, OPERATIONS};
 use super::collectors::FORMATS;
 use super::end_to_end::Reader;
 use super::rows::SCENARIOS;
@@ -10,14 +11,14 @@ use super::table::{count, digits, percent, rate};
 pub(crate) struct Goal {
     what: String,
     measured: String,
-    /// None where it could not be measured.
+    /// None if it was not measured.
     pub(crate) met: Option<bool>,
 }
 
-/// What the base took where the goals were set.
+/// Nanoseconds of the base on the machine for which the goals were set.
 pub(super) const BASE_NS: f64 = 61.0;
 
-/// Below it the two cores share a cache, and what crosses between them is cheap.
+/// Below this latency, the cores share a cache, and transfers between them are cheap.
 const NEAR_NS: f64 = 120.0;
 
 impl Goal {
@@ -31,14 +32,14 @@ impl Goal {
     }
 }
 
-pub(crate) fn hold(results: &Results) -> Vec<Goal> {
+pub(crate) fn check(results: &Results) -> Vec<Goal> {
     let base = &SCENARIOS[0];
     let rounds = &results.rounds;
     let ratio = |key, to| rounds.each_round([key, to], base, |[this, that]| this / that);
     let latency = results.core_to_core.iter().flatten().copied().reduce(f64::max);
     let (background, cores) = match latency {
         Some(ns) if ns > NEAR_NS => (4.5, "far"),
-        _ => (2.0, "near"),
+        _ => (2.3, "near"),
     };
     let mut goals = vec![
         at_most("idle", 1.08, "x base", ratio("idle", "base")),
@@ -49,7 +50,7 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
         at_most("background", 0.15, "x tracing-opentelemetry", ratio("background", "otel")),
     ];
     let counted = [
-        ("instructions", 1250.0, &results.counts.instructions),
+        ("instructions", 1600.0, &results.counts.instructions),
         ("allocations", 0.0, &results.counts.allocations),
     ];
     goals.extend(counted.map(|(what, limit, counts)| {
@@ -62,7 +63,7 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     for (key, name, probes) in [("close", "bpftrace at close", 1.0), ("all", "bpftrace at all four", 4.0)] {
         let of_probe = rounds
             .each_round([key, "base", "hit"], base, |[attached, base, hit]| (attached - base) / probes / hit);
-        goals.push(at_most(&format!("{name}, each probe, less base"), 1.1, "x a bare probe hit", of_probe));
+        goals.push(at_most(&format!("{name}, each probe, less base"), 1.5, "x a bare probe hit", of_probe));
     }
 
     let flood = |wait_ms, threads| {
@@ -74,13 +75,18 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
         results.floods.iter().find(is)
     };
     let one = flood(1000, 1);
-    goals.push(goal("background, 1 thread, may wait: none lost", one.map(|flood| flood.lost), percent, none));
+    goals.push(goal(
+        "background into spantap, 1 thread, may wait: none lost",
+        one.map(|flood| flood.lost),
+        percent,
+        is_zero,
+    ));
     let all = flood(1000, results.cores).map(|flood| flood.lost);
     goals.push(goal(
-        format!("background, {} threads, may wait: none lost", results.cores),
+        format!("background into spantap, {} threads, may wait: none lost", results.cores),
         all,
         percent,
-        none,
+        is_zero,
     ));
     for format in FORMATS {
         let limit = 3e5;
@@ -91,20 +97,33 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     }
     let floods = results.floods.iter().filter(|flood| !flood.mismatches.is_empty()).count();
     let adds_up = (floods + results.collectors.mismatches.len()) as f64;
-    goals.push(goal("every span accounted for: runs that don't add up", Some(adds_up), count, none));
+    goals.push(goal(
+        "each span is received or counted as lost: runs with a mismatch",
+        Some(adds_up),
+        count,
+        is_zero,
+    ));
     let of_attached = &results.attached;
-    let steps = DEEDS.iter().position(|deed| deed.name == "enter+exit");
-    let added = |consumer| {
-        let row = CONSUMERS.iter().position(|(_, other)| *other == consumer);
-        of_attached.ns(row?, steps?).map(|(_, added)| added)
+    let added = |consumer, operation| {
+        let row = CONSUMERS.iter().position(|(_, other)| *other == consumer)?;
+        let operation = OPERATIONS.iter().position(|other| other.name == operation)?;
+        of_attached.ns(row, operation).map(|(_, added)| added)
     };
-    let (spantap, bpftrace) = (added(Consumer::Spantap(&["--kernel", "sched"])), added(Consumer::Bpftrace));
-    let ratio = spantap.zip(bpftrace).map(|(spantap, bpftrace)| spantap / bpftrace);
-    goals.push(at_most("spantap attach --kernel sched, an enter and exit", 1.0, "x bpftrace's join", ratio));
-    if !of_attached.through.is_empty() {
-        let wrong = of_attached.through.iter().filter(|through| !through.adds_up).count();
+    let spantap = Consumer::Spantap(&[]);
+    for (operation, limit) in [("span", 50.0), ("enter+exit", 10.0)] {
+        let more = added(spantap, operation).zip(added(Consumer::Listener, operation));
+        let more = more.map(|(attached, listener)| attached - listener);
+        goals.push(at_most(&format!("spantap attach, {operation}"), limit, " ns more than background", more));
+    }
+    let background = added(Consumer::Listener, "enter+exit");
+    goals.push(at_most("background, enter+exit", 50.0, " ns more than idle", background));
+    let ratio = added(spantap, "enter+exit").zip(added(Consumer::Bpftrace, "enter+exit"));
+    let ratio = ratio.map(|(spantap, bpftrace)| spantap / bpftrace);
+    goals.push(at_most("spantap attach, enter+exit", 0.1, "x bpftrace's join", ratio));
+    if !of_attached.throughput.is_empty() {
+        let wrong = of_attached.throughput.iter().filter(|throughput| !throughput.adds_up).count();
         let what = "spantap attach: runs in which a lost span is not counted";
-        goals.push(goal(what, Some(wrong as f64), count, none));
+        goals.push(goal(what, Some(wrong as f64), count, is_zero));
     }
     let bytes = results.counts.bytes.iter().find(|(name, _)| name.starts_with("tracing-usdt"));
     goals.push(goal(
@@ -116,7 +135,7 @@ pub(crate) fn hold(results: &Results) -> Vec<Goal> {
     goals
 }
 
-fn none(value: f64) -> bool {
+fn is_zero(value: f64) -> bool {
     value == 0.0
 }
 

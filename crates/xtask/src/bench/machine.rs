@@ -1,4 +1,4 @@
-//! What the figures were taken on: without it they mean little, and across machines nothing.
+//! Describes the machine, because times of different machines can't be compared.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::programs::{self, Programs};
 
-/// Lines of a name and a value.
+/// Names and values.
 pub(crate) fn describe() -> Vec<(&'static str, String)> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -35,7 +35,7 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// One way, in nanoseconds; none where there is one core.
+/// The one-way latency between two cores in nanoseconds; none if there is one core.
 pub(crate) fn core_to_core(programs: &Programs) -> Result<Option<f64>> {
     let mut command = programs::command(programs.path("core_latency"));
     Ok(programs::run("core_latency", &mut command)?.json["one_way_ns"].as_f64())

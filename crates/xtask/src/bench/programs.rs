@@ -1,4 +1,4 @@
-//! The programs of `benches/` and spantap: builds them, and runs them with nothing of somebody's environment.
+//! Builds the programs of `benches/` and spantap, and runs them without the user's settings in the environment.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::setup;
 
 pub(crate) struct Programs(HashMap<String, PathBuf>);
 
-/// A program that runs longer has hung.
-const AT_MOST: Duration = Duration::from_secs(120);
+/// A program that runs longer counts as hung.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Programs {
     /// Builds them, with cargo's usual progress on stderr.
     pub(crate) fn build(root: &Path) -> Result<Self> {
-        // Apart, or the programs that make spans would have the features that spantap asks for. These are
-        // built as any program is, and spantap as it is installed.
+        // Two builds, because cargo unifies features: in one build, the programs that make spans would get the features
+        // that spantap needs. Programs have the usual release profile, and spantap the one with which it is installed.
         let programs = cargo_build(root, &["--release", "--package", "bench", "--bins"])?;
         let spantap = ["--profile", "dist", "--package", "spantap", "--package", "bench-collector", "--bins"];
         let ebpf: &[&str] =
@@ -30,13 +30,13 @@ impl Programs {
         Ok(Self(programs.into_iter().chain(spantap).collect()))
     }
 
-    /// Of one that was built; else of one that is not there.
+    /// The path of a built program, or a path that does not exist.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.get(name).cloned().unwrap_or_else(|| Path::new("/not-built").join(name))
     }
 }
 
-/// A command without what somebody may have set for programs of their own.
+/// A command without the environment variables that would change its behaviour.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for variable in [
@@ -65,37 +65,38 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// What a program had to say.
-pub(crate) struct Said {
+/// The output of a program.
+pub(crate) struct Output {
     pub(crate) json: Value,
     pub(crate) stderr: Vec<String>,
 }
 
-/// Runs it to its end, and reads the line of JSON it prints.
-pub(crate) fn run(name: &str, command: &mut Command) -> Result<Said> {
+/// Runs a program to its end, and parses the line of JSON that it prints.
+pub(crate) fn run(name: &str, command: &mut Command) -> Result<Output> {
     let mut process = Started::spawn(name, command)?;
     let (stdout, stderr) = process.output()?;
     let stderr = lines(stderr.with_context(|| format!("no pipe from {name}"))?);
-    let line = match lines(stdout).recv_timeout(AT_MOST) {
+    let line = match lines(stdout).recv_timeout(TIMEOUT) {
         Ok(line) => line,
-        Err(RecvTimeoutError::Timeout) => bail!("{name} said nothing for {} s", AT_MOST.as_secs()),
+        Err(RecvTimeoutError::Timeout) => bail!("{name} printed nothing for {} s", TIMEOUT.as_secs()),
         Err(RecvTimeoutError::Disconnected) => String::new(),
     };
-    let status = process.wait(AT_MOST)?;
+    let status = process.wait(TIMEOUT)?;
     let stderr: Vec<String> = stderr.iter().collect();
     if !status.success() {
         bail!("{name} failed ({status}): {}", stderr.join(" "));
     }
-    let json = serde_json::from_str(&line).with_context(|| format!("{name} printed no JSON but {line:?}"))?;
-    Ok(Said { json, stderr })
+    let json =
+        serde_json::from_str(&line).with_context(|| format!("{name} printed {line:?} instead of JSON"))?;
+    Ok(Output { json, stderr })
 }
 
-/// A number of what a program said.
+/// A number in a program's output.
 pub(crate) fn number(json: &Value, name: &str) -> Result<f64> {
     json[name].as_f64().with_context(|| format!("no number {name} in {json}"))
 }
 
-/// A number that must be a whole one.
+/// A whole number in a program's output.
 pub(crate) fn count(json: &Value, name: &str) -> Result<u64> {
     json[name].as_u64().with_context(|| format!("no count {name} in {json}"))
 }

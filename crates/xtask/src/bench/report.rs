@@ -1,10 +1,10 @@
-//! The report: the machine, the tables, the goals, and what is missing.
+//! Prints the machine, the tables, the goals, and what was skipped.
 
 use std::io::{Write, stdout};
 
 use anyhow::Result;
 
-use super::attached::{CONSUMERS, Consumer, DEEDS};
+use super::attached::{CONSUMERS, Consumer, OPERATIONS};
 use super::collectors::{self, COLLECTORS, FORMATS};
 use super::end_to_end::Reader;
 use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
@@ -31,9 +31,9 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     for line in collectors::NOTES {
         style.line(&mut out, Colour::Dim, line)?;
     }
-    if !results.attached.through.is_empty() {
+    if !results.attached.throughput.is_empty() {
         style.table(&mut out, &attached(results))?;
-        style.table(&mut out, &through(results))?;
+        style.table(&mut out, &throughput(results))?;
     }
     let of_floods = results.floods.iter().flat_map(|flood| &flood.mismatches);
     let mismatches: Vec<&String> = of_floods.chain(&results.collectors.mismatches).collect();
@@ -45,7 +45,7 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     }
 
     style.heading(&mut out, "Goals")?;
-    for goal in goals::hold(results) {
+    for goal in goals::check(results) {
         let colour = match goal.met {
             Some(true) => Colour::Green,
             Some(false) => Colour::Red,
@@ -55,7 +55,7 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     }
     if let Some((base, _)) = results.rounds.ns("base", &SCENARIOS[0]) {
         let line = format!(
-            "Goals in spans/s are of a machine on which the base takes {} ns; here it took {}.",
+            "Goals in spans/s are for a machine on which the base takes {} ns; here it took {}.",
             goals::BASE_NS,
             digits(base)
         );
@@ -63,7 +63,7 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     }
 
     style.heading(&mut out, "Skipped")?;
-    for line in results.skipped.iter().chain(&results.rounds.complaints) {
+    for line in results.skipped.iter().chain(&results.rounds.warnings) {
         style.item(&mut out, Colour::Red, line)?;
     }
     if results.skipped.is_empty() {
@@ -132,10 +132,10 @@ fn memory(results: &Results) -> Table {
 
 fn end_to_end(results: &Results) -> Table {
     let rows = results.floods.iter().map(|flood| {
-        let account = if flood.mismatches.is_empty() { "adds up" } else { "MISMATCH" };
+        let counts = if flood.mismatches.is_empty() { "agree" } else { "MISMATCH" };
         let reader = match flood.reader {
             Reader::Parser => "parser",
-            Reader::Spantap => "spantap",
+            Reader::Spantap => "spantap listen, shows 1 trace/s",
         };
         vec![
             flood.delivery.to_owned(),
@@ -145,11 +145,11 @@ fn end_to_end(results: &Results) -> Table {
             rate(flood.closed_per_s),
             rate(flood.received_per_s),
             percent(flood.lost),
-            account.to_owned(),
+            counts.to_owned(),
         ]
     });
     Table {
-        title: "End to end, into a process that parses every span".to_owned(),
+        title: "End to end, into a process that reads each span".to_owned(),
         columns: owned([
             "delivery",
             "read by",
@@ -158,7 +158,7 @@ fn end_to_end(results: &Results) -> Table {
             "closed/s",
             "received/s",
             "lost",
-            "account",
+            "counts",
         ]),
         rows: rows.collect(),
     }
@@ -207,34 +207,34 @@ fn stages(results: &Results) -> Table {
 
 fn attached(results: &Results) -> Table {
     let row = |(consumer, (name, _)): (usize, &(&str, Consumer))| {
-        let cells = (0..DEEDS.len()).map(|deed| match results.attached.ns(consumer, deed) {
+        let cells = (0..OPERATIONS.len()).map(|operation| match results.attached.ns(consumer, operation) {
             Some((ns, _)) if consumer == 0 => digits(ns),
             Some((_, added)) => format!("{}{}", if added < 0.0 { "" } else { "+" }, digits(added)),
             None => "-".to_owned(),
         });
         [(*name).to_owned()].into_iter().chain(cells).collect()
     };
-    let columns = [""].into_iter().chain(DEEDS.iter().map(|deed| deed.name));
+    let columns = [""].into_iter().chain(OPERATIONS.iter().map(|operation| operation.name));
     Table {
-        title: "Attached: ns, and what is added to them".to_owned(),
+        title: "With consumers: ns without one, and ns added by each".to_owned(),
         columns: columns.map(str::to_owned).collect(),
         rows: CONSUMERS.iter().enumerate().map(row).collect(),
     }
 }
 
-fn through(results: &Results) -> Table {
-    let rows = results.attached.through.iter().map(|through| {
+fn throughput(results: &Results) -> Table {
+    let rows = results.attached.throughput.iter().map(|throughput| {
         vec![
-            format!("--kernel {}", through.kernel),
-            through.threads.to_string(),
-            rate(through.made_per_s),
-            percent(through.lost),
-            if through.adds_up { "adds up" } else { "MISMATCH" }.to_owned(),
+            format!("--kernel {}", throughput.kernel),
+            throughput.threads.to_string(),
+            rate(throughput.made_per_s),
+            percent(throughput.lost),
+            if throughput.adds_up { "agree" } else { "MISMATCH" }.to_owned(),
         ]
     });
     Table {
-        title: "Through the ring buffer of spantap attach".to_owned(),
-        columns: owned(["", "threads", "made/s", "lost", "account"]),
+        title: "Throughput of spantap attach".to_owned(),
+        columns: owned(["", "threads", "made/s", "lost", "counts"]),
         rows: rows.collect(),
     }
 }

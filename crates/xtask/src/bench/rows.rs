@@ -1,30 +1,30 @@
-//! The rows of the tables: what is measured, and what each needs around it.
+//! The rows of the tables: the measured variants, and what each needs while it runs.
 
-/// One way to have, or not to have, one's spans recorded.
+/// A variant: a way to record spans, or not to record them.
 pub(crate) struct Row {
-    /// What goals and ratios call it.
+    /// Its name in goals and ratios.
     pub(crate) key: &'static str,
     pub(crate) name: &'static str,
     /// The argument of the program `span`.
     pub(crate) variant: &'static str,
     pub(crate) around: Around,
-    /// It has the first scenario alone, being the same in all of them.
+    /// A bare operation. It costs the same in all scenarios, so only the first measures it.
     pub(crate) is_floor: bool,
 }
 
-/// What a row needs around it.
+/// What a row needs while it runs.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Around {
     Nothing,
-    /// A process that drains the socket, and this `TRACING_USDT_DELIVERY`.
+    /// A receiver that drains the socket, and this `TRACING_USDT_DELIVERY`.
     Receiver(&'static str),
-    /// bpftrace that counts the hits of these probes of a provider.
+    /// bpftrace, which counts the hits of these probes of a provider.
     Bpftrace(&'static str, &'static [&'static str]),
 }
 
 use Around::{Bpftrace, Nothing, Receiver};
 
-/// The row that all ratios are to.
+/// All ratios are relative to this row.
 pub(crate) const BASE: &str = "base";
 
 const ALL_PROBES: &[&str] = &["new_span", "enter", "exit", "close"];
@@ -55,15 +55,15 @@ pub(crate) static ROWS: [Row; 23] = [
     floor("clock", "clock_gettime", "floor-clock", Nothing),
 ];
 
-/// What is said below the table, of rows that need it.
+/// The text below the table.
 pub(crate) const NOTES: [&str; 7] = [
     "One INFO span with a u64 and a &str of 20 bytes: new, enter, exit, close. Medians of interleaved rounds,",
     "each run a process of its own; ± is the interquartile range; x base is the median of each round's ratio.",
-    "Variants with a queue are timed in bursts that it holds. instr, allocs: user instructions and allocations of",
-    "the calling thread. arrived: what the far end counted, over all rounds. fmt has no event in the span, and so",
-    "formats the fields and writes nothing. All others write to sinks and exporters that do nothing but count.",
-    "A fastrace local span is one of 1500 in a trace (polled: a Span in the future), a root span is made the local",
-    "parent. tracing-chrome has its option on that records the fields.",
+    "Variants with a queue are timed in bursts that fit into it. instr, allocs: user instructions and allocations of",
+    "the calling thread. arrived: the part that the receiver counted, over all rounds. fmt formats the fields and",
+    "writes nothing, because the span has no event. All others write to sinks and exporters that only count.",
+    "A fastrace local span is one of 1500 in a trace (polled: a Span in the future). A root span becomes the local",
+    "parent. tracing-chrome runs with its option that records the fields.",
 ];
 
 const fn row(key: &'static str, name: &'static str, variant: &'static str, around: Around) -> Row {
@@ -74,7 +74,7 @@ const fn floor(key: &'static str, name: &'static str, variant: &'static str, aro
     Row { key, name, variant, around, is_floor: true }
 }
 
-/// How the spans of a column look.
+/// The kind of span in a column.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) arguments: &'static [&'static str],
@@ -82,19 +82,19 @@ pub(crate) struct Scenario {
     pub(crate) enters: u64,
 }
 
-/// The first is the one of the main table.
+/// The main table shows the first.
 pub(crate) static SCENARIOS: [Scenario; 6] = [
     Scenario { name: "1 thread", arguments: &[], enters: 1 },
     Scenario { name: "2 threads", arguments: &["--threads", "2"], enters: 1 },
     Scenario { name: "8 fields", arguments: &["--fields", "8"], enters: 1 },
     Scenario { name: "32 fields", arguments: &["--fields", "32"], enters: 1 },
     Scenario { name: "10 deep", arguments: &["--depth", "10"], enters: 1 },
-    // `Instrumented` enters once more to drop its future.
+    // `Instrumented` enters the span once more when it drops its future.
     Scenario { name: "10 polls", arguments: &["--async-polls", "10"], enters: 11 },
 ];
 
 impl Row {
-    /// The hits that one span makes at the probes watched.
+    /// How often one span hits the watched probes.
     pub(crate) fn hits_of_span(&self, scenario: &Scenario) -> u64 {
         let Bpftrace(_, probes) = self.around else { return 0 };
         let hits = |probe: &&str| if matches!(*probe, "enter" | "exit") { scenario.enters } else { 1 };

@@ -1,8 +1,8 @@
-//! The collector as its users run it, `spantap listen`, and what it says at the end.
+//! Runs `spantap listen` as its users do, and reads the stats that it prints at the end.
 
-use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::mpsc::Receiver as Lines;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,33 +19,32 @@ pub(crate) struct Spantap {
     pub(crate) socket: PathBuf,
 }
 
-/// By its figures at the end.
+/// The stats that spantap prints at the end.
 #[derive(Default, Debug, PartialEq)]
-pub(crate) struct Account {
+pub(crate) struct Stats {
     pub(crate) datagrams: u64,
-    /// With those in which senders tell what they lost.
+    /// Includes the spans in which senders report losses.
     pub(crate) spans: u64,
-    pub(crate) told_lost: u64,
+    pub(crate) reported_lost: u64,
     pub(crate) forwarded: u64,
-    /// Spans for which the view was too slow.
+    /// Spans that came too fast for the view.
     pub(crate) not_viewed: u64,
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Spantap {
     pub(crate) fn start(programs: &Programs, folder: &Path, name: &str, options: &[&str]) -> Result<Self> {
         let socket = folder.join(name);
         let mut command = command(programs.path("spantap"));
-        command.arg("listen").arg(&socket).args(options);
+        // Traces go to stdout, and the stats at the end to stderr.
+        command.arg("listen").arg(&socket).args(options).stdout(Stdio::null());
         let mut process = Started::spawn("spantap", &mut command)?;
-        // Traces on the one, its figures perhaps on the other.
-        let (stdout, stderr) = process.output()?;
-        let output = lines(stdout.chain(stderr.context("no pipe from spantap")?));
+        let output = lines(process.errors()?);
         let begin = Instant::now();
-        // Not by the path: a receiver before it may have left a socket there that nobody listens on.
+        // Connects, because the path alone proves nothing: an earlier receiver may have left its socket there.
         while !is_listening(&socket) {
-            if process.ended()?.is_some() || begin.elapsed() > PATIENCE {
+            if process.ended()?.is_some() || begin.elapsed() > TIMEOUT {
                 bail!("spantap did not get ready");
             }
             sleep(Duration::from_millis(1));
@@ -53,24 +52,24 @@ impl Spantap {
         Ok(Self { process, output, socket })
     }
 
-    /// Ends it, when its senders have ended. Also when it said its figures.
-    pub(crate) fn end(&self) -> Result<(Account, Instant)> {
+    /// Stops spantap, after its senders have ended. Returns its stats, and when it printed them.
+    pub(crate) fn end(&self) -> Result<(Stats, Instant)> {
         self.process.signal(Signal::SIGTERM)?;
-        let mut said = Vec::new();
+        let mut last_lines = Vec::new();
         let mut at = None;
-        while let Ok(line) = self.output.recv_timeout(PATIENCE) {
-            if is_first_of_figures(&line) {
+        while let Ok(line) = self.output.recv_timeout(TIMEOUT) {
+            if begins_stats(&line) {
                 at = Some(Instant::now());
-                said.clear();
+                last_lines.clear();
             }
-            said.push(line);
+            last_lines.push(line);
         }
-        Ok((account(&said)?, at.context("spantap did not say its figures")?))
+        Ok((stats(&last_lines)?, at.context("spantap did not print its stats")?))
     }
 
-    /// Waits until it is gone.
+    /// Waits until the process has ended.
     pub(crate) fn reap(mut self) -> Result<()> {
-        self.process.wait(PATIENCE).map(drop)
+        self.process.wait(TIMEOUT).map(drop)
     }
 }
 
@@ -78,25 +77,26 @@ fn is_listening(socket: &Path) -> bool {
     UnixDatagram::unbound().is_ok_and(|probe| probe.connect(socket).is_ok())
 }
 
-fn is_first_of_figures(line: &str) -> bool {
+fn begins_stats(line: &str) -> bool {
     line.starts_with("spantap: ") && line.contains(" datagram") && line.contains(" from ")
 }
 
-fn account(lines: &[String]) -> Result<Account> {
-    let first = lines.first().context("spantap said nothing at the end")?;
-    let of_first = |what| before(first, what).with_context(|| format!("spantap said but {first:?}"));
+fn stats(lines: &[String]) -> Result<Stats> {
+    let first = lines.first().context("spantap printed no stats at the end")?;
+    let of_first =
+        |what| before(first, what).with_context(|| format!("the first line of spantap's stats is {first:?}"));
     let sum = |what: &'static str| lines.iter().filter_map(|line| before(line, what)).sum();
     let forwarded = lines.iter().filter(|line| line.contains(" forwarded"));
-    Ok(Account {
+    Ok(Stats {
         datagrams: of_first(" datagram")?,
         spans: of_first(" span")?,
-        told_lost: sum(" lost by the sender"),
+        reported_lost: sum(" lost by the sender"),
         forwarded: forwarded.filter_map(|line| before(line, " span")).sum(),
         not_viewed: sum(" spans came too fast"),
     })
 }
 
-/// The number before some words.
+/// The number in front of `words`.
 fn before(line: &str, words: &str) -> Option<u64> {
     let (text, _) = line.split_once(words)?;
     text.rsplit(' ').next()?.replace(',', "").parse().ok()
@@ -107,23 +107,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_figures_at_the_end_are_understood() -> Result<()> {
+    fn reads_the_stats_at_the_end() -> Result<()> {
         let lines = [
             "spantap: 1,234,567 spans in 6,543 datagrams from 1 sender",
             "  shop, pid 7, uid 0  1,234,567 spans, 1,002 lost by the sender (queue_full)",
             "  1 trace shown, 1,233 not shown; 34,567 spans came too fast to be shown",
             "  → http://127.0.0.1:4318/v1/traces: 1,200,000 spans forwarded in 600 requests, 0 retries",
         ];
-        assert!(is_first_of_figures(lines[0]));
-        assert!(!is_first_of_figures("spantap: 12 spans in 3 datagrams"), "those of a minute");
-        let expected = Account {
+        assert!(begins_stats(lines[0]));
+        assert!(!begins_stats("spantap: 12 spans in 3 datagrams"), "the line of each minute");
+        let expected = Stats {
             datagrams: 6_543,
             spans: 1_234_567,
-            told_lost: 1_002,
+            reported_lost: 1_002,
             forwarded: 1_200_000,
             not_viewed: 34_567,
         };
-        assert_eq!(account(&lines.map(str::to_owned))?, expected);
+        assert_eq!(stats(&lines.map(str::to_owned))?, expected);
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! What stands around the measured programs for the whole run: a receiver that drains the socket,
-//! and a bpftrace for each row that is watched, on a copy of the program that no other row runs.
+//! The processes that run beside the measured programs: a receiver that drains the socket, and a bpftrace for each
+//! watched row. It attaches to a copy of the program that no other row runs.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::programs::{Programs, command};
-use super::receiver::{Manner, Receiver};
+use super::receiver::{Mode, Receiver};
 use super::rows::{Around, ROWS, Row};
 use crate::bpftrace::Bpftrace;
 use crate::process::Folder;
@@ -19,11 +19,11 @@ pub(crate) struct Stage {
     receiver: Receiver,
     watches: Vec<Watch>,
     left_out: Vec<&'static str>,
-    /// What could not be measured, and why: one line each.
+    /// One line for each thing that could not be measured, with the reason.
     skipped: Vec<String>,
 }
 
-/// For each row that was watched, the part of its hits that bpftrace counted.
+/// For each watched row, the part of its hits that bpftrace counted.
 pub(crate) type Hits = Vec<(&'static str, f64)>;
 
 struct Watch {
@@ -35,7 +35,7 @@ struct Watch {
 impl Stage {
     pub(crate) fn set_up(programs: Programs) -> Result<Self> {
         let folder = Folder::new()?;
-        let receiver = Receiver::start(&programs, Manner::Drain, folder.path(), "drain.sock")?;
+        let receiver = Receiver::start(&programs, Mode::Drain, folder.path(), "drain.sock")?;
         let mut stage = Self {
             programs,
             folder,
@@ -66,7 +66,7 @@ impl Stage {
         Ok(Watch { row: row.key, bpftrace, hits_expected: 0 })
     }
 
-    /// A copy of one of the programs, which nobody else runs.
+    /// A copy of a program, which nothing else runs.
     pub(crate) fn copy_of(&self, program: &str, name: &str) -> Result<PathBuf> {
         let copy = self.folder().join(name);
         self.copy(&self.programs.path(program), &copy)?;
@@ -83,12 +83,12 @@ impl Stage {
         self.folder.path()
     }
 
-    /// The rows that can be measured here.
+    /// The rows that can be measured on this machine.
     pub(crate) fn rows(&self) -> Vec<&'static Row> {
         ROWS.iter().filter(|row| !self.left_out.contains(&row.key)).collect()
     }
 
-    /// From here on nothing of this row is measured.
+    /// Excludes a row from the measurements that follow.
     pub(crate) fn leave_out(&mut self, row: &Row, why: &str) {
         self.left_out.push(row.key);
         self.skip(row.name, why);
@@ -98,7 +98,7 @@ impl Stage {
         self.skipped.push(format!("{what}: {why}"));
     }
 
-    /// One of the programs as a row has it.
+    /// The path of a program for a row: a watched row has its own copy.
     pub(crate) fn path(&self, program: &str, row: &Row) -> PathBuf {
         if is_watched(row) {
             return self.folder().join(format!("{program}-{}", row.key.replace('+', "-")));
@@ -106,7 +106,7 @@ impl Stage {
         self.programs.path(program)
     }
 
-    /// To run `program` for a row.
+    /// A command that runs `program` for a row.
     pub(crate) fn command(&self, program: &str, row: &Row) -> Command {
         let mut command = command(self.path(program, row));
         command.arg(row.variant);
@@ -114,7 +114,7 @@ impl Stage {
         command
     }
 
-    /// Sets what the row's programs find in their environment.
+    /// Sets the environment variables of the row's programs.
     pub(crate) fn surround(&self, command: &mut Command, row: &Row) {
         if let Around::Receiver(delivery) = row.around {
             command.env("TRACING_USDT_SOCKET", &self.receiver.socket);
@@ -129,7 +129,7 @@ impl Stage {
         }
     }
 
-    /// Ends all of it; also says what was skipped.
+    /// Ends the processes. Returns the hits, and what was skipped.
     pub(crate) fn finish(self) -> Result<(Hits, Vec<String>)> {
         let mut counted = Vec::new();
         for Watch { row, bpftrace, hits_expected } in self.watches {
@@ -143,7 +143,7 @@ impl Stage {
         Ok((counted, self.skipped))
     }
 
-    /// What is being done, on a line that the next one overwrites; where nobody looks, nothing.
+    /// Shows the current step on a terminal, on a line that the next step overwrites.
     pub(crate) fn progress(&self, what: &str) {
         if stderr().is_terminal() {
             let _ = write!(stderr(), "\r\x1b[K{what}");

@@ -1,4 +1,4 @@
-//! Tables, aligned for a terminal or as Markdown, and numbers of as many digits as mean something.
+//! Tables, aligned for a terminal or as Markdown, and numbers with as many digits as are significant.
 
 use std::io::Write;
 
@@ -29,7 +29,7 @@ impl Style {
         Ok(())
     }
 
-    /// A line below a table; consecutive ones are one paragraph.
+    /// A line below a table. Markdown joins consecutive lines into a paragraph.
     pub(crate) fn line(self, out: &mut impl Write, colour: Colour, text: &str) -> Result<()> {
         match self {
             Self::Aligned(terminal) => writeln!(out, "  {}", terminal.paint(colour, text))?,
@@ -38,7 +38,7 @@ impl Style {
         Ok(())
     }
 
-    /// A line that stays a line.
+    /// A line that also Markdown keeps as a line.
     pub(crate) fn item(self, out: &mut impl Write, colour: Colour, text: &str) -> Result<()> {
         let bullet = if matches!(self, Self::Markdown) { "* " } else { "" };
         self.line(out, colour, &format!("{bullet}{text}"))
@@ -83,12 +83,12 @@ fn markdown(out: &mut impl Write, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Shows what was measured, and where nothing was, that.
+/// The value as `show` formats it, or `-` if it was not measured.
 pub(crate) fn cell<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or("-".to_owned(), show)
 }
 
-/// Three digits, and all of those before the point.
+/// Three significant digits, and all digits before the point.
 pub(crate) fn digits(value: f64) -> String {
     let decimals = match value.abs() {
         0.0..9.995 => 2,
@@ -98,12 +98,12 @@ pub(crate) fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A count of something, which an average may have made a fraction.
+/// A count, or an average of counts with its fraction.
 pub(crate) fn count(value: f64) -> String {
     if (value - value.round()).abs() < 0.005 { format!("{value:.0}") } else { digits(value) }
 }
 
-/// 100%, only if it is all.
+/// Rounds to 100% only what is exactly 100%.
 pub(crate) fn percent(part: f64) -> String {
     let percent = part * 100.0;
     let decimals = match () {
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_digits_that_mean_something() {
+    fn numbers_have_their_significant_digits() {
         assert_eq!([3.633, 9.996, 87.46, 99.96, 1243.6].map(digits), ["3.63", "10.0", "87.5", "100", "1244"]);
         assert_eq!([0.0, 13.0, 12.999, 5.97].map(count), ["0", "13", "13", "5.97"]);
         assert_eq!([1.0, 0.99999, 0.5, 0.0].map(percent), ["100%", "99.999%", "50%", "0%"]);
@@ -140,8 +140,8 @@ mod tests {
         let rows = vec![cells(["größer", "1"]), cells(["b", "100"])];
         let table = Table { title: "t".to_owned(), columns: cells(["what", "ns"]), rows };
         let mut text = Vec::new();
-        aligned(&mut text, Terminal::plain(80), &table).expect("a Vec takes all");
-        markdown(&mut text, &table).expect("a Vec takes all");
+        aligned(&mut text, Terminal::plain(80), &table).expect("writing to a Vec succeeds");
+        markdown(&mut text, &table).expect("writing to a Vec succeeds");
         let expected = "  what     ns\n  größer    1\n  b       100\n\
             | what | ns |\n|---|--:|\n| größer | 1 |\n| b | 100 |\n";
         assert_eq!(String::from_utf8_lossy(&text), expected);

@@ -1,4 +1,4 @@
-//! bpftrace at the service's `close` probe: the same spans, as the kernel sees them.
+//! bpftrace at the service's `close` probe: histograms of the same spans.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,10 +8,10 @@ use anyhow::{Result, bail};
 use crate::bpftrace::Bpftrace;
 use crate::terminal::{Colour, Terminal};
 
-/// The names whose histograms are shown; there is one for each name.
+/// There is a histogram for each span name. The demo shows those of these names.
 const SHOWN: [&str; 2] = ["request", "sqlite"];
 
-/// bpftrace at the `close` probe, with the program it runs.
+/// bpftrace at the `close` probe, and its script.
 pub(crate) struct Watch {
     bpftrace: Bpftrace,
     program: String,
@@ -22,14 +22,21 @@ pub(crate) struct Histograms {
     maps: Vec<Map>,
 }
 
-/// What bpftrace prints of one `@us[name]`.
+impl Histograms {
+    /// The number of spans in all histograms.
+    pub(crate) fn count(&self) -> usize {
+        self.maps.iter().map(Map::count).sum()
+    }
+}
+
+/// The lines that bpftrace prints for one `@us[name]`.
 struct Map {
     name: String,
     lines: Vec<String>,
 }
 
 impl Watch {
-    /// An error is the reason to do without it.
+    /// The error is the reason why there are no histograms.
     pub(crate) fn attach(binary: &Path, root: &Path) -> Result<Self> {
         let binary = binary.strip_prefix(root).unwrap_or(binary).display();
         let program = format!("usdt:{binary}:tracing:close {{\n    @us[str(arg1)] = hist(arg2 / 1000); }}");
@@ -40,13 +47,13 @@ impl Watch {
         let output = self.bpftrace.finish()?;
         let maps = parse(&output.lines);
         if maps.is_empty() {
-            bail!("bpftrace saw no span ({})", output.end);
+            bail!("bpftrace counted no span ({})", output.end);
         }
         Ok(Histograms { program: self.program, maps })
     }
 }
 
-/// The maps in bpftrace's output, which also holds empty lines and whatever else it has to say.
+/// The maps in bpftrace's output, which also has empty lines and messages.
 fn parse(output: &[String]) -> Vec<Map> {
     let mut maps: Vec<Map> = Vec::new();
     let mut inside = false;
@@ -77,9 +84,9 @@ pub(crate) fn show(
     histograms: &Result<Histograms>,
     spans: usize,
 ) -> Result<()> {
-    writeln!(out, "{}", terminal.heading("The same by bpftrace, from the probe tracing:close"))?;
-    let Histograms { program, maps } = match histograms {
-        Ok(histograms) => histograms,
+    writeln!(out, "{}", terminal.heading("The same spans, counted by bpftrace at the probe tracing:close"))?;
+    let (counted, Histograms { program, maps }) = match histograms {
+        Ok(histograms) => (histograms.count(), histograms),
         Err(why) => {
             writeln!(out, "  Skipped: {why:#}")?;
             return Ok(());
@@ -88,24 +95,20 @@ pub(crate) fn show(
     for line in format!("bpftrace -e '{program}'").lines() {
         writeln!(out, "  {}", terminal.paint(Colour::Green, line))?;
     }
-    // Not indented, because bpftrace's lines are just short of 80 columns.
+    // Not indented, because bpftrace's lines are almost 80 columns wide.
     for map in maps.iter().filter(|map| SHOWN.contains(&map.name.as_str())) {
         writeln!(out, "\n{}", terminal.paint(Colour::Bold, &format!("@us[{}]:", map.name)))?;
         for line in &map.lines {
             writeln!(out, "{line}")?;
         }
     }
-    let counted: usize = maps.iter().map(Map::count).sum();
     writeln!(
         out,
-        "\n  These are {} of {} histograms, in microseconds; one for each name that",
+        "\n  These are {} of {} histograms, in microseconds: one for each span name in the",
         SHOWN.len(),
         maps.len()
     )?;
-    writeln!(
-        out,
-        "  a span has in the code. bpftrace counted {counted} spans, and {spans} came to spantap."
-    )?;
+    writeln!(out, "  code. bpftrace counted {counted} spans, and {spans} reached spantap.")?;
     Ok(())
 }
 
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_maps_are_taken_from_the_output_of_bpftrace() {
+    fn reads_only_the_maps_in_the_output_of_bpftrace() {
         let output = "Attaching 3 probes...\n\n@first: 1\n@last: 1\n\n@us[sqlite]: \n\
             [0]                    3 |@@@       |\n[2K, 4K)              40 |@@@@@@@@@@|\n\n\
             @us[a ]: b]:\n[1]                    1 |@@@@@@@@@@|\nERROR: could not | detach\n";

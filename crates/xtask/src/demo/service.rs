@@ -1,4 +1,4 @@
-//! The shop and, around it, spantap: `spantap run -- shop`.
+//! Runs the shop under spantap: `spantap run -- shop`.
 
 use std::fs;
 use std::io::stdout;
@@ -14,13 +14,14 @@ use nix::sys::signal::Signal;
 use crate::process::{Started, cargo_build, lines};
 use crate::setup;
 
-/// What is built and run.
+/// The programs that the demo runs.
 pub(crate) struct Binaries {
     pub(crate) shop: PathBuf,
     pub(crate) spantap: PathBuf,
 }
 
-/// Builds them, with cargo's usual progress on stderr; or takes those that the tests have built.
+/// Builds the programs, with cargo's usual progress on stderr. With `debug`, uses the options of the tests, so that cargo
+/// finds the programs already built.
 pub(crate) fn build(root: &Path, debug: bool) -> Result<Binaries> {
     let mut args = vec!["--bin", "shop", "--bin", "spantap"];
     if !debug {
@@ -42,15 +43,15 @@ pub(crate) struct Service {
     pub(crate) log: PathBuf,
 }
 
-/// More can't be read, and the demo sends its requests one by one to be seen.
+/// People can't read more.
 pub(crate) const TRACES_A_SECOND: &str = "3";
 
-/// Its arguments are the program, its own, and the file for its log.
+/// A shell script. Its arguments are the program, the program's argument, and the file for the log.
 const WITH_LOG: &str = "exec \"$0\" \"$1\" 2> \"$2\"";
 
 impl Service {
-    /// Starts the shop on a free port under spantap, which shows its traces on our stdout and writes its
-    /// spans to the file `spans`; waits until it listens. Its database is in `folder`.
+    /// Starts the shop on a free port under spantap, and waits until it listens. spantap shows traces on this program's
+    /// stdout and writes spans to the file `spans`. The shop's database is in `folder`.
     pub(crate) fn start(binaries: &Binaries, spans: &Path, folder: &Path) -> Result<Self> {
         let log = binaries.shop.with_file_name("shop.log");
         // A file left by another user's run can be removed, but not written.
@@ -65,7 +66,7 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stdout().as_fd().try_clone_to_owned()?);
-        // What somebody may have set for programs of their own.
+        // The user may have set these for other programs.
         for variable in [
             "RUST_BACKTRACE",
             "OTEL_RESOURCE_ATTRIBUTES",
@@ -84,25 +85,26 @@ impl Service {
                 Some(status) => format!("ended at once ({status})"),
                 None => "did not listen within 30 s".to_owned(),
             };
-            bail!("the service {} {state}; {}", binaries.shop.display(), last_words(&log));
+            bail!("the service {} {state}; {}", binaries.shop.display(), end_of_log(&log));
         };
         let address = line.rsplit_once("http://").and_then(|(_, address)| address.parse().ok());
-        let address = address.with_context(|| format!("the service named no address but said {line:?}"))?;
+        let address =
+            address.with_context(|| format!("the service printed {line:?} instead of its address"))?;
         Ok(Self { spantap, address, log })
     }
 
-    /// Asks it to stop, and waits until it has done its work and spantap has passed on all spans.
+    /// Stops the service, and waits until it has finished its requests and spantap has forwarded all spans.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.spantap.signal(Signal::SIGTERM)?;
         let status = self.spantap.wait(Duration::from_secs(20))?;
         if !status.success() {
-            bail!("the service failed when asked to stop ({status}); {}", last_words(&self.log));
+            bail!("the service failed when asked to stop ({status}); {}", end_of_log(&self.log));
         }
         Ok(())
     }
 }
 
-fn last_words(log: &Path) -> String {
+fn end_of_log(log: &Path) -> String {
     let text = match fs::read_to_string(log) {
         Ok(text) if text.trim().is_empty() => return format!("its log {} is empty", log.display()),
         Ok(text) => text,

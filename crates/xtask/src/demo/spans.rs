@@ -1,4 +1,4 @@
-//! The spans that spantap forwarded to a file, as OTLP JSON, one on each line.
+//! Reads the spans that spantap forwarded to a file as OTLP JSON, one per line.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// The span that tells of losses.
+/// The name of the span that reports losses.
 const DROPPED: &str = "tracing_usdt.dropped";
 
 /// OTLP's `STATUS_CODE_ERROR`.
@@ -40,7 +40,7 @@ impl Span {
     }
 }
 
-/// All of them but those that tell of losses.
+/// All spans except those that report losses.
 pub(crate) fn read(file: &Path) -> Result<Vec<Span>> {
     let text = fs::read_to_string(file)
         .with_context(|| format!("spantap has not written its spans to {}", file.display()))?;
@@ -49,7 +49,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Span>> {
     Ok(spans.into_iter().filter(|span| span.name != DROPPED).collect())
 }
 
-/// How many traces there are, and how many of them have a root and every parent.
+/// The number of traces, and the number of complete ones: those with a root and all parents.
 pub(crate) fn traces(spans: &[Span]) -> (usize, usize) {
     let mut traces: HashMap<&str, Vec<&Span>> = HashMap::new();
     for span in spans {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_read_and_traces_counted() -> Result<()> {
+    fn reads_spans_and_counts_traces() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("spans.jsonl");
         let lines = [line("a", "1", "", "root"), line("a", "2", "1", "child"), line("b", "3", "9", "orphan")]

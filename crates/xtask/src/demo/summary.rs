@@ -1,4 +1,4 @@
-//! All spans by their names, and whether any are missing.
+//! The table of all spans by name, and the number of complete traces.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,7 +15,8 @@ struct Row {
     errors: usize,
 }
 
-pub(crate) fn show(out: &mut impl Write, terminal: Terminal, spans: &[Span]) -> Result<()> {
+/// Returns the number of traces and the number of complete ones.
+pub(crate) fn show(out: &mut impl Write, terminal: Terminal, spans: &[Span]) -> Result<(usize, usize)> {
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
     for span in spans {
         let row = rows.entry(&span.name).or_default();
@@ -50,5 +51,5 @@ pub(crate) fn show(out: &mut impl Write, terminal: Terminal, spans: &[Span]) -> 
 
     let (traces, complete) = traces(spans);
     writeln!(out, "\n  {} spans: {traces} traces, {complete} of them complete.", spans.len())?;
-    Ok(())
+    Ok((traces, complete))
 }

@@ -1,4 +1,4 @@
-//! The requests: of all kinds, mixed, over several connections at once.
+//! Sends requests of all kinds, mixed, over several connections at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 const CONNECTIONS: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One kind of request, and how it ends.
+/// A kind of request and the expected status.
 pub(crate) struct Kind {
     pub(crate) requests: usize,
     pub(crate) method: &'static str,
@@ -19,18 +19,18 @@ pub(crate) struct Kind {
     pub(crate) path: &'static str,
     body: &'static str,
     pub(crate) status: u16,
-    /// In a few words, for people.
+    /// A short description for the terminal.
     pub(crate) what: &'static str,
 }
 
 #[rustfmt::skip] // a table
 pub(crate) static KINDS: [Kind; 8] = [
     kind(60, "GET",  "/products",     "", 200, "a list"),
-    kind(90, "GET",  "/products/{}",  "", 200, "three things asked for at once"),
+    kind(90, "GET",  "/products/{}",  "", 200, "three queries at once"),
     kind(10, "GET",  "/products/999", "", 404, "no such product"),
     kind(60, "POST", "/orders",       r#"{"product": {}, "quantity": 1}"#, 201, "an order"),
-    kind(10, "POST", "/orders",       r#"{"product": {}, "quantity": 1000}"#, 409, "more than there is"),
-    kind( 5, "POST", "/orders",       r#"{"product": {}, "quantity": 0}"#, 500, "an error nobody thought of"),
+    kind(10, "POST", "/orders",       r#"{"product": {}, "quantity": 1000}"#, 409, "more than in stock"),
+    kind( 5, "POST", "/orders",       r#"{"product": {}, "quantity": 0}"#, 500, "an unexpected error"),
     kind(10, "GET",  "/report",       "", 200, "a slow query"),
     kind( 5, "GET",  "/no-such-page", "", 404, "no such page"),
 ];
@@ -52,17 +52,17 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
 }
 
-/// Sends one request of each kind, with a pause behind each.
+/// Sends one request of each kind, with a pause after each.
 pub(crate) fn one_of_each(address: SocketAddr, pause: Duration) -> Result<()> {
     let mut connection = Connection::open(address)?;
     for (number, kind) in KINDS.iter().enumerate() {
-        connection.ask(kind, 1 + number)?;
+        connection.request(kind, 1 + number)?;
         thread::sleep(pause);
     }
     Ok(())
 }
 
-/// Sends all of it. An answer with another status than expected is an error.
+/// Sends all requests. A response with an unexpected status is an error.
 pub(crate) fn drive(address: SocketAddr) -> Result<Report> {
     let requests = mixed();
     let next = AtomicUsize::new(0);
@@ -73,7 +73,7 @@ pub(crate) fn drive(address: SocketAddr) -> Result<Report> {
             while let Some(number) =
                 Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < requests.len())
             {
-                connection.ask(requests[number], 1 + number % 50)?;
+                connection.request(requests[number], 1 + number % 50)?;
             }
             Ok(())
         };
@@ -83,7 +83,7 @@ pub(crate) fn drive(address: SocketAddr) -> Result<Report> {
     Ok(Report { requests: requests.len(), connections: CONNECTIONS, took: began.elapsed() })
 }
 
-/// All requests, each kind spread evenly over the run.
+/// All requests, with each kind spread evenly over the run.
 fn mixed() -> Vec<&'static Kind> {
     let mut placed: Vec<(f64, &Kind)> = Vec::new();
     for kind in &KINDS {
@@ -109,14 +109,14 @@ impl Connection {
         Ok(Self { address, stream: BufReader::new(stream) })
     }
 
-    fn ask(&mut self, kind: &Kind, product: usize) -> Result<()> {
+    fn request(&mut self, kind: &Kind, product: usize) -> Result<()> {
         let Kind { method, .. } = kind;
         let path = kind.path.replace("{}", &product.to_string());
-        let (status, answer) =
-            self.exchange(method, &path, &kind.body.replace("{}", &product.to_string()))
-                .with_context(|| format!("{method} http://{}{path} got no answer", self.address))?;
+        let (status, response) = self
+            .exchange(method, &path, &kind.body.replace("{}", &product.to_string()))
+            .with_context(|| format!("{method} http://{}{path} got no response", self.address))?;
         if status != kind.status {
-            bail!("{method} {path} was answered {status} instead of {}: {answer}", kind.status);
+            bail!("{method} {path} got status {status} instead of {}: {response}", kind.status);
         }
         Ok(())
     }
@@ -141,9 +141,9 @@ impl Connection {
                 length = value.trim().parse().with_context(|| format!("bad header {line:?}"))?;
             }
         }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)?;
-        Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+        let mut response = vec![0; length];
+        self.stream.read_exact(&mut response)?;
+        Ok((status, String::from_utf8_lossy(&response).into_owned()))
     }
 
     fn line(&mut self) -> Result<String> {
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_spread_over_the_run() {
+    fn spreads_each_kind_over_the_run() {
         let mixed = mixed();
         assert_eq!(mixed.len(), 250);
         for half in [&mixed[..125], &mixed[125..]] {

@@ -1,4 +1,4 @@
-//! What goes on without anybody waiting for it.
+//! Background work that no request waits for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tracing::{Instrument, Span, info, info_span, warn};
 
 use crate::store::Store;
 
-/// Fills up the stock, for ever.
+/// Refills the stock, for ever.
 pub(crate) async fn keep_stock(store: Arc<Store>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     loop {
@@ -22,15 +22,15 @@ pub(crate) async fn keep_stock(store: Arc<Store>) {
     }
 }
 
-/// The span of an order's confirmation. It is a trace of its own, because the customer does not
-/// wait for it, and follows from the span that it is made in.
+/// The span of an order's confirmation. It begins a trace of its own, because the customer does not wait for
+/// it, and it follows from the current span.
 pub(crate) fn confirmation(order: i64) -> Span {
     let span = info_span!(parent: None, "confirm_order", otel.kind = "consumer", order);
     span.follows_from(Span::current());
     span
 }
 
-/// Writes to the customer and marks the order.
+/// Sends mail to the customer and marks the order as confirmed.
 pub(crate) async fn confirm(store: Arc<Store>, order: i64) {
     pretend_to_talk_to("mail.example").instrument(info_span!("send_mail", otel.kind = "client")).await;
     match store.confirm(order).await {

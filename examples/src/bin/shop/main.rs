@@ -1,5 +1,5 @@
-//! A shop: a small HTTP service as many are, axum and tower-http in front, SQLite behind. It uses
-//! `tracing` throughout and knows tracing-usdt by one line, in [`main`].
+//! A shop: a small, typical HTTP service with axum, tower-http and SQLite. It uses `tracing` throughout, and
+//! tracing-usdt in one line of [`main`].
 //!
 //! ```text
 //! cargo run --release -p examples --bin shop -- 8080
@@ -8,28 +8,28 @@
 //! curl http://127.0.0.1:8080/report
 //! ```
 //!
-//! The port is the argument, or `PORT`, or 8080; 0 is any free one. The address comes as one line
-//! on stdout, the log goes to stderr as ever (`RUST_LOG` chooses what). Ctrl-C or SIGTERM ends it
-//! once its orders are confirmed. `cargo xtask demo` runs it under load and draws its traces.
+//! The port is the argument, or `PORT`, or 8080; 0 means any free port. The address is printed as one line on
+//! stdout, and the log goes to stderr (`RUST_LOG` sets its filter). On Ctrl-C or SIGTERM, the shop ends once
+//! its orders are confirmed. `cargo xtask demo` runs it under load and draws its traces.
 //!
-//! While it runs, and without a restart, as root:
+//! Attach to it as root while it runs:
 //!
 //! ```text
-//! # how long each kind of span takes, in microseconds
+//! # how long spans take, by name, in microseconds
 //! bpftrace -e 'usdt:target/release/shop:tracing:close { @us[str(arg1)] = hist(arg2 / 1000); }'
 //!
-//! # spans that took more than 20 ms, and how much of it they were at work; for /report:
+//! # spans that took more than 20 ms, and their busy time; for /report:
 //! #   fcb6375304bd7ed4 sqlite: 81 ms, busy 81 ms
 //! #   5adc9dbabb6be4d1 sales: 81 ms, busy 12 ms
 //! bpftrace -e 'usdt:target/release/shop:tracing:close /arg2 > 20000000/ {
 //!     printf("%016llx %s: %d ms, busy %d ms\n", arg0, str(arg1), arg2 / 1000000, arg3 / 1000000); }'
 //!
-//! # what goes wrong, as it happens; for /products/333:
+//! # errors as they happen; for /products/333:
 //! #   {"error":"there is no product 333"}
 //! bpftrace -e 'usdt:target/release/shop:tracing:event /arg3 == 1/ { printf("%s\n", str(arg4)); }'
 //! ```
 //!
-//! And every completed span as JSON, to whoever has bound a datagram socket:
+//! Every completed span as JSON, sent to a datagram socket:
 //!
 //! ```text
 //! socat -u -b 65536 UNIX-RECV:/tmp/spans.sock - &
@@ -70,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .with_context(|| format!("can't listen on 127.0.0.1:{port}; is the port taken? 0 takes any"))?;
-    let stop = asked_to_stop()?; // from here on, so that whoever reads the address may stop us at once
+    let stop = asked_to_stop()?; // before the address is printed: its reader may stop us at once
     println!("listening on http://{}", listener.local_addr()?);
     stdout().flush()?;
 
@@ -86,10 +86,10 @@ fn port() -> anyhow::Result<u16> {
     let Some(port) = std::env::args().nth(1).or_else(|| std::env::var("PORT").ok()) else {
         return Ok(8080);
     };
-    port.parse().with_context(|| format!("{port:?} is no port; give a number from 0 to 65535"))
+    port.parse().with_context(|| format!("{port:?} is not a port; give a number from 0 to 65535"))
 }
 
-/// Ready on the first SIGTERM or ctrl-c. The handlers are in place when this returns.
+/// Completes on the first SIGTERM or Ctrl-C. The handlers are installed when this function returns.
 fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

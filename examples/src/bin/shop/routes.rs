@@ -46,7 +46,7 @@ pub(crate) fn router(store: Arc<Store>, confirmations: TaskTracker) -> Router {
         .with_state(Shop { store, confirmations })
 }
 
-/// Named as OpenTelemetry names requests: by their route, never by their path.
+/// The span's name has the route instead of the path, as OpenTelemetry specifies.
 fn request_span(request: &Request) -> Span {
     let method = request.method();
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
@@ -68,7 +68,7 @@ async fn list_products(State(shop): State<Shop>) -> Result<Json<Vec<Product>>, E
     Ok(Json(products))
 }
 
-/// Asks for three things at once.
+/// Runs two queries and a call concurrently.
 #[instrument(skip(shop), err)]
 async fn show_product(State(shop): State<Shop>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
     let (product, related, rate) =

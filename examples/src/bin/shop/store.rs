@@ -1,5 +1,5 @@
-//! The database: a few SQLite connections, and the queries as methods. SQLite blocks, so each
-//! query runs on a blocking thread and takes its span with it.
+//! The database: a few SQLite connections, and the queries as methods. SQLite blocks, so each query runs on a
+//! blocking thread, inside its span.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(crate) enum Error {
     NoProduct(i64),
     #[error("not enough of product {product} in stock")]
     OutOfStock { product: i64, source: rusqlite::Error },
-    #[error("the database said: {0}")]
+    #[error("database error: {0}")]
     Database(#[from] rusqlite::Error),
     #[error("the query did not finish: {0}")]
     Unfinished(#[from] tokio::task::JoinError),
@@ -67,12 +67,12 @@ pub(crate) struct Sales {
 
 pub(crate) struct Store {
     idle: Arc<Mutex<Vec<Connection>>>,
-    /// As many permits as connections: whoever holds one finds an idle connection.
+    /// As many permits as connections: the holder of a permit finds an idle connection.
     permits: Arc<Semaphore>,
 }
 
 impl Store {
-    /// A new database at `path`, with something in it.
+    /// Creates a database at `path`, with products and orders.
     #[instrument(skip_all, err)]
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         let mut connections = Vec::new();
@@ -107,7 +107,7 @@ impl Store {
         .await
     }
 
-    /// What else a customer might like.
+    /// Other products that a customer might like.
     #[instrument(skip(self))]
     pub(crate) async fn related(&self, id: i64) -> Result<Vec<Product>, Error> {
         let sql = "SELECT id, name, cents, stock FROM products WHERE id <> ?1 ORDER BY abs(id - ?1) LIMIT 3";
@@ -118,7 +118,7 @@ impl Store {
         .await
     }
 
-    /// Takes from the stock and writes the order, both or neither.
+    /// Takes from the stock and writes the order, in one transaction.
     #[instrument(skip(self))]
     pub(crate) async fn reserve(&self, product: i64, quantity: i64) -> Result<i64, Error> {
         let sql = "UPDATE products SET stock = stock - ?2 WHERE id = ?1";
@@ -145,14 +145,14 @@ impl Store {
         self.run(sql, move |connection| Ok(connection.execute(sql, [order]).map(drop)?)).await
     }
 
-    /// How many products got new stock.
+    /// Refills products that are low, and returns their number.
     #[instrument(skip(self))]
     pub(crate) async fn restock(&self, below: i64) -> Result<usize, Error> {
         let sql = "UPDATE products SET stock = stock + 100 WHERE stock < ?1";
         self.run(sql, move |connection| Ok(connection.execute(sql, [below])?)).await
     }
 
-    /// Looks at every order ever made, for want of an index.
+    /// Reads every order, because there is no index.
     #[instrument(skip_all)]
     pub(crate) async fn sales(&self) -> Result<Vec<Sales>, Error> {
         let sql = "SELECT name, count(*), sum(quantity * cents) FROM products, orders
@@ -184,7 +184,7 @@ impl Store {
             let result = work(&mut connection);
             lock(&idle).push(connection);
             if let Err(error) = &result {
-                // The cause is what SQLite said; what it means to us is for the spans above.
+                // This span records SQLite's own error. The spans above record its meaning for the shop.
                 error!(error = error.source().unwrap_or(error));
             }
             result

@@ -1,32 +1,38 @@
 //! A record of a segment: one chunk.
 //!
 //! ```text
-//! length of the payload   u32   little-endian, as all of these
-//! its CRC-32              u32   of all that is below
+//! length of the payload   u32   little-endian, as are all numbers
+//! CRC-32                  u32   of everything below
 //! spans                   u32
-//! length of the resource  u32   its highest bit: the payload begins with the progress of senders
+//! length of the resource  u32   its highest bit is set if the payload begins with the progress of senders
 //! pid, uid, gid           u32, three times
-//! payload                       the number of senders (u32) and 32 bytes for each, if there are any;
-//!                               the resource, then the scope_spans
+//! payload                       if it has progress: the number of senders (u32), and 32 bytes for each;
+//!                               then the resource and the scope_spans
 //! ```
 //!
-//! A segment can be walked by its headers alone, which is how what waits is counted at the start. What else a record
-//! says is taken only if its checksum is right.
+//! The headers alone lead from record to record, so a start can count what waits. Everything else in a record is only
+//! used if the checksum is right.
+//!
+//! Version 1 has the same records. Early builds wrote 24 bytes for each sender, without `lost`. Such a record is
+//! recognised by its resource, which must be one whole field. Its spans are used and its senders are not, because
+//! without `lost`, reports of losses would look like missing spans.
 
 use bytes::{Buf, Bytes};
 
+use super::format::VERSION;
 use super::senders::{self, ENTRY};
-use crate::chunk::Chunk;
-use crate::process::Sender;
-use crate::sequence::Progress;
+use crate::encode::Chunk;
+use crate::process::{Progress, Sender};
 
-pub(super) const HEADER: u64 = 28;
+pub(super) const RECORD_HEADER_BYTES: u64 = 28;
 /// The size of the number of senders.
 const COUNT: usize = 4;
-/// A header that says more is damaged: datagrams are some hundred kilobytes at most.
+/// The bytes of a sender in early records of version 1.
+const ENTRY_WITHOUT_LOST: usize = 24;
+/// A header with more is damaged: datagrams have some hundred kilobytes at most.
 const MAX_PAYLOAD: u32 = 256 << 20;
 
-/// What stands before the payload.
+/// The part of a record before the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Header {
     length: u32,
@@ -37,14 +43,14 @@ pub(super) struct Header {
     pub(super) sender: Sender,
 }
 
-/// In the length of the resource.
+/// A bit in the length of the resource.
 const HAS_PROGRESS: u32 = 1 << 31;
 
 impl Header {
-    /// Nothing if no record begins like this. Zeros, which a disk may leave after a power cut, do not:
-    /// a chunk has spans.
+    /// Returns `None` if this is not the beginning of a record. Zeros, which a disk may have after a power cut, are
+    /// not: a chunk has spans.
     pub(super) fn read(mut bytes: &[u8]) -> Option<Self> {
-        if (bytes.len() as u64) < HEADER {
+        if (bytes.len() as u64) < RECORD_HEADER_BYTES {
             return None;
         }
         let mut field = || bytes.get_u32_le();
@@ -52,7 +58,7 @@ impl Header {
         let sender = Sender { pid: field(), uid: field(), gid: field() };
         let has_progress = resource & HAS_PROGRESS != 0;
         let header = Self { length, crc, spans, resource: resource & !HAS_PROGRESS, has_progress, sender };
-        // A span takes two bytes at least, its key and its length.
+        // A span has at least two bytes, its key and its length.
         let sane = header.length <= MAX_PAYLOAD
             && header.resource <= header.length
             && header.spans > 0
@@ -60,18 +66,19 @@ impl Header {
         sane.then_some(header)
     }
 
-    /// Of the whole record.
+    /// The bytes of the whole record.
     pub(super) fn record_length(self) -> u64 {
-        HEADER + u64::from(self.length)
+        RECORD_HEADER_BYTES + u64::from(self.length)
     }
 
-    /// `record` is the header and the payload. Nothing if it is damaged.
-    pub(super) fn chunk(self, record: &Bytes) -> Option<Chunk> {
+    /// Decodes `record`, the header and the payload, of a segment of `version`. Returns `None` if it is damaged.
+    pub(super) fn chunk(self, record: &Bytes, version: u32) -> Option<Chunk> {
         if crc32fast::hash(&record[8..]) != self.crc {
             return None;
         }
-        let payload = record.slice(HEADER as usize..);
-        let (progress, start) = if self.has_progress { progress(&payload)? } else { (Vec::new(), 0) };
+        let payload = record.slice(RECORD_HEADER_BYTES as usize..);
+        let (progress, start) =
+            if self.has_progress { self.progress(&payload, version)? } else { (Vec::new(), 0) };
         let split = start + self.resource as usize;
         if split > payload.len() {
             return None;
@@ -79,18 +86,41 @@ impl Header {
         let (resource, scope_spans) = (payload.slice(start..split), payload.slice(split..));
         Some(Chunk { sender: self.sender, resource, scope_spans, spans: self.spans, progress })
     }
+
+    /// The readable progress in a record with a wrong checksum.
+    pub(super) fn claimed_progress(self, record: &[u8], version: u32) -> Vec<Progress> {
+        let payload = record.get(RECORD_HEADER_BYTES as usize..).filter(|_| self.has_progress);
+        payload.and_then(|payload| self.progress(payload, version)).unwrap_or_default().0
+    }
+
+    /// The progress at the beginning of the payload, and where it ends.
+    fn progress(self, payload: &[u8], version: u32) -> Option<(Vec<Progress>, usize)> {
+        let (count, rest) = payload.split_first_chunk::<COUNT>()?;
+        let count = u32::from_le_bytes(*count) as usize;
+        let entries = |size: usize| {
+            let (entries, rest) = rest.split_at_checked(size.checked_mul(count)?)?;
+            let resource = rest.get(..self.resource as usize)?;
+            (version >= VERSION || is_field(resource)).then_some(entries)
+        };
+        match entries(ENTRY) {
+            Some(found) => {
+                Some((found.chunks_exact(ENTRY).filter_map(senders::entry).collect(), COUNT + found.len()))
+            }
+            None if version < VERSION => Some((Vec::new(), COUNT + entries(ENTRY_WITHOUT_LOST)?.len())),
+            None => None,
+        }
+    }
 }
 
-/// How far senders have come, off the front of the payload, and where that ends.
-fn progress(payload: &[u8]) -> Option<(Vec<Progress>, usize)> {
-    let (count, entries) = payload.split_first_chunk::<COUNT>()?;
-    let length = ENTRY.checked_mul(u32::from_le_bytes(*count) as usize)?;
-    let progress = entries.get(..length)?.chunks_exact(ENTRY).filter_map(senders::entry).collect();
-    Some((progress, COUNT + length))
+/// Whether these bytes are exactly one protobuf field with a length.
+fn is_field(bytes: &[u8]) -> bool {
+    let Some((_key, rest)) = bytes.split_first() else { return false };
+    let length = prost::decode_length_delimiter(rest);
+    length.is_ok_and(|length| prost::length_delimiter_len(length) + length == rest.len())
 }
 
-/// Puts `chunk` into `record` instead of what is there. Nothing is put for a chunk that could not be
-/// read again: one without spans, or far too large.
+/// Encodes `chunk` into `record`, which is replaced. Leaves it empty if the chunk could not be read back: without
+/// spans, or far too large.
 pub(super) fn write(chunk: &Chunk, record: &mut Vec<u8>) {
     record.clear();
     let has_progress = !chunk.progress.is_empty();

@@ -1,4 +1,4 @@
-//! Any sequence of what may happen to a queue keeps the account and the order.
+//! Any sequence of operations on a queue keeps the counts and the order right.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Step {
     Push(u64),
-    /// Takes, if nothing is taken.
+    /// Takes a batch, unless one is taken already.
     Take(Load),
-    /// So many are rejected.
+    /// Acknowledges the batch, with this many spans rejected.
     Acknowledge(u64),
     GiveBack,
-    /// The program is killed, and started again. Nothing for a queue in memory.
+    /// Kills and restarts the program. Does nothing for a queue in memory.
     Restart,
 }
 
@@ -35,10 +35,10 @@ const MAX_BYTES: u64 = 20_000;
 struct Model {
     folder: Option<tempfile::TempDir>,
     notices: Notices,
-    told: Receiver<String>,
-    figures: Arc<Figures>,
+    lines: Receiver<String>,
+    counters: Arc<Counters>,
     store: Box<dyn Store>,
-    /// What may still come out: a subsequence of these, in this order.
+    /// What may still be taken: a subsequence of these, in this order.
     waiting: VecDeque<u64>,
     taken: Vec<u64>,
     next: u64,
@@ -47,9 +47,9 @@ struct Model {
 impl Model {
     fn new(spool: bool) -> Self {
         let folder = spool.then(|| tempfile::tempdir().unwrap());
-        let (notices, told) = Notices::new();
-        let (figures, store) = open(folder.as_ref(), &notices);
-        Self { folder, notices, told, figures, store, waiting: VecDeque::new(), taken: Vec::new(), next: 0 }
+        let (notices, lines) = Notices::new();
+        let (counters, store) = open(folder.as_ref(), &notices);
+        Self { folder, notices, lines, counters, store, waiting: VecDeque::new(), taken: Vec::new(), next: 0 }
     }
 
     fn run(&mut self, step: &Step) {
@@ -62,10 +62,10 @@ impl Model {
             Step::Take(limits) if self.taken.is_empty() => self.take(limits),
             Step::Take(_) => {}
             Step::Acknowledge(rejected) => {
-                let before = self.figures.snapshot();
+                let before = self.counters.snapshot();
                 self.store.acknowledge(rejected);
                 let answered = std::mem::take(&mut self.taken).len() as u64;
-                let after = self.figures.snapshot();
+                let after = self.counters.snapshot();
                 assert_eq!(after.rejected - before.rejected, rejected.min(answered));
                 let forwarded = answered - rejected.min(answered);
                 assert_eq!(after.forwarded - before.forwarded, forwarded);
@@ -83,7 +83,7 @@ impl Model {
         let spans: u64 = chunks.iter().map(|chunk| chunk.spans as u64).sum();
         assert_eq!(self.taken.len() as u64, spans);
         assert!(chunks.len() <= 1 || self.taken.len() as u64 <= limits.spans);
-        // In order, and nothing that was not pushed or has been taken before. What is left out was dropped.
+        // Each was pushed and has not been taken before, in order. Numbers that are skipped were dropped.
         for number in &self.taken {
             while self.waiting.pop_front().unwrap() != *number {}
         }
@@ -98,22 +98,22 @@ impl Model {
         if self.folder.is_none() {
             return;
         }
-        let before = self.figures.snapshot();
+        let before = self.counters.snapshot();
         let taken = self.taken.len() as u64;
-        (self.figures, self.store) = open(self.folder.as_ref(), &self.notices);
-        let recovered = self.figures.snapshot().recovered;
-        // A batch whose segment was dropped while it was being sent was in memory alone.
+        (self.counters, self.store) = open(self.folder.as_ref(), &self.notices);
+        let recovered = self.counters.snapshot().recovered;
+        // The segment of this batch was dropped while it was being sent, so it was only in memory.
         assert!(recovered == before.queued || recovered == before.queued - taken, "{before:?} {recovered}");
         std::mem::take(&mut self.taken).into_iter().rev().for_each(|number| self.waiting.push_front(number));
     }
 
     fn check(&self) {
-        let figures = self.figures.snapshot();
-        figures.check();
-        assert_eq!(figures.queued, self.store.waiting().spans + self.taken.len() as u64);
+        let stats = self.counters.snapshot();
+        stats.check();
+        assert_eq!(stats.queued, self.store.waiting().spans + self.taken.len() as u64);
     }
 
-    /// Everything that waits comes out.
+    /// Takes everything that waits.
     fn drain(&mut self) {
         self.give_back();
         loop {
@@ -125,27 +125,27 @@ impl Model {
             self.taken.clear();
             self.check();
         }
-        assert_eq!(self.figures.queued(), 0);
+        assert_eq!(self.counters.queued(), 0);
     }
 }
 
-fn open(folder: Option<&tempfile::TempDir>, notices: &Notices) -> (Arc<Figures>, Box<dyn Store>) {
-    let figures = Arc::new(Figures::new(&"test"));
+fn open(folder: Option<&tempfile::TempDir>, notices: &Notices) -> (Arc<Counters>, Box<dyn Store>) {
+    let counters = Arc::new(Counters::new(&"test"));
     let store: Box<dyn Store> = match folder {
-        None => Box::new(Memory::new(MAX_BYTES, figures.clone(), notices.clone())),
+        None => Box::new(Memory::new(MAX_BYTES, counters.clone(), notices.clone())),
         Some(folder) => {
             let path = folder.path().to_owned();
-            Box::new(spool::Spool::open(path, MAX_BYTES, figures.clone(), notices.clone()).unwrap())
+            Box::new(spool::Spool::open(path, MAX_BYTES, counters.clone(), notices.clone()).unwrap())
         }
     };
-    (figures, store)
+    (counters, store)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_keeps_the_account_and_the_order(
+    fn any_sequence_keeps_counts_and_order(
         spool: bool,
         steps in proptest::collection::vec(step(), 1..60),
     ) {
@@ -156,7 +156,7 @@ proptest! {
 }
 
 #[test]
-fn without_loss_everything_comes_out_once() {
+fn without_loss_everything_is_taken_once() {
     for spool in [false, true] {
         let mut model = Model::new(spool);
         for _ in 0..10 {
@@ -165,7 +165,7 @@ fn without_loss_everything_comes_out_once() {
             model.run(&Step::GiveBack);
             model.run(&Step::Restart);
         }
-        assert_eq!(model.figures.snapshot().dropped.total(), 0);
+        assert_eq!(model.counters.snapshot().dropped.total(), 0);
         assert_eq!(model.waiting, (0..50).collect::<Vec<_>>());
         model.drain();
         assert!(model.waiting.is_empty());
@@ -176,27 +176,27 @@ fn without_loss_everything_comes_out_once() {
 fn a_full_queue_drops_the_oldest_and_counts_them() {
     for spool in [false, true] {
         let mut model = Model::new(spool);
-        while model.figures.snapshot().dropped.total() == 0 {
+        while model.counters.snapshot().dropped.total() == 0 {
             model.run(&Step::Push(5));
         }
-        let dropped = model.figures.snapshot().dropped;
+        let dropped = model.counters.snapshot().dropped;
         let by_reason = if spool { dropped.spool_full } else { dropped.queue_full };
         assert_eq!(by_reason, dropped.total());
         (0..50).for_each(|_| model.run(&Step::Push(5)));
-        let told: Vec<String> = model.told.try_iter().collect();
-        assert!(told.len() == 1 && told[0].contains("20000 bytes"), "{told:?}");
+        let lines: Vec<String> = model.lines.try_iter().collect();
+        assert!(lines.len() == 1 && lines[0].contains("20000 bytes"), "{lines:?}");
     }
 }
 
 #[test]
-fn no_more_is_dropped_than_there_must_be() {
+fn drops_no_more_than_needed() {
     for spool in [false, true] {
         let mut model = Model::new(spool);
-        while model.figures.snapshot().dropped.total() == 0 {
+        while model.counters.snapshot().dropped.total() == 0 {
             model.run(&Step::Push(5));
         }
-        let by_reason = model.figures.snapshot().dropped.total();
-        // A segment is a quarter of what there may be.
+        let by_reason = model.counters.snapshot().dropped.total();
+        // A segment is a quarter of the limit.
         assert!(by_reason <= model.next / 3, "{by_reason} of {}", model.next);
         let held = model.store.waiting();
         assert!(held.bytes <= MAX_BYTES && held.bytes > MAX_BYTES * 2 / 3, "{held:?}");

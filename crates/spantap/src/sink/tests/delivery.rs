@@ -1,4 +1,4 @@
-//! Every span arrives once and in order, whatever the backend does, and the figures say so.
+//! Each span arrives once and in order, whatever the backend does, and the stats are right.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use super::*;
 async fn push_one_by_one(fixture: &Fixture, count: u64) {
     for number in 0..count {
         fixture.sinks.push(&chunk(number..number + 1));
-        // Several batches.
+        // Makes several batches.
         if number % 10 == 0 {
             tokio::time::sleep(2 * QUICK.linger).await;
         }
@@ -35,16 +35,16 @@ async fn http_delivers_everything_once_and_in_order() {
     ]);
     let fixture = Fixture::to(backend.otlp());
     push_one_by_one(&fixture, 50).await;
-    let told = fixture.finish().await;
+    let lines = fixture.finish().await;
     assert_eq!(backend.accepted(), all(50));
-    let figures = fixture.figures();
-    assert_eq!((figures.pushed, figures.forwarded, figures.retries), (50, 50, 5));
-    assert_eq!(figures.requests, backend.received().len() as u64);
-    assert_eq!(figures.state, State::Ok);
-    // The second outage is too soon after the first to be told.
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("503 Service Unavailable; spans are kept"), "{told:?}");
-    assert!(told[1].contains("works again after"), "{told:?}");
+    let stats = fixture.stats();
+    assert_eq!((stats.pushed, stats.forwarded, stats.retries), (50, 50, 5));
+    assert_eq!(stats.requests, backend.received().len() as u64);
+    assert_eq!(stats.state, State::Ok);
+    // The second outage is too soon after the first to be reported.
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("503 Service Unavailable; spans are kept"), "{lines:?}");
+    assert!(lines[1].contains("works again after"), "{lines:?}");
     let request = &backend.received()[0];
     assert_eq!(request.path, "/v1/traces");
     assert_eq!(request.headers["content-type"], "application/x-protobuf");
@@ -52,18 +52,18 @@ async fn http_delivers_everything_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_tried_again_is_known_by_sender() {
+async fn retried_spans_are_counted_by_sender() {
     let backend = HttpBackend::start([Reply::status(503), Reply::HangUp]);
     let fixture = Fixture::to(backend.otlp());
     let sender = |pid| Sender { pid, uid: 0, gid: 0 };
     fixture.sinks.push(&Chunk { sender: sender(1), ..chunk(0..3) });
     fixture.sinks.push(&Chunk { sender: sender(2), ..chunk(3..10) });
     fixture.finish().await;
-    // Both may be in one batch, or not.
+    // They may share a batch or not.
     let failed: Vec<u64> =
         backend.received()[..2].iter().flat_map(|request| numbers_of(&request.body)).collect();
     let of = |pid| failed.iter().filter(|number| (**number < 3) == (pid == 1)).count() as u64;
-    let senders = fixture.figures().senders;
+    let senders = fixture.stats().senders;
     assert!(!failed.is_empty());
     assert_eq!([1, 2].map(|pid| senders[&sender(pid)].retried), [1, 2].map(of));
 }
@@ -84,60 +84,62 @@ async fn grpc_delivers_everything_once_and_in_order() {
     let backend = GrpcBackend::start(script);
     let fixture = Fixture::to(backend.otlp());
     push_one_by_one(&fixture, 50).await;
-    let told = fixture.finish().await;
+    let lines = fixture.finish().await;
     assert_eq!(backend.accepted(), all(50));
-    let figures = fixture.figures();
-    assert_eq!((figures.pushed, figures.forwarded, figures.retries), (50, 50, 7));
-    assert!(told[0].contains("Cancelled: not now"), "{told:?}");
+    let stats = fixture.stats();
+    assert_eq!((stats.pushed, stats.forwarded, stats.retries), (50, 50, 7));
+    assert!(lines[0].contains("Cancelled: not now"), "{lines:?}");
     assert_eq!(backend.received()[0].path, "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_is_absent_at_first_gets_everything() {
+async fn an_initially_absent_backend_gets_everything() {
     let (http, grpc) = (DeafSocket::bind(), DeafSocket::bind());
     let targets =
         [format!("otlp=http://127.0.0.1:{}", http.port()), format!("otlp=grpc://127.0.0.1:{}", grpc.port())];
     let fixture = Fixture::open(&targets, &[], None);
     fixture.sinks.push(&chunk(0..10));
-    wait_until("both have tried", || fixture.sinks.figures().iter().all(|figures| figures.retries > 2)).await;
-    for figures in fixture.sinks.figures() {
+    wait_until("both have tried", || fixture.sinks.stats().iter().all(|stats| stats.retries > 2)).await;
+    for stats in fixture.sinks.stats() {
         assert!(
-            matches!(&figures.state, State::Failing { why, .. } if why.contains("refused")),
+            matches!(&stats.state, State::Failing { why, .. } if why.contains("refused")),
             "{:?}",
-            figures.state
+            stats.state
         );
-        assert_eq!(figures.queued, 10);
+        assert_eq!(stats.queued, 10);
     }
     fixture.sinks.push(&chunk(10..20));
     let (http, grpc) = (HttpBackend::on(http.listen(), []), GrpcBackend::on(grpc.listen(), []));
-    let told = fixture.finish().await;
+    let lines = fixture.finish().await;
     assert_eq!((http.accepted(), grpc.accepted()), (all(20), all(20)));
-    assert_eq!(told.iter().filter(|line| line.contains("works again after")).count(), 2, "{told:?}");
-    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("works again after")).count(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rejection_is_told_counted_and_not_tried_again() {
+async fn rejections_are_reported_counted_and_not_retried() {
     for status in [400, 404, 500, 301] {
-        let backend =
-            HttpBackend::start([Reply::says(status, "no\nsuch tenant"), Reply::says(status, "again")]);
+        let backend = HttpBackend::start([
+            Reply::with_message(status, "no\nsuch tenant"),
+            Reply::with_message(status, "again"),
+        ]);
         let fixture = Fixture::to(backend.otlp());
         for start in [0, 10, 20] {
             fixture.sinks.push(&chunk(start..start + 10));
-            wait_until("it was sent", || fixture.figures().queued == 0).await;
+            wait_until("it was sent", || fixture.stats().queued == 0).await;
         }
-        let told = fixture.finish().await;
+        let lines = fixture.finish().await;
         assert_eq!(backend.accepted(), (20..30).collect::<Vec<_>>());
-        let figures = fixture.figures();
-        assert_eq!((figures.rejected, figures.forwarded, figures.requests), (20, 10, 3), "{status}");
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("rejected 10 spans") && told[0].contains("no such tenant"), "{told:?}");
-        assert!(told[0].contains(&status.to_string()), "{told:?}");
+        let stats = fixture.stats();
+        assert_eq!((stats.rejected, stats.forwarded, stats.requests), (20, 10, 3), "{status}");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("rejected 10 spans") && lines[0].contains("no such tenant"), "{lines:?}");
+        assert!(lines[0].contains(&status.to_string()), "{lines:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn resource_exhausted_is_tried_again_only_with_retry_info() {
+async fn resource_exhausted_is_retried_only_with_retry_info() {
     let delay = Duration::from_millis(300);
     let details = ErrorDetails::with_retry_info(Some(delay));
     let backend = GrpcBackend::start([
@@ -150,19 +152,19 @@ async fn resource_exhausted_is_tried_again_only_with_retry_info() {
     let start = Instant::now();
     for start in [0, 10, 20, 30] {
         fixture.sinks.push(&chunk(start..start + 10));
-        wait_until("it was sent", || fixture.figures().queued == 0).await;
+        wait_until("it was sent", || fixture.stats().queued == 0).await;
     }
     assert!(start.elapsed() >= delay, "RetryInfo asked for more than {:?}", start.elapsed());
-    let told = fixture.finish().await;
+    let lines = fixture.finish().await;
     let expected: Vec<u64> = (0..10).chain(30..40).collect();
     assert_eq!(backend.accepted(), expected);
-    let figures = fixture.figures();
-    assert_eq!((figures.forwarded, figures.rejected, figures.retries), (20, 20, 1));
-    assert!(told.iter().any(|line| line.contains("ResourceExhausted: quota is used up")), "{told:?}");
+    let stats = fixture.stats();
+    assert_eq!((stats.forwarded, stats.rejected, stats.retries), (20, 20, 1));
+    assert!(lines.iter().any(|line| line.contains("ResourceExhausted: quota is used up")), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_server_decides_when_to_come_again() {
+async fn the_server_chooses_the_retry_delay() {
     let date = || httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(3));
     for after in [|| "1".to_owned(), date] {
         let after = after();
@@ -170,10 +172,10 @@ async fn the_server_decides_when_to_come_again() {
         let fixture = Fixture::to(backend.otlp());
         let start = Instant::now();
         fixture.sinks.push(&chunk(0..1));
-        wait_until("it was sent", || fixture.figures().forwarded == 1).await;
-        // A date has whole seconds, so the three may be little more than two.
+        wait_until("it was sent", || fixture.stats().forwarded == 1).await;
+        // A date has whole seconds, so three seconds may be little more than two.
         assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
-        assert_eq!(fixture.figures().requests, 2);
+        assert_eq!(fixture.stats().requests, 2);
     }
 }
 
@@ -187,19 +189,19 @@ async fn partial_success_is_counted_in_both_protocols() {
     for target in [http.otlp(), grpc.otlp()] {
         let fixture = Fixture::to(target);
         fixture.sinks.push(&chunk(0..10));
-        wait_until("it was sent", || fixture.figures().queued == 0).await;
+        wait_until("it was sent", || fixture.stats().queued == 0).await;
         fixture.sinks.push(&chunk(10..20));
-        let told = fixture.finish().await;
-        let figures = fixture.figures();
-        assert_eq!((figures.forwarded, figures.rejected, figures.retries), (17, 3, 0));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("rejected 3 spans") && told[0].ends_with("too old"), "{told:?}");
+        let lines = fixture.finish().await;
+        let stats = fixture.stats();
+        assert_eq!((stats.forwarded, stats.rejected, stats.retries), (17, 3, 0));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("rejected 3 spans") && lines[0].ends_with("too old"), "{lines:?}");
     }
     assert_eq!((http.received().len(), grpc.received().len()), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_environment_decides_on_headers_and_compression() {
+async fn headers_and_compression_come_from_the_environment() {
     let http = HttpBackend::start([]);
     let grpc = GrpcBackend::start([]);
     let environment = [
@@ -226,7 +228,7 @@ async fn the_environment_decides_on_headers_and_compression() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plain_otlp_goes_where_the_environment_says() {
+async fn plain_otlp_uses_the_endpoint_of_the_environment() {
     let (http, grpc) = (HttpBackend::start([]), GrpcBackend::start([]));
     let endpoint = format!("http://127.0.0.1:{}/base", http.port);
     let grpc_endpoint = format!("http://127.0.0.1:{}", grpc.port);
@@ -238,18 +240,18 @@ async fn plain_otlp_goes_where_the_environment_says() {
         let fixture = Fixture::open(&["otlp".into()], &environment, None);
         fixture.sinks.push(&chunk(0..10));
         fixture.finish().await;
-        let figures = fixture.figures();
-        assert_eq!(figures.forwarded, 10);
-        // So that the user sees where that is.
-        assert!(figures.target.contains("://127.0.0.1:"), "{}", figures.target);
+        let stats = fixture.stats();
+        assert_eq!(stats.forwarded, 10);
+        // The user sees the address.
+        assert!(stats.target.contains("://127.0.0.1:"), "{}", stats.target);
     }
     assert_eq!(http.received()[0].path, "/base/v1/traces");
     assert_eq!((http.accepted(), grpc.accepted()), (all(10), all(10)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_does_not_come_is_a_failure() {
-    // It takes connections, and then says nothing.
+async fn a_missing_answer_is_a_failure() {
+    // Accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let environment = [("OTEL_EXPORTER_OTLP_TIMEOUT", "50")];
@@ -257,13 +259,13 @@ async fn an_answer_that_does_not_come_is_a_failure() {
     let fixture = Fixture::open(&targets, &environment, None);
     fixture.sinks.push(&chunk(0..1));
     wait_until("both gave up", || {
-        let failing = |figures: &SinkFigures| matches!(&figures.state, State::Failing { why, .. } if why == "no answer within 50ms");
-        fixture.sinks.figures().iter().all(failing)
+        let failing = |stats: &SinkStats| matches!(&stats.state, State::Failing { why, .. } if why == "no answer within 50ms");
+        fixture.sinks.stats().iter().all(failing)
     })
     .await;
 }
 
-/// Holds the first connection without a word, and puts all others through to `port`.
+/// Holds the first connection without an answer, and forwards all others to `port`.
 async fn silent_at_first(port: u16) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -279,7 +281,7 @@ async fn silent_at_first(port: u16) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_connection_is_left_for_a_new_one() {
+async fn a_dead_connection_is_replaced() {
     let (http, grpc) = (HttpBackend::start([]), GrpcBackend::start([]));
     let (http_port, grpc_port) = (silent_at_first(http.port).await, silent_at_first(grpc.port).await);
     let environment = [("OTEL_EXPORTER_OTLP_TIMEOUT", "500")];
@@ -287,23 +289,21 @@ async fn a_dead_connection_is_left_for_a_new_one() {
         [format!("otlp=http://127.0.0.1:{http_port}"), format!("otlp=grpc://127.0.0.1:{grpc_port}")];
     let fixture = Fixture::open(&targets, &environment, None);
     fixture.sinks.push(&chunk(0..10));
-    wait_until("both are delivered", || {
-        fixture.sinks.figures().iter().all(|figures| figures.forwarded == 10)
-    })
-    .await;
+    wait_until("both are delivered", || fixture.sinks.stats().iter().all(|stats| stats.forwarded == 10))
+        .await;
     assert_eq!((http.accepted(), grpc.accepted()), (all(10), all(10)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redirect_is_told_and_not_followed() {
+async fn redirects_are_reported_and_not_followed() {
     let elsewhere = HttpBackend::start([]);
     let location = format!("http://127.0.0.1:{}/v1/traces", elsewhere.port);
     let backend = HttpBackend::start([Reply::Status(308, vec![("Location", location.clone())], vec![])]);
     let fixture = Fixture::to(backend.otlp());
     fixture.sinks.push(&chunk(0..1));
-    let told = fixture.finish().await;
-    assert!(told[0].ends_with(&format!("308 Permanent Redirect: use {location} instead")), "{told:?}");
-    assert_eq!((elsewhere.received().len(), fixture.figures().rejected), (0, 1));
+    let lines = fixture.finish().await;
+    assert!(lines[0].ends_with(&format!("308 Permanent Redirect: use {location} instead")), "{lines:?}");
+    assert_eq!((elsewhere.received().len(), fixture.stats().rejected), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,18 +316,18 @@ async fn many_spans_become_few_requests() {
     assert_eq!(backend.accepted(), all(10_000));
     let sizes: Vec<usize> =
         backend.received().iter().map(|request| numbers_of(&request.body).len()).collect();
-    // The first may have been taken before there were many.
+    // The first request may have been sent before there were many spans.
     assert!(sizes.len() <= 6 && sizes.iter().all(|size| *size <= 2_048), "{sizes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn zipkin_delivers_and_tries_again_after_any_failure_of_the_server() {
-    let backend = HttpBackend::start([Reply::status(500), Reply::status(429), Reply::says(202, "")]);
+async fn zipkin_delivers_and_retries_after_any_server_error() {
+    let backend = HttpBackend::start([Reply::status(500), Reply::status(429), Reply::with_message(202, "")]);
     let fixture = Fixture::to(format!("zipkin=http://127.0.0.1:{}", backend.port));
     fixture.sinks.push(&chunk(0..10));
     fixture.finish().await;
-    let figures = fixture.figures();
-    assert_eq!((figures.forwarded, figures.retries), (10, 2));
+    let stats = fixture.stats();
+    assert_eq!((stats.forwarded, stats.retries), (10, 2));
     let request = backend.received().remove(2);
     assert_eq!((&*request.path, &*request.headers["content-type"]), ("/api/v2/spans", "application/json"));
     let spans: serde_json::Value = serde_json::from_slice(&request.body).unwrap();

@@ -1,4 +1,4 @@
-//! What `finish` leaves, and what a start finds.
+//! What `finish` leaves behind, and what the next start finds.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -11,31 +11,31 @@ fn spool(folder: &tempfile::TempDir) -> Option<SpoolSettings> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_memory_at_the_end_is_counted_as_dropped() {
+async fn spans_in_memory_at_the_end_are_counted_as_dropped() {
     let socket = DeafSocket::bind();
     let fixture = Fixture::to(format!("otlp=http://127.0.0.1:{}", socket.port()));
     fixture.sinks.push(&chunk(0..10));
-    wait_until("it was tried", || fixture.figures().retries > 0).await;
+    wait_until("it was tried", || fixture.stats().retries > 0).await;
     fixture.sinks.push(&chunk(10..30));
     fixture.sinks.finish(Duration::from_millis(50)).await;
-    let figures = fixture.figures();
-    assert_eq!((figures.dropped.shutdown, figures.queued, figures.forwarded), (30, 0, 0));
+    let stats = fixture.stats();
+    assert_eq!((stats.dropped.shutdown, stats.queued, stats.forwarded), (30, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_the_spool_at_the_end_is_sent_by_the_next_start() {
+async fn spans_in_the_spool_at_the_end_are_sent_by_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let socket = DeafSocket::bind();
     let target = format!("otlp=http://127.0.0.1:{}", socket.port());
     let fixture = Fixture::open(std::slice::from_ref(&target), &[], spool(&folder));
     fixture.sinks.push(&chunk(0..10));
-    wait_until("it was tried", || fixture.figures().retries > 0).await;
+    wait_until("it was tried", || fixture.stats().retries > 0).await;
     fixture.sinks.push(&chunk(10..30));
     fixture.sinks.finish(Duration::from_millis(50)).await;
-    let told: Vec<String> = fixture.notices.try_iter().collect();
-    assert_eq!((fixture.figures().queued, fixture.figures().dropped.total()), (30, 0));
-    let last = told.last().unwrap();
-    assert!(last.starts_with("30 spans wait in ") && last.ends_with(" for the next start"), "{told:?}");
+    let lines: Vec<String> = fixture.notices.try_iter().collect();
+    assert_eq!((fixture.stats().queued, fixture.stats().dropped.total()), (30, 0));
+    let last = lines.last().unwrap();
+    assert!(last.starts_with("30 spans wait in ") && last.ends_with(" for the next start"), "{lines:?}");
     drop(fixture);
 
     let backend = HttpBackend::on(socket.listen(), [Reply::status(503)]);
@@ -43,9 +43,9 @@ async fn what_is_in_the_spool_at_the_end_is_sent_by_the_next_start() {
     fixture.sinks.push(&chunk(30..40));
     fixture.finish().await;
     assert_eq!(backend.accepted(), (0..40).collect::<Vec<_>>());
-    let figures = fixture.figures();
-    assert_eq!((figures.recovered, figures.pushed, figures.forwarded), (30, 10, 40));
-    // Nothing is left of what was sent.
+    let stats = fixture.stats();
+    assert_eq!((stats.recovered, stats.pushed, stats.forwarded), (30, 10, 40));
+    // Nothing is left of the delivered spans.
     let target: Target = target.parse().unwrap();
     let left = std::fs::read_dir(spool(&folder).unwrap().dir.join(target.folder())).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
@@ -54,9 +54,9 @@ async fn what_is_in_the_spool_at_the_end_is_sent_by_the_next_start() {
 
 const SPOOL_OF_THE_KILLED: &str = "SPANTAP_TEST_SPOOL_OF_THE_KILLED";
 
-/// The program that the test below kills: it says each number when it has been pushed.
+/// The program that the test below kills. It prints each number after pushing it.
 #[tokio::test]
-#[ignore = "run by a_program_that_is_killed_loses_nothing_that_was_pushed"]
+#[ignore = "run by a_killed_program_loses_nothing_that_was_pushed"]
 async fn pushes_until_it_is_killed() {
     let dir = std::env::var(SPOOL_OF_THE_KILLED).unwrap().into();
     let spool = Some(SpoolSettings { dir, max_bytes: SPOOL_BYTES });
@@ -68,7 +68,7 @@ async fn pushes_until_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_is_killed_loses_nothing_that_was_pushed() {
+async fn a_killed_program_loses_nothing_that_was_pushed() {
     let folder = tempfile::tempdir().unwrap();
     let settings = spool(&folder).unwrap();
     let mut program = Command::new(std::env::current_exe().unwrap())
@@ -86,7 +86,7 @@ async fn a_program_that_is_killed_loses_nothing_that_was_pushed() {
     last = lines.filter_map(pushed).last().unwrap_or(last);
 
     let file = folder.path().join("spans.jsonl");
-    // The spool of one sink, given to another that can be read.
+    // Moves the spool to another sink, so that it can be read.
     let target: Target = "otlp=http://127.0.0.1:1".parse().unwrap();
     let other: Target = format!("jsonl={}", file.display()).parse().unwrap();
     std::fs::rename(settings.dir.join(target.folder()), settings.dir.join(other.folder())).unwrap();
@@ -103,13 +103,13 @@ async fn a_program_that_is_killed_loses_nothing_that_was_pushed() {
     };
     let sent: Vec<u64> = text.lines().map(name).collect();
     assert_eq!(sent, (0..sent.len() as u64).collect::<Vec<_>>());
-    // One more may have been written and not said.
+    // One more may have been pushed and not printed.
     assert!(sent.len() as u64 > last, "{} of {last}", sent.len());
-    assert_eq!(fixture.figures().recovered, sent.len() as u64);
+    assert_eq!(fixture.stats().recovered, sent.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_spool_of_another_target_is_told_of() {
+async fn the_spool_of_another_target_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = Fixture::open(&["otlp=http://127.0.0.1:1".into()], &[], spool(&folder));
     fixture.sinks.push(&chunk(0..7));
@@ -117,14 +117,14 @@ async fn the_spool_of_another_target_is_told_of() {
     drop(fixture);
     let file = folder.path().join("spans.jsonl");
     let fixture = Fixture::open(&[format!("jsonl={}", file.display())], &[], spool(&folder));
-    let told = fixture.finish().await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("7 spans of an earlier start wait in "), "{told:?}");
-    assert!(told[0].contains("--to otlp=http://127.0.0.1:1/v1/traces"), "{told:?}");
+    let lines = fixture.finish().await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("7 spans of an earlier start wait in "), "{lines:?}");
+    assert!(lines[0].contains("--to otlp=http://127.0.0.1:1/v1/traces"), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_process_is_kept_out_of_the_spool() {
+async fn a_second_process_can_not_use_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let target = "otlp=http://127.0.0.1:1".to_owned();
     let first = Fixture::open(std::slice::from_ref(&target), &[], spool(&folder));
@@ -140,7 +140,7 @@ async fn a_second_process_is_kept_out_of_the_spool() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_is_given_once() {
+async fn a_target_can_not_be_given_twice() {
     let targets = vec!["otlp=http://h:1".parse().unwrap(), "otlp=http://h:1/v1/traces".parse().unwrap()];
     let settings = Settings { targets, spool: None };
     let error = Sinks::open(&settings, &|_| None, &Notices::new().0).err().unwrap().to_string();
@@ -148,7 +148,7 @@ async fn a_target_is_given_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_variable_that_no_sink_uses_may_be_as_it_likes() {
+async fn variables_that_no_sink_uses_are_not_checked() {
     let folder = tempfile::tempdir().unwrap();
     let open = |target: &str| {
         let targets = vec![target.parse().unwrap()];

@@ -1,5 +1,5 @@
-//! A backend over gRPC that answers as it is told. It speaks HTTP/2 itself, so that the tests see the
-//! frames as a server of any make would.
+//! A gRPC backend with scripted answers. It speaks HTTP/2 itself, so that the tests see the frames as any server
+//! would.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -16,21 +16,21 @@ use tonic::Status;
 
 use super::http_backend::numbers_of;
 
-/// One answer.
+/// An answer.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
     Message(ExportTraceServiceResponse),
     Status(Status),
-    /// The stream is reset.
+    /// Resets the stream.
     Reset,
 }
 
-/// What came.
+/// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Received {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
-    /// Inflated.
+    /// Decompressed.
     pub(super) message: Vec<u8>,
     pub(super) taken: bool,
 }
@@ -38,12 +38,12 @@ pub(super) struct Received {
 #[derive(Default)]
 struct State {
     script: VecDeque<Reply>,
-    /// A larger message is answered with this status.
+    /// Larger messages are answered with this status.
     largest: Option<(usize, Status)>,
     received: Vec<Received>,
 }
 
-/// Answers as in its script, then with an empty message.
+/// Answers as scripted, then with an empty message.
 #[derive(Clone)]
 pub(super) struct GrpcBackend {
     pub(super) port: u16,
@@ -55,7 +55,7 @@ impl GrpcBackend {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
-    /// Takes messages of so many bytes at most, and says `status` to others.
+    /// Accepts messages up to `largest` bytes, and answers others with `status`.
     pub(super) fn limited(largest: usize, status: Status) -> Self {
         let backend = Self::start([]);
         backend.state.lock().unwrap().largest = Some((largest, status));
@@ -86,7 +86,7 @@ impl GrpcBackend {
         self.state.lock().unwrap().received.clone()
     }
 
-    /// The spans of the requests that were taken.
+    /// The spans of the accepted requests.
     pub(super) fn accepted(&self) -> Vec<u64> {
         let requests = self.received().into_iter().filter(|request| request.taken);
         requests.flat_map(|request| numbers_of(&request.message)).collect()
@@ -139,7 +139,7 @@ impl GrpcBackend {
     }
 }
 
-/// A message of gRPC: whether it is compressed, its length, its bytes.
+/// Decodes a gRPC message: whether it is compressed, its length, its bytes.
 fn unframed(frame: &[u8]) -> Vec<u8> {
     let length = u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize;
     assert_eq!(frame.len(), length + 5);

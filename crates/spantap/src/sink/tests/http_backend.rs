@@ -1,4 +1,4 @@
-//! A backend over HTTP/1.1 that answers as it is told.
+//! An HTTP/1.1 backend with scripted answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,13 +12,13 @@ use prost::Message;
 
 use super::numbers;
 
-/// One answer.
+/// An answer.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
     Status(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// The connection is closed instead.
+    /// Closes the connection instead.
     HangUp,
-    /// These bytes, and then the connection is closed.
+    /// Sends these bytes and closes the connection.
     Raw(Vec<u8>),
 }
 
@@ -27,7 +27,7 @@ impl Reply {
         Self::Status(code, vec![], vec![])
     }
 
-    pub(super) fn says(code: u16, words: &str) -> Self {
+    pub(super) fn with_message(code: u16, words: &str) -> Self {
         Self::Status(code, vec![], words.into())
     }
 
@@ -45,35 +45,35 @@ pub(super) fn partial(rejected_spans: i64, message: &str) -> ExportTraceServiceR
     ExportTraceServiceResponse { partial_success: Some(partial) }
 }
 
-/// What came.
+/// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Received {
     pub(super) path: String,
     pub(super) headers: HashMap<String, String>,
     pub(super) body: Vec<u8>,
-    /// 0 if we hung up.
+    /// The status of the answer; 0 if the connection was closed.
     pub(super) answered: u16,
 }
 
-/// What a backend does with a body that is too large.
+/// What the backend does with a body that is too large.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TooLarge {
     Answers,
-    /// It does not read the body, and closes the connection after the answer.
+    /// Answers without reading the body, and closes the connection.
     IsHasty,
-    /// It closes the connection without an answer.
+    /// Closes the connection without an answer.
     HangsUp,
 }
 
 #[derive(Default)]
 struct State {
     script: VecDeque<Reply>,
-    /// What is done with a larger body.
+    /// The most bytes of a body, and what happens to larger ones.
     limit: Option<(usize, TooLarge)>,
     received: Vec<Received>,
 }
 
-/// Answers as in its script, then with 200.
+/// Answers as scripted, then with 200.
 pub(super) struct HttpBackend {
     pub(super) port: u16,
     state: Arc<Mutex<State>>,
@@ -84,7 +84,7 @@ impl HttpBackend {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
-    /// Takes requests of so many bytes at most.
+    /// Accepts requests up to `largest` bytes.
     pub(super) fn limited(largest: usize, too_large: TooLarge) -> Self {
         let backend = Self::start([]);
         backend.state.lock().unwrap().limit = Some((largest, too_large));
@@ -113,7 +113,7 @@ impl HttpBackend {
         self.state.lock().unwrap().received.clone()
     }
 
-    /// The spans of the requests that were answered with 200, of OTLP.
+    /// The spans of the OTLP requests that were answered with 200.
     pub(super) fn accepted(&self) -> Vec<u64> {
         let requests = self.received().into_iter().filter(|request| request.answered == 200);
         requests.flat_map(|request| numbers_of(&request.body)).collect()
@@ -139,7 +139,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         let mut state = state.lock().unwrap();
         let reply = match too_large {
             Some(TooLarge::HangsUp) => Reply::HangUp,
-            Some(_) => Reply::says(413, "too large for us"),
+            Some(_) => Reply::with_message(413, "too large for us"),
             None => state.script.pop_front().unwrap_or(Reply::status(200)),
         };
         request.answered = match &reply {
@@ -162,7 +162,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// The request without its body, and how long that is.
+/// Reads a request without its body. Also returns the length of the body.
 fn read_head(reader: &mut impl BufRead) -> Option<(Received, usize)> {
     let mut line = || {
         let mut line = String::new();
@@ -175,7 +175,7 @@ fn read_head(reader: &mut impl BufRead) -> Option<(Received, usize)> {
         let (name, value) = header.split_once(": ").unwrap();
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    // An empty body has none.
+    // An empty body has no length.
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     Some((Received { path, headers, body: vec![], answered: 0 }, length))
 }

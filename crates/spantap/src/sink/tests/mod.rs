@@ -1,4 +1,8 @@
-//! The sinks against small backends on the loopback interface.
+//! The sinks with small backends on the loopback interface.
+//!
+//! `http_backend` and `grpc_backend` are the backends. `delivery` tests that each span arrives once and in order,
+//! `accounting` that the counts are right, `ending` what is left at the end, `size` backends that accept only small
+//! requests, and `tls` certificates.
 
 #![allow(clippy::unwrap_used)] // a failing test is a panic
 
@@ -18,12 +22,12 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
-use super::retry::Pace;
+use super::pace::Pace;
 use super::worker::Timing;
 use super::*;
 use crate::process::{Process, Sender};
 
-/// A test that waits for this long has failed.
+/// A test that waits this long fails.
 const LONG: Duration = Duration::from_secs(60);
 
 const QUICK: Timing = Timing {
@@ -32,12 +36,12 @@ const QUICK: Timing = Timing {
     remember: Duration::from_secs(600),
 };
 
-/// Spans that are named by their number.
+/// A chunk of spans that are named by their numbers.
 pub(super) fn chunk(numbers: Range<u64>) -> Chunk {
     padded_chunk(numbers, |_| 0)
 }
 
-/// The same with an attribute of so many bytes in each.
+/// The same, with an attribute of the given size in each span.
 fn padded_chunk(numbers: Range<u64>, padding: impl Fn(u64) -> usize) -> Chunk {
     let value = Some(any_value::Value::StringValue("shop".into()));
     let service =
@@ -70,7 +74,7 @@ pub(super) fn numbers<'a>(spans: impl IntoIterator<Item = &'a ResourceSpans>) ->
     spans.map(|span| span.name.parse().unwrap()).collect()
 }
 
-/// Sinks and what they tell.
+/// Sinks, and their notices.
 struct Fixture {
     sinks: Sinks,
     notices: Receiver<String>,
@@ -82,9 +86,9 @@ impl Fixture {
         let lookup = |name: &str| {
             environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        let (told, notices) = Notices::new();
+        let (sender, notices) = Notices::new();
         let settings = Settings { targets, spool };
-        let sinks = Sinks::open_with(&settings, &lookup, &told, QUICK, MEMORY_BYTES).unwrap();
+        let sinks = Sinks::open_with(&settings, &lookup, &sender, QUICK, MEMORY_BYTES).unwrap();
         Self { sinks, notices }
     }
 
@@ -92,17 +96,17 @@ impl Fixture {
         Self::open(&[target], &[], None)
     }
 
-    /// Of the only sink.
-    fn figures(&self) -> SinkFigures {
-        let figures = self.sinks.figures().remove(0);
-        figures.check();
-        figures
+    /// The stats of the only sink.
+    fn stats(&self) -> SinkStats {
+        let stats = self.sinks.stats().remove(0);
+        stats.check();
+        stats
     }
 
-    /// Sends everything and ends. What was told since the last time.
+    /// Sends everything and ends. Returns the notices since the last call.
     async fn finish(&self) -> Vec<String> {
         self.sinks.finish(LONG).await;
-        self.sinks.figures().iter().for_each(SinkFigures::check);
+        self.sinks.stats().iter().for_each(SinkStats::check);
         self.notices.try_iter().collect()
     }
 }
@@ -115,7 +119,7 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A socket that has an address and is deaf: who connects is refused. `listen` opens it.
+/// A bound address that refuses connections until `listen`.
 struct DeafSocket(tokio::net::TcpSocket);
 
 impl DeafSocket {

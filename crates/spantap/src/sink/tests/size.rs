@@ -1,5 +1,5 @@
-//! Backends that take small requests alone, and answers that never get better: each span is delivered or rejected
-//! by itself, and nothing is sent for ever.
+//! Backends with small limits, and permanently bad answers: each span is delivered or rejected by itself, and
+//! nothing is sent forever.
 
 use tonic::{Code, Status};
 
@@ -7,10 +7,10 @@ use super::grpc_backend::{GrpcBackend, Reply as GrpcReply};
 use super::http_backend::{HttpBackend, Reply, TooLarge, partial};
 use super::*;
 
-/// Of the backends here.
+/// The limit of these backends.
 const LARGEST: usize = 20_000;
 
-/// 1,500 bytes in each span, in chunks of 1 to 40 spans, so that some chunks alone are too large.
+/// Pushes spans of 1,500 bytes in chunks of 1 to 40, so that some chunks alone are too large.
 fn push_padded(fixture: &Fixture, spans: u64) {
     let mut start = 0;
     for size in (1..=40).cycle() {
@@ -37,42 +37,43 @@ async fn small_limits_of_http_backends_cost_no_span() {
         let backend = HttpBackend::limited(LARGEST, too_large);
         let fixture = Fixture::to(backend.otlp());
         push_padded(&fixture, 2_000);
-        let told = fixture.finish().await;
+        let lines = fixture.finish().await;
         assert_eq!(backend.accepted(), all(2_000));
-        let figures = fixture.figures();
-        assert_eq!((figures.forwarded, figures.rejected, figures.dropped.total()), (2_000, 0, 0));
+        let stats = fixture.stats();
+        assert_eq!((stats.forwarded, stats.rejected, stats.dropped.total()), (2_000, 0, 0));
         let is_of_size =
             |line: &&String| line.contains("413 Payload Too Large") && line.contains("smaller requests");
-        assert_eq!(told.iter().filter(is_of_size).count(), 1, "{told:?}");
-        // The end of a hasty backend's connection may overtake its answer. That is an outage, and is tried again.
-        assert!(too_large == TooLarge::IsHasty || told.len() == 1, "{told:?}");
+        assert_eq!(lines.iter().filter(is_of_size).count(), 1, "{lines:?}");
+        // If the backend closes the connection early, that may arrive before its answer. Then it is an outage and
+        // is retried.
+        assert!(too_large == TooLarge::IsHasty || lines.len() == 1, "{lines:?}");
     }
 }
 
 /// Each attempt looks like an outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_hangs_up_on_large_requests_gets_smaller_ones() {
+async fn a_backend_that_breaks_on_large_requests_gets_smaller_ones() {
     let backend = HttpBackend::limited(100_000, TooLarge::HangsUp);
     let fixture = Fixture::to(backend.otlp());
     push_padded(&fixture, 2_000);
     fixture.finish().await;
     assert_eq!(backend.accepted(), all(2_000));
-    assert_eq!((fixture.figures().forwarded, fixture.figures().rejected), (2_000, 0));
+    assert_eq!((fixture.stats().forwarded, fixture.stats().rejected), (2_000, 0));
 }
 
-/// It would hold up all others for ever.
+/// Otherwise it would block all others forever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_span_on_which_the_backend_always_hangs_up_is_rejected_alone() {
+async fn a_span_that_always_breaks_the_connection_is_rejected_alone() {
     let backend = HttpBackend::limited(LARGEST, TooLarge::HangsUp);
     let fixture = Fixture::to(backend.otlp());
     fixture.sinks.push(&padded_chunk(0..40, |number| if number == 7 { 2 * LARGEST } else { 100 }));
     fixture.finish().await;
     let expected: Vec<u64> = (0..40).filter(|number| *number != 7).collect();
     assert_eq!(backend.accepted(), expected);
-    assert_eq!((fixture.figures().forwarded, fixture.figures().rejected), (39, 1));
+    assert_eq!((fixture.stats().forwarded, fixture.stats().rejected), (39, 1));
 }
 
-/// All servers say it in other words.
+/// Each server words it differently.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_limits_of_grpc_backends_cost_no_span() {
     let statuses = [
@@ -96,7 +97,7 @@ async fn small_limits_of_grpc_backends_cost_no_span() {
         push_padded(&fixture, 500);
         fixture.finish().await;
         assert_eq!(backend.accepted(), all(500), "{status}");
-        assert_eq!((fixture.figures().forwarded, fixture.figures().rejected), (500, 0), "{status}");
+        assert_eq!((fixture.stats().forwarded, fixture.stats().rejected), (500, 0), "{status}");
     }
 }
 
@@ -112,55 +113,55 @@ async fn small_limits_of_zipkin_backends_cost_no_span() {
         spans.into_iter().map(|span| span["name"].as_str().unwrap().parse::<u64>().unwrap())
     });
     assert_eq!(names.collect::<Vec<_>>(), all(500));
-    assert_eq!((fixture.figures().forwarded, fixture.figures().rejected), (500, 0));
+    assert_eq!((fixture.stats().forwarded, fixture.stats().rejected), (500, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_span_that_is_too_large_by_itself_is_rejected_alone() {
+async fn a_span_that_is_too_large_is_rejected_alone() {
     let http = HttpBackend::limited(LARGEST, TooLarge::Answers);
     let grpc = GrpcBackend::limited(LARGEST, too_large());
     let zipkin = HttpBackend::limited(LARGEST, TooLarge::Answers);
     let targets = [http.otlp(), grpc.otlp(), format!("zipkin=http://127.0.0.1:{}", zipkin.port)];
     let fixture = Fixture::open(&targets, &[], None);
-    // In the midst of a chunk, at its beginning and end, and as a chunk of its own.
+    // In the middle of a chunk, at its beginning and end, and as a chunk of its own.
     let is_large = |number: u64| [7, 20, 39, 40].contains(&number);
     for numbers in [0..20, 20..40, 40..41, 41..60] {
         fixture.sinks.push(&padded_chunk(numbers, |number| if is_large(number) { 30_000 } else { 10 }));
     }
-    let told = fixture.finish().await;
+    let lines = fixture.finish().await;
     let small: Vec<u64> = (0..60).filter(|number| !is_large(*number)).collect();
     assert_eq!((http.accepted(), grpc.accepted()), (small.clone(), small));
-    for figures in fixture.sinks.figures() {
-        assert_eq!((figures.forwarded, figures.rejected, figures.queued), (56, 4, 0), "{figures:?}");
+    for stats in fixture.sinks.stats() {
+        assert_eq!((stats.forwarded, stats.rejected, stats.queued), (56, 4, 0), "{stats:?}");
     }
     let of_http: Vec<&String> =
-        told.iter().filter(|line| line.starts_with(&fixture.figures().target)).collect();
+        lines.iter().filter(|line| line.starts_with(&fixture.stats().target)).collect();
     assert!(
         of_http
             .iter()
             .any(|line| line.contains("rejected 1 span, which is lost") && line.contains("too large for us")),
-        "{told:?}"
+        "{lines:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_is_remembered() {
+async fn the_limit_is_kept() {
     let backend = HttpBackend::limited(LARGEST, TooLarge::Answers);
     let fixture = Fixture::to(backend.otlp());
     push_padded(&fixture, 1_000);
-    wait_until("the limit is learned", || fixture.figures().queued == 0).await;
-    let learned = fixture.figures().retries;
+    wait_until("the limit is learned", || fixture.stats().queued == 0).await;
+    let learned = fixture.stats().retries;
     // From half a megabyte to 20 KB takes five halvings, and a few more of single chunks.
     assert!((1..=10).contains(&learned), "{learned}");
     push_padded(&fixture, 2_000);
     fixture.finish().await;
-    assert_eq!(fixture.figures().retries, learned);
+    assert_eq!(fixture.stats().retries, learned);
     let sizes: Vec<usize> = backend.received().iter().skip(20).map(|request| request.body.len()).collect();
     let mean = sizes.iter().sum::<usize>() / sizes.len();
     assert!(mean > LARGEST / 4, "requests are not much smaller than they must be: {sizes:?}");
 }
 
-/// The backend takes a part of a batch, and then the program is killed.
+/// The backend accepts a part of a batch, and then the program is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_between_parts_of_a_batch_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,10 +174,10 @@ async fn a_kill_between_parts_of_a_batch_loses_nothing() {
         let chunk = padded_chunk(round * 100..round * 100 + 100, |_| 1_500);
         fixture.sinks.push(&chunk);
         let requests = backend.received().len() + round as usize;
-        wait_until("it sends parts", || backend.received().len() > requests || fixture.figures().queued == 0)
+        wait_until("it sends parts", || backend.received().len() > requests || fixture.stats().queued == 0)
             .await;
-        kills_between += u32::from(fixture.figures().queued > 0);
-        // Without `finish`: as if it were killed.
+        kills_between += u32::from(fixture.stats().queued > 0);
+        // Dropping without `finish` has the effect of a kill.
         drop(fixture);
     }
     assert!(kills_between > 0, "all was delivered before each kill");
@@ -184,11 +185,11 @@ async fn a_kill_between_parts_of_a_batch_loses_nothing() {
     fixture.finish().await;
     let accepted: std::collections::BTreeSet<u64> = backend.accepted().into_iter().collect();
     assert_eq!(accepted.into_iter().collect::<Vec<_>>(), all(1_000));
-    assert_eq!((fixture.figures().rejected, fixture.figures().dropped.total()), (0, 0));
+    assert_eq!((fixture.stats().rejected, fixture.stats().dropped.total()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_can_not_be_read_is_not_asked_for_again() {
+async fn unreadable_answers_are_not_retried() {
     let huge = "x".repeat(5 << 20);
     let grpc = GrpcBackend::start([GrpcReply::Message(partial(0, &huge))]);
     let endless = |head: &str| Reply::Raw(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\nhello").into_bytes());
@@ -200,18 +201,18 @@ async fn an_answer_that_can_not_be_read_is_not_asked_for_again() {
     let fixture = Fixture::open(&[grpc.otlp(), http.otlp()], &[], None);
     for start in [0, 10, 20] {
         fixture.sinks.push(&chunk(start..start + 10));
-        wait_until("it was sent", || fixture.sinks.figures().iter().all(|figures| figures.queued == 0)).await;
+        wait_until("it was sent", || fixture.sinks.stats().iter().all(|stats| stats.queued == 0)).await;
     }
-    let told = fixture.finish().await;
-    for figures in fixture.sinks.figures() {
-        assert_eq!((figures.forwarded, figures.requests, figures.retries), (30, 3, 0), "{figures:?}");
+    let lines = fixture.finish().await;
+    for stats in fixture.sinks.stats() {
+        assert_eq!((stats.forwarded, stats.requests, stats.retries), (30, 3, 0), "{stats:?}");
     }
-    assert!(told.iter().any(|line| line.contains("the answer can't be read")), "{told:?}");
-    assert!(told.iter().any(|line| line.contains("the rest of the answer is missing")), "{told:?}");
+    assert!(lines.iter().any(|line| line.contains("the answer can't be read")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("the rest of the answer is missing")), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_trickles_for_ever_is_given_up() {
+async fn endlessly_slow_answers_are_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -228,11 +229,11 @@ async fn an_answer_that_trickles_for_ever_is_given_up() {
     let fixture = Fixture::to(format!("otlp=http://127.0.0.1:{port}"));
     fixture.sinks.push(&chunk(0..10));
     fixture.finish().await;
-    assert_eq!((fixture.figures().forwarded, fixture.figures().requests), (10, 1));
+    assert_eq!((fixture.stats().forwarded, fixture.stats().requests), (10, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redirect_loop_is_left_at_its_first_step() {
+async fn redirect_loops_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         for (kind, path) in [("otlp", "/v1/traces"), ("zipkin", "/api/v2/spans")] {
             let backend =
@@ -243,8 +244,8 @@ async fn a_redirect_loop_is_left_at_its_first_step() {
             let fixture = Fixture::to(format!("{kind}=http://127.0.0.1:{}", backend.port));
             fixture.sinks.push(&chunk(0..10));
             fixture.finish().await;
-            let figures = fixture.figures();
-            assert_eq!((figures.rejected, figures.requests), (10, 1), "{kind} {status}");
+            let stats = fixture.stats();
+            assert_eq!((stats.rejected, stats.requests), (10, 1), "{kind} {status}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The certificates of the environment, in both protocols.
+//! The certificates from the environment, over HTTP and gRPC.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -11,8 +11,8 @@ use super::grpc_backend::GrpcBackend;
 use super::http_backend::HttpBackend;
 use super::*;
 
-/// An authority, and a server and a client that it vouches for. The client's files, and those of the
-/// authority, as the environment names them.
+/// A certificate authority, with a server and a client that it has signed. The files of the client and the
+/// authority are named as in the environment.
 struct Pki {
     folder: tempfile::TempDir,
     server: Arc<ServerConfig>,
@@ -38,7 +38,7 @@ impl Pki {
         write("client", client.pem());
         write("key", client_key.serialize_pem());
 
-        super::http::install_cryptography();
+        super::export::http::install_cryptography();
         let mut roots = RootCertStore::empty();
         roots.add(authority.der().clone()).unwrap();
         let mut server = ServerConfig::builder()
@@ -52,7 +52,7 @@ impl Pki {
         Self { folder, server: Arc::new(server) }
     }
 
-    /// Takes TLS off for the backend at `port`.
+    /// Terminates TLS in front of the backend at `port`.
     async fn before(&self, port: u16) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let acceptor = TlsAcceptor::from(self.server.clone());
@@ -60,7 +60,7 @@ impl Pki {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // Who is not trusted, or does not trust us, gets no further.
+                // A peer that is not trusted, or that does not trust us, fails here.
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let mut backend = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                 tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut backend).await });
@@ -75,10 +75,10 @@ impl Pki {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_environment_decides_whom_to_trust_and_who_we_are() {
+async fn trust_and_identity_come_from_the_environment() {
     let pki = Pki::new();
     let (http, grpc) = (HttpBackend::start([]), GrpcBackend::start([]));
-    // One that speaks HTTP/1.1 alone may not be asked for h2.
+    // A backend with only HTTP/1.1 must not be asked for h2.
     let (http_port, grpc_port) = (pki.before(http.port).await, pki.before(grpc.port).await);
     let targets =
         [format!("otlp=https://127.0.0.1:{http_port}"), format!("otlp=grpcs://127.0.0.1:{grpc_port}")];
@@ -94,12 +94,12 @@ async fn the_environment_decides_whom_to_trust_and_who_we_are() {
     let expected: Vec<u64> = (0..5).collect();
     assert_eq!((http.accepted(), grpc.accepted()), (expected.clone(), expected));
 
-    // Without either half of it nothing is sent.
+    // Without the authority or the client certificate nothing is sent.
     for (environment, why) in [(&all[1..], "UnknownIssuer"), (&all[..1], "")] {
         let fixture = Fixture::open(&targets, environment, None);
         fixture.sinks.push(&chunk(5..6));
-        let failing = |figures: &SinkFigures| matches!(&figures.state, State::Failing { why: said, .. } if said.contains(why));
-        wait_until("both fail", || fixture.sinks.figures().iter().all(failing)).await;
+        let failing = |stats: &SinkStats| matches!(&stats.state, State::Failing { why: said, .. } if said.contains(why));
+        wait_until("both fail", || fixture.sinks.stats().iter().all(failing)).await;
     }
     assert_eq!((http.received().len(), grpc.received().len()), (1, 1));
 }

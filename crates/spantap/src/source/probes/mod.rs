@@ -1,22 +1,22 @@
-//! The probes of a process, through eBPF: each span that ends, as the program describes it, and what the
+//! The probes of a process, read through eBPF: each span that ends, as the program describes it, and what the
 //! kernel did in it.
 //!
-//! `target` finds the file that has the probes: `build` is that file, `elf` knows its format, `mapped` which process runs
-//! it, and `place` where the next build will be, to which a `way` leads. `load` brings the programs of `src/bpf` into the kernel and
-//! attaches them, `record` knows what they write into the ring buffer, `kernel_span` makes spans of that,
-//! and `reader` is the thread that does so.
+//! `binary` finds the file that has the probes, and `lifetime` waits for the end of the target. `load` loads the
+//! programs of `src/bpf` into the kernel and attaches them to the probes and to those `tracepoints` that the kernel
+//! has. `losses` lists what the programs may lose, and `libbpf` explains why the kernel refuses them. `reader` is
+//! the thread that reads their `records`, makes spans of them, with the kernel's `clock`, and has the program's own
+//! spans completed by `join`.
 
-mod build;
-mod elf;
-mod kernel_span;
+mod binary;
+mod clock;
+mod join;
+mod libbpf;
 mod lifetime;
 mod load;
-mod mapped;
-mod place;
+mod losses;
 mod reader;
-mod record;
-mod target;
-mod way;
+mod records;
+mod tracepoints;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,22 +24,22 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub use binary::Target;
 pub use lifetime::Lifetime;
-pub use load::check_kernel;
-pub use target::Target;
+pub use tracepoints::check_kernel;
 
-use crate::cli::Kernel;
-use crate::figures::Figures;
-use crate::intake::Intake;
+use crate::pipeline::Intake;
+use crate::source::kernel::Kernel;
+use crate::stats::Stats;
 use load::Loaded;
 
-/// Attached ones.
+/// Probes with programs attached to them.
 pub struct Probes {
     loaded: Loaded,
     stopped: Arc<AtomicBool>,
 }
 
-/// Ends them, from any thread.
+/// Detaches the programs, from any thread.
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -50,12 +50,12 @@ impl Stop {
 }
 
 impl Probes {
-    /// Attaches to the probes of `target`, and to what of the kernel `kernel` names. What it does for less
-    /// than `min` is only added up.
+    /// Attaches to the probes of `target`, and to the tracepoints for `kernel`. Kernel spans shorter than `min` are
+    /// aggregated per span.
     ///
     /// # Errors
     ///
-    /// When rights are missing, or the kernel lacks what this takes.
+    /// Rights are missing, or the kernel lacks a feature.
     pub fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
         Ok(Self { loaded: Loaded::attach(target, kernel, min)?, stopped: Arc::default() })
     }
@@ -64,7 +64,7 @@ impl Probes {
         Stop(Arc::clone(&self.stopped))
     }
 
-    pub(super) fn take_in(self, intake: &mut Intake<'_>, figures: &Figures) -> Result<()> {
-        reader::read(self.loaded, intake, figures, &self.stopped)
+    pub(super) fn take_in(self, intake: &mut Intake<'_>, stats: &Stats) -> Result<()> {
+        reader::read(self.loaded, intake, stats, &self.stopped)
     }
 }

@@ -1,5 +1,5 @@
-//! `execv`, `execve` and `execvp`, weak: a program that defines its own has its own.
-#![allow(unsafe_code)] // of symbols of the C library and what their callers promise
+//! `execv`, `execve` and `execvp` as weak symbols, so a program's own definitions take precedence.
+#![allow(unsafe_code)] // calls functions of the C library with the pointers of the caller
 
 use std::arch::global_asm;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::libc;
 
-use super::wait_for_sender;
+use super::wait::wait_for_sender;
 
-/// Looks up what these functions stand before, where that is allowed. It also keeps the symbols in the program: a linker
-/// takes no object out of a library that nothing refers to.
+/// Looks up the functions that these symbols replace. Called when a layer is built, because a signal handler
+/// may not do it.
+///
+/// The call also keeps the symbols in the program: a linker takes an object out of a library only if
+/// something refers to it.
 #[inline(never)]
 pub(super) fn find() {
     for next in [&EXECV, &EXECVE, &EXECVP] {
@@ -18,8 +21,7 @@ pub(super) fn find() {
     }
 }
 
-/// The function of the same name that the linker would have taken without us: the C library's, or one that was loaded
-/// before it.
+/// The function that this symbol replaces: the C library's, or that of a library which is loaded before it.
 struct Next {
     name: &'static CStr,
     function: AtomicPtr<c_void>,
@@ -34,7 +36,7 @@ impl Next {
         Self { name, function: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
-    /// Null where there is none, in a static executable.
+    /// Null in a static executable, which has no such function.
     fn find(&self) -> *mut c_void {
         let known = self.function.load(Ordering::Relaxed);
         if !known.is_null() {
@@ -57,7 +59,8 @@ unsafe extern "C" fn execv(path: *const c_char, argv: Strings) -> c_int {
     wait_for_sender();
     let next = EXECV.find();
     if next.is_null() {
-        // SAFETY: the caller's promise is that of the system call, which sets `errno`; `environ` is the C library's.
+        // SAFETY: the caller's promise is that of the system call, which sets `errno`; `environ` is the C
+        // library's.
         return unsafe { libc::syscall(libc::SYS_execve, path, argv, environ) as c_int };
     }
     // SAFETY: a function of this name has this type.
@@ -106,7 +109,7 @@ macro_rules! jump {
     };
 }
 
-/// A weak symbol that leads to a function of ours. Rust has no stable way to declare one.
+/// Defines a weak symbol that jumps to a function. Stable Rust has no way to declare one.
 macro_rules! weak {
     ($name:literal, $function:ident) => {
         global_asm!(

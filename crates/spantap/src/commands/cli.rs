@@ -1,0 +1,234 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::metrics::Address;
+use crate::sink::{SPOOL_BYTES, Target};
+use crate::source::Kernel;
+
+/// Show the traces of programs that use tracing-usdt in the terminal, and forward them to a tracing backend
+#[derive(Parser, Debug)]
+#[command(name = "spantap", version, max_term_width = 100)]
+pub struct Cli {
+    /// The chosen command.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The commands of spantap.
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Run a program, show its traces, and exit with its exit code
+    Run(Run),
+    /// Listen on a Unix socket that any number of programs send to, until Ctrl-C or SIGTERM
+    Listen(Listen),
+    /// Attach to running programs through eBPF, and show what the kernel did during their spans
+    Attach(Attach),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual pages; to read them: spantap man | man -l -
+    Man,
+}
+
+/// The options of `run`.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_HELP)]
+pub(super) struct Run {
+    /// The options that all collecting commands share.
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
+}
+
+const RUN_HELP: &str = "spantap passes signals on to the program, except SIGKILL, SIGSTOP, SIGCHLD and signals that \
+                        report a fault, such as SIGSEGV. Ctrl-Z stops both, and fg continues both. If spantap is \
+                        killed, the program keeps running without it.";
+
+/// The options of `listen`.
+#[derive(Args, Debug)]
+pub(super) struct Listen {
+    /// The path of the socket to create; set TRACING_USDT_SOCKET to this path when you start a program
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) socket: PathBuf,
+    /// The permissions of the socket, in octal: 0600 for your own user, 0666 for every user
+    #[arg(long, value_parser = mode, default_value = "0600")]
+    pub(super) mode: u32,
+    /// Accept spans from this user only; may be repeated
+    ///
+    /// spantap checks the user id that the kernel reports for each datagram.
+    #[arg(long, value_name = "UID")]
+    pub(super) allow_uid: Vec<u32>,
+    /// The options that all collecting commands share.
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// The options of `attach`.
+#[derive(Args, Debug)]
+#[command(after_help = ATTACH_HELP)]
+pub(super) struct Attach {
+    /// The process or the file to attach to.
+    #[command(flatten)]
+    pub(super) to: AttachTo,
+    /// The kernel activity to record, separated by commas
+    ///
+    /// sched includes time in the run queue and CPU throttling. syscall slows down every system call on the machine.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', default_value = "sched,block,net,exec")]
+    pub(super) kernel: Vec<Kernel>,
+    /// Show kernel activity as a span of its own if it lasts at least this long
+    ///
+    /// Shorter activity is aggregated per span, except process executions, and TCP events without a duration.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "100us")]
+    pub(super) min: Duration,
+    /// The options that all collecting commands share.
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+const ATTACH_HELP: &str = "Attaching requires root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and \
+                           Linux 5.18 or later with BTF. The program does not have to be restarted. While nothing \
+                           is attached, its probes cost next to nothing.";
+
+/// The process or the file that `attach` attaches to.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct AttachTo {
+    /// Attach to this process, until it ends
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(super) pid: Option<i32>,
+    /// Attach to all processes of this executable or library, present and future
+    ///
+    /// Any path that leads to the file works, such as /proc/PID/exe, or /proc/PID/root/app/server for a file in a
+    /// container. When a new build replaces the file, spantap attaches to the new build, too.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) exe: Option<PathBuf>,
+}
+
+/// The options that all collecting commands share.
+#[derive(Args, Debug)]
+pub(super) struct Common {
+    /// Forward the spans, for example to otlp=http://HOST:4318; may be repeated
+    ///
+    /// The targets are otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411 and jsonl=FILE. Plain otlp
+    /// reads the address from OTEL_EXPORTER_OTLP_ENDPOINT. Every OTLP target uses the other OTEL_EXPORTER_OTLP_*
+    /// variables, such as HEADERS, TIMEOUT, COMPRESSION and CERTIFICATE.
+    #[arg(long, value_name = "TARGET", help_heading = FORWARDING)]
+    pub(super) to: Vec<Target>,
+    /// Store spans in this folder until they are forwarded
+    ///
+    /// The spool survives restarts of spantap and outages of the target.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "to", help_heading = FORWARDING)]
+    pub(super) spool: Option<PathBuf>,
+    /// The maximum size of the spool for each target, in MiB; when it is full, the oldest spans are dropped
+    #[arg(long, value_name = "MIB", default_value_t = SPOOL_BYTES >> 20, requires = "spool",
+        value_parser = clap::value_parser!(u64).range(1..=1 << 30), help_heading = FORWARDING)]
+    pub(super) spool_size: u64,
+    /// When spantap ends, wait at most this long for the remaining spans to be forwarded
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = FORWARDING)]
+    pub(super) flush_timeout: Duration,
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics
+    ///
+    /// ADDRESS is HOST:PORT, such as localhost:9464, or :PORT for all addresses of this machine.
+    #[arg(long, value_name = "ADDRESS", help_heading = FORWARDING)]
+    pub(super) metrics: Option<Address>,
+    /// Do not show traces
+    #[arg(long, short, help_heading = DISPLAY)]
+    pub(super) quiet: bool,
+    /// Show at most N traces per second, plus N traces with errors; 0 shows all [default: 5 on a terminal, else 0]
+    #[arg(long, value_name = "N", help_heading = DISPLAY)]
+    pub(super) max_traces: Option<u32>,
+    /// Show only traces that last at least this long, such as 10ms or 1.5s
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", help_heading = DISPLAY)]
+    pub(super) min_duration: Duration,
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = DISPLAY)]
+    pub(super) color: Color,
+}
+
+const FORWARDING: &str = "Forwarding options";
+const DISPLAY: &str = "Display options";
+
+/// When to use colors.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always, even if the output is not a terminal
+    Always,
+    /// Never
+    Never,
+}
+
+impl From<Color> for anstream::ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions are up to three octal digits, such as 0660".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9), ("min", 60.0), ("s", 1.0)];
+    let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let parsed = found.and_then(|(number, seconds)| Some(number.trim().parse::<f64>().ok()? * seconds));
+    let duration = parsed.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    // A year is longer than any useful wait, and short enough that adding it to a time cannot overflow.
+    let duration = duration.filter(|duration| *duration <= Duration::from_secs(366 * 86_400));
+    duration.ok_or_else(|| "write a number and its unit, such as 250us, 10ms, 1.5s or 2min".into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        let cases =
+            [("250us", 250_000), ("10ms", 10_000_000), ("1.5s", 1_500_000_000), ("2min", 120_000_000_000)];
+        for (text, ns) in cases {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(ns)), "{text}");
+        }
+        for text in ["", "10", "ms", "-1s", "1 week", "infs", "10000000000000000000s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!((mode("0600"), mode("666")), (Ok(0o600), Ok(0o666)));
+        assert!(["", "8", "1777", "rw"].iter().all(|text| mode(text).is_err()));
+    }
+
+    #[test]
+    fn options_after_the_program_belong_to_the_program() {
+        let cli =
+            Cli::try_parse_from(["spantap", "run", "--quiet", "--", "./service", "--quiet", "-v"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("parsed as another command than run") };
+        assert!(run.common.quiet);
+        assert_eq!(run.command, ["./service", "--quiet", "-v"]);
+    }
+}

@@ -1,0 +1,257 @@
+//! One run of the collector: from a source that is ready to the counters that it prints at the end.
+
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::Signal;
+use tokio::sync::oneshot;
+use tokio::time::{interval, sleep, timeout};
+
+use super::cli::Common;
+use super::signals::Signals;
+use crate::metrics;
+use crate::pipeline::Pipeline;
+use crate::process::Programs;
+use crate::sink::{Settings, Sinks, SpoolSettings};
+use crate::source::{End, Source};
+use crate::stats::Stats;
+use crate::terminal::{Feeder, Live, LiveOptions, Screen, Stream, feed, final_stats};
+use crate::text::{Notices, safe};
+
+/// How long the terminal may take for the last traces, and how long after a second signal.
+const SHOW_TIMEOUT: Duration = Duration::from_secs(5);
+const SHOW_TIMEOUT_AFTER_SIGNAL: Duration = Duration::from_millis(500);
+
+/// How often the socket's path and the senders' programs are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The default of `--max-traces` on a terminal: nobody can read more.
+const TRACES_PER_SECOND: u32 = 5;
+
+/// A collector, ready to run.
+pub(super) struct Collect {
+    /// Where spans come from.
+    pub(super) source: Source,
+    /// The options of the command.
+    pub(super) common: Common,
+    /// Where traces are shown.
+    pub(super) stream: Stream,
+    /// Whether no other program writes to the same terminal: only then it may hold a status line.
+    pub(super) owns_terminal: bool,
+}
+
+impl Collect {
+    /// Collects until `until` completes, then handles what was sent before that. Returns the value of `until`, and
+    /// the signal that arrived afterwards, if any: a second signal means that the user doesn't want to wait for a
+    /// backend.
+    ///
+    /// # Errors
+    ///
+    /// When the collector can't start, or can't read from the source any more.
+    pub(super) async fn run<T>(
+        self,
+        until: impl Future<Output = Result<(T, Signals)>>,
+    ) -> Result<(T, Option<Signal>)> {
+        let screen = Arc::new(Screen::new(self.stream, self.common.color.into()));
+        let (notices, lines) = Notices::new();
+        let printer = {
+            let screen = Arc::clone(&screen);
+            thread::spawn(move || {
+                let lines = lines.into_iter().take_while(|line| !line.is_empty());
+                // A line may quote text of backends and senders.
+                lines.for_each(|line| screen.print_notice(&format!("spantap: {}\n", safe(&line))));
+            })
+        };
+        let (outcome, stats) = self.collect(until, &screen, &notices).await;
+        // Without the counters, the terminal is paused: waiting for it would keep spantap from ending.
+        if let Some(stats) = stats {
+            notices.end();
+            let _ = printer.join();
+            screen.print_notice(&stats);
+        }
+        outcome
+    }
+
+    /// Returns the outcome, and the text of the final counters, unless the terminal is paused.
+    async fn collect<T>(
+        self,
+        until: impl Future<Output = Result<(T, Signals)>>,
+        screen: &Arc<Screen>,
+        notices: &Notices,
+    ) -> (Result<(T, Option<Signal>)>, Option<String>) {
+        let flush_timeout = self.common.flush_timeout;
+        let owns_terminal = self.owns_terminal;
+        let Started { stats, sinks, programs, end, mut received, shown, view } =
+            match self.start(screen, notices).await {
+                Ok(started) => started,
+                // Notices from before the error are still printed.
+                Err(error) => return (Err(error), Some(String::new())),
+            };
+        let outcome = until_or_broken(until, &mut received, owns_terminal, notices, &end, &programs).await;
+        end.end();
+        let (outcome, mut signals) = match outcome {
+            Ok((value, signals)) => (Ok(value), Some(signals)),
+            Err(error) => (Err(error), None),
+        };
+        let mut second_signal = None;
+        let mut next_signal = pin!(async {
+            match &mut signals {
+                Some(signals) => signals.next().await,
+                None => pending().await,
+            }
+        });
+        // The receiver ends once it has read all that was sent. If it ended earlier, `until_or_broken` has reported why.
+        let mut result = Ok(());
+        if !received.is_terminated() {
+            tokio::select! {
+                ended = received => {
+                    result = ended.unwrap_or_else(|_| Err(anyhow!("the thread that decodes, or the one that encodes, panicked")));
+                }
+                signal = &mut next_signal => second_signal = Some(signal),
+            }
+        }
+        drop(view);
+        let deadline = async {
+            if second_signal.is_none() {
+                tokio::select! {
+                    () = sleep(flush_timeout) => {}
+                    signal = &mut next_signal => second_signal = Some(signal),
+                }
+            }
+        };
+        sinks.finish_until(deadline).await;
+        let show_timeout = match second_signal {
+            Some(_) => SHOW_TIMEOUT_AFTER_SIGNAL,
+            None => flush_timeout.max(SHOW_TIMEOUT),
+        };
+        let shown = timeout(show_timeout, shown).await.is_ok();
+        let final_text = shown.then(|| final_stats(&stats, &sinks));
+        (result.and(outcome).map(|value| (value, second_signal)), final_text)
+    }
+
+    async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
+        let Self { source, common, owns_terminal, .. } = self;
+        let stats = Arc::new(Stats::default());
+        let spool = common.spool.map(|dir| SpoolSettings { dir, max_bytes: common.spool_size << 20 });
+        let settings = Settings { targets: common.to, spool };
+        // A value that is not UTF-8 is invalid, not unset.
+        let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        let sinks = Arc::new(Sinks::open(&settings, &environment, notices)?);
+        if let Some(address) = common.metrics {
+            let bound = metrics::serve(&address, Arc::clone(&stats), Arc::clone(&sinks)).await?;
+            if address.port() == 0 {
+                notices.say(format!("metrics are at http://{bound}/metrics"));
+            }
+        }
+        let (running, end) = source.start()?;
+
+        let (feeder, feed) = feed();
+        let live = Live {
+            options: LiveOptions {
+                max_traces: match common.max_traces {
+                    Some(0) => None,
+                    Some(most) => Some(most),
+                    None => screen.is_terminal().then_some(TRACES_PER_SECOND),
+                },
+                min_duration: common.min_duration,
+                status: owns_terminal && screen.has_status(),
+            },
+            screen: Arc::clone(screen),
+            stats: Arc::clone(&stats),
+            sinks: Arc::clone(&sinks),
+        };
+        let (all_shown, shown) = oneshot::channel();
+        spawn("view", move || {
+            live.run(&feed);
+            let _ = all_shown.send(());
+        })?;
+
+        // The view's thread also shows the counters, so it runs even if it gets no spans.
+        let (to_view, view) = if common.quiet { (None, Some(feeder)) } else { (Some(feeder), None) };
+        let programs = Arc::new(Programs::default());
+        let pipeline = Pipeline {
+            stats: Arc::clone(&stats),
+            notices: notices.clone(),
+            sinks: Arc::clone(&sinks),
+            programs: Arc::clone(&programs),
+            view: to_view,
+        };
+        let (ended, received) = oneshot::channel();
+        spawn("decode", move || {
+            let result = pipeline.run(|intake| running.run(intake, &pipeline.stats));
+            // Closes the channels to the view and to the sinks: what was read is now in them.
+            drop(pipeline);
+            let _ = ended.send(result);
+        })?;
+        Ok(Started { stats, sinks, programs, end, received, shown, view })
+    }
+}
+
+/// 128 plus the number of the second signal, as shells report it; else success.
+pub(super) fn exit_code(second_signal: Option<Signal>) -> ExitCode {
+    let code = second_signal.and_then(|signal| u8::try_from(128 + signal as i32).ok());
+    code.map_or(ExitCode::SUCCESS, ExitCode::from)
+}
+
+/// The parts of a running collector.
+struct Started {
+    stats: Arc<Stats>,
+    sinks: Arc<Sinks>,
+    programs: Arc<Programs>,
+    end: End,
+    /// Completes when receiving and decoding have ended.
+    received: oneshot::Receiver<Result<()>>,
+    /// Completes when the view has ended.
+    shown: oneshot::Receiver<()>,
+    /// With `--quiet`, keeps the view running, although it gets no spans.
+    view: Option<Feeder>,
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.with_context(|| format!("can't start the thread `{name}`"))?;
+    Ok(())
+}
+
+/// Waits for `until`. If the receiver ends before that, it has failed: then spantap ends, too, unless it runs a program.
+async fn until_or_broken<T>(
+    until: impl Future<Output = Result<T>>,
+    received: &mut oneshot::Receiver<Result<()>>,
+    owns_terminal: bool,
+    notices: &Notices,
+    end: &End,
+    programs: &Programs,
+) -> Result<T> {
+    tokio::pin!(until);
+    let mut checks = interval(CHECK_INTERVAL);
+    let mut is_reachable = true;
+    let ended = loop {
+        tokio::select! {
+            outcome = &mut until => return outcome,
+            ended = &mut *received => break ended,
+            _ = checks.tick() => {
+                programs.check_all().into_iter().for_each(|line| notices.say(line));
+                if is_reachable && !end.is_reachable() {
+                    is_reachable = false;
+                    notices.say("the socket's path was removed or replaced: programs that start from now on can't \
+                                 send to spantap; restart spantap");
+                }
+            }
+        }
+    };
+    let why = match ended {
+        Ok(Ok(())) => anyhow!("the source has ended"),
+        Ok(Err(error)) => error,
+        Err(_) => anyhow!("the thread that decodes, or the one that encodes, panicked"),
+    };
+    if owns_terminal {
+        return Err(why);
+    }
+    notices.say(format!("{why:#}: the program keeps running, but its spans are lost from now on"));
+    until.await
+}

@@ -1,0 +1,33 @@
+//! `spantap listen`: collects from a socket that any number of programs send to.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::cli::Listen;
+use super::collect::{Collect, exit_code};
+use super::signals::Blocked;
+use crate::source::{Socket, Source};
+use crate::terminal::Stream;
+
+/// Collects until a signal asks for the end.
+///
+/// # Errors
+///
+/// When the socket can't be bound, or the collector can't run.
+pub(super) async fn listen(listen: Listen, blocked: Blocked) -> Result<ExitCode> {
+    let mut signals = blocked.read()?;
+    let socket = Socket::bind(&listen.socket, listen.mode)?;
+    let collect = Collect {
+        source: Source::Socket { socket, allowed_uids: listen.allow_uid },
+        common: listen.common,
+        stream: Stream::Stdout,
+        owns_terminal: true,
+    };
+    let end = async move {
+        signals.next().await;
+        Ok(((), signals))
+    };
+    let ((), second_signal) = collect.run(end).await?;
+    Ok(exit_code(second_signal))
+}

@@ -1,0 +1,56 @@
+//! The commands of the program `spantap`.
+//!
+//! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
+//! `collect` does the rest. `signals` reports when the user wants spantap to end. `completions` prints a script for a
+//! shell, and `man` the manual pages.
+
+mod attach;
+mod cli;
+mod collect;
+mod completions;
+mod listen;
+mod man;
+mod run;
+mod signals;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+pub use cli::Cli;
+
+use crate::source::Folder;
+use cli::Command;
+use signals::Blocked;
+
+impl Cli {
+    /// Runs the command and returns its exit code.
+    ///
+    /// # Errors
+    ///
+    /// When the command fails. [`exit_code`] gives the exit code for the error.
+    pub fn execute(self) -> Result<ExitCode> {
+        match self.command {
+            // Signals are blocked before other threads start and before the folder exists that must be removed.
+            Command::Run(options) => block_on(run::run(options, Blocked::all()?, Folder::new()?)),
+            Command::Listen(options) => block_on(listen::listen(options, Blocked::ending()?)),
+            Command::Attach(options) => block_on(attach::attach(options, Blocked::ending()?)),
+            Command::Completions { shell } => completions::print(shell),
+            Command::Man => man::print(),
+        }
+    }
+}
+
+/// The exit code of the program for an error of [`Cli::execute`].
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<run::StartError>().map_or(ExitCode::FAILURE, run::StartError::exit_code)
+}
+
+fn block_on(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    // The sinks' tasks run on one worker thread; `block_on` runs the command on this thread.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let code = runtime.block_on(command);
+    // A blocking task may hang, such as a write to a disk that is gone. It must not keep spantap from ending.
+    runtime.shutdown_background();
+    code
+}

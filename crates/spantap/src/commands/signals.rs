@@ -1,0 +1,214 @@
+//! Receives signals, from before there is anything to clean up until the very end.
+//!
+//! All threads block the signals, and one thread reads them from a signalfd. So no signal ends or stops spantap in the
+//! middle of its work, and each signal comes with its sender. The program of `run` starts with the signal mask that
+//! spantap was started with.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Signals that ask spantap to end.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Signals that by default stop the process until SIGCONT.
+const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// Signals that are not passed on to a program: they report a fault in the process that gets them, and SIGCHLD is about
+/// spantap's own child. SIGABRT is not among them, because supervisors send it to a hanging program to get a core dump.
+const NOT_PASSED_ON: [Signal; 7] = [
+    Signal::SIGCHLD,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+];
+
+/// Signals that are blocked in this thread and in all threads that start later. A signal that was ignored when spantap
+/// started, as `nohup` does, stays ignored, also in the programs that spantap starts.
+#[derive(Clone, Debug)]
+pub(super) struct Blocked {
+    set: SigSet,
+    /// The signal mask before.
+    original: SigSet,
+}
+
+impl Blocked {
+    /// Blocks the signals that ask spantap to end.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(super) fn ending() -> Result<Self> {
+        let mut set: SigSet = ENDING.into_iter().collect();
+        // With SIGXFSZ blocked, a write beyond RLIMIT_FSIZE fails instead of ending the process.
+        set.add(Signal::SIGXFSZ);
+        Self::block(set)
+    }
+
+    /// Blocks all signals that can be passed on to a program.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(super) fn all() -> Result<Self> {
+        let mut set = SigSet::all();
+        NOT_PASSED_ON.into_iter().for_each(|signal| set.remove(signal));
+        Self::block(set)
+    }
+
+    fn block(mut set: SigSet) -> Result<Self> {
+        let ignored = ignored();
+        for signal in Signal::iterator() {
+            // Rust's runtime ignores SIGPIPE in every program, and restores the default in its children.
+            if ignored >> (signal as i32 - 1) & 1 == 1 && signal != Signal::SIGPIPE {
+                set.remove(signal);
+            }
+        }
+        let original = set.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("can't block signals")?;
+        Ok(Self { set, original })
+    }
+
+    /// Makes the program of `command` start with the signal mask that spantap was started with.
+    #[allow(unsafe_code)]
+    pub(super) fn leave_to(&self, command: &mut Command) {
+        let original = self.original;
+        // SAFETY: after `fork`, this makes one system call and allocates nothing.
+        unsafe { command.pre_exec(move || original.thread_set_mask().map_err(io::Error::from)) };
+    }
+
+    /// Starts a thread that reads the blocked signals.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(super) fn read(&self) -> Result<Signals> {
+        let descriptor =
+            SignalFd::with_flags(&self.set, SfdFlags::SFD_CLOEXEC).context("can't read signals")?;
+        let (arrived, signals) = unbounded_channel();
+        let read = move || {
+            loop {
+                let info = match descriptor.read_signal() {
+                    Ok(Some(info)) => info,
+                    Ok(None) | Err(Errno::EINTR) => continue,
+                    Err(_) => return,
+                };
+                let received = Received {
+                    number: info.ssi_signo as i32,
+                    is_from_kernel: info.ssi_code == libc::SI_KERNEL,
+                    is_ours: info.ssi_pid == std::process::id(),
+                    sender: info.ssi_pid,
+                };
+                if arrived.send(received).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(read)
+            .context("can't start the thread `signals`")?;
+        Ok(Signals(signals))
+    }
+}
+
+/// The blocked signals, as they arrive.
+pub(super) struct Signals(UnboundedReceiver<Received>);
+
+impl Signals {
+    /// Waits for a signal that asks spantap to end.
+    pub(super) async fn next(&mut self) -> Signal {
+        loop {
+            let received = self.receive().await;
+            match received.signal() {
+                Some(signal) if ENDING.contains(&signal) => return signal,
+                Some(signal) if STOPPING.contains(&signal) => stop(signal),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for any signal.
+    pub(super) async fn receive(&mut self) -> Received {
+        match self.0.recv().await {
+            Some(received) => received,
+            // The thread has ended, because it could not read.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A signal and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    number: i32,
+    is_from_kernel: bool,
+    is_ours: bool,
+    sender: u32,
+}
+
+impl Received {
+    /// The signal's number: real-time signals are not in [`Signal`].
+    pub(super) fn number(self) -> i32 {
+        self.number
+    }
+
+    /// The process that sent it; 0 for the kernel.
+    pub(super) fn sender(self) -> u32 {
+        self.sender
+    }
+
+    fn signal(self) -> Option<Signal> {
+        Signal::try_from(self.number).ok()
+    }
+
+    /// The signal, if its default is to stop the process.
+    pub(super) fn stops(self) -> Option<Signal> {
+        self.signal().filter(|signal| STOPPING.contains(signal))
+    }
+
+    /// Whether it continues a process that is stopped.
+    pub(super) fn continues(self) -> bool {
+        self.signal() == Some(Signal::SIGCONT)
+    }
+
+    /// Whether the terminal sent it (Ctrl-C, Ctrl-Z, a new size) to spantap's whole process group.
+    pub(super) fn is_from_terminal(self) -> bool {
+        let from_terminal = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGWINCH];
+        let can_be =
+            self.signal().is_some_and(|signal| from_terminal.contains(&signal) || STOPPING.contains(&signal));
+        self.is_from_kernel && can_be
+    }
+
+    /// Whether spantap caused it: by a write to a closed pipe or beyond `RLIMIT_FSIZE`, or by CPU time beyond
+    /// `RLIMIT_CPU`.
+    pub(super) fn is_our_fault(self) -> bool {
+        self.is_ours || (self.is_from_kernel && self.signal() == Some(Signal::SIGXCPU))
+    }
+}
+
+/// Stops this process as `signal` does by default, until it gets SIGCONT.
+pub(super) fn stop(signal: Signal) {
+    let set: SigSet = [signal].into_iter().collect();
+    // The kernel ignores these signals in an orphaned process group, where no shell could continue the process.
+    let _ = raise(signal);
+    let _ = set.thread_unblock();
+    let _ = set.thread_block();
+}
+
+/// The ignored signals as a bit mask; the lowest bit is signal 1.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

@@ -1,0 +1,60 @@
+//! Collects the faults of a datagram.
+
+use super::fault::{Fault, Found};
+
+/// The faults of a datagram: how often each kind was found, and the details of the first of each kind.
+#[derive(Debug, Default)]
+pub struct Faults {
+    counts: Vec<(Found, u64)>,
+    /// When the datagram arrived, in nanoseconds since 1970, to detect odd times. 0: unknown.
+    pub(super) now_ns: u64,
+}
+
+/// 2000-01-01, in nanoseconds.
+const YEAR_2000: u64 = 946_684_800_000_000_000;
+const DAY: u64 = 86_400_000_000_000;
+
+impl Faults {
+    pub(super) fn at(now_ns: u64) -> Self {
+        Self { now_ns, ..Self::default() }
+    }
+
+    /// Each kind of fault once, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&Found, u64)> {
+        self.counts.iter().map(|(found, count)| (found, *count))
+    }
+
+    pub(super) fn note(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
+        match self.counts.iter_mut().find(|(known, _)| known.fault == fault) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((Found::new(fault, detail()), 1)),
+        }
+    }
+
+    pub(super) fn add(&mut self, found: Found) {
+        self.note(found.fault, || found.detail);
+    }
+
+    /// Records a part of a span that can't be read and is left out. The span is accepted.
+    pub(super) fn leave_out(&mut self, found: Found) {
+        let fault = match found.fault {
+            Fault::TooDeep | Fault::BadTime | Fault::BadReference => found.fault,
+            _ => Fault::LeftOut,
+        };
+        self.note(fault, || found.detail);
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.counts.iter().any(|(found, _)| found.fault == fault)
+    }
+
+    pub(super) fn check_odd_time(&mut self, start_ns: u64, end_ns: u64) {
+        if is_odd_time(start_ns, end_ns, self.now_ns) {
+            self.note(Fault::OddTime, || format!("from {start_ns} to {end_ns} ns since 1970"));
+        }
+    }
+}
+
+pub(super) fn is_odd_time(start_ns: u64, end_ns: u64, now_ns: u64) -> bool {
+    start_ns < YEAR_2000 || (now_ns > 0 && end_ns > now_ns.saturating_add(DAY))
+}

@@ -1,0 +1,266 @@
+//! Takes what a source has: datagrams, which are decoded here, and spans that the source made itself.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+
+use super::batch::{Batch, Pending};
+use super::datagram::Datagram;
+use crate::decode::{Decoded, Decoder, Faults, Found, LOSSES};
+#[cfg(feature = "ebpf")]
+use crate::process::Process;
+use crate::process::{Before, Programs, Progress, Sender, Senders, Sequence};
+use crate::span::attributes;
+use crate::stats::Stats;
+use crate::text::Notices;
+
+/// The bytes after which decoded spans are passed on as a batch, while more arrive. With one more datagram, of at
+/// most 256 KiB, a chunk stays below the 4 MiB that a gRPC server accepts by default, as a rule. A sink splits a larger one.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// The least that a datagram counts, so that empty datagrams can't hold back spans that came before them.
+const MIN_DATAGRAM_BYTES: usize = 1024;
+
+/// The input of a [`Pipeline`](super::Pipeline).
+pub struct Intake<'a> {
+    stats: &'a Stats,
+    notices: &'a Notices,
+    programs: &'a Programs,
+    decoder: Decoder,
+    /// The progress of each sender.
+    senders: Senders,
+    pending: Vec<Pending>,
+    bytes: usize,
+    to_pass_on: SyncSender<Batch>,
+    /// The receiving end is gone: its thread has panicked, and the panic continues when the thread's scope ends.
+    is_closed: bool,
+}
+
+impl<'a> Intake<'a> {
+    /// `senders` is the progress of earlier runs.
+    pub(super) fn new(
+        stats: &'a Stats,
+        notices: &'a Notices,
+        programs: &'a Programs,
+        senders: Senders,
+        to_pass_on: SyncSender<Batch>,
+    ) -> Self {
+        Self {
+            stats,
+            notices,
+            programs,
+            decoder: Decoder::default(),
+            senders,
+            pending: Vec::new(),
+            bytes: 0,
+            to_pass_on,
+            is_closed: false,
+        }
+    }
+
+    /// Takes a datagram, if its user is among `allowed_uids` or that is empty.
+    pub(crate) fn take(&mut self, datagram: &Datagram<'_>, allowed_uids: &[u32]) {
+        if !self.may_send(datagram, allowed_uids) {
+            return;
+        }
+        let decoded = self.decode(datagram);
+        let lost = self.count(datagram.sender, &decoded);
+        let progress = decoded.sequence.map(|sequence| self.progress(datagram.sender, sequence, lost));
+        let mut pending = pending(decoded);
+        // In the last one: only then has the whole datagram been passed on.
+        if let Some(last) = pending.last_mut() {
+            last.progress.extend(progress);
+        }
+        pending.into_iter().for_each(|pending| self.add(pending));
+        self.grow(datagram.bytes.len().max(MIN_DATAGRAM_BYTES));
+    }
+
+    /// Takes a batch from a probe, whose spans `complete` may change or remove. Returns the process.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn take_batch(
+        &mut self,
+        datagram: &Datagram<'_>,
+        complete: impl FnOnce(&mut Decoded),
+    ) -> Option<Arc<Process>> {
+        let sender = datagram.sender;
+        self.stats.probed(sender, datagram.bytes.len());
+        let mut decoded = self.decode(datagram);
+        complete(&mut decoded);
+        let lost = self.count(sender, &decoded);
+        if let Some(sequence) = decoded.sequence {
+            // The kernel counts the batches for which it has no room. What was sent before the attach, nobody asked
+            // for.
+            let (Before { unreported, .. }, _) = self.senders.record(sequence, lost);
+            if unreported > 0 {
+                self.stats.lost(sender, "report_lost", unreported);
+            }
+        }
+        let mut process = None;
+        let mut bytes = datagram.bytes.len();
+        for pending in pending(decoded) {
+            process = Some(Arc::clone(&pending.process));
+            bytes = bytes.max(pending.encoded.bytes.len());
+            self.add(pending);
+        }
+        self.grow(bytes.max(MIN_DATAGRAM_BYTES));
+        process
+    }
+
+    /// Takes spans that the source made itself; `bytes` is their estimated size.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn take_made(&mut self, process: &Arc<Process>, spans: ScopeSpans, bytes: usize) {
+        self.add(Pending { scopes: vec![spans], ..Pending::of(process) });
+        self.grow(bytes);
+    }
+
+    /// Shows a line to the user.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn say(&self, line: impl Into<String>) {
+        self.notices.say(line);
+    }
+
+    /// The process of a sender with the name `service`.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn process(&mut self, sender: Sender, service: &str) -> Arc<Process> {
+        self.decoder.process(sender, service)
+    }
+
+    /// Passes on what was taken. Returns false if the receiving end is gone.
+    pub(crate) fn pass_on(&mut self) -> bool {
+        let batch =
+            Batch { pending: std::mem::take(&mut self.pending), bytes: std::mem::take(&mut self.bytes) };
+        self.is_closed |= !batch.pending.is_empty() && self.to_pass_on.send(batch).is_err();
+        !self.is_closed
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= BATCH_BYTES {
+            self.pass_on();
+        }
+    }
+
+    fn may_send(&self, datagram: &Datagram<'_>, allowed_uids: &[u32]) -> bool {
+        let (sender, stats) = (datagram.sender, self.stats);
+        stats.datagram(sender, datagram.bytes.len());
+        let allowed = allowed_uids.is_empty() || allowed_uids.contains(&sender.uid);
+        if !allowed && stats.refused(sender) {
+            self.notices.say(format!("refused: {sender} may not send (--allow-uid)"));
+        }
+        allowed
+    }
+
+    /// Decodes a datagram, and reports its faults.
+    fn decode(&mut self, datagram: &Datagram<'_>) -> Decoded {
+        let decoded = self.decoder.decode(datagram.bytes, datagram.sender, now_ns());
+        self.report_faults(datagram.sender, &decoded.faults, datagram.cut);
+        decoded
+    }
+
+    /// Counts the spans of a datagram. Returns how many others it reports as lost.
+    fn count(&self, sender: Sender, decoded: &Decoded) -> u64 {
+        let mut lost = 0_u64;
+        for (process, scopes) in &decoded.processes {
+            let spans: usize = scopes.iter().map(|scope| scope.spans.len()).sum();
+            self.stats.spans(sender, &process.service, spans as u64);
+            let losses = scopes.iter().flat_map(|scope| &scope.spans).filter(|span| span.name == LOSSES);
+            losses.for_each(|span| lost = lost.saturating_add(self.count_losses(sender, span)));
+        }
+        for (process, scopes) in &decoded.encoded {
+            self.stats.spans(sender, &process.service, scopes.spans.len() as u64);
+        }
+        lost
+    }
+
+    /// Counts the spans that should have come before this datagram, which itself reports `lost` spans as lost.
+    fn progress(&mut self, sender: Sender, sequence: Sequence, lost: u64) -> Progress {
+        let (before, progress) = self.senders.record(sequence, lost);
+        let Before { missing, unknown, unreported, lost_before, is_first } = before;
+        if let Some(line) = is_first.then(|| self.programs.check(sender)).flatten() {
+            self.notices.say(line);
+        }
+        if missing > 0 && self.stats.missing(sender, missing) {
+            self.notices.say(format!(
+                "{missing} spans that {sender} sent never arrived: they were in the socket, or read and not yet in \
+                 the spool, when an earlier spantap ended; or another program received them (more of these are only \
+                 counted)"
+            ));
+        }
+        for (reason, spans) in [("report_lost", unreported), ("before_this_start", lost_before)] {
+            if spans > 0 {
+                self.stats.lost(sender, reason, spans);
+            }
+        }
+        if unknown > 0 {
+            self.stats.sent_before(sender, unknown);
+        }
+        progress
+    }
+
+    /// Adds spans to those of the same process and scope.
+    fn add(&mut self, new: Pending) {
+        let is_same = |known: &&mut Pending| Arc::ptr_eq(&known.process, &new.process);
+        let Some(known) = self.pending.iter_mut().rev().find(is_same) else {
+            self.pending.push(new);
+            return;
+        };
+        known.encoded.append(new.encoded);
+        for scope in new.scopes {
+            let is_same =
+                |known: &&mut ScopeSpans| known.scope == scope.scope && known.schema_url == scope.schema_url;
+            match known.scopes.iter_mut().rev().find(is_same) {
+                Some(same) => same.spans.extend(scope.spans),
+                None => known.scopes.push(scope),
+            }
+        }
+        for progress in new.progress {
+            match known.progress.iter_mut().find(|known| known.sender == progress.sender) {
+                Some(known) => *known = progress,
+                None => known.progress.push(progress),
+            }
+        }
+    }
+
+    fn report_faults(&self, sender: Sender, faults: &Faults, cut: bool) {
+        for (found, count) in faults.iter() {
+            if self.stats.fault(sender, found, count) {
+                let verdict = if found.fault.refuses() { "refused" } else { "accepted, but odd" };
+                let why = if cut { "; it was cut off at 256 KiB" } else { "" };
+                let Found { fault, detail } = found;
+                self.notices.say(format!(
+                    "{verdict}: {fault} from {sender}: {detail}{why} (more of these are only counted)"
+                ));
+            }
+        }
+    }
+
+    /// Counts the losses that a span reports. Returns the number of lost spans.
+    fn count_losses(&self, sender: Sender, span: &Span) -> u64 {
+        let mut lost = 0_u64;
+        for attribute in &span.attributes {
+            let reason = attribute.key.strip_prefix(LOSSES).and_then(|rest| rest.strip_prefix('.'));
+            let spans = attributes::value(attribute).and_then(attributes::count);
+            if let (Some(reason), Some(spans)) = (reason, spans) {
+                self.stats.lost(sender, reason, spans);
+                lost = lost.saturating_add(spans);
+            }
+        }
+        lost
+    }
+}
+
+/// The spans of a datagram by process.
+fn pending(decoded: Decoded) -> Vec<Pending> {
+    let encoded = decoded.encoded.into_iter();
+    let encoded = encoded.map(|(process, encoded)| Pending { encoded, ..Pending::of(&process) });
+    let typed = decoded.processes.into_iter();
+    let typed = typed.map(|(process, scopes)| Pending { scopes, ..Pending::of(&process) });
+    encoded.chain(typed).collect()
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,94 @@
+//! The two threads in the middle: one takes in what a source has and decodes it, the other encodes the spans and
+//! passes them on to the sinks and the view.
+//!
+//! A source puts each `datagram` into the `intake`. A `batch` of decoded spans goes from one thread to the other.
+
+mod batch;
+mod datagram;
+mod intake;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use anyhow::{Context, Result};
+
+pub use datagram::Datagram;
+pub use intake::Intake;
+
+use crate::decode::LOSSES;
+use crate::encode::Chunk;
+use crate::process::Programs;
+use crate::sink::Sinks;
+use crate::span::Summary;
+use crate::stats::Stats;
+use crate::terminal::Feeder;
+use crate::text::Notices;
+use crate::trace::EncodedSpan;
+use batch::{Batch, Pending};
+
+/// The most decoded batches that wait to be passed on.
+const MAX_QUEUED_BATCHES: usize = 2;
+
+/// The way from a source to the sinks and the view.
+pub struct Pipeline {
+    /// The stats of the receiving side.
+    pub stats: Arc<Stats>,
+    /// Receives the first fault of each kind, and other lines for the user.
+    pub notices: Notices,
+    /// The sinks.
+    pub sinks: Arc<Sinks>,
+    /// The programs that the senders run.
+    pub(crate) programs: Arc<Programs>,
+    /// The view, if traces are shown. It may fall behind, and then misses spans.
+    pub view: Option<Feeder>,
+}
+
+impl Pipeline {
+    /// Runs until `source` ends and everything that it took in is passed on.
+    ///
+    /// # Errors
+    ///
+    /// A thread can't be started, or `source` fails.
+    pub fn run(&self, source: impl FnOnce(&mut Intake<'_>) -> Result<()>) -> Result<()> {
+        thread::scope(|scope| {
+            let (to_pass_on, decoded) = sync_channel::<Batch>(MAX_QUEUED_BATCHES);
+            let pass_on = move || decoded.into_iter().for_each(|batch| self.pass_on(batch));
+            let thread = thread::Builder::new().name("encode".into()).spawn_scoped(scope, pass_on);
+            thread.context("can't start the thread `encode`")?;
+            let senders = self.sinks.senders();
+            source(&mut Intake::new(&self.stats, &self.notices, &self.programs, senders, to_pass_on))
+        })
+    }
+
+    fn pass_on(&self, Batch { pending, bytes }: Batch) {
+        if self.sinks.is_empty() && self.view.is_none() {
+            return;
+        }
+        let mut to_view = Vec::new();
+        for Pending { process, scopes, encoded, progress } in pending {
+            if self.view.is_some() {
+                to_view.extend(encoded.iter().map(|(span, bytes)| EncodedSpan::new(&process, span, bytes)));
+            }
+            let mut chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
+                if self.view.is_some() && span.name != LOSSES {
+                    let span = Summary::of(span);
+                    to_view.extend(span.map(|span| EncodedSpan::new(&process, &span, bytes)));
+                }
+            });
+            if !encoded.spans.is_empty() {
+                chunk.add_encoded(encoded);
+            }
+            chunk.progress = progress;
+            if !self.sinks.is_empty() {
+                self.sinks.push(&chunk);
+            }
+        }
+        let Some(view) = self.view.as_ref().filter(|_| !to_view.is_empty()) else { return };
+        let spans = to_view.len() as u64;
+        if !view.offer(to_view, bytes) {
+            self.stats.spans_not_shown.fetch_add(spans, Ordering::Relaxed);
+        }
+    }
+}

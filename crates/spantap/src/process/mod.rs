@@ -1,0 +1,23 @@
+//! The processes that send spans.
+//!
+//! `sender` identifies a process by what the kernel reports, `resource` by how it describes itself. `executable` names
+//! its program, `image` identifies one execution of a program, and `exec` detects when it changes. `sequence` counts
+//! spans that were sent and never received.
+
+mod exec;
+mod executable;
+mod image;
+mod resource;
+mod sender;
+mod sequence;
+
+pub(crate) use exec::Programs;
+#[cfg(feature = "ebpf")]
+pub(crate) use executable::Executable;
+pub(crate) use executable::program_name;
+#[cfg(feature = "ebpf")]
+pub(crate) use image::Image;
+pub use resource::Process;
+pub(crate) use sender::MAX_SENDERS;
+pub use sender::Sender;
+pub use sequence::{Before, Progress, Senders, Sequence};

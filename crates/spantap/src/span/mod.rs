@@ -1,0 +1,16 @@
+//! Reads OpenTelemetry's spans, and defines the attributes that spantap adds to them.
+//!
+//! `attributes` makes and reads attributes, and `status` reads a span's status. `account` has the attributes for the
+//! time in each thread state, and `zipkin` those for the halves of a shared span. `encoded` has spans that stay as they
+//! were sent, and `numbers` has the numbers of OTLP's fields.
+
+pub(crate) mod account;
+pub(crate) mod attributes;
+mod encoded;
+pub(crate) mod numbers;
+mod status;
+pub(crate) mod zipkin;
+
+pub(crate) use encoded::{ALLOCATION, DecodedSize};
+pub use encoded::{EncodedScopes, Summary};
+pub(crate) use status::is_error;

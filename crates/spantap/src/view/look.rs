@@ -1,0 +1,23 @@
+//! Options for drawing a trace.
+
+/// Options for drawing a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// The width of the terminal. Below 40 columns, lines are drawn for 40 and wrap.
+    pub columns: usize,
+    /// Whether to use colours, which are escape sequences.
+    pub colour: bool,
+    /// The most lines for the spans of one trace, below its head. The first span is always drawn.
+    pub lines: usize,
+}
+
+impl Look {
+    /// Options with up to 200 lines per trace.
+    pub fn new(columns: usize, colour: bool) -> Self {
+        Self { columns, colour, lines: 200 }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.columns.max(40)
+    }
+}

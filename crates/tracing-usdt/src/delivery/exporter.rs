@@ -1,0 +1,120 @@
+//! The two deliveries behind one type.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::background::Background;
+use super::inline::Inline;
+use super::outlet::Outlet;
+use super::socket::Socket;
+use super::stats::Stats;
+use super::way::Way;
+use super::{at_exit, in_use};
+use crate::encode::Encoder;
+use crate::error::{FlushError, Reporter};
+use crate::span::{ClosedSpan, OpenSpansAtExit};
+
+/// How a closed span gets to the socket.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// The span goes to bounded memory. A thread sends what has gathered there, within about 20 ms and many
+    /// spans in one datagram. The thread starts with the first span.
+    #[default]
+    Background,
+    /// The span is sent before its close returns, in a datagram of its own. It has then left the process,
+    /// even if the next instruction is `abort()`.
+    Inline,
+}
+
+/// The delivery of one layer.
+#[derive(Clone)]
+pub(crate) enum Exporter {
+    Background(Arc<Background>),
+    Inline(Arc<Inline>),
+}
+
+impl Exporter {
+    /// Opens a delivery to the socket at `path`. On a platform without Unix sockets, reports an error and
+    /// returns `None`.
+    pub(crate) fn open(
+        delivery: Delivery,
+        path: PathBuf,
+        max_wait: Duration,
+        encoder: Arc<Encoder>,
+        reporter: Arc<Reporter>,
+        unfinished: OpenSpansAtExit,
+    ) -> Option<Self> {
+        let way = Way::Socket(Socket::open(path, &reporter)?);
+        let outlet = Outlet { way, encoder, reporter, max_wait, unfinished: Some(unfinished) };
+        let exporter = match delivery {
+            Delivery::Background => Self::Background(Arc::new(Background::new(outlet))),
+            Delivery::Inline => Self::Inline(Arc::new(Inline::new(outlet))),
+        };
+        match &exporter {
+            Self::Background(background) => in_use::add(background),
+            Self::Inline(inline) => in_use::add(inline),
+        }
+        at_exit::prepare();
+        Some(exporter)
+    }
+
+    /// The format of datagrams.
+    #[cfg(test)]
+    pub(crate) fn format(&self) -> crate::encode::Format {
+        match self {
+            Self::Background(background) => background.outlet.encoder.format(),
+            Self::Inline(inline) => inline.outlet.encoder.format(),
+        }
+    }
+
+    /// Takes a closed span.
+    #[inline]
+    pub(crate) fn send(&self, span: &ClosedSpan<'_>) {
+        match self {
+            Self::Background(background) => background.send(span),
+            Self::Inline(inline) => inline.send(span),
+        }
+    }
+
+    /// Counts a span of a trace that is not sampled.
+    #[inline]
+    pub(crate) fn count_sampled_out(&self) {
+        match self {
+            Self::Background(background) => background.count_sampled_out(),
+            Self::Inline(inline) => inline.count_sampled_out(),
+        }
+    }
+
+    /// Counts open spans that the layer will not see close.
+    pub(crate) fn abandon(&self, spans: u64) {
+        match self {
+            Self::Background(background) => background.abandon(spans),
+            Self::Inline(inline) => inline.abandon(spans),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        match self {
+            Self::Background(background) => background.stats(),
+            Self::Inline(inline) => inline.stats(),
+        }
+    }
+
+    /// Returns when every span that was closed before the call has been sent or dropped, or after `timeout`.
+    pub(crate) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        match self {
+            Self::Background(background) => background.flush(timeout),
+            Self::Inline(_) => Ok(()),
+        }
+    }
+
+    /// Sends what is queued; no more spans come.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Background(background) => background.close(),
+            Self::Inline(inline) => inline.finish(),
+        }
+    }
+}

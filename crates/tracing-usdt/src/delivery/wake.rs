@@ -1,0 +1,104 @@
+//! Wakes the sender thread, but only if it needs to be woken: a wake costs the closing thread a system call.
+
+use std::time::Duration;
+
+use super::sync::{AtomicU32, Mutex, Ordering, Thread, park, park_timeout, this_thread, unpoisoned};
+
+/// The sender thread's state, and the handle to wake it.
+pub(super) struct SenderWaker {
+    state: AtomicU32,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// Reads the rings, or will do so soon.
+const AWAKE: u32 = 0;
+/// Lets records gather for a while; a ring that fills wakes it.
+const GATHERING: u32 = 1;
+/// Sleeps until the next record wakes it.
+const ASLEEP: u32 = 2;
+/// Waits for a receiver; no record wakes it.
+const PAUSED: u32 = 3;
+/// The thread has not been started, or has ended.
+const ABSENT: u32 = 4;
+
+/// Whether there is a thread to wake.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum WakeResult {
+    /// The thread is awake or has been woken.
+    Awake,
+    /// The caller must start the thread, or call [`SenderWaker::set_absent`] if it can't.
+    NeedsThread,
+}
+
+impl SenderWaker {
+    pub(super) fn new() -> Self {
+        Self { state: AtomicU32::new(ABSENT), thread: Mutex::new(None) }
+    }
+
+    /// Whether the writer of a record must call [`wake`](Self::wake); `is_filling` if its ring is filling.
+    #[inline]
+    pub(super) fn needs_wake(&self, is_filling: bool) -> bool {
+        match self.state.load(Ordering::Relaxed) {
+            AWAKE | PAUSED => false,
+            GATHERING => is_filling,
+            _ => true,
+        }
+    }
+
+    #[cold]
+    pub(super) fn wake(&self) -> WakeResult {
+        match self.state.swap(AWAKE, Ordering::SeqCst) {
+            ABSENT => return WakeResult::NeedsThread,
+            AWAKE => {}
+            _ => {
+                if let Some(thread) = &*unpoisoned(self.thread.lock()) {
+                    thread.unpark();
+                }
+            }
+        }
+        WakeResult::Awake
+    }
+
+    /// The thread could not be started, or is gone.
+    pub(super) fn set_absent(&self) {
+        self.state.store(ABSENT, Ordering::SeqCst);
+    }
+
+    /// Makes the calling thread the one that is woken.
+    pub(super) fn register_current_thread(&self) {
+        *unpoisoned(self.thread.lock()) = Some(this_thread());
+    }
+
+    /// Returns after `at_most` or when a ring fills; at once if `stay_awake` returns true.
+    pub(super) fn gather(&self, at_most: Duration, stay_awake: impl Fn() -> bool) {
+        self.park_as(GATHERING, at_most, stay_awake);
+    }
+
+    /// Returns after `at_most`, even if a ring fills; at once if `stay_awake` returns true.
+    pub(super) fn pause(&self, at_most: Duration, stay_awake: impl Fn() -> bool) {
+        self.park_as(PAUSED, at_most, stay_awake);
+    }
+
+    fn park_as(&self, state: u32, at_most: Duration, stay_awake: impl Fn() -> bool) {
+        self.state.store(state, Ordering::SeqCst);
+        if !stay_awake() {
+            park_timeout(at_most);
+        }
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Returns when another thread calls [`wake`](Self::wake); at once if `stay_awake` returns true.
+    ///
+    /// `stay_awake` must check the rings with `Ring::is_empty`, which takes the lock of the writers. A record
+    /// is then either seen there, or written after the state was set, so that its writer sees that it must
+    /// wake the thread.
+    pub(super) fn sleep(&self, stay_awake: impl Fn() -> bool) {
+        self.state.store(ASLEEP, Ordering::SeqCst);
+        if !stay_awake() {
+            while self.state.load(Ordering::SeqCst) == ASLEEP {
+                park();
+            }
+        }
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+}

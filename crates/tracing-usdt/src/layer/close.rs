@@ -1,0 +1,140 @@
+//! The close of a span.
+
+use tracing_core::Subscriber;
+use tracing_core::span::Id;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::usdt_layer::UsdtLayer;
+use crate::callsite;
+use crate::clock::Monotonic;
+use crate::probes::{self, Probe};
+use crate::propagation::SpanId;
+use crate::span::{ClosedSpan, Identity, OpenSpan, RecordView, Timing, reuse};
+
+impl UsdtLayer {
+    #[inline(never)]
+    pub(super) fn end<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let (probed, batched) = (probes::attached(Probe::Close), probes::attached(Probe::BatchEmit));
+        if self.uses_opentelemetry_ids() {
+            if let Some(span) = ctx.span(id) {
+                self.resolve_at_close(&span);
+            }
+        }
+        let trace_state = self.inherited_trace_state(id, ctx);
+        let known = self.spans.remove(id, self.counts_open_spans());
+        let identity = match &known {
+            Some(span) => span.identity,
+            None if !(probed || batched) => return,
+            // The span is not tracked: it gets an identity for the probes, and nothing else.
+            None => {
+                let Some(span) = ctx.span(id) else { return };
+                let identity = self.identity(&span);
+                self.spans.remove(id, self.counts_open_spans());
+                identity
+            }
+        };
+        let timing = known.as_ref().filter(|span| !span.began_before).and_then(|span| span.timing.as_ref());
+        let elapsed = timing.map(|timing| timing.finish(Monotonic::now));
+        if probed {
+            if let Some(span) = ctx.span(id) {
+                probes::close(&probes::Close {
+                    span: identity.ids,
+                    name: &callsite::of(span.metadata()).name,
+                    duration_ns: elapsed.map_or(0, |elapsed| elapsed.duration_ns),
+                    busy_ns: elapsed.map_or(0, |elapsed| elapsed.busy_ns),
+                    parent_id: identity.parent_id.map_or(0, SpanId::get),
+                });
+            }
+        }
+        if elapsed.is_none() && batched {
+            let late = known.as_ref().and_then(|span| span.timing.as_ref());
+            self.batch_late(id, ctx, identity, late, trace_state.as_str());
+        }
+        let Some(mut span) = known else { return };
+        let is_recorded_late = span.callsite.is_none() && span.timing.is_some() && !span.began_before;
+        if is_recorded_late && probes::attached_to_one([Probe::SpanEmit, Probe::BatchEmit]) {
+            self.record_late(id, ctx, &mut span);
+        }
+        match (&span.timing, elapsed, span.callsite) {
+            (Some(timing), Some(elapsed), Some(callsite)) => {
+                let (start_ns, mut record) = (timing.start_wall_ns(), span.record.view());
+                record.trace_state = trace_state.as_str();
+                self.deliver(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record });
+            }
+            _ if span.had_listener && !identity.ids.sampled => {
+                if let Some(exporter) = &self.exporter {
+                    exporter.count_sampled_out();
+                }
+            }
+            _ => {}
+        }
+        reuse::give_back(span);
+    }
+
+    /// Puts a span into the batch that began before anyone listened. At most its times after that are known.
+    #[cold]
+    fn batch_late<S>(
+        &self,
+        id: &Id,
+        ctx: &Context<'_, S>,
+        identity: Identity,
+        late: Option<&Timing>,
+        trace_state: &str,
+    ) where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(callsite) = ctx.span(id).map(|span| callsite::of(span.metadata())) else { return };
+        let now;
+        let timing = match late {
+            Some(timing) => timing,
+            None => {
+                now = Timing::start(Monotonic::now());
+                &now
+            }
+        };
+        let (start_ns, elapsed) = (timing.start_wall_ns(), timing.finish(Monotonic::now));
+        let record = &RecordView { trace_state, began_before: true, ..RecordView::default() };
+        self.batches.send(&ClosedSpan { identity, callsite, start_ns, elapsed, record });
+    }
+
+    /// Prepares `span_emit` and the batch for a span that was created while only other probes had consumers. Fields
+    /// that were not recorded, because none of these probes was `new_span`, are counted as dropped.
+    #[cold]
+    fn record_late<S>(&self, id: &Id, ctx: &Context<'_, S>, span: &mut OpenSpan)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if let Some(callsite) = ctx.span(id).map(|span| callsite::of(span.metadata())) {
+            span.callsite = Some(callsite);
+            span.record.count_missing_fields(callsite);
+        }
+    }
+
+    #[inline]
+    fn deliver(&self, span: &ClosedSpan<'_>) {
+        let ids = span.identity.ids;
+        if probes::attached(Probe::SpanEmit) {
+            reuse::with_text(|json| {
+                self.encoder.open(json);
+                self.encoder.span(json, span);
+                self.encoder.close(json, None);
+                json.push(0);
+                if let Ok(json) = std::ffi::CStr::from_bytes_with_nul(json) {
+                    probes::span_emit(&probes::SpanEmit { span_id: ids.span_id.get(), json });
+                }
+            });
+        }
+        if probes::attached(Probe::BatchEmit) {
+            self.batches.send(span);
+        }
+        match &self.exporter {
+            Some(exporter) if ids.sampled => exporter.send(span),
+            Some(exporter) => exporter.count_sampled_out(),
+            None => {}
+        }
+    }
+}

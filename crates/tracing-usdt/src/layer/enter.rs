@@ -1,0 +1,118 @@
+//! The enters and exits of a span.
+
+use tracing_core::Subscriber;
+use tracing_core::span::Id;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::usdt_layer::UsdtLayer;
+use crate::callsite;
+use crate::clock::Monotonic;
+use crate::probes::{self, Probe};
+use crate::span::{OpenSpan, Timing};
+use crate::thread_context::{self, Block};
+
+impl UsdtLayer {
+    #[inline(never)]
+    pub(super) fn enter<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.is_undecided(id) {
+            if let Some(span) = ctx.span(id) {
+                self.adopt_opentelemetry_identity(&span);
+            }
+        }
+        // A thread that is ending may have no context any more.
+        let context = if probes::attached(Probe::ThreadRegister) { thread_context::own() } else { None };
+        match context {
+            Some(context) => self.enter_published(id, ctx, context),
+            None => {
+                self.spans.with(id, |span| {
+                    if let Some(timing) = &mut span.timing {
+                        timing.enter(Monotonic::now());
+                    }
+                });
+            }
+        }
+        self.fire(Probe::Enter, probes::enter, id, ctx);
+    }
+
+    /// Enters a span, and says so in the thread's context. A span that was created while nobody listened counts its times
+    /// from here on.
+    #[inline(never)]
+    fn enter_published<S>(&self, id: &Id, ctx: &Context<'_, S>, context: &Block)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let entered = |span: &mut OpenSpan| {
+            let timing = span.timing.as_mut()?;
+            let now = Monotonic::now();
+            timing.enter(now);
+            context.enter(id.into_u64(), span.identity.ids, timing.began(), now);
+            Some(now)
+        };
+        let now = self.spans.with(id, entered).flatten().or_else(|| {
+            self.identity(&ctx.span(id)?);
+            self.spans.update(id, |span| {
+                // Another thread may have entered it in the meantime.
+                if span.timing.is_none() {
+                    span.began_before = true;
+                    span.timing = Some(Timing::start(Monotonic::now()));
+                }
+            });
+            self.spans.with(id, entered).flatten()
+        });
+        if let Some(now) = now {
+            thread_context::register(context, now);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn exit<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if thread_context::exists() {
+            self.exit_published(id);
+        } else {
+            self.spans.with(id, |span| {
+                if let Some(timing) = &mut span.timing {
+                    timing.exit(Monotonic::now());
+                }
+            });
+        }
+        self.fire(Probe::Exit, probes::exit, id, ctx);
+    }
+
+    /// Exits a span that the thread's context may have.
+    #[inline(never)]
+    fn exit_published(&self, id: &Id) {
+        // Before the clock is read, so that the kernel counts no more time in the span than is counted here.
+        let exited = thread_context::current().and_then(|context| context.exit(id.into_u64()));
+        let now = Monotonic::now();
+        if let Some(exited) = &exited {
+            exited.finish(now);
+        }
+        self.spans.with(id, |span| {
+            let Some(timing) = &mut span.timing else { return };
+            timing.exit(now);
+            if let Some(exited) = exited {
+                timing.add_entered(now.since(exited.since));
+            }
+        });
+    }
+
+    #[inline]
+    fn fire<S>(&self, probe: Probe, fire: fn(&probes::Step<'_>), id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if probes::attached(probe) {
+            if let Some(span) = ctx.span(id) {
+                let name = &callsite::of(span.metadata()).name;
+                fire(&probes::Step { span: self.identity(&span).ids, name });
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The layer: turns `tracing`'s callbacks into span state, probes and datagrams.
+//!
+//! `usdt_layer` is the layer's type, and `callbacks` implements `tracing_subscriber::Layer` for it. Each
+//! callback first checks whether it is active: a socket is set, its probe has a consumer, or a span is tracked
+//! already. If not, it returns.
+//!
+//! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span.
+//! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` passes on W3C's
+//! `tracestate`, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
+//! program changes a span itself, through `access` and `span_changes`. `handle` is for the layer as a whole.
+//!
+//! Three rules, each learned from another layer's bug reports:
+//!
+//! * No lock is held while a user's `Debug`, or any other code outside of this crate, runs.
+//! * A span or a state that is missing is skipped, never expected.
+//! * User code may make spans wherever it runs.
+
+mod access;
+mod callbacks;
+mod close;
+mod enter;
+mod handle;
+mod identities;
+mod new_span;
+mod opentelemetry;
+mod span_changes;
+mod span_ext;
+mod span_identity;
+mod trace_state;
+mod usdt_layer;
+
+pub use handle::Handle;
+pub(crate) use identities::Identities;
+pub use span_ext::{SpanExt, Status};
+pub use usdt_layer::UsdtLayer;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::propagation::{SpanContext, SpanId, TraceId};
+    use tracing_core::Dispatch;
+
+    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::prelude::*;
+
+    /// The layer does not see the close of spans that a filter hides.
+    #[test]
+    fn asking_for_a_context_leaves_no_entry_in_the_table() {
+        let layer = crate::builder().without_socket().build().with_filter(LevelFilter::INFO);
+        let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(fmt).with(layer));
+        tracing::dispatcher::with_default(&dispatch, || {
+            let hidden = tracing::debug_span!("hidden");
+            assert!(hidden.trace_context().is_some() && hidden.trace_context() == hidden.trace_context());
+            let shown = tracing::info_span!("shown");
+            assert!(shown.trace_context().is_some() && shown.trace_context() == shown.trace_context());
+            hidden.set_remote_parent(SpanContext::new(TraceId::random(), SpanId::random(), true));
+        });
+        let layer = dispatch.downcast_ref::<UsdtLayer>().expect("the subscriber's layer");
+        assert!(layer.spans.is_empty());
+    }
+}

@@ -1,0 +1,185 @@
+//! The creation of a span.
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering;
+
+use tracing_core::span::{Attributes, Id};
+use tracing_core::{Metadata, Subscriber};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use super::usdt_layer::UsdtLayer;
+use crate::callsite::{self, Callsite};
+use crate::clock::Monotonic;
+use crate::encode;
+use crate::fields::Owner;
+use crate::otel::OpenTelemetry;
+use crate::probes::{self, Probe};
+use crate::propagation::{SpanId, remote};
+use crate::sampler;
+use crate::span::{Identity, OpenSpan, Timing, Untracked, reuse};
+
+/// The parent of a new span.
+enum Parent {
+    None,
+    Known(Identity),
+    /// The trace is not sampled, and no probe has a consumer: the new span is counted and not tracked.
+    SampledOut,
+}
+
+impl UsdtLayer {
+    /// Finds the parent of a new span, and gives it an identity if it has none.
+    #[inline]
+    fn parent<S>(&self, attributes: &Attributes<'_>, parent_id: &Id, id: &Id, ctx: &Context<'_, S>) -> Parent
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        // Most parents are in the table, and no filter hides them. Asking the registry takes 300 instructions
+        // more. With OpenTelemetry's ids, sampling is decided later, so all spans are tracked.
+        let tracked_identity = |open: &mut OpenSpan| {
+            (open.had_listener && !self.uses_opentelemetry_ids()).then_some(open.identity)
+        };
+        if let Some(known) = self.spans.with(parent_id, tracked_identity).flatten() {
+            let sampled_out = !known.ids.sampled && self.skip_sampled_out_child(attributes.metadata());
+            return if sampled_out { Parent::SampledOut } else { Parent::Known(known) };
+        }
+        let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else { return Parent::None };
+        if !self.uses_opentelemetry_ids()
+            && self.is_sampled_out(&parent)
+            && self.skip_sampled_out_child(attributes.metadata())
+        {
+            return Parent::SampledOut;
+        }
+        // The current span's identity was resolved when it was entered, or OpenTelemetry is just starting it.
+        if self.uses_opentelemetry_ids()
+            && attributes.parent().is_some()
+            && ctx.current_span().id() != Some(&parent.id())
+        {
+            self.resolve_identity(&parent);
+        }
+        Parent::Known(self.identity(&parent))
+    }
+
+    #[inline(never)]
+    pub(super) fn begin<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let current;
+        let parent_id = if attributes.is_contextual() {
+            current = ctx.current_span();
+            current.id()
+        } else {
+            attributes.parent()
+        };
+        let parent = match parent_id.map(|parent_id| self.parent(attributes, parent_id, id, ctx)) {
+            Some(Parent::SampledOut) => return,
+            Some(Parent::Known(parent)) => Some(parent),
+            Some(Parent::None) | None => None,
+        };
+        let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
+        let mut span = reuse::open_span(identity);
+        if parent.is_none() && remote::ids().is_some() {
+            self.set_trace_state(&mut span.record, remote::trace_state());
+        }
+        let callsite = callsite::of(attributes.metadata());
+        if let Some(sampled) = priority(callsite, attributes) {
+            span.identity.ids.sampled = sampled;
+        }
+        span.had_listener = true;
+        // In a trace that is not sampled, a span needs no more than its identity while no probe has a consumer.
+        if !span.identity.ids.sampled && !self.uses_opentelemetry_ids() && !probes::any_attached() {
+            self.spans.insert(id, span, self.counts_open_spans());
+            return;
+        }
+        let (now, probed) = (Monotonic::now(), probes::attached(Probe::NewSpan));
+        // With OpenTelemetry's ids, sampling is decided later.
+        let sent = self.is_sending() && (span.identity.ids.sampled || self.uses_opentelemetry_ids());
+        let recorded = sent || probes::attached_to_one([Probe::SpanEmit, Probe::BatchEmit]);
+        if probed || recorded {
+            let record = |visitor: &mut dyn tracing_core::field::Visit| attributes.record(visitor);
+            span.record.fields.visit(callsite, Owner::Span, &self.limits, record);
+        }
+        span.new_span_pending = probed && self.otel.as_ref().is_some_and(OpenTelemetry::is_registered);
+        let fires_now = probed && !span.new_span_pending;
+        let fields = fires_now.then(|| encode::fields_object(span.record.fields.view(callsite), &[]));
+        span.timing = Some(Timing::start(now));
+        span.callsite = recorded.then_some(callsite);
+        let identity = self.spans.insert(id, span, self.counts_open_spans());
+        if self.has_trace_states.load(Ordering::Relaxed) {
+            self.inherit_trace_state(id, ctx);
+        }
+        if let Some(fields) = fields {
+            new_span(callsite, &identity, &fields);
+        }
+    }
+
+    /// Whether the nearest span with an identity, from `span` upwards, is not sampled.
+    #[cold]
+    pub(super) fn is_sampled_out<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> bool {
+        let known = span.scope().find_map(|above| {
+            let untracked = || above.extensions().get::<Untracked>().map(|untracked| untracked.identity);
+            self.spans.identity(&above.id()).or_else(untracked)
+        });
+        known.is_some_and(|above| !above.ids.sampled)
+    }
+
+    /// Whether to leave a new span in a trace that is not sampled untracked; if so, counts it. Only the
+    /// trace's first span is tracked. Others get an identity if the program asks for their context, as while
+    /// nobody listens.
+    #[inline]
+    pub(super) fn skip_sampled_out_child(&self, metadata: &'static Metadata<'static>) -> bool {
+        let is_skipped = !probes::any_attached() && !callsite::of(metadata).has_priority;
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| is_skipped) {
+            exporter.count_sampled_out();
+        }
+        is_skipped
+    }
+
+    /// Creates a span while nobody listens. Stores what can be read only at creation: the remote parent
+    /// that it continues, and its field `sampling.priority`.
+    #[cold]
+    pub(super) fn begin_idle<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        // Checked before the registry lookup (300 instructions): most spans have neither.
+        let remote = remote::ids();
+        // With OpenTelemetry's ids the field is not read here: an identity would need that of the parent, for
+        // which it is too early to ask OpenTelemetry.
+        let callsite = callsite::of(attributes.metadata());
+        let sampled = if self.uses_opentelemetry_ids() { None } else { priority(callsite, attributes) };
+        if self.is_duplicate || (remote.is_none() && sampled.is_none()) {
+            return;
+        }
+        let Some(span) = ctx.span(id) else { return };
+        let remote = remote.filter(|_| span.parent().is_none());
+        if remote.is_none() && sampled.is_none() {
+            return;
+        }
+        self.identities.of_untracked(&self.spans, &span, remote, |_| None);
+        self.update_untracked(&span, |untracked| {
+            if remote.is_some() {
+                untracked.trace_state = self.note_trace_state(remote::trace_state());
+            }
+            untracked.identity.ids.sampled = sampled.unwrap_or(untracked.identity.ids.sampled);
+        });
+    }
+}
+
+/// Whether the span is sent by its field `sampling.priority`, if it has one.
+#[inline]
+fn priority(callsite: &Callsite, attributes: &Attributes<'_>) -> Option<bool> {
+    if callsite.has_priority { sampler::priority(attributes) } else { None }
+}
+
+pub(super) fn new_span(callsite: &Callsite, identity: &Identity, fields: &CStr) {
+    probes::new_span(&probes::NewSpan {
+        span: identity.ids,
+        name: &callsite.name,
+        target: &callsite.target,
+        level: callsite.level(),
+        parent_id: identity.parent_id.map_or(0, SpanId::get),
+        fields,
+    });
+}

@@ -1,0 +1,31 @@
+//! The identity of a span in this layer, tracked or not.
+
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use super::usdt_layer::UsdtLayer;
+use crate::span::Identity;
+
+impl UsdtLayer {
+    /// The identity of a span, which it gets now if it has none.
+    pub(super) fn identity<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
+        if self.uses_opentelemetry_ids() && self.spans.identity(&span.id()).is_none() {
+            self.resolve_untracked(span);
+        }
+        self.identities.of(&self.spans, span, self.counts_open_spans())
+    }
+
+    /// The identity of an untracked span: nobody listens, or a filter hides the span and its close from the
+    /// layer.
+    pub(super) fn untracked_identity<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
+        self.identities.of_untracked(&self.spans, span, None, |id| Some(self.opentelemetry_identity(id)?.0))
+    }
+
+    /// The nearest span above that was created while someone listened. A span below such a span is untracked
+    /// only if a filter hides it or its trace is not sampled.
+    pub(super) fn nearest_tracked<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Option<Identity> {
+        let tracked_identity = |above: SpanRef<'a, R>| {
+            self.spans.with(&above.id(), |open| open.had_listener.then_some(open.identity)).flatten()
+        };
+        span.scope().skip(1).find_map(tracked_identity)
+    }
+}

@@ -1,0 +1,76 @@
+//! The W3C trace state of a span, which comes from its remote parent or from a span above.
+
+use std::sync::atomic::Ordering;
+
+use tracing_core::Subscriber;
+use tracing_core::span::Id;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use super::usdt_layer::UsdtLayer;
+use crate::encode;
+use crate::probes::{self, Probe};
+use crate::propagation::TraceState;
+use crate::span::{OpenSpan, Record, Untracked};
+
+impl UsdtLayer {
+    pub(super) fn set_trace_state(&self, record: &mut Record, trace_state: TraceState) {
+        record.set_trace_state(self.note_trace_state(trace_state));
+    }
+
+    /// Sets `has_trace_states` unless `trace_state` is empty. Returns `trace_state`.
+    pub(super) fn note_trace_state(&self, trace_state: TraceState) -> TraceState {
+        if !trace_state.is_empty() {
+            self.has_trace_states.store(true, Ordering::Relaxed);
+        }
+        trace_state
+    }
+
+    /// The trace state of the span, or of the nearest span above it that has one.
+    #[inline]
+    pub(super) fn inherited_trace_state<S>(&self, id: &Id, ctx: &Context<'_, S>) -> TraceState
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        // Zipkin's format has no trace state; batches have.
+        let is_sent = self.encoder.format() != encode::Format::Zipkin || probes::attached(Probe::BatchEmit);
+        if !(self.has_trace_states.load(Ordering::Relaxed) && is_sent) {
+            return TraceState::default();
+        }
+        ctx.span(id).map(|span| self.trace_state(&span)).unwrap_or_default()
+    }
+
+    /// Stores the trace state in the span itself. If the span is still open when the program ends, the
+    /// registry can't be asked any more.
+    #[cold]
+    pub(super) fn inherit_trace_state<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let trace_state = self.inherited_trace_state(id, ctx);
+        if !trace_state.is_empty() {
+            self.spans.with(id, |open| open.record.set_trace_state(trace_state));
+        }
+    }
+
+    #[cold]
+    pub(super) fn trace_state<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> TraceState {
+        for span in span.scope() {
+            let read = |open: &mut OpenSpan| (open.identity, open.record.trace_state());
+            let tracked = self.spans.with(&span.id(), read);
+            let untracked =
+                span.extensions().get::<Untracked>().map(|span| (span.identity, span.trace_state.clone()));
+            let Some((identity, _)) = tracked.as_ref().or(untracked.as_ref()).cloned() else { continue };
+            let mut states = tracked.into_iter().chain(untracked).map(|(_, state)| state);
+            if let Some(state) = states.find(|state| !state.is_empty()) {
+                return state;
+            }
+            if identity.remote {
+                let parent = self.identities.remote_parent.as_deref();
+                let parent = parent.filter(|parent| identity.parent_id == Some(parent.ids.span_id));
+                return parent.map(|parent| parent.trace_state.clone()).unwrap_or_default();
+            }
+        }
+        TraceState::default()
+    }
+}

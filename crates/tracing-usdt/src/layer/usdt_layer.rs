@@ -1,0 +1,142 @@
+//! The layer's type, and the checks that all callbacks share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::handle::Handle;
+use super::identities::Identities;
+use crate::delivery::{Batches, Exporter};
+#[cfg(test)]
+use crate::encode;
+use crate::encode::Encoder;
+use crate::error::Reporter;
+use crate::fields::Limits;
+use crate::on_demand;
+use crate::otel::OpenTelemetry;
+use crate::probes::{self, Probe};
+use crate::span::OpenSpans;
+
+/// A [`Layer`](tracing_subscriber::Layer) that fires USDT probes for spans and events, and sends closed spans
+/// to a socket. Made by [`layer`](crate::layer()) or [`builder`](crate::builder()).
+///
+/// A subscriber needs one. If another is added `with` it, this is reported as an error and the other layer
+/// does nothing, because two would report every span twice. (A second layer within a `Vec` or a `reload` is
+/// not noticed.)
+pub struct UsdtLayer {
+    pub(super) identities: Identities,
+    pub(super) limits: Limits,
+    /// Of the probe `span_emit`.
+    pub(super) encoder: Arc<Encoder>,
+    pub(super) exporter: Option<Exporter>,
+    pub(super) batches: Arc<Batches>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) spans: OpenSpans,
+    /// Set by `Builder::with_opentelemetry_ids`.
+    pub(super) otel: Option<OpenTelemetry>,
+    /// Set once any span has had a `tracestate`.
+    pub(super) has_trace_states: AtomicBool,
+    /// The subscriber already has another layer of this type, so this one does nothing.
+    pub(super) is_duplicate: bool,
+}
+
+impl UsdtLayer {
+    pub(crate) fn new(
+        identities: Identities,
+        limits: Limits,
+        encoder: Arc<Encoder>,
+        (exporter, batches): (Option<Exporter>, Batches),
+        reporter: Arc<Reporter>,
+        spans: OpenSpans,
+        otel: Option<OpenTelemetry>,
+    ) -> Self {
+        if exporter.is_some() {
+            on_demand::set_sending(true);
+        }
+        let parent_state = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
+        let has_trace_states = AtomicBool::new(parent_state.is_some_and(|state| !state.is_empty()));
+        Self {
+            identities,
+            limits,
+            encoder,
+            exporter,
+            batches: Arc::new(batches),
+            reporter,
+            spans,
+            otel,
+            has_trace_states,
+            is_duplicate: false,
+        }
+    }
+
+    /// A handle to read [`Stats`](crate::Stats) and to flush, after the layer has become a part of a
+    /// subscriber.
+    pub fn handle(&self) -> Handle {
+        Handle { exporter: self.exporter.clone(), batches: Arc::clone(&self.batches) }
+    }
+
+    /// The settings, with the format if there is a socket.
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> (Identities, Limits, Option<encode::Format>) {
+        (self.identities.clone(), self.limits, self.exporter.as_ref().map(Exporter::format))
+    }
+
+    pub(super) fn stop_sending(&mut self) {
+        if let Some(exporter) = self.exporter.take() {
+            on_demand::set_sending(false);
+            // A subscriber outlives its spans, so spans are open only if `reload` takes the layer out.
+            exporter.abandon(self.spans.unfinished().take().len() as u64);
+            exporter.close();
+        }
+        self.batches.close();
+    }
+
+    /// Whether the callback of this probe has anything to do. This check is all that an idle layer costs.
+    #[inline]
+    pub(super) fn is_active(&self, probe: Probe) -> bool {
+        self.is_active_for([probe], || true)
+    }
+
+    /// Whether the callback of these probes has anything to do for a span; `is_tracked` says whether this span
+    /// is recorded.
+    #[inline]
+    pub(super) fn is_active_for<const N: usize>(
+        &self,
+        probes: [Probe; N],
+        is_tracked: impl Fn() -> bool,
+    ) -> bool {
+        let tracks = || (self.is_sending() || !self.spans.is_empty()) && is_tracked();
+        (probes::attached_to_one(probes) || tracks()) && !self.is_duplicate
+    }
+
+    /// Whether spans get the ids that OpenTelemetry exports.
+    #[inline]
+    pub(super) fn uses_opentelemetry_ids(&self) -> bool {
+        self.otel.is_some()
+    }
+
+    #[inline]
+    pub(super) fn is_sending(&self) -> bool {
+        self.exporter.is_some()
+    }
+
+    /// Whether to count open spans. Only `is_active` needs the count, and only without a socket.
+    #[inline]
+    pub(super) fn counts_open_spans(&self) -> bool {
+        !self.is_sending()
+    }
+}
+
+impl Drop for UsdtLayer {
+    fn drop(&mut self) {
+        self.stop_sending();
+    }
+}
+
+impl std::fmt::Debug for UsdtLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UsdtLayer")
+            .field("identities", &self.identities)
+            .field("stats", &self.handle().stats())
+            .finish_non_exhaustive()
+    }
+}

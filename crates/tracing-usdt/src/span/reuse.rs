@@ -1,0 +1,114 @@
+//! Memory that each thread keeps for its next spans, so that recording a span does not allocate. Also keeps
+//! the thread's id and name.
+//!
+//! A forked child starts with a copy of the forking thread's block, which holds the thread id of the parent.
+//! So a block of an older fork generation is replaced.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::identity::Identity;
+use super::open::OpenSpan;
+use super::thread::Thread;
+use crate::fields::Fields;
+use crate::process;
+
+/// What a thread keeps.
+struct Block {
+    /// The fork generation in which the block was made.
+    forks: u32,
+    thread: Arc<Thread>,
+    #[allow(clippy::vec_box)] // the boxes themselves are reused
+    boxes: Vec<Box<OpenSpan>>,
+    fields: Fields,
+    text: Vec<u8>,
+}
+
+/// Maximum number of boxes that a thread keeps. Up to as many nested spans need no allocation.
+const MAX_BOXES: usize = 32;
+
+/// A text buffer that has grown beyond this is freed instead of kept.
+const MAX_TEXT_BYTES: usize = 16 * 1024;
+
+impl Block {
+    #[cold]
+    fn new(forks: u32) -> Self {
+        Self {
+            forks,
+            thread: Arc::new(Thread::current()),
+            boxes: Vec::new(),
+            fields: Fields::default(),
+            text: Vec::new(),
+        }
+    }
+}
+
+thread_local! {
+    static BLOCK: RefCell<Option<Block>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with this thread's block. `None` while the thread is being destroyed, and on re-entry, which
+/// happens only if the allocator itself creates spans.
+#[inline]
+fn with_block<T>(f: impl FnOnce(&mut Block) -> T) -> Option<T> {
+    let forks = process::forks();
+    BLOCK
+        .try_with(|block| {
+            let mut block = block.try_borrow_mut().ok()?;
+            let block = match &mut *block {
+                Some(block) if block.forks == forks => block,
+                stale => stale.insert(Block::new(forks)),
+            };
+            Some(f(block))
+        })
+        .ok()
+        .flatten()
+}
+
+/// A box for a span that the calling thread creates.
+#[inline]
+pub(crate) fn open_span(identity: Identity) -> Box<OpenSpan> {
+    let taken = with_block(|block| {
+        let mut span = block.boxes.pop().unwrap_or_else(|| Box::new(OpenSpan::new(identity)));
+        span.identity = identity;
+        span.record.set_thread(&block.thread);
+        span
+    });
+    taken.unwrap_or_else(|| {
+        let mut span = Box::new(OpenSpan::new(identity));
+        span.record.set_thread(&Arc::new(Thread::current()));
+        span
+    })
+}
+
+/// Keeps the box of a closed span for another span.
+#[inline]
+pub(crate) fn give_back(mut span: Box<OpenSpan>) {
+    span.clear();
+    with_block(|block| {
+        if block.boxes.len() < MAX_BOXES {
+            block.boxes.push(span);
+        }
+    });
+}
+
+/// Runs `f` with empty [`Fields`], which are reused.
+pub(crate) fn with_fields<T>(f: impl FnOnce(&mut Fields) -> T) -> T {
+    // Takes the fields out of the block, because `f` may call this function again.
+    let mut fields = with_block(|block| std::mem::take(&mut block.fields)).unwrap_or_default();
+    let result = f(&mut fields);
+    fields.clear();
+    with_block(|block| block.fields = fields);
+    result
+}
+
+/// Runs `f` with an empty buffer, which is reused.
+pub(crate) fn with_text<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut text = with_block(|block| std::mem::take(&mut block.text)).unwrap_or_default();
+    let result = f(&mut text);
+    text.clear();
+    if text.capacity() <= MAX_TEXT_BYTES {
+        with_block(|block| block.text = text);
+    }
+    result
+}
