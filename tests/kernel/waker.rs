@@ -1,5 +1,7 @@
 //! Which span ended a wait: the one that the waking thread was in.
 
+use e2e::{free_address, get, wait_until};
+
 use crate::found::{Found, Spans};
 use crate::worker::Attached;
 use crate::{repeat_if_unreported, with_kernel};
@@ -20,15 +22,36 @@ fn pairs(spans: &Spans) -> impl Iterator<Item = (String, &Found, &Found)> {
 fn a_wait_is_linked_to_the_span_that_ended_it() {
     with_kernel(&[], || {
         repeat_if_unreported(|| {
-            let (_, spans, _) = Attached::start(&["--min", "0us"]).run_all(["hand_over"]);
+            let metrics = free_address();
+            let address = metrics.to_string();
+            let mut attached = Attached::start(&["--min", "0us", "--metrics", &address]);
+            attached.run("hand_over");
+            let mut counted = String::new();
+            wait_until("the waits are in the metrics", || {
+                let page = get(metrics, "/metrics").unwrap_or_default();
+                let is_count = |line: &&str| line.starts_with("spantap_span_waits_total{");
+                counted = page.lines().find(is_count).unwrap_or_default().to_owned();
+                !counted.is_empty()
+            });
+            let (spans, ended) = attached.end();
             let mut ways = Vec::new();
             for (way, sleep, waker) in pairs(&spans) {
                 assert!(sleep.duration_ns() > 15_000_000, "{way}: {sleep:#?}");
                 assert_eq!(sleep.links, [&*waker.id], "{way}: {sleep:#?}");
+                assert_eq!(sleep.text("kernel.waker.span"), "wakes", "{way}: {sleep:#?}");
                 ways.push(way);
             }
             ways.sort();
-            assert_eq!(ways, ["channel", "condition variable", "mutex", "park", "pipe"]);
+            assert_eq!(ways, ["channel", "condition variable", "futex", "mutex", "park", "pipe", "tokio"]);
+            let labels = "spantap_span_waits_total{span=\"waits\",waker=\"wakes\"} ";
+            let count = counted.strip_prefix(labels).unwrap_or_else(|| panic!("{counted}"));
+            assert!((1..15).contains(&count.parse::<u32>().unwrap()), "{counted}");
+            let summed = ended.stderr.lines().find(|line| line.contains("waits  waited for  wakes")).unwrap();
+            let summed = summed.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Seven waits of 20 ms, and any for the lock of the condition variable or the like.
+            let times = summed.split(' ').nth_back(1).unwrap().parse::<u32>().unwrap();
+            let ms = summed.split(' ').next().unwrap().parse::<f64>().unwrap();
+            assert!((7..15).contains(&times) && (110.0..250.0).contains(&ms), "{summed}");
             // A timer's interrupt is no span, whichever thread it came over.
             let of_timers = |span: &&Found| span.text("kernel.waker") == "an interrupt";
             assert!(spans.0.iter().filter(of_timers).all(|span| span.links.is_empty()), "{:#?}", spans.0);

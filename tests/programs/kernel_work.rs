@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Barrier, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -30,6 +31,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as OtlpSpan};
 use prost::Message;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tracing::{Instrument, Span, info_span};
 use tracing_subscriber::prelude::*;
 
@@ -302,7 +304,36 @@ fn hand_over() -> Result<Value> {
         }
     };
     pair("park", park, unpark);
+
+    let word = AtomicU32::new(0);
+    let wait = || {
+        while word.load(Ordering::Acquire) == 0 {
+            futex(&word, nix::libc::FUTEX_WAIT, 0);
+        }
+    };
+    let wake = |let_wait: &dyn Fn()| {
+        let_wait();
+        word.store(1, Ordering::Release);
+        futex(&word, nix::libc::FUTEX_WAKE, 1);
+    };
+    pair("futex", wait, wake);
+
+    // A task that waits is in no span. A thread that waits for a task may be.
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let notified = Notify::new();
+    let notify = |let_wait: &dyn Fn()| {
+        let_wait();
+        notified.notify_one();
+    };
+    pair("tokio", || runtime.block_on(notified.notified()), notify);
     Ok(json!({}))
+}
+
+#[allow(unsafe_code)]
+fn futex(word: &AtomicU32, operation: i32, value: u32) {
+    let timeout = std::ptr::null::<nix::libc::timespec>();
+    // SAFETY: the word outlives the call, and both operations only read it.
+    unsafe { nix::libc::syscall(nix::libc::SYS_futex, word.as_ptr(), operation, value, timeout) };
 }
 
 /// Writes `times` pieces of 64 KiB, and syncs each to the disk before the next.

@@ -17,6 +17,7 @@ struct thread {
 	struct ids innermost;
 	u64 innermost_since; /* when the thread entered it */
 	u64 innermost_began; /* when it was created */
+	u64 innermost_name; /* the address of its name, or 0 */
 
 	/* Since when it is in its present state. */
 	u64 since;

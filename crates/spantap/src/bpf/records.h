@@ -78,11 +78,17 @@ struct record_time {
 	u64 image; /* as in struct owner */
 	u64 time;  /* in that state */
 	u64 queued; /* in RUN_QUEUE after that */
+	u64 name; /* of the innermost span, an address in the process; or 0 */
+	/* Of the span in which another thread ended it; 0: none, or it is not known. */
+	u64 waker_image;
+	u64 waker_name;
+	u32 waker_pid;
+	u32 unused;
 	u64 ids[]; /* of the spans, the outermost first */
 };
 
 /* The part of a thread's memory that is for readers. */
-#define CONTEXT_BYTES 3984
+#define CONTEXT_BYTES 5008
 
 /* Also RECORD_GAP. What a thread did between two times is not known. Its memory shows which spans it was in. */
 struct record_unseen {
@@ -108,6 +114,8 @@ struct waker {
 	u32 in_interrupt;
 	u32 unused;
 	struct ids span; /* that the waker was in; 0: none, or it is not followed */
+	u64 image; /* of the waker's process, if it was in a span */
+	u64 name; /* of that span, an address in that process; or 0 */
 };
 
 struct block {

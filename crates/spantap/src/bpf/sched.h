@@ -63,6 +63,8 @@ int BPF_PROG(sched_waking, struct task_struct *task)
 	waker->in_interrupt = in_interrupt(ctx, thread);
 	own = waker->in_interrupt ? NULL : in_span(bpf_get_current_task_btf());
 	waker->span = own ? *innermost(own) : none;
+	waker->image = own ? image_of(bpf_get_current_task_btf()) : 0;
+	waker->name = own ? own->innermost_name : 0;
 	thread->woken = bpf_ktime_get_ns();
 	return 0;
 }

@@ -11,7 +11,7 @@
 /* The depth and seven ids are in one cache line. */
 #define FIRST_IDS 7
 #define RECORDS_AT (8 + 8 * MAX_DEPTH)
-#define RECORD_BYTES 48
+#define RECORD_BYTES 64
 
 /* linux/sched.h */
 #define PF_EXITING 0x4
@@ -24,6 +24,7 @@ struct published_record {
 	u64 state;
 	u64 since;
 	u64 began;
+	u64 name;
 };
 
 static __always_inline bool is_released(u64 build)
@@ -45,9 +46,9 @@ static __always_inline struct ids *innermost(struct thread *thread)
 	return &thread->innermost;
 }
 
-/* Reports time that the thread spent in the spans that it is in. */
+/* Reports time that the thread spent in the spans that it is in. `waker` ended it, unless it is NULL. */
 static __always_inline void report_time(struct thread *thread, struct task_struct *task, u32 state, u64 time,
-					u64 queued)
+					u64 queued, struct waker *waker)
 {
 	struct record_time *record;
 	u32 depth = thread->depth;
@@ -69,6 +70,11 @@ static __always_inline void report_time(struct thread *thread, struct task_struc
 	record->image = image_of(task);
 	record->time = time;
 	record->queued = queued;
+	record->name = thread->innermost_name;
+	record->waker_image = waker ? waker->image : 0;
+	record->waker_name = waker ? waker->name : 0;
+	record->waker_pid = waker ? waker->pid : 0;
+	record->unused = 0;
 	if (depth <= FIRST_IDS)
 		__builtin_memcpy(record->ids, thread->ids, 8 * FIRST_IDS);
 	else
@@ -167,6 +173,7 @@ static __noinline int look(struct thread *thread)
 	thread->innermost.trace_low = bpf_be64_to_cpu(record.trace_low);
 	thread->innermost_since = record.since;
 	thread->innermost_began = record.began;
+	thread->innermost_name = record.name;
 looked:
 	if (thread->unseen_from) {
 		report_unseen(thread, RECORD_UNSEEN, thread->unseen_from, thread->unseen_to);

@@ -75,7 +75,7 @@ static __always_inline void report_wait(struct thread *thread, struct task_struc
 	record = begin_or_summarize(&span);
 	if (!record)
 		return;
-	if (kind != PREEMPTED && kind != THROTTLED)
+	if (kind != PREEMPTED && kind != THROTTLED && kind != RUN_QUEUE)
 		record->waker = thread->waker;
 	submit(record);
 }
@@ -124,11 +124,11 @@ static __noinline int return_to_cpu(struct thread *thread, struct task_struct *t
 	set_on_cpu(thread);
 	thread->since = on_cpu;
 	if (is_ready(state)) {
-		report_time(thread, task, state, on_cpu - since, 0);
+		report_time(thread, task, state, on_cpu - since, 0, NULL);
 		report_wait(thread, task, state, since, on_cpu);
 		return 0;
 	}
-	report_time(thread, task, state, woken - since, on_cpu - woken);
+	report_time(thread, task, state, woken - since, on_cpu - woken, &thread->waker);
 	report_wait(thread, task, state, since, woken);
 	if (on_cpu > woken)
 		report_wait(thread, task, RUN_QUEUE, woken, on_cpu);

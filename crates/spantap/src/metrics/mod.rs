@@ -9,19 +9,20 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 pub use address::Address;
 
 use crate::decode::Fault;
 use crate::process::Sender;
 use crate::sink::{OTHERS, SinkStats, Sinks, State};
-use crate::stats::{FromSender, Stats};
+use crate::stats::{FromSender, Stats, Wait};
 
 /// Starts to serve the stats. Returns the address, because with port 0 the system chooses one.
 ///
@@ -126,11 +127,31 @@ impl Collector for StatsCollector {
             "What the probes and tracepoints could not report",
             missed.collect(),
         )?;
+        self.encode_waits(&mut encoder)?;
         self.encode_sinks(&mut encoder)
     }
 }
 
 impl StatsCollector {
+    fn encode_waits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let waits = self.stats.waits();
+        let labels = |wait: &Wait| vec![("span", wait.span.to_string()), ("waker", wait.waker.to_string())];
+        counters(
+            encoder,
+            "span_waits",
+            "Waits of a span that a thread in another span, the waker, ended; by the names of the two",
+            waits.iter().map(|wait| (labels(wait), wait.count)).collect(),
+        )?;
+        let help = "The time of these waits";
+        let mut family =
+            encoder.encode_descriptor("span_wait", help, Some(&Unit::Seconds), MetricType::Counter)?;
+        for wait in &waits {
+            let seconds = Duration::from_nanos(wait.time_ns).as_secs_f64();
+            family.encode_family(&labels(wait))?.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
+        }
+        Ok(())
+    }
+
     fn encode_sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let sinks = self.sinks.stats();
         let of = |stats: fn(&SinkStats) -> u64| -> Vec<Series> {

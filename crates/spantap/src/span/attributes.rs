@@ -10,6 +10,10 @@ pub(crate) const ODD: &str = "spantap.odd";
 /// Marks a span in a batch of the layer that began before anyone listened: its start is not known.
 pub(crate) const BEGAN_BEFORE: &str = "tracing_usdt.began_before";
 
+/// The thread that ended a wait, and the name of the span that it was in, to which the wait has a link.
+pub(crate) const WAKER: &str = "kernel.waker";
+pub(crate) const WAKER_SPAN: &str = "kernel.waker.span";
+
 /// Stand for the fields `BUSY` and `ENTERED` in a span of OpenTelemetry's type, which does not have them. They are removed
 /// from the spans of batches; others do not have these fields.
 pub(crate) const TOLD_BUSY: &str = "spantap.busy_ns";

@@ -1,11 +1,13 @@
 //! The stats of the receiving side: what came from each sender, what was shown, and what the kernel did not report.
 //!
-//! `from_sender` has the stats of a sender, and `missed` names what the kernel did not report.
+//! `from_sender` has the stats of a sender, `missed` names what the kernel did not report, and `wait` says which spans
+//! waited for which.
 //!
 //! The stats of the sending side are in [`crate::sink`].
 
 mod from_sender;
 mod missed;
+mod wait;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use from_sender::FromSender;
 pub use missed::Missed;
+pub use wait::Wait;
 
 use crate::decode::Found;
 use crate::process::{MAX_SENDERS, Sender};
@@ -37,6 +40,7 @@ pub struct Stats {
     pub spans_without_process: AtomicU64,
     /// What the probes and tracepoints could not report.
     missed: Mutex<Vec<(Missed, u64)>>,
+    waits: Mutex<Vec<Wait>>,
 }
 
 fn shortened(name: &str) -> &str {
@@ -168,6 +172,20 @@ impl Stats {
             missed.push((NO_PROCESS, unknown));
         }
         missed
+    }
+
+    /// Sets which spans waited for which so far.
+    pub fn set_waits(&self, waits: Vec<Wait>) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits;
+    }
+
+    /// Which spans waited for which, those with the most time first.
+    pub fn waits(&self) -> Vec<Wait> {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waits.sort_by(|a, b| {
+            b.time_ns.cmp(&a.time_ns).then_with(|| (&a.span, &a.waker).cmp(&(&b.span, &b.waker)))
+        });
+        waits
     }
 
     /// Traces shown and not shown, and spans that came too fast for the view.

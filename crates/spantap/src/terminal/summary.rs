@@ -8,13 +8,17 @@ use std::sync::atomic::Ordering;
 use crate::decode::Fault;
 use crate::process::Sender;
 use crate::sink::{OTHERS, SenderStats, SinkStats, Sinks, State};
-use crate::stats::{FromSender, Stats};
-use crate::text::{counted, cut, grouped, safe};
+use crate::stats::{FromSender, Stats, Wait};
+use crate::text::duration::column;
+use crate::text::{counted, cut, grouped, safe, width};
 
 /// How many senders are listed at the end.
 const LISTED_SENDERS: usize = 20;
 
-/// The most columns for a service name.
+/// How many pairs of spans are listed at the end.
+const LISTED_WAITS: usize = 10;
+
+/// The most columns for a name.
 const NAME_COLUMNS: usize = 40;
 
 /// The status line of the terminal, drawn every second; `spans_before` is the count of spans one second ago.
@@ -116,6 +120,33 @@ fn senders_of(sink: &SinkStats, names: &HashMap<Sender, String>) -> String {
     out
 }
 
+/// Which spans waited for which, by name.
+fn waits(waits: &[Wait]) -> String {
+    let listed = &waits[..waits.len().min(LISTED_WAITS)];
+    let names = |of: fn(&Wait) -> &str| -> Vec<String> {
+        let names: Vec<String> = listed.iter().map(|wait| cut(of(wait), NAME_COLUMNS)).collect();
+        let columns = names.iter().map(|name| width(name)).max().unwrap_or(0);
+        names.into_iter().map(|name| format!("{name}{}", " ".repeat(columns - width(&name)))).collect()
+    };
+    let mut out = String::new();
+    if !listed.is_empty() {
+        out += "  waits that a thread in another span ended:\n";
+    }
+    let (spans, wakers) = (names(|wait| &wait.span), names(|wait| &wait.waker));
+    for (wait, (span, waker)) in listed.iter().zip(spans.iter().zip(&wakers)) {
+        let time = column(wait.time_ns);
+        let _ = writeln!(
+            out,
+            "    {time}  {span}  waited for  {waker}  {}",
+            counted(wait.count, "time", "times")
+        );
+    }
+    if waits.len() > listed.len() {
+        let _ = writeln!(out, "    and {} more pairs of spans", grouped((waits.len() - listed.len()) as u64));
+    }
+    out
+}
+
 /// All counters, printed at the end.
 pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
     let total = stats.total();
@@ -175,6 +206,7 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
     if kernel_spans > 0 {
         let _ = writeln!(out, "  {} of kernel activity", counted(kernel_spans, "span", "spans"));
     }
+    out += &waits(&stats.waits());
     for (missed, number) in stats.missed() {
         let _ = writeln!(out, "  {} missed {}", grouped(number), missed.words);
     }

@@ -10,18 +10,19 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use super::bar::Shares;
 use super::line::{DIM, Line, PLAIN};
 use crate::span::account;
-use crate::span::attributes::{count, find};
+use crate::span::attributes::{WAKER_SPAN, count, find};
 use crate::text::{on_one_line, readable, safe, width};
 
 /// Attributes that are not shown: the tree shows them in another way, or they describe the source code, not the run.
 /// A key with a dot at its end stands for all keys that begin with it.
-const HIDDEN: [&str; 16] = [
+const HIDDEN: [&str; 17] = [
     "busy_ns",
     "code.",
     "exception.",
     "idle_ns",
     "kernel.partial",
     "kernel.waker.pid",
+    WAKER_SPAN,
     "level",
     "network.local.",
     "network.transport",

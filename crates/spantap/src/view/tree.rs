@@ -27,7 +27,7 @@ use super::notes::notes;
 use super::service::is_same;
 use super::{account, fields, service};
 use crate::span::account::Account;
-use crate::span::attributes::{find, find_text};
+use crate::span::attributes::{WAKER, WAKER_SPAN, find, find_text};
 use crate::span::is_error;
 use crate::text::{counted, cut, duration, on_one_line, readable, width, wrap};
 use crate::trace::tree::{Place, Row, rows};
@@ -134,7 +134,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
             out.push_str(&self.below(index, YELLOW, "! ", &note));
         }
         for link in row.span.span.links.iter().take(MAX_LINKS) {
-            out.push_str(&self.below(index, DIM, "", &self.link(link)));
+            out.push_str(&self.below(index, DIM, "", &self.link(&row.span.span, link)));
         }
         let links = row.span.span.links.len().saturating_sub(MAX_LINKS) as u64;
         if links > 0 {
@@ -242,16 +242,18 @@ impl<'a, 'b> Drawing<'a, 'b> {
         self.trace.late < spans && row.arrival >= spans - self.trace.late
     }
 
-    fn link(&self, link: &Link) -> String {
+    fn link(&self, span: &Span, link: &Link) -> String {
         let is_here = link.trace_id == self.trace.id.to_be_bytes();
-        match self.names.get(&*link.span_id).filter(|_| is_here) {
-            Some(name) => format!("follows from {name} ({})", const_hex::encode(&link.span_id)),
-            None if is_here => format!("follows from span {}", const_hex::encode(&link.span_id)),
-            None => format!(
-                "follows from span {} of trace {}",
-                const_hex::encode(&link.span_id),
-                const_hex::encode(&link.trace_id)
-            ),
+        let of_trace = match is_here {
+            true => String::new(),
+            false => format!(" of trace {}", const_hex::encode(&link.trace_id)),
+        };
+        let verb = if find(&span.attributes, WAKER).is_some() { "woken by" } else { "follows from" };
+        let here = || self.names.get(&*link.span_id).copied().filter(|_| is_here);
+        let id = const_hex::encode(&link.span_id);
+        match find_text(&span.attributes, WAKER_SPAN).or_else(here) {
+            Some(name) => format!("{verb} {name} ({id}){of_trace}"),
+            None => format!("{verb} span {id}{of_trace}"),
         }
     }
 

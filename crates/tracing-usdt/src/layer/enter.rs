@@ -10,7 +10,7 @@ use crate::callsite;
 use crate::clock::Monotonic;
 use crate::probes::{self, Probe};
 use crate::span::{OpenSpan, Timing};
-use crate::thread_context::{self, Block};
+use crate::thread_context::{self, Block, Entered};
 
 impl UsdtLayer {
     #[inline(never)]
@@ -45,14 +45,16 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let entered = |span: &mut OpenSpan| {
+        let publish = |span: &mut OpenSpan| {
             let timing = span.timing.as_mut()?;
             let now = Monotonic::now();
             timing.enter(now);
-            context.enter(id.into_u64(), span.identity.ids, timing.began(), now);
+            let name = span.callsite.map(|callsite| &*callsite.name);
+            let entered = Entered { ids: span.identity.ids, began: timing.began(), name };
+            context.enter(id.into_u64(), &entered, now);
             Some(now)
         };
-        let now = self.spans.with(id, entered).flatten().or_else(|| {
+        let now = self.spans.with(id, publish).flatten().or_else(|| {
             self.identity(&ctx.span(id)?);
             self.spans.update(id, |span| {
                 // Another thread may have entered it in the meantime.
@@ -61,7 +63,7 @@ impl UsdtLayer {
                     span.timing = Some(Timing::start(Monotonic::now()));
                 }
             });
-            self.spans.with(id, entered).flatten()
+            self.spans.with(id, publish).flatten()
         });
         if let Some(now) = now {
             thread_context::register(context, now);

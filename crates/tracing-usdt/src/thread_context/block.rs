@@ -8,6 +8,7 @@
 //!
 //! A signal handler may enter and exit spans in the middle of an enter or of an exit of the innermost span.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use crate::clock::Monotonic;
@@ -58,6 +59,18 @@ struct Frame {
     since_ns: AtomicU64,
     /// When the span was created.
     began_ns: AtomicU64,
+    /// The address of the span's name, which ends with a NUL; or 0.
+    name: AtomicU64,
+    unused: AtomicU64,
+}
+
+/// A span that a thread enters.
+pub(crate) struct Entered {
+    pub(crate) ids: Ids,
+    /// When it was created.
+    pub(crate) began: Monotonic,
+    /// `None` if it is not recorded.
+    pub(crate) name: Option<&'static CStr>,
 }
 
 /// A span that the thread has exited.
@@ -88,26 +101,24 @@ impl Frame {
     fn new() -> Self {
         let zero = || AtomicU64::new(0);
         let (trace_id, span_id, state) = ([zero(), zero()], zero(), zero());
-        Self { trace_id, span_id, state, since_ns: zero(), began_ns: zero() }
+        Self { trace_id, span_id, state, since_ns: zero(), began_ns: zero(), name: zero(), unused: zero() }
     }
 
     #[inline]
-    fn set(&self, ids: Ids, began: Monotonic, since: Monotonic) {
+    fn set_ids(&self, ids: Ids) {
         set(&self.trace_id[0], ids.trace_id.high().to_be());
         set(&self.trace_id[1], ids.trace_id.low().to_be());
         set(&self.span_id, ids.span_id.get().to_be());
         set(&self.state, (1 | u64::from(ids.flags()) << 8).to_le());
-        set(&self.since_ns, since.as_ns());
-        set(&self.began_ns, began.as_ns());
     }
 
     fn copy_from(&self, other: &Self) {
         self.numbers().into_iter().zip(other.numbers()).for_each(|(to, from)| set(to, get(from)));
     }
 
-    fn numbers(&self) -> [&AtomicU64; 6] {
-        let Self { trace_id: [high, low], span_id, state, since_ns, began_ns } = self;
-        [high, low, span_id, state, since_ns, began_ns]
+    fn numbers(&self) -> [&AtomicU64; 7] {
+        let Self { trace_id: [high, low], span_id, state, since_ns, began_ns, name, unused: _ } = self;
+        [high, low, span_id, state, since_ns, began_ns, name]
     }
 }
 
@@ -198,9 +209,9 @@ impl Block {
         set(&self.word, get(&self.word) & !(0xff << HIDDEN_SHIFT) | shown);
     }
 
-    /// The thread enters the span `key`, which was created when it `began`. Only the thread itself calls this.
+    /// The thread enters the span `key`. Only the thread itself calls this.
     #[inline]
-    pub(crate) fn enter(&self, key: u64, ids: Ids, began: Monotonic, now: Monotonic) {
+    pub(crate) fn enter(&self, key: u64, span: &Entered, now: Monotonic) {
         let depth = self.depth();
         let (Some(frame), Some(id)) = (self.frames.get(depth), self.ids.get(depth)) else {
             self.set_hidden(get(&self.hidden) + 1);
@@ -208,9 +219,12 @@ impl Block {
         };
         self.set_depth(depth + 1);
         set(&self.keys[depth], key);
-        frame.set(ids, began, now);
+        frame.set_ids(span.ids);
+        set(&frame.since_ns, now.as_ns());
+        set(&frame.began_ns, span.began.as_ns());
+        set(&frame.name, span.name.map_or(0, |name| name.as_ptr() as u64));
         in_order();
-        set(id, ids.span_id.get());
+        set(id, span.ids.span_id.get());
         in_order();
     }
 
@@ -281,10 +295,9 @@ impl Block {
     pub(crate) fn change(&self, key: u64, ids: Ids) {
         for level in (0..self.depth()).filter(|level| get(&self.keys[*level]) == key) {
             let frame = &self.frames[level];
-            let (began, since) = (get(&frame.began_ns), get(&frame.since_ns));
             set(&self.ids[level], 0);
             in_order();
-            frame.set(ids, Monotonic::from_ns(began), Monotonic::from_ns(since));
+            frame.set_ids(ids);
             in_order();
             set(&self.ids[level], ids.span_id.get());
             in_order();
@@ -301,6 +314,14 @@ mod tests {
     fn ids(span_id: u64) -> Ids {
         let trace_id = TraceId::new(u128::from(span_id) << 64 | 7).expect("not 0");
         Ids { trace_id, span_id: SpanId::new(span_id).expect("not 0"), sampled: true, random: true }
+    }
+
+    fn name(id: u64) -> Option<&'static CStr> {
+        [None, Some(c"one"), Some(c"two")][id as usize % 3]
+    }
+
+    fn enter(block: &Block, id: u64) {
+        block.enter(id, &Entered { ids: ids(id), began: at(id), name: name(id) }, at(id * 10));
     }
 
     fn exit(block: &Block, key: u64) -> Option<Monotonic> {
@@ -324,6 +345,11 @@ mod tests {
                 (get(id), get(id) * 10),
                 "its own times"
             );
+            assert_eq!(
+                get(&frame.name),
+                name(get(id)).map_or(0, |name| name.as_ptr() as u64),
+                "its own name"
+            );
             get(id)
         });
         read.collect()
@@ -336,13 +362,14 @@ mod tests {
         assert_eq!(offset(&raw const block.word), 0);
         assert_eq!(offset(&raw const block.ids[0]), 8);
         assert_eq!(offset(&raw const block.frames[0].trace_id[0]), 520);
-        assert_eq!(offset(&raw const block.frames[1].trace_id[0]), 568);
+        assert_eq!(offset(&raw const block.frames[1].trace_id[0]), 520 + 64);
         assert_eq!(offset(&raw const block.frames[0].since_ns), 520 + 32);
         assert_eq!(offset(&raw const block.frames[0].began_ns), 520 + 40);
-        assert_eq!(offset(&raw const block.exits), 3592);
-        assert_eq!(offset(&raw const block.last_exits[1].span_id), 3600 + 24);
+        assert_eq!(offset(&raw const block.frames[0].name), 520 + 48);
+        assert_eq!(offset(&raw const block.exits), 4616);
+        assert_eq!(offset(&raw const block.last_exits[1].span_id), 4624 + 24);
         block.begin(5, 0);
-        block.enter(1, ids(1), at(1), at(10));
+        enter(&block, 1);
         let state = get(&block.frames[0].state).to_le_bytes();
         assert_eq!(state, [1, 3, 0, 0, 0, 0, 0, 0], "valid, sampled and random, no attributes");
         assert_eq!(get(&block.word), 5 << 16 | 1);
@@ -352,7 +379,7 @@ mod tests {
     fn levels_beyond_the_last_only_count() {
         let block = Box::new(Block::new());
         block.begin(1, 0);
-        (1..=100).for_each(|id| block.enter(id, ids(id), at(id), at(id * 10)));
+        (1..=100).for_each(|id| enter(&block, id));
         assert_eq!((get(&block.word) & 0xffff, block.depth()), (36 << 8 | 64, 64));
         assert_eq!(read(&block), (1..=64).collect::<Vec<_>>());
         // In any order.
@@ -366,7 +393,7 @@ mod tests {
     fn a_span_whose_ids_change_is_still_exited() {
         let block = Box::new(Block::new());
         block.begin(1, 0);
-        (1..=3).for_each(|id| block.enter(id, ids(id), at(id), at(id * 10)));
+        (1..=3).for_each(|id| enter(&block, id));
         block.change(2, ids(9));
         assert_eq!(u64::from_be(get(&block.frames[1].trace_id[0])), 9);
         assert_eq!(get(&block.ids[1]), 9);
@@ -380,8 +407,8 @@ mod tests {
     fn the_enter_of_a_span_entered_twice_counts_once() {
         let block = Box::new(Block::new());
         block.begin(1, 0);
-        block.enter(3, ids(3), at(3), at(30));
-        block.enter(3, ids(3), at(3), at(30));
+        enter(&block, 3);
+        enter(&block, 3);
         assert_eq!((exit(&block, 3), exit(&block, 3), exit(&block, 3)), (None, Some(at(30)), None));
     }
 
@@ -390,7 +417,7 @@ mod tests {
         let block = Box::new(Block::new());
         block.begin(1, 0);
         for id in 1..=40 {
-            block.enter(id, ids(id), at(id), at(id * 10));
+            enter(&block, id);
             let exited = block.exit(id).expect("it was entered");
             assert_eq!(get(&block.last_exits[(id as usize - 1) % 16].until_ns), 0);
             exited.finish(at(id * 10 + 5));
@@ -414,7 +441,7 @@ mod tests {
             let mut expected: Vec<u64> = Vec::new();
             for (enters, id) in steps {
                 if enters {
-                    block.enter(id, ids(id), at(id), at(id * 10));
+                    enter(&block, id);
                     if expected.len() < DEPTH {
                         expected.push(id);
                     }

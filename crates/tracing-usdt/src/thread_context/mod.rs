@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use block::Block;
+pub(crate) use block::{Block, Entered};
 use tracing_core::span::Id;
 
 use crate::clock::Monotonic;
@@ -102,7 +102,7 @@ impl Drop for Returns {
     fn drop(&mut self) {
         let Some(block) = OWN.take() else { return };
         block.end();
-        // In a forked child, the lock may be held for good. Then each thread that ends loses its block, of 4.5 KiB.
+        // In a forked child, the lock may be held for good. Then each thread that ends loses its block, of 6 KiB.
         if let Some(mut unused) = process::lock_for_a_moment(&UNUSED) {
             unused.push(block);
         }

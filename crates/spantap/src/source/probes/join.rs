@@ -227,11 +227,13 @@ fn partial(why: &str) -> KeyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::probes::records::NameAt;
     use crate::span::account::STATES;
 
     fn record(span_ids: &[u64]) -> TimeRecord {
         let program = Program { pid: 1, image: 2 };
-        TimeRecord { program, span_ids: span_ids.to_vec(), account: Account([1; STATES]) }
+        let (account, name) = (Account([1; STATES]), NameAt { program, address: 0 });
+        TimeRecord { program, span_ids: span_ids.to_vec(), account, name, waker: None, waited_ns: 0 }
     }
 
     #[test]

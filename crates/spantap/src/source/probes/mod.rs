@@ -5,7 +5,7 @@
 //! programs of `src/bpf` into the kernel and attaches them to the probes and to those `tracepoints` that the kernel
 //! has. `losses` lists what the programs may lose, and `libbpf` explains why the kernel refuses them. `reader` is
 //! the thread that reads their `records`, makes spans of them, with the kernel's `clock`, and has the program's own
-//! spans completed by `join`.
+//! spans completed by `join`. `waits` sums up which spans waited for which.
 
 mod binary;
 mod clock;
@@ -17,6 +17,7 @@ mod losses;
 mod reader;
 mod records;
 mod tracepoints;
+mod waits;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

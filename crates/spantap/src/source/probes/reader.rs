@@ -22,6 +22,7 @@ use super::join::{Accounts, Join};
 use super::load::Loaded;
 use super::losses::FORGOTTEN;
 use super::records::{Program, Record, kernel_span, running};
+use super::waits::{Names, Waits};
 use crate::pipeline::{Datagram, Intake};
 use crate::process::{Process, Sender, program_name};
 use crate::stats::Stats;
@@ -71,6 +72,8 @@ pub(super) fn read(
         processes: HashMap::new(),
         waiting: 0,
         accounts: Accounts::default(),
+        names: Names::default(),
+        waits: Waits::default(),
         summarized: Vec::new(),
         stopped_at: None,
         last_batch: Instant::now(),
@@ -120,6 +123,7 @@ pub(super) fn read(
             let forgotten = reader.borrow().accounts.forgotten;
             losses.extend((forgotten > 0).then_some((FORGOTTEN, forgotten)));
             stats.set_missed(losses);
+            stats.set_waits(reader.borrow().waits.all());
         }
         // What ended processes have left may still be in the ring buffer.
         let may_sweep = is_empty || Instant::now() >= next_sweep + MAX_SWEEP_DELAY;
@@ -156,6 +160,8 @@ struct Reader<'a, 'b> {
     /// The number of span groups that wait, in all processes.
     waiting: usize,
     accounts: Accounts,
+    names: Names,
+    waits: Waits,
     /// The spans that have ended, and that have short kernel spans in the kernel.
     summarized: Vec<u64>,
     /// When spantap was told to stop: in nanoseconds since 1970, and by our clock.
@@ -214,13 +220,14 @@ impl Reader<'_, '_> {
             Some(Record::Time(time)) => {
                 self.known(time.program);
                 self.accounts.add(&time);
+                self.waits.add(&time, &mut self.names);
             }
             Some(Record::Summarized { program, span_id }) => {
                 self.known(program);
                 self.accounts.summarized(program, span_id);
             }
             Some(Record::Kernel(record)) => {
-                let span = kernel_span::of_record(&record, self.wall);
+                let span = kernel_span::of_record(&record, self.wall, |name| self.names.of(name));
                 self.take_kernel(record.owner.program, vec![span]);
             }
             Some(Record::Summary { ids, owner, slots }) => {
@@ -312,6 +319,7 @@ impl Reader<'_, '_> {
             known.is_gone = !running.contains(program);
         }
         self.accounts.forget(&gone);
+        self.names.forget(&gone);
         for program in gone {
             if let Some(known) = self.processes.remove(&program) {
                 self.pass_on_waiting(known);

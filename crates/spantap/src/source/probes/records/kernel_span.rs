@@ -1,14 +1,17 @@
 //! Spans of kernel activity, as children of the span in which it happened. There are few names; the attributes tell
 //! the spans apart, by OpenTelemetry's names where it has them.
 
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::StatusCode};
 use syscalls::Sysno;
 
+use super::program::NameAt;
 use super::record::{Address, CallPath, Connection, Detail, KernelKind, KernelRecord, Owner, Slot, SpanIds};
 use crate::source::probes::clock::WallOffset;
-use crate::span::attributes::attribute;
+use crate::span::attributes::{WAKER, WAKER_SPAN, attribute};
 
 /// The name of their scope, which distinguishes them from the program's own spans.
 const SCOPE: &str = "spantap.kernel";
@@ -38,12 +41,16 @@ fn bytes_text(key: &str, bytes: &[u8]) -> KeyValue {
     text(key, String::from_utf8_lossy(bytes))
 }
 
-/// Makes a span of a record.
-pub(in crate::source::probes) fn of_record(record: &KernelRecord<'_>, wall: WallOffset) -> Span {
+/// Makes a span of a record. `name_of` finds the names of other spans.
+pub(in crate::source::probes) fn of_record(
+    record: &KernelRecord<'_>,
+    wall: WallOffset,
+    name_of: impl FnOnce(NameAt) -> Option<Arc<str>>,
+) -> Span {
     let mut span = below(record.ids, &record.owner, name(record.kind, record.number));
     span.start_time_unix_nano = record.start_ns.saturating_add_signed(wall);
     span.end_time_unix_nano = record.end_ns.saturating_add_signed(wall);
-    add_detail(&record.detail, record.number, &mut span);
+    add_detail(&record.detail, record.number, name_of, &mut span);
     span
 }
 
@@ -105,24 +112,32 @@ fn call_name(call: u32) -> String {
     Sysno::new(call as usize).map_or_else(|| call.to_string(), |call| call.name().to_owned())
 }
 
-fn add_detail(detail: &Detail<'_>, call: u32, span: &mut Span) {
+fn add_detail(
+    detail: &Detail<'_>,
+    call: u32,
+    name_of: impl FnOnce(NameAt) -> Option<Arc<str>>,
+    span: &mut Span,
+) {
     let attributes = &mut span.attributes;
     match detail {
         Detail::None => {}
         // The wake-up was not recorded.
         Detail::Waker { tid: 0, in_interrupt: false, comm: [], .. } => {}
-        Detail::Waker { in_interrupt: true, .. } => attributes.push(text("kernel.waker", "an interrupt")),
+        Detail::Waker { in_interrupt: true, .. } => attributes.push(text(WAKER, "an interrupt")),
         Detail::Waker { pid, tid, comm, span: waking, .. } => {
             attributes.extend([
-                bytes_text("kernel.waker", comm),
+                bytes_text(WAKER, comm),
                 number("kernel.waker.pid", *pid),
                 number("kernel.waker.tid", *tid),
             ]);
-            span.links.extend(waking.map(|SpanIds { span_id, trace_id }| Link {
-                trace_id: trace_id.to_be_bytes().to_vec(),
-                span_id: span_id.to_be_bytes().to_vec(),
-                ..Link::default()
-            }));
+            if let Some((SpanIds { span_id, trace_id }, name)) = waking {
+                attributes.extend(name_of(*name).map(|name| text(WAKER_SPAN, &*name)));
+                span.links.push(Link {
+                    trace_id: trace_id.to_be_bytes().to_vec(),
+                    span_id: span_id.to_be_bytes().to_vec(),
+                    ..Link::default()
+                });
+            }
         }
         Detail::Block { device, error, bytes, disk } => {
             let numbers = format!("{}:{}", device >> 20, device & 0xf_ffff);

@@ -7,5 +7,5 @@ pub(super) mod kernel_span;
 mod program;
 mod record;
 
-pub(super) use program::{Program, running};
+pub(super) use program::{NameAt, Program, running};
 pub(super) use record::{Record, TimeRecord, UnseenRecord, last_ns_of_summary};

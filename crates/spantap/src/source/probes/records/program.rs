@@ -12,6 +12,13 @@ pub(in crate::source::probes) struct Program {
     pub(in crate::source::probes) image: u64,
 }
 
+/// Where the name of a span is: the address is 0 if there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::source::probes) struct NameAt {
+    pub(in crate::source::probes) program: Program,
+    pub(in crate::source::probes) address: u64,
+}
+
 /// The members of `programs` that still run: the latest image of each pid, if that process exists.
 pub(in crate::source::probes) fn running(programs: impl Iterator<Item = Program>) -> HashSet<Program> {
     let mut latest: HashMap<u32, u64> = HashMap::new();

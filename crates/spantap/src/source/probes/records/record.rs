@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::program::Program;
+use super::program::{NameAt, Program};
 use crate::process::Sender;
 use crate::span::account::{Account, RUN_QUEUE};
 
@@ -50,6 +50,12 @@ pub(in crate::source::probes) struct TimeRecord {
     pub(in crate::source::probes) span_ids: Vec<u64>,
     /// The time in each state.
     pub(in crate::source::probes) account: Account,
+    /// The name of the innermost span.
+    pub(in crate::source::probes) name: NameAt,
+    /// The name of the span in which another thread woke this one.
+    pub(in crate::source::probes) waker: Option<NameAt>,
+    /// The time until it was woken, or could have gone on.
+    pub(in crate::source::probes) waited_ns: u64,
 }
 
 /// A time in which it is not known what a thread did.
@@ -142,13 +148,13 @@ impl KernelKind {
 #[derive(Debug)]
 pub(in crate::source::probes) enum Detail<'a> {
     None,
-    /// `span` is the span that the waker was in.
+    /// `span` is the span that the waker was in, with its name.
     Waker {
         pid: u32,
         tid: u32,
         comm: &'a [u8],
         in_interrupt: bool,
-        span: Option<SpanIds>,
+        span: Option<(SpanIds, NameAt)>,
     },
     Block {
         device: u32,
@@ -310,12 +316,23 @@ impl<'a> Fields<'a> {
 
     fn time(&mut self) -> Option<TimeRecord> {
         let (depth, pid, state) = (self.u32()? as usize, self.u32()?, self.u32()? as usize);
-        let (image, time_ns, queued_ns) = (self.u64()?, self.u64()?, self.u64()?);
+        let (image, time_ns, queued_ns, address) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
+        let program = Program { pid, image };
+        let (waker_image, waker_address) = (self.u64()?, self.u64()?);
+        let waker = Program { pid: self.u32()?, image: waker_image };
+        self.u32()?;
         let mut account = Account::default();
         *account.0.get_mut(state)? += time_ns;
         account.0[RUN_QUEUE] += queued_ns;
         let span_ids: Option<Vec<u64>> = (0..depth).map(|_| self.u64()).collect();
-        Some(TimeRecord { program: Program { pid, image }, span_ids: span_ids?, account })
+        Some(TimeRecord {
+            program,
+            span_ids: span_ids?,
+            account,
+            name: NameAt { program, address },
+            waker: (waker_image != 0).then_some(NameAt { program: waker, address: waker_address }),
+            waited_ns: time_ns,
+        })
     }
 
     /// With a copy of the thread's context, as `docs/wire.md` describes it.
@@ -327,7 +344,7 @@ impl<'a> Fields<'a> {
         let ids: Option<Vec<u64>> = (0..LEVELS).map(|_| self.u64()).collect();
         let mut spans = Vec::new();
         for span_id in ids? {
-            let (_, since_ns, _) = (self.bytes(32)?, self.u64()?, self.u64()?);
+            let (_, since_ns, _) = (self.bytes(32)?, self.u64()?, self.bytes(24)?);
             spans.push((span_id, (since_ns, u64::MAX)));
         }
         spans.truncate(depth);
@@ -363,21 +380,10 @@ impl<'a> Fields<'a> {
 
     fn detail(&mut self, kind: KernelKind) -> Option<Detail<'a>> {
         Some(match kind {
-            KernelKind::Preempted | KernelKind::Throttled => Detail::None,
-            KernelKind::RunQueue
-            | KernelKind::Sleep
-            | KernelKind::Disk
-            | KernelKind::Blocked
-            | KernelKind::Stopped => Detail::Waker {
-                pid: self.u32()?,
-                tid: self.u32()?,
-                comm: self.comm()?,
-                in_interrupt: self.u32()? != 0,
-                span: {
-                    self.u32()?;
-                    self.ids().filter(|ids| ids.span_id != 0)
-                },
-            },
+            KernelKind::RunQueue | KernelKind::Preempted | KernelKind::Throttled => Detail::None,
+            KernelKind::Sleep | KernelKind::Disk | KernelKind::Blocked | KernelKind::Stopped => {
+                self.waker()?
+            }
             KernelKind::BlockRead | KernelKind::BlockWrite | KernelKind::BlockOther => Detail::Block {
                 device: self.u32()?,
                 error: self.u32()? as i32,
@@ -405,6 +411,14 @@ impl<'a> Fields<'a> {
                 Detail::Call { result, first_argument, path }
             }
         })
+    }
+
+    fn waker(&mut self) -> Option<Detail<'a>> {
+        let (pid, tid, comm, in_interrupt) = (self.u32()?, self.u32()?, self.comm()?, self.u32()? != 0);
+        self.u32()?;
+        let (ids, image, address) = (self.ids()?, self.u64()?, self.u64()?);
+        let name = NameAt { program: Program { pid, image }, address };
+        Some(Detail::Waker { pid, tid, comm, in_interrupt, span: (ids.span_id != 0).then_some((ids, name)) })
     }
 
     fn connection(&mut self) -> Option<Connection> {
