@@ -135,7 +135,7 @@ impl Decoder {
 
     fn read_text(&mut self, json: &mut Json<'_>, sender: Sender) -> Result<Spans, Found> {
         let mut spans = Vec::new();
-        let is_zipkin = match json.first() {
+        let is_zipkin = match json.peek() {
             Some(b'[') => {
                 self.zipkin(json, sender, &mut spans)?;
                 true

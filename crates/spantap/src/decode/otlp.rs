@@ -11,14 +11,14 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::St
 
 use super::fault::{Fault, Found};
 use super::faults::Faults;
-use super::json::{Json, Scan, members};
+use super::json::{Json, members};
 use super::place::Times;
 use super::sequence;
 use super::value::{
     USUAL_ATTRIBUTES, USUAL_SPANS, bytes_of, check_length, id, kind_named, parent_id, put_parent,
     rename_reserved, required, trim,
 };
-use crate::span::attributes::{self, value};
+use crate::span::attributes::value;
 
 /// The deepest nesting of values. Each level takes up to three protobuf messages, and an event's attribute is at the
 /// sixth level already. Readers of protobuf refuse more than 100 levels.
@@ -306,44 +306,16 @@ fn status(json: &mut Json<'_>) -> Result<Status, Found> {
 /// Reads attributes into `list`. Leaves out those that can't be read, and counts them in `dropped`.
 fn attributes(json: &mut Json<'_>, list: &mut Vec<KeyValue>, dropped: &mut u32) -> Result<(), Found> {
     list.reserve(USUAL_ATTRIBUTES);
-    json.elements(|json| {
-        let mut attribute = match json.as_usual(usual_attribute) {
-            Some(attribute) => attribute,
-            // Like `append`. Only this slow path goes through `attempt`, which saves 15 ns per attribute.
-            None => match json.attempt(|json| attribute(json, 0))? {
-                Ok(attribute) => attribute,
-                Err(found) => {
-                    json.drop_one(dropped, found);
-                    return Ok(());
-                }
-            },
-        };
+    json.append(list, dropped, |json| {
+        let mut attribute = attribute(json, 0)?;
         rename_reserved(&mut attribute.key);
         if let Some(any_value::Value::StringValue(text)) = value(&attribute) {
             check_length(&attribute.key, text, &mut json.faults);
         }
-        list.push(attribute);
-        Ok(())
+        Ok(attribute)
     })?;
     trim(list);
     Ok(())
-}
-
-/// Reads an attribute in its most common form. Most of a request is attributes, and most of these differ only in their
-/// key and value.
-fn usual_attribute(text: &str, scan: &mut Scan<'_>) -> Option<KeyValue> {
-    scan.literal(b"{\"key\":")?;
-    let key = text.get(scan.text_at()?)?;
-    scan.literal(b",\"value\":{")?;
-    let value = match scan.literal(b"\"stringValue\":") {
-        Some(()) => any_value::Value::StringValue(text.get(scan.text_at()?)?.to_owned()),
-        None => {
-            scan.literal(b"\"intValue\":")?;
-            any_value::Value::IntValue(text.get(scan.text_at()?)?.parse().ok()?)
-        }
-    };
-    scan.literal(b"}}")?;
-    Some(attributes::attribute(key, value))
 }
 
 fn attribute(json: &mut Json<'_>, depth: usize) -> Result<KeyValue, Found> {

@@ -1,17 +1,19 @@
 //! Reads JSON member by member and element by element.
 
+use std::borrow::Cow;
+
 use serde::de::{Deserialize, IgnoredAny};
 
 use super::member::Member;
-use super::scan::Scan;
 use crate::decode::fault::{Fault, Found};
 use crate::decode::faults::Faults;
 use crate::process::Sequence;
 
 /// JSON text, the position in it, and the faults found so far.
 pub(in crate::decode) struct Json<'a> {
-    pub(super) text: &'a str,
-    pub(super) scan: Scan<'a>,
+    text: &'a str,
+    /// The position.
+    at: usize,
     /// How many unknown members were skipped.
     pub(in crate::decode) unknown: u64,
     pub(in crate::decode) faults: Faults,
@@ -21,35 +23,39 @@ pub(in crate::decode) struct Json<'a> {
 
 impl<'a> Json<'a> {
     pub(in crate::decode) fn new(text: &'a str, faults: Faults) -> Self {
-        Self { text, scan: Scan::new(text.as_bytes()), unknown: 0, faults, sequence: None }
+        Self { text, at: 0, unknown: 0, faults, sequence: None }
     }
 
-    /// The next byte that is not white space.
-    pub(in crate::decode) fn first(&mut self) -> Option<u8> {
-        self.scan.peek()
+    /// Skips white space. Returns the next byte.
+    #[inline]
+    pub(in crate::decode) fn peek(&mut self) -> Option<u8> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let white = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
+        self.at += white;
+        rest.get(white).copied()
+    }
+
+    /// Moves past `text` if it is next.
+    #[inline]
+    pub(super) fn take(&mut self, text: &str) -> bool {
+        let is_next = self.peek().is_some() && self.rest().starts_with(text);
+        if is_next {
+            self.at += text.len();
+        }
+        is_next
     }
 
     /// The rest of the text.
     pub(in crate::decode) fn rest(&self) -> &'a str {
-        self.text.get(self.scan.position()..).unwrap_or_default()
+        self.text.get(self.at..).unwrap_or_default()
     }
 
     /// Fails unless only white space is left.
     pub(in crate::decode) fn end(&mut self) -> Result<(), Found> {
-        match self.scan.end() {
-            Some(()) => Ok(()),
-            None => Err(Found::new(Fault::NotJson, "more text after the end")),
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(Found::new(Fault::NotJson, "more text after the end")),
         }
-    }
-
-    /// Tries the fast path `usual`. If it returns `None`, the position is unchanged.
-    #[inline]
-    pub(in crate::decode) fn as_usual<T>(
-        &mut self,
-        usual: impl FnOnce(&str, &mut Scan<'a>) -> Option<T>,
-    ) -> Option<T> {
-        let text = self.text;
-        self.scan.attempt(|scan| usual(text, scan))
     }
 
     /// Reads an object. Calls `take` for each known member that is not null; `take` must read its value. A member that
@@ -69,7 +75,8 @@ impl<'a> Json<'a> {
         take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
         self.each_member(take, |json, start, member, found| {
-            json.skip_value_at(start)?;
+            json.at = start;
+            json.skip()?;
             json.faults.leave_out(found.of(member.name()));
             Ok(())
         })
@@ -83,7 +90,8 @@ impl<'a> Json<'a> {
         take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
         self.each_member(take, |json, start, member, found| {
-            json.skip_value_at(start)?;
+            json.at = start;
+            json.skip()?;
             json.faults.add(found.of(member.name()));
             Ok(())
         })
@@ -97,20 +105,16 @@ impl<'a> Json<'a> {
         mut fail: impl FnMut(&mut Self, usize, M, Found) -> Result<(), Found>,
     ) -> Result<(), Found> {
         let mut seen = 0;
-        let mut more = self.open(b'{', b'}')?;
+        let mut more = self.open("{", "}")?;
         while more {
-            let member = match self.scan.attempt(Scan::name) {
-                Some(member) => member,
-                None => M::named(&self.key()?),
-            };
-            match member {
+            match M::named(&self.key()?) {
                 Some(member) => {
                     if seen & member.bit() != 0 {
                         self.faults.note(Fault::Duplicate, || member.name().to_owned());
                     }
                     seen |= member.bit();
                     if !self.is_null() {
-                        let start = self.scan.position();
+                        let start = self.at;
                         if let Err(found) = take(self, member) {
                             fail(self, start, member, found)?;
                         }
@@ -121,7 +125,7 @@ impl<'a> Json<'a> {
                     self.skip()?;
                 }
             }
-            more = self.has_more(b'}')?;
+            more = self.has_more("}")?;
         }
         Ok(())
     }
@@ -132,19 +136,11 @@ impl<'a> Json<'a> {
         &mut self,
         mut take: impl FnMut(&mut Self, String) -> Result<(), Found>,
     ) -> Result<(), Found> {
-        let mut more = self.open(b'{', b'}')?;
+        let mut more = self.open("{", "}")?;
         while more {
-            let usual = self.as_usual(|text, scan| {
-                let key = text.get(scan.text_at()?)?;
-                scan.expect(b':')?;
-                Some(key.to_owned())
-            });
-            let key = match usual {
-                Some(key) => key,
-                None => self.key()?,
-            };
+            let key = self.key()?.into_owned();
             take(self, key)?;
-            more = self.has_more(b'}')?;
+            more = self.has_more("}")?;
         }
         Ok(())
     }
@@ -155,10 +151,10 @@ impl<'a> Json<'a> {
         &mut self,
         mut take: impl FnMut(&mut Self) -> Result<(), Found>,
     ) -> Result<(), Found> {
-        let mut more = self.open(b'[', b']')?;
+        let mut more = self.open("[", "]")?;
         while more {
             take(self)?;
-            more = self.has_more(b']')?;
+            more = self.has_more("]")?;
         }
         Ok(())
     }
@@ -175,17 +171,13 @@ impl<'a> Json<'a> {
         self.elements(|json| {
             match json.attempt(&mut read)? {
                 Ok(element) => list.push(element),
-                Err(found) => json.drop_one(dropped, found),
+                Err(found) => {
+                    *dropped = dropped.saturating_add(1);
+                    json.faults.leave_out(found);
+                }
             }
             Ok(())
         })
-    }
-
-    /// Counts a part of a span that is left out.
-    #[cold]
-    pub(in crate::decode) fn drop_one(&mut self, dropped: &mut u32, found: Found) {
-        *dropped = dropped.saturating_add(1);
-        self.faults.leave_out(found);
     }
 
     /// Reads a value with `read` and returns its result. In either case the position is after the value. Fails if the
@@ -195,99 +187,91 @@ impl<'a> Json<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Found>,
     ) -> Result<Result<T, Found>, Found> {
-        let start = self.scan.position();
+        let start = self.at;
         let read = read(self);
         if read.is_err() {
-            self.skip_value_at(start)?;
+            self.at = start;
+            self.skip()?;
         }
         Ok(read)
     }
 
     /// The JSON text of a value.
     pub(in crate::decode) fn raw(&mut self) -> Result<&'a str, Found> {
-        // Skips white space.
-        self.scan.peek();
-        let start = self.scan.position();
+        self.peek();
+        let start = self.at;
         self.skip()?;
-        Ok(self.text.get(start..self.scan.position()).unwrap_or_default())
+        Ok(self.text.get(start..self.at).unwrap_or_default())
     }
 
     /// Enters a list or an object. Returns whether it has elements.
     #[inline]
-    fn open(&mut self, open: u8, close: u8) -> Result<bool, Found> {
-        match self.scan.attempt(|scan| scan.open(open, close)) {
-            Some(has_elements) => Ok(has_elements),
-            None => self.open_other(if open == b'{' { "an object" } else { "a list" }),
+    fn open(&mut self, open: &str, close: &str) -> Result<bool, Found> {
+        match self.take(open) {
+            true => Ok(!self.take(close)),
+            false => self.open_other(if open == "{" { "an object" } else { "a list" }),
         }
     }
 
     /// Accepts `[]` for `{}` and the reverse: PHP and Lua do not distinguish empty lists from empty objects.
     #[cold]
     fn open_other(&mut self, expected: &str) -> Result<bool, Found> {
-        let empty = |open, close| {
-            move |scan: &mut Scan<'a>| scan.open(open, close).filter(|has_elements| !has_elements)
-        };
-        let is_empty = self.scan.attempt(empty(b'[', b']')).or_else(|| self.scan.attempt(empty(b'{', b'}')));
-        is_empty.ok_or_else(|| self.unexpected(expected))
+        let start = self.at;
+        for (open, close) in [("[", "]"), ("{", "}")] {
+            if self.take(open) && self.take(close) {
+                return Ok(false);
+            }
+            self.at = start;
+        }
+        Err(self.unexpected(expected))
     }
 
     #[inline]
-    fn has_more(&mut self, close: u8) -> Result<bool, Found> {
-        match self.scan.attempt(|scan| scan.has_more(close)) {
-            Some(more) => Ok(more),
-            None => Err(self.broken()),
+    fn has_more(&mut self, close: &str) -> Result<bool, Found> {
+        match self.take(",") {
+            true => Ok(true),
+            false if self.take(close) => Ok(false),
+            false => Err(self.broken()),
         }
     }
 
-    /// Reads a key that may have escapes, and its colon.
-    #[cold]
-    fn key(&mut self) -> Result<String, Found> {
+    /// Reads a key and its colon.
+    #[inline]
+    fn key(&mut self) -> Result<Cow<'a, str>, Found> {
         if !self.is_text() {
             return Err(self.broken());
         }
-        let key = self.unusual_text()?;
-        match self.scan.expect(b':') {
-            Some(()) => Ok(key),
-            None => Err(self.broken()),
-        }
+        let key = self.text()?;
+        if self.take(":") { Ok(key) } else { Err(self.broken()) }
     }
 
     /// Skips a value.
     fn skip(&mut self) -> Result<(), Found> {
-        match self.scan.attempt(|scan| scan.value().map(drop)) {
-            Some(()) => Ok(()),
-            None => self.skip_value_at(self.scan.position()),
-        }
+        self.deserialize().map(|IgnoredAny| ())
     }
 
-    /// Moves to the end of the value at `start`.
-    #[cold]
-    fn skip_value_at(&mut self, start: usize) -> Result<(), Found> {
-        self.deserialize_at(start).map(|IgnoredAny| ())
-    }
-
-    /// Reads the value at `start` with serde_json, and moves to its end.
-    pub(super) fn deserialize_at<T: Deserialize<'a>>(&mut self, start: usize) -> Result<T, Found> {
-        let text = self.text.get(start..).unwrap_or_default();
-        let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    /// Reads a value. If it can't, the position stays where it is.
+    #[inline]
+    pub(super) fn deserialize<T: Deserialize<'a>>(&mut self) -> Result<T, Found> {
+        let mut values = serde_json::Deserializer::from_str(self.rest()).into_iter();
         let read = values.next().ok_or_else(|| Found::new(Fault::CutShort, "a value is missing"))??;
-        self.scan.go_to(start + values.byte_offset());
+        self.at += values.byte_offset();
         Ok(read)
     }
 
     /// The fault for a value that is not the `expected` one. Does not move.
     #[cold]
     pub(super) fn unexpected(&mut self, expected: &str) -> Found {
-        let start = self.scan.position();
+        let start = self.at;
         let raw = self.raw();
-        self.scan.go_to(start);
+        self.at = start;
         raw.map_or_else(|found| found, |raw| Found::misplaced(raw, expected))
     }
 
     /// The fault for a missing comma, colon, bracket or key.
     #[cold]
     fn broken(&mut self) -> Found {
-        match self.scan.peek() {
+        match self.peek() {
             None => Found::new(Fault::CutShort, "a list or an object without an end"),
             Some(_) => {
                 let found = Found::misplaced(self.rest(), "a comma, a colon, a bracket or a key");

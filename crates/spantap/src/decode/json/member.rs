@@ -5,9 +5,6 @@ pub(in crate::decode) trait Member: Copy {
     /// The member with this name; `None` if it is unknown.
     fn named(key: &str) -> Option<Self>;
 
-    /// The member whose quoted name and colon `text` starts with, and the length of these.
-    fn in_front(text: &[u8]) -> Option<(Self, usize)>;
-
     /// The usual name.
     fn name(self) -> &'static str;
 
@@ -31,14 +28,6 @@ macro_rules! members {
                     $($key $(| $other)* => Some(Self::$member),)+
                     _ => None,
                 }
-            }
-
-            #[inline]
-            fn in_front(text: &[u8]) -> Option<(Self, usize)> {
-                $(if text.starts_with(concat!('"', $key, "\":").as_bytes()) {
-                    return Some((Self::$member, $key.len() + 3));
-                })+
-                None
             }
 
             fn name(self) -> &'static str {

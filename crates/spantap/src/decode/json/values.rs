@@ -5,9 +5,7 @@ use std::str::FromStr;
 
 use super::decimal::decimal;
 use super::document::Json;
-use super::scan::Scan;
-use super::skip;
-use super::unescape::{Unescaped, replace_halves};
+use super::string::{Bytes, Text, replace_halves};
 use crate::decode::fault::{Fault, Found};
 
 /// The value of a tag.
@@ -23,30 +21,44 @@ impl<'a> Json<'a> {
     /// Reads a string.
     #[inline]
     pub(in crate::decode) fn text(&mut self) -> Result<Cow<'a, str>, Found> {
-        match self.as_usual(|_, scan| scan.text_at()).and_then(|at| self.text.get(at)) {
-            Some(text) => Ok(Cow::Borrowed(text)),
-            None => self.unusual_text().map(Cow::Owned),
+        if !self.is_text() {
+            return Err(self.unexpected("a string"));
         }
+        match self.deserialize() {
+            Ok(Text(text)) => Ok(text),
+            Err(found) => self.text_with_halves().map(Cow::Owned).map_err(|_| found),
+        }
+    }
+
+    /// Reads a string in which half of a surrogate pair may occur alone.
+    #[cold]
+    fn text_with_halves(&mut self) -> Result<String, Found> {
+        let start = self.rest();
+        let Bytes(mut bytes) = self.deserialize()?;
+        // Here, serde_json accepts control characters.
+        let raw = &start[..start.len() - self.rest().len()];
+        if raw.bytes().any(|byte| byte < b' ') {
+            return Err(Found::new(Fault::NotJson, "a control character in a string"));
+        }
+        if replace_halves(&mut bytes) {
+            self.faults.note(Fault::BadText, || String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Reads a string, or the JSON text of any other value.
     #[inline]
     pub(in crate::decode) fn string(&mut self) -> Result<String, Found> {
-        match self.scan.peek() {
+        match self.peek() {
             Some(b'"') => self.text().map(Cow::into_owned),
             _ => self.raw().map(str::to_owned),
         }
     }
 
     pub(in crate::decode) fn boolean(&mut self) -> Result<bool, Found> {
-        let is =
-            |text: &'static [u8]| move |scan: &mut Scan<'a>| scan.peek().and_then(|_| scan.literal(text));
-        if self.scan.attempt(is(b"true")).is_some() {
-            Ok(true)
-        } else if self.scan.attempt(is(b"false")).is_some() {
-            Ok(false)
-        } else {
-            Err(self.unexpected("true or false"))
+        match self.peek() {
+            Some(b't' | b'f') => self.deserialize(),
+            _ => Err(self.unexpected("true or false")),
         }
     }
 
@@ -99,10 +111,10 @@ impl<'a> Json<'a> {
     /// Reads the value of a tag. A list or an object becomes its JSON text.
     #[inline]
     pub(in crate::decode) fn scalar(&mut self) -> Result<Scalar, Found> {
-        Ok(match self.scan.peek() {
+        Ok(match self.peek() {
             Some(b't' | b'f') => Scalar::Bool(self.boolean()?),
             Some(b'-' | b'0'..=b'9') => {
-                let text = self.digits()?;
+                let text = self.raw()?;
                 let is_integer = !text.contains(['.', 'e', 'E']);
                 match (text.parse(), text.parse::<f64>()) {
                     (Ok(number), _) => Scalar::Int(number),
@@ -117,49 +129,24 @@ impl<'a> Json<'a> {
     }
 
     /// Whether the next value is a string.
+    #[inline]
     pub(in crate::decode) fn is_text(&mut self) -> bool {
-        self.scan.peek() == Some(b'"')
+        self.peek() == Some(b'"')
     }
 
     /// Whether the next value is null. If it is, skips it.
     #[inline]
     pub(in crate::decode) fn is_null(&mut self) -> bool {
-        self.scan.peek() == Some(b'n') && self.scan.attempt(|scan| scan.literal(b"null")).is_some()
-    }
-
-    /// Reads a string with escapes.
-    #[cold]
-    pub(super) fn unusual_text(&mut self) -> Result<String, Found> {
-        if !self.is_text() {
-            return Err(self.unexpected("a string"));
-        }
-        let start = self.scan.position();
-        let Unescaped(mut bytes) = self.deserialize_at(start)?;
-        // When it deserializes bytes, serde_json accepts control characters.
-        let raw = self.text.get(start..self.scan.position()).unwrap_or_default();
-        if raw.bytes().any(|byte| byte < b' ') {
-            return Err(Found::new(Fault::NotJson, "a control character in a string"));
-        }
-        if replace_halves(&mut bytes) {
-            self.faults.note(Fault::BadText, || String::from_utf8_lossy(&bytes).into_owned());
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        self.take("null")
     }
 
     /// The text of a number, which may be in a string.
     #[inline]
     fn number_text(&mut self, expected: &str) -> Result<Cow<'a, str>, Found> {
-        match self.scan.peek() {
+        match self.peek() {
             Some(b'"') => self.text(),
-            Some(b'-' | b'0'..=b'9') => self.digits().map(Cow::Borrowed),
+            Some(b'-' | b'0'..=b'9') => self.raw().map(Cow::Borrowed),
             _ => Err(self.unexpected(expected)),
-        }
-    }
-
-    fn digits(&mut self) -> Result<&'a str, Found> {
-        match self.scan.attempt(|scan| scan.found(skip::number)) {
-            Some(digits) => Ok(std::str::from_utf8(digits).unwrap_or_default()),
-            None => Err(self.unexpected("a number")),
         }
     }
 }
