@@ -67,6 +67,13 @@ impl Build {
             Linkage::Cdylib => cargo.arg("--lib"),
         };
         self.configure(&mut cargo);
+        if linkage == Linkage::Executable {
+            // What a user of `with_thread_context` adds. Nothing else depends on it.
+            if !cargo.get_args().any(|arg| arg == "--") {
+                cargo.arg("--");
+            }
+            cargo.args(["-C", "link-arg=-Wl,--export-dynamic-symbol=otel_thread_ctx_v1"]);
+        }
         let output = cargo.output().unwrap_or_else(|e| panic!("can't run cargo: {e}"));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "building {self:?} failed:\n{stderr}");

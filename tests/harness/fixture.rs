@@ -95,7 +95,8 @@ impl Fixture {
         assert!(status.success(), "the fixture ended with {status}");
     }
 
-    fn line(&mut self) -> String {
+    /// The next line that it prints.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         assert!(line.ends_with('\n'), "the fixture has ended: {:?}", self.child.try_wait());

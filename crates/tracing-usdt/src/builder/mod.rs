@@ -23,6 +23,7 @@ use crate::process;
 use crate::propagation::SpanContext;
 use crate::sampler::Sampler;
 use crate::span::{OpenSpans, Origin};
+use crate::thread_context;
 
 /// Builds a [`UsdtLayer`]. Options that are not set here are read from the environment by
 /// [`build`](Builder::build); the [crate documentation](crate#environment) lists the variables.
@@ -57,6 +58,7 @@ pub struct Builder {
     no_resource_detection: bool,
     sampler: Option<Sampler>,
     remote_parent: Option<Option<SpanContext>>,
+    publishes_thread_context: bool,
     uses_opentelemetry_ids: bool,
     on_error: Option<Callback>,
 }
@@ -190,6 +192,26 @@ impl Builder {
         self
     }
 
+    /// Each thread says at all times which span it is in, for profilers that read that by OpenTelemetry's
+    /// [OTEP 4947], such as its eBPF profiler; off by default. spantap needs no such option.
+    ///
+    /// Linux on x86-64 and AArch64 only. The program must be linked so that others see the variable:
+    ///
+    /// ```toml
+    /// # .cargo/config.toml
+    /// [target.'cfg(target_os = "linux")']
+    /// rustflags = ["-C", "link-arg=-Wl,--export-dynamic-symbol=otel_thread_ctx_v1"]
+    /// ```
+    ///
+    /// Every span then costs what it costs while a consumer is attached to `thread_register`, with or without a
+    /// profiler.
+    ///
+    /// [OTEP 4947]: https://github.com/open-telemetry/opentelemetry-specification/blob/main/oteps/profiles/4947-thread-ctx.md
+    pub fn with_thread_context(mut self, enabled: bool) -> Self {
+        self.publishes_thread_context = enabled;
+        self
+    }
+
     /// Which traces are sent. Probes fire for all traces. Takes precedence over `OTEL_TRACES_SAMPLER`.
     pub fn with_sampler(mut self, sampler: Sampler) -> Self {
         self.sampler = Some(sampler);
@@ -255,6 +277,14 @@ impl Builder {
         let socket = self.socket.unwrap_or_else(|| env.socket()).filter(|_| format.is_some() && !is_disabled);
         let reporter = env.reporter;
         let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), Arc::new(resource), vocabulary));
+        if self.publishes_thread_context {
+            let (encoder, reporter) = (Arc::clone(&encoder), Arc::clone(&reporter));
+            thread_context::publish_always(move || {
+                if let Err(source) = process::publish_context(&encoder.process_context()) {
+                    reporter.report(Error::ThreadContext { source });
+                }
+            });
+        }
         let otel = otel(self.uses_opentelemetry_ids);
         let origin = if otel.is_some() { Origin::Undecided } else { Origin::Own };
         let spans = OpenSpans::new(origin);
@@ -292,6 +322,7 @@ impl fmt::Debug for Builder {
             .field("resource_detection", &!self.no_resource_detection)
             .field("sampler", &self.sampler)
             .field("remote_parent", &self.remote_parent)
+            .field("thread_context", &self.publishes_thread_context)
             .field("opentelemetry_ids", &self.uses_opentelemetry_ids)
             .finish_non_exhaustive()
     }

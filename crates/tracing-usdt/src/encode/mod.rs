@@ -67,6 +67,11 @@ impl Encoder {
         Self { is_for_batches: true, ..protobuf }
     }
 
+    /// OpenTelemetry's `ProcessContext` of this process, in protobuf.
+    pub(crate) fn process_context(&self) -> Vec<u8> {
+        otlp::protobuf::process_context(&self.resource)
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.format
     }

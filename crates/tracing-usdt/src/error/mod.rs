@@ -60,6 +60,13 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
+    /// Profilers can't find out which spans the threads are in, because the process can't tell them about itself. See
+    /// [`Builder::with_thread_context`](crate::Builder::with_thread_context).
+    #[non_exhaustive]
+    ThreadContext {
+        /// The operating system's error.
+        source: io::Error,
+    },
     /// The program ends, spans were lost, and not all of these losses could be reported to the receiver. Only
     /// printed on stderr, and only if there is no callback: no callback is called at the end of the program.
     #[non_exhaustive]
@@ -89,9 +96,10 @@ impl std::error::Error for Error {
             | Self::SecondLayer
             | Self::LayerOrder
             | Self::Undelivered { .. } => None,
-            Self::Connect { source, .. } | Self::Send { source, .. } | Self::Thread { source } => {
-                Some(source)
-            }
+            Self::Connect { source, .. }
+            | Self::Send { source, .. }
+            | Self::Thread { source }
+            | Self::ThreadContext { source } => Some(source),
         }
     }
 }
@@ -112,6 +120,9 @@ impl fmt::Display for Error {
                 "the resource attribute {left_out:?} and all after it are dropped: the attributes would take more than \
                  {MAX_RESOURCE_BYTES} bytes of JSON"
             ),
+            Self::ThreadContext { source } => {
+                write!(f, "profilers can't find the spans of this process: no mapping for its context: {source}")
+            }
             Self::SecondLayer => f.write_str(
                 "the subscriber has a tracing-usdt layer already, and a second one does nothing: remove it",
             ),

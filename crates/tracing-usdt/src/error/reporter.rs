@@ -28,6 +28,7 @@ enum Kind {
     LayerOrder,
     Connect(Option<i32>),
     Thread,
+    ThreadContext,
     Undelivered,
     Send(Option<i32>),
 }
@@ -66,6 +67,7 @@ impl Reporter {
             Error::LayerOrder => Kind::LayerOrder,
             Error::Connect { source, .. } => Kind::Connect(source.raw_os_error()),
             Error::Thread { .. } => Kind::Thread,
+            Error::ThreadContext { .. } => Kind::ThreadContext,
             Error::Undelivered { .. } => Kind::Undelivered,
             Error::Send { source, .. } => Kind::Send(source.raw_os_error()),
         };

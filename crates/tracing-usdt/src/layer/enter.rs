@@ -10,7 +10,7 @@ use crate::callsite;
 use crate::clock::Monotonic;
 use crate::probes::{self, Probe};
 use crate::span::{OpenSpan, Timing};
-use crate::thread_context::{self, Block, Entered};
+use crate::thread_context::{self, Entered, ThreadContext};
 
 impl UsdtLayer {
     #[inline(never)]
@@ -41,7 +41,7 @@ impl UsdtLayer {
     /// Enters a span, and says so in the thread's context. A span that was created while nobody listened counts its times
     /// from here on.
     #[inline(never)]
-    fn enter_published<S>(&self, id: &Id, ctx: &Context<'_, S>, context: &Block)
+    fn enter_published<S>(&self, id: &Id, ctx: &Context<'_, S>, context: ThreadContext)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
@@ -51,7 +51,7 @@ impl UsdtLayer {
             timing.enter(now);
             let name = span.callsite.map(|callsite| &*callsite.name);
             let entered = Entered { ids: span.identity.ids, began: timing.began(), name };
-            context.enter(id.into_u64(), &entered, now);
+            context.enter(id, &entered, now);
             Some(now)
         };
         let now = self.spans.with(id, publish).flatten().or_else(|| {
@@ -66,7 +66,7 @@ impl UsdtLayer {
             self.spans.with(id, publish).flatten()
         });
         if let Some(now) = now {
-            thread_context::register(context, now);
+            context.register(now);
         }
     }
 
@@ -91,7 +91,7 @@ impl UsdtLayer {
     #[inline(never)]
     fn exit_published(&self, id: &Id) {
         // Before the clock is read, so that the kernel counts no more time in the span than is counted here.
-        let exited = thread_context::current().and_then(|context| context.exit(id.into_u64()));
+        let exited = thread_context::current().and_then(|context| context.exit(id));
         let now = Monotonic::now();
         if let Some(exited) = &exited {
             exited.finish(now);

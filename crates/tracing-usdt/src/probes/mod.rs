@@ -22,7 +22,7 @@ use probe::sdt;
 
 use crate::propagation::Ids;
 use semaphores::SEMAPHORES;
-pub(crate) use semaphores::{any_attached, attached, attached_to_one};
+pub(crate) use semaphores::{any_attached, ask, attached, attached_to_one};
 
 /// Does nothing on all other platforms: their executables have no such notes, their registers can't hold a
 /// 64-bit id, or the probe has never been compiled for their processor.

@@ -1,13 +1,15 @@
 //! The process that the layer runs in.
 //!
 //! `executable` finds its name, `forks` notices a fork, and `exit` runs code at its end. `threads` starts the
-//! layer's own threads, and numbers those of the program.
+//! layer's own threads, and numbers those of the program. `context` tells other programs about the process.
 
+mod context;
 mod executable;
 mod exit;
 mod forks;
 mod threads;
 
+pub(crate) use context::publish as publish_context;
 pub(crate) use executable::Executable;
 pub(crate) use exit::at_exit;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! A signal handler may enter and exit spans in the middle of an enter or of an exit of the innermost span.
 
 use std::ffi::CStr;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use crate::clock::Monotonic;
@@ -25,7 +26,7 @@ const HIDDEN_SHIFT: u32 = 8;
 const OWNER_SHIFT: u32 = 16;
 
 #[repr(C, align(64))]
-pub(crate) struct Block {
+pub(super) struct Block {
     /// The depth, in 8 bits; how many spans more the thread is in, in 8 bits; and the owner, which differs for each thread
     /// that has had the block.
     word: AtomicU64,
@@ -135,7 +136,7 @@ fn set(number: &AtomicU64, value: u64) {
 /// Keeps the compiler from moving stores across. The processor shows a thread's stores in their order to whoever stops
 /// it.
 #[inline]
-fn in_order() {
+pub(super) fn in_order() {
     compiler_fence(Ordering::SeqCst);
 }
 
@@ -211,7 +212,7 @@ impl Block {
 
     /// The thread enters the span `key`. Only the thread itself calls this.
     #[inline]
-    pub(crate) fn enter(&self, key: u64, span: &Entered, now: Monotonic) {
+    pub(super) fn enter(&self, key: u64, span: &Entered, now: Monotonic) {
         let depth = self.depth();
         let (Some(frame), Some(id)) = (self.frames.get(depth), self.ids.get(depth)) else {
             self.set_hidden(get(&self.hidden) + 1);
@@ -231,7 +232,7 @@ impl Block {
     /// The thread exits the span `key`. `None` if it has entered it more often than exited, or it is not published. Only the
     /// thread itself calls this.
     #[inline]
-    pub(crate) fn exit(&self, key: u64) -> Option<Exited<'_>> {
+    pub(super) fn exit(&self, key: u64) -> Option<Exited<'_>> {
         let depth = self.depth();
         let Some(top) = depth.checked_sub(1).filter(|top| get(&self.keys[*top]) == key) else {
             return self.exit_outer(key, depth);
@@ -290,9 +291,15 @@ impl Block {
         self.is_outermost(at, key).then(|| self.keep_exit(span_id, since_ns))
     }
 
+    /// The record of the innermost span; null if there is none. A signal handler may find levels without an id above it.
+    pub(super) fn innermost(&self) -> *mut u8 {
+        let level = (0..self.depth()).rev().find(|level| get(&self.ids[*level]) != 0);
+        level.map_or(ptr::null_mut(), |level| ptr::from_ref(&self.frames[level]).cast_mut().cast())
+    }
+
     /// The span `key` has other ids now.
     #[cold]
-    pub(crate) fn change(&self, key: u64, ids: Ids) {
+    pub(super) fn change(&self, key: u64, ids: Ids) {
         for level in (0..self.depth()).filter(|level| get(&self.keys[*level]) == key) {
             let frame = &self.frames[level];
             set(&self.ids[level], 0);

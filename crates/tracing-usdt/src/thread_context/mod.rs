@@ -5,18 +5,25 @@
 //! first enter while the probe has a consumer, and then at most every 100 ms, because it can't know whether the
 //! consumer is still the same. A block is used again when its thread has ended, and never freed: a consumer may
 //! read it at any time.
+//!
+//! Profilers that have no such probe find the innermost span through a thread-local variable, the `slot`, if the user wants
+//! that.
 
 mod block;
+mod slot;
 
 use std::cell::Cell;
+use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-pub(crate) use block::{Block, Entered};
+use block::Block;
+pub(crate) use block::{Entered, Exited};
+use once_cell::race::OnceBox;
 use tracing_core::span::Id;
 
 use crate::clock::Monotonic;
-use crate::probes;
+use crate::probes::{self, Probe};
 use crate::process;
 use crate::propagation::Ids;
 
@@ -24,75 +31,156 @@ use crate::propagation::Ids;
 const REGISTER_INTERVAL_NS: u64 = 100_000_000;
 
 thread_local! {
-    static OWN: Cell<Option<&'static Block>> = const { Cell::new(None) };
+    static OWN: Cell<Option<ThreadContext>> = const { Cell::new(None) };
     static RETURNS: Returns = const { Returns };
 }
 
 /// Blocks of threads that have ended.
 static UNUSED: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
 
-/// The calling thread's block, which it gets now if it has none. `None` if the thread is ending.
+/// Tells other programs about the process. Set if they shall find the threads' contexts.
+static ANNOUNCE: OnceBox<Announce> = OnceBox::new();
+
+type Announce = Box<dyn Fn() + Send + Sync>;
+
+/// The memory of the calling thread.
+#[derive(Clone, Copy)]
+pub(crate) struct ThreadContext {
+    block: &'static Block,
+    slot: Option<&'static AtomicPtr<u8>>,
+}
+
+impl ThreadContext {
+    /// The thread enters the span `key`.
+    #[inline]
+    pub(crate) fn enter(self, key: &Id, span: &Entered, now: Monotonic) {
+        self.block.enter(key.into_u64(), span, now);
+        self.show();
+    }
+
+    /// The thread exits the span `key`. `None` if it has entered it more often than exited, or it is not published.
+    #[inline]
+    pub(crate) fn exit(self, key: &Id) -> Option<Exited<'static>> {
+        self.hide();
+        let exited = self.block.exit(key.into_u64());
+        self.show();
+        exited
+    }
+
+    /// Tells consumers where the block is, if that may be new to them.
+    #[inline]
+    pub(crate) fn register(self, now: Monotonic) {
+        if now.as_ns().saturating_sub(self.block.registered_ns()) >= REGISTER_INTERVAL_NS {
+            self.register_now(now);
+        }
+    }
+
+    #[cold]
+    fn register_now(self, now: Monotonic) {
+        self.block.set_registered_ns(now.as_ns());
+        probes::thread_register(&probes::ThreadRegister { block: ptr::from_ref(self.block).cast() });
+    }
+
+    /// Begins the block anew, with an owner that no block has had. So a consumer that still reads it for another thread
+    /// sees that it has changed hands.
+    #[cold]
+    fn begin(self) {
+        static OWNERS: AtomicU64 = AtomicU64::new(1);
+        self.hide();
+        self.block.begin(OWNERS.fetch_add(1, Ordering::Relaxed), process::forks());
+    }
+
+    fn end(self) {
+        self.hide();
+        self.block.end();
+    }
+
+    /// Shows the innermost span in the slot. Other than that of the block, its order relative to other stores matters only
+    /// as far as the span must be whole: the block's fences see to that.
+    #[inline]
+    fn show(self) {
+        if let Some(slot) = self.slot {
+            slot.store(self.block.innermost(), Ordering::Release);
+        }
+    }
+
+    #[inline]
+    fn hide(self) {
+        if let Some(slot) = self.slot {
+            slot.store(ptr::null_mut(), Ordering::Release);
+            block::in_order();
+        }
+    }
+}
+
+/// The calling thread's context, which it gets now if it has none. `None` if the thread is ending.
 #[inline]
-pub(crate) fn own() -> Option<&'static Block> {
+pub(crate) fn own() -> Option<ThreadContext> {
     current().or_else(claim)
 }
 
-/// Whether the calling thread has a block.
+/// Whether the calling thread has a context.
 #[inline]
 pub(crate) fn exists() -> bool {
     OWN.get().is_some()
 }
 
-/// The calling thread's block, if it has one.
+/// The calling thread's context, if it has one.
 #[inline]
-pub(crate) fn current() -> Option<&'static Block> {
-    let block = OWN.get()?;
-    if block.forks() != process::forks() {
+pub(crate) fn current() -> Option<ThreadContext> {
+    let context = OWN.get()?;
+    if context.block.forks() != process::forks() {
         // The spans in this copy are those of the parent.
-        claim_for_process(block);
+        context.begin();
+        announce();
     }
-    Some(block)
+    Some(context)
 }
 
 /// The calling thread has entered the span `key`, whose ids have changed.
 #[inline]
 pub(crate) fn change(key: &Id, ids: Ids) {
-    if let Some(block) = OWN.get() {
-        block.change(key.into_u64(), ids);
+    if let Some(context) = OWN.get() {
+        context.hide();
+        context.block.change(key.into_u64(), ids);
+        context.show();
     }
 }
 
-/// Tells consumers where the block is, if that may be new to them.
-#[inline]
-pub(crate) fn register(block: &Block, now: Monotonic) {
-    if now.as_ns().saturating_sub(block.registered_ns()) >= REGISTER_INTERVAL_NS {
-        register_now(block, now);
+/// From now on all threads say which spans they are in, though no consumer may ask; and also by OpenTelemetry's way, for
+/// which `tell` tells other programs about the process. It is called once in each process. Only the first call of this
+/// function has an effect.
+pub(crate) fn publish_always(tell: impl Fn() + Send + Sync + 'static) {
+    let tell: Announce = Box::new(tell);
+    if ANNOUNCE.set(Box::new(tell)).is_ok() {
+        announce();
+        probes::ask(Probe::ThreadRegister);
+    }
+}
+
+/// Tells about this process, if that is wanted and was not done.
+fn announce() {
+    /// The last process that was told about: one more than its fork generation.
+    static ANNOUNCED: AtomicU32 = AtomicU32::new(0);
+    if let Some(tell) = ANNOUNCE.get() {
+        let this = process::forks() + 1;
+        if ANNOUNCED.swap(this, Ordering::Relaxed) != this {
+            tell();
+        }
     }
 }
 
 #[cold]
-fn register_now(block: &Block, now: Monotonic) {
-    block.set_registered_ns(now.as_ns());
-    probes::thread_register(&probes::ThreadRegister { block: std::ptr::from_ref(block).cast() });
-}
-
-#[cold]
-fn claim() -> Option<&'static Block> {
+fn claim() -> Option<ThreadContext> {
     // Fails when the thread's values are being dropped: nobody would take the block back.
     RETURNS.try_with(|_| ()).ok()?;
     let unused = process::lock_for_a_moment(&UNUSED).and_then(|mut unused| unused.pop());
     let block = unused.unwrap_or_else(|| Box::leak(Box::new(Block::new())));
-    claim_for_process(block);
-    OWN.set(Some(block));
-    Some(block)
-}
-
-/// Begins the block anew, with an owner that no block has had. So a consumer that still reads it for another thread
-/// sees that it has changed hands.
-#[cold]
-fn claim_for_process(block: &Block) {
-    static OWNERS: AtomicU64 = AtomicU64::new(1);
-    block.begin(OWNERS.fetch_add(1, Ordering::Relaxed), process::forks());
+    let context = ThreadContext { block, slot: ANNOUNCE.get().and_then(|_| slot::own()) };
+    context.begin();
+    OWN.set(Some(context));
+    announce();
+    Some(context)
 }
 
 /// Takes the block back when its thread ends.
@@ -100,11 +188,11 @@ struct Returns;
 
 impl Drop for Returns {
     fn drop(&mut self) {
-        let Some(block) = OWN.take() else { return };
-        block.end();
+        let Some(context) = OWN.take() else { return };
+        context.end();
         // In a forked child, the lock may be held for good. Then each thread that ends loses its block, of 6 KiB.
         if let Some(mut unused) = process::lock_for_a_moment(&UNUSED) {
-            unused.push(block);
+            unused.push(context.block);
         }
     }
 }
@@ -116,7 +204,7 @@ mod tests {
     #[test]
     fn a_block_gets_another_owner_when_it_is_used_again() {
         let of_a_thread = || {
-            let words = || own().map(|block| (std::ptr::from_ref(block) as usize, block.owner()));
+            let words = || own().map(|own| (ptr::from_ref(own.block) as usize, own.block.owner()));
             std::thread::spawn(words).join().expect("no panic").expect("the thread is not ending")
         };
         // Other tests may take the block in between.
@@ -128,8 +216,8 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_its_block() {
-        let address = || own().map(std::ptr::from_ref);
-        assert_eq!(address(), address());
-        assert_eq!(address(), current().map(std::ptr::from_ref));
+        let address = |context: Option<ThreadContext>| context.map(|context| ptr::from_ref(context.block));
+        assert_eq!(address(own()), address(own()));
+        assert_eq!(address(own()), address(current()));
     }
 }

@@ -32,19 +32,39 @@ pub(in super::super) fn open(resource: &Resource) -> Vec<u8> {
     let mut out = Vec::new();
     let resource_spans = Message::open(&mut out, 1);
     debug_assert_eq!(resource_spans.start(), RESOURCE_SPANS.start());
-    let resource_message = Message::open(&mut out, 1);
-    attribute(&mut out, OF_RESOURCE, "service.name", Value::Text(resource.service_name()));
-    for (key, value) in resource.attributes() {
-        attribute(&mut out, OF_RESOURCE, key, Value::Text(value));
-    }
-    resource.detected(&mut |key, value| attribute(&mut out, OF_RESOURCE, key, value));
-    resource_message.close(&mut out);
+    resource_of(&mut out, resource);
     let scope_spans = Message::open(&mut out, 2);
     let (name, version) = SCOPE;
     message(&mut out, 1, field_len(name.len()) + field_len(version.len()));
     text(&mut out, 1, name);
     text(&mut out, 2, version);
     debug_assert_eq!(scope_spans.start(), out.len() - SCOPE_BYTES);
+    out
+}
+
+fn resource_of(out: &mut Vec<u8>, resource: &Resource) {
+    let message = Message::open(out, 1);
+    attribute(out, OF_RESOURCE, "service.name", Value::Text(resource.service_name()));
+    for (key, value) in resource.attributes() {
+        attribute(out, OF_RESOURCE, key, Value::Text(value));
+    }
+    resource.detected(&mut |key, value| attribute(out, OF_RESOURCE, key, value));
+    message.close(out);
+}
+
+/// OpenTelemetry's `ProcessContext`, of OTEP 4719. With what OTEP 4947 says of threads, whose records have no attributes.
+pub(in super::super) fn process_context(resource: &Resource) -> Vec<u8> {
+    const ATTRIBUTES: u32 = 2;
+    let mut out = Vec::new();
+    resource_of(&mut out, resource);
+    attribute(&mut out, ATTRIBUTES, "threadlocal.schema_version", Value::Text("tlsdesc_v1_dev"));
+    let key_map = Message::open(&mut out, ATTRIBUTES);
+    text(&mut out, 1, "threadlocal.attribute_key_map");
+    // An empty list.
+    let value = Message::open(&mut out, 2);
+    message(&mut out, 5, 0);
+    value.close(&mut out);
+    key_map.close(&mut out);
     out
 }
 
