@@ -64,7 +64,7 @@
 //! | `event` | current span id (0: none) | message | target | level | fields, a JSON object | | | |
 //! | `span_emit` | span id | the span's JSON, as in a datagram of its own but without `tracingUsdt` | its length in bytes | | | | | |
 //! | `batch_emit` | a batch, as a datagram of OTLP in protobuf | bytes of the batch | spans of the batch | | | | | |
-//! | `thread_register` | address of the thread's context | | | | | | | |
+//! | `thread_register` | address of the thread's context | layout of the context | | | | | | |
 //!
 //! * bpftrace before 0.24 refuses `arg6` and `arg7` on x86-64; `enter` and `close` have the trace id in
 //!   earlier arguments. Its `str()` returns 63 bytes. Read longer text in pieces, `str(arg5 + 63)`, up to the

@@ -32,7 +32,8 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 static FILTERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Enables spans and events only while someone listens: while a consumer is attached to any of the probes, or a
-/// [`UsdtLayer`](crate::UsdtLayer) sends datagrams. Made by [`on_demand`](crate::on_demand()).
+/// [`UsdtLayer`](crate::UsdtLayer) sends datagrams or, for profilers that may look at any time, has
+/// [`with_thread_context`](crate::Builder::with_thread_context). Made by [`on_demand`](crate::on_demand()).
 ///
 /// Like [`LevelFilter`], it can be the [`Filter`] of one layer, or a layer that filters for the whole
 /// subscriber:

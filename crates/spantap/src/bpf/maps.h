@@ -66,6 +66,19 @@ struct {
 	__type(value, struct record_summary);
 } summaries SEC(".maps");
 
+/* The names that were reported lately. */
+struct name_key {
+	u64 image;
+	u64 address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct name_key);
+	__type(value, u8);
+} names SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 32 << 20);

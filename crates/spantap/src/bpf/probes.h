@@ -35,6 +35,10 @@ int thread_register(struct pt_regs *ctx)
 
 	if (!spec)
 		return 0;
+	if (spec->arg_cnt < 2 || argument(ctx, spec, 1) != LAYOUT) {
+		count_loss(LOST_OTHER_LAYOUT);
+		return 0;
+	}
 	block = argument(ctx, spec, 0);
 	if (bpf_probe_read_user(&word, sizeof(word), (void *)block)) {
 		count_loss(LOST_UNREADABLE_STACK);

@@ -13,6 +13,7 @@ enum record_kind {
 	RECORD_SUMMARIZED = 5, /* the first of them has come */
 	RECORD_UNSEEN = 6, /* the kernel did not report what a thread did for a while */
 	RECORD_GAP = 7, /* a thread was in spans before it was followed */
+	RECORD_NAME = 8, /* the name of spans, before the first record that has its address */
 };
 
 /* At each moment a thread is in one of these states. */
@@ -89,6 +90,8 @@ struct record_time {
 
 /* The part of a thread's memory that is for readers. */
 #define CONTEXT_BYTES 5008
+/* What `thread_register` says if it is laid out like this. */
+#define LAYOUT 1
 
 /* Also RECORD_GAP. What a thread did between two times is not known. Its memory shows which spans it was in. */
 struct record_unseen {
@@ -98,6 +101,16 @@ struct record_unseen {
 	u64 from;
 	u64 to;
 	char context[CONTEXT_BYTES];
+};
+
+#define NAME_BYTES 64
+
+struct record_name {
+	u32 kind;
+	u32 pid;
+	u64 image;
+	u64 address;
+	char name[NAME_BYTES]; /* ends with a NUL, and is cut if it is longer */
 };
 
 struct record_summarized {
@@ -221,5 +234,6 @@ enum loss {
 	LOST_STRETCHES,
 	LOST_RETRANSMITS,
 	LOST_REQUEST_ENDS,
+	LOST_OTHER_LAYOUT,
 	LOSSES,
 };

@@ -62,6 +62,9 @@ int BPF_PROG(sched_waking, struct task_struct *task)
 	bpf_get_current_comm(waker->comm, sizeof(waker->comm));
 	waker->in_interrupt = in_interrupt(ctx, thread);
 	own = waker->in_interrupt ? NULL : in_span(bpf_get_current_task_btf());
+	/* Several threads may be in the span that waits. And an id of 0 is one that the thread was just writing. */
+	if (own && (!innermost(own)->span_id || innermost(own)->span_id == innermost(thread)->span_id))
+		own = NULL;
 	waker->span = own ? *innermost(own) : none;
 	waker->image = own ? image_of(bpf_get_current_task_btf()) : 0;
 	waker->name = own ? own->innermost_name : 0;

@@ -106,6 +106,33 @@ static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u
 	return 0;
 }
 
+/* Reports the name of spans of the current thread, unless it was reported lately. If it can't be read or reported, the
+ * next look at such a span tries again. */
+static __noinline int report_name(u64 address)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct name_key key = { .image = image_of(task), .address = address };
+	struct record_name *record;
+	u8 known = 1;
+
+	if (bpf_map_lookup_elem(&names, &key))
+		return 0;
+	record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+	if (!record)
+		return 0;
+	if (bpf_probe_read_user_str(record->name, NAME_BYTES, (void *)address) <= 1) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	record->kind = RECORD_NAME;
+	record->pid = task->tgid;
+	record->image = key.image;
+	record->address = address;
+	submit(record);
+	bpf_map_update_elem(&names, &key, &known, BPF_ANY);
+	return 0;
+}
+
 /* The thread's memory can't be read. */
 static __always_inline int lose_sight(struct thread *thread)
 {
@@ -173,6 +200,8 @@ static __noinline int look(struct thread *thread)
 	thread->innermost.trace_low = bpf_be64_to_cpu(record.trace_low);
 	thread->innermost_since = record.since;
 	thread->innermost_began = record.began;
+	if (record.name && record.name != thread->innermost_name)
+		report_name(record.name);
 	thread->innermost_name = record.name;
 looked:
 	if (thread->unseen_from) {

@@ -6,6 +6,7 @@ mod environment;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,10 +193,10 @@ impl Builder {
         self
     }
 
-    /// Each thread says at all times which span it is in, for profilers that read that by OpenTelemetry's
-    /// [OTEP 4947], such as its eBPF profiler; off by default. spantap needs no such option.
+    /// Publishes each thread's current span for profilers that read OpenTelemetry's [OTEP 4947], such as its eBPF
+    /// profiler; off by default. `spantap attach` does not need it.
     ///
-    /// Linux on x86-64 and AArch64 only. The program must be linked so that others see the variable:
+    /// Only for executables, and only on Linux on x86-64 and AArch64. The executable must export the variable:
     ///
     /// ```toml
     /// # .cargo/config.toml
@@ -203,8 +204,10 @@ impl Builder {
     /// rustflags = ["-C", "link-arg=-Wl,--export-dynamic-symbol=otel_thread_ctx_v1"]
     /// ```
     ///
-    /// Every span then costs what it costs while a consumer is attached to `thread_register`, with or without a
-    /// profiler.
+    /// A profiler may look at any time, so every span costs what it costs while a consumer is attached, also those
+    /// that are not sampled; and [`on_demand()`](crate::on_demand) enables all spans. The process tells of itself once,
+    /// when the layer is built, and a forked child at its first enter: with `memfd_create`, `mmap`, `madvise` and `prctl`,
+    /// which a sandbox has to allow. Only the first layer of a process does so.
     ///
     /// [OTEP 4947]: https://github.com/open-telemetry/opentelemetry-specification/blob/main/oteps/profiles/4947-thread-ctx.md
     pub fn with_thread_context(mut self, enabled: bool) -> Self {
@@ -278,12 +281,7 @@ impl Builder {
         let reporter = env.reporter;
         let encoder = Arc::new(Encoder::new(format.unwrap_or_default(), Arc::new(resource), vocabulary));
         if self.publishes_thread_context {
-            let (encoder, reporter) = (Arc::clone(&encoder), Arc::clone(&reporter));
-            thread_context::publish_always(move || {
-                if let Err(source) = process::publish_context(&encoder.process_context()) {
-                    reporter.report(Error::ThreadContext { source });
-                }
-            });
+            publish_thread_context(&encoder, &reporter);
         }
         let otel = otel(self.uses_opentelemetry_ids);
         let origin = if otel.is_some() { Origin::Undecided } else { Origin::Own };
@@ -294,6 +292,20 @@ impl Builder {
         });
         let batches = Batches::new(Arc::clone(&encoder), Arc::clone(&reporter), max_wait);
         UsdtLayer::new(identities, limits, encoder.for_text(), (exporter, batches), reporter, spans, otel)
+    }
+}
+
+fn publish_thread_context(encoder: &Arc<Encoder>, reporter: &Arc<Reporter>) {
+    let tell = {
+        let (encoder, reporter) = (Arc::clone(encoder), Arc::clone(reporter));
+        move || {
+            if let Err(source) = process::publish_context(&encoder.process_context()) {
+                reporter.report(Error::ThreadContext { source });
+            }
+        }
+    };
+    if let Err(why) = thread_context::publish_always(tell) {
+        reporter.report(Error::ThreadContext { source: io::Error::other(why) });
     }
 }
 

@@ -60,11 +60,11 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
-    /// Profilers can't find out which spans the threads are in, because the process can't tell them about itself. See
+    /// Profilers can't find out which spans the threads are in. See
     /// [`Builder::with_thread_context`](crate::Builder::with_thread_context).
     #[non_exhaustive]
     ThreadContext {
-        /// The operating system's error.
+        /// The reason.
         source: io::Error,
     },
     /// The program ends, spans were lost, and not all of these losses could be reported to the receiver. Only
@@ -121,7 +121,7 @@ impl fmt::Display for Error {
                  {MAX_RESOURCE_BYTES} bytes of JSON"
             ),
             Self::ThreadContext { source } => {
-                write!(f, "profilers can't find the spans of this process: no mapping for its context: {source}")
+                write!(f, "profilers can't see which spans the threads are in: {source}")
             }
             Self::SecondLayer => f.write_str(
                 "the subscriber has a tracing-usdt layer already, and a second one does nothing: remove it",

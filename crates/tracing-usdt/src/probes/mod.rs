@@ -227,10 +227,13 @@ usdt! {
 pub(crate) struct ThreadRegister {
     /// The thread's `thread_context::Block`.
     pub(crate) block: *const u8,
+    /// How it is laid out.
+    pub(crate) layout: u64,
 }
 
 usdt! {
     /// Where the calling thread says which spans it is in.
     thread_register[ThreadRegister at "{} + 2 * 3"](a: ThreadRegister) =>
-    a.block
+    a.block,
+    a.layout
 }

@@ -49,8 +49,8 @@ pub(crate) fn attached_to_one<const N: usize>(probes: [Probe; N]) -> bool {
     SEMAPHORES.0[word].load(Ordering::Relaxed).to_le() & mask != 0
 }
 
-/// Counts the layer itself as a consumer of `probe`, for good. (The kernel changes the counters without care for others. It
-/// does so only at an attach and a detach, so that one of them would have to come within the same few nanoseconds.)
+/// Counts the layer itself as a consumer of `probe`, for good. (The kernel reads, adds and writes a counter in three steps. If
+/// that happens within the same few nanoseconds, this count is lost, and the layer stops when that consumer detaches.)
 pub(crate) fn ask(probe: Probe) {
     let (word, one) = (probe as usize / 4, 1_u64 << (probe as usize % 4 * 16));
     SEMAPHORES.0[word].fetch_add(one.to_le(), Ordering::Relaxed);

@@ -25,6 +25,9 @@ const LAST_EXITS: usize = 16;
 const HIDDEN_SHIFT: u32 = 8;
 const OWNER_SHIFT: u32 = 16;
 
+/// The number of this layout. Readers know it by that: another order or size of members needs another number.
+pub(super) const LAYOUT: u64 = 1;
+
 #[repr(C, align(64))]
 pub(super) struct Block {
     /// The depth, in 8 bits; how many spans more the thread is in, in 8 bits; and the owner, which differs for each thread

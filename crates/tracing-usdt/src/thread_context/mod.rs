@@ -38,7 +38,7 @@ thread_local! {
 /// Blocks of threads that have ended.
 static UNUSED: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
 
-/// Tells other programs about the process. Set if they shall find the threads' contexts.
+/// Tells other programs about the process. Set once they shall find its threads' contexts.
 static ANNOUNCE: OnceBox<Announce> = OnceBox::new();
 
 type Announce = Box<dyn Fn() + Send + Sync>;
@@ -78,7 +78,17 @@ impl ThreadContext {
     #[cold]
     fn register_now(self, now: Monotonic) {
         self.block.set_registered_ns(now.as_ns());
-        probes::thread_register(&probes::ThreadRegister { block: ptr::from_ref(self.block).cast() });
+        probes::thread_register(&probes::ThreadRegister {
+            block: ptr::from_ref(self.block).cast(),
+            layout: block::LAYOUT,
+        });
+        if ANNOUNCE.get().is_some() {
+            announce();
+            // It may have got its context before that was wanted.
+            if self.slot.is_none() {
+                OWN.set(Some(Self { slot: slot::own(), ..self }));
+            }
+        }
     }
 
     /// Begins the block anew, with an owner that no block has had. So a consumer that still reads it for another thread
@@ -95,8 +105,7 @@ impl ThreadContext {
         self.block.end();
     }
 
-    /// Shows the innermost span in the slot. Other than that of the block, its order relative to other stores matters only
-    /// as far as the span must be whole: the block's fences see to that.
+    /// Shows the innermost span in the slot. It is whole by then.
     #[inline]
     fn show(self) {
         if let Some(slot) = self.slot {
@@ -132,7 +141,6 @@ pub(crate) fn current() -> Option<ThreadContext> {
     if context.block.forks() != process::forks() {
         // The spans in this copy are those of the parent.
         context.begin();
-        announce();
     }
     Some(context)
 }
@@ -147,15 +155,17 @@ pub(crate) fn change(key: &Id, ids: Ids) {
     }
 }
 
-/// From now on all threads say which spans they are in, though no consumer may ask; and also by OpenTelemetry's way, for
-/// which `tell` tells other programs about the process. It is called once in each process. Only the first call of this
-/// function has an effect.
-pub(crate) fn publish_always(tell: impl Fn() + Send + Sync + 'static) {
+/// From its next enter on, each thread says which spans it is in, though no consumer may ask; and also by OpenTelemetry's way,
+/// for which `tell` tells other programs about the process, once in each process. Returns the reason if nobody would find
+/// that. Only the first call has an effect.
+pub(crate) fn publish_always(tell: impl Fn() + Send + Sync + 'static) -> Result<(), &'static str> {
+    slot::check()?;
     let tell: Announce = Box::new(tell);
     if ANNOUNCE.set(Box::new(tell)).is_ok() {
         announce();
         probes::ask(Probe::ThreadRegister);
     }
+    Ok(())
 }
 
 /// Tells about this process, if that is wanted and was not done.
@@ -179,7 +189,6 @@ fn claim() -> Option<ThreadContext> {
     let context = ThreadContext { block, slot: ANNOUNCE.get().and_then(|_| slot::own()) };
     context.begin();
     OWN.set(Some(context));
-    announce();
     Some(context)
 }
 
@@ -219,5 +228,48 @@ mod tests {
         let address = |context: Option<ThreadContext>| context.map(|context| ptr::from_ref(context.block));
         assert_eq!(address(own()), address(own()));
         assert_eq!(address(own()), address(current()));
+    }
+
+    /// The id in the record that the slot points to.
+    fn seen(slot: &AtomicPtr<u8>) -> Option<u64> {
+        let record = slot.load(Ordering::Relaxed).cast::<[u8; 28]>();
+        // SAFETY: it is null, or points to a record of a block, which is never freed.
+        #[allow(unsafe_code)]
+        let record = unsafe { record.as_ref()? };
+        record[16..24].try_into().ok().map(u64::from_be_bytes)
+    }
+
+    #[test]
+    fn the_slot_has_the_record_of_the_innermost_span() {
+        use crate::propagation::{SpanId, TraceId};
+        let slot: &AtomicPtr<u8> = Box::leak(Box::default());
+        let context = ThreadContext { block: Box::leak(Box::new(Block::new())), slot: Some(slot) };
+        let ids = |id: u64| Ids {
+            trace_id: TraceId::new(1).expect("not 0"),
+            span_id: SpanId::new(id).expect("not 0"),
+            sampled: true,
+            random: true,
+        };
+        let key = Id::from_u64;
+        let now = Monotonic::from_ns(1);
+        context.begin();
+        for id in 1..=70 {
+            context.enter(&key(id), &Entered { ids: ids(id), began: now, name: None }, now);
+            assert_eq!(seen(slot), Some(id.min(64)), "64 levels are listed");
+        }
+        for id in (65..=70).rev() {
+            _ = context.exit(&key(id));
+        }
+        // Those in between are exited first.
+        for id in (2..64).chain([64]) {
+            _ = context.exit(&key(id));
+            assert_eq!(seen(slot), Some(if id == 64 { 1 } else { 64 }));
+        }
+        OWN.set(Some(context));
+        change(&key(1), ids(100));
+        assert_eq!(seen(slot), Some(100));
+        context.end();
+        assert_eq!(seen(slot), None);
+        OWN.set(None);
     }
 }

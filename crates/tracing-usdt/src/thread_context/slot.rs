@@ -5,12 +5,30 @@
 //! descriptor (TLSDESC), which works in executables and in libraries: the linker replaces it by a constant where it can.
 //!
 //! It has a second, hidden symbol, by which the layer reaches it: GNU ld leaves the place of an exported variable to the
-//! dynamic loader, which static executables don't have. Both are weak, because another crate of the program may define
+//! dynamic loader, which static executables don't have. That has the crate's version in its name, so that two versions in a
+//! program don't write to one variable. Both are weak, because another crate of the program may define
 //! `otel_thread_ctx_v1`, too. Profilers see the first definition only.
 
 #![allow(unsafe_code)] // no attribute of `global_asm!` allows it
 
 use std::sync::atomic::AtomicPtr;
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! hidden {
+    ($before:literal, $behind:literal) => {
+        concat!(
+            $before,
+            "tracing_usdt_thread_ctx_",
+            env!("CARGO_PKG_VERSION_MAJOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_MINOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_PATCH"),
+            $behind
+        )
+    };
+}
 
 /// The calling thread's variable. `None` on platforms for which there is no assembly.
 pub(super) fn own() -> Option<&'static AtomicPtr<u8>> {
@@ -25,21 +43,36 @@ pub(super) fn own() -> Option<&'static AtomicPtr<u8>> {
     unsafe { address.as_ref() }
 }
 
+/// Whether other programs find the variable: the reason if they don't.
+pub(super) fn check() -> Result<(), &'static str> {
+    if own().is_none() {
+        return Err("not on this platform, or not with this linker");
+    }
+    // In a static executable there is no loader to ask.
+    #[cfg(all(target_os = "linux", not(target_feature = "crt-static"), not(miri)))]
+    // SAFETY: the name ends with a NUL. The address is not used.
+    if unsafe { nix::libc::dlsym(nix::libc::RTLD_DEFAULT, c"otel_thread_ctx_v1".as_ptr()) }.is_null() {
+        return Err("the program does not export otel_thread_ctx_v1; link it with \
+                    -Wl,--export-dynamic-symbol=otel_thread_ctx_v1");
+    }
+    Ok(())
+}
+
 // SAFETY: it only defines a variable.
 #[cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 std::arch::global_asm!(
     ".pushsection .tbss.otel_thread_ctx_v1, \"awT\", %nobits",
     ".balign 8",
-    ".weak otel_thread_ctx_v1, tracing_usdt_thread_ctx",
+    hidden!(".weak otel_thread_ctx_v1, ", ""),
     ".protected otel_thread_ctx_v1",
-    ".hidden tracing_usdt_thread_ctx",
+    hidden!(".hidden ", ""),
     ".type otel_thread_ctx_v1, %object",
-    ".type tracing_usdt_thread_ctx, %object",
+    hidden!(".type ", ", %object"),
     ".size otel_thread_ctx_v1, 8",
-    ".size tracing_usdt_thread_ctx, 8",
+    hidden!(".size ", ", 8"),
     "otel_thread_ctx_v1:",
-    "tracing_usdt_thread_ctx:",
+    hidden!("", ":"),
     ".zero 8",
     ".popsection",
 );
@@ -48,15 +81,17 @@ std::arch::global_asm!(
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_arch = "x86_64", not(miri)))]
 fn place() -> Option<[usize; 2]> {
     let (thread_pointer, distance);
-    // SAFETY: by the ABI of descriptors, the call takes the descriptor in rax, returns the distance there, and keeps all
-    // other registers but the flags. The thread pointer is at %fs:0.
+    // SAFETY: by the ABI of descriptors, the call takes the descriptor in rax and returns the distance there. It should keep
+    // all other registers, but in glibc before 2.40 it changes those of vectors (bug 31372), so that it counts as a
+    // usual call here. The thread pointer is at %fs:0.
     unsafe {
         std::arch::asm!(
-            "leaq tracing_usdt_thread_ctx@tlsdesc(%rip), %rax",
-            "call *tracing_usdt_thread_ctx@tlscall(%rax)",
-            "movq %fs:0, {}",
-            out(reg) thread_pointer,
+            hidden!("leaq ", "@tlsdesc(%rip), %rax"),
+            hidden!("call *", "@tlscall(%rax)"),
+            "movq %fs:0, %rcx",
             out("rax") distance,
+            out("rcx") thread_pointer,
+            clobber_abi("C"),
             options(att_syntax),
         );
     }
@@ -66,19 +101,19 @@ fn place() -> Option<[usize; 2]> {
 #[cfg(all(target_os = "linux", target_pointer_width = "64", target_arch = "aarch64", not(miri)))]
 fn place() -> Option<[usize; 2]> {
     let (thread_pointer, distance);
-    // SAFETY: by the ABI of descriptors, the call takes the descriptor in x0, returns the distance there, and keeps all
-    // other registers but x1, x30 and the flags.
+    // SAFETY: by the ABI of descriptors, the call takes the descriptor in x0 and returns the distance there. It should keep
+    // most registers, but counts as a usual call, as above.
     unsafe {
         std::arch::asm!(
-            "adrp x0, :tlsdesc:tracing_usdt_thread_ctx",
-            "ldr x1, [x0, :tlsdesc_lo12:tracing_usdt_thread_ctx]",
-            "add x0, x0, :tlsdesc_lo12:tracing_usdt_thread_ctx",
-            ".tlsdesccall tracing_usdt_thread_ctx",
+            hidden!("adrp x0, :tlsdesc:", ""),
+            hidden!("ldr x1, [x0, :tlsdesc_lo12:", "]"),
+            hidden!("add x0, x0, :tlsdesc_lo12:", ""),
+            hidden!(".tlsdesccall ", ""),
             "blr x1",
             "mrs x1, tpidr_el0",
             out("x0") distance,
             out("x1") thread_pointer,
-            out("x30") _,
+            clobber_abi("C"),
         );
     }
     Some([thread_pointer, distance])

@@ -26,24 +26,24 @@ impl<'a> Json<'a> {
         }
         match self.deserialize() {
             Ok(Text(text)) => Ok(text),
-            Err(found) => self.text_with_halves().map(Cow::Owned).map_err(|_| found),
+            Err(found) => self.text_with_halves().map(Cow::Owned).ok_or(found),
         }
     }
 
     /// Reads a string in which half of a surrogate pair may occur alone.
     #[cold]
-    fn text_with_halves(&mut self) -> Result<String, Found> {
+    fn text_with_halves(&mut self) -> Option<String> {
         let start = self.rest();
-        let Bytes(mut bytes) = self.deserialize()?;
+        let Bytes(mut bytes) = self.deserialize().ok()?;
         // Here, serde_json accepts control characters.
         let raw = &start[..start.len() - self.rest().len()];
         if raw.bytes().any(|byte| byte < b' ') {
-            return Err(Found::new(Fault::NotJson, "a control character in a string"));
+            return None;
         }
         if replace_halves(&mut bytes) {
             self.faults.note(Fault::BadText, || String::from_utf8_lossy(&bytes).into_owned());
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Reads a string, or the JSON text of any other value.

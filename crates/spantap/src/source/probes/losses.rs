@@ -7,7 +7,7 @@ const fn missed(label: &'static str, words: &'static str) -> Missed {
 }
 
 /// In the order of `enum loss`.
-pub(super) const LOSSES: [Missed; 15] = [
+pub(super) const LOSSES: [Missed; 16] = [
     missed("spans_ring_full", "spans: the ring buffer was full"),
     missed("kernel_ring_full", "kernel events: the ring buffer was full"),
     missed("spans_too_long", "spans: longer than 256 KiB"),
@@ -23,6 +23,7 @@ pub(super) const LOSSES: [Missed; 15] = [
     missed("stretches_untold", "stretches of time: the kernel did not report what the thread did"),
     missed("retransmits_untold", "connections: the kernel did not report all of their retransmits"),
     REQUEST_ENDS,
+    missed("other_layout", "entries into spans: the program has the layer of another version than spantap's"),
 ];
 
 pub(super) const REQUEST_ENDS: Missed =

@@ -220,7 +220,11 @@ impl Reader<'_, '_> {
             Some(Record::Time(time)) => {
                 self.known(time.program);
                 self.accounts.add(&time);
-                self.waits.add(&time, &mut self.names);
+                self.waits.add(&time, &self.names);
+            }
+            Some(Record::Name(at, name)) => {
+                self.known(at.program);
+                self.names.add(at, name);
             }
             Some(Record::Summarized { program, span_id }) => {
                 self.known(program);

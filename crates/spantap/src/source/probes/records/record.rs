@@ -21,6 +21,8 @@ pub(in crate::source::probes) enum Record<'a> {
     Unseen(UnseenRecord),
     /// One kernel span.
     Kernel(KernelRecord<'a>),
+    /// The name of spans.
+    Name(NameAt, &'a [u8]),
     /// The aggregated short kernel spans of a span.
     Summary { ids: SpanIds, owner: Owner, slots: Vec<Slot> },
     /// The first of them has come.
@@ -246,6 +248,7 @@ impl<'a> Record<'a> {
             5 => fields.summarized(),
             6 => fields.unseen().map(Self::Unseen),
             7 => fields.unseen().map(Self::Gap),
+            8 => fields.name(),
             _ => None,
         }
     }
@@ -411,6 +414,11 @@ impl<'a> Fields<'a> {
                 Detail::Call { result, first_argument, path }
             }
         })
+    }
+
+    fn name(&mut self) -> Option<Record<'a>> {
+        let program = Program { pid: self.u32()?, image: self.u64()? };
+        Some(Record::Name(NameAt { program, address: self.u64()? }, self.text(64)?))
     }
 
     fn waker(&mut self) -> Option<Detail<'a>> {
