@@ -77,6 +77,7 @@ impl Hit<'_> {
             "a batch, as a datagram of OTLP in protobuf" => value.starts_with("0x"),
             "bytes of the batch" => number() > 100,
             "address of the thread's context" => value.starts_with("0x") && value.ends_with('0'),
+            "layout of the context" => number() == 1,
             "spans of the batch" => (1..=3).contains(&number()),
             "its length in bytes" => {
                 let (_, json) = self.arguments[self.arguments.len() - 2];
