@@ -10,6 +10,7 @@ mod began;
 mod block;
 mod current;
 mod exec;
+mod foreign;
 mod found;
 mod names;
 mod process;

@@ -81,6 +81,17 @@ struct sched_info {
 	unsigned long long last_queued; /* when its present wait began; 0: it is not waiting */
 };
 
+/* Where the thread's own variables are. */
+struct thread_struct {
+#if defined(__TARGET_ARCH_x86)
+	unsigned long fsbase;
+#elif defined(__TARGET_ARCH_arm64)
+	struct {
+		unsigned long tp_value;
+	} uw;
+#endif
+};
+
 struct task_struct {
 	void *stack;
 	unsigned int flags;
@@ -96,6 +107,7 @@ struct task_struct {
 	struct sched_info sched_info;
 	unsigned in_iowait : 1;
 	bool throttled; /* since Linux 6.18 */
+	struct thread_struct thread;
 };
 
 struct linux_binprm {

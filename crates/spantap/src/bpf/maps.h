@@ -9,6 +9,8 @@ struct thread {
 	u64 block;
 	u64 owner;
 	u64 build; /* by which it registered */
+	u32 is_foreign; /* it has no layer, but OpenTelemetry's thread context, see foreign.h */
+	u32 unused_too;
 
 	/* The spans that it was in when it was last looked at, `depth` of them, the outermost first. */
 	u64 ids[MAX_DEPTH];
@@ -92,6 +94,16 @@ u64 released[RELEASED_WORDS] SEC(".data") = {};
 
 /* All threads are ignored. */
 bool stops_following SEC(".data") = false;
+
+/* The process that has OpenTelemetry's thread context, and no layer; 0: none. */
+const volatile u32 foreign_pid = 0;
+
+/* How far from the thread pointer its variable is; or, if there is a module, from that module's variables. */
+const volatile s64 foreign_distance = 0;
+const volatile u64 foreign_module = 0;
+
+/* What that process runs, once it was seen. */
+u64 foreign_image SEC(".data") = 0;
 
 /* Whether the kernel reports switches between threads. */
 const volatile bool sees_switches = true;

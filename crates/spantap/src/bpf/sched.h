@@ -36,6 +36,8 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	struct thread *leaves = misses_leaves && (runs_of(prev) & 1) ? NULL : followed(prev);
 	struct thread *gets = misses_returns && (runs_of(next) & 1) ? NULL : followed(next);
 
+	if (!leaves)
+		leaves = follow_foreign(prev);
 	if (leaves)
 		leave_cpu(leaves, prev, preempt, state, bpf_ktime_get_ns());
 	if (gets)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
-/* Reads the spans of a process from its probes, and records what the kernel did in them.
+/* Reads the spans of a process from its probes, and records what the kernel did in them. Or only the latter, for a process
+ * without the layer: `foreign.h`.
  *
  * `probes.h` learns where each thread says which spans it is in, and `stack.h` reads that. `thread.h` follows the thread's
  * time. Five files charge the spans when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h`

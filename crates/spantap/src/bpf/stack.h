@@ -32,12 +32,16 @@ static __always_inline bool is_released(u64 build)
 	return stops_following || released[build / 64 % RELEASED_WORDS] >> (build % 64) & 1;
 }
 
-/* The thread's entry, if it has registered; else NULL. */
+/* The thread's entry, if it is followed; else NULL. */
 static __always_inline struct thread *followed(struct task_struct *task)
 {
 	struct thread *thread = bpf_task_storage_get(&threads, task, 0, 0);
 
-	return thread && thread->block && !is_released(thread->build) ? thread : NULL;
+	if (!thread)
+		return NULL;
+	if (thread->is_foreign)
+		return stops_following ? NULL : thread;
+	return thread->block && !is_released(thread->build) ? thread : NULL;
 }
 
 /* The innermost span that the thread is in. */
@@ -53,7 +57,8 @@ static __always_inline void report_time(struct thread *thread, struct task_struc
 	struct record_time *record;
 	u32 depth = thread->depth;
 
-	if (!depth || !(time | queued))
+	/* The spans of others come without a time for which this would be the rest. */
+	if (!depth || !(time | queued) || thread->is_foreign)
 		return;
 	if (depth <= FIRST_IDS)
 		record = bpf_ringbuf_reserve(&records, sizeof(*record) + 8 * FIRST_IDS, 0);
@@ -144,6 +149,8 @@ static __always_inline int lose_sight(struct thread *thread)
 	return 0;
 }
 
+#include "foreign.h"
+
 /* Reads which spans the current thread is in, and reports what was not seen of it until now. */
 static __noinline int look(struct thread *thread)
 {
@@ -152,6 +159,8 @@ static __noinline int look(struct thread *thread)
 	u32 depth, more, too_deep;
 	u64 id;
 
+	if (thread->is_foreign)
+		return look_foreign(thread);
 	/* A read that fails fills its destination with zeros. */
 	if (bpf_probe_read_user(first, sizeof(first), (void *)thread->block))
 		return lose_sight(thread);

@@ -81,6 +81,12 @@ impl Decoder {
         self.processes.of_service(sender, service, &mut Faults::default())
     }
 
+    /// The process with this resource, in protobuf.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn process_of(&mut self, sender: Sender, resource: &[u8]) -> Arc<Process> {
+        self.processes.of_encoded(sender, resource, &mut Faults::default())
+    }
+
     /// Reads a datagram. Returns the spans or the reason for refusing it and, separately, the faults and the
     /// sequence.
     fn read(&mut self, bytes: &[u8], sender: Sender, mut faults: Faults) -> (Result<Spans, Found>, Decoded) {

@@ -127,6 +127,12 @@ impl<'a> Intake<'a> {
         self.decoder.process(sender, service)
     }
 
+    /// The process of a sender with this resource, in protobuf.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn process_of(&mut self, sender: Sender, resource: &[u8]) -> Arc<Process> {
+        self.decoder.process_of(sender, resource)
+    }
+
     /// Passes on what was taken. Returns false if the receiving end is gone.
     pub(crate) fn pass_on(&mut self) -> bool {
         let batch =

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, PrintLevel, ProgramType, UsdtOpts, set_print};
 use nix::time::ClockId;
 
-use super::binary::{Build, Change, PROVIDER, Stamp, Target, mapped_of};
+use super::binary::{Build, Change, PROVIDER, Stamp, Target, What, mapped_of};
 use super::clock::clock_ns;
+use super::foreign::Foreign;
 use super::libbpf::{explain, store_message};
 use super::losses::{LOSSES, RECURSION, REQUEST_ENDS};
 use super::records::last_ns_of_summary;
@@ -43,6 +44,8 @@ pub(super) struct Loaded {
     pid: Option<i32>,
     /// Builds that replace the target's file.
     changes: Option<Receiver<Change>>,
+    /// The process, if it has no probes.
+    pub(super) foreign: Option<Foreign>,
     /// Whether the kernel reports when threads lose the CPU.
     pub(super) knows_time: bool,
     /// Whether anything but the spans themselves is recorded.
@@ -84,7 +87,20 @@ const MISSES_SWITCHES: &str = "SPANTAP_MISSES_SWITCHES";
 
 impl Loaded {
     pub(super) fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
-        let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
+        let mut kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
+        let attached_to = target.to_string();
+        let Target { what, pid, name } = target;
+        let (watched, foreign) = match what {
+            What::Probes(watched) => (Some(watched), None),
+            What::Foreign(foreign) => (None, Some(foreign)),
+        };
+        if foreign.is_some() && kernel.is_empty() {
+            bail!("{attached_to} has no probes, so without kernel activity there is nothing to show");
+        }
+        // Its threads are found when they lose the CPU.
+        if foreign.is_some() && !kernel.contains(&Kernel::Sched) {
+            kernel.insert(0, Kernel::Sched);
+        }
         set_print(Some((PrintLevel::Warn, store_message)));
         // The skeleton borrows it for the rest of the process; there is only one.
         let place = Box::leak(Box::new(MaybeUninit::uninit()));
@@ -95,8 +111,12 @@ impl Loaded {
             rodata.misses_returns = is("returns") || is("pairs");
             rodata.misses_leaves = is("leaves") || is("pairs");
             rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
+            if let Some(Foreign { pid, place, .. }) = &foreign {
+                rodata.foreign_pid = pid.unsigned_abs();
+                (rodata.foreign_distance, rodata.foreign_module) = (place.distance, place.module);
+            }
         }
-        let mut news = choose(open.open_object_mut(), &kernel)?;
+        let mut news = choose(open.open_object_mut(), &kernel, watched.is_some())?;
         if misses.is_some() {
             news.push(format!("{MISSES_SWITCHES} is set: some thread switches are ignored"));
         }
@@ -108,20 +128,27 @@ impl Loaded {
         let skeleton = open.load().map_err(|error| explain(&error))?;
         // The tracepoints come first, so that nothing is missed that happens in a span after its enter.
         let tracepoints = Some(attach_to_kernel(&skeleton)?);
-        let attached_to = target.to_string();
-        let (pid, name) = (target.pid, target.name.clone());
-        let (build, changes) = target.watch().context("can't start the thread `watch`")?;
-        let followed = vec![attach_to_probes(&skeleton, pid, build, 1, &name)?];
+        let (mut followed, mut changes) = (Vec::new(), None);
+        if let Some(watched) = watched {
+            let (build, of_it) = watched.watch().context("can't start the thread `watch`")?;
+            followed.push(attach_to_probes(&skeleton, pid, build, 1, &name)?);
+            changes = Some(of_it);
+        }
         let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
         let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
         news.insert(0, format!("attached to {attached_to}; kernel activity: {parts}"));
+        if foreign.is_some() {
+            news.insert(1, "it has no probes of tracing-usdt, but OpenTelemetry's thread context: what the kernel does is \
+                            shown below the ids of its spans, which it exports itself".to_owned());
+        }
         Ok(Self {
             skeleton,
             tracepoints,
             followed,
             name,
             pid,
-            changes: Some(changes),
+            changes,
+            foreign,
             news,
             knows_time,
             sees_kernel: !kernel.is_empty(),

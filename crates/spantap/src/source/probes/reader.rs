@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 use super::binary::Stamp;
 use super::clock::{WallOffset, clock_ns, wall_offset};
+use super::foreign::Foreign;
 use super::join::{Accounts, Join};
 use super::load::Loaded;
 use super::losses::FORGOTTEN;
@@ -69,6 +70,7 @@ pub(super) fn read(
         wall: wall_offset(),
         attached: loaded.attached(),
         knows_time: loaded.knows_time,
+        foreign: loaded.foreign.take(),
         processes: HashMap::new(),
         waiting: 0,
         accounts: Accounts::default(),
@@ -156,6 +158,7 @@ struct Reader<'a, 'b> {
     /// As `Loaded::attached`.
     attached: Vec<(Stamp, u64)>,
     knows_time: bool,
+    foreign: Option<Foreign>,
     processes: HashMap<Program, Known>,
     /// The number of span groups that wait, in all processes.
     waiting: usize,
@@ -276,7 +279,14 @@ impl Reader<'_, '_> {
     }
 
     fn known(&mut self, program: Program) -> &mut Known {
-        self.processes.entry(program).or_insert_with(|| Known::of(program.pid, &self.attached))
+        self.processes.entry(program).or_insert_with(|| {
+            let mut known = Known::of(program.pid, &self.attached);
+            let foreign = self.foreign.as_ref().filter(|foreign| foreign.pid.unsigned_abs() == program.pid);
+            if let (Some(foreign), Some(sender)) = (foreign, known.sender) {
+                known.process = Some(self.intake.process_of(sender, &foreign.resource));
+            }
+            known
+        })
     }
 
     fn take_kernel(&mut self, of: Program, spans: Vec<Span>) {

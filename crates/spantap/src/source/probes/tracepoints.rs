@@ -62,7 +62,7 @@ pub fn check_kernel() -> Result<()> {
 
 /// Deselects the programs that are not wanted or that this kernel does not support. Returns a line for each of the
 /// latter.
-pub(super) fn choose(object: &mut OpenObject, kernel: &[Kernel]) -> Result<Vec<String>> {
+pub(super) fn choose(object: &mut OpenObject, kernel: &[Kernel], has_probes: bool) -> Result<Vec<String>> {
     let mut lacking = Vec::new();
     let btf = Btf::from_vmlinux().with_context(|| format!("can't read {BTF}"))?;
     let is_there = |name: &str| btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some();
@@ -71,6 +71,7 @@ pub(super) fn choose(object: &mut OpenObject, kernel: &[Kernel]) -> Result<Vec<S
         let of = Kernel::ALL.into_iter().find(|of| tracepoints(*of).contains(&&*name));
         let is_wanted = match of {
             Some(of) => kernel.contains(&of),
+            None if !has_probes => false,
             // Spans alone don't need it.
             None => name != REGISTER || !kernel.is_empty(),
         };

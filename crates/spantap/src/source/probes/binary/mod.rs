@@ -21,6 +21,7 @@ pub(super) use elf::PROVIDER;
 pub(super) use mapped::mapped_of;
 pub(super) use place::Change;
 
+use super::foreign::Foreign;
 use crate::process::program_name;
 use elf::Lack;
 use mapped::libraries;
@@ -29,14 +30,28 @@ use place::Place;
 /// What to attach to.
 #[derive(Debug)]
 pub struct Target {
-    /// The file with the probes.
-    pub(super) build: Build,
+    pub(super) what: What,
     /// The only process to attach to; `None` for all processes that run the file.
     pub(super) pid: Option<i32>,
-    /// Where new builds appear.
-    place: Place,
     /// The name to show.
     pub(super) name: String,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The file with the probes.
+    Probes(Box<Watched>),
+    /// A process without probes.
+    Foreign(Foreign),
+}
+
+/// A file, and where new builds of it appear.
+#[derive(Debug)]
+pub(super) struct Watched {
+    build: Build,
+    pid: Option<i32>,
+    place: Place,
+    name: String,
 }
 
 impl fmt::Display for Target {
@@ -76,19 +91,24 @@ impl Target {
         let place = Place::of_process(&proc).with_context(unreadable)?;
         // The first file that has the layer, but no probes.
         let mut lacking = match Build::open(&proc.join("exe")).with_context(unreadable)? {
-            Ok(build) => return Ok(Self { build, pid: Some(pid), place, name }),
+            Ok(build) => return Ok(Self::probes(build, Some(pid), place, name)),
             Err(Lack::Layer) => None,
             Err(lack) => Some((lack, name.clone())),
         };
         let mut hidden = None;
         for library in libraries(&proc) {
             match library.open() {
-                Ok(Ok(build)) => return Ok(Self { build, pid: Some(pid), place, name }),
+                Ok(Ok(build)) => return Ok(Self::probes(build, Some(pid), place, name)),
                 Ok(Err(Lack::Layer | Lack::Sections)) => {}
                 // The process has unmapped it in the meantime.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(Err(lack)) => _ = lacking.get_or_insert_with(|| (lack, library.name())),
                 Err(error) => hidden = Some((error, library.name())),
+            }
+        }
+        if lacking.is_none() {
+            if let Some(foreign) = Foreign::of(pid)? {
+                return Ok(Self { what: What::Foreign(foreign), pid: Some(pid), name });
             }
         }
         if let Some((lack, of)) = lacking {
@@ -104,8 +124,13 @@ impl Target {
         }
         bail!(
             "neither {name} (pid {pid}) nor its libraries have probes of tracing-usdt; does it use the layer, and \
-             was it built for Linux?"
+             was it built for Linux? (A program in another language needs OpenTelemetry's thread context.)"
         )
+    }
+
+    fn probes(build: Build, pid: Option<i32>, place: Place, name: String) -> Self {
+        let watched = Watched { build, pid, place, name: name.clone() };
+        Self { what: What::Probes(Box::new(watched)), pid, name }
     }
 
     /// Targets every process that runs the executable or library at `path`, now and later.
@@ -117,7 +142,7 @@ impl Target {
         let name = path.display().to_string();
         let opened = Place::of(path).and_then(|mut place| Ok((place.open()?, place)));
         match opened {
-            Ok((Ok(build), place)) => Ok(Self { build, pid: None, place, name }),
+            Ok((Ok(build), place)) => Ok(Self::probes(build, None, place, name)),
             Ok((Err(lack), _)) => bail!("{}", lack.message(&name)),
             Err(error) => {
                 let why = unreadable(path, &error);
@@ -125,20 +150,25 @@ impl Target {
             }
         }
     }
+}
 
+impl Watched {
     /// Returns the file, and a channel with the builds that replace it.
     pub(super) fn watch(self) -> io::Result<(Build, Receiver<Change>)> {
         let Self { build, pid, place, name } = self;
         let changes = match pid {
-            Some(pid) => place.watch(move |_| match Self::process(pid) {
-                Ok(target) => {
+            Some(pid) => place.watch(move |_| match Target::process(pid) {
+                Ok(Target { what: What::Probes(watched), name, .. }) => {
                     let news = format!(
-                        "process {pid} has executed {}; its spans are collected \
-                         from now on",
-                        target.name
+                        "process {pid} has executed {name}; its spans are collected \
+                         from now on"
                     );
-                    Ok((target.build, news))
+                    Ok((watched.build, news))
                 }
+                Ok(Target { what: What::Foreign(_), name, .. }) => Err(format!(
+                    "process {pid} has executed {name}, which has no probes of tracing-usdt; attach to it again for \
+                     what the kernel does in its spans"
+                )),
                 Err(error) => Err(format!(
                     "process {pid} has executed another program: {error:#}; libraries that it loads later are not \
                      checked, so attach to it again once the layer is loaded"

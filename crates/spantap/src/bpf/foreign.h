@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* A process of any language that has OpenTelemetry's thread context (OTEP 4947) and not the layer: which span a thread is
+ * in, from the variable whose place user space has found. */
+#pragma once
+
+/* A record of OTEP 4947, without its attributes. */
+struct foreign_record {
+	u64 trace_high; /* big-endian, as the other ids */
+	u64 trace_low;
+	u64 span_id;
+	u8 valid;
+	u8 flags;
+	u16 attributes;
+} __attribute__((packed));
+
+/* Where glibc keeps the addresses of the variables of each module: in a table, whose address is here. */
+#if defined(__TARGET_ARCH_x86)
+#define MODULES_AT 8
+#else
+#define MODULES_AT 0
+#endif
+#define MODULE_BYTES 16
+
+static __always_inline u64 thread_pointer(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_x86)
+	return task->thread.fsbase;
+#else
+	return task->thread.uw.tp_value;
+#endif
+}
+
+/* Follows a thread of that process from its first switch on. */
+static __always_inline struct thread *follow_foreign(struct task_struct *task)
+{
+	struct thread *thread;
+	u64 image;
+
+	if (!foreign_pid || task->tgid != foreign_pid || stops_following || (task->flags & PF_EXITING))
+		return NULL;
+	image = image_of(task);
+	if (!foreign_image)
+		foreign_image = image;
+	/* After an exec, the variable may be anywhere. */
+	if (image != foreign_image)
+		return NULL;
+	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!thread) {
+		count_loss(LOST_NO_THREAD);
+		return NULL;
+	}
+	thread->is_foreign = 1;
+	thread->call = -1;
+	thread->runs = task->sched_info.pcount;
+	thread->since = bpf_ktime_get_ns();
+	return thread;
+}
+
+static __always_inline bool is_module_absent(u64 block)
+{
+	/* glibc allocates a module's variables when the thread first uses them, and writes -1 until then. */
+	return !block || block == (u64)-1;
+}
+
+/* Reads which span the current thread is in. */
+static __noinline int look_foreign(struct thread *thread)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 base = thread_pointer(task), table, address;
+	struct foreign_record record;
+
+	thread->depth = 0;
+	thread->unseen_from = 0;
+	/* Right after an exec, the thread pointer is 0. */
+	if (!base || (task->flags & PF_EXITING))
+		return 0;
+	if (foreign_module) {
+		if (bpf_probe_read_user(&table, sizeof(table), (void *)(base + MODULES_AT)))
+			goto unreadable;
+		if (bpf_probe_read_user(&base, sizeof(base), (void *)(table + MODULE_BYTES * foreign_module)))
+			goto unreadable;
+		if (is_module_absent(base))
+			return 0;
+	}
+	if (bpf_probe_read_user(&address, sizeof(address), (void *)(base + foreign_distance)))
+		goto unreadable;
+	if (!address)
+		return 0;
+	if (bpf_probe_read_user(&record, sizeof(record), (void *)address))
+		goto unreadable;
+	if (record.valid != 1 || !record.span_id)
+		return 0;
+	thread->innermost.span_id = bpf_be64_to_cpu(record.span_id);
+	thread->innermost.trace_high = bpf_be64_to_cpu(record.trace_high);
+	thread->innermost.trace_low = bpf_be64_to_cpu(record.trace_low);
+	thread->innermost_since = 0;
+	thread->innermost_began = 0;
+	thread->innermost_name = 0;
+	thread->ids[0] = thread->innermost.span_id;
+	thread->depth = 1;
+	return 0;
+unreadable:
+	count_loss(LOST_UNREADABLE_STACK);
+	return 0;
+}

@@ -1,0 +1,124 @@
+//! Programs without the layer that have OpenTelemetry's thread context.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use e2e::{Process, Spantap, need, program};
+
+use crate::found::{Found, Spans};
+use crate::worker::Output;
+use crate::{repeat_if_unreported, with_kernel};
+
+fn compile(to: &Path, flags: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/foreign.c");
+    let compiled =
+        Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(to).arg(source).args(flags).output().unwrap();
+    assert!(compiled.status.success(), "{flags:?}: {}", String::from_utf8_lossy(&compiled.stderr));
+    to.to_owned()
+}
+
+/// Another implementation of the thread context, as a static library.
+fn libdd(folder: &Path) -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/libdd/Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(folder);
+    // The toolchain of the tests; variables of their own build must not affect it.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_") && name != "CARGO_HOME" || name == "RUSTFLAGS" {
+            cargo.env_remove(variable);
+        }
+    }
+    let built = cargo.output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    folder.join("debug/liblibdd.a")
+}
+
+/// Runs `command` with spantap attached to it.
+fn spans_of(command: &mut Command, output: &Output) -> (Spans, String) {
+    let mut child = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "ready");
+    let (pid, to) = (child.id().to_string(), output.to());
+    let spantap = Spantap::attach_with(&["--pid", &pid, "--min", "0us", "--to", &to], &[]);
+    writeln!(stdin, "go").unwrap();
+    assert_eq!(lines.next().unwrap(), "done");
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let ended = spantap.wait();
+    assert!(ended.status.success(), "{ended:?}");
+    (output.spans(), ended.stderr)
+}
+
+/// Two threads sleep for 20 ms and then 60 ms in one span, for 40 ms in another, and for longer in none.
+fn assert_right(spans: &Spans) {
+    let sleeps_of = |id: &str| -> Vec<&Found> {
+        spans.0.iter().filter(|span| span.parent == id && span.name == "sleep").collect()
+    };
+    for (id, expected) in [("aaaaaaaaaaaaaaaa", vec![20, 20, 60, 60]), ("bbbbbbbbbbbbbbbb", vec![40, 40])] {
+        let mut ms: Vec<u64> = sleeps_of(id).iter().map(|sleep| sleep.duration_ns() / 1_000_000).collect();
+        ms.sort_unstable();
+        let are_right = ms.len() == expected.len()
+            && ms.iter().zip(&expected).all(|(ms, expected)| (*expected..expected + 15).contains(ms));
+        assert!(are_right, "{id}: {ms:?} instead of {expected:?}: {:#?}", spans.0);
+    }
+    for span in &spans.0 {
+        assert!(span.is_kernels && span.trace == "11".repeat(16), "{span:#?}");
+        assert!(["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"].contains(&&*span.parent), "{span:#?}");
+        assert_eq!(span.service, "in C");
+    }
+}
+
+/// Repeated if the kernel did not report a switch.
+#[test]
+fn what_the_kernel_does_in_the_spans_of_any_program_is_shown() {
+    if !need(&["cc"]) {
+        return;
+    }
+    with_kernel(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let export = "-Wl,--export-dynamic-symbol=otel_thread_ctx_v1";
+        let in_executable = compile(&folder.path().join("executable"), &[export]);
+        let library = compile(&folder.path().join("library.so"), &["-DLIBRARY", "-shared", "-fPIC"]);
+        let descriptor = ["-DLIBRARY", "-shared", "-fPIC", "-mtls-dialect=gnu2"];
+        let descriptor = compile(&folder.path().join("descriptor.so"), &descriptor);
+        let loads = compile(&folder.path().join("loads"), &["-DLOADS"]);
+        let linked = [&*libdd(folder.path()).display().to_string(), export, "-DLINKED", "-ldl", "-lm"];
+        let linked = compile(&folder.path().join("linked"), &linked);
+        let ways =
+            [(&in_executable, None), (&loads, Some(library)), (&loads, Some(descriptor)), (&linked, None)];
+        for (executable, library) in ways {
+            repeat_if_unreported(|| {
+                let (spans, stderr) = spans_of(Command::new(executable).args(&library), &Output::new());
+                assert!(stderr.contains("OpenTelemetry's thread context"), "{stderr}");
+                assert_right(&spans);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_program_that_does_not_export_the_variable_is_told_how() {
+    if !need(&["cc"]) {
+        return;
+    }
+    with_kernel(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let executable = compile(&folder.path().join("executable"), &[]);
+        let mut child =
+            Process(Command::new(executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let pid = child.id().to_string();
+        let output = Command::new(program("spantap")).args(["attach", "--pid", &pid]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{stderr}");
+        assert!(stderr.contains("-Wl,--export-dynamic-symbol=otel_thread_ctx_v1"), "{stderr}");
+    });
+}
