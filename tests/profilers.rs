@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use e2e::{Build, Fixture, Linkage, need};
 use nix::sys::signal::{Signal, kill};
@@ -219,7 +219,8 @@ fn a_program_that_may_write_no_files_is_not_killed() {
     let executable = Build::Debug.path(Linkage::Executable, 0);
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -f 0; exec \"$0\""]).arg(&executable).env("FIXTURE_PROFILED", "");
-    let mut fixture = Fixture::spawn(&mut shell, None);
+    // Its messages might go to a file.
+    let mut fixture = Fixture::spawn(shell.stderr(Stdio::null()), None);
     let seen = Seen::new(fixture.pid(), &executable);
     let inner = fixture.run("enter");
     assert_eq!(seen.ids(), Some(inner));
