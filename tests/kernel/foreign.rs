@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use e2e::{Process, Spantap, need, program};
 
@@ -39,24 +39,49 @@ fn libdd(folder: &Path) -> PathBuf {
     folder.join("debug/liblibdd.a")
 }
 
-/// Runs `command` with spantap attached to it.
-fn spans_of(command: &mut Command, output: &Output) -> (Spans, String) {
-    let mut child = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
-    let mut stdin = child.stdin.take().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert_eq!(lines.next().unwrap(), "ready");
-    let (pid, to) = (child.id().to_string(), output.to());
-    let spantap = Spantap::attach_with(&["--pid", &pid, "--min", "0us", "--to", &to], &[]);
-    writeln!(stdin, "go").unwrap();
-    assert_eq!(lines.next().unwrap(), "done");
-    drop(stdin);
-    assert!(child.wait().unwrap().success());
-    let ended = spantap.wait();
-    assert!(ended.status.success(), "{ended:?}");
-    (output.spans(), ended.stderr)
+/// A program with spantap attached to it.
+struct Foreign {
+    child: Process,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    spantap: Spantap,
+    output: Output,
 }
 
-/// Two threads sleep for 20 ms and then 60 ms in one span, for 40 ms in another, and for longer in none.
+impl Foreign {
+    fn attach(command: &mut Command) -> Self {
+        let mut child = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let stdin = child.stdin.take().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        assert_eq!(line(&mut stdout), "ready");
+        let output = Output::new();
+        let (pid, to) = (child.id().to_string(), output.to());
+        let spantap = Spantap::attach_with(&["--pid", &pid, "--min", "0us", "--to", &to], &[]);
+        Self { child, stdin, stdout, spantap, output }
+    }
+
+    fn run(&mut self, command: &str, answer: &str) {
+        writeln!(self.stdin, "{command}").unwrap();
+        assert_eq!(line(&mut self.stdout), answer);
+    }
+
+    fn end(mut self) -> (Spans, String) {
+        drop(self.stdin);
+        assert!(self.child.wait().unwrap().success());
+        let ended = self.spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        (self.output.spans(), ended.stderr)
+    }
+}
+
+fn line(stdout: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+/// Two threads sleep for 20 ms and then 60 ms in one span, and for 40 ms in another; and then for longer in none, in one whose
+/// record is not valid, and in one that is not sampled.
 fn assert_right(spans: &Spans) {
     let sleeps_of = |id: &str| -> Vec<&Found> {
         spans.0.iter().filter(|span| span.parent == id && span.name == "sleep").collect()
@@ -86,7 +111,8 @@ fn what_the_kernel_does_in_the_spans_of_any_program_is_shown() {
         let export = "-Wl,--export-dynamic-symbol=otel_thread_ctx_v1";
         let in_executable = compile(&folder.path().join("executable"), &[export]);
         let library = compile(&folder.path().join("library.so"), &["-DLIBRARY", "-shared", "-fPIC"]);
-        let descriptor = ["-DLIBRARY", "-shared", "-fPIC", "-mtls-dialect=gnu2"];
+        let dialect = if cfg!(target_arch = "x86_64") { "-mtls-dialect=gnu2" } else { "-mtls-dialect=desc" };
+        let descriptor = ["-DLIBRARY", "-shared", "-fPIC", dialect];
         let descriptor = compile(&folder.path().join("descriptor.so"), &descriptor);
         let loads = compile(&folder.path().join("loads"), &["-DLOADS"]);
         let linked = [&*libdd(folder.path()).display().to_string(), export, "-DLINKED", "-ldl", "-lm"];
@@ -95,11 +121,37 @@ fn what_the_kernel_does_in_the_spans_of_any_program_is_shown() {
             [(&in_executable, None), (&loads, Some(library)), (&loads, Some(descriptor)), (&linked, None)];
         for (executable, library) in ways {
             repeat_if_unreported(|| {
-                let (spans, stderr) = spans_of(Command::new(executable).args(&library), &Output::new());
+                let mut foreign = Foreign::attach(Command::new(executable).args(&library));
+                foreign.run("go", "done");
+                let (spans, stderr) = foreign.end();
                 assert!(stderr.contains("OpenTelemetry's thread context"), "{stderr}");
                 assert_right(&spans);
             });
         }
+    });
+}
+
+/// The variable may be anywhere else then.
+#[test]
+fn a_program_that_is_executed_is_not_taken_for_the_one_before() {
+    if !need(&["cc"]) {
+        return;
+    }
+    with_kernel(&[], || {
+        repeat_if_unreported(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let export = "-Wl,--export-dynamic-symbol=otel_thread_ctx_v1";
+            // At the same address each time.
+            let executable = compile(&folder.path().join("executable"), &[export, "-no-pie"]);
+            let mut foreign = Foreign::attach(&mut Command::new(executable));
+            foreign.run("go", "done");
+            foreign.run("exec", "ready");
+            foreign.run("go", "done");
+            foreign.run("go", "done");
+            let (spans, stderr) = foreign.end();
+            assert_right(&spans);
+            assert_eq!(stderr.matches("has executed another program").count(), 1, "{stderr}");
+        });
     });
 }
 

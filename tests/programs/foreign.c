@@ -53,7 +53,7 @@ static void sleep_ms(long ms)
 
 static void *work(void *unused)
 {
-	struct record outer = record(0xaa), inner = record(0xbb), invalid = record(0xcc);
+	struct record outer = record(0xaa), inner = record(0xbb), invalid = record(0xcc), unsampled = record(0xdd);
 
 	sleep_ms(1);
 	set(&outer);
@@ -66,6 +66,9 @@ static void *work(void *unused)
 	sleep_ms(80);
 	invalid.valid = 0;
 	set(&invalid);
+	sleep_ms(80);
+	unsampled.flags = 2;
+	set(&unsampled);
 	sleep_ms(80);
 	set(NULL);
 	return unused;
@@ -136,6 +139,8 @@ int main(int count, char **arguments)
 	while (fgets(line, sizeof(line), stdin)) {
 		pthread_t other;
 
+		if (!strcmp(line, "exec\n"))
+			execv("/proc/self/exe", arguments);
 		work(NULL);
 		pthread_create(&other, NULL, work, NULL);
 		pthread_join(other, NULL);

@@ -49,6 +49,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 	/* The spans ended with the old program, and so did the memory that tells of them. */
 	if (thread) {
 		thread->block = 0;
+		thread->is_foreign = 0;
 		thread->depth = 0;
 	}
 	child = bpf_map_lookup_elem(&children, &pid);

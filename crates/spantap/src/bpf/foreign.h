@@ -13,6 +13,8 @@ struct foreign_record {
 	u16 attributes;
 } __attribute__((packed));
 
+#define SAMPLED 1
+
 /* Where glibc keeps the addresses of the variables of each module: in a table, whose address is here. */
 #if defined(__TARGET_ARCH_x86)
 #define MODULES_AT 8
@@ -30,32 +32,6 @@ static __always_inline u64 thread_pointer(struct task_struct *task)
 #endif
 }
 
-/* Follows a thread of that process from its first switch on. */
-static __always_inline struct thread *follow_foreign(struct task_struct *task)
-{
-	struct thread *thread;
-	u64 image;
-
-	if (!foreign_pid || task->tgid != foreign_pid || stops_following || (task->flags & PF_EXITING))
-		return NULL;
-	image = image_of(task);
-	if (!foreign_image)
-		foreign_image = image;
-	/* After an exec, the variable may be anywhere. */
-	if (image != foreign_image)
-		return NULL;
-	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!thread) {
-		count_loss(LOST_NO_THREAD);
-		return NULL;
-	}
-	thread->is_foreign = 1;
-	thread->call = -1;
-	thread->runs = task->sched_info.pcount;
-	thread->since = bpf_ktime_get_ns();
-	return thread;
-}
-
 static __always_inline bool is_module_absent(u64 block)
 {
 	/* glibc allocates a module's variables when the thread first uses them, and writes -1 until then. */
@@ -66,17 +42,22 @@ static __always_inline bool is_module_absent(u64 block)
 static __noinline int look_foreign(struct thread *thread)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	u64 base = thread_pointer(task), table, address;
+	u64 base = thread_pointer(task), table, modules, address, id;
 	struct foreign_record record;
 
 	thread->depth = 0;
 	thread->unseen_from = 0;
-	/* Right after an exec, the thread pointer is 0. */
+	/* Before a program has set it up, the thread pointer is 0. */
 	if (!base || (task->flags & PF_EXITING))
 		return 0;
 	if (foreign_module) {
 		if (bpf_probe_read_user(&table, sizeof(table), (void *)(base + MODULES_AT)))
 			goto unreadable;
+		/* Its length comes before it. It grows when the thread first uses a library that was loaded later. */
+		if (bpf_probe_read_user(&modules, sizeof(modules), (void *)(table - MODULE_BYTES)))
+			goto unreadable;
+		if (foreign_module > modules)
+			return 0;
 		if (bpf_probe_read_user(&base, sizeof(base), (void *)(table + MODULE_BYTES * foreign_module)))
 			goto unreadable;
 		if (is_module_absent(base))
@@ -88,15 +69,21 @@ static __noinline int look_foreign(struct thread *thread)
 		return 0;
 	if (bpf_probe_read_user(&record, sizeof(record), (void *)address))
 		goto unreadable;
-	if (record.valid != 1 || !record.span_id)
+	if (record.valid != 1 || !record.span_id || !(record.trace_high | record.trace_low))
 		return 0;
-	thread->innermost.span_id = bpf_be64_to_cpu(record.span_id);
+	/* The program does not export spans that are not sampled. Programs from before this was agreed have no flags. */
+	if (record.flags & SAMPLED)
+		foreign_has_flags = true;
+	else if (foreign_has_flags)
+		return 0;
+	id = bpf_be64_to_cpu(record.span_id);
+	if (id != thread->innermost.span_id)
+		thread->innermost_began = bpf_ktime_get_ns(); /* at the latest */
+	thread->innermost.span_id = id;
 	thread->innermost.trace_high = bpf_be64_to_cpu(record.trace_high);
 	thread->innermost.trace_low = bpf_be64_to_cpu(record.trace_low);
 	thread->innermost_since = 0;
-	thread->innermost_began = 0;
 	thread->innermost_name = 0;
-	thread->ids[0] = thread->innermost.span_id;
 	thread->depth = 1;
 	return 0;
 unreadable:

@@ -20,6 +20,7 @@ struct thread {
 	u64 innermost_since; /* when the thread entered it */
 	u64 innermost_began; /* when it was created */
 	u64 innermost_name; /* the address of its name, or 0 */
+	u64 reported_name; /* the last one that was reported */
 
 	/* Since when it is in its present state. */
 	u64 since;
@@ -104,6 +105,9 @@ const volatile u64 foreign_module = 0;
 
 /* What that process runs, once it was seen. */
 u64 foreign_image SEC(".data") = 0;
+
+/* Whether one of its records had W3C's flags. */
+bool foreign_has_flags SEC(".data") = false;
 
 /* Whether the kernel reports switches between threads. */
 const volatile bool sees_switches = true;

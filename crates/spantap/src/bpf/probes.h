@@ -57,6 +57,7 @@ int thread_register(struct pt_regs *ctx)
 	thread->block = block;
 	thread->owner = word >> OWNER_SHIFT;
 	thread->too_deep = 0;
+	thread->reported_name = 0;
 	thread->build = build;
 	thread->unseen_from = 0;
 	thread->call = -1;

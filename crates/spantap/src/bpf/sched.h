@@ -5,8 +5,6 @@
 /* The size of a thread's kernel stack: THREAD_SIZE on x86-64, and on arm64 with pages of 4 KiB. */
 #define STACK_BYTES (16 << 10)
 
-#define PF_KTHREAD 0x00200000
-
 /* Whether the CPU is in an interrupt: then an interrupt, not the current thread, causes the event. In an interrupt the
  * tracepoint's arguments, `ctx`, are not on the thread's own stack; or, on x86-64, they are, but the thread came to
  * the kernel without a system call. (__preempt_count would show it, too, but only kernels with CONFIG_KALLSYMS_ALL let

@@ -111,8 +111,7 @@ static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u
 	return 0;
 }
 
-/* Reports the name of spans of the current thread, unless it was reported lately. If it can't be read or reported, the
- * next look at such a span tries again. */
+/* Reports the name of spans of the current thread, unless it was reported lately. Returns whether user space has it. */
 static __noinline int report_name(u64 address)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -121,7 +120,7 @@ static __noinline int report_name(u64 address)
 	u8 known = 1;
 
 	if (bpf_map_lookup_elem(&names, &key))
-		return 0;
+		return 1;
 	record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 	if (!record)
 		return 0;
@@ -135,7 +134,7 @@ static __noinline int report_name(u64 address)
 	record->address = address;
 	submit(record);
 	bpf_map_update_elem(&names, &key, &known, BPF_ANY);
-	return 0;
+	return 1;
 }
 
 /* The thread's memory can't be read. */
@@ -209,8 +208,8 @@ static __noinline int look(struct thread *thread)
 	thread->innermost.trace_low = bpf_be64_to_cpu(record.trace_low);
 	thread->innermost_since = record.since;
 	thread->innermost_began = record.began;
-	if (record.name && record.name != thread->innermost_name)
-		report_name(record.name);
+	if (record.name && record.name != thread->reported_name && report_name(record.name))
+		thread->reported_name = record.name;
 	thread->innermost_name = record.name;
 looked:
 	if (thread->unseen_from) {

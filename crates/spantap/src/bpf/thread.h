@@ -9,6 +9,7 @@
 #define TASK_TRACED 0x8
 #define TASK_NOLOAD 0x400
 #define TASK_RTLOCK_WAIT 0x1000
+#define PF_KTHREAD 0x00200000
 
 /* How often the thread was given a CPU after a wait; 0 if the kernel doesn't count it. */
 static __always_inline u64 runs_of(struct task_struct *task)
@@ -94,6 +95,40 @@ static __always_inline void start_following(struct thread *thread, struct task_s
 	set_on_cpu(thread);
 	thread->runs = runs_of(task);
 	thread->since = bpf_ktime_get_ns();
+}
+
+/* linux/sched.h: threads of the kernel that belong to the process, and have the thread pointer of another of its threads. */
+#define PF_IO_WORKER 0x10
+#define PF_USER_WORKER 0x4000
+
+/* Follows the current thread from now on if it is one of the process without the layer. Only since Linux 6.4 may this
+ * allocate where the scheduler calls it: user space sees to that. */
+static __always_inline struct thread *follow_foreign(struct task_struct *task)
+{
+	struct thread *thread;
+	u64 image;
+
+	if (!foreign_pid || task->tgid != foreign_pid || stops_following)
+		return NULL;
+	if (task->flags & (PF_EXITING | PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER))
+		return NULL;
+	image = image_of(task);
+	if (!foreign_image)
+		foreign_image = image;
+	/* After an exec, the variable may be anywhere. */
+	if (image != foreign_image)
+		return NULL;
+	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!thread) {
+		count_loss(LOST_NO_THREAD);
+		return NULL;
+	}
+	if (!thread->is_foreign) {
+		thread->is_foreign = 1;
+		thread->call = -1;
+		start_following(thread, task);
+	}
+	return thread;
 }
 
 /* The thread is on a CPU; its state up to `now` is unknown. In which spans it was is known when it is next looked at. */
@@ -202,6 +237,8 @@ static __always_inline struct thread *in_span(struct task_struct *task)
 {
 	struct thread *thread = followed(task);
 
+	if (!thread)
+		thread = follow_foreign(task);
 	if (!thread)
 		return NULL;
 	update(thread, task, bpf_ktime_get_ns());

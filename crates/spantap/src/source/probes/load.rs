@@ -87,7 +87,7 @@ const MISSES_SWITCHES: &str = "SPANTAP_MISSES_SWITCHES";
 
 impl Loaded {
     pub(super) fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
-        let mut kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
+        let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
         let attached_to = target.to_string();
         let Target { what, pid, name } = target;
         let (watched, foreign) = match what {
@@ -96,10 +96,6 @@ impl Loaded {
         };
         if foreign.is_some() && kernel.is_empty() {
             bail!("{attached_to} has no probes, so without kernel activity there is nothing to show");
-        }
-        // Its threads are found when they lose the CPU.
-        if foreign.is_some() && !kernel.contains(&Kernel::Sched) {
-            kernel.insert(0, Kernel::Sched);
         }
         set_print(Some((PrintLevel::Warn, store_message)));
         // The skeleton borrows it for the rest of the process; there is only one.
@@ -111,9 +107,9 @@ impl Loaded {
             rodata.misses_returns = is("returns") || is("pairs");
             rodata.misses_leaves = is("leaves") || is("pairs");
             rodata.min_ns = u64::try_from(min.as_nanos()).unwrap_or(u64::MAX);
-            if let Some(Foreign { pid, place, .. }) = &foreign {
-                rodata.foreign_pid = pid.unsigned_abs();
-                (rodata.foreign_distance, rodata.foreign_module) = (place.distance, place.module);
+            if let Some(Foreign { sender, variable, .. }) = &foreign {
+                rodata.foreign_pid = sender.pid;
+                (rodata.foreign_distance, rodata.foreign_module) = (variable.distance, variable.module);
             }
         }
         let mut news = choose(open.open_object_mut(), &kernel, watched.is_some())?;
@@ -128,6 +124,9 @@ impl Loaded {
         let skeleton = open.load().map_err(|error| explain(&error))?;
         // The tracepoints come first, so that nothing is missed that happens in a span after its enter.
         let tracepoints = Some(attach_to_kernel(&skeleton)?);
+        if foreign.as_ref().is_some_and(|foreign| !foreign.is_there()) {
+            bail!("{attached_to} has ended, or executed another program, in this moment");
+        }
         let (mut followed, mut changes) = (Vec::new(), None);
         if let Some(watched) = watched {
             let (build, of_it) = watched.watch().context("can't start the thread `watch`")?;

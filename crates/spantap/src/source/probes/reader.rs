@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -71,6 +71,7 @@ pub(super) fn read(
         attached: loaded.attached(),
         knows_time: loaded.knows_time,
         foreign: loaded.foreign.take(),
+        has_executed: false,
         processes: HashMap::new(),
         waiting: 0,
         accounts: Accounts::default(),
@@ -126,6 +127,7 @@ pub(super) fn read(
             losses.extend((forgotten > 0).then_some((FORGOTTEN, forgotten)));
             stats.set_missed(losses);
             stats.set_waits(reader.borrow().waits.all());
+            reader.borrow_mut().check_foreign();
         }
         // What ended processes have left may still be in the ring buffer.
         let may_sweep = is_empty || Instant::now() >= next_sweep + MAX_SWEEP_DELAY;
@@ -159,6 +161,8 @@ struct Reader<'a, 'b> {
     attached: Vec<(Stamp, u64)>,
     knows_time: bool,
     foreign: Option<Foreign>,
+    /// Whether that has executed another program.
+    has_executed: bool,
     processes: HashMap<Program, Known>,
     /// The number of span groups that wait, in all processes.
     waiting: usize,
@@ -229,6 +233,8 @@ impl Reader<'_, '_> {
                 self.known(at.program);
                 self.names.add(at, name);
             }
+            // No batch would take it.
+            Some(Record::Summarized { .. }) if self.foreign.is_some() => {}
             Some(Record::Summarized { program, span_id }) => {
                 self.known(program);
                 self.accounts.summarized(program, span_id);
@@ -281,12 +287,24 @@ impl Reader<'_, '_> {
     fn known(&mut self, program: Program) -> &mut Known {
         self.processes.entry(program).or_insert_with(|| {
             let mut known = Known::of(program.pid, &self.attached);
-            let foreign = self.foreign.as_ref().filter(|foreign| foreign.pid.unsigned_abs() == program.pid);
-            if let (Some(foreign), Some(sender)) = (foreign, known.sender) {
-                known.process = Some(self.intake.process_of(sender, &foreign.resource));
+            if let Some(foreign) = self.foreign.as_ref().filter(|foreign| foreign.sender.pid == program.pid) {
+                known.process = Some(self.intake.process_of(foreign.sender, &foreign.resource));
             }
             known
         })
+    }
+
+    /// Tells the user once that a process without the layer runs another program.
+    fn check_foreign(&mut self) {
+        let Some(foreign) = self.foreign.as_ref().filter(|_| !self.has_executed) else { return };
+        let pid = foreign.sender.pid;
+        if !foreign.is_there() && Path::new(&format!("/proc/{pid}/exe")).exists() {
+            self.has_executed = true;
+            self.intake.say(format!(
+                "process {pid} has executed another program; what the kernel does in its spans is not shown any more, so \
+                 attach to it again"
+            ));
+        }
     }
 
     fn take_kernel(&mut self, of: Program, spans: Vec<Span>) {

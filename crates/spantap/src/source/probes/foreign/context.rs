@@ -42,16 +42,19 @@ struct Encoded {
     attributes: Vec<KeyValue>,
 }
 
-/// Reads it, if the process has one.
-pub(super) fn read(memory: &Memory) -> Result<Option<ProcessContext>> {
+/// Where the process has it, if it does.
+pub(super) fn address(memory: &Memory) -> Result<Option<u64>> {
     let mappings = memory.mappings().context("can't read the mappings of the process")?;
     let mut named = mappings.iter().filter(|mapping| NAMES.iter().any(|name| mapping.name.starts_with(name)));
-    let Some(mapping) = named.next() else { return Ok(None) };
-    let bytes = encoded(memory, mapping.start).context("can't read OpenTelemetry's process context")?;
+    Ok(named.next().map(|mapping| mapping.start))
+}
+
+pub(super) fn read(memory: &Memory, address: u64) -> Result<ProcessContext> {
+    let bytes = encoded(memory, address).context("can't read OpenTelemetry's process context")?;
     let Encoded { resource, attributes } =
         Encoded::decode(&*bytes).context("OpenTelemetry's process context is not as described")?;
     let schema = find_text(&attributes, "threadlocal.schema_version").unwrap_or_default().to_owned();
-    Ok(Some(ProcessContext { resource, schema }))
+    Ok(ProcessContext { resource, schema })
 }
 
 fn encoded(memory: &Memory, header: u64) -> std::io::Result<Vec<u8>> {

@@ -1,8 +1,8 @@
 //! The memory of a process, and what is mapped there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -23,6 +23,7 @@ pub(super) struct Mapping {
     pub(super) file: (String, u64),
     /// The path of its file, or its name.
     pub(super) name: String,
+    pub(super) is_code: bool,
 }
 
 impl Memory {
@@ -51,13 +52,21 @@ impl Memory {
         Ok(String::from_utf8_lossy(&maps).lines().filter_map(mapping).collect())
     }
 
-    /// Opens the file of a mapping, even if it was replaced or deleted.
+    /// Opens the file of a mapping. With enough rights, even if it was replaced or deleted.
     pub(super) fn file(&self, mapping: &Mapping) -> io::Result<File> {
-        let link = self.process.join(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
-        // Opening a device may do anything.
-        match fs::metadata(&link)?.is_file() {
-            true => File::open(link),
-            false => Err(io::ErrorKind::InvalidInput.into()),
+        // Opening a pipe would otherwise wait for its writer.
+        let open = |path| OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let link = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
+        let at_path = || open(self.process.join("root").join(mapping.name.trim_start_matches('/')));
+        // Following the link takes more rights than the rest.
+        let file = match open(self.process.join(link)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => at_path()?,
+            opened => opened?,
+        };
+        let metadata = file.metadata()?;
+        match metadata.is_file() && metadata.ino() == mapping.file.1 {
+            true => Ok(file),
+            false => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
@@ -66,7 +75,7 @@ impl Memory {
 fn mapping(line: &str) -> Option<Mapping> {
     let mut words = line.splitn(6, ' ');
     let (start, end) = words.next()?.split_once('-')?;
-    let _permissions = words.next()?;
+    let permissions = words.next()?;
     let number = |text: &str| u64::from_str_radix(text, 16).ok();
     let (offset, device, inode) = (number(words.next()?)?, words.next()?, words.next()?.parse().ok()?);
     Some(Mapping {
@@ -75,5 +84,6 @@ fn mapping(line: &str) -> Option<Mapping> {
         offset,
         file: (device.to_owned(), inode),
         name: words.next().unwrap_or_default().trim_start().to_owned(),
+        is_code: permissions.contains('x'),
     })
 }

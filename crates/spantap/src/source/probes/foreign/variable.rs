@@ -19,43 +19,77 @@ pub(super) const NAME: &str = "otel_thread_ctx_v1";
 
 /// Where a thread has the variable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::source::probes) struct Place {
+pub(in crate::source::probes) struct Variable {
     /// How far it is from the thread pointer; or, if there is a module, from that module's variables.
     pub(in crate::source::probes) distance: i64,
     /// The number of the loaded library, whose variables the C library has allocated for each thread; or 0.
     pub(in crate::source::probes) module: u64,
 }
 
-/// Distances from the thread pointer are shorter. Addresses are greater.
-const MAX_DISTANCE: i64 = 1 << 24;
+/// Distances are shorter, and modules fewer. Addresses are greater.
+const MAX_DISTANCE: u64 = 1 << 24;
+const MAX_MODULE: u64 = 1 << 16;
+
+impl Variable {
+    fn new(distance: u64, module: u64) -> io::Result<Self> {
+        let distance = distance as i64;
+        if distance.unsigned_abs() >= MAX_DISTANCE || module > MAX_MODULE {
+            return Err(unresolved());
+        }
+        Ok(Self { distance, module })
+    }
+
+    fn in_module(module: u64, distance: u64) -> io::Result<Self> {
+        if module == 0 { Err(unresolved()) } else { Self::new(distance, module) }
+    }
+}
+
+/// The loader may wait with that until the program uses it.
+fn unresolved() -> io::Error {
+    io::Error::other("the program has not used it yet; attach again when it has")
+}
 
 /// Finds the variable in the executable, or in a library.
-pub(super) fn find(memory: &Memory) -> Result<Option<Place>> {
-    let mut known = HashSet::new();
+pub(super) fn find(memory: &Memory) -> Result<Option<Variable>> {
     let mappings = memory.mappings().context("can't read the mappings of the process")?;
+    let code: HashSet<_> =
+        mappings.iter().filter(|mapping| mapping.is_code).map(|mapping| &mapping.file).collect();
+    let mut known = HashSet::new();
+    let mut unreadable = None;
     for mapping in &mappings {
         // The first mapping of a file has its header.
-        if mapping.file.1 == 0 || !known.insert(mapping.file.clone()) {
+        if mapping.file.1 == 0 || !code.contains(&mapping.file) || !known.insert(&mapping.file) {
             continue;
         }
-        // A file that is not ELF, or was unmapped in the meantime.
-        let Ok(file) = memory.file(mapping) else { continue };
+        let file = match memory.file(mapping) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                unreadable = unreadable.or(Some((error, mapping)));
+                continue;
+            }
+        };
         let cache = ReadCache::new(&file);
+        // Not for this processor, for example.
         let Ok(elf) = Elf::parse(&cache) else { continue };
         if let Some(symbol) = symbol(&elf) {
-            let place = place(memory, mapping, &elf, symbol)
+            let found = variable(memory, mapping, &elf, symbol)
                 .with_context(|| format!("can't find the place of {NAME} in {}", mapping.name))?;
             // The programs in the kernel know only glibc's table of modules.
-            if place.module != 0 && mappings.iter().any(|mapping| mapping.name.contains("/ld-musl-")) {
+            if found.module != 0 && mappings.iter().any(|mapping| mapping.name.contains("/ld-musl-")) {
                 bail!(
                     "{} is a library loaded by musl, whose threads' variables spantap can't find",
                     mapping.name
                 );
             }
-            return Ok(Some(place));
+            return Ok(Some(found));
         }
     }
-    Ok(None)
+    match unreadable {
+        Some((error, mapping)) => Err(error)
+            .with_context(|| format!("can't read {}, to look for {NAME} in it; try as root", mapping.name)),
+        None => Ok(None),
+    }
 }
 
 type Elf<'a> = ElfFile<'a, FileHeader64<Endianness>, &'a ReadCache<&'a File>>;
@@ -68,12 +102,12 @@ fn symbol(elf: &Elf<'_>) -> Option<(usize, u64)> {
     elf.dynamic_symbols().find(is_it).map(|symbol| (symbol.index().0, symbol.address()))
 }
 
-fn place(
+fn variable(
     memory: &Memory,
     mapping: &Mapping,
     elf: &Elf<'_>,
     (number, value): (usize, u64),
-) -> io::Result<Place> {
+) -> io::Result<Variable> {
     let endian = elf.endian();
     let headers = elf.elf_program_headers();
     let load = headers
@@ -88,26 +122,21 @@ fn place(
         _ => None,
     });
     match found {
-        Some((at, R_X86_64_TPOFF64 | R_AARCH64_TLS_TPREL)) => {
-            Ok(Place { distance: memory.word(at)? as i64, module: 0 })
-        }
+        Some((at, R_X86_64_TPOFF64 | R_AARCH64_TLS_TPREL)) => Variable::new(memory.word(at)?, 0),
         Some((at, R_X86_64_DTPMOD64 | R_AARCH64_TLS_DTPMOD)) => {
-            Ok(Place { distance: memory.word(at.wrapping_add(8))? as i64, module: memory.word(at)? })
+            Variable::in_module(memory.word(at)?, memory.word(at.wrapping_add(8))?)
         }
         Some((at, R_X86_64_TLSDESC | R_AARCH64_TLSDESC)) => {
-            let argument = memory.word(at.wrapping_add(8))?;
             // Either the distance, or the address of a module and a distance.
-            match argument as i64 {
-                0 => Err(io::Error::other("it is not resolved yet: the program has not used it")),
-                distance if distance.abs() < MAX_DISTANCE => Ok(Place { distance, module: 0 }),
-                _ => Ok(Place {
-                    distance: memory.word(argument.wrapping_add(8))? as i64,
-                    module: memory.word(argument)?,
-                }),
+            let argument = memory.word(at.wrapping_add(8))?;
+            match Variable::new(argument, 0) {
+                Ok(_) if argument == 0 => Err(unresolved()),
+                Ok(found) => Ok(found),
+                Err(_) => Variable::in_module(memory.word(argument)?, memory.word(argument.wrapping_add(8))?),
             }
         }
         Some((_, kind)) => Err(io::Error::other(format!("a relocation of kind {kind}"))),
-        None if is_executable(elf) => Ok(Place { distance: in_executable(elf, value), module: 0 }),
+        None if is_executable(elf) => Variable::new(in_executable(elf, value), 0),
         None => Err(io::Error::other("nothing in the library uses it by its name")),
     }
 }
@@ -129,13 +158,13 @@ fn is_executable(elf: &Elf<'_>) -> bool {
 }
 
 /// The variables of an executable end at the thread pointer on x86-64, and begin behind it, after 16 bytes, on AArch64.
-fn in_executable(elf: &Elf<'_>, value: u64) -> i64 {
+fn in_executable(elf: &Elf<'_>, value: u64) -> u64 {
     let endian = elf.endian();
     let segment = elf.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_TLS);
     let (size, align) =
         segment.map_or((0, 1), |header| (header.p_memsz(endian), header.p_align(endian).max(1)));
     match cfg!(target_arch = "x86_64") {
-        true => value.wrapping_sub(size.checked_next_multiple_of(align).unwrap_or(size)) as i64,
-        false => 16_u64.checked_next_multiple_of(align).unwrap_or(16).wrapping_add(value) as i64,
+        true => value.wrapping_sub(size.checked_next_multiple_of(align).unwrap_or(size)),
+        false => 16_u64.checked_next_multiple_of(align).unwrap_or(16).wrapping_add(value),
     }
 }
