@@ -90,7 +90,7 @@ fn assert_right(spans: &Spans) {
         let mut ms: Vec<u64> = sleeps_of(id).iter().map(|sleep| sleep.duration_ns() / 1_000_000).collect();
         ms.sort_unstable();
         let are_right = ms.len() == expected.len()
-            && ms.iter().zip(&expected).all(|(ms, expected)| (*expected..expected + 15).contains(ms));
+            && ms.iter().zip(&expected).all(|(ms, expected)| (*expected..expected + 100).contains(ms));
         assert!(are_right, "{id}: {ms:?} instead of {expected:?}: {:#?}", spans.0);
     }
     for span in &spans.0 {
@@ -146,8 +146,8 @@ fn a_program_that_is_executed_is_not_taken_for_the_one_before() {
             let mut foreign = Foreign::attach(&mut Command::new(executable));
             foreign.run("go", "done");
             foreign.run("exec", "ready");
-            foreign.run("go", "done");
-            foreign.run("go", "done");
+            // spantap looks once a second.
+            (0..4).for_each(|_| foreign.run("go", "done"));
             let (spans, stderr) = foreign.end();
             assert_right(&spans);
             assert_eq!(stderr.matches("has executed another program").count(), 1, "{stderr}");
