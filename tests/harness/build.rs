@@ -52,14 +52,7 @@ impl Build {
         std::fs::create_dir_all(&target_dir).unwrap();
         let one_at_a_time = std::fs::File::create(target_dir.join("lock")).unwrap();
         let _one = Flock::lock(one_at_a_time, FlockArg::LockExclusive).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        // Variables of the test's own build must not affect this one.
-        for (variable, _) in std::env::vars_os() {
-            let name = variable.to_string_lossy().into_owned();
-            if name.starts_with("CARGO_") && name != "CARGO_HOME" || name == "RUSTFLAGS" {
-                cargo.env_remove(variable);
-            }
-        }
+        let mut cargo = cargo();
         cargo.current_dir(workspace()).args(["rustc", "--quiet", "--locked", "--package", "fixture"]);
         cargo.arg("--target-dir").arg(&target_dir).env("FIXTURE_PAD", pad.to_string());
         match linkage {
@@ -134,6 +127,18 @@ impl Build {
             }
         };
     }
+}
+
+/// cargo, for a build that the variables of the test's own build do not affect.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_") && name != "CARGO_HOME" || name == "RUSTFLAGS" {
+            cargo.env_remove(variable);
+        }
+    }
+    cargo
 }
 
 pub(crate) fn workspace() -> &'static Path {

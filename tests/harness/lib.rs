@@ -21,7 +21,7 @@ mod spantap;
 
 pub use backend::ZipkinBackend;
 pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
-pub use build::{Build, Linkage};
+pub use build::{Build, Linkage, cargo};
 pub use cgroup::Cgroup;
 pub use collector::{Collector, Span, text};
 pub use document::{Document, quoted};

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use e2e::{Process, Spantap, need, program};
+use e2e::{Process, Spantap, cargo, need, program};
 
 use crate::found::{Found, Spans};
 use crate::worker::Output;
@@ -21,19 +21,12 @@ fn compile(to: &Path, flags: &[&str]) -> PathBuf {
 /// Another implementation of the thread context, as a static library.
 fn libdd(folder: &Path) -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/libdd/Cargo.toml");
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = cargo();
     cargo
         .args(["build", "--quiet", "--locked", "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
         .arg(folder);
-    // The toolchain of the tests; variables of their own build must not affect it.
-    for (variable, _) in std::env::vars_os() {
-        let name = variable.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_") && name != "CARGO_HOME" || name == "RUSTFLAGS" {
-            cargo.env_remove(variable);
-        }
-    }
     let built = cargo.output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     folder.join("debug/liblibdd.a")

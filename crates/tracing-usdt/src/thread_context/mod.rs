@@ -105,7 +105,7 @@ impl ThreadContext {
         self.block.end();
     }
 
-    /// Shows the innermost span in the slot. It is whole by then.
+    /// Shows the innermost span in the slot. Its record is complete by then.
     #[inline]
     fn show(self) {
         if let Some(slot) = self.slot {

@@ -74,12 +74,7 @@ impl<'a> Json<'a> {
         &mut self,
         take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
-        self.each_member(take, |json, start, member, found| {
-            json.at = start;
-            json.skip()?;
-            json.faults.leave_out(found.of(member.name()));
-            Ok(())
-        })
+        self.members_but(take, Faults::leave_out)
     }
 
     /// Like [`optional_members`](Self::optional_members), for members that hold spans: one that `take` can't read counts
@@ -89,10 +84,20 @@ impl<'a> Json<'a> {
         &mut self,
         take: impl FnMut(&mut Self, M) -> Result<(), Found>,
     ) -> Result<(), Found> {
+        self.members_but(take, Faults::add)
+    }
+
+    /// Skips a member that `take` can't read, and counts it with `count`.
+    #[inline]
+    fn members_but<M: Member>(
+        &mut self,
+        take: impl FnMut(&mut Self, M) -> Result<(), Found>,
+        count: fn(&mut Faults, Found),
+    ) -> Result<(), Found> {
         self.each_member(take, |json, start, member, found| {
             json.at = start;
             json.skip()?;
-            json.faults.add(found.of(member.name()));
+            count(&mut json.faults, found.of(member.name()));
             Ok(())
         })
     }

@@ -125,11 +125,12 @@ impl Loaded {
         // The tracepoints come first, so that nothing is missed that happens in a span after its enter.
         let tracepoints = Some(attach_to_kernel(&skeleton)?);
         if foreign.as_ref().is_some_and(|foreign| !foreign.is_there()) {
-            bail!("{attached_to} has ended, or executed another program, in this moment");
+            bail!("{attached_to} has just ended or executed another program");
         }
         let (mut followed, mut changes) = (Vec::new(), None);
         if let Some(watched) = watched {
-            let (build, of_it) = watched.watch().context("can't start the thread `watch`")?;
+            let (build, of_it) =
+                watched.watch(pid, name.clone()).context("can't start the thread `watch`")?;
             followed.push(attach_to_probes(&skeleton, pid, build, 1, &name)?);
             changes = Some(of_it);
         }

@@ -49,9 +49,7 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Watched {
     build: Build,
-    pid: Option<i32>,
     place: Place,
-    name: String,
 }
 
 impl fmt::Display for Target {
@@ -129,8 +127,7 @@ impl Target {
     }
 
     fn probes(build: Build, pid: Option<i32>, place: Place, name: String) -> Self {
-        let watched = Watched { build, pid, place, name: name.clone() };
-        Self { what: What::Probes(Box::new(watched)), pid, name }
+        Self { what: What::Probes(Box::new(Watched { build, place })), pid, name }
     }
 
     /// Targets every process that runs the executable or library at `path`, now and later.
@@ -153,9 +150,9 @@ impl Target {
 }
 
 impl Watched {
-    /// Returns the file, and a channel with the builds that replace it.
-    pub(super) fn watch(self) -> io::Result<(Build, Receiver<Change>)> {
-        let Self { build, pid, place, name } = self;
+    /// Returns the file, and a channel with the builds that replace it. `pid` and `name` are those of the target.
+    pub(super) fn watch(self, pid: Option<i32>, name: String) -> io::Result<(Build, Receiver<Change>)> {
+        let Self { build, place } = self;
         let changes = match pid {
             Some(pid) => place.watch(move |_| match Target::process(pid) {
                 Ok(Target { what: What::Probes(watched), name, .. }) => {

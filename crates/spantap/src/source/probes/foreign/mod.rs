@@ -16,8 +16,7 @@ use crate::process::Sender;
 use memory::Memory;
 pub(super) use variable::Variable;
 
-/// The first Linux on which its threads may be followed from a switch on: before, the memory for that can't be allocated
-/// there.
+/// The first Linux that can allocate the entry of a thread during a context switch.
 const NEEDED_LINUX: (u32, u32) = (6, 4);
 
 /// Such a process.

@@ -44,7 +44,7 @@ impl Variable {
     }
 }
 
-/// The loader may wait with that until the program uses it.
+/// A loader may find out the place only when the program first uses the variable.
 fn unresolved() -> io::Error {
     io::Error::other("the program has not used it yet; attach again when it has")
 }
