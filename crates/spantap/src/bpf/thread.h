@@ -131,6 +131,13 @@ static __always_inline struct thread *follow_foreign(struct task_struct *task)
 	return thread;
 }
 
+/* The thread is on a CPU, as it was up to `now`. */
+static __always_inline void stay_on_cpu(struct thread *thread, u64 now)
+{
+	thread->since = now;
+	set_on_cpu(thread);
+}
+
 /* The thread is on a CPU; its state up to `now` is unknown. In which spans it was is known when it is next looked at. */
 static __always_inline void count_unseen(struct thread *thread, u64 now)
 {
@@ -139,9 +146,8 @@ static __always_inline void count_unseen(struct thread *thread, u64 now)
 		if (!thread->unseen_from)
 			thread->unseen_from = thread->since;
 		thread->unseen_to = now;
-		thread->since = now;
 	}
-	set_on_cpu(thread);
+	stay_on_cpu(thread, now);
 }
 
 /* Whether a thread in this state could run all the time. */
@@ -205,6 +211,9 @@ static __noinline int reconstruct_return(struct thread *thread, struct task_stru
 	thread->runs = runs;
 	if (runs == expected && since <= woken && woken <= on_cpu && on_cpu <= now)
 		return_to_cpu(thread, task, woken, on_cpu);
+	else if (runs == expected && !thread->depth)
+		/* It was in no span, where wake-ups are not looked at. It can have entered one only after its return. */
+		stay_on_cpu(thread, now);
 	else
 		count_unseen(thread, now);
 	return 0;

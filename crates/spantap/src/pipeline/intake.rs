@@ -88,15 +88,9 @@ impl<'a> Intake<'a> {
         self.stats.probed(sender, datagram.bytes.len());
         let mut decoded = self.decode(datagram);
         complete(&mut decoded);
-        let lost = self.count(sender, &decoded);
-        if let Some(sequence) = decoded.sequence {
-            // The kernel counts the batches for which it has no room. What was sent before the attach, nobody asked
-            // for.
-            let (Before { unreported, .. }, _) = self.senders.record(sequence, lost);
-            if unreported > 0 {
-                self.stats.lost(sender, "report_lost", unreported);
-            }
-        }
+        // The kernel counts the batches, and the reports of losses, for which it has no room. So the sender's numbers would
+        // count them twice.
+        _ = self.count(sender, &decoded);
         let mut process = None;
         let mut bytes = datagram.bytes.len();
         for pending in pending(decoded) {
