@@ -14,8 +14,8 @@ const RECORDED: [(&str, f64); 6] = [
     // A root: its ids are drawn, and kept for its children and for propagation.
     ("sampled out", 780.0),
     ("sampled out, a child", 485.0),
-    ("background", 1890.0),
-    ("inline", 4830.0),
+    ("background", 1700.0),
+    ("inline", 4750.0),
 ];
 
 /// Functions that only the sampling decision needs. They find the span's parent, or draw ids and ask the

@@ -15,10 +15,11 @@ use super::in_use::DeliveryInUse;
 use super::outlet::{DATAGRAM_BYTES, Outlet, Undelivered};
 use super::reported::ReportedLosses;
 use super::ring::{BeforeExec, Full, MAX_RINGS, ReadGuard, Ring};
+use super::ring_codec::{self, SpanRecord};
 use super::stats::{Counters, Outcome, Stats};
 use super::waiting::{UNORDERED_WAIT, Waiting};
 use super::wake::{SenderWaker, WakeResult};
-use super::{at_exec, ring_codec, unfinished};
+use super::{at_exec, unfinished};
 use crate::clock::Monotonic;
 use crate::error::{Error, FlushError};
 use crate::process::{self, PerProcess};
@@ -64,8 +65,8 @@ struct Queue {
     /// The outcomes of all spans. The rings count those that were offered to them, see [`Background::stats`].
     counters: Counters,
     reported: ReportedLosses,
-    /// Closing threads that found no room.
-    waiting: Waiting<WaitingSpan, WakeResult>,
+    /// Closing threads that found no room, each with its record.
+    waiting: Waiting<Vec<u64>, WakeResult>,
     /// The largest datagram to send: less than `DATAGRAM_BYTES` if the socket refused one of that size.
     datagram_bytes: AtomicUsize,
     /// The deadline for sending what is queued, in monotonic nanoseconds; 0 while the delivery is not closing.
@@ -113,8 +114,9 @@ impl Queue {
             return;
         }
         for ring in &self.rings {
-            self.waiting.serve(|span| {
-                let needs_wake = span.write_to(ring, &self.waker).ok()?;
+            self.waiting.serve(|record| {
+                // It was counted as offered at the first attempt.
+                let needs_wake = ring.write(&record[..], false, &self.waker).ok()?;
                 Some(if needs_wake { self.waker.wake() } else { WakeResult::Awake })
             });
         }
@@ -164,24 +166,6 @@ thread_local! {
     static SENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The record of a span that waits for room.
-struct WaitingSpan {
-    header: Vec<u64>,
-    parts: Vec<Vec<u8>>,
-}
-
-impl WaitingSpan {
-    fn new(header: &[u64], parts: &[&[u8]]) -> Self {
-        Self { header: header.to_vec(), parts: parts.iter().map(|part| part.to_vec()).collect() }
-    }
-
-    /// Writes the record. It was counted as offered at the first attempt.
-    fn write_to(&self, ring: &Ring, waker: &SenderWaker) -> Result<bool, Full> {
-        let parts: Vec<&[u8]> = self.parts.iter().map(Vec::as_slice).collect();
-        ring.write(&self.header, &parts, false, waker)
-    }
-}
-
 /// Buffers that are used again from datagram to datagram.
 #[derive(Default)]
 struct Buffers {
@@ -214,14 +198,13 @@ impl Background {
     #[inline]
     pub(super) fn send(self: &Arc<Self>, span: &ClosedSpan<'_>) {
         let queue = self.queue();
-        let wake_result = ring_codec::write(span, |header, parts| {
-            let own = queue.rings_from_own().next();
-            match own.map(|ring| ring.write(header, parts, true, &queue.waker)) {
-                Some(Ok(false)) => WakeResult::Awake,
-                Some(Ok(true)) => queue.waker.wake(),
-                _ => self.send_late(queue, header, parts),
-            }
-        });
+        let record = SpanRecord::new(span);
+        let own = queue.rings_from_own().next();
+        let wake_result = match own.map(|ring| ring.write(&record, true, &queue.waker)) {
+            Some(Ok(false)) => return,
+            Some(Ok(true)) => queue.waker.wake(),
+            _ => self.send_late(queue, &record.to_words()),
+        };
         if wake_result == WakeResult::NeedsThread {
             self.start();
         }
@@ -229,7 +212,7 @@ impl Background {
 
     /// Queues a span for which the thread's own ring has no room: tries the other rings, and waits if it may.
     #[cold]
-    fn send_late(&self, queue: &Queue, header: &[u64], parts: &[&[u8]]) -> WakeResult {
+    fn send_late(&self, queue: &Queue, record: &[u64]) -> WakeResult {
         let end = deadline(self.outlet.max_wait);
         let unordered = deadline(self.outlet.max_wait.min(UNORDERED_WAIT));
         // This thread sends too: if all cores are busy closing spans, the sender thread gets no time to run.
@@ -237,7 +220,7 @@ impl Background {
         let mut buffers = Buffers::default();
         let lost = loop {
             for ring in queue.rings_from_own() {
-                match ring.write(header, parts, false, &queue.waker) {
+                match ring.write(record, false, &queue.waker) {
                     Ok(true) => return queue.waker.wake(),
                     Ok(false) => return WakeResult::Awake,
                     Err(Full) => {}
@@ -249,7 +232,7 @@ impl Background {
                 break if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
             };
             if left_until(unordered).is_zero() || !queue.waiting.is_empty() {
-                match self.wait_in_turn(queue, own, &mut buffers, WaitingSpan::new(header, parts), end) {
+                match self.wait_in_turn(queue, own, &mut buffers, record.to_vec(), end) {
                     Ok(wake_result) => return wake_result,
                     Err(outcome) => break outcome,
                 }
@@ -273,10 +256,10 @@ impl Background {
         queue: &Queue,
         own: &Ring,
         buffers: &mut Buffers,
-        span: WaitingSpan,
+        record: Vec<u64>,
         end: Option<Instant>,
     ) -> Result<WakeResult, Outcome> {
-        let waiter = queue.waiting.enter(span);
+        let waiter = queue.waiting.enter(record);
         // Stops when another thread has delivered the span.
         let patience = || {
             let is_waiting = waiter.outcome(Duration::ZERO).is_none() && !left_until(end).is_zero();

@@ -45,8 +45,7 @@ use crate::span::ClosedSpan;
 #[cfg(test)]
 pub(crate) fn through_a_ring<T>(span: &ClosedSpan<'_>, read: impl FnOnce(&ClosedSpan<'_>) -> T) -> T {
     let (ring, waker) = (ring::Ring::<{ 1 << 15 }>::new(), wake::SenderWaker::new());
-    ring_codec::write(span, |header, parts| ring.write(header, parts, true, &waker))
-        .expect("an empty ring has room");
+    ring.write(&ring_codec::SpanRecord::new(span), true, &waker).expect("an empty ring has room");
     let (reading, mut record) = (ring.try_read().expect("no other reader"), Vec::new());
     let end = reading.copy(reading.start(), &mut record);
     assert_eq!(end, reading.end());

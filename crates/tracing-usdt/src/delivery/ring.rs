@@ -20,6 +20,15 @@ pub(super) struct BeforeExec {
     pub(super) written: [u64; MAX_RINGS],
 }
 
+/// What is stored in a ring.
+pub(super) trait Record {
+    /// How many words it takes.
+    fn size(&self) -> usize;
+
+    /// Stores it in as many words. Runs under the lock of the writers.
+    fn store(&self, words: &[AtomicU64]);
+}
+
 pub(super) struct Ring<const WORDS: usize = RING_WORDS> {
     words: Box<[AtomicU64; WORDS]>,
     writer: Padded<Writer>,
@@ -69,18 +78,17 @@ impl<const WORDS: usize> Ring<WORDS> {
         }
     }
 
-    /// Appends a record of a header and parts. Returns whether the caller must call [`SenderWaker::wake`].
-    /// The first attempt to write a record counts it as offered.
+    /// Appends a record. Returns whether the caller must call [`SenderWaker::wake`]. The first attempt to write a
+    /// record counts it as offered.
     #[inline]
     pub(super) fn write(
         &self,
-        header: &[u64],
-        parts: &[&[u8]],
+        record: &(impl Record + ?Sized),
         is_first_attempt: bool,
         waker: &SenderWaker,
     ) -> Result<bool, Full> {
         let writer = &self.writer.0;
-        let size = 1 + header.len() + parts.iter().map(|part| part.len().div_ceil(8)).sum::<usize>();
+        let size = 1 + record.size();
         let mut released = unpoisoned(writer.released.lock());
         if is_first_attempt {
             add_exclusive(&writer.offered, 1);
@@ -103,7 +111,10 @@ impl<const WORDS: usize> Ring<WORDS> {
             written += skipped as u64;
             at = 0;
         }
-        store_record(&self.words[at..at + size], header, parts);
+        if let Some((first, words)) = self.words[at..at + size].split_first() {
+            first.store(size as u64, Ordering::Relaxed);
+            record.store(words);
+        }
         writer.written.store(written + size as u64, Ordering::Release);
         add_exclusive(&writer.records, 1);
         // While the lock is held: see `SenderWaker::sleep`.
@@ -142,25 +153,44 @@ impl<const WORDS: usize> Ring<WORDS> {
 /// In place of a record's size: the next record is at the beginning of the buffer.
 const SKIP: u64 = 0;
 
-/// Stores the record's size, its header and its parts, each part padded to whole words.
+/// Stores words at the beginning of `rest`, and takes these from it.
 #[inline]
-fn store_record(words: &[AtomicU64], header: &[u64], parts: &[&[u8]]) {
-    let store = |place: &AtomicU64, word: u64| place.store(word, Ordering::Relaxed);
-    store(&words[0], words.len() as u64);
-    let (places, mut rest) = words[1..].split_at(header.len());
-    places.iter().zip(header).for_each(|(place, word)| store(place, *word));
-    for part in parts {
-        let (places, after) = rest.split_at(part.len().div_ceil(8));
-        rest = after;
-        let whole = part.chunks_exact(8);
-        let last = whole.remainder();
-        places
-            .iter()
-            .zip(whole)
-            .for_each(|(place, mut bytes)| store(place, u64::from_le_bytes(take(&mut bytes))));
-        if let (Some(place), false) = (places.last(), last.is_empty()) {
-            store(place, short_word(last));
-        }
+pub(super) fn store_words<const N: usize>(rest: &mut &[AtomicU64], words: [u64; N]) {
+    if let Some((places, after)) = rest.split_first_chunk::<N>() {
+        *rest = after;
+        places.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+    }
+}
+
+/// Stores bytes, padded to whole words, at the beginning of `rest`, and takes these from it.
+#[inline]
+pub(super) fn store_bytes(rest: &mut &[AtomicU64], bytes: &[u8]) {
+    let whole = bytes.chunks_exact(8);
+    let last = whole.remainder();
+    let (places, after) = rest.split_at(whole.len().min(rest.len()));
+    *rest = after;
+    let words = whole.map(|mut bytes| u64::from_le_bytes(take(&mut bytes)));
+    places.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+    if !last.is_empty() {
+        store_words(rest, [short_word(last)]);
+    }
+}
+
+/// How many words [`store_bytes`] takes.
+#[inline]
+pub(super) fn words_of(bytes: &[u8]) -> usize {
+    // `div_ceil` takes three times as many instructions, to be right up to `usize::MAX`.
+    (bytes.len() + 7) >> 3
+}
+
+/// A record that waits for room.
+impl Record for [u64] {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn store(&self, words: &[AtomicU64]) {
+        words.iter().zip(self).for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
     }
 }
 
@@ -243,35 +273,37 @@ mod tests {
     fn records_read_back_unchanged_after_many_wraps() {
         let (ring, waker) = (Ring::<16>::new(), SenderWaker::new());
         for n in 0..100u64 {
-            let bytes: Vec<u8> = (0..n as u8 % 20).collect();
-            ring.write(&[n, !n], &[&bytes, b"x"], true, &waker).expect("it was emptied");
-            let mut expected = [n.to_le_bytes(), (!n).to_le_bytes()].concat();
-            for part in [&bytes[..], b"x"] {
-                expected.extend(part);
-                expected.resize(expected.len().next_multiple_of(8), 0);
-            }
+            let record: Vec<u64> = (n..n + n % 6).collect();
+            ring.write(&record[..], true, &waker).expect("it was emptied");
+            let expected: Vec<u8> = record.iter().flat_map(|word| word.to_le_bytes()).collect();
             assert_eq!(read_all(&ring), [expected]);
         }
         assert_eq!(ring.counts(), [100, 100, 100]);
     }
 
     #[test]
-    fn a_short_word_holds_each_byte_once() {
-        for length in 1..8 {
+    fn bytes_are_padded_to_whole_words() {
+        for length in 0..20 {
             let mut bytes: Vec<u8> = (1..=length).collect();
-            let word = short_word(&bytes);
-            bytes.resize(8, 0);
-            assert_eq!(word.to_le_bytes(), bytes[..]);
+            let words: Vec<AtomicU64> = (0..words_of(&bytes) + 1).map(|_| AtomicU64::new(7)).collect();
+            let mut rest = &words[..];
+            store_bytes(&mut rest, &bytes);
+            assert_eq!(rest.len(), 1, "only these are taken");
+            let stored: Vec<u8> =
+                words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            bytes.extend(7_u64.to_le_bytes());
+            assert_eq!(stored, bytes);
         }
     }
 
     #[test]
     fn a_record_without_room_changes_nothing() {
         let (ring, waker) = (Ring::<8>::new(), SenderWaker::new());
-        ring.write(&[1, 2, 3], &[], true, &waker).expect("four words of eight");
-        ring.write(&[1, 2, 3, 4], &[], true, &waker).expect_err("five more");
-        ring.write(&[4, 5], &[b"6"], true, &waker).expect("four more");
-        ring.write(&[], &[], true, &waker).expect_err("not even one");
+        ring.write(&[1, 2, 3][..], true, &waker).expect("four words of eight");
+        ring.write(&[1, 2, 3, 4][..], true, &waker).expect_err("five more");
+        ring.write(&[4, 5, 6][..], true, &waker).expect("four more");
+        ring.write(&[][..], true, &waker).expect_err("not even one");
         let records: Vec<_> = read_all(&ring).into_iter().map(|record| record[0]).collect();
         assert_eq!((records, ring.counts()), (vec![1, 4], [4, 2, 2]));
         assert!(ring.is_empty());
@@ -287,7 +319,7 @@ mod tests {
                 let (ring, waker) = (&ring, &waker);
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        while ring.write(&[writer, n], &[&[writer as u8; 13]], true, waker).is_err() {
+                        while ring.write(&[writer, n][..], true, waker).is_err() {
                             std::thread::yield_now();
                         }
                         if n % 3 == 0 {
@@ -302,7 +334,7 @@ mod tests {
                 for record in read_all(&ring) {
                     let mut rest = &record[..];
                     let [writer, n] = [(); 2].map(|()| u64::from_le_bytes(take(&mut rest)));
-                    assert_eq!(rest[..13], [writer as u8; 13]);
+                    assert!(rest.is_empty());
                     assert_eq!(n, read[writer as usize], "in order, and each once");
                     read[writer as usize] += 1;
                 }
@@ -337,7 +369,7 @@ mod model {
     /// Writes a record, and wakes the reader if needed.
     fn write(shared: &Shared, number: u64) -> Result<(), Full> {
         let (ring, waker) = &**shared;
-        if ring.write(&[number], &[], true, waker)? {
+        if ring.write(&[number][..], true, waker)? {
             waker.wake();
         }
         Ok(())

@@ -2,6 +2,8 @@
 //!
 //! It is not JSON yet: encoding JSON would take the closing thread longer than writing this.
 
+use super::ring::{Record, store_bytes, store_words, words_of};
+use super::sync::{AtomicU64, Ordering};
 use crate::bytes::take;
 use crate::callsite;
 use crate::fields::DroppedFields;
@@ -24,60 +26,101 @@ const BEGAN_BEFORE: u64 = 1 << 37;
 /// The span was entered for its busy time.
 const ENTERED_IS_BUSY: u64 = 1 << 38;
 
-/// Encodes the span, and calls `write` with the header and the parts.
-#[inline]
-pub(super) fn write<T>(span: &ClosedSpan<'_>, write: impl FnOnce(&[u64], &[&[u8]]) -> T) -> T {
-    let (ids, record) = (span.identity.ids, span.record);
-    let dropped = record.dropped;
-    let entered_is_busy = span.elapsed.entered_ns == span.elapsed.busy_ns;
-    let more = !record.events.is_empty()
-        || !record.links.is_empty()
-        || record.error.is_some()
-        || !record.trace_state.is_empty()
-        || dropped != DroppedItems::default()
-        || (span.elapsed.entered_ns != 0 && !entered_is_busy);
-    let length = |bytes: &[u8]| bytes.len() as u64;
-    let mut header = [0; WORDS + MORE_WORDS];
-    header[..WORDS].copy_from_slice(&[
-        u64::from(span.callsite.id)
-            | flag(more, HAS_MORE)
+/// A closed span as a ring stores it.
+pub(super) struct SpanRecord<'a> {
+    span: &'a ClosedSpan<'a>,
+    has_more: bool,
+    size: usize,
+}
+
+impl<'a> SpanRecord<'a> {
+    #[inline]
+    pub(super) fn new(span: &'a ClosedSpan<'a>) -> Self {
+        let (record, elapsed) = (span.record, span.elapsed);
+        let has_more = !record.events.is_empty()
+            || !record.links.is_empty()
+            || record.error.is_some()
+            || !record.trace_state.is_empty()
+            || record.dropped != DroppedItems::default()
+            || (elapsed.entered_ns != 0 && elapsed.entered_ns != elapsed.busy_ns);
+        let mut size = WORDS + words_of(record.thread_name.as_bytes()) + words_of(record.fields);
+        if has_more {
+            let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
+            size += MORE_WORDS + parts.map(words_of).iter().sum::<usize>();
+        }
+        Self { span, has_more, size }
+    }
+
+    /// The record in memory of its own.
+    pub(super) fn to_words(&self) -> Vec<u64> {
+        let words: Vec<AtomicU64> = (0..self.size).map(|_| AtomicU64::new(0)).collect();
+        self.store(&words);
+        words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+}
+
+fn error<'a>(span: &ClosedSpan<'a>) -> &'a [u8] {
+    span.record.error.unwrap_or_default().as_bytes()
+}
+
+impl Record for SpanRecord<'_> {
+    #[inline]
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    #[inline]
+    fn store(&self, words: &[AtomicU64]) {
+        let Self { span, has_more, .. } = *self;
+        let (ids, record, elapsed) = (span.identity.ids, span.record, span.elapsed);
+        let length = |bytes: &[u8]| bytes.len() as u64;
+        let rest = &mut &*words;
+        let first = u64::from(span.callsite.id)
+            | flag(has_more, HAS_MORE)
             | flag(ids.random, RANDOM)
             | flag(ids.sampled, SAMPLED)
             | flag(span.identity.remote, REMOTE)
             | flag(record.has_reserved_name, HAS_RESERVED_NAME)
             | flag(record.began_before, BEGAN_BEFORE)
-            | flag(entered_is_busy, ENTERED_IS_BUSY),
-        ids.trace_id.high(),
-        ids.trace_id.low(),
-        ids.span_id.get(),
-        span.identity.parent_id.map_or(0, SpanId::get),
-        span.start_ns,
-        span.elapsed.duration_ns,
-        span.elapsed.busy_ns,
-        record.thread_id,
-        length(record.thread_name.as_bytes()),
-        length(record.fields),
-    ]);
-    if !more {
-        return write(&header[..WORDS], &[record.thread_name.as_bytes(), record.fields]);
+            | flag(elapsed.entered_ns == elapsed.busy_ns, ENTERED_IS_BUSY);
+        let header: [u64; WORDS] = [
+            first,
+            ids.trace_id.high(),
+            ids.trace_id.low(),
+            ids.span_id.get(),
+            span.identity.parent_id.map_or(0, SpanId::get),
+            span.start_ns,
+            elapsed.duration_ns,
+            elapsed.busy_ns,
+            record.thread_id,
+            length(record.thread_name.as_bytes()),
+            length(record.fields),
+        ];
+        store_words(rest, header);
+        if has_more {
+            let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+            let dropped = record.dropped;
+            let more: [u64; MORE_WORDS] = [
+                length(record.events) | length(record.links) << 32,
+                // 0 means no error. An error without a text has length 0, so the length is stored plus one.
+                record.error.map_or(0, |error| error.len() as u64 + 1),
+                two(dropped.fields.attributes, dropped.fields.shortened),
+                two(dropped.events, dropped.links),
+                length(record.trace_state.as_bytes()),
+                elapsed.entered_ns,
+            ];
+            store_words(rest, more);
+        }
+        store_bytes(rest, record.thread_name.as_bytes());
+        store_bytes(rest, record.fields);
+        if has_more {
+            let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
+            parts.into_iter().for_each(|part| store_bytes(rest, part));
+        }
     }
-    let error = record.error.unwrap_or_default().as_bytes();
-    let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    header[WORDS..].copy_from_slice(&[
-        length(record.events) | length(record.links) << 32,
-        // 0 means no error. An error without a text has length 0, so the length is stored plus one.
-        record.error.map_or(0, |error| error.len() as u64 + 1),
-        two(dropped.fields.attributes, dropped.fields.shortened),
-        two(dropped.events, dropped.links),
-        length(record.trace_state.as_bytes()),
-        span.elapsed.entered_ns,
-    ]);
-    let trace_state = record.trace_state.as_bytes();
-    let all = [record.thread_name.as_bytes(), record.fields, record.events, record.links, error, trace_state];
-    write(&header, &all)
 }
 
-/// Decodes a record of [`write()`], in which each part is padded to whole words, and calls `read` with the
+/// Decodes a [`SpanRecord`], in which each part is padded to whole words, and calls `read` with the
 /// span. `None` if the bytes are no span.
 pub(super) fn read<T>(mut bytes: &[u8], read: impl FnOnce(&ClosedSpan<'_>) -> T) -> Option<T> {
     let rest = &mut bytes;

@@ -61,9 +61,22 @@ impl UsdtLayer {
         }
         match (&span.timing, elapsed, span.callsite) {
             (Some(timing), Some(elapsed), Some(callsite)) => {
-                let (start_ns, mut record) = (timing.start_wall_ns(), span.record.view());
-                record.trace_state = trace_state.as_str();
-                self.deliver(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record });
+                let start_ns = timing.start_wall_ns();
+                let record = || RecordView { trace_state: trace_state.as_str(), ..span.record.view() };
+                // Each makes the span's view for itself: where only the exporter needs it, its parts then go straight to
+                // where it keeps them.
+                if probes::attached_to_one([Probe::SpanEmit, Probe::BatchEmit]) {
+                    let record = &record();
+                    self.deliver_to_probes(&ClosedSpan { identity, callsite, start_ns, elapsed, record });
+                }
+                match &self.exporter {
+                    Some(exporter) if identity.ids.sampled => {
+                        let record = &record();
+                        exporter.send(&ClosedSpan { identity, callsite, start_ns, elapsed, record });
+                    }
+                    Some(exporter) => exporter.count_sampled_out(),
+                    None => {}
+                }
             }
             _ if span.had_listener && !identity.ids.sampled => {
                 if let Some(exporter) = &self.exporter {
@@ -114,9 +127,8 @@ impl UsdtLayer {
         }
     }
 
-    #[inline]
-    fn deliver(&self, span: &ClosedSpan<'_>) {
-        let ids = span.identity.ids;
+    #[cold]
+    fn deliver_to_probes(&self, span: &ClosedSpan<'_>) {
         if probes::attached(Probe::SpanEmit) {
             reuse::with_text(|json| {
                 self.encoder.open(json);
@@ -124,17 +136,13 @@ impl UsdtLayer {
                 self.encoder.close(json, None);
                 json.push(0);
                 if let Ok(json) = std::ffi::CStr::from_bytes_with_nul(json) {
-                    probes::span_emit(&probes::SpanEmit { span_id: ids.span_id.get(), json });
+                    let span_id = span.identity.ids.span_id.get();
+                    probes::span_emit(&probes::SpanEmit { span_id, json });
                 }
             });
         }
         if probes::attached(Probe::BatchEmit) {
             self.batches.send(span);
-        }
-        match &self.exporter {
-            Some(exporter) if ids.sampled => exporter.send(span),
-            Some(exporter) => exporter.count_sampled_out(),
-            None => {}
         }
     }
 }

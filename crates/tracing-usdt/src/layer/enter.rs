@@ -35,7 +35,9 @@ impl UsdtLayer {
                 });
             }
         }
-        self.fire(Probe::Enter, probes::enter, id, ctx);
+        if probes::attached(Probe::Enter) {
+            self.fire(probes::enter, id, ctx);
+        }
     }
 
     /// Enters a span, and says so in the thread's context. A span that was created while nobody listened counts its times
@@ -84,7 +86,9 @@ impl UsdtLayer {
                 }
             });
         }
-        self.fire(Probe::Exit, probes::exit, id, ctx);
+        if probes::attached(Probe::Exit) {
+            self.fire(probes::exit, id, ctx);
+        }
     }
 
     /// Exits a span that the thread's context may have.
@@ -105,16 +109,14 @@ impl UsdtLayer {
         });
     }
 
-    #[inline]
-    fn fire<S>(&self, probe: Probe, fire: fn(&probes::Step<'_>), id: &Id, ctx: &Context<'_, S>)
+    #[cold]
+    fn fire<S>(&self, fire: fn(&probes::Step<'_>), id: &Id, ctx: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if probes::attached(probe) {
-            if let Some(span) = ctx.span(id) {
-                let name = &callsite::of(span.metadata()).name;
-                fire(&probes::Step { span: self.identity(&span).ids, name });
-            }
+        if let Some(span) = ctx.span(id) {
+            let name = &callsite::of(span.metadata()).name;
+            fire(&probes::Step { span: self.identity(&span).ids, name });
         }
     }
 }

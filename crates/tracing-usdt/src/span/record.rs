@@ -188,6 +188,7 @@ impl Record {
     }
 
     /// The record as the encoder reads it, without its trace state.
+    #[inline]
     pub(crate) fn view(&self) -> RecordView<'_> {
         let thread = self.thread.as_deref();
         let mut view = RecordView {

@@ -19,6 +19,7 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
+    #[inline]
     pub(crate) fn start(now: Monotonic) -> Self {
         let start_wall_ns = wall_offset(now).nanos(now);
         Self {
