@@ -36,9 +36,16 @@ pub(super) fn run(steps: &mut Steps, published: &[&str]) -> Result<()> {
         fuzz(steps, &nightly)?;
     }
     dependencies(steps)?;
-    // All in one command, because a crate may depend on another that is not published yet.
+    // All in one command, because a crate may depend on another that is not published yet. With the workspace's profile, so
+    // that dependencies are not built again.
+    let profile = [
+        "--config",
+        "profile.dev.debug='line-tables-only'",
+        "--config",
+        "profile.dev.package.'*'.debug=false",
+    ];
     let dirty: &[&str] = if is_ci() { &[] } else { &["--allow-dirty"] };
-    let args = [&["package", "--locked", "--target-dir", "target/packages"], published, dirty].concat();
+    let args = [&["package", "--locked"], &profile[..], published, dirty].concat();
     steps.cargo("packages", &args)?;
     let found = steps.own("demo", || {
         // Unoptimised, as the tests build it: an optimised build takes four minutes.
