@@ -43,8 +43,8 @@ impl Build {
     /// The builds that run on any Linux on x86-64 with nothing but Rust and binutils.
     pub const EVERYWHERE: [Self; 5] = [Self::Debug, Self::Release, Self::Smallest, Self::Bfd, Self::NoPie];
 
-    /// Builds the fixture with `pad` additional strings in its read-only data, and returns the path of a copy
-    /// for the calling test.
+    /// Builds the fixture with `pad` additional strings in the executable's read-only data, and returns the path of a
+    /// copy for the calling test.
     pub fn path(self, linkage: Linkage, pad: usize) -> PathBuf {
         // All builds share a target folder, and so their dependencies. Each build replaces the program of
         // another.

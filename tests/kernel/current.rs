@@ -159,6 +159,17 @@ fn spans_nested_deeper_than_the_stack_are_counted() {
     });
 }
 
+/// A program may have the layer twice, in two versions.
+#[test]
+fn a_thread_that_registers_with_another_layout_is_reported() {
+    with_kernel(&[], || {
+        let (_, spans, ended) = Attached::start(&[]).run_all(["register 2", "sleep 1 10"]);
+        let line = "1 missed entries into spans: the program has the layer of another version than spantap's";
+        assert!(ended.stderr.contains(line), "{}", ended.stderr);
+        assert!(spans.one("sleeper").has_account(), "by the layer that spantap knows: {:#?}", spans.0);
+    });
+}
+
 /// The second one attaches while the thread is in a span that the first one follows.
 #[test]
 fn two_spantaps_follow_one_program() {

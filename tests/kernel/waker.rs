@@ -59,3 +59,21 @@ fn a_wait_is_linked_to_the_span_that_ended_it() {
         });
     });
 }
+
+/// A span does not wait for itself.
+#[test]
+fn a_wait_for_a_thread_in_the_same_span_has_no_link() {
+    with_kernel(&[], || {
+        repeat_if_unreported(|| {
+            let ([_], spans, ended) = Attached::start(&["--min", "0us"]).run_all(["share"]);
+            let sleeps = spans.below(spans.one("shared"), "sleep");
+            // The thread is known, the span is left out.
+            let woken = sleeps.iter().find(|sleep| sleep.text("kernel.waker").starts_with("kernel_work"));
+            assert!(woken.is_some_and(|sleep| sleep.duration_ns() > 15_000_000), "{sleeps:#?}");
+            for sleep in &sleeps {
+                assert!(sleep.links.is_empty() && sleep.text("kernel.waker.span").is_empty(), "{sleep:#?}");
+            }
+            assert!(!ended.stderr.contains("waited for"), "{}", ended.stderr);
+        });
+    });
+}

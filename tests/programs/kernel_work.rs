@@ -47,7 +47,9 @@ fn main() -> Result<()> {
         }
         _ => {}
     }
-    tracing_subscriber::registry().with(tracing_usdt::layer()).init();
+    let layer = tracing_usdt::layer();
+    let handle = layer.handle();
+    tracing_subscriber::registry().with(layer).init();
     println!("ready");
     // For spans that are open before spantap attaches.
     let mut early = None;
@@ -115,9 +117,12 @@ fn main() -> Result<()> {
                 json!({})
             }
             "many" => many(number(1), number(2)),
+            "lost_batches" => json!({ "spans": handle.batch_stats().dropped.queue_full }),
             "emit" => emit(number(1) as usize),
             "deep" => deep(number(1)),
             "hand_over" => hand_over()?,
+            "share" => share(),
+            "register" => register(number(1)),
             "abandon" => abandon(),
             "outlive" => outlive(Duration::from_millis(number(1))),
             unknown => return Err(format!("unknown command {unknown}").into()),
@@ -226,6 +231,22 @@ fn contend(time: Duration) -> Result<Value> {
         let _ = other.join();
         measured
     }))
+}
+
+/// Two threads are in the same span. One waits for the other.
+fn share() -> Value {
+    let (shared, both) = (info_span!("shared"), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| shared.in_scope(|| both.wait()));
+        scope.spawn(|| {
+            shared.in_scope(|| {
+                thread::sleep(Duration::from_millis(20));
+                both.wait();
+                thread::sleep(Duration::from_millis(5));
+            });
+        });
+    });
+    json!({})
 }
 
 /// Threads wait in the span `waits`, each until another one in the span `wakes` ends the wait, in one of the usual ways.
@@ -636,6 +657,13 @@ fn emit(bytes: usize) -> Value {
     let resource_spans = ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() };
     let batch = ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec();
     probe::probe!(tracing, batch_emit, batch.as_ptr(), batch.len(), 1_u64);
+    json!({})
+}
+
+/// Registers the thread with a block in this layout, as a layer of another version does.
+fn register(layout: u64) -> Value {
+    let block = [0_u64; 1024];
+    probe::probe!(tracing, thread_register, block.as_ptr(), layout);
     json!({})
 }
 

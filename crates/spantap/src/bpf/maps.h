@@ -10,7 +10,7 @@ struct thread {
 	u64 owner;
 	u64 build; /* by which it registered */
 	u32 is_foreign; /* it has no layer, but OpenTelemetry's thread context, see foreign.h */
-	u32 unused_too;
+	u32 is_outside; /* when it was last looked at, it was in no span, nor about to leave one */
 
 	/* The spans that it was in when it was last looked at, `depth` of them, the outermost first. */
 	u64 ids[MAX_DEPTH];

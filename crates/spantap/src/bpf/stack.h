@@ -158,6 +158,7 @@ static __noinline int look(struct thread *thread)
 	u32 depth, more, too_deep;
 	u64 id;
 
+	thread->is_outside = 0;
 	if (thread->is_foreign)
 		return look_foreign(thread);
 	/* A read that fails fills its destination with zeros. */
@@ -173,6 +174,8 @@ static __noinline int look(struct thread *thread)
 		thread->unseen_from = 0;
 		return 0;
 	}
+	/* Both counts. An id that is missing stands for a span that the thread is just leaving. */
+	thread->is_outside = !(first[0] & 0xffff);
 	too_deep = first[0] >> HIDDEN_SHIFT & 0xff;
 	if (too_deep > thread->too_deep)
 		count_losses(LOST_TOO_DEEP, too_deep - thread->too_deep);

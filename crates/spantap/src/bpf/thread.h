@@ -131,8 +131,8 @@ static __always_inline struct thread *follow_foreign(struct task_struct *task)
 	return thread;
 }
 
-/* The thread is on a CPU, as it was up to `now`. */
-static __always_inline void stay_on_cpu(struct thread *thread, u64 now)
+/* The thread is on a CPU; its state is followed from `now` on. */
+static __always_inline void follow_on_cpu(struct thread *thread, u64 now)
 {
 	thread->since = now;
 	set_on_cpu(thread);
@@ -147,7 +147,7 @@ static __always_inline void count_unseen(struct thread *thread, u64 now)
 			thread->unseen_from = thread->since;
 		thread->unseen_to = now;
 	}
-	stay_on_cpu(thread, now);
+	follow_on_cpu(thread, now);
 }
 
 /* Whether a thread in this state could run all the time. */
@@ -211,9 +211,9 @@ static __noinline int reconstruct_return(struct thread *thread, struct task_stru
 	thread->runs = runs;
 	if (runs == expected && since <= woken && woken <= on_cpu && on_cpu <= now)
 		return_to_cpu(thread, task, woken, on_cpu);
-	else if (runs == expected && !thread->depth)
-		/* It was in no span, where wake-ups are not looked at. It can have entered one only after its return. */
-		stay_on_cpu(thread, now);
+	else if (runs == expected && thread->is_outside)
+		/* Outside of spans, wake-ups are not looked at. It has entered a span only after its one return. */
+		follow_on_cpu(thread, now);
 	else
 		count_unseen(thread, now);
 	return 0;

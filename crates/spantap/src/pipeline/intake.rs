@@ -88,8 +88,9 @@ impl<'a> Intake<'a> {
         self.stats.probed(sender, datagram.bytes.len());
         let mut decoded = self.decode(datagram);
         complete(&mut decoded);
-        // The kernel counts the batches, and the reports of losses, for which it has no room. So the sender's numbers would
-        // count them twice.
+        // The programs in the kernel count the batches, and the reports of losses, for which they have no room. By the
+        // sender's numbers these would be counted twice. (Linux before 6.0 may skip a program now and then. What the batch
+        // had is then not counted.)
         _ = self.count(sender, &decoded);
         let mut process = None;
         let mut bytes = datagram.bytes.len();

@@ -203,7 +203,7 @@ impl Background {
         let wake_result = match own.map(|ring| ring.write(&record, true, &queue.waker)) {
             Some(Ok(false)) => return,
             Some(Ok(true)) => queue.waker.wake(),
-            _ => self.send_late(queue, &record.to_words()),
+            _ => self.send_late(queue, &record),
         };
         if wake_result == WakeResult::NeedsThread {
             self.start();
@@ -212,7 +212,7 @@ impl Background {
 
     /// Queues a span for which the thread's own ring has no room: tries the other rings, and waits if it may.
     #[cold]
-    fn send_late(&self, queue: &Queue, record: &[u64]) -> WakeResult {
+    fn send_late(&self, queue: &Queue, record: &SpanRecord<'_>) -> WakeResult {
         let end = deadline(self.outlet.max_wait);
         let unordered = deadline(self.outlet.max_wait.min(UNORDERED_WAIT));
         // This thread sends too: if all cores are busy closing spans, the sender thread gets no time to run.
@@ -232,7 +232,7 @@ impl Background {
                 break if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
             };
             if left_until(unordered).is_zero() || !queue.waiting.is_empty() {
-                match self.wait_in_turn(queue, own, &mut buffers, record.to_vec(), end) {
+                match self.wait_in_turn(queue, own, &mut buffers, record.to_words(), end) {
                     Ok(wake_result) => return wake_result,
                     Err(outcome) => break outcome,
                 }

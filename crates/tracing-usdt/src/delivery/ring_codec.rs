@@ -117,6 +117,7 @@ impl Record for SpanRecord<'_> {
             let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
             parts.into_iter().for_each(|part| store_bytes(rest, part));
         }
+        debug_assert!(rest.is_empty(), "the size is more than what is stored");
     }
 }
 

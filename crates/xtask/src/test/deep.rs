@@ -37,7 +37,7 @@ pub(super) fn run(steps: &mut Steps, published: &[&str]) -> Result<()> {
     }
     dependencies(steps)?;
     // All in one command, because a crate may depend on another that is not published yet. With the workspace's profile, so
-    // that dependencies are not built again.
+    // that most dependencies are not built again.
     let profile = [
         "--config",
         "profile.dev.debug='line-tables-only'",

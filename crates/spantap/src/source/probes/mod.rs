@@ -1,11 +1,12 @@
 //! The probes of a process, read through eBPF: each span that ends, as the program describes it, and what the
 //! kernel did in it.
 //!
-//! `binary` finds the file that has the probes, `foreign` what a process without the layer says about its spans, and `lifetime` waits for the end of the target. `load` loads the
-//! programs of `src/bpf` into the kernel and attaches them to the probes and to those `tracepoints` that the kernel
-//! has. `losses` lists what the programs may lose, and `libbpf` explains why the kernel refuses them. `reader` is
-//! the thread that reads their `records`, makes spans of them, with the kernel's `clock`, and has the program's own
-//! spans completed by `join`. `waits` sums up which spans waited for which.
+//! `binary` finds the file that has the probes, and `foreign` what a process without the layer says about its spans,
+//! both by what the process `maps`. `lifetime` waits for the end of the target. `load` loads the programs of `src/bpf`
+//! into the kernel and attaches them to the probes and to those `tracepoints` that the kernel has. `losses` lists what
+//! the programs may lose, and `libbpf` explains why the kernel refuses them. `reader` is the thread that reads their
+//! `records`, makes spans of them, with the kernel's `clock`, and has the program's own spans completed by `join`.
+//! `waits` sums up which spans waited for which.
 
 mod binary;
 mod clock;
@@ -15,6 +16,7 @@ mod libbpf;
 mod lifetime;
 mod load;
 mod losses;
+mod maps;
 mod reader;
 mod records;
 mod tracepoints;

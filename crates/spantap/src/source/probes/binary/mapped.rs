@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::build::{Build, Stamp};
 use super::elf::Lack;
+use crate::source::probes::maps::{Mapping, mappings};
 
 /// A file that a process has mapped as code.
 pub(in crate::source::probes) struct Library {
-    /// Its link in `map_files`, which leads to the mapped file even if that was replaced or deleted. Following the
-    /// link takes root.
-    mapping: PathBuf,
-    /// The path at which it was mapped, through the root of the process.
+    /// As in [`Mapping`].
+    link: PathBuf,
     path: PathBuf,
     inode: u64,
 }
@@ -23,7 +22,7 @@ pub(in crate::source::probes) struct Library {
 impl Library {
     pub(in crate::source::probes) fn open(&self) -> io::Result<Result<Build, Lack>> {
         let is_still_there = || Stamp::at(&self.path).is_ok_and(|stamp| stamp.inode == self.inode);
-        match Build::open(&self.mapping) {
+        match Build::open(&self.link) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied && is_still_there() => {
                 Build::open(&self.path)
             }
@@ -34,7 +33,7 @@ impl Library {
     /// Whether this is the file of `stamp`. Without root only the inode is compared, which is not unique across
     /// devices.
     fn is_file(&self, stamp: &Stamp) -> bool {
-        Stamp::at(&self.mapping).map_or(self.inode == stamp.inode, |mapped| mapped.is_same_file(stamp))
+        Stamp::at(&self.link).map_or(self.inode == stamp.inode, |mapped| mapped.is_same_file(stamp))
     }
 
     pub(in crate::source::probes) fn name(&self) -> String {
@@ -45,26 +44,14 @@ impl Library {
 
 /// The libraries and the executable of a process, given its folder in `/proc`.
 pub(in crate::source::probes) fn libraries(process: &Path) -> Vec<Library> {
-    let maps = fs::read(process.join("maps")).unwrap_or_default();
     let mut known = HashSet::new();
-    // start-end perms offset dev inode path
-    let mapped = maps.split(|byte| *byte == b'\n').filter_map(|line| {
-        let (before, path) = line.split_at(line.iter().position(|byte| *byte == b'/')?);
-        let words: Vec<&str> = std::str::from_utf8(before).ok()?.split_ascii_whitespace().collect();
-        let [range, permissions, _, device, inode] = words[..] else { return None };
-        if !permissions.contains('x') || !known.insert((device, inode)) {
-            return None;
-        }
-        // Unlike in `maps`, addresses have no leading zeros in the names in `map_files`.
-        let (start, end) = range.split_once('-')?;
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        Some(Library {
-            mapping: process.join("map_files").join(format!("{:x}-{:x}", number(start)?, number(end)?)),
-            path: process.join("root").join(OsStr::from_bytes(&path[1..])),
-            inode: inode.parse().ok()?,
-        })
+    let is_library = |mapping: &Mapping| mapping.is_code && mapping.name.is_absolute();
+    let mappings = mappings(process).unwrap_or_default();
+    let libraries = mappings.into_iter().filter(is_library).filter_map(|mapping| {
+        let (link, path, inode) = (mapping.link(process), mapping.path(process), mapping.file.1);
+        known.insert(mapping.file).then_some(Library { link, path, inode })
     });
-    mapped.collect()
+    libraries.collect()
 }
 
 /// The files among `files` that any process runs.

@@ -1,12 +1,14 @@
 //! What a process tells about itself: OpenTelemetry's process context, OTEP 4719.
 
 use std::io::{Error, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use prost::Message;
 
 use super::memory::Memory;
+use crate::source::probes::maps::Mapping;
 use crate::span::attributes::find_text;
 
 /// The beginnings of the names that its mapping may have.
@@ -45,8 +47,11 @@ struct Encoded {
 /// Where the process has it, if it does.
 pub(super) fn address(memory: &Memory) -> Result<Option<u64>> {
     let mappings = memory.mappings().context("can't read the mappings of the process")?;
-    let mut named = mappings.iter().filter(|mapping| NAMES.iter().any(|name| mapping.name.starts_with(name)));
-    Ok(named.next().map(|mapping| mapping.start))
+    let is_it = |mapping: &&Mapping| {
+        let mapped = mapping.name.as_os_str().as_bytes();
+        NAMES.iter().any(|name| mapped.starts_with(name.as_bytes()))
+    };
+    Ok(mappings.iter().find(is_it).map(|mapping| mapping.start))
 }
 
 pub(super) fn read(memory: &Memory, address: u64) -> Result<ProcessContext> {

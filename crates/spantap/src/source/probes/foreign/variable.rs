@@ -13,7 +13,8 @@ use object::read::elf::{ElfFile, FileHeader, ProgramHeader};
 use object::read::{ReadCache, RelocationFlags, RelocationTarget};
 use object::{Endianness, Object, ObjectSymbol};
 
-use super::memory::{Mapping, Memory};
+use super::memory::Memory;
+use crate::source::probes::maps::Mapping;
 
 pub(super) const NAME: &str = "otel_thread_ctx_v1";
 
@@ -74,22 +75,29 @@ pub(super) fn find(memory: &Memory) -> Result<Option<Variable>> {
         let Ok(elf) = Elf::parse(&cache) else { continue };
         if let Some(symbol) = symbol(&elf) {
             let found = variable(memory, mapping, &elf, symbol)
-                .with_context(|| format!("can't find the place of {NAME} in {}", mapping.name))?;
+                .with_context(|| format!("can't find the place of {NAME} in {}", mapping.name.display()))?;
             // The programs in the kernel know only glibc's table of modules.
-            if found.module != 0 && mappings.iter().any(|mapping| mapping.name.contains("/ld-musl-")) {
+            if found.module != 0 && mappings.iter().any(is_musl) {
                 bail!(
                     "{} is a library loaded by musl, whose threads' variables spantap can't find",
-                    mapping.name
+                    mapping.name.display()
                 );
             }
             return Ok(Some(found));
         }
     }
     match unreadable {
-        Some((error, mapping)) => Err(error)
-            .with_context(|| format!("can't read {}, to look for {NAME} in it; try as root", mapping.name)),
+        Some((error, mapping)) => Err(error).with_context(|| {
+            let name = mapping.name.display();
+            format!("can't read {name}, to look for {NAME} in it; try as root")
+        }),
         None => Ok(None),
     }
+}
+
+/// Whether this is musl, by its name.
+fn is_musl(mapping: &Mapping) -> bool {
+    mapping.name.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-musl-"))
 }
 
 type Elf<'a> = ElfFile<'a, FileHeader64<Endianness>, &'a ReadCache<&'a File>>;
