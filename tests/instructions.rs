@@ -12,25 +12,24 @@ const RECORDED: [(&str, f64); 6] = [
     ("idle", 85.0),
     ("on demand", 20.0),
     // A root: its ids are drawn, and kept for its children and for propagation.
-    ("sampled out", 780.0),
-    ("sampled out, a child", 485.0),
-    ("background", 1700.0),
-    ("inline", 4750.0),
+    ("sampled out", 770.0),
+    ("sampled out, a child", 470.0),
+    ("background", 1675.0),
+    ("inline", 4710.0),
 ];
 
 /// Functions that only the sampling decision needs. They find the span's parent, or draw ids and ask the
-/// sampler; keep the decision for the span's children and for propagation; look the span up at each enter, exit
-/// and close; and at its close remove and count it.
-const DECISION: [&str; 4] = [
-    "tracing_usdt::layer::new_span::*::begin",
-    "tracing_usdt::layer::close::*::end",
-    "tracing_usdt::span::table::OpenSpans::may_need_enter_exit",
-    "tracing_usdt::span::table::OpenSpans::may_contain",
-];
+/// sampler; keep the decision for the span's children and for propagation; and at its close remove and count it.
+const DECISION: [&str; 2] =
+    ["tracing_usdt::layer::new_span::*::begin", "tracing_usdt::layer::close::*::end"];
 
-/// Instructions around the calls of these functions, in each of four callbacks: the arguments, the call, the
-/// check of the result.
-const CALLS: f64 = 4.0 * 3.0;
+/// Instructions around the calls of these functions, in two callbacks: the arguments, the call, the check of the
+/// result.
+const CALLS: f64 = 2.0 * 3.0;
+
+/// Instructions that find out, at an enter, an exit and the close, whether the span is tracked. They are part of the
+/// decision, and inlined where they can't be told from the rest.
+const LOOK_UPS: f64 = 3.0 * 13.0;
 
 /// Other compilers and C libraries may take more instructions by this factor,
 const TOLERANCE_FACTOR: f64 = 1.05;
@@ -113,7 +112,7 @@ fn a_span_that_is_sampled_out_costs_an_idle_span_and_the_decision() {
         let decision = all - rest;
         eprintln!("{way}: {all:.0} instructions, {decision:.0} of them the decision; idle{kind}: {idle:.0}");
         assert!(decision > 100.0, "{decision:.0}: have the functions of the decision been renamed?");
-        assert!(rest <= idle + CALLS, "{rest:.0} without the decision, {idle:.0} idle");
+        assert!(rest <= idle + CALLS + LOOK_UPS, "{rest:.0} without the decision, {idle:.0} idle");
     }
 }
 

@@ -190,16 +190,14 @@ impl OpenSpans {
 
     /// Whether the layer has to handle the enters and exits of this span. May return a false positive:
     /// rarely, and always in a forked child.
-    ///
-    /// Not inlined, so that idle callbacks save no registers.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn may_need_enter_exit(&self, id: &Id) -> bool {
         let id = id.into_u64();
         self.tables.own().is_none_or(|table| table.part(id).may_need_enter_exit(id))
     }
 
     /// Whether the span is tracked. May return a false positive: rarely, and always in a forked child.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn may_contain(&self, id: &Id) -> bool {
         let id = id.into_u64();
         self.tables.own().is_none_or(|table| table.part(id).may_contain(id))
