@@ -15,7 +15,7 @@
 //! `spantap attach` prints a trace for each order. `cargo xtask picture` draws one of them.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,8 @@ use tracing_subscriber::{fmt, prelude::*};
 static RECEIPT: [u8; 1 << 20] = [b'.'; 1 << 20];
 
 fn main() -> anyhow::Result<()> {
-    tracing_subscriber::registry().with(tracing_usdt::layer()).with(fmt::layer()).init();
+    let log = fmt::layer().with_ansi(io::stdout().is_terminal());
+    tracing_subscriber::registry().with(tracing_usdt::layer()).with(log).init();
 
     let shelves = Arc::new(Mutex::new(vec![1_000_000; 50]));
     let payments = payment_service().context("can't start the payment service")?;
