@@ -20,8 +20,7 @@ const RECORDED: [(&str, f64); 6] = [
 
 /// Functions that only the sampling decision needs. They find the span's parent, or draw ids and ask the
 /// sampler; keep the decision for the span's children and for propagation; and at its close remove and count it.
-const DECISION: [&str; 2] =
-    ["tracing_usdt::layer::new_span::*::begin", "tracing_usdt::layer::close::*::end"];
+const DECISION: [&str; 2] = ["tracing_usdt::layer::new_span::*::begin", "tracing_usdt::layer::close::*::end"];
 
 /// Instructions around the calls of these functions, in two callbacks: the arguments, the call, the check of the
 /// result.
