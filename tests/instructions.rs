@@ -27,7 +27,7 @@ const DECISION: [&str; 2] = ["tracing_usdt::layer::new_span::*::begin", "tracing
 const CALLS: f64 = 2.0 * 3.0;
 
 /// Instructions that find out, at an enter, an exit and the close, whether the span is tracked. They are part of the
-/// decision, and inlined where they can't be told from the rest.
+/// decision, and inlined where they can't be told from the rest: 10 to 13 each, counted by callgrind by line.
 const LOOK_UPS: f64 = 3.0 * 13.0;
 
 /// Other compilers and C libraries may take more instructions by this factor,

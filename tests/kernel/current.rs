@@ -164,7 +164,8 @@ fn spans_nested_deeper_than_the_stack_are_counted() {
 fn a_thread_that_registers_with_another_layout_is_reported() {
     with_kernel(&[], || {
         let (_, spans, ended) = Attached::start(&[]).run_all(["register 2", "sleep 1 10"]);
-        let line = "1 missed entries into spans: the program has the layer of another version than spantap's";
+        let line =
+            "\n  1 missed entries into spans: the program has the layer of another version than spantap's";
         assert!(ended.stderr.contains(line), "{}", ended.stderr);
         assert!(spans.one("sleeper").has_account(), "by the layer that spantap knows: {:#?}", spans.0);
     });

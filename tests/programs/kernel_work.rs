@@ -235,14 +235,17 @@ fn contend(time: Duration) -> Result<Value> {
 
 /// Two threads are in the same span. One waits for the other.
 fn share() -> Value {
-    let (shared, both) = (info_span!("shared"), Barrier::new(2));
+    let (shared, ready, done) = (info_span!("shared"), Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
-        scope.spawn(|| shared.in_scope(|| both.wait()));
         scope.spawn(|| {
+            ready.wait();
+            shared.in_scope(|| done.wait());
+        });
+        scope.spawn(|| {
+            ready.wait();
             shared.in_scope(|| {
-                thread::sleep(Duration::from_millis(20));
-                both.wait();
-                thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(50));
+                done.wait();
             });
         });
     });

@@ -29,7 +29,9 @@ use tracing_subscriber::{fmt, prelude::*};
 static RECEIPT: [u8; 1 << 20] = [b'.'; 1 << 20];
 
 fn main() -> anyhow::Result<()> {
-    let log = fmt::layer().with_ansi(io::stdout().is_terminal());
+    let log = fmt::layer();
+    // README sends the log to a file.
+    let log = if io::stdout().is_terminal() { log } else { log.with_ansi(false) };
     tracing_subscriber::registry().with(tracing_usdt::layer()).with(log).init();
 
     let shelves = Arc::new(Mutex::new(vec![1_000_000; 50]));

@@ -57,16 +57,16 @@ static __noinline int look_foreign(struct thread *thread)
 		if (bpf_probe_read_user(&modules, sizeof(modules), (void *)(table - MODULE_BYTES)))
 			goto unreadable;
 		if (foreign_module > modules)
-			return 0;
+			goto outside;
 		if (bpf_probe_read_user(&base, sizeof(base), (void *)(table + MODULE_BYTES * foreign_module)))
 			goto unreadable;
 		if (is_module_absent(base))
-			return 0;
+			goto outside;
 	}
 	if (bpf_probe_read_user(&address, sizeof(address), (void *)(base + foreign_distance)))
 		goto unreadable;
 	if (!address)
-		return 0;
+		goto outside;
 	if (bpf_probe_read_user(&record, sizeof(record), (void *)address))
 		goto unreadable;
 	if (record.valid != 1 || !record.span_id || !(record.trace_high | record.trace_low))
@@ -85,6 +85,9 @@ static __noinline int look_foreign(struct thread *thread)
 	thread->innermost_since = 0;
 	thread->innermost_name = 0;
 	thread->depth = 1;
+	return 0;
+outside:
+	thread->is_outside = 1;
 	return 0;
 unreadable:
 	count_loss(LOST_UNREADABLE_STACK);

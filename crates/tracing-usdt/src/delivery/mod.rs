@@ -50,6 +50,6 @@ pub(crate) fn through_a_ring<T>(span: &ClosedSpan<'_>, read: impl FnOnce(&Closed
     let end = reading.copy(reading.start(), &mut record);
     assert_eq!(end, reading.end());
     let words = ring_codec::SpanRecord::new(span).to_words();
-    assert!(record.iter().eq(words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>().iter()));
+    assert_eq!(record, words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
     ring_codec::read(&record, read).expect("what was written")
 }

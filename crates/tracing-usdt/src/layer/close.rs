@@ -63,7 +63,8 @@ impl UsdtLayer {
             (Some(timing), Some(elapsed), Some(callsite)) => {
                 let start_ns = timing.start_wall_ns();
                 let record = || RecordView { trace_state: trace_state.as_str(), ..span.record.view() };
-                // The probes and the exporter each make a view of the span. With one use, the compiler need not store it.
+                // The probes and the exporter each make a view of the span. If they shared one, the compiler would keep it in
+                // memory also where only the exporter needs it.
                 if probes::attached_to_one([Probe::SpanEmit, Probe::BatchEmit]) {
                     let record = &record();
                     self.deliver_to_probes(&ClosedSpan { identity, callsite, start_ns, elapsed, record });

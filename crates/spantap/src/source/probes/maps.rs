@@ -11,11 +11,18 @@ pub(super) struct Mapping {
     end: u64,
     /// Where it begins in its file.
     pub(super) offset: u64,
-    /// The device and the inode of its file. Without a file, the inode is 0.
-    pub(super) file: (String, u64),
+    pub(super) file: MappedFile,
     /// The path of its file, or its name.
     pub(super) name: PathBuf,
     pub(super) is_code: bool,
+}
+
+/// Identifies the file of a mapping.
+#[derive(PartialEq, Eq, Hash, Debug)]
+pub(super) struct MappedFile {
+    device: String,
+    /// 0 without a file.
+    pub(super) inode: u64,
 }
 
 /// All that is mapped, given the folder of the process in `/proc`.
@@ -35,7 +42,7 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
         start: number(start)?,
         end: number(end)?,
         offset,
-        file: (device.to_owned(), inode),
+        file: MappedFile { device: device.to_owned(), inode },
         name: Path::new(OsStr::from_bytes(words.next().unwrap_or_default().trim_ascii_start())).to_owned(),
         is_code: permissions.contains('x'),
     })
@@ -51,5 +58,29 @@ impl Mapping {
     /// The path at which its file was mapped, through the root of the process.
     pub(super) fn path(&self, process: &Path) -> PathBuf {
         process.join("root").join(self.name.strip_prefix("/").unwrap_or(&self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_lines_of_maps() {
+        let line = b"7f00-00a000 r-xp 00002000 fd:1234567 42                     /a b/lib\xff.so (deleted)\r";
+        let found = mapping(line).expect("a mapping");
+        assert_eq!((found.start, found.end, found.offset), (0x7f00, 0xa000, 0x2000));
+        assert_eq!(found.file, MappedFile { device: "fd:1234567".to_owned(), inode: 42 });
+        assert_eq!(found.name.as_os_str().as_bytes(), b"/a b/lib\xff.so (deleted)\r");
+        assert!(found.is_code);
+        assert_eq!(found.link(Path::new("/proc/1")), Path::new("/proc/1/map_files/7f00-a000"));
+        let path = found.path(Path::new("/proc/1"));
+        assert_eq!(path.as_os_str().as_bytes(), b"/proc/1/root/a b/lib\xff.so (deleted)\r");
+
+        let name = |line: &[u8]| mapping(line).map(|found| (found.name, found.file.inode, found.is_code));
+        assert_eq!(name(b"1-2 rw-p 0 00:00 0      [heap]"), Some(("[heap]".into(), 0, false)));
+        assert_eq!(name(b"1-2 rw-p 0 00:00 0 "), Some(("".into(), 0, false)));
+        assert_eq!(name(b""), None);
+        assert_eq!(name(b"no mapping"), None);
     }
 }

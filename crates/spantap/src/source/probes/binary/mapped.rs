@@ -13,8 +13,9 @@ use crate::source::probes::maps::{Mapping, mappings};
 
 /// A file that a process has mapped as code.
 pub(in crate::source::probes) struct Library {
-    /// As in [`Mapping`].
+    /// See [`Mapping::link`].
     link: PathBuf,
+    /// See [`Mapping::path`].
     path: PathBuf,
     inode: u64,
 }
@@ -44,14 +45,15 @@ impl Library {
 
 /// The libraries and the executable of a process, given its folder in `/proc`.
 pub(in crate::source::probes) fn libraries(process: &Path) -> Vec<Library> {
-    let mut known = HashSet::new();
     let is_library = |mapping: &Mapping| mapping.is_code && mapping.name.is_absolute();
-    let mappings = mappings(process).unwrap_or_default();
-    let libraries = mappings.into_iter().filter(is_library).filter_map(|mapping| {
-        let (link, path, inode) = (mapping.link(process), mapping.path(process), mapping.file.1);
-        known.insert(mapping.file).then_some(Library { link, path, inode })
-    });
-    libraries.collect()
+    let (mappings, mut known) = (mappings(process).unwrap_or_default(), HashSet::new());
+    let libraries = mappings.iter().filter(|mapping| is_library(mapping) && known.insert(&mapping.file));
+    let library = |mapping: &Mapping| Library {
+        link: mapping.link(process),
+        path: mapping.path(process),
+        inode: mapping.file.inode,
+    };
+    libraries.map(library).collect()
 }
 
 /// The files among `files` that any process runs.

@@ -51,7 +51,7 @@ impl Memory {
             opened => opened?,
         };
         let metadata = file.metadata()?;
-        match metadata.is_file() && metadata.ino() == mapping.file.1 {
+        match metadata.is_file() && metadata.ino() == mapping.file.inode {
             true => Ok(file),
             false => Err(io::ErrorKind::NotFound.into()),
         }

@@ -59,7 +59,7 @@ pub(super) fn find(memory: &Memory) -> Result<Option<Variable>> {
     let mut unreadable = None;
     for mapping in &mappings {
         // The first mapping of a file has its header.
-        if mapping.file.1 == 0 || !code.contains(&mapping.file) || !known.insert(&mapping.file) {
+        if mapping.file.inode == 0 || !code.contains(&mapping.file) || !known.insert(&mapping.file) {
             continue;
         }
         let file = match memory.file(mapping) {
