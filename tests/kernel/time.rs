@@ -191,6 +191,24 @@ fn time_that_the_kernel_does_not_report_is_not_taken_for_time_on_the_cpu() {
     });
 }
 
+/// In a span, a sleep of which the kernel reports neither the wake-up nor the return is no time on the CPU.
+#[test]
+#[ignore = "deep: rare: a virtual machine that hides wake-ups and context switches"]
+fn a_sleep_without_a_reported_end_is_not_taken_for_time_on_the_cpu() {
+    with_kernel(&["unshare"], || {
+        let missed = [("SPANTAP_MISSES_SWITCHES", "returns")];
+        let mut attached = Attached::lacking_with("sched_waking", Worker::start(), &missed);
+        let slept = attached.run("sleep 20 10");
+        let (spans, _) = attached.end();
+        let sleeper = spans.one("sleeper");
+        let (account, wall) = (sleeper.account(), number(&slept, "wall_ns"));
+        // Half of the returns are not reported.
+        assert_between("not seen", account["unseen"], 8 * 10_000_000, wall);
+        assert_between("on CPU", account["on_cpu"], 0, 5_000_000);
+        assert_near("in all", account.values().sum(), wall);
+    });
+}
+
 /// Whichever switches are not reported, the sleeps of outer and inner spans are no time on the CPU.
 #[test]
 #[ignore = "deep: rare: a virtual machine that hides context switches"]

@@ -39,8 +39,8 @@ fn long_spans_are_forwarded_complete() {
 fn no_span_is_lost_without_being_counted() {
     with_kernel(&[], || {
         let (_, spans, ended) =
-            Attached::start(&["--quiet", "--flush-timeout", "60s"]).run_all(["many 2 100000"]);
-        assert_each_counted_once(&spans, &ended, 200_000);
+            Attached::start(&["--quiet", "--flush-timeout", "60s"]).run_all(["many 2 250000"]);
+        assert_each_counted_once(&spans, &ended, 500_000);
     });
 }
 

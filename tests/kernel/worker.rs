@@ -84,6 +84,11 @@ impl Attached {
     /// Attaches as if the kernel lacked the tracepoint: spantap sees a copy of the kernel's types in which it
     /// has another name.
     pub(crate) fn lacking(tracepoint: &str, worker: Worker) -> Self {
+        Self::lacking_with(tracepoint, worker, &[])
+    }
+
+    /// The same, with additional variables in spantap's environment.
+    pub(crate) fn lacking_with(tracepoint: &str, worker: Worker, environment: &[(&str, &str)]) -> Self {
         let name = format!("\0btf_trace_{tracepoint}\0").into_bytes();
         let mut types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
         let at = types.windows(name.len()).position(|bytes| bytes == name).expect("this kernel has it");
@@ -94,6 +99,7 @@ impl Attached {
 
         let hide = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
         let mut command = Command::new("unshare");
+        command.envs(environment.iter().copied());
         command.args(["--mount", "sh", "-c", hide]).arg(&btf).arg(program("spantap"));
         command.args(["attach", "--pid", &worker.pid(), "--to", &output.to()]);
         let spantap = Spantap::attach_by(&mut command);

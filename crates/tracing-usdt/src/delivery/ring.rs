@@ -111,10 +111,8 @@ impl<const WORDS: usize> Ring<WORDS> {
             written += skipped as u64;
             at = 0;
         }
-        if let Some((first, words)) = self.words[at..at + size].split_first() {
-            first.store(size as u64, Ordering::Relaxed);
-            record.store(words);
-        }
+        self.words[at].store(size as u64, Ordering::Relaxed);
+        record.store(&self.words[at + 1..at + size]);
         writer.written.store(written + size as u64, Ordering::Release);
         add_exclusive(&writer.records, 1);
         // While the lock is held: see `SenderWaker::sleep`.
@@ -319,7 +317,7 @@ mod tests {
                 let (ring, waker) = (&ring, &waker);
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        while ring.write(&[writer, n][..], true, waker).is_err() {
+                        while ring.write(&[writer, n, !n, !writer][..], true, waker).is_err() {
                             std::thread::yield_now();
                         }
                         if n % 3 == 0 {
@@ -334,7 +332,7 @@ mod tests {
                 for record in read_all(&ring) {
                     let mut rest = &record[..];
                     let [writer, n] = [(); 2].map(|()| u64::from_le_bytes(take(&mut rest)));
-                    assert!(rest.is_empty());
+                    assert_eq!(rest, [!n, !writer].map(u64::to_le_bytes).concat());
                     assert_eq!(n, read[writer as usize], "in order, and each once");
                     read[writer as usize] += 1;
                 }
