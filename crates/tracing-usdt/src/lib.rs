@@ -430,6 +430,7 @@
 // On platforms without Unix sockets and probes, much of the crate is not called.
 #![cfg_attr(not(unix), allow(dead_code))]
 
+mod aside;
 mod bounds;
 mod builder;
 mod bytes;
@@ -441,15 +442,20 @@ mod error;
 mod fields;
 mod json;
 mod layer;
+#[doc(hidden)]
+pub mod __macros;
 mod on_demand;
 mod otel;
+mod probe_only;
 mod probes;
 mod process;
 mod propagation;
 mod protobuf;
 mod sampler;
+mod site;
 mod span;
 mod thread_context;
+pub mod tracing;
 
 pub use builder::Builder;
 pub use delivery::{Delivery, Dropped, Stats};

@@ -7,7 +7,7 @@ use tracing_core::{Dispatch, Event, Interest, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::access::Access;
+use super::access::access_of;
 use super::usdt_layer::UsdtLayer;
 use crate::callsite;
 use crate::clock::{Monotonic, wall_offset};
@@ -39,8 +39,7 @@ where
         match id {
             _ if self.is_duplicate => None,
             id if id == TypeId::of::<Self>() => Some(std::ptr::from_ref(self).cast()),
-            id if id == TypeId::of::<Access>() => Some(std::ptr::from_ref(Access::of::<S>()).cast()),
-            _ => None,
+            id => access_of::<S>(id),
         }
     }
 
@@ -128,7 +127,7 @@ where
             return;
         }
         let now = Monotonic::now();
-        let span = ctx.event_span(event);
+        let span = self.event_span(event, &ctx);
         let recorded =
             span.as_ref().and_then(|span| self.spans.with(&span.id(), |span| span.callsite)).flatten();
         let probed = probes::attached(Probe::Event);

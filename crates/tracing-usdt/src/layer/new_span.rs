@@ -8,7 +8,8 @@ use tracing_core::{Metadata, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::usdt_layer::UsdtLayer;
+use super::usdt_layer::{UsdtLayer, owner};
+use crate::aside;
 use crate::callsite::{self, Callsite};
 use crate::clock::Monotonic;
 use crate::encode;
@@ -72,11 +73,69 @@ impl UsdtLayer {
         } else {
             attributes.parent()
         };
+        if aside::is_used() {
+            if let Some(parent) = self.parent_aside(attributes, parent_id, ctx) {
+                self.begin_below(attributes, id, Some(parent), ctx);
+                return;
+            }
+        }
         let parent = match parent_id.map(|parent_id| self.parent(attributes, parent_id, id, ctx)) {
             Some(Parent::SampledOut) => return,
             Some(Parent::Known(parent)) => Some(parent),
             Some(Parent::None) | None => None,
         };
+        self.begin_below(attributes, id, parent, ctx);
+    }
+
+    /// The parent of a new span, if it is one that the subscriber does not know of.
+    #[cold]
+    fn parent_aside<S>(
+        &self,
+        attributes: &Attributes<'_>,
+        parent_id: Option<&Id>,
+        ctx: &Context<'_, S>,
+    ) -> Option<Identity>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let parent = if attributes.is_contextual() {
+            aside::innermost(owner(self), parent_id)
+        } else if attributes.is_root() {
+            aside::take_parent()
+        } else {
+            None
+        };
+        Some(self.identity(&ctx.span(&parent?)?))
+    }
+
+    /// The creation of a span for the probes of its callsite alone, see `probe_only`. The registry does not know its
+    /// parent.
+    pub(crate) fn begin_probe_only<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.is_duplicate {
+            return;
+        }
+        let parent = match attributes.is_contextual() {
+            true => ctx.lookup_current(),
+            false => attributes.parent().and_then(|parent| ctx.span(parent)),
+        };
+        let parent = parent.map(|parent| self.identity(&parent));
+        self.begin_below(attributes, id, parent, ctx);
+    }
+
+    /// The creation of a span below `parent`.
+    #[inline(always)]
+    fn begin_below<S>(
+        &self,
+        attributes: &Attributes<'_>,
+        id: &Id,
+        parent: Option<Identity>,
+        ctx: &Context<'_, S>,
+    ) where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
         let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
         let mut span = reuse::open_span(identity);
         if parent.is_none() && remote::ids().is_some() {

@@ -1,8 +1,12 @@
 //! The identity of a span in this layer, tracked or not.
 
+use tracing_core::span::Id;
+use tracing_core::{Event, Subscriber};
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::usdt_layer::UsdtLayer;
+use super::usdt_layer::{UsdtLayer, owner};
+use crate::aside;
 use crate::span::Identity;
 
 impl UsdtLayer {
@@ -12,6 +16,31 @@ impl UsdtLayer {
             self.resolve_untracked(span);
         }
         self.identities.of(&self.spans, span, self.counts_open_spans())
+    }
+
+    /// The span that an event is in.
+    pub(super) fn event_span<'a, S>(&self, event: &Event<'_>, ctx: &'a Context<'_, S>) -> Option<SpanRef<'a, S>>
+    where
+        S: Subscriber + for<'b> LookupSpan<'b>,
+    {
+        if aside::is_used() {
+            let aside = if event.is_contextual() {
+                aside::innermost(owner(self), ctx.current_span().id())
+            } else if event.is_root() {
+                aside::take_parent()
+            } else {
+                None
+            };
+            if let Some(id) = aside {
+                return ctx.span(&id);
+            }
+        }
+        ctx.event_span(event)
+    }
+
+    /// The identity of a span that has one.
+    pub(super) fn known_identity(&self, id: &Id) -> Option<Identity> {
+        self.spans.identity(id)
     }
 
     /// The identity of an untracked span: nobody listens, or a filter hides the span and its close from the

@@ -126,6 +126,11 @@ impl UsdtLayer {
     }
 }
 
+/// A number that stands for this layer.
+pub(crate) fn owner(layer: &UsdtLayer) -> usize {
+    std::ptr::from_ref(layer).addr()
+}
+
 impl Drop for UsdtLayer {
     fn drop(&mut self) {
         self.stop_sending();

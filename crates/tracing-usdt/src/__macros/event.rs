@@ -1,0 +1,162 @@
+//! The macros that make events.
+
+/// Constructs a new event, like `tracing::event!`. It has a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event {
+    ($($all:tt)*) => { $crate::__event_parts! { [] [] [] [] $($all)* } };
+}
+
+/// Constructs an event at the trace level, like `tracing::trace!`. It has a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __trace {
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::TRACE] [] [] [] $($all)* } };
+}
+
+/// Constructs an event at the debug level, like `tracing::debug!`. It has a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __debug {
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::DEBUG] [] [] [] $($all)* } };
+}
+
+/// Constructs an event at the info level, like `tracing::info!`. It has a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __info {
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::INFO] [] [] [] $($all)* } };
+}
+
+/// Constructs an event at the warn level, like `tracing::warn!`. It has a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __warn {
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::WARN] [] [] [] $($all)* } };
+}
+
+/// Constructs an event at the error level, like `tracing::error!`. It has a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __error {
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::ERROR] [] [] [] $($all)* } };
+}
+
+/// Reads `name:`, `target:`, `parent:` and the level: `[level] [name] [target] [parent] rest`. Then come the fields,
+/// which may be in braces if a message follows.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_parts {
+    ($level:tt [] $target:tt $parent:tt name: $name:expr, $($rest:tt)*) => {
+        $crate::__event_parts! { $level [$name] $target $parent $($rest)* }
+    };
+    ($level:tt $name:tt [] $parent:tt target: $target:expr, $($rest:tt)*) => {
+        $crate::__event_parts! { $level $name [$target] $parent $($rest)* }
+    };
+    ($level:tt $name:tt $target:tt [] parent: $parent:expr, $($rest:tt)*) => {
+        $crate::__event_parts! { $level $name $target [$parent] $($rest)* }
+    };
+    ([] $name:tt $target:tt $parent:tt $level:expr, $($rest:tt)*) => {
+        $crate::__event_parts! { [$level] $name $target $parent $($rest)* }
+    };
+    ($level:tt $name:tt [] $parent:tt $($rest:tt)*) => {
+        $crate::__event_parts! { $level $name [module_path!()] $parent $($rest)* }
+    };
+    ($level:tt $name:tt $target:tt $parent:tt { $($fields:tt)* }) => {
+        $crate::__fields! { @ __event_of [$level $name $target $parent] [] $($fields)* }
+    };
+    ($level:tt $name:tt $target:tt $parent:tt { $($fields:tt)* }, $($message:tt)+) => {
+        $crate::__fields! {
+            @ __event_of [$level $name $target $parent]
+            [{ ["message"] [$crate::__macros::format_args!($($message)+)] value }]
+            $($fields)*
+        }
+    };
+    ($level:tt $name:tt $target:tt $parent:tt $($fields:tt)+) => {
+        $crate::__fields! { @ __event_of [$level $name $target $parent] [] $($fields)+ }
+    };
+}
+
+/// The event.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_of {
+    ([$level:tt [] $target:tt $parent:tt] $fields:tt) => {
+        $crate::__event_of! { @
+            [
+                $level
+                [$crate::__macros::concat!(
+                    "event ", $crate::__macros::file!(), ":", $crate::__macros::line!()
+                )]
+                [$crate::__macros::Option::None]
+                $target
+                $parent
+            ]
+            $fields
+        }
+    };
+    ([$level:tt [$name:expr] $target:tt $parent:tt] $fields:tt) => {
+        $crate::__event_of! { @
+            [$level [$name] [$crate::__macros::Option::Some($name)] $target $parent]
+            $fields
+        }
+    };
+    (@
+        [[$level:expr] [$name:expr] [$probe:expr] [$target:expr] [$($parent:expr)?]]
+        [$({ [$field:expr] [$value:expr] $variable:ident })*]
+    ) => {{
+        #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
+        use $crate::tracing::field::{debug, display, Value};
+        $crate::__callsite! {
+            name: $name,
+            probe: $probe,
+            kind: EVENT,
+            target: $target,
+            level: $level,
+            fields: [$($field),*]
+        }
+        let enabled = $crate::__is_enabled!($level);
+        let consumers = $crate::__consumers!($level);
+        if enabled || consumers.any() {
+            match ($(&$value,)*) {
+                ($($variable,)*) => {
+                    let parent = $crate::__event_parent!($($parent)?);
+                    if consumers.any() {
+                        $crate::__macros::event_happens::<__TracingUsdtSite, _>(
+                            &parent,
+                            &$crate::__arguments!($($variable)*),
+                        );
+                    }
+                    if enabled {
+                        parent.dispatch(&__METADATA, &$crate::__values!($($variable),*));
+                    }
+                    $crate::__log! { $level, $crate::__values!($($variable),*) }
+                }
+            }
+        } else {
+            $crate::__log! { $level, $crate::__values!($(&$value),*) }
+        }
+    }};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_parent {
+    () => {
+        $crate::__macros::EventParent::current()
+    };
+    ($parent:expr) => {
+        $crate::__macros::EventParent::given($parent)
+    };
+}
+
+/// The record for the `log` crate, if `tracing`'s feature `log` is on.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log {
+    ($level:expr, $values:expr) => {
+        #[allow(unused_imports)]
+        use $crate::tracing::Callsite as _;
+        $crate::tracing::__tracing_log! { $level, __CALLSITE, &$values }
+    };
+}

@@ -1,0 +1,110 @@
+//! The macros of [`crate::tracing`], and what they call. The latter is no part of the interface: they change together.
+//!
+//! `fields` reads the fields and makes the static data of a callsite, `span` and `event` are the macros themselves.
+
+mod event;
+mod fields;
+mod span;
+
+pub use std::option::Option;
+pub use std::primitive::{str, u8, u32};
+pub use std::{concat, file, format_args, line, stringify};
+
+pub use tracing_core::callsite::DefaultCallsite;
+pub use tracing_core::metadata;
+
+use tracing::{Event, Span};
+use tracing_core::field::ValueSet;
+use tracing_core::span::Id;
+use tracing_core::{Interest, Metadata, dispatcher};
+
+use crate::aside;
+use crate::probe_only;
+use crate::site;
+pub use crate::probe_only::Parent as EventParent;
+pub use crate::site::{
+    Arguments, Consumers, Description, Kind, NoArguments, Site, Value, ViaKnown, ViaValue, as_text, consumers,
+    field_name, field_name_len, text_len,
+};
+
+/// Whether the subscriber wants the callsite, if it may want it.
+#[inline]
+pub fn is_enabled(metadata: &Metadata<'static>, interest: Interest) -> bool {
+    interest.is_always() || dispatcher::get_default(|default| default.enabled(metadata))
+}
+
+/// A span that the subscriber wants, with a parent that the source gives.
+pub fn span_below(
+    parent: impl Into<Option<Id>>,
+    metadata: &'static Metadata<'static>,
+    values: &ValueSet<'_>,
+) -> Span {
+    match parent.into() {
+        // The other layers don't know this parent.
+        Some(parent) if probe_only::is_probe_only(&parent) => {
+            aside::with_parent(&parent, || Span::new_root(metadata, values))
+        }
+        parent => Span::child_of(parent, metadata, values),
+    }
+}
+
+/// A span that no subscriber wants.
+pub fn probe_only_span(metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
+    probe_only::span(metadata, values, EventParent::Current)
+}
+
+/// A span that no subscriber wants, with a parent that the source gives.
+pub fn probe_only_span_below(
+    parent: impl Into<Option<Id>>,
+    metadata: &'static Metadata<'static>,
+    values: &ValueSet<'_>,
+) -> Span {
+    probe_only::span(metadata, values, EventParent::Given(parent.into()))
+}
+
+/// Fires the probe of a span that begins.
+#[inline(always)]
+pub fn span_begins<S: Site, A: Arguments>(consumers: Consumers, span: &Span, fields: &A) {
+    let span_id = probe_only::span_id(span);
+    site::hit::<S, site::Entry, A>(span_id, fields);
+    if consumers.of_exit() {
+        probe_only::on_close(span, span_id, site::exit::<S>);
+    }
+}
+
+/// Fires the probe of an event.
+#[inline(always)]
+pub fn event_happens<S: Site, A: Arguments>(parent: &EventParent, fields: &A) {
+    site::hit::<S, site::Entry, A>(parent.span_id(), fields);
+}
+
+impl EventParent {
+    /// The span that the thread is in.
+    #[inline(always)]
+    pub fn current() -> Self {
+        Self::Current
+    }
+
+    /// A span that the source gives.
+    pub fn given(parent: impl Into<Option<Id>>) -> Self {
+        Self::Given(parent.into())
+    }
+
+    /// Passes an event with this parent to the subscriber.
+    #[inline(always)]
+    pub fn dispatch(&self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) {
+        match self {
+            Self::Current => Event::dispatch(metadata, values),
+            Self::Given(parent) => event_below(parent.as_ref(), metadata, values),
+        }
+    }
+}
+
+fn event_below(parent: Option<&Id>, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) {
+    match parent {
+        Some(parent) if probe_only::is_probe_only(parent) => {
+            aside::with_parent(parent, || Event::child_of(None, metadata, values));
+        }
+        parent => Event::child_of(parent.cloned(), metadata, values),
+    }
+}

@@ -1,0 +1,35 @@
+//! The probes of a callsite: where a macro of [`crate::tracing`] stands, there is a USDT probe with the values of its
+//! fields.
+//!
+//! All of it is known when the program is compiled: `note` writes the names of the probes and the places of their
+//! arguments, `description` the names of the fields, `semaphore` counts the consumers, `argument` says how a value
+//! travels, and `hit` is the probe's instruction.
+//!
+//! The functions are generic in the callsite and inlined into the code that has the macro, so that the probe is where
+//! the user's code is. Where that code is inlined or generic itself, the probe has several locations.
+
+mod argument;
+mod description;
+mod hit;
+mod note;
+mod semaphore;
+
+use tracing_core::Level;
+
+pub use argument::{And, Argument, Arguments, Formatted, Known, NoArguments, Value, ViaKnown, ViaValue};
+pub use description::{Description, Kind, as_text, field_name, field_name_len, text_len};
+pub(crate) use hit::exit;
+pub use hit::{Entry, Exit, hit};
+pub use semaphore::{Consumers, consumers};
+
+/// A place in the source that has a macro of [`crate::tracing`]. The macro defines a type for it.
+pub trait Site: 'static {
+    /// The path of the module, which gives the probes their provider.
+    const MODULE: &'static str;
+    /// The name of the span or event, if the source has one.
+    const NAME: Option<&'static str>;
+    /// The level of the span or event.
+    const LEVEL: Level;
+    /// The line in the source.
+    const LINE: u32;
+}

@@ -1,0 +1,247 @@
+//! The ELF note that tells bpftrace, perf and gdb of a probe, written while the program is compiled.
+//!
+//! A note has three texts: the provider, the name, and the places of the arguments. The assembler takes numbers only,
+//! so the text is passed as words of eight bytes. That also takes every name: one with quotes or braces could not stand
+//! in the assembler's source.
+
+use std::marker::PhantomData;
+
+use tracing_core::Level;
+
+use super::Site;
+use super::argument::{Arguments, MAX_ARGUMENTS, words};
+use super::hit::Step;
+
+/// Longest provider. A longer one is cut.
+const MAX_PROVIDER: usize = 96;
+
+/// Longest name, without what follows `__`.
+const MAX_NAME: usize = 80;
+
+/// Room for both, and for ten arguments of up to eleven characters each with a space between.
+const MAX_BYTES: usize = WORDS * 8;
+
+/// Length of the longest note in words.
+pub(super) const WORDS: usize = 40;
+
+/// Text that is put together while the program is compiled.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    bytes: [u8; MAX_BYTES],
+    pub(super) len: usize,
+}
+
+impl Text {
+    const fn new() -> Self {
+        Self { bytes: [0; MAX_BYTES], len: 0 }
+    }
+
+    const fn push(mut self, byte: u8) -> Self {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+        self
+    }
+
+    const fn text(mut self, text: &str) -> Self {
+        let mut at = 0;
+        while at < text.len() {
+            self = self.push(text.as_bytes()[at]);
+            at += 1;
+        }
+        self
+    }
+
+    const fn number(mut self, number: usize) -> Self {
+        if number >= 10 {
+            self = self.number(number / 10);
+        }
+        self.push(b'0' + (number % 10) as u8)
+    }
+
+    /// At most `max` bytes of `text`, with `_` for each character that the name of a probe can't have.
+    const fn name(mut self, text: &str, max: usize) -> Self {
+        let mut at = 0;
+        while at < text.len() && at < max {
+            let byte = text.as_bytes()[at];
+            // The bytes of a character after its first one are left out.
+            if byte.is_ascii_alphanumeric() {
+                self = self.push(byte);
+            } else if byte & 0xc0 != 0x80 {
+                self = self.push(b'_');
+            }
+            at += 1;
+        }
+        self
+    }
+
+    const fn word(&self, index: usize) -> u64 {
+        let mut word = [0; 8];
+        let mut at = 0;
+        while at < 8 {
+            word[at] = self.bytes[index * 8 + at];
+            at += 1;
+        }
+        u64::from_le_bytes(word)
+    }
+
+    /// A hash of the text (FNV-1a): a name for it that is a number.
+    const fn hash(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        let mut at = 0;
+        while at < self.len {
+            hash = (hash ^ self.bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+            at += 1;
+        }
+        hash
+    }
+}
+
+/// The provider and the name of the probes of a callsite, each with a NUL behind it but for the name.
+const fn names<S: Site>() -> Text {
+    let text = Text::new().name(S::MODULE, MAX_PROVIDER).push(0);
+    match S::NAME {
+        Some(name) if !name.is_empty() => text.name(name, MAX_NAME),
+        _ => text.text(level_name(S::LEVEL)).push(b'_').number(S::LINE as usize),
+    }
+}
+
+const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// A number that stands for the provider and name of a callsite. Callsites of one name share it, and so they share a
+/// semaphore.
+pub(super) const fn hash<S: Site>() -> u64 {
+    names::<S>().hash()
+}
+
+/// The note of a probe at callsite `S`, with arguments `A`.
+pub(super) struct Note<S, P, A>(PhantomData<(S, P, A)>);
+
+impl<S: Site, P: Step, A: Arguments> Note<S, P, A> {
+    const TEXT: Text = {
+        let mut text = names::<S>().text(P::SUFFIX).push(0);
+        // The span's id, and then the fields as far as there is room.
+        text = argument(text, 8, 0);
+        let (mut used, mut field) = (1, 0);
+        while field < A::KINDS.len() && used + words(A::KINDS.get(field)) <= MAX_ARGUMENTS {
+            let kind = A::KINDS.get(field);
+            if words(kind) == 2 {
+                text = argument(text.push(b' '), 8, used);
+                text = argument(text.push(b' '), 8, used + 1);
+            } else {
+                text = argument(text.push(b' '), super::argument::size(kind), used);
+            }
+            used += words(kind);
+            field += 1;
+        }
+        text.push(0)
+    };
+
+    /// Length of the texts in bytes, with their NULs.
+    pub(super) const LEN: usize = Self::TEXT.len;
+
+    /// The texts, eight bytes to a word.
+    pub(super) const TEXT_WORDS: [u64; WORDS] = {
+        let mut words = [0; WORDS];
+        let mut at = 0;
+        while at < WORDS {
+            words[at] = Self::TEXT.word(at);
+            at += 1;
+        }
+        words
+    };
+
+    /// How many words the text fills.
+    pub(super) const FULL_WORDS: usize = Self::LEN.div_ceil(4) / 2;
+
+    /// Whether half a word is left: a note ends at a multiple of four bytes.
+    pub(super) const HALF: usize = Self::LEN.div_ceil(4) % 2;
+
+    /// The half word.
+    pub(super) const LAST: u64 = Self::TEXT.word(Self::FULL_WORDS) & 0xffff_ffff;
+
+    /// The kinds of the fields, eight to a word, for the probe's second note.
+    pub(super) const KIND_WORDS: [u64; 2] = [A::KINDS.word(0), A::KINDS.word(8)];
+}
+
+/// The place of the argument with this index: all are in memory, side by side, and one register has the address.
+const fn argument(text: Text, size: i8, index: usize) -> Text {
+    let text = if size < 0 { text.push(b'-') } else { text };
+    let text = text.number(size.unsigned_abs() as usize);
+    if cfg!(target_arch = "x86_64") {
+        text.push(b'@').number(index * 8).text("(%rax)")
+    } else if cfg!(target_arch = "aarch64") {
+        text.text("@[x0, ").number(index * 8).push(b']')
+    } else {
+        text.push(b'@').number(index * 8).text("(a0)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::{And, Entry, Exit, NoArguments};
+
+    struct Order;
+    impl Site for Order {
+        const MODULE: &'static str = "shop::routes";
+        const NAME: Option<&'static str> = Some("GET /orders/{id} \u{e4}\"");
+        const LEVEL: Level = Level::INFO;
+        const LINE: u32 = 41;
+    }
+
+    struct Unnamed;
+    impl Site for Unnamed {
+        const MODULE: &'static str = "shop";
+        const NAME: Option<&'static str> = None;
+        const LEVEL: Level = Level::DEBUG;
+        const LINE: u32 = 1203;
+    }
+
+    struct Long;
+    impl Site for Long {
+        const MODULE: &'static str = concat!("mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm");
+        const NAME: Option<&'static str> = Some(concat!("nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"));
+        const LEVEL: Level = Level::INFO;
+        const LINE: u32 = 1;
+    }
+
+    fn texts<S: Site, P: Step, A: Arguments>() -> Vec<String> {
+        let words = Note::<S, P, A>::TEXT_WORDS;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(Note::<S, P, A>::LEN).collect();
+        let text = String::from_utf8(bytes).expect("ASCII");
+        text.strip_suffix('\0').expect("a NUL at the end").split('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_have_only_characters_that_probes_can_have() {
+        assert_eq!(texts::<Order, Exit, NoArguments>()[..2], ["shop__routes", "GET__orders__id____"].map(str::to_owned).map(|n| if n.starts_with("GET") { n + "__exit" } else { n }));
+        assert_eq!(texts::<Unnamed, Entry, NoArguments>()[..2], ["shop".to_owned(), "debug_1203".to_owned()]);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn arguments_have_the_size_and_sign_of_their_types() {
+        type Fields = And<And<And<And<NoArguments, i32>, &'static str>, bool>, u64>;
+        assert_eq!(
+            texts::<Unnamed, Entry, Fields>()[2],
+            "8@0(%rax) -4@8(%rax) 8@16(%rax) 8@24(%rax) 1@32(%rax) 8@40(%rax)"
+        );
+    }
+
+    #[test]
+    fn the_longest_note_has_room() {
+        type Two<T> = And<And<T, i16>, i16>;
+        type Ten = Two<Two<Two<Two<Two<NoArguments>>>>>;
+        let texts = texts::<Long, Exit, Ten>();
+        assert_eq!((texts[0].len(), texts[1].len()), (MAX_PROVIDER, MAX_NAME + "__exit".len()));
+        assert_eq!(texts[2].matches('@').count(), MAX_ARGUMENTS);
+    }
+}

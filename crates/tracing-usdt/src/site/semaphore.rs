@@ -1,0 +1,104 @@
+//! The counters of the consumers that are attached to the probes of a callsite.
+//!
+//! They are symbols that the assembler makes, named by a number for the provider and name. Callsites of one name so have
+//! the same counters, wherever they are in the program: bpftrace and bcc take the counter of the first location for all
+//! locations of a probe.
+
+use super::Site;
+use super::note::hash;
+
+/// How many consumers are attached to the probes of a callsite.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumers(u32);
+
+impl Consumers {
+    /// Nobody.
+    pub const NONE: Self = Self(0);
+
+    /// Whether someone looks at a probe of this callsite.
+    #[inline(always)]
+    pub fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether someone looks at the exits.
+    #[inline(always)]
+    pub fn of_exit(self) -> bool {
+        self.0 >> 16 != 0
+    }
+}
+
+struct Hash<S>(std::marker::PhantomData<S>);
+
+impl<S: Site> Hash<S> {
+    const VALUE: u64 = hash::<S>();
+}
+
+/// The load of the counters, which `hash` names, into the register `counters`.
+#[cfg(target_arch = "x86_64")]
+macro_rules! load {
+    () => {
+        "mov {counters:e}, dword ptr [rip + tracing_usdt_{hash}]"
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! load {
+    () => {
+        "adrp {counters}, tracing_usdt_{hash}\nldr {counters:w}, [{counters}, :lo12:tracing_usdt_{hash}]"
+    };
+}
+#[cfg(target_arch = "riscv64")]
+macro_rules! load {
+    () => {
+        "lla {counters}, tracing_usdt_{hash}\nlwu {counters}, 0({counters})"
+    };
+}
+
+/// The consumers of a callsite: one load.
+///
+/// The two counters, of the entry and of the exit, have 16 bits each and are side by side.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
+    target_pointer_width = "64",
+    not(miri),
+))]
+#[inline(always)]
+#[allow(unsafe_code, named_asm_labels)] // a label with a name: the probe's note, in another block, refers to it
+pub fn consumers<S: Site>() -> Consumers {
+    let counters: u64;
+    // SAFETY: reads four bytes that this block defines. They may change at any time, so the block is not `pure`.
+    unsafe {
+        std::arch::asm!(
+            load!(),
+            ".ifndef tracing_usdt_{hash}",
+            // All object files have a copy, of which the linker keeps one.
+            ".pushsection .probes, \"awG\", @progbits, tracing_usdt_{hash}, comdat",
+            ".weak tracing_usdt_{hash}",
+            ".hidden tracing_usdt_{hash}",
+            ".balign 4",
+            "tracing_usdt_{hash}: .4byte 0",
+            ".type tracing_usdt_{hash}, @object",
+            ".size tracing_usdt_{hash}, 4",
+            ".popsection",
+            ".endif",
+            counters = out(reg) counters,
+            hash = const Hash::<S>::VALUE,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    Consumers(counters as u32)
+}
+
+/// Nobody can look.
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
+    target_pointer_width = "64",
+    not(miri),
+)))]
+#[inline(always)]
+pub fn consumers<S: Site>() -> Consumers {
+    let _ = Hash::<S>::VALUE;
+    Consumers(0)
+}
