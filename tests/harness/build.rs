@@ -79,7 +79,7 @@ impl Build {
             Linkage::Cdylib => folder.join("libfixture.so"),
         };
         // Consumers attach to a file and see all of its processes, so each test has its own copy.
-        let test = std::thread::current().name().unwrap_or("main").to_owned();
+        let test = std::thread::current().name().unwrap_or("main").replace("::", "-"); // bpftrace reads no colon
         let name = built.file_name().unwrap().to_string_lossy().into_owned();
         let copy = target_dir.join(format!("tests/{self:?}/{test}-{pad}-{name}"));
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();

@@ -119,9 +119,10 @@ macro_rules! probe {
             ".purgem tracing_usdt_probe",
             ".noaltmacro",
             // By the difference between this address and the note's, tools see how far the executable was moved
-            // after it was linked.
+            // after it was linked. perf takes the section's place in the file for that of the code, so the section is
+            // beside the code (`x`).
             ".ifndef _.stapsdt.base",
-            ".pushsection .stapsdt.base, \"aGR\", \"progbits\", .stapsdt.base, comdat",
+            ".pushsection .stapsdt.base, \"axGR\", \"progbits\", .stapsdt.base, comdat",
             ".weak _.stapsdt.base",
             ".hidden _.stapsdt.base",
             "_.stapsdt.base: .space 1",
