@@ -1,0 +1,330 @@
+//! The code of the instrumented function.
+//!
+//! The variables of the generated code have the hygiene of `macro_rules!` (`Span::mixed_site`), so the user's code
+//! neither sees nor shadows them.
+
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{
+    Block, Error, Expr, Ident, Item, ItemFn, Result, ReturnType, Signature, Stmt, Token, Type, TypePath,
+};
+
+use crate::args::{Args, EventArgs, Field, Format, Level};
+use crate::function::{Function, Parameter, parameters};
+use crate::future::{self, Inner};
+
+/// Expands the attribute. After an error the item stays as it is, so that no other errors follow from its absence.
+pub(crate) fn instrument(args: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = syn::parse2(args).and_then(|args| function(&args, &syn::parse2(item.clone())?));
+    expanded.unwrap_or_else(|error| {
+        let mut tokens = error.into_compile_error();
+        tokens.extend(item);
+        tokens
+    })
+}
+
+fn function(args: &Args, function: &Function) -> Result<TokenStream> {
+    let signature = &function.signature;
+    if let Some(constness) = &signature.constness {
+        return Err(Error::new(
+            constness.span,
+            "a `const fn` cannot be instrumented: spans are made at run time",
+        ));
+    }
+    let name = signature.ident.to_string();
+    if let Some(body) = body_with_future(args, &name, function)? {
+        return Ok(function.with_body(&body));
+    }
+    let instrumented = Instrumented::new(args, &name, signature, None)?;
+    Ok(function.with_body(&instrumented.body(function)))
+}
+
+/// The body of a function that returns a future without being `async`; `None` for other functions.
+fn body_with_future(args: &Args, name: &str, function: &Function) -> Result<Option<TokenStream>> {
+    let signature = &function.signature;
+    // Parsing a body costs time, so this leaves out the functions that cannot return a future.
+    if signature.asyncness.is_some() || matches!(signature.output, ReturnType::Default) {
+        return Ok(None);
+    }
+    let Ok(mut statements) = syn::parse::Parser::parse2(Block::parse_within, function.body.clone()) else {
+        return Ok(None);
+    };
+    match future::find(&mut statements) {
+        None => return Ok(None),
+        Some(Inner::Block(future)) => {
+            let instrumented = Instrumented::new(args, name, signature, None)?;
+            let block = future.block.to_token_stream();
+            let body = instrumented.future(&block, generated_at(future.async_token.span), true);
+            // The span records the parameters inside of the block, which thus must own them.
+            future.capture = Some(Token![move](future.async_token.span));
+            future.block.stmts = vec![Stmt::Expr(Expr::Verbatim(body), None)];
+        }
+        Some(Inner::Function(statement)) => {
+            let Stmt::Item(Item::Fn(inner)) = &*statement else { return Ok(None) };
+            let expanded = moved_function(args, name, inner)?;
+            *statement = Stmt::Item(Item::Verbatim(expanded));
+        }
+    }
+    Ok(Some(quote!(#(#statements)*)))
+}
+
+/// An `async fn` in the body of the function that has the attribute.
+fn moved_function(args: &Args, name: &str, inner: &ItemFn) -> Result<TokenStream> {
+    let instrumented = Instrumented::new(args, name, &inner.sig, future::type_of_moved_self(inner))?;
+    let inner = Function::from(inner);
+    Ok(inner.with_body(&instrumented.body(&inner)))
+}
+
+/// The parts of the generated code, for one function.
+struct Instrumented<'a> {
+    args: &'a Args,
+    /// An expression, as are `target` and `level`.
+    name: TokenStream,
+    target: TokenStream,
+    level: TokenStream,
+    parameters: Vec<Parameter>,
+    moved_self: Option<TypePath>,
+}
+
+impl<'a> Instrumented<'a> {
+    fn new(args: &'a Args, name: &str, signature: &Signature, moved_self: Option<TypePath>) -> Result<Self> {
+        let instrumented = Self {
+            args,
+            name: args.name.as_ref().map_or_else(|| quote!(#name), Expr::to_token_stream),
+            target: args
+                .target
+                .as_ref()
+                .map_or_else(|| quote!(::core::module_path!()), Expr::to_token_stream),
+            level: args.level.as_ref().unwrap_or(&Level::info()).to_token_stream(),
+            parameters: parameters(signature),
+            moved_self,
+        };
+        let names: Vec<Ident> = instrumented
+            .parameters
+            .iter()
+            .map(|parameter| instrumented.field_name(&parameter.ident))
+            .collect();
+        for skipped in args.skip.iter().flatten().filter(|skipped| !names.contains(skipped)) {
+            let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let known = if list.is_empty() { "it has none".to_owned() } else { format!("expected {list}") };
+            return Err(Error::new(skipped.span(), format!("no parameter is named `{skipped}`: {known}")));
+        }
+        Ok(instrumented)
+    }
+
+    /// The body of the instrumented function.
+    fn body(&self, function: &Function) -> TokenStream {
+        let block = function.block();
+        let (output, place) = function.output();
+        let never = function.returns_never();
+        if function.signature.asyncness.is_none() {
+            return self.call(&block, (!never).then_some(&output), place);
+        }
+        if never {
+            return self.future(&block, place, false);
+        }
+        // An `async` block has no place for its type. This `return`, which never runs, tells the compiler before the
+        // user's code asks for it.
+        let place = generated_at(place);
+        let typed = quote_spanned! {place=>
+            {
+                if let ::core::option::Option::Some(never) = ::core::option::Option::None::<#output> {
+                    return never;
+                }
+                #block
+            }
+        };
+        self.future(&typed, place, true)
+    }
+
+    /// Runs the block in the span. `output` is what it returns, `None` if it never does.
+    fn call(&self, block: &TokenStream, output: Option<&Type>, place: Span) -> TokenStream {
+        let (level, new_span, follow) = (&self.level, self.new_span(), self.follow());
+        let (span, guard) = (local("span"), local("_guard"));
+        let result = match output {
+            // A closure keeps a `return` in the block from skipping the events. A function that takes `FnOnce` calls
+            // it, because other closures may not return a borrow of what they capture, such as `&mut self.field`.
+            Some(output) => {
+                let none = quote!(::core::option::Option::None);
+                self.with_events(block, &quote!(#none.unwrap_or_else(move || -> #output #block)), place)
+            }
+            None => block.clone(),
+        };
+        // Both variables stay without a value where the level is disabled at compile time, and cost nothing then.
+        quote! {
+            let #span;
+            let #guard;
+            if ::tracing_usdt::tracing::level_enabled!(#level)
+                || ::tracing_usdt::tracing::if_log_enabled!(#level, { true } else { false })
+            {
+                #span = #new_span;
+                #follow
+                #guard = #span.enter();
+            }
+            #result
+        }
+    }
+
+    /// Awaits the block in the span.
+    fn future(&self, block: &TokenStream, place: Span, returns: bool) -> TokenStream {
+        let (new_span, follow, span) = (self.new_span(), self.follow(), local("span"));
+        let block = if returns {
+            let result = self.with_events(block, &quote!(async move #block.await), place);
+            quote!({ #result })
+        } else {
+            block.clone()
+        };
+        quote! {
+            let #span = #new_span;
+            // Without its metadata, a disabled span does nothing when it is entered: not even a line of `log`.
+            let #span = if #span.is_disabled() {
+                ::tracing_usdt::tracing::Span::none()
+            } else {
+                #follow
+                #span
+            };
+            ::tracing_usdt::tracing::Instrument::instrument(async move #block, #span).await
+        }
+    }
+
+    /// Evaluates `computation`, which runs the block, and then makes the events for its result. Without events it is
+    /// just the block.
+    fn with_events(&self, block: &TokenStream, computation: &TokenStream, place: Span) -> TokenStream {
+        let place = generated_at(place);
+        let (result, value, error) = (
+            format_ident!("result", span = place),
+            format_ident!("value", span = place),
+            format_ident!("error", span = place),
+        );
+        let on_return = |value: &Ident| {
+            let event = self.args.ret.as_ref()?;
+            Some(self.event(event, &quote!(return), &self.level, Format::Debug, value))
+        };
+        let on_error = self.args.err.as_ref().map(|event| {
+            let level = Level::error().to_token_stream();
+            self.event(event, &quote!(error), &level, Format::Display, &error)
+        });
+        let events = match (on_error, on_return(&value)) {
+            (None, None) => return block.clone(),
+            (None, Some(_)) => on_return(&result).into_token_stream(),
+            (Some(on_error), on_return) => {
+                let value = on_return.as_ref().map_or_else(|| quote!(_), |_| quote!(#value));
+                quote_spanned! {place=>
+                    match &#result {
+                        ::core::result::Result::Ok(#value) => { #on_return }
+                        ::core::result::Result::Err(#error) => { #on_error }
+                    }
+                }
+            }
+        };
+        quote! {
+            let #result = #computation;
+            #events
+            #result
+        }
+    }
+
+    fn event(
+        &self,
+        event: &EventArgs,
+        kind: &TokenStream,
+        level: &TokenStream,
+        format: Format,
+        value: &Ident,
+    ) -> TokenStream {
+        let target = &self.target;
+        let level = event.level.as_ref().map_or_else(|| level.clone(), Level::to_token_stream);
+        let format = event.format.unwrap_or(format);
+        quote!(::tracing_usdt::__event_of_instrument!(#kind, target: #target, #level, #kind = #format #value);)
+    }
+
+    fn follow(&self) -> Option<TokenStream> {
+        let causes = self.args.follows_from.as_ref()?;
+        let (span, cause) = (local("span"), local("cause"));
+        Some(quote!(for #cause in #causes { #span.follows_from(#cause); }))
+    }
+
+    fn new_span(&self) -> TokenStream {
+        let Self { args, name, target, level, .. } = self;
+        let parent = args.parent.iter();
+        let parameters = self.parameters.iter().filter_map(|parameter| self.field_of(parameter));
+        let fields = args.fields.iter().flatten().map(|field| self.custom_field(field));
+        quote! {
+            ::tracing_usdt::tracing::span!(
+                target: #target, #(parent: #parent,)* #level, #name #(, #parameters)* #(, #fields)*
+            )
+        }
+    }
+
+    /// The name under which users know a parameter: `self`, also in a function that was moved out of its `impl`.
+    fn field_name(&self, parameter: &Ident) -> Ident {
+        if self.moved_self.is_some() && parameter == "_self" {
+            Ident::new("self", parameter.span())
+        } else {
+            parameter.clone()
+        }
+    }
+
+    /// The field for a parameter, unless the user asked for none or for another.
+    fn field_of(&self, parameter: &Parameter) -> Option<TokenStream> {
+        let (ident, name) = (&parameter.ident, self.field_name(&parameter.ident));
+        let skipped = self.args.skip_all || self.args.skip.iter().flatten().any(|skipped| *skipped == name);
+        let replaced = self.args.fields.iter().flatten().any(|field| field.name.is(&name));
+        if skipped || replaced {
+            None
+        } else if parameter.is_value {
+            Some(quote!(#name = #ident))
+        } else {
+            // Here an error points if the type has no `Debug`.
+            let place = generated_at(ident.span());
+            Some(quote_spanned!(place=> #name = ::tracing_usdt::tracing::field::debug(&#ident)))
+        }
+    }
+
+    fn custom_field(&self, field: &Field) -> TokenStream {
+        let Field { name, format, value } = field;
+        match (value, &self.moved_self) {
+            (None, _) => quote!(#name = ::tracing_usdt::tracing::field::Empty),
+            (Some(value), None) => quote!(#name = #format #value),
+            (Some(value), Some(moved_self)) => {
+                let value = with_moved_self(value.to_token_stream(), moved_self);
+                quote!(#name = #format #value)
+            }
+        }
+    }
+}
+
+/// A variable of the generated code.
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+/// Generated code, which lints leave alone, but whose errors point at `place`.
+fn generated_at(place: Span) -> Span {
+    Span::mixed_site().located_at(place)
+}
+
+/// Replaces `self` and `Self` in the user's expression, since both mean nothing outside of an `impl`.
+fn with_moved_self(tokens: TokenStream, self_type: &TypePath) -> TokenStream {
+    let mut replaced = TokenStream::new();
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Ident(ident) if ident == "self" => {
+                replaced.extend(quote_spanned!(ident.span()=> _self))
+            }
+            TokenTree::Ident(ident) if ident == "Self" => {
+                let is_prefix =
+                    matches!(tokens.peek(), Some(TokenTree::Punct(colon)) if colon.as_char() == ':');
+                replaced.extend(if is_prefix { quote!(<#self_type>) } else { quote!(#self_type) });
+            }
+            TokenTree::Group(group) => {
+                let mut inner = Group::new(group.delimiter(), with_moved_self(group.stream(), self_type));
+                inner.set_span(group.span());
+                replaced.extend([TokenTree::Group(inner)]);
+            }
+            other => replaced.extend([other]),
+        }
+    }
+    replaced
+}
