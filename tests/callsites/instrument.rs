@@ -186,13 +186,11 @@ macro_rules! same {
         fn $name() {
             let theirs = {
                 use ::tracing::{self, instrument};
-                point!();
-                recorded(Level::$max_level, || { $($code)* })
+                recorded(Level::$max_level, || { point!(); $($code)* })
             };
             let ours = {
                 use tracing_usdt::tracing::{self, instrument};
-                point!();
-                recorded(Level::$max_level, || { $($code)* })
+                recorded(Level::$max_level, || { point!(); $($code)* })
             };
             assert_eq!(theirs.contains("new 1"), Level::$max_level == Level::TRACE, "the span of {theirs}");
             assert_eq!(theirs, ours);
@@ -210,6 +208,7 @@ const fn field_name() -> &'static str {
 }
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "read by `Debug`")]
 struct Pair(u8, &'static str);
 
 /// No `Debug`.
@@ -587,7 +586,7 @@ fn names_of_any_constant_expression() {
     struct Names;
     impl Names {
         const SPAN: &str = "span of names";
-        #[instrument(name = Self::SPAN, target = concat!("a", "b"), level = { LEVEL })]
+        #[instrument(name = Names::SPAN, target = concat!("a", "b"), level = { LEVEL })]
         fn f() {}
     }
     let seen = recorded(Level::TRACE, Names::f);

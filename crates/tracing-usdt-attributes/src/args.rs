@@ -2,12 +2,12 @@
 //!
 //! Commas between the arguments may be missing, because `tracing` does not ask for them.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, Ident, LitInt, LitStr, Result, Token, braced, parenthesized, token};
+use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token, braced, parenthesized, token};
 
 const ARGUMENTS: &str =
     "`name`, `target`, `level`, `parent`, `follows_from`, `skip`, `skip_all`, `fields`, `err` or `ret`";
@@ -36,7 +36,7 @@ impl Parse for Args {
             } else if input.peek(LitStr) {
                 let name: LitStr = input.parse()?;
                 let literal = syn::parse_quote!(#name);
-                set(&mut args.name, "name", name.span(), literal)?;
+                set(&mut args.name, &Ident::new("name", name.span()), literal)?;
             } else {
                 args.parse_one(input)?;
             }
@@ -49,58 +49,64 @@ impl Args {
     fn parse_one(&mut self, input: ParseStream<'_>) -> Result<()> {
         let expected = |error: Error| Error::new(error.span(), format!("expected {ARGUMENTS}"));
         let key = input.call(Ident::parse_any).map_err(expected)?;
-        let (argument, at) = (key.to_string(), key.span());
-        match argument.as_str() {
-            "name" => set(&mut self.name, &argument, at, assigned(input)?),
-            "target" => set(&mut self.target, &argument, at, assigned(input)?),
-            "level" => set(&mut self.level, &argument, at, assigned(input)?),
-            "parent" => set(&mut self.parent, &argument, at, assigned(input)?),
-            "follows_from" => set(&mut self.follows_from, &argument, at, assigned(input)?),
-            "err" => set(&mut self.err, &argument, at, input.parse()?),
-            "ret" => set(&mut self.ret, &argument, at, input.parse()?),
-            "fields" => set(&mut self.fields, &argument, at, listed(input, Field::parse)?),
-            "skip" if self.skip_all => Err(Error::new(at, "`skip_all` already skips every parameter")),
-            "skip" => set(&mut self.skip, &argument, at, skipped(input)?),
-            "skip_all" if self.skip_all => Err(duplicate(&argument, at)),
+        let error = |message: String| Err(Error::new(key.span(), message));
+        match key.to_string().as_str() {
+            "name" => set(&mut self.name, &key, assigned(&key, input)?),
+            "target" => set(&mut self.target, &key, assigned(&key, input)?),
+            "level" => set(&mut self.level, &key, assigned(&key, input)?),
+            "parent" => set(&mut self.parent, &key, assigned(&key, input)?),
+            "follows_from" => set(&mut self.follows_from, &key, assigned(&key, input)?),
+            "err" => set(&mut self.err, &key, input.parse()?),
+            "ret" => set(&mut self.ret, &key, input.parse()?),
+            "fields" => set(&mut self.fields, &key, listed(&key, input, Field::parse)?),
+            "skip" if self.skip_all => error("`skip_all` already skips every parameter".to_owned()),
+            "skip" => set(&mut self.skip, &key, skipped(&key, input)?),
+            "skip_all" if self.skip_all => Err(duplicate(&key)),
             "skip_all" if self.skip.as_ref().is_some_and(|names| !names.is_empty()) => {
-                Err(Error::new(at, "expected either `skip` or `skip_all`, not both"))
+                error("expected either `skip` or `skip_all`, not both".to_owned())
             }
             "skip_all" => {
                 self.skip_all = true;
                 Ok(())
             }
-            _ => Err(Error::new(at, format!("unknown argument `{argument}`, expected {ARGUMENTS}"))),
+            _ => error(format!("unknown argument `{key}`, expected {ARGUMENTS}")),
         }
     }
 }
 
 /// Stores an argument, unless it is there already.
-fn set<T>(place: &mut Option<T>, argument: &str, at: Span, value: T) -> Result<()> {
+fn set<T>(place: &mut Option<T>, key: &Ident, value: T) -> Result<()> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(duplicate(argument, at)),
+        Some(_) => Err(duplicate(key)),
     }
 }
 
-fn duplicate(argument: &str, at: Span) -> Error {
-    Error::new(at, format!("`{argument}` is given twice"))
+fn duplicate(key: &Ident) -> Error {
+    Error::new(key.span(), format!("`{key}` is given twice"))
 }
 
 /// What follows the name of an argument such as `level`: `= value`.
-fn assigned<T: Parse>(input: ParseStream<'_>) -> Result<T> {
+fn assigned<T: Parse>(key: &Ident, input: ParseStream<'_>) -> Result<T> {
+    if !input.peek(Token![=]) {
+        return Err(Error::new(key.span(), format!("expected a value: `{key} = …`")));
+    }
     input.parse::<Token![=]>()?;
     input.parse()
 }
 
 /// What follows the name of an argument such as `fields`: `(item, item)`.
-fn listed<T>(input: ParseStream<'_>, item: fn(ParseStream<'_>) -> Result<T>) -> Result<Vec<T>> {
+fn listed<T>(key: &Ident, input: ParseStream<'_>, item: fn(ParseStream<'_>) -> Result<T>) -> Result<Vec<T>> {
+    if !input.peek(token::Paren) {
+        return Err(Error::new(key.span(), format!("expected a list: `{key}(…)`")));
+    }
     let content;
     parenthesized!(content in input);
     Ok(content.parse_terminated(item, Token![,])?.into_iter().collect())
 }
 
-fn skipped(input: ParseStream<'_>) -> Result<Vec<Ident>> {
-    let names = listed(input, Ident::parse_any)?;
+fn skipped(key: &Ident, input: ParseStream<'_>) -> Result<Vec<Ident>> {
+    let names = listed(key, input, Ident::parse_any)?;
     for (index, name) in names.iter().enumerate() {
         if names[..index].contains(name) {
             return Err(Error::new(name.span(), format!("`{name}` is skipped twice")));
@@ -124,15 +130,14 @@ impl Level {
 
 impl Parse for Level {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let (given, at) = if input.peek(LitStr) {
-            let name: LitStr = input.parse()?;
-            (name.value().to_ascii_lowercase(), name.span())
-        } else if input.peek(LitInt) {
-            let number: LitInt = input.parse()?;
-            (number.base10_digits().to_owned(), number.span())
-        } else {
-            let constant: Expr = input.parse()?;
-            return Ok(Self(constant.into_token_stream()));
+        let level: Expr = input.parse()?;
+        let Expr::Lit(ExprLit { lit, .. }) = &level else {
+            return Ok(Self(level.into_token_stream()));
+        };
+        let given = match lit {
+            Lit::Str(name) => name.value().to_ascii_lowercase(),
+            Lit::Int(number) => number.base10_digits().to_owned(),
+            _ => String::new(),
         };
         match given.as_str() {
             "trace" | "1" => Ok(Self(quote!(::tracing_usdt::tracing::Level::TRACE))),
@@ -140,8 +145,8 @@ impl Parse for Level {
             "info" | "3" => Ok(Self::info()),
             "warn" | "4" => Ok(Self(quote!(::tracing_usdt::tracing::Level::WARN))),
             "error" | "5" => Ok(Self::error()),
-            _ => Err(Error::new(
-                at,
+            _ => Err(Error::new_spanned(
+                lit,
                 "unknown level, expected \"trace\", \"debug\", \"info\", \"warn\", \"error\", \
                  a number from 1 (trace) to 5 (error), or a constant such as `Level::INFO`",
             )),
@@ -207,15 +212,14 @@ impl Parse for EventArgs {
         parenthesized!(content in input);
         while !content.is_empty() {
             let key = content.call(Ident::parse_any)?;
-            let (argument, at) = (key.to_string(), key.span());
-            match argument.as_str() {
-                "level" => set(&mut args.level, &argument, at, assigned(&content)?)?,
-                "Debug" => set(&mut args.format, "format", at, Format::Debug)?,
-                "Display" => set(&mut args.format, "format", at, Format::Display)?,
+            let format = Ident::new("format", key.span());
+            match key.to_string().as_str() {
+                "level" => set(&mut args.level, &key, assigned(&key, &content)?)?,
+                "Debug" => set(&mut args.format, &format, Format::Debug)?,
+                "Display" => set(&mut args.format, &format, Format::Display)?,
                 _ => {
-                    let message =
-                        format!("unknown argument `{argument}`, expected `Debug`, `Display` or `level`");
-                    return Err(Error::new(at, message));
+                    let message = format!("unknown argument `{key}`, expected `Debug`, `Display` or `level`");
+                    return Err(Error::new(key.span(), message));
                 }
             }
             if !content.is_empty() {
@@ -240,7 +244,7 @@ pub(crate) enum FieldName {
     /// `"a"`.
     Quoted(LitStr),
     /// `{ A }`.
-    Constant(Expr),
+    Constant(Box<Expr>),
 }
 
 impl FieldName {
@@ -270,7 +274,7 @@ impl Parse for Field {
         let name = if input.peek(token::Brace) {
             let content;
             braced!(content in input);
-            FieldName::Constant(content.parse()?)
+            FieldName::Constant(Box::new(content.parse()?))
         } else if input.peek(LitStr) {
             FieldName::Quoted(input.parse()?)
         } else {
@@ -302,7 +306,7 @@ mod tests {
 
     /// The message of the error, and the part of the arguments that it points at.
     fn error(args: &str) -> (String, String) {
-        let error = syn::parse_str::<Args>(args).err().unwrap_or_else(|| panic!("{args} has no error"));
+        let error = syn::parse_str::<Args>(args).err().expect(args);
         let (start, end) = (error.span().start().column, error.span().end().column);
         (error.to_string(), args[start..end].to_owned())
     }
@@ -317,7 +321,10 @@ mod tests {
             ),
             ("level = \"loud\"", "\"loud\"", "unknown level, expected \"trace\", \"debug\""),
             ("level = 6", "6", "a number from 1 (trace) to 5 (error)"),
-            ("level", "", "expected `=`"),
+            ("level = 1.5", "1.5", "a number from 1 (trace) to 5 (error)"),
+            ("level", "level", "expected a value: `level = …`"),
+            ("skip, ret", "skip", "expected a list: `skip(…)`"),
+            ("err(level)", "level", "expected a value: `level = …`"),
             ("err(Debg)", "Debg", "unknown argument `Debg`, expected `Debug`, `Display` or `level`"),
             ("ret(Debug, Display)", "Display", "`format` is given twice"),
             ("name = \"a\", \"b\"", "\"b\"", "`name` is given twice"),

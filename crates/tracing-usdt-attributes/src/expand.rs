@@ -104,7 +104,7 @@ impl<'a> Instrumented<'a> {
             .iter()
             .map(|parameter| instrumented.field_name(&parameter.ident))
             .collect();
-        for skipped in args.skip.iter().flatten().filter(|skipped| !names.contains(skipped)) {
+        if let Some(skipped) = args.skip.iter().flatten().find(|skipped| !names.contains(skipped)) {
             let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let known = if list.is_empty() { "it has none".to_owned() } else { format!("expected {list}") };
             return Err(Error::new(skipped.span(), format!("no parameter is named `{skipped}`: {known}")));
@@ -154,6 +154,7 @@ impl<'a> Instrumented<'a> {
         quote! {
             let #span;
             let #guard;
+            #[allow(clippy::used_underscore_binding)] // of parameters such as `_id`, which the span records
             if ::tracing_usdt::tracing::level_enabled!(#level)
                 || ::tracing_usdt::tracing::if_log_enabled!(#level, { true } else { false })
             {
@@ -175,6 +176,7 @@ impl<'a> Instrumented<'a> {
             block.clone()
         };
         quote! {
+            #[allow(clippy::used_underscore_binding)]
             let #span = #new_span;
             // Without its metadata, a disabled span does nothing when it is entered: not even a line of `log`.
             let #span = if #span.is_disabled() {

@@ -59,10 +59,11 @@ impl From<&ItemFn> for Function {
 }
 
 impl Function {
-    /// The body in its braces. These keep their place in the source, which errors about the result of a block name.
+    /// The body in braces that count as generated, or lints would call them unnecessary. They keep their place in the
+    /// source, which errors about the result of a block name.
     pub(crate) fn block(&self) -> TokenStream {
         let mut block = Group::new(Delimiter::Brace, self.body.clone());
-        block.set_span(self.brace.span.join());
+        block.set_span(Span::call_site().located_at(self.brace.span.join()));
         TokenTree::Group(block).into()
     }
 
