@@ -506,6 +506,13 @@ same! {
         fn f(span: u8, value: u8, error: u8, result: u8) -> Result<u8, u8> { let cause = span; Ok(cause + value + error + result) }
         f(1, 2, 3, 4);
     }
+    futures_stay_send: TRACE {
+        fn run<T>(future: impl Future<Output = T> + Send) -> T { block_on(future) }
+        #[instrument] async fn f() -> std::rc::Rc<u8> { one_wait().await; 1.into() }
+        #[instrument(ret)] async fn g() -> std::rc::Rc<u8> { one_wait().await; 1.into() }
+        #[instrument(err, ret)] async fn h() -> Result<std::rc::Rc<u8>, Box<dyn std::error::Error>> { one_wait().await; Err("bad")? }
+        run(f()); run(g()); run(h()).unwrap_err();
+    }
     return_in_the_middle: TRACE { #[instrument] fn f(x: u8) -> u8 { if x > 0 { return x; } tracing::info!("zero"); 0 } f(1); f(0); }
 }
 
@@ -521,6 +528,53 @@ same! {
         block_on(f());
     }
     disabled_async_events: WARN { #[instrument(ret, err)] async fn f() -> Result<u8, u8> { Err(1) } block_on(f()).unwrap_err(); }
+}
+
+/// A value that is dropped where an uninstrumented function drops it.
+#[test]
+fn order_of_drops() {
+    use tracing_usdt::tracing::instrument;
+
+    struct Noisy(&'static str);
+    impl Noisy {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+    }
+    impl Drop for Noisy {
+        fn drop(&mut self) {
+            ::tracing::info!("{}", self.0);
+        }
+    }
+    fn plain(_parameter: Noisy) -> usize {
+        let _local = Noisy("local");
+        Noisy("temporary").len()
+    }
+    #[instrument(skip_all)]
+    fn entered(_parameter: Noisy) -> usize {
+        let _local = Noisy("local");
+        Noisy("temporary").len()
+    }
+    #[instrument(skip_all, ret)]
+    fn with_event(_parameter: Noisy) -> usize {
+        let _local = Noisy("local");
+        Noisy("temporary").len()
+    }
+    #[instrument(skip_all)]
+    async fn awaited(_parameter: Noisy) -> usize {
+        let _local = Noisy("local");
+        Noisy("temporary").len()
+    }
+    fn order(run: impl FnOnce(Noisy)) -> Vec<String> {
+        let seen = recorded(Level::TRACE, || run(Noisy("parameter")));
+        let messages = seen.lines().filter_map(|line| line.split_once(" message=debug:"));
+        messages.map(|(_, message)| message.to_owned()).collect()
+    }
+    let expected = order(|noisy| _ = plain(noisy));
+    assert_eq!(expected.len(), 3);
+    assert_eq!(order(|noisy| _ = entered(noisy)), expected);
+    assert_eq!(order(|noisy| _ = with_event(noisy)), expected);
+    assert_eq!(order(|noisy| _ = block_on(awaited(noisy))), expected);
 }
 
 // What `tracing::instrument` rejects.

@@ -4,13 +4,14 @@
 //! neither sees nor shadows them.
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::{
-    Block, Error, Expr, Ident, Item, ItemFn, Result, ReturnType, Signature, Stmt, Token, Type, TypePath,
+    Block, Error, Expr, Ident, Item, ItemFn, Lifetime, Result, ReturnType, Signature, Stmt, Token, Type,
+    TypePath,
 };
 
 use crate::args::{Args, EventArgs, Field, Format, Level};
-use crate::function::{Function, Parameter, parameters};
+use crate::function::{Function, Parameter, parameters, returns_never};
 use crate::future::{self, Inner};
 
 /// Expands the attribute. After an error the item stays as it is, so that no other errors follow from its absence.
@@ -54,7 +55,7 @@ fn body_with_future(args: &Args, name: &str, function: &Function) -> Result<Opti
         Some(Inner::Block(future)) => {
             let instrumented = Instrumented::new(args, name, signature, None)?;
             let block = future.block.to_token_stream();
-            let body = instrumented.future(&block, generated_at(future.async_token.span), true);
+            let body = instrumented.future(&block, generated_at(future.async_token.span));
             // The span records the parameters inside of the block, which thus must own them.
             future.capture = Some(Token![move](future.async_token.span));
             future.block.stmts = vec![Stmt::Expr(Expr::Verbatim(body), None)];
@@ -82,14 +83,19 @@ struct Instrumented<'a> {
     name: TokenStream,
     target: TokenStream,
     level: TokenStream,
+    err: Option<&'a EventArgs>,
+    ret: Option<&'a EventArgs>,
     parameters: Vec<Parameter>,
     moved_self: Option<TypePath>,
 }
 
 impl<'a> Instrumented<'a> {
     fn new(args: &'a Args, name: &str, signature: &Signature, moved_self: Option<TypePath>) -> Result<Self> {
+        let returns = !returns_never(signature);
         let instrumented = Self {
             args,
+            err: args.err.as_ref().filter(|_| returns),
+            ret: args.ret.as_ref().filter(|_| returns),
             name: args.name.as_ref().map_or_else(|| quote!(#name), Expr::to_token_stream),
             target: args
                 .target
@@ -116,40 +122,35 @@ impl<'a> Instrumented<'a> {
     fn body(&self, function: &Function) -> TokenStream {
         let block = function.block();
         let (output, place) = function.output();
-        let never = function.returns_never();
+        let place = generated_at(place);
         if function.signature.asyncness.is_none() {
-            return self.call(&block, (!never).then_some(&output), place);
+            return self.call(&block, &output, place);
         }
-        if never {
-            return self.future(&block, place, false);
+        if returns_never(&function.signature) {
+            return self.future(&block, place);
         }
         // An `async` block has no place for its type. This `return`, which never runs, tells the compiler before the
         // user's code asks for it.
-        let place = generated_at(place);
+        let result = as_result(&block);
         let typed = quote_spanned! {place=>
             {
                 if let ::core::option::Option::Some(never) = ::core::option::Option::None::<#output> {
                     return never;
                 }
-                #block
+                #result
             }
         };
-        self.future(&typed, place, true)
+        self.future(&typed, place)
     }
 
-    /// Runs the block in the span. `output` is what it returns, `None` if it never does.
-    fn call(&self, block: &TokenStream, output: Option<&Type>, place: Span) -> TokenStream {
+    /// Runs the block, which evaluates to the type `output`, in the span.
+    fn call(&self, block: &TokenStream, output: &Type, place: Span) -> TokenStream {
         let (level, new_span, follow) = (&self.level, self.new_span(), self.follow());
         let (span, guard) = (local("span"), local("_guard"));
-        let result = match output {
-            // A closure keeps a `return` in the block from skipping the events. A function that takes `FnOnce` calls
-            // it, because other closures may not return a borrow of what they capture, such as `&mut self.field`.
-            Some(output) => {
-                let none = quote!(::core::option::Option::None);
-                self.with_events(block, &quote!(#none.unwrap_or_else(move || -> #output #block)), place)
-            }
-            None => block.clone(),
-        };
+        // A closure keeps a `return` in the block from skipping the events. A function that takes `FnOnce` calls it,
+        // because other closures may not return a borrow of what they capture, such as `&mut self.field`.
+        let computation = quote!(::core::option::Option::None.unwrap_or_else(move || -> #output #block));
+        let result = self.with_events(&computation, place).unwrap_or_else(|| as_result(block));
         // Both variables stay without a value where the level is disabled at compile time, and cost nothing then.
         quote! {
             let #span;
@@ -167,50 +168,39 @@ impl<'a> Instrumented<'a> {
     }
 
     /// Awaits the block in the span.
-    fn future(&self, block: &TokenStream, place: Span, returns: bool) -> TokenStream {
-        let (new_span, follow, span) = (self.new_span(), self.follow(), local("span"));
-        let block = if returns {
-            let result = self.with_events(block, &quote!(async move #block.await), place);
-            quote!({ #result })
-        } else {
-            block.clone()
-        };
+    fn future(&self, block: &TokenStream, place: Span) -> TokenStream {
+        let (new_span, follow) = (self.new_span(), self.follow());
+        let (span, future) = (local("span"), local("future"));
+        let with_events = self.with_events(&quote!(async move #block.await), place);
+        let block = with_events.map_or_else(|| block.clone(), |result| quote!({ #result }));
+        // A disabled span is not attached, since it would log that it is entered, and cost time with each poll.
         quote! {
             #[allow(clippy::used_underscore_binding)]
             let #span = #new_span;
-            // Without its metadata, a disabled span does nothing when it is entered: not even a line of `log`.
-            let #span = if #span.is_disabled() {
-                ::tracing_usdt::tracing::Span::none()
+            let #future = async move #block;
+            if #span.is_disabled() {
+                #future.await
             } else {
                 #follow
-                #span
-            };
-            ::tracing_usdt::tracing::Instrument::instrument(async move #block, #span).await
+                ::tracing_usdt::tracing::Instrument::instrument(#future, #span).await
+            }
         }
     }
 
-    /// Evaluates `computation`, which runs the block, and then makes the events for its result. Without events it is
-    /// just the block.
-    fn with_events(&self, block: &TokenStream, computation: &TokenStream, place: Span) -> TokenStream {
-        let place = generated_at(place);
-        let (result, value, error) = (
-            format_ident!("result", span = place),
-            format_ident!("value", span = place),
-            format_ident!("error", span = place),
-        );
+    /// Evaluates `computation` and makes the events for its result; `None` if there are none to make.
+    fn with_events(&self, computation: &TokenStream, place: Span) -> Option<TokenStream> {
+        let [result, value, error] = ["result", "value", "error"].map(|name| Ident::new(name, place));
+        let level_of_error = Level::error().to_token_stream();
         let on_return = |value: &Ident| {
-            let event = self.args.ret.as_ref()?;
-            Some(self.event(event, &quote!(return), &self.level, Format::Debug, value))
+            self.ret.map(|event| self.event(event, &quote!(return), &self.level, Format::Debug, value))
         };
-        let on_error = self.args.err.as_ref().map(|event| {
-            let level = Level::error().to_token_stream();
-            self.event(event, &quote!(error), &level, Format::Display, &error)
-        });
+        let on_error =
+            self.err.map(|event| self.event(event, &quote!(error), &level_of_error, Format::Display, &error));
         let events = match (on_error, on_return(&value)) {
-            (None, None) => return block.clone(),
-            (None, Some(_)) => on_return(&result).into_token_stream(),
+            (None, None) => return None,
+            (None, Some(_)) => on_return(&result)?,
             (Some(on_error), on_return) => {
-                let value = on_return.as_ref().map_or_else(|| quote!(_), |_| quote!(#value));
+                let value = if on_return.is_some() { quote!(#value) } else { quote!(_) };
                 quote_spanned! {place=>
                     match &#result {
                         ::core::result::Result::Ok(#value) => { #on_return }
@@ -219,11 +209,11 @@ impl<'a> Instrumented<'a> {
                 }
             }
         };
-        quote! {
+        Some(quote! {
             let #result = #computation;
             #events
             #result
-        }
+        })
     }
 
     fn event(
@@ -299,6 +289,13 @@ impl<'a> Instrumented<'a> {
 /// A variable of the generated code.
 fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
+}
+
+/// The user's block as the last expression of another. The label keeps the compiler from calling its braces
+/// unnecessary.
+fn as_result(block: &TokenStream) -> TokenStream {
+    let label = Lifetime::new("'_body", Span::mixed_site());
+    quote!(#label: #block)
 }
 
 /// Generated code, which lints leave alone, but whose errors point at `place`.

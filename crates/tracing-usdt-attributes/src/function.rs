@@ -59,20 +59,23 @@ impl From<&ItemFn> for Function {
 }
 
 impl Function {
-    /// The body in braces that count as generated, or lints would call them unnecessary. They keep their place in the
-    /// source, which errors about the result of a block name.
+    /// The body in its braces. These keep their place in the source, which errors name, and the user's edition, which
+    /// decides when temporary values of the last expression are dropped.
     pub(crate) fn block(&self) -> TokenStream {
-        let mut block = Group::new(Delimiter::Brace, self.body.clone());
-        block.set_span(Span::call_site().located_at(self.brace.span.join()));
-        TokenTree::Group(block).into()
+        self.in_braces(self.body.clone())
     }
 
     /// The function with another body.
     pub(crate) fn with_body(&self, body: &TokenStream) -> TokenStream {
         let Self { attributes, visibility, signature, inner_attributes, .. } = self;
-        let mut block = Group::new(Delimiter::Brace, quote!(#(#inner_attributes)* #body));
-        block.set_span(self.brace.span.join());
+        let block = self.in_braces(quote!(#(#inner_attributes)* #body));
         quote!(#(#attributes)* #visibility #signature #block)
+    }
+
+    fn in_braces(&self, tokens: TokenStream) -> TokenStream {
+        let mut block = Group::new(Delimiter::Brace, tokens);
+        block.set_span(self.brace.span.join());
+        TokenTree::Group(block).into()
     }
 
     /// The return type as it can be written in the body, and where errors about it point.
@@ -86,10 +89,11 @@ impl Function {
             }
         }
     }
+}
 
-    pub(crate) fn returns_never(&self) -> bool {
-        matches!(&self.signature.output, ReturnType::Type(_, output) if matches!(**output, Type::Never(_)))
-    }
+/// Whether the return type is `!`.
+pub(crate) fn returns_never(signature: &Signature) -> bool {
+    matches!(&signature.output, ReturnType::Type(_, output) if matches!(**output, Type::Never(_)))
 }
 
 /// Replaces `impl Trait` by `_`, since it may not be written in a body.
