@@ -5,6 +5,7 @@
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned as _;
 use syn::{
     Block, Error, Expr, Ident, Item, ItemFn, Lifetime, Result, ReturnType, Signature, Stmt, Token, Type,
     TypePath,
@@ -292,9 +293,9 @@ fn local(name: &str) -> Ident {
 }
 
 /// The user's block as the last expression of another. The label keeps the compiler from calling its braces
-/// unnecessary.
+/// unnecessary. It begins the expression, so its span gives the edition.
 fn as_result(block: &TokenStream) -> TokenStream {
-    let label = Lifetime::new("'_body", Span::mixed_site());
+    let label = Lifetime::new("'_body", block.span());
     quote!(#label: #block)
 }
 
@@ -326,4 +327,64 @@ fn with_moved_self(tokens: TokenStream, self_type: &TypePath) -> TokenStream {
         }
     }
     replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instrument;
+
+    fn expanded(args: &str, item: &str) -> String {
+        instrument(args.parse().expect(args), item.parse().expect(item)).to_string()
+    }
+
+    fn tokens(code: &str) -> String {
+        code.parse::<proc_macro2::TokenStream>().expect(code).to_string()
+    }
+
+    #[test]
+    fn generated_code_does_not_name_tracing_itself() {
+        let args = "level = 2, follows_from = [], fields(a, b = ?b), err, ret";
+        for item in [
+            "fn f(b: u8, c: Vec<u8>) -> Result<u8, String> { Ok(b) }",
+            "async fn f(b: u8, c: Vec<u8>) -> Result<u8, String> { Ok(b) }",
+            "fn f(b: u8, c: Vec<u8>) -> Pin<Box<dyn Future<Output = Result<u8, String>>>> { Box::pin(async { Ok(b) }) }",
+        ] {
+            let code = expanded(args, item);
+            assert!(code.contains(":: tracing_usdt :: tracing :: span !"), "{code}");
+            assert!(code.contains(":: tracing_usdt :: __event_of_instrument ! (error , target"), "{code}");
+            assert!(code.contains(":: tracing_usdt :: __event_of_instrument ! (return , target"), "{code}");
+            let rest = code.replace(":: tracing_usdt :: tracing ::", "");
+            assert!(!rest.contains("tracing ::"), "{code}");
+        }
+    }
+
+    #[test]
+    fn bodies_with_invalid_syntax_are_kept() {
+        let code = expanded("", "fn f(x: u8) -> u8 { let y = x. ; y }");
+        assert!(code.contains(&tokens("{ let y = x. ; y }")), "{code}");
+    }
+
+    #[test]
+    fn items_are_kept_after_an_error() {
+        for (args, item) in [
+            ("levl = 1", "fn f() {}"),
+            ("skip(a)", "fn f(b: u8) {}"),
+            ("", "const fn f() {}"),
+            ("", "fn f(&self);"),
+            ("", "struct S;"),
+        ] {
+            let code = expanded(args, item);
+            assert!(code.contains("compile_error !"), "{code}");
+            assert!(code.ends_with(&tokens(item)), "{code}");
+        }
+    }
+
+    #[test]
+    fn attributes_and_comments_are_kept() {
+        let code = expanded("", "/// Documented.\n#[inline]\npub(crate) fn f() { #![allow(unused)] }")
+            .replace(' ', "");
+        for kept in ["/// Documented.\n#[inline]pub(crate) fn f()", "#![allow(unused)]"] {
+            assert!(code.contains(&tokens(kept).replace(' ', "")), "{kept} in {code}");
+        }
+    }
 }
