@@ -54,7 +54,11 @@ impl Subscriber for Recorder {
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
-        self.write(format_args!("record {}{}", span.into_u64(), Values::of(|visitor| values.record(visitor))));
+        self.write(format_args!(
+            "record {}{}",
+            span.into_u64(),
+            Values::of(|visitor| values.record(visitor))
+        ));
     }
 
     fn record_follows_from(&self, span: &Id, follows: &Id) {
@@ -164,7 +168,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// A future that is ready when it is polled again, so that spans are left and entered again.
 async fn one_wait() {
     let mut waited = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    std::future::poll_fn(
+        |_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending },
+    )
+    .await;
 }
 
 /// A type for each copy of a test, since the tests give it methods.
@@ -182,7 +189,7 @@ macro_rules! point {
 macro_rules! same {
     ($($name:ident: $max_level:ident { $($code:tt)* })*) => {$(
         #[test]
-        #[allow(unused, reason = "the functions need parameters and results, not code")]
+        #[allow(unused, unsafe_code, clippy::all, reason = "the functions need all kinds of syntax, but no code")]
         fn $name() {
             let theirs = {
                 use ::tracing::{self, instrument};
@@ -411,6 +418,14 @@ same! {
         #[instrument] fn f(x: u8) -> std::pin::Pin<Box<dyn Future<Output = u8>>> { std::boxed::Box::pin(async move { x }) }
         block_on(f(1));
     }
+    pinned_call_of_inner_function_that_is_not_async: TRACE {
+        #[instrument]
+        fn f(x: u8) -> std::pin::Pin<Box<dyn Future<Output = u8>>> {
+            fn inner(x: u8) -> impl Future<Output = u8> { async move { one_wait().await; x } }
+            Box::pin(inner(x))
+        }
+        block_on(f(1));
+    }
     future_made_otherwise: TRACE {
         #[instrument] fn f(x: u8) -> impl Future<Output = u8> { let future = async move { one_wait().await; x }; future }
         block_on(f(1));
@@ -488,6 +503,7 @@ same! {
     unsafe_and_extern: TRACE {
         #[instrument(ret)] unsafe extern "C" fn f(x: u8) -> u8 { x }
         #[instrument] async unsafe fn g(x: u8) -> u8 { x }
+        // SAFETY: the functions ask nothing of their callers.
         unsafe { f(1); block_on(g(2)); }
     }
     recursion: TRACE { #[instrument(ret)] fn f(n: u64) -> u64 { if n == 0 { 1 } else { n * f(n - 1) } } f(3); }
@@ -500,6 +516,28 @@ same! {
         #[instrument(ret)] fn g() -> Foo { use Bar::*; }
         #[instrument(err)] async fn h() -> Result<Foo, String> { use Bar::*; Ok(()) }
         f(); g(); block_on(h());
+    }
+    functions_from_macros: TRACE {
+        {
+            macro_rules! twice { ($value:expr, $ty:ty) => {
+                #[instrument(ret)] fn f(x: $ty) -> $ty { let y = $value; x + y }
+                f($value);
+            } }
+            twice!(1 + 1, u8);
+        }
+        {
+            macro_rules! function {
+                ($text:literal, $level:literal, $constant:expr, $value:expr, $ty:ty, $out:ty, $field:ident, $body:block) => {
+                    #[instrument(level = $level, name = $text, target = $constant, fields($field = $value), err(level = $level), ret)]
+                    fn f($field: $ty, parameter: $ty) -> $out $body
+                    #[instrument($text, level = $level, skip($field))]
+                    async fn g($field: $ty, parameter: &$ty) -> $out { one_wait().await; $body }
+                };
+            }
+            function!("text", "warn", "target", 1 + 1, u8, Result<u8, String>, field, { Ok(1) });
+            f(1, 2);
+            block_on(g(1, &2));
+        }
     }
     names_of_variables_in_generated_code: TRACE {
         #[instrument(ret, err, fields(sum = span + value))]
@@ -630,7 +668,12 @@ fn quoted_field_names() {
     }
 
     let seen = recorded(Level::TRACE, || f("text"));
-    assert!(seen.contains(r#"fields=["content-type", "kind", "later"] values content-type=debug:text kind=i64:1"#), "{seen}");
+    assert!(
+        seen.contains(
+            r#"fields=["content-type", "kind", "later"] values content-type=debug:text kind=i64:1"#
+        ),
+        "{seen}"
+    );
 }
 
 #[test]
@@ -659,9 +702,7 @@ fn functions_that_never_return() {
     #[instrument]
     async fn stops_later() -> ! {
         one_wait().await;
-        loop {
-            std::panic::resume_unwind(Box::new(1))
-        }
+        std::panic::resume_unwind(Box::new(1))
     }
     let seen = recorded(Level::TRACE, || {
         catch_unwind(|| -> () { stops() }).unwrap_err();

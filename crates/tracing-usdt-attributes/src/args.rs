@@ -2,7 +2,7 @@
 //!
 //! Commas between the arguments may be missing, because `tracing` does not ask for them.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
@@ -119,38 +119,38 @@ fn skipped(key: &Ident, input: ParseStream<'_>) -> Result<Vec<Ident>> {
 pub(crate) struct Level(TokenStream);
 
 impl Level {
-    pub(crate) fn info() -> Self {
-        Self(quote!(::tracing_usdt::tracing::Level::INFO))
-    }
+    const NAMES: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
 
-    pub(crate) fn error() -> Self {
-        Self(quote!(::tracing_usdt::tracing::Level::ERROR))
+    /// The level with one of `NAMES`.
+    pub(crate) fn named(name: &str) -> Self {
+        let name = Ident::new(name, Span::call_site());
+        Self(quote!(::tracing_usdt::tracing::Level::#name))
     }
 }
 
 impl Parse for Level {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let level: Expr = input.parse()?;
+        let mut level: Expr = input.parse()?;
+        // What `macro_rules!` passes on comes in groups without delimiters.
+        while let Expr::Group(group) = level {
+            level = *group.expr;
+        }
         let Expr::Lit(ExprLit { lit, .. }) = &level else {
             return Ok(Self(level.into_token_stream()));
         };
-        let given = match lit {
-            Lit::Str(name) => name.value().to_ascii_lowercase(),
-            Lit::Int(number) => number.base10_digits().to_owned(),
-            _ => String::new(),
+        let index = match lit {
+            Lit::Str(name) => Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name.value())),
+            Lit::Int(number) => number.base10_parse().ok().and_then(|number: usize| number.checked_sub(1)),
+            _ => None,
         };
-        match given.as_str() {
-            "trace" | "1" => Ok(Self(quote!(::tracing_usdt::tracing::Level::TRACE))),
-            "debug" | "2" => Ok(Self(quote!(::tracing_usdt::tracing::Level::DEBUG))),
-            "info" | "3" => Ok(Self::info()),
-            "warn" | "4" => Ok(Self(quote!(::tracing_usdt::tracing::Level::WARN))),
-            "error" | "5" => Ok(Self::error()),
-            _ => Err(Error::new_spanned(
+        let name = index.and_then(|index| Self::NAMES.get(index)).ok_or_else(|| {
+            Error::new_spanned(
                 lit,
                 "unknown level, expected \"trace\", \"debug\", \"info\", \"warn\", \"error\", \
                  a number from 1 (trace) to 5 (error), or a constant such as `Level::INFO`",
-            )),
-        }
+            )
+        })?;
+        Ok(Self::named(name))
     }
 }
 
@@ -320,6 +320,8 @@ mod tests {
                 "unknown argument `levl`, expected `name`, `target`, `level`",
             ),
             ("level = \"loud\"", "\"loud\"", "unknown level, expected \"trace\", \"debug\""),
+            ("level = \"1\"", "\"1\"", "unknown level"),
+            ("level = 0", "0", "a number from 1 (trace) to 5 (error)"),
             ("level = 6", "6", "a number from 1 (trace) to 5 (error)"),
             ("level = 1.5", "1.5", "a number from 1 (trace) to 5 (error)"),
             ("level", "level", "expected a value: `level = …`"),

@@ -102,7 +102,7 @@ impl<'a> Instrumented<'a> {
                 .target
                 .as_ref()
                 .map_or_else(|| quote!(::core::module_path!()), Expr::to_token_stream),
-            level: args.level.as_ref().unwrap_or(&Level::info()).to_token_stream(),
+            level: args.level.as_ref().unwrap_or(&Level::named("INFO")).to_token_stream(),
             parameters: parameters(signature),
             moved_self,
         };
@@ -191,7 +191,7 @@ impl<'a> Instrumented<'a> {
     /// Evaluates `computation` and makes the events for its result; `None` if there are none to make.
     fn with_events(&self, computation: &TokenStream, place: Span) -> Option<TokenStream> {
         let [result, value, error] = ["result", "value", "error"].map(|name| Ident::new(name, place));
-        let level_of_error = Level::error().to_token_stream();
+        let level_of_error = Level::named("ERROR").to_token_stream();
         let on_return = |value: &Ident| {
             self.ret.map(|event| self.event(event, &quote!(return), &self.level, Format::Debug, value))
         };

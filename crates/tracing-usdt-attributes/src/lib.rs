@@ -21,8 +21,8 @@ use proc_macro::TokenStream;
 /// Makes a `tracing` span for each call of a function, and enters it while the function runs.
 ///
 /// The attribute takes the arguments of `tracing::instrument`. By default the span has the name of the function, the
-/// target of its module, the level INFO, and a field for each parameter. A parameter has its own type as a value if
-/// the type is a number, `bool`, `str`, `String` or a reference to one of these; others are recorded by `Debug`.
+/// target of its module, the level INFO, and a field for each parameter. Numbers, `bool`, `str`, `String` and
+/// references to these are recorded as values, other types by `Debug`.
 ///
 /// ```ignore
 /// use tracing_usdt::tracing::{self, Level, instrument};
@@ -72,6 +72,13 @@ use proc_macro::TokenStream;
 /// In an `async fn`, the span is entered while the future is polled. So it is for a function whose last expression
 /// is `async { … }` or `Box::pin(async { … })`, such as those that `async-trait` generates. A `const fn` cannot be
 /// instrumented.
+///
+/// # Differences from `tracing::instrument`
+///
+/// * An unknown argument, and one that is given twice, is an error. `tracing` warns of the former.
+/// * `ret` and `err` also work for functions that return a mutable borrow of a parameter, and `-> !` is accepted.
+/// * `parent` and `follows_from` may also come after `target`; `name`, `target` and `level` may be any constant
+///   expression; names of fields may be in quotes.
 #[proc_macro_attribute]
 pub fn instrument(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::instrument(args.into(), item.into()).into()
