@@ -7,21 +7,43 @@ use super::{PROVIDER, hits, print, start};
 /// Each probe of `kinds`, with what bpftrace prints of its first five fields. (bpftrace before 0.24 reads no more than
 /// six arguments on x86-64.)
 const KINDS: [(&str, &str, &str, &str); 9] = [
-    ("unsigned", "%llu %llu %llu %llu %llu", "arg1, arg2, arg3, arg4, arg5", "200 60000 4000000000 18446744073709551615 7"),
-    ("signed", "%lld %lld %lld %lld %lld", "arg1, arg2, arg3, arg4, arg5", "-100 -30000 -2000000000 -9223372036854775808 -7"),
+    (
+        "unsigned",
+        "%llu %llu %llu %llu %llu",
+        "arg1, arg2, arg3, arg4, arg5",
+        "200 60000 4000000000 18446744073709551615 7",
+    ),
+    (
+        "signed",
+        "%lld %lld %lld %lld %lld",
+        "arg1, arg2, arg3, arg4, arg5",
+        "-100 -30000 -2000000000 -9223372036854775808 -7",
+    ),
     ("small", "%lld %lld %lld %lld %lld", "arg1, arg2, arg3, arg4, arg5", "1 0 1 -1 12"),
     ("texts", "%s|%s", "str(arg1, arg2), str(arg3, arg4)", "a text|text"),
     ("more_texts", "%d|%s|%lld", "arg2, str(arg3, arg4), arg5", "0|a text|1"),
-    ("formatted", "%s|%s|%s|%s|%s", "str(arg1), str(arg2), str(arg3), str(arg4), str(arg5)", "1.5|340282366920938463463374607431768211455|a text|\"a text\"|"),
-    ("some", "%s|%s|%s", "str(arg1), str(arg2), str(arg3)", "5||an error occurred when formatting an argument"),
+    (
+        "formatted",
+        "%s|%s|%s|%s|%s",
+        "str(arg1), str(arg2), str(arg3), str(arg4), str(arg5)",
+        "1.5|340282366920938463463374607431768211455|a text|\"a text\"|",
+    ),
+    (
+        "some",
+        "%s|%s|%s",
+        "str(arg1), str(arg2), str(arg3)",
+        "5||an error occurred when formatting an argument",
+    ),
     ("debug_22", "%s|%lld", "str(arg1), arg2", "a message with a text|42"),
     ("a_name", "%lld", "arg1", "-42"),
 ];
 
 fn assert_kinds(build: Build, linkage: Linkage) {
     let path = build.path(linkage, 0);
-    let script: String = KINDS.iter().map(|(probe, format, values, _)| print(&path, probe, format, values)).collect();
-    let expected: Vec<String> = KINDS.iter().map(|(probe, _, _, printed)| format!("{probe} {printed}")).collect();
+    let script: String =
+        KINDS.iter().map(|(probe, format, values, _)| print(&path, probe, format, values)).collect();
+    let expected: Vec<String> =
+        KINDS.iter().map(|(probe, _, _, printed)| format!("{probe} {printed}")).collect();
     for stack in ["none", "fmt", "info", "plain"] {
         let found = hits(&path, linkage, stack, &script, &["kinds"]);
         assert_eq!(found, expected, "{build:?} {linkage:?} {stack}");
@@ -45,7 +67,15 @@ fn each_kind_of_field_arrives_in_every_build() {
     if !need(&BPFTRACE) || !need(&["target:x86_64-unknown-linux-musl"]) {
         return;
     }
-    for build in [Build::Debug, Build::Fastest, Build::Smallest, Build::Bfd, Build::NoPie, Build::StaticGlibc, Build::Musl] {
+    for build in [
+        Build::Debug,
+        Build::Fastest,
+        Build::Smallest,
+        Build::Bfd,
+        Build::NoPie,
+        Build::StaticGlibc,
+        Build::Musl,
+    ] {
         assert_kinds(build, Linkage::Executable);
     }
     assert_kinds(Build::Smallest, Linkage::Cdylib);
@@ -65,7 +95,8 @@ fn every_hit_arrives_and_each_entry_has_an_exit() {
         let script = count("many") + &count("many__exit");
         let mut found = hits(&path, Linkage::Executable, stack, &script, &["many 2000"]);
         found.sort_unstable();
-        let expected = ["@many: 2000".to_owned(), "@many__exit: 2000".to_owned(), format!("@with_id: {with_id}")];
+        let expected =
+            ["@many: 2000".to_owned(), "@many__exit: 2000".to_owned(), format!("@with_id: {with_id}")];
         assert_eq!(found, expected, "{stack}");
     }
 }
@@ -84,7 +115,14 @@ fn names_become_names_of_probes_and_all_callsites_of_a_name_fire() {
     ]
     .concat();
     let found = hits(&path, Linkage::Executable, "none", &script, &["names"]);
-    let expected = ["GET__orders__id___quoted___ 0", "from_a_constant 0", "twice 1", "twice 2", "generic 1", "generic text"];
+    let expected = [
+        "GET__orders__id___quoted___ 0",
+        "from_a_constant 0",
+        "twice 1",
+        "twice 2",
+        "generic 1",
+        "generic text",
+    ];
     assert_eq!(found, expected);
 }
 
@@ -126,7 +164,11 @@ fn fields_are_evaluated_only_while_someone_looks_and_then_once() {
         let bpftrace = Bpftrace::attach(&print(&path, "debug_90", "%lld", "arg2"), Some(fixture.pid()));
         assert_eq!(fixture.run("evaluated"), "evaluated 1 times, enabled: false", "{stack}");
         assert_eq!(bpftrace.end(), ["debug_90 1"], "{stack}");
-        assert_eq!(fixture.run("evaluated"), "evaluated 0 times, enabled: false", "{stack}: after the detach");
+        assert_eq!(
+            fixture.run("evaluated"),
+            "evaluated 0 times, enabled: false",
+            "{stack}: after the detach"
+        );
         fixture.end();
     }
     // A subscriber wants it too.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod hits;
+mod instrument;
 mod spans;
 mod tools;
 

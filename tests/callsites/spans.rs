@@ -12,7 +12,8 @@ fn nest(stack: &str, script: Option<&str>) -> (String, Vec<Span>, Vec<String>) {
     let path = Build::Release.path(Linkage::Executable, 0);
     let collector = Collector::start();
     let stderr = tempfile::NamedTempFile::new().unwrap();
-    let bpftrace = script.map(|script| Bpftrace::attach(&script.replace("PATH", &path.display().to_string()), None));
+    let bpftrace =
+        script.map(|script| Bpftrace::attach(&script.replace("PATH", &path.display().to_string()), None));
     let mut command = Command::new(&path);
     command.env("FIXTURE_STACK", stack).stderr(Stdio::from(stderr.reopen().unwrap()));
     let mut fixture = Fixture::spawn(&mut command, Some(collector.path()));
@@ -67,7 +68,12 @@ fn a_span_that_no_subscriber_wants_gets_ids_parent_and_trace_like_any_other() {
     }
     let kept = named(&spans, "kept");
     assert_eq!(kept["tags"]["n"], "2", "what is recorded later");
-    let events: Vec<&str> = kept["annotations"].as_array().unwrap().iter().map(|event| event["value"].as_str().unwrap().split(':').next().unwrap()).collect();
+    let events: Vec<&str> = kept["annotations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["value"].as_str().unwrap().split(':').next().unwrap())
+        .collect();
     assert_eq!(events, ["\"inside\"", "\"told of it\""], "the events in the span");
 }
 
@@ -96,8 +102,8 @@ fn the_probes_have_the_ids_of_the_spans() {
         print(path, "kept", "%016llx", "arg0"),
         print(path, "kept__exit", "%016llx %d", "arg0, arg1 > 0"),
         print(path, "query", "%016llx", "arg0"),
-        print(path, "trace_75", "%016llx %s", "arg0, str(arg1)"),
-        print(path, "warn_74", "%016llx %s", "arg0, str(arg1)"),
+        print(path, "trace_74", "%016llx %s", "arg0, str(arg1)"),
+        print(path, "warn_73", "%016llx %s", "arg0, str(arg1)"),
     ]
     .concat();
     for stack in ["info", "warn", "plain"] {
@@ -107,9 +113,9 @@ fn the_probes_have_the_ids_of_the_spans() {
         let deep = if stack == "plain" { id("row") } else { id("query") };
         let expected = [
             format!("kept {}", id("kept")),
-            format!("warn_74 {} inside", id("kept")),
+            format!("warn_73 {} inside", id("kept")),
             format!("query {}", id("query")),
-            format!("trace_75 {deep} deep"),
+            format!("trace_74 {deep} deep"),
             format!("kept__exit {} 1", id("kept")),
         ];
         assert_eq!(hits, expected, "{stack}");

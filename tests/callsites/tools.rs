@@ -43,14 +43,18 @@ fn assert_notes(path: &Path, separator: &str) {
     assert_eq!(counters.start % 4096, 0, "{path:?}: the semaphores have no page of their own");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut found: BTreeMap<&str, Vec<(u64, Vec<i8>)>> = BTreeMap::new();
-    for (i, _) in lines.iter().enumerate().filter(|(_, line)| line.ends_with(&format!("Provider: {PROVIDER}"))) {
+    for (i, _) in
+        lines.iter().enumerate().filter(|(_, line)| line.ends_with(&format!("Provider: {PROVIDER}")))
+    {
         let name = lines[i + 1].strip_prefix("Name: ").unwrap();
-        let (location, rest) = lines[i + 2].strip_prefix("Location: ").unwrap().split_once(", Base: ").unwrap();
+        let (location, rest) =
+            lines[i + 2].strip_prefix("Location: ").unwrap().split_once(", Base: ").unwrap();
         let semaphore = number(rest.rsplit_once("Semaphore: ").unwrap().1);
         assert!(code.contains(&number(location)), "{name} is at {location}, which is no code of {path:?}");
         assert!(counters.contains(&semaphore), "{name}: semaphore at {semaphore:x}");
         let arguments = lines[i + 3].strip_prefix("Arguments: ").unwrap();
-        let sizes = arguments.split(separator).map(|argument| argument.split('@').next().unwrap().parse().unwrap());
+        let sizes =
+            arguments.split(separator).map(|argument| argument.split('@').next().unwrap().parse().unwrap());
         found.entry(name).or_default().push((semaphore, sizes.collect()));
     }
     for (name, sizes, count) in SOME {
@@ -120,7 +124,10 @@ fn gdb_stops_at_a_callsite_and_reads_all_its_arguments() {
     let output = gdb.arg(&path).env("FIXTURE_STACK", "none").stdin(input.reopen().unwrap()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("forty=0 7 8"), "{text}");
-    assert!(text.contains("fixture::callsites::forty") || text.contains("fixture::obey"), "the probe is in the user's code: {text}");
+    assert!(
+        text.contains("fixture::callsites::forty") || text.contains("fixture::obey"),
+        "the probe is in the user's code: {text}"
+    );
     assert!(text.contains("signed=-100 -30000 -9223372036854775808"), "{text}");
 }
 
@@ -136,7 +143,8 @@ fn perf_counts_the_hits_of_a_callsite() {
         let mut perf = Command::new("perf");
         perf.args(["--buildid-dir"]).arg(home.path()).args(args);
         let output = perf.env("HOME", home.path()).env("FIXTURE_STACK", "none").output().unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.success(), text)
     };
     let path = path.to_str().unwrap();
@@ -150,6 +158,7 @@ fn perf_counts_the_hits_of_a_callsite() {
     let (ran, text) = perf(&["stat", "-e", &event, "--", "sh", "-c", &format!("echo many 300 | {path}")]);
     let (removed, _) = perf(&["probe", "--del", &event]);
     assert!(ran && removed, "{text}");
-    let count = text.lines().find(|line| line.contains(&event)).and_then(|line| line.split_whitespace().next());
+    let count =
+        text.lines().find(|line| line.contains(&event)).and_then(|line| line.split_whitespace().next());
     assert_eq!(count, Some("300"), "{text}");
 }

@@ -225,10 +225,10 @@ impl<'a> Instrumented<'a> {
         format: Format,
         value: &Ident,
     ) -> TokenStream {
-        let target = &self.target;
+        let (target, name) = (&self.target, &self.name);
         let level = event.level.as_ref().map_or_else(|| level.clone(), Level::to_token_stream);
         let format = event.format.unwrap_or(format);
-        quote!(::tracing_usdt::__event_of_instrument!(#kind, target: #target, #level, #kind = #format #value);)
+        quote!(::tracing_usdt::__event_of_instrument!(#kind of (#name), target: #target, #level, #kind = #format #value);)
     }
 
     fn follow(&self) -> Option<TokenStream> {
@@ -351,8 +351,14 @@ mod tests {
         ] {
             let code = expanded(args, item);
             assert!(code.contains(":: tracing_usdt :: tracing :: span !"), "{code}");
-            assert!(code.contains(":: tracing_usdt :: __event_of_instrument ! (error , target"), "{code}");
-            assert!(code.contains(":: tracing_usdt :: __event_of_instrument ! (return , target"), "{code}");
+            assert!(
+                code.contains(":: tracing_usdt :: __event_of_instrument ! (error of (\"f\") , target"),
+                "{code}"
+            );
+            assert!(
+                code.contains(":: tracing_usdt :: __event_of_instrument ! (return of (\"f\") , target"),
+                "{code}"
+            );
             let rest = code.replace(":: tracing_usdt :: tracing ::", "");
             assert!(!rest.contains("tracing ::"), "{code}");
         }

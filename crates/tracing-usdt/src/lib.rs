@@ -430,6 +430,8 @@
 // On platforms without Unix sockets and probes, much of the crate is not called.
 #![cfg_attr(not(unix), allow(dead_code))]
 
+#[doc(hidden)]
+pub mod __macros;
 mod aside;
 mod bounds;
 mod builder;
@@ -442,8 +444,6 @@ mod error;
 mod fields;
 mod json;
 mod layer;
-#[doc(hidden)]
-pub mod __macros;
 mod on_demand;
 mod otel;
 mod probe_only;

@@ -174,7 +174,9 @@ impl Layer<Below> for PassOn {
         match id {
             id if id == TypeId::of::<Self>() => Some(std::ptr::from_ref(self).cast()),
             // For `SpanExt`.
-            id if id == TypeId::of::<UsdtLayer>() => self.layer().map(|layer| std::ptr::from_ref(layer).cast()),
+            id if id == TypeId::of::<UsdtLayer>() => {
+                self.layer().map(|layer| std::ptr::from_ref(layer).cast())
+            }
             id => layer::access_of::<Below>(id),
         }
     }

@@ -64,12 +64,15 @@
 //!   that is not built on `tracing_subscriber`'s [`Registry`](tracing_subscriber::Registry) gives no occasion for it.
 
 pub use ::tracing::*;
+#[cfg(feature = "attributes")]
+#[doc(inline)]
+pub use tracing_usdt_attributes::instrument;
 
 #[doc(inline)]
 pub use crate::{
-    __debug as debug, __debug_span as debug_span, __error as error, __error_span as error_span, __event as event,
-    __info as info, __info_span as info_span, __span as span, __trace as trace, __trace_span as trace_span,
-    __warn as warn, __warn_span as warn_span,
+    __debug as debug, __debug_span as debug_span, __error as error, __error_span as error_span,
+    __event as event, __info as info, __info_span as info_span, __span as span, __trace as trace,
+    __trace_span as trace_span, __warn as warn, __warn_span as warn_span,
 };
 
 #[doc(hidden)]

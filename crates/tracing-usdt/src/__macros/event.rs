@@ -77,6 +77,23 @@ macro_rules! __event_parts {
     };
 }
 
+/// An event of the attribute `instrument`, which is named after the function.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_of_instrument {
+    (error of ($name:expr), $($all:tt)*) => { $crate::__event_parts! { [] [@ $name, "__error"] [] [] $($all)* } };
+    (return of ($name:expr), $($all:tt)*) => { $crate::__event_parts! { [] [@ $name, "__return"] [] [] $($all)* } };
+}
+
+/// The name that an event has for `tracing`, if it has none in the source.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_name {
+    () => {
+        $crate::__macros::concat!("event ", $crate::__macros::file!(), ":", $crate::__macros::line!())
+    };
+}
+
 /// The event.
 #[doc(hidden)]
 #[macro_export]
@@ -85,10 +102,21 @@ macro_rules! __event_of {
         $crate::__event_of! { @
             [
                 $level
-                [$crate::__macros::concat!(
-                    "event ", $crate::__macros::file!(), ":", $crate::__macros::line!()
-                )]
-                [$crate::__macros::Option::None]
+                [$crate::__event_name!()]
+                [[$crate::__macros::Option::None, ""]]
+                $target
+                $parent
+            ]
+            $fields
+        }
+    };
+    // Of `#[instrument]`: the name of the function, for the probe alone.
+    ([$level:tt [@ $function:expr, $suffix:literal] $target:tt $parent:tt] $fields:tt) => {
+        $crate::__event_of! { @
+            [
+                $level
+                [$crate::__event_name!()]
+                [[$crate::__macros::Option::Some($function), $suffix]]
                 $target
                 $parent
             ]
@@ -97,12 +125,12 @@ macro_rules! __event_of {
     };
     ([$level:tt [$name:expr] $target:tt $parent:tt] $fields:tt) => {
         $crate::__event_of! { @
-            [$level [$name] [$crate::__macros::Option::Some($name)] $target $parent]
+            [$level [$name] [[$crate::__macros::Option::Some($name), ""]] $target $parent]
             $fields
         }
     };
     (@
-        [[$level:expr] [$name:expr] [$probe:expr] [$target:expr] [$($parent:expr)?]]
+        [[$level:expr] [$name:expr] [$probe:tt] [$target:expr] [$($parent:expr)?]]
         [$({ [$field:expr] [$value:expr] $variable:ident })*]
     ) => {{
         #[allow(unused_imports)] // values may use these, as in `tracing`'s macros

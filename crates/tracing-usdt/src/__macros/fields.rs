@@ -75,7 +75,7 @@ macro_rules! __field_name {
 macro_rules! __callsite {
     (
         name: $name:expr,
-        probe: $probe:expr,
+        probe: [$probe:expr, $suffix:expr],
         kind: $kind:ident,
         target: $target:expr,
         level: $level:expr,
@@ -95,6 +95,7 @@ macro_rules! __callsite {
         impl $crate::__macros::Site for __TracingUsdtSite {
             const MODULE: &'static $crate::__macros::str = module_path!();
             const NAME: $crate::__macros::Option<&'static $crate::__macros::str> = $probe;
+            const SUFFIX: &'static $crate::__macros::str = $suffix;
             const LEVEL: $crate::tracing::Level = $level;
             const LINE: $crate::__macros::u32 = $crate::__macros::line!();
         }

@@ -20,11 +20,11 @@ use tracing_core::{Interest, Metadata, dispatcher};
 
 use crate::aside;
 use crate::probe_only;
-use crate::site;
 pub use crate::probe_only::Parent as EventParent;
+use crate::site;
 pub use crate::site::{
-    Arguments, Consumers, Description, Kind, NoArguments, Site, Value, ViaKnown, ViaValue, as_text, consumers,
-    field_name, field_name_len, text_len,
+    Arguments, Consumers, Description, Kind, NoArguments, Site, Value, ViaKnown, ViaValue, as_text,
+    consumers, field_name, field_name_len, text_len,
 };
 
 /// Whether the subscriber wants the callsite, if it may want it.

@@ -75,7 +75,7 @@ macro_rules! __span_of {
         use $crate::tracing::field::{debug, display, Value};
         $crate::__callsite! {
             name: $name,
-            probe: $crate::__macros::Option::Some($name),
+            probe: [$crate::__macros::Option::Some($name), ""],
             kind: SPAN,
             target: $target,
             level: $level,

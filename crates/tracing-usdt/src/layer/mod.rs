@@ -29,11 +29,11 @@ mod span_identity;
 mod trace_state;
 mod usdt_layer;
 
+pub(crate) use access::{access_of, span_id};
 pub use handle::Handle;
 pub(crate) use identities::Identities;
 pub use span_ext::{SpanExt, Status};
 pub use usdt_layer::UsdtLayer;
-pub(crate) use access::{access_of, span_id};
 pub(crate) use usdt_layer::owner;
 
 #[cfg(test)]

@@ -19,7 +19,11 @@ impl UsdtLayer {
     }
 
     /// The span that an event is in.
-    pub(super) fn event_span<'a, S>(&self, event: &Event<'_>, ctx: &'a Context<'_, S>) -> Option<SpanRef<'a, S>>
+    pub(super) fn event_span<'a, S>(
+        &self,
+        event: &Event<'_>,
+        ctx: &'a Context<'_, S>,
+    ) -> Option<SpanRef<'a, S>>
     where
         S: Subscriber + for<'b> LookupSpan<'b>,
     {

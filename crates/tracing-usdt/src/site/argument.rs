@@ -402,7 +402,15 @@ mod tests {
 
     #[test]
     fn values_that_have_no_room_are_left_out_with_all_behind_them() {
-        let fields = NoArguments.and(1_u64).and(2_u64).and(3_u64).and(4_u64).and(5_u64).and(6_u64).and(7_u64).and(8_u64);
+        let fields = NoArguments
+            .and(1_u64)
+            .and(2_u64)
+            .and(3_u64)
+            .and(4_u64)
+            .and(5_u64)
+            .and(6_u64)
+            .and(7_u64)
+            .and(8_u64);
         let mut words = [0; MAX_ARGUMENTS];
         // One word is left, and the text takes two.
         assert!(fields.and("text").and(9_u64).write(&mut words) > MAX_ARGUMENTS);

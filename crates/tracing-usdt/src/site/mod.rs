@@ -28,6 +28,8 @@ pub trait Site: 'static {
     const MODULE: &'static str;
     /// The name of the span or event, if the source has one.
     const NAME: Option<&'static str>;
+    /// What follows the name, for the events of `#[instrument]`.
+    const SUFFIX: &'static str = "";
     /// The level of the span or event.
     const LEVEL: Level;
     /// The line in the source.

@@ -100,7 +100,7 @@ impl Text {
 const fn names<S: Site>() -> Text {
     let text = Text::new().name(S::MODULE, MAX_PROVIDER).push(0);
     match S::NAME {
-        Some(name) if !name.is_empty() => text.name(name, MAX_NAME),
+        Some(name) if !name.is_empty() => text.name(name, MAX_NAME).text(S::SUFFIX),
         _ => text.text(level_name(S::LEVEL)).push(b'_').number(S::LINE as usize),
     }
 }
@@ -207,22 +207,36 @@ mod tests {
 
     struct Long;
     impl Site for Long {
-        const MODULE: &'static str = concat!("mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm");
-        const NAME: Option<&'static str> = Some(concat!("nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"));
+        const MODULE: &'static str = concat!(
+            "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm",
+            "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm"
+        );
+        const NAME: Option<&'static str> = Some(concat!(
+            "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn",
+            "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+        ));
         const LEVEL: Level = Level::INFO;
         const LINE: u32 = 1;
     }
 
     fn texts<S: Site, P: Step, A: Arguments>() -> Vec<String> {
         let words = Note::<S, P, A>::TEXT_WORDS;
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(Note::<S, P, A>::LEN).collect();
+        let bytes: Vec<u8> =
+            words.iter().flat_map(|word| word.to_le_bytes()).take(Note::<S, P, A>::LEN).collect();
         let text = String::from_utf8(bytes).expect("ASCII");
         text.strip_suffix('\0').expect("a NUL at the end").split('\0').map(str::to_owned).collect()
     }
 
     #[test]
     fn names_have_only_characters_that_probes_can_have() {
-        assert_eq!(texts::<Order, Exit, NoArguments>()[..2], ["shop__routes", "GET__orders__id____"].map(str::to_owned).map(|n| if n.starts_with("GET") { n + "__exit" } else { n }));
+        assert_eq!(
+            texts::<Order, Exit, NoArguments>()[..2],
+            ["shop__routes", "GET__orders__id____"].map(str::to_owned).map(|n| if n.starts_with("GET") {
+                n + "__exit"
+            } else {
+                n
+            })
+        );
         assert_eq!(texts::<Unnamed, Entry, NoArguments>()[..2], ["shop".to_owned(), "debug_1203".to_owned()]);
     }
 
