@@ -21,13 +21,14 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source, commands
+//! text, span, process, notes, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source, commands
 //! ```
 
 pub mod commands;
 pub mod decode;
 pub mod encode;
 pub mod metrics;
+pub mod notes;
 pub mod pipeline;
 pub mod process;
 pub mod sink;

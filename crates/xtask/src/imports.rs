@@ -34,6 +34,7 @@ struct Crate {
 const TRACING_USDT: Crate = Crate {
     name: "tracing-usdt",
     parts: &[
+        "aside",
         "bounds",
         "bytes",
         "clock",
@@ -46,6 +47,7 @@ const TRACING_USDT: Crate = Crate {
         "probes",
         "thread_context",
         "sampler",
+        "site",
         "callsite",
         "on_demand",
         "fields",
@@ -54,6 +56,9 @@ const TRACING_USDT: Crate = Crate {
         "delivery",
         "layer",
         "builder",
+        "probe_only",
+        "__macros",
+        "tracing",
     ],
 };
 
@@ -63,7 +68,7 @@ const TRACING_USDT_TOWER: Crate =
 const SPANTAP: Crate = Crate {
     name: "spantap",
     parts: &[
-        "text", "span", "process", "decode", "encode", "trace", "view", "sink", "stats", "terminal",
+        "text", "span", "process", "notes", "decode", "encode", "trace", "view", "sink", "stats", "terminal",
         "metrics", "pipeline", "source", "commands",
     ],
 };

@@ -27,7 +27,7 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked) -> Result<ExitCode>
         (None, None) => anyhow::bail!("no process to attach to; give --pid PID or --exe FILE"),
     };
     let lifetime = Lifetime::of(&target)?;
-    let probes = Probes::attach(target, &attach.kernel, attach.min)?;
+    let probes = Probes::attach(target, &attach.kernel, attach.min, attach.callsite)?;
     let collect = Collect {
         source: Source::Probes(Box::new(probes)),
         common: attach.common,

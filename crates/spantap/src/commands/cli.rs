@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::metrics::Address;
+use crate::notes::Pattern;
 use crate::sink::{SPOOL_BYTES, Target};
 use crate::source::Kernel;
 
@@ -28,6 +29,8 @@ pub(super) enum Command {
     Listen(Listen),
     /// Attach to running programs through eBPF, and show what the kernel did during their spans
     Attach(Attach),
+    /// List the probes of a program, with their arguments and a bpftrace command for each
+    Probes(Probes),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -89,6 +92,12 @@ pub(super) struct Attach {
     /// Shorter activity is aggregated per span, except process executions, and TCP events without a duration.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "100us")]
     pub(super) min: Duration,
+    /// Also show the spans of these callsites, whatever the program's log level; may be repeated
+    ///
+    /// For programs that use the macros of tracing_usdt::tracing. The pattern is that of spantap probes, such as
+    /// 'shop__routes:*'.
+    #[arg(long, value_name = "PROVIDER:NAME")]
+    pub(super) callsite: Vec<Pattern>,
     /// The options that all collecting commands share.
     #[command(flatten)]
     pub(super) common: Common,
@@ -111,6 +120,23 @@ pub(super) struct AttachTo {
     /// container. When a new build replaces the file, spantap attaches to the new build, too.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) exe: Option<PathBuf>,
+}
+
+/// The options of `probes`.
+#[derive(Args, Debug)]
+pub(super) struct Probes {
+    /// The executable or library
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "pid")]
+    pub(super) file: Option<PathBuf>,
+    /// List the probes of this process instead: of its executable and its libraries
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), conflicts_with = "file")]
+    pub(super) pid: Option<i32>,
+    /// Show only probes with such a name, such as 'shop__routes:*' or 'shop::routes:place_*'
+    #[arg(long = "probe", value_name = "PROVIDER:NAME")]
+    pub(super) patterns: Vec<Pattern>,
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
 }
 
 /// The options that all collecting commands share.

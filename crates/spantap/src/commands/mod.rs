@@ -1,7 +1,7 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `signals` reports when the user wants spantap to end. `completions` prints a script for a
+//! `collect` does the rest. `signals` reports when the user wants spantap to end. `probes` lists the probes of a program. `completions` prints a script for a
 //! shell, and `man` the manual pages.
 
 mod attach;
@@ -10,6 +10,7 @@ mod collect;
 mod completions;
 mod listen;
 mod man;
+mod probes;
 mod run;
 mod signals;
 
@@ -35,6 +36,7 @@ impl Cli {
             Command::Run(options) => block_on(run::run(options, Blocked::all()?, Folder::new()?)),
             Command::Listen(options) => block_on(listen::listen(options, Blocked::ending()?)),
             Command::Attach(options) => block_on(attach::attach(options, Blocked::ending()?)),
+            Command::Probes(options) => probes::list(&options),
             Command::Completions { shell } => completions::print(shell),
             Command::Man => man::print(),
         }

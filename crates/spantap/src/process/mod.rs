@@ -2,11 +2,12 @@
 //!
 //! `sender` identifies a process by what the kernel reports, `resource` by how it describes itself. `executable` names
 //! its program, `image` identifies one execution of a program, and `exec` detects when it changes. `sequence` counts
-//! spans that were sent and never received.
+//! spans that were sent and never received. `maps` reads what is mapped in its memory.
 
 mod exec;
 mod executable;
 mod image;
+pub(crate) mod maps;
 mod resource;
 mod sender;
 mod sequence;

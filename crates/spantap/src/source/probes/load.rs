@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, PrintLevel, ProgramType, UsdtOpts, set_print};
+use libbpf_rs::{Link, MapCore, MapFlags, PrintLevel, ProgramType, UprobeOpts, UsdtOpts, set_print};
 use nix::time::ClockId;
 
 use super::binary::{Build, Change, PROVIDER, Stamp, Target, What, mapped_of};
@@ -19,8 +19,10 @@ use super::libbpf::{explain, store_message};
 use super::losses::{LOSSES, RECURSION, REQUEST_ENDS};
 use super::records::last_ns_of_summary;
 use super::tracepoints::choose;
+use crate::notes::{self, EXIT, Pattern, Probe};
 use crate::source::kernel::Kernel;
 use crate::stats::Missed;
+use crate::text::counted;
 
 /// The code that the build script generated from `src/bpf`.
 mod skeleton {
@@ -50,6 +52,8 @@ pub(super) struct Loaded {
     pub(super) knows_time: bool,
     /// Whether anything but the spans themselves is recorded.
     sees_kernel: bool,
+    /// Whose spans to show, whatever the log level.
+    callsites: Vec<Pattern>,
     /// How many builds have been attached to.
     builds: u64,
     /// Lines for the user: what the programs are attached to, and what this kernel lacks.
@@ -86,7 +90,12 @@ const MAX_BUILDS: usize = 32;
 const MISSES_SWITCHES: &str = "SPANTAP_MISSES_SWITCHES";
 
 impl Loaded {
-    pub(super) fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
+    pub(super) fn attach(
+        target: Target,
+        kernel: &[Kernel],
+        min: Duration,
+        callsites: Vec<Pattern>,
+    ) -> Result<Self> {
         let kernel: Vec<Kernel> = kernel.iter().copied().filter(|of| *of != Kernel::None).collect();
         let attached_to = target.to_string();
         let Target { what, pid, name } = target;
@@ -94,6 +103,9 @@ impl Loaded {
             What::Probes(watched) => (Some(watched), None),
             What::Foreign(foreign) => (None, Some(foreign)),
         };
+        if foreign.is_some() && !callsites.is_empty() {
+            bail!("{attached_to} has no probes, and so no callsites to turn on");
+        }
         if foreign.is_some() && kernel.is_empty() {
             bail!("{attached_to} has no probes, so without kernel activity there is nothing to show");
         }
@@ -113,6 +125,7 @@ impl Loaded {
             }
         }
         let mut news = choose(open.open_object_mut(), &kernel, watched.is_some())?;
+        open.progs.callsite_wanted.set_autoload(!callsites.is_empty());
         if misses.is_some() {
             news.push(format!("{MISSES_SWITCHES} is set: some thread switches are ignored"));
         }
@@ -131,7 +144,9 @@ impl Loaded {
         if let Some(watched) = watched {
             let (build, of_it) =
                 watched.watch(pid, name.clone()).context("can't start the thread `watch`")?;
-            followed.push(attach_to_probes(&skeleton, pid, build, 1, &name)?);
+            let mut first = attach_to_probes(&skeleton, pid, build, 1, &name)?;
+            news.extend(want_callsites(&skeleton, pid, &mut first, &callsites, &name)?);
+            followed.push(first);
             changes = Some(of_it);
         }
         let parts: Vec<String> = kernel.iter().map(ToString::to_string).collect();
@@ -152,6 +167,7 @@ impl Loaded {
             news,
             knows_time,
             sees_kernel: !kernel.is_empty(),
+            callsites,
             builds: 1,
         })
     }
@@ -261,7 +277,12 @@ impl Loaded {
         self.builds += 1;
         self.set_released(self.builds, false);
         match attach_to_probes(&self.skeleton, self.pid, build, self.builds, &self.name) {
-            Ok(followed) => self.followed.push(followed),
+            Ok(mut followed) => {
+                let wanted =
+                    want_callsites(&self.skeleton, self.pid, &mut followed, &self.callsites, &self.name);
+                self.news.extend(wanted.unwrap_or_else(|error| Some(format!("{error:#}"))));
+                self.followed.push(followed);
+            }
             Err(error) => {
                 return Some(format!("the build that replaced {} can't be followed: {error:#}", self.name));
             }
@@ -381,4 +402,60 @@ fn attach_to_probes(
         }
     }
     Ok(Followed { links, build, number, attached_ns: clock_ns(ClockId::CLOCK_MONOTONIC), is_unused: false })
+}
+
+/// The length of the instruction of a probe.
+const INSTRUCTION_BYTES: u64 = if cfg!(target_arch = "x86_64") { 1 } else { 4 };
+
+/// Wants the spans of callsites, so that the program makes them whatever its log level. Returns a line about it.
+///
+/// The program looks at a counter for each callsite, which the kernel counts up for an attached program. Where that
+/// program is attached does not matter, so it is attached where nothing runs: behind the instruction of the callsite's
+/// exit, which is passed only while the exit has a consumer of its own. So a span costs no trap.
+fn want_callsites(
+    skeleton: &SpantapSkel<'static>,
+    pid: Option<i32>,
+    followed: &mut Followed,
+    callsites: &[Pattern],
+    name: &str,
+) -> Result<Option<String>> {
+    if callsites.is_empty() {
+        return Ok(None);
+    }
+    let path = followed.build.path();
+    let probes = notes::probes(&fs::File::open(&path)?)?;
+    let has_name = |exit: &Probe, pattern: &Pattern| {
+        let span = exit.name.strip_suffix(EXIT).unwrap_or(&exit.name).to_owned();
+        pattern.matches(exit) || pattern.matches(&Probe { name: span, ..exit.clone() })
+    };
+    let mut exits: Vec<&Probe> = probes
+        .iter()
+        .filter(|probe| probe.is_exit() && callsites.iter().any(|pattern| has_name(probe, pattern)))
+        .collect();
+    exits.dedup_by_key(|exit| exit.semaphore);
+    if exits.is_empty() {
+        let patterns: Vec<&str> = callsites.iter().map(Pattern::as_str).collect();
+        bail!(
+            "{name} has no span with a probe of its own that is named {}; spantap probes lists all. They come from the macros of \
+             tracing_usdt::tracing",
+            patterns.join(" or ")
+        );
+    }
+    for exit in &exits {
+        let options = UprobeOpts {
+            // The counter of the entry is before that of the exit.
+            ref_ctr_offset: usize::try_from(exit.semaphore - 2)?,
+            ..UprobeOpts::default()
+        };
+        let at = usize::try_from(exit.offset + INSTRUCTION_BYTES)?;
+        let program = &skeleton.progs.callsite_wanted;
+        let link = program.attach_uprobe_with_opts(pid.unwrap_or(-1), &path, at, options);
+        let link = link.map_err(|error| explain(&error));
+        followed
+            .links
+            .0
+            .push(link.with_context(|| format!("can't attach to the callsite {}", exit.full_name()))?);
+    }
+    let spans = counted(exits.len() as u64, "callsite", "callsites");
+    Ok(Some(format!("{spans} of {name} are turned on")))
 }

@@ -1,8 +1,8 @@
 //! The probes of a process, read through eBPF: each span that ends, as the program describes it, and what the
 //! kernel did in it.
 //!
-//! `binary` finds the file that has the probes, and `foreign` what a process without the layer says about its spans,
-//! both by what the process `maps`. `lifetime` waits for the end of the target. `load` loads the programs of `src/bpf`
+//! `binary` finds the file that has the probes, and `foreign` what a process without the layer says about its spans.
+//! `lifetime` waits for the end of the target. `load` loads the programs of `src/bpf`
 //! into the kernel and attaches them to the probes and to those `tracepoints` that the kernel has. `losses` lists what
 //! the programs may lose, and `libbpf` explains why the kernel refuses them. `reader` is the thread that reads their
 //! `records`, makes spans of them, with the kernel's `clock`, and has the program's own spans completed by `join`.
@@ -16,7 +16,6 @@ mod libbpf;
 mod lifetime;
 mod load;
 mod losses;
-mod maps;
 mod reader;
 mod records;
 mod tracepoints;
@@ -32,6 +31,7 @@ pub use binary::Target;
 pub use lifetime::Lifetime;
 pub use tracepoints::check_kernel;
 
+use crate::notes::Pattern;
 use crate::pipeline::Intake;
 use crate::source::kernel::Kernel;
 use crate::stats::Stats;
@@ -55,13 +55,13 @@ impl Stop {
 
 impl Probes {
     /// Attaches to the probes of `target`, and to the tracepoints for `kernel`. Kernel spans shorter than `min` are
-    /// aggregated per span.
+    /// aggregated per span. Spans of `callsites` are made whatever the program's log level.
     ///
     /// # Errors
     ///
     /// Rights are missing, or the kernel lacks a feature.
-    pub fn attach(target: Target, kernel: &[Kernel], min: Duration) -> Result<Self> {
-        Ok(Self { loaded: Loaded::attach(target, kernel, min)?, stopped: Arc::default() })
+    pub fn attach(target: Target, kernel: &[Kernel], min: Duration, callsites: Vec<Pattern>) -> Result<Self> {
+        Ok(Self { loaded: Loaded::attach(target, kernel, min, callsites)?, stopped: Arc::default() })
     }
 
     pub(super) fn stop(&self) -> Stop {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::build::{Build, Stamp};
 use super::elf::Lack;
-use crate::source::probes::maps::{Mapping, mappings};
+use crate::process::maps::{Mapping, mappings};
 
 /// A file that a process has mapped as code.
 pub(in crate::source::probes) struct Library {

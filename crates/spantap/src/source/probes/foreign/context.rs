@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use prost::Message;
 
 use super::memory::Memory;
-use crate::source::probes::maps::Mapping;
+use crate::process::maps::Mapping;
 use crate::span::attributes::find_text;
 
 /// The beginnings of the names that its mapping may have.

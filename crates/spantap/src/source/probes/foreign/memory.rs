@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::source::probes::maps::{Mapping, mappings};
+use crate::process::maps::{Mapping, mappings};
 
 /// The memory of a process.
 pub(super) struct Memory {

@@ -14,7 +14,7 @@ use object::read::{ReadCache, RelocationFlags, RelocationTarget};
 use object::{Endianness, Object, ObjectSymbol};
 
 use super::memory::Memory;
-use crate::source::probes::maps::Mapping;
+use crate::process::maps::Mapping;
 
 pub(super) const NAME: &str = "otel_thread_ctx_v1";
 

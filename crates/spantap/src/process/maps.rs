@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use std::{fs, io, str};
 
 /// A line of `maps`.
-pub(super) struct Mapping {
-    pub(super) start: u64,
-    end: u64,
+pub(crate) struct Mapping {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
     /// Where it begins in its file.
-    pub(super) offset: u64,
-    pub(super) file: MappedFile,
+    pub(crate) offset: u64,
+    pub(crate) file: MappedFile,
     /// The path of its file, or its name.
-    pub(super) name: PathBuf,
-    pub(super) is_code: bool,
+    pub(crate) name: PathBuf,
+    pub(crate) is_code: bool,
 }
 
 /// Identifies the file of a mapping.
 #[derive(PartialEq, Eq, Hash, Debug)]
-pub(super) struct MappedFile {
+pub(crate) struct MappedFile {
     device: String,
     /// 0 without a file.
-    pub(super) inode: u64,
+    pub(crate) inode: u64,
 }
 
 /// All that is mapped, given the folder of the process in `/proc`.
-pub(super) fn mappings(process: &Path) -> io::Result<Vec<Mapping>> {
+pub(crate) fn mappings(process: &Path) -> io::Result<Vec<Mapping>> {
     let maps = fs::read(process.join("maps"))?;
     Ok(maps.split(|byte| *byte == b'\n').filter_map(mapping).collect())
 }
@@ -50,13 +50,13 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
 
 impl Mapping {
     /// The link to its file, which leads there even if the file was replaced or deleted. Following it takes root.
-    pub(super) fn link(&self, process: &Path) -> PathBuf {
+    pub(crate) fn link(&self, process: &Path) -> PathBuf {
         // Unlike in `maps`, addresses have no leading zeros here.
         process.join(format!("map_files/{:x}-{:x}", self.start, self.end))
     }
 
     /// The path at which its file was mapped, through the root of the process.
-    pub(super) fn path(&self, process: &Path) -> PathBuf {
+    pub(crate) fn path(&self, process: &Path) -> PathBuf {
         process.join("root").join(self.name.strip_prefix("/").unwrap_or(&self.name))
     }
 }
