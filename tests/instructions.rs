@@ -42,6 +42,7 @@ fn instructions(build: Build, way: &str, without: &[&str], spans: u32) -> f64 {
     let file = folder.path().join("callgrind");
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--separate-threads=yes", "--toggle-collect=fixture::burst", "-q"]);
+    valgrind.arg("--toggle-collect=fixture::callsites::burst");
     // Toggles collection off inside these functions. `read_both` is among them because it runs once in a while,
     // by time.
     for function in without.iter().chain(&["tracing_usdt::clock::tsc::read_both"]) {
@@ -49,13 +50,15 @@ fn instructions(build: Build, way: &str, without: &[&str], spans: u32) -> f64 {
     }
     valgrind.arg(format!("--callgrind-out-file={}", file.display()));
     valgrind.arg(build.path(Linkage::Executable, 0)).stderr(std::process::Stdio::null());
-    let (way, burst) = match way.strip_suffix(", a child") {
-        Some(way) => (way, "below 500"),
-        None => (way, "burst 500"),
+    let (way, burst) = match (way.strip_suffix(", a child"), way.strip_suffix(", our macro")) {
+        (Some(way), _) => (way, "below 500"),
+        (_, Some(way)) => (way, "callsite_burst 500"),
+        _ => (way, "burst 500"),
     };
     let stack = match way {
         "base" => "base",
         "on demand" => "gate",
+        "no subscriber" => "none",
         _ => "plain",
     };
     valgrind.env("FIXTURE_STACK", stack);
@@ -130,6 +133,20 @@ fn a_span_takes_no_more_instructions_than_were_recorded() {
         }
     }
     assert!(exceeded.is_empty(), "more instructions than recorded: {exceeded:?}");
+}
+
+/// The counters of its probes are one load and one branch.
+#[test]
+fn a_callsite_with_a_probe_takes_three_instructions_more_at_most() {
+    if !need(&["valgrind"]) {
+        return;
+    }
+    for way in ["no subscriber", "on demand", "base", "idle"] {
+        let [without, with] = ["", ", our macro"].map(|macros| of_one_span(&format!("{way}{macros}"), &[]));
+        eprintln!("{way}: {without:.1} instructions by tracing's macro, {with:.1} by ours");
+        assert!(without > 10.0, "{without} instructions can't be a span's");
+        assert!(with <= without + 3.0, "{way}: {with:.1} instead of {without:.1}");
+    }
 }
 
 /// Cargo unifies features, so a program may have this one without asking the layer for the ids of

@@ -2,7 +2,7 @@
 
 use e2e::{BPFTRACE, Bpftrace, Build, Linkage, need};
 
-use super::{PROVIDER, hits, print, start};
+use super::{PROVIDER, event, hits, print, start};
 
 /// Each probe of `kinds`, with what bpftrace prints of its first five fields. (bpftrace before 0.24 reads no more than
 /// six arguments on x86-64.)
@@ -34,16 +34,21 @@ const KINDS: [(&str, &str, &str, &str); 9] = [
         "str(arg1), str(arg2), str(arg3)",
         "5||an error occurred when formatting an argument",
     ),
-    ("debug_22", "%s|%lld", "str(arg1), arg2", "a message with a text|42"),
+    (MESSAGE, "%s|%lld", "str(arg1), arg2", "a message with a text|42"),
     ("a_name", "%lld", "arg1", "-42"),
 ];
 
+/// Stands for the name of the event without a name.
+const MESSAGE: &str = "MESSAGE";
+
 fn assert_kinds(build: Build, linkage: Linkage) {
     let path = build.path(linkage, 0);
+    let message = event("debug", "a message with");
+    let name = |probe| if probe == MESSAGE { &*message } else { probe };
     let script: String =
-        KINDS.iter().map(|(probe, format, values, _)| print(&path, probe, format, values)).collect();
+        KINDS.iter().map(|(probe, format, values, _)| print(&path, name(probe), format, values)).collect();
     let expected: Vec<String> =
-        KINDS.iter().map(|(probe, _, _, printed)| format!("{probe} {printed}")).collect();
+        KINDS.iter().map(|(probe, _, _, printed)| format!("{} {printed}", name(probe))).collect();
     for stack in ["none", "fmt", "info", "plain"] {
         let found = hits(&path, linkage, stack, &script, &["kinds"]);
         assert_eq!(found, expected, "{build:?} {linkage:?} {stack}");
@@ -134,13 +139,17 @@ fn of_many_fields_the_first_ones_arrive_and_a_value_that_panics_does_no_harm() {
     let path = Build::Release.path(Linkage::Executable, 0);
     let script = [
         print(&path, "forty", "%lld %lld %lld %lld %lld", "arg1, arg2, arg3, arg4, arg5"),
-        print(&path, "trace_62", "%s %lld", "str(arg1), arg2"),
+        print(&path, &event("trace", "trace!(broken"), "%s %lld", "str(arg1), arg2"),
         print(&path, "broken", "%s %lld", "str(arg1), arg2"),
         print(&path, "broken__exit", "%d", "arg0"),
     ]
     .concat();
     let broken = "(panicked while it was formatted) 3";
-    let expected = ["forty 0 1 2 3 4".to_owned(), format!("trace_62 {broken}"), format!("broken {broken}")];
+    let expected = [
+        "forty 0 1 2 3 4".to_owned(),
+        format!("{} {broken}", event("trace", "trace!(broken")),
+        format!("broken {broken}"),
+    ];
     for stack in ["none", "fmt", "info"] {
         let bpftrace = Bpftrace::attach(&script, None);
         let mut fixture = start(&path, stack);
@@ -158,12 +167,13 @@ fn fields_are_evaluated_only_while_someone_looks_and_then_once() {
         return;
     }
     let path = Build::Release.path(Linkage::Executable, 0);
+    let counts = event("debug", "count = count()");
     for stack in ["none", "fmt", "info"] {
         let mut fixture = start(&path, stack);
         assert_eq!(fixture.run("evaluated"), "evaluated 0 times, enabled: false", "{stack}");
-        let bpftrace = Bpftrace::attach(&print(&path, "debug_90", "%lld", "arg2"), Some(fixture.pid()));
+        let bpftrace = Bpftrace::attach(&print(&path, &counts, "%lld", "arg2"), Some(fixture.pid()));
         assert_eq!(fixture.run("evaluated"), "evaluated 1 times, enabled: false", "{stack}");
-        assert_eq!(bpftrace.end(), ["debug_90 1"], "{stack}");
+        assert_eq!(bpftrace.end(), [format!("{counts} 1")], "{stack}");
         assert_eq!(
             fixture.run("evaluated"),
             "evaluated 0 times, enabled: false",
@@ -172,9 +182,9 @@ fn fields_are_evaluated_only_while_someone_looks_and_then_once() {
         fixture.end();
     }
     // A subscriber wants it too.
-    let bpftrace = Bpftrace::attach(&print(&path, "debug_90", "%lld", "arg2"), None);
+    let bpftrace = Bpftrace::attach(&print(&path, &counts, "%lld", "arg2"), None);
     let mut fixture = start(&path, "plain");
     assert_eq!(fixture.run("evaluated"), "evaluated 1 times, enabled: true");
     fixture.end();
-    assert_eq!(bpftrace.end(), ["debug_90 1"]);
+    assert_eq!(bpftrace.end(), [format!("{counts} 1")]);
 }

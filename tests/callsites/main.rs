@@ -24,6 +24,15 @@ fn print(path: &Path, probe: &str, format: &str, values: &str) -> String {
     format!("usdt:{path}:{PROVIDER}:{probe} {{ printf(\"{probe} {format}\\n\", {values}); }}\n")
 }
 
+/// The name of the probe of an event without a name: its level and the line in the fixture with `text`.
+fn event(level: &str, text: &str) -> String {
+    let source = include_str!("../fixture/src/callsites.rs");
+    let mut lines = source.lines().enumerate().filter(|(_, line)| line.contains(text));
+    let (line, _) = lines.next().unwrap();
+    assert!(lines.next().is_none(), "{text:?} is in several lines");
+    format!("{level}_{}", line + 1)
+}
+
 /// Starts the fixture with filters and layers of this name.
 fn start(path: &Path, stack: &str) -> Fixture {
     Fixture::spawn(std::process::Command::new(path).env("FIXTURE_STACK", stack), None)

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use e2e::{BPFTRACE, Bpftrace, Build, Collector, Fixture, Linkage, Span, need, text};
 
-use super::{PROVIDER, print};
+use super::{PROVIDER, event, print};
 
 /// What the fixture writes to stderr, and the spans that it sends, while it runs `nest`. With `script`, bpftrace is
 /// attached, and what it prints is returned too.
@@ -98,24 +98,25 @@ fn the_probes_have_the_ids_of_the_spans() {
         return;
     }
     let path = std::path::Path::new("PATH");
+    let (inside, deep) = (event("warn", "\"inside\""), event("trace", "\"deep\""));
     let script = [
         print(path, "kept", "%016llx", "arg0"),
         print(path, "kept__exit", "%016llx %d", "arg0, arg1 > 0"),
         print(path, "query", "%016llx", "arg0"),
-        print(path, "trace_74", "%016llx %s", "arg0, str(arg1)"),
-        print(path, "warn_73", "%016llx %s", "arg0, str(arg1)"),
+        print(path, &deep, "%016llx %s", "arg0, str(arg1)"),
+        print(path, &inside, "%016llx %s", "arg0, str(arg1)"),
     ]
     .concat();
     for stack in ["info", "warn", "plain"] {
         let (_, spans, hits) = nest(stack, Some(&script));
         let id = |name: &str| text(named(&spans, name), "id").to_owned();
         // Without a look at it, `row` is a span only where a subscriber wants it.
-        let deep = if stack == "plain" { id("row") } else { id("query") };
+        let current = if stack == "plain" { id("row") } else { id("query") };
         let expected = [
             format!("kept {}", id("kept")),
-            format!("warn_73 {} inside", id("kept")),
+            format!("{inside} {} inside", id("kept")),
             format!("query {}", id("query")),
-            format!("trace_74 {deep} deep"),
+            format!("{deep} {current} deep"),
             format!("kept__exit {} 1", id("kept")),
         ];
         assert_eq!(hits, expected, "{stack}");

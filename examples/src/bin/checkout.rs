@@ -23,8 +23,8 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tracing::{info, info_span, instrument};
 use tracing_subscriber::{fmt, prelude::*};
+use tracing_usdt::tracing::{info, info_span, instrument};
 
 static RECEIPT: [u8; 1 << 20] = [b'.'; 1 << 20];
 

@@ -11,35 +11,35 @@ macro_rules! __event {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __trace {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::TRACE] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::TRACE] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the debug level, like `tracing::debug!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __debug {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::DEBUG] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::DEBUG] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the info level, like `tracing::info!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __info {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::INFO] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::INFO] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the warn level, like `tracing::warn!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __warn {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::WARN] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::WARN] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the error level, like `tracing::error!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __error {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::tracing::Level::ERROR] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::ERROR] [] [] [] $($all)* } };
 }
 
 /// Reads `name:`, `target:`, `parent:` and the level: `[level] [name] [target] [parent] rest`. Then come the fields,
@@ -134,7 +134,7 @@ macro_rules! __event_of {
         [$({ [$field:expr] [$value:expr] $variable:ident })*]
     ) => {{
         #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
-        use $crate::tracing::field::{debug, display, Value};
+        use $crate::__macros::tracing::field::{debug, display, Value};
         $crate::__callsite! {
             name: $name,
             probe: $probe,
@@ -184,7 +184,7 @@ macro_rules! __event_parent {
 macro_rules! __log {
     ($level:expr, $values:expr) => {
         #[allow(unused_imports)]
-        use $crate::tracing::Callsite as _;
-        $crate::tracing::__tracing_log! { $level, __CALLSITE, &$values }
+        use $crate::__macros::tracing::Callsite as _;
+        $crate::__macros::tracing::__tracing_log! { $level, __CALLSITE, &$values }
     };
 }

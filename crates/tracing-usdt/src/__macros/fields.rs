@@ -11,19 +11,19 @@ macro_rules! __fields {
     };
 
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ = ?$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::tracing::field::debug(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ = %$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::tracing::field::display(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$value] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] ?$($name:ident).+ $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::tracing::field::debug(&$($name).+)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::debug(&$($name).+)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] %$($name:ident).+ $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::tracing::field::display(&$($name).+)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::display(&$($name).+)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$($name).+] value }] $($($rest)*)? }
@@ -31,10 +31,10 @@ macro_rules! __fields {
 
     // Names in quotes.
     (@ $then:ident $with:tt [$($done:tt)*] $name:literal = ?$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::tracing::field::debug(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $name:literal = %$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::tracing::field::display(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $name:literal = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$name] [$value] value }] $($($rest)*)? }
@@ -42,10 +42,10 @@ macro_rules! __fields {
 
     // Constants as names.
     (@ $then:ident $with:tt [$($done:tt)*] { $name:expr } = ?$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::tracing::field::debug(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] { $name:expr } = %$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::tracing::field::display(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] { $name:expr } = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$name] [$value] value }] $($($rest)*)? }
@@ -81,13 +81,13 @@ macro_rules! __callsite {
         level: $level:expr,
         fields: [$($field:expr),*]
     ) => {
-        static __METADATA: $crate::tracing::Metadata<'static> = $crate::__macros::metadata! {
+        static __METADATA: $crate::__macros::tracing::Metadata<'static> = $crate::__macros::metadata! {
             name: $name,
             target: $target,
             level: $level,
             fields: &[$($field),*],
             callsite: &__CALLSITE,
-            kind: $crate::tracing::metadata::Kind::$kind
+            kind: $crate::__macros::tracing::metadata::Kind::$kind
         };
         static __CALLSITE: $crate::__macros::DefaultCallsite = $crate::__macros::DefaultCallsite::new(&__METADATA);
 
@@ -96,7 +96,7 @@ macro_rules! __callsite {
             const MODULE: &'static $crate::__macros::str = module_path!();
             const NAME: $crate::__macros::Option<&'static $crate::__macros::str> = $probe;
             const SUFFIX: &'static $crate::__macros::str = $suffix;
-            const LEVEL: $crate::tracing::Level = $level;
+            const LEVEL: $crate::__macros::tracing::Level = $level;
             const LINE: $crate::__macros::u32 = $crate::__macros::line!();
         }
 
@@ -118,8 +118,8 @@ macro_rules! __callsite {
 #[macro_export]
 macro_rules! __is_enabled {
     ($level:expr) => {
-        $level <= $crate::tracing::level_filters::STATIC_MAX_LEVEL
-            && $level <= $crate::tracing::level_filters::LevelFilter::current()
+        $level <= $crate::__macros::tracing::level_filters::STATIC_MAX_LEVEL
+            && $level <= $crate::__macros::tracing::level_filters::LevelFilter::current()
             && {
                 let interest = __CALLSITE.interest();
                 !interest.is_never() && $crate::__macros::is_enabled(&__METADATA, interest)
@@ -132,7 +132,7 @@ macro_rules! __is_enabled {
 #[macro_export]
 macro_rules! __consumers {
     ($level:expr) => {
-        if $level <= $crate::tracing::level_filters::STATIC_MAX_LEVEL {
+        if $level <= $crate::__macros::tracing::level_filters::STATIC_MAX_LEVEL {
             $crate::__macros::consumers::<__TracingUsdtSite>()
         } else {
             $crate::__macros::Consumers::NONE
@@ -146,7 +146,7 @@ macro_rules! __consumers {
 macro_rules! __values {
     ($($value:expr),*) => {
         __METADATA.fields().value_set_all(&[
-            $($crate::__macros::Option::Some($value as &dyn $crate::tracing::field::Value)),*
+            $($crate::__macros::Option::Some($value as &dyn $crate::__macros::tracing::field::Value)),*
         ])
     };
 }
@@ -167,6 +167,6 @@ macro_rules! __arguments {
 #[macro_export]
 macro_rules! __level_enabled {
     ($level:expr) => {
-        $level <= $crate::tracing::level_filters::STATIC_MAX_LEVEL
+        $level <= $crate::__macros::tracing::level_filters::STATIC_MAX_LEVEL
     };
 }

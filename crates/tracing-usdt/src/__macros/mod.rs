@@ -10,6 +10,7 @@ pub use std::option::Option;
 pub use std::primitive::{str, u8, u32};
 pub use std::{concat, file, format_args, line, stringify};
 
+pub use tracing;
 pub use tracing_core::callsite::DefaultCallsite;
 pub use tracing_core::metadata;
 
@@ -22,10 +23,7 @@ use crate::aside;
 use crate::probe_only;
 pub use crate::probe_only::Parent as EventParent;
 use crate::site;
-pub use crate::site::{
-    Arguments, Consumers, Description, Kind, NoArguments, Site, Value, ViaKnown, ViaValue, as_text,
-    consumers, field_name, field_name_len, text_len,
-};
+pub use crate::site::*;
 
 /// Whether the subscriber wants the callsite, if it may want it.
 #[inline]

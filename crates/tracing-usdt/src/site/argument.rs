@@ -336,6 +336,7 @@ impl<F: Arguments, A: Argument> Arguments for And<F, A> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_borrow)] // as the macros write it: it is what chooses the trait
 mod tests {
     use super::*;
     use tracing_core::field::{debug, display};

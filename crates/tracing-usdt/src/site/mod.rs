@@ -3,7 +3,7 @@
 //!
 //! All of it is known when the program is compiled: `note` writes the names of the probes and the places of their
 //! arguments, `description` the names of the fields, `semaphore` counts the consumers, `argument` says how a value
-//! travels, and `hit` is the probe's instruction.
+//! travels, and `hit` is the instruction of a probe, of which a span has two (`step`).
 //!
 //! The functions are generic in the callsite and inlined into the code that has the macro, so that the probe is where
 //! the user's code is. Where that code is inlined or generic itself, the probe has several locations.
@@ -13,14 +13,18 @@ mod description;
 mod hit;
 mod note;
 mod semaphore;
+mod step;
 
 use tracing_core::Level;
 
-pub use argument::{And, Argument, Arguments, Formatted, Known, NoArguments, Value, ViaKnown, ViaValue};
+pub use argument::{
+    And, Argument, Arguments, Formatted, Kinds, Known, NoArguments, Value, ViaKnown, ViaValue,
+};
 pub use description::{Description, Kind, as_text, field_name, field_name_len, text_len};
 pub(crate) use hit::exit;
-pub use hit::{Entry, Exit, hit};
+pub use hit::hit;
 pub use semaphore::{Consumers, consumers};
+pub use step::{Entry, Exit, Step};
 
 /// A place in the source that has a macro of [`crate::tracing`]. The macro defines a type for it.
 pub trait Site: 'static {

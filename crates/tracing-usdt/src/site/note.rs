@@ -10,7 +10,7 @@ use tracing_core::Level;
 
 use super::Site;
 use super::argument::{Arguments, MAX_ARGUMENTS, words};
-use super::hit::Step;
+use super::step::Step;
 
 /// Longest provider. A longer one is cut.
 const MAX_PROVIDER: usize = 96;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{Instrument, Span, info, info_span, warn};
+use tracing_usdt::tracing::{self, Instrument, Span, info, info_span, warn};
 
 use crate::store::Store;
 

@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<()> {
     stock.abort();
     confirmations.close();
     confirmations.wait().await;
-    tracing::info!("stopped");
+    tracing_usdt::tracing::info!("stopped");
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::trace::TraceLayer;
-use tracing::field::Empty;
-use tracing::{Instrument, Span, debug, error, info, info_span, instrument};
+use tracing_usdt::tracing::field::Empty;
+use tracing_usdt::tracing::{Instrument, Span, debug, error, info, info_span, instrument};
 
 use crate::background::{confirm, confirmation, pretend_to_talk_to};
 use crate::store::{Error, Product, Sales, Store};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tracing::{Instrument, error, info_span, instrument};
+use tracing_usdt::tracing::{self, Instrument, error, info_span, instrument};
 
 const CONNECTIONS: usize = 4;
 const PRODUCTS: u64 = 50;
