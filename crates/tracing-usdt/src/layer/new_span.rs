@@ -44,7 +44,9 @@ impl UsdtLayer {
             let sampled_out = !known.ids.sampled && self.skip_sampled_out_child(attributes.metadata());
             return if sampled_out { Parent::SampledOut } else { Parent::Known(known) };
         }
-        let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else { return Parent::None };
+        let parent = ctx.span(id).and_then(|span| span.parent());
+        // In the registry, a span that exists for its probes alone has no parent.
+        let Some(parent) = parent.or_else(|| ctx.span(parent_id)) else { return Parent::None };
         if !self.uses_opentelemetry_ids()
             && self.is_sampled_out(&parent)
             && self.skip_sampled_out_child(attributes.metadata())
@@ -66,76 +68,18 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let current;
-        let parent_id = if attributes.is_contextual() {
-            current = ctx.current_span();
-            current.id()
-        } else {
-            attributes.parent()
+        let mut parent_id = match attributes.is_contextual() {
+            true => ctx.current_span().id().cloned(),
+            false => attributes.parent().cloned(),
         };
         if aside::is_used() {
-            if let Some(parent) = self.parent_aside(attributes, parent_id, ctx) {
-                self.begin_below(attributes, id, Some(parent), ctx);
-                return;
-            }
+            parent_id = self.parent_aside(attributes, parent_id);
         }
-        let parent = match parent_id.map(|parent_id| self.parent(attributes, parent_id, id, ctx)) {
+        let parent = match parent_id.map(|parent_id| self.parent(attributes, &parent_id, id, ctx)) {
             Some(Parent::SampledOut) => return,
             Some(Parent::Known(parent)) => Some(parent),
             Some(Parent::None) | None => None,
         };
-        self.begin_below(attributes, id, parent, ctx);
-    }
-
-    /// The parent of a new span, if it is one that the subscriber does not know of.
-    #[cold]
-    fn parent_aside<S>(
-        &self,
-        attributes: &Attributes<'_>,
-        parent_id: Option<&Id>,
-        ctx: &Context<'_, S>,
-    ) -> Option<Identity>
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let parent = if attributes.is_contextual() {
-            aside::innermost(owner(self), parent_id)
-        } else if attributes.is_root() {
-            aside::take_parent()
-        } else {
-            None
-        };
-        Some(self.identity(&ctx.span(&parent?)?))
-    }
-
-    /// The creation of a span for the probes of its callsite alone, see `probe_only`. The registry does not know its
-    /// parent.
-    pub(crate) fn begin_probe_only<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        if self.is_duplicate {
-            return;
-        }
-        let parent = match attributes.is_contextual() {
-            true => ctx.lookup_current(),
-            false => attributes.parent().and_then(|parent| ctx.span(parent)),
-        };
-        let parent = parent.map(|parent| self.identity(&parent));
-        self.begin_below(attributes, id, parent, ctx);
-    }
-
-    /// The creation of a span below `parent`.
-    #[inline(always)]
-    fn begin_below<S>(
-        &self,
-        attributes: &Attributes<'_>,
-        id: &Id,
-        parent: Option<Identity>,
-        ctx: &Context<'_, S>,
-    ) where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
         let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
         let mut span = reuse::open_span(identity);
         if parent.is_none() && remote::ids().is_some() {
@@ -170,6 +114,39 @@ impl UsdtLayer {
         }
         if let Some(fields) = fields {
             new_span(callsite, &identity, &fields);
+        }
+    }
+
+    /// The parent of a new span, which may be one that the subscriber does not know of. `known` is the one that it knows.
+    #[cold]
+    fn parent_aside(&self, attributes: &Attributes<'_>, known: Option<Id>) -> Option<Id> {
+        let aside = match attributes.is_contextual() {
+            true => aside::innermost(owner(self), known.as_ref()),
+            false if attributes.is_root() => aside::take_parent(),
+            false => None,
+        };
+        aside.or(known)
+    }
+
+    /// The creation of a span for the probes of its callsite alone, see `probe_only`. It always gets its identity now,
+    /// because the registry does not know its parent.
+    pub(crate) fn begin_probe_only<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.is_duplicate {
+            return;
+        }
+        self.begin(attributes, id, ctx);
+        if self.spans.identity(id).is_none() {
+            // Its trace is not sampled.
+            let parent = match attributes.is_contextual() {
+                true => ctx.lookup_current(),
+                false => attributes.parent().and_then(|parent| ctx.span(parent)),
+            };
+            let parent = parent.map(|parent| self.identity(&parent));
+            let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
+            self.spans.identity_or_insert(id, identity, self.counts_open_spans());
         }
     }
 
