@@ -460,7 +460,7 @@ pub use layer::{Handle, SpanExt, Status, UsdtLayer};
 pub use on_demand::OnDemand;
 #[cfg(feature = "tracing-opentelemetry")]
 pub use otel::{OtelSpan, OtelTracer};
-pub use propagation::{Extract, Inject, SpanContext, SpanId, TraceId, TraceState};
+pub use propagation::{Baggage, Extract, Inject, SpanContext, SpanId, TraceId, TraceState};
 pub use sampler::{Sampler, SamplingRequest, ShouldSample};
 
 /// The layer with its options from the environment: [`builder()`]`.build()`.

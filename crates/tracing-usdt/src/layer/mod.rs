@@ -6,7 +6,7 @@
 //!
 //! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span.
 //! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` passes on W3C's
-//! `tracestate`, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
+//! `tracestate`, `baggage` its `baggage`, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
 //! program changes a span itself, through `access` and `span_changes`. `handle` is for the layer as a whole.
 //!
 //! Three rules, each learned from another layer's bug reports:
@@ -16,6 +16,7 @@
 //! * User code may make spans wherever it runs.
 
 mod access;
+mod baggage;
 mod callbacks;
 mod close;
 mod enter;
@@ -29,6 +30,7 @@ mod span_identity;
 mod trace_state;
 mod usdt_layer;
 
+pub(crate) use baggage::BaggageSettings;
 pub use handle::Handle;
 pub(crate) use identities::Identities;
 pub use span_ext::{SpanExt, Status};

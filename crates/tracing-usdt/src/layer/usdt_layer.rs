@@ -1,8 +1,9 @@
 //! The layer's type, and the checks that all callbacks share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 
+use super::baggage::BaggageSettings;
 use super::handle::Handle;
 use super::identities::Identities;
 use crate::delivery::{Batches, Exporter};
@@ -33,11 +34,19 @@ pub struct UsdtLayer {
     pub(super) spans: OpenSpans,
     /// Set by `Builder::with_opentelemetry_ids`.
     pub(super) otel: Option<OpenTelemetry>,
-    /// Set once any span has had a `tracestate`.
-    pub(super) has_trace_states: AtomicBool,
+    /// What spans may have from the spans above them: [`HAS_TRACE_STATES`] and [`HAS_BAGGAGE`]. While there is neither,
+    /// no span looks for it.
+    pub(super) inherited: AtomicU8,
+    pub(super) baggage: BaggageSettings,
     /// The subscriber already has another layer of this type, so this one does nothing.
     pub(super) is_duplicate: bool,
 }
+
+/// Set once any span has had a `tracestate`.
+pub(super) const HAS_TRACE_STATES: u8 = 1;
+
+/// Set once any span has had baggage.
+pub(super) const HAS_BAGGAGE: u8 = 2;
 
 impl UsdtLayer {
     pub(crate) fn new(
@@ -53,7 +62,7 @@ impl UsdtLayer {
             on_demand::set_sending(true);
         }
         let parent_state = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
-        let has_trace_states = AtomicBool::new(parent_state.is_some_and(|state| !state.is_empty()));
+        let has_trace_states = parent_state.is_some_and(|state| !state.is_empty());
         Self {
             identities,
             limits,
@@ -63,7 +72,8 @@ impl UsdtLayer {
             reporter,
             spans,
             otel,
-            has_trace_states,
+            inherited: AtomicU8::new(if has_trace_states { HAS_TRACE_STATES } else { 0 }),
+            baggage: BaggageSettings::default(),
             is_duplicate: false,
         }
     }
