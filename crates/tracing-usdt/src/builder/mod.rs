@@ -512,6 +512,25 @@ mod tests {
     }
 
     #[test]
+    fn baggage_and_its_attributes_are_read_from_the_environment() {
+        let variables = [("BAGGAGE", "a=1, b=%20"), ("TRACING_USDT_BAGGAGE_ATTRIBUTES", "a,b")];
+        let settings = |builder| {
+            let (layer, errors) = build(builder, &variables);
+            assert_eq!(errors, [""; 0]);
+            layer.baggage_settings()
+        };
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(settings(Builder::default()), ("a=1,b=%20".to_owned(), texts(&["a", "b"])));
+        let code = Builder::default().without_remote_parent().with_baggage_attributes(["c"]);
+        assert_eq!(settings(code), (String::new(), texts(&["c"])));
+        let none = Builder::default().with_baggage_attributes([""; 0]);
+        assert_eq!(settings(none).1, texts(&[]));
+        let parent = SpanContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let parent = parent.expect("a traceparent").with_baggage(crate::Baggage::parse(["k=v"]));
+        assert_eq!(settings(Builder::default().with_remote_parent(parent)).0, "k=v");
+    }
+
+    #[test]
     fn limits_for_spans_take_precedence_over_those_for_all_attributes() {
         let variables = [
             ("OTEL_ATTRIBUTE_COUNT_LIMIT", "7"),

@@ -90,6 +90,13 @@ impl UsdtLayer {
         (self.identities.clone(), self.limits, self.exporter.as_ref().map(Exporter::format))
     }
 
+    /// The baggage of the process, and the keys that become attributes.
+    #[cfg(test)]
+    pub(crate) fn baggage_settings(&self) -> (String, Vec<String>) {
+        let attributes = self.baggage.attributes.iter().map(|key| key.to_string()).collect();
+        (self.baggage.of_process.to_string(), attributes)
+    }
+
     pub(super) fn stop_sending(&mut self) {
         if let Some(exporter) = self.exporter.take() {
             on_demand::set_sending(false);
