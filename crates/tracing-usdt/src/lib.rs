@@ -431,6 +431,7 @@
 //! | `encode` | a closed span in the format of the datagrams: Zipkin, OTLP in JSON, OTLP in protobuf |
 //! | `delivery` | queues closed spans and sends them to the socket |
 //! | `layer` | the callbacks of `tracing`, and what programs call on a span |
+//! | `log_lines` | the ids of spans in the lines of `fmt` |
 //! | `builder` | options, from code and from the environment |
 //!
 //! A span passes through them like this:
@@ -470,6 +471,8 @@ mod error;
 mod fields;
 mod json;
 mod layer;
+#[cfg(feature = "fmt")]
+mod log_lines;
 mod on_demand;
 mod otel;
 mod probes;
@@ -486,6 +489,8 @@ pub use encode::Format;
 pub use error::{Error, FlushError};
 pub use fields::AttributeValue;
 pub use layer::{Handle, SpanExt, Status, UsdtLayer};
+#[cfg(feature = "fmt")]
+pub use log_lines::{LineFormat, WithTraceIds, with_trace_ids};
 pub use on_demand::OnDemand;
 #[cfg(feature = "tracing-opentelemetry")]
 pub use otel::{OtelSpan, OtelTracer};

@@ -172,6 +172,12 @@ pub(crate) fn register_subscriber(subscriber: &Dispatch) {
     subscribers.push(subscriber.downgrade());
 }
 
+/// The subscribers that have a layer or a filter of this crate. `None` if the list can't be read now.
+#[cfg(feature = "fmt")]
+pub(crate) fn subscribers() -> Option<Vec<Dispatch>> {
+    Some(process::lock_for_a_moment(&SUBSCRIBERS)?.iter().filter_map(WeakDispatch::upgrade).collect())
+}
+
 /// Makes `tracing` ask the filters of all callsites again.
 ///
 /// If there is only one subscriber, `tracing` asks the default of the calling thread. This thread has none

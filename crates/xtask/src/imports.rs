@@ -53,6 +53,7 @@ const TRACING_USDT: Crate = Crate {
         "encode",
         "delivery",
         "layer",
+        "log_lines",
         "builder",
     ],
 };

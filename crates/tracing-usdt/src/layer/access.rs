@@ -2,10 +2,20 @@
 
 use tracing_core::span::Id;
 use tracing_core::{Dispatch, Subscriber};
+#[cfg(feature = "fmt")]
+use tracing_subscriber::registry::Extensions;
 use tracing_subscriber::registry::LookupSpan;
 
+#[cfg(feature = "fmt")]
+use super::logged::Logged;
 use super::usdt_layer::UsdtLayer;
+#[cfg(feature = "fmt")]
+use crate::propagation::Ids;
 use crate::propagation::{Baggage, SpanContext};
+
+/// Reads a number from the extensions of a span.
+#[cfg(feature = "fmt")]
+pub(crate) type ReadExtensions<'a> = &'a dyn Fn(&Extensions<'_>) -> Option<usize>;
 
 /// Operations that need the type of the subscriber below the layer. `SpanExt` gets this with `downcast_raw`.
 pub(super) struct Access {
@@ -13,6 +23,10 @@ pub(super) struct Access {
     pub(super) set_parent: fn(&UsdtLayer, &Dispatch, &Id, SpanContext),
     pub(super) baggage: fn(&UsdtLayer, &Dispatch, &Id) -> Option<Baggage>,
     pub(super) set_baggage: fn(&UsdtLayer, &Dispatch, &Id, Baggage),
+    #[cfg(feature = "fmt")]
+    pub(super) ids: fn(&UsdtLayer, &Dispatch, &Id, Logged) -> Option<Ids>,
+    #[cfg(feature = "fmt")]
+    pub(super) read_extensions: fn(&Dispatch, &Id, ReadExtensions<'_>) -> Option<usize>,
 }
 
 impl Access {
@@ -23,6 +37,10 @@ impl Access {
                 set_parent: set_parent::<S>,
                 baggage: baggage::<S>,
                 set_baggage: set_baggage::<S>,
+                #[cfg(feature = "fmt")]
+                ids: ids::<S>,
+                #[cfg(feature = "fmt")]
+                read_extensions: read_extensions::<S>,
             }
         }
     }
@@ -66,4 +84,39 @@ fn set_baggage<S: Subscriber + for<'a> LookupSpan<'a>>(
     if let Some(span) = dispatch.downcast_ref::<S>().and_then(|subscriber| subscriber.span(id)) {
         layer.set_baggage_of(&span, baggage);
     }
+}
+
+#[cfg(feature = "fmt")]
+fn ids<S: Subscriber + for<'a> LookupSpan<'a>>(
+    layer: &UsdtLayer,
+    dispatch: &Dispatch,
+    id: &Id,
+    logged: Logged,
+) -> Option<Ids> {
+    let span = dispatch.downcast_ref::<S>()?.span(id)?;
+    layer.ids_for_log(&span, logged)
+}
+
+#[cfg(feature = "fmt")]
+fn read_extensions<S: Subscriber + for<'a> LookupSpan<'a>>(
+    dispatch: &Dispatch,
+    id: &Id,
+    read: ReadExtensions<'_>,
+) -> Option<usize> {
+    let span = dispatch.downcast_ref::<S>()?.span(id)?;
+    let extensions = span.extensions();
+    read(&extensions)
+}
+
+/// The ids of a span of this subscriber for a line of a log.
+#[cfg(feature = "fmt")]
+pub(crate) fn ids_of(subscriber: &Dispatch, id: &Id, logged: Logged) -> Option<Ids> {
+    let access = subscriber.downcast_ref::<Access>()?;
+    (access.ids)(subscriber.downcast_ref::<UsdtLayer>()?, subscriber, id, logged)
+}
+
+/// What `read` returns for the extensions of this span, if the subscriber has the layer.
+#[cfg(feature = "fmt")]
+pub(crate) fn extensions_of(subscriber: &Dispatch, id: &Id, read: ReadExtensions<'_>) -> Option<usize> {
+    (subscriber.downcast_ref::<Access>()?.read_extensions)(subscriber, id, read)
 }

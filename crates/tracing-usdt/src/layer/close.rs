@@ -37,6 +37,8 @@ impl UsdtLayer {
                 identity
             }
         };
+        #[cfg(feature = "fmt")]
+        self.keep_for_log(id, identity.ids);
         let timing = known.as_ref().filter(|span| !span.began_before).and_then(|span| span.timing.as_ref());
         let elapsed = timing.map(|timing| timing.finish(Monotonic::now));
         if probed {

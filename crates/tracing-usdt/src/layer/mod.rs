@@ -7,7 +7,7 @@
 //! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span.
 //! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` passes on W3C's
 //! `tracestate`, `baggage` its `baggage`, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
-//! program changes a span itself, through `access` and `span_changes`. `handle` is for the layer as a whole.
+//! program changes a span itself, through `access` and `span_changes`. `logged` has the ids for the lines of a log. `handle` is for the layer as a whole.
 //!
 //! Three rules, each learned from another layer's bug reports:
 //!
@@ -22,6 +22,8 @@ mod close;
 mod enter;
 mod handle;
 mod identities;
+#[cfg(feature = "fmt")]
+mod logged;
 mod new_span;
 mod opentelemetry;
 mod span_changes;
@@ -30,9 +32,13 @@ mod span_identity;
 mod trace_state;
 mod usdt_layer;
 
+#[cfg(feature = "fmt")]
+pub(crate) use access::{ReadExtensions, extensions_of, ids_of};
 pub(crate) use baggage::BaggageSettings;
 pub use handle::Handle;
 pub(crate) use identities::Identities;
+#[cfg(feature = "fmt")]
+pub(crate) use logged::{Logged, prepare_to_log};
 pub use span_ext::{SpanExt, Status};
 pub use usdt_layer::UsdtLayer;
 

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU8;
 use super::baggage::BaggageSettings;
 use super::handle::Handle;
 use super::identities::Identities;
+#[cfg(feature = "fmt")]
+use super::logged::LayerNumber;
 use crate::delivery::{Batches, Exporter};
 #[cfg(test)]
 use crate::encode;
@@ -38,6 +40,8 @@ pub struct UsdtLayer {
     /// no span looks for it.
     pub(super) inherited: AtomicU8,
     pub(super) baggage: BaggageSettings,
+    #[cfg(feature = "fmt")]
+    pub(super) number: LayerNumber,
     /// The subscriber already has another layer of this type, so this one does nothing.
     pub(super) is_duplicate: bool,
 }
@@ -74,6 +78,8 @@ impl UsdtLayer {
             otel,
             inherited: AtomicU8::new(if has_trace_states { HAS_TRACE_STATES } else { 0 }),
             baggage: BaggageSettings::default(),
+            #[cfg(feature = "fmt")]
+            number: LayerNumber::next(),
             is_duplicate: false,
         }
     }

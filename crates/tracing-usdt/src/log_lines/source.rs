@@ -1,0 +1,53 @@
+//! Finds the layer that knows the span of an event.
+//!
+//! A format sees the subscriber below its own layer only, and while an event is handled, `tracing` does not say which
+//! subscriber handles it. So this searches the subscribers that have our layer for the span itself, at the first event,
+//! and keeps the one that it found: a format belongs to one subscriber.
+
+use std::any::Any;
+
+use once_cell::race::OnceBox;
+use tracing_core::Dispatch;
+use tracing_core::dispatcher::{self, WeakDispatch};
+use tracing_core::span::Id;
+use tracing_core::subscriber::NoSubscriber;
+use tracing_subscriber::registry::Extensions;
+
+use crate::layer::{self, Logged, ReadExtensions};
+use crate::on_demand;
+use crate::propagation::Ids;
+
+/// The subscriber of a format; `None` if it does not have the layer.
+#[derive(Default)]
+pub(super) struct Source(OnceBox<Option<WeakDispatch>>);
+
+impl Source {
+    /// The ids of the span, if the subscriber has the layer.
+    ///
+    /// `with_extensions` calls its argument with the extensions of the span. `E` is what the layer of this format has put
+    /// there. Of two spans with the same id in different subscribers, only one has it at the same address.
+    pub(super) fn ids<E: Any>(
+        &self,
+        id: &Id,
+        logged: Logged,
+        with_extensions: impl FnOnce(ReadExtensions<'_>) -> Option<usize>,
+    ) -> Option<Ids> {
+        if let Some(known) = self.0.get() {
+            return layer::ids_of(&known.as_ref()?.upgrade()?, id, logged);
+        }
+        let address = |extensions: &Extensions<'_>| Some(std::ptr::from_ref(extensions.get::<E>()?).addr());
+        // Without it, no subscriber can be told from another.
+        let own = with_extensions(&address)?;
+        let is_own = |subscriber: &&Dispatch| layer::extensions_of(subscriber, id, &address) == Some(own);
+        // An `Option` or a `Vec` of layers does not tell them of their subscriber. It may be the default.
+        let (all, default) = (on_demand::subscribers()?, dispatcher::get_default(Dispatch::clone));
+        let found = all.iter().chain([&default]).find(is_own);
+        let ids = found.and_then(|subscriber| layer::ids_of(subscriber, id, logged));
+        // While an event is handled, `tracing` knows no default if any thread has one of its own.
+        if found.is_some() || !default.is::<NoSubscriber>() {
+            // Another thread may have set it in the meantime, to the same.
+            let _ = self.0.set(Box::new(found.map(Dispatch::downgrade)));
+        }
+        ids
+    }
+}
