@@ -334,6 +334,38 @@
 //! layers limit what is enabled, it raises the global level to TRACE. Give it a filter too in that case:
 //! [`on_demand()`], or `with_filter(LevelFilter::INFO)`.
 //!
+//! # Log lines with ids
+//!
+//! With the cargo feature `fmt`, `with_trace_ids` adds the ids of its span to each line that the `fmt` layer writes, so
+//! that a log can be searched by trace:
+//!
+//! ```
+//! # #[cfg(feature = "fmt")] {
+//! use tracing_subscriber::{fmt, prelude::*};
+//!
+//! tracing_subscriber::registry()
+//!     .with(tracing_usdt::layer())
+//!     .with(fmt::layer().map_event_format(tracing_usdt::with_trace_ids))
+//!     .init();
+//!
+//! let _request = tracing::info_span!("request", n = 7).entered();
+//! tracing::info!("found");
+//! # }
+//! ```
+//!
+//! ```text
+//! 2026-01-01T12:00:00.000000Z  INFO request{n=7}: my_app: found trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7
+//! ```
+//!
+//! In JSON they are members of the object, `"trace_id"` and `"span_id"`. Lines outside of spans stay as they are. The ids
+//! are the same in the datagrams, in the probes and in `traceparent`, also while nobody listens.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `fmt` | `with_trace_ids`, for the formats `Full` (the default) and `Compact` of `tracing_subscriber::fmt` |
+//! | `fmt-json` | the same for `Json` |
+//! | `fmt-pretty` | the same for `Pretty` |
+//!
 //! # Carriers
 //!
 //! [`SpanContext::extract`] and [`SpanContext::inject`] read and write W3C's `traceparent`, `tracestate` and `baggage`
