@@ -8,19 +8,10 @@ use tracing_core::span::Id;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::usdt_layer::{HAS_BAGGAGE, UsdtLayer};
+use super::usdt_layer::{BaggageSettings, HAS_BAGGAGE, UsdtLayer};
 use crate::fields::AttributeValue;
 use crate::propagation::Baggage;
 use crate::span::{OpenSpan, Untracked};
-
-/// The baggage of the process, and what the layer does with baggage.
-#[derive(Default)]
-pub(crate) struct BaggageSettings {
-    /// The baggage of root spans without a parent in [`SpanContext::in_scope`](crate::SpanContext::in_scope).
-    pub(crate) of_process: Baggage,
-    /// The keys that become attributes.
-    pub(crate) attributes: Box<[Box<str>]>,
-}
 
 impl UsdtLayer {
     pub(crate) fn with_baggage(mut self, settings: BaggageSettings) -> Self {

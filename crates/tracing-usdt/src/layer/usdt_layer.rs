@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use super::baggage::BaggageSettings;
 use super::handle::Handle;
 use super::identities::Identities;
 #[cfg(feature = "fmt")]
-use super::logged::LayerNumber;
+use super::last_closed::LayerNumber;
 use crate::delivery::{Batches, Exporter};
 #[cfg(test)]
 use crate::encode;
@@ -17,6 +16,7 @@ use crate::fields::Limits;
 use crate::on_demand;
 use crate::otel::OpenTelemetry;
 use crate::probes::{self, Probe};
+use crate::propagation::Baggage;
 use crate::span::OpenSpans;
 
 /// A [`Layer`](tracing_subscriber::Layer) that fires USDT probes for spans and events, and sends closed spans
@@ -44,6 +44,15 @@ pub struct UsdtLayer {
     pub(super) number: LayerNumber,
     /// The subscriber already has another layer of this type, so this one does nothing.
     pub(super) is_duplicate: bool,
+}
+
+/// The baggage of the process, and what the layer does with baggage.
+#[derive(Default)]
+pub(crate) struct BaggageSettings {
+    /// The baggage of root spans without a parent in [`SpanContext::in_scope`](crate::SpanContext::in_scope).
+    pub(crate) of_process: Baggage,
+    /// The keys that become attributes.
+    pub(crate) attributes: Box<[Box<str>]>,
 }
 
 /// Set once any span has had a `tracestate`.
