@@ -432,6 +432,30 @@ fn lines_about_a_span_have_its_ids() {
     with_default(tracing_subscriber::registry().with(lifecycle!()).with(sending()), || check(false));
 }
 
+/// As programs write it.
+#[test]
+fn the_format_of_a_layer_or_of_a_subscriber_is_wrapped_in_place() {
+    let log = Log::default();
+    let check = || {
+        let span = info_span!("span");
+        span.in_scope(|| info!("inside"));
+        let line = log.take();
+        assert!(line.contains(&span.trace_context().unwrap().span_id().to_string()), "{line}");
+    };
+    macro_rules! check {
+        ($($format:ident)?) => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(log.clone())$(.$format())?;
+            with_default(Registry::default().with(idle()).with(layer.map_event_format(with_trace_ids)), check);
+            let subscriber = tracing_subscriber::fmt().with_writer(log.clone())$(.$format())?;
+            with_default(subscriber.map_event_format(with_trace_ids).finish().with(idle()), check);
+        };
+    }
+    check!();
+    check!(compact);
+    check!(json);
+    check!(pretty);
+}
+
 /// Logs, and makes a span, while it is formatted.
 struct Chatty;
 

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 
 use tracing_subscriber::fmt::format::Writer;
 
+use crate::json::hex;
 use crate::propagation::Ids;
 
 /// How the ids are written.
@@ -48,21 +49,28 @@ impl<'a, 'w> Line<'a, 'w> {
 
     /// Writes the ids, and the end of the line.
     pub(super) fn finish(self, Ids { trace_id, span_id, .. }: Ids) -> fmt::Result {
+        let mut digits = [0; 48];
+        for (part, number) in digits.chunks_mut(16).zip([trace_id.high(), trace_id.low(), span_id.get()]) {
+            part.copy_from_slice(&hex(number));
+        }
+        let (trace_id, span_id) = std::str::from_utf8(&digits).map_err(|_| fmt::Error)?.split_at(32);
         let (writer, end) = (self.writer, &self.style.end()[..self.held]);
         let (dim, reset) = if writer.has_ansi_escapes() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-        match self.style {
+        let parts = match self.style {
             Style::Text => {
                 let space = if matches!(self.last, None | Some(' ')) { "" } else { " " };
-                write!(writer, "{space}{dim}trace_id={trace_id} span_id={span_id}{reset}{end}")
+                [space, dim, "trace_id=", trace_id, " span_id=", span_id, reset, end]
             }
             // This is no JSON object.
-            Style::Json if self.held == 0 => Ok(()),
+            Style::Json if self.held == 0 => return Ok(()),
             Style::Json => {
                 let comma = if self.last == Some('{') { "" } else { "," };
-                write!(writer, "{comma}\"trace_id\":\"{trace_id}\",\"span_id\":\"{span_id}\"{end}")
+                [comma, "\"trace_id\":\"", trace_id, "\",\"span_id\":\"", span_id, "\"", end, ""]
             }
-            Style::Lines => write!(writer, "    {dim}trace_id: {trace_id}, span_id: {span_id}{reset}\n{end}"),
-        }
+            Style::Lines => ["    ", dim, "trace_id: ", trace_id, ", span_id: ", span_id, reset, "\n"],
+        };
+        parts.iter().try_for_each(|part| writer.write_str(part))?;
+        if self.style == Style::Lines { writer.write_str(end) } else { Ok(()) }
     }
 
     fn pass_on(&mut self, text: &str) -> fmt::Result {

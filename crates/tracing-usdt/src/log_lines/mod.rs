@@ -35,8 +35,8 @@ use source::Source;
 /// // ... INFO request: my_app: found n=3 trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7
 /// ```
 ///
-/// The ids are those of [`SpanExt::trace_context`](crate::SpanExt::trace_context) for the span of the event, also while
-/// nobody listens. They are at the end of the line, dimmed if the writer has colours. In JSON they are the last members
+/// The ids are those of [`SpanExt::trace_context`](crate::SpanExt::trace_context) for the span of the event. While nobody
+/// listens, a span gets them with its first line. They are at the end of the line, dimmed if the writer has colours. In JSON they are the last members
 /// of the object, as [OpenTelemetry] names them. The rest of the line stays as it is, and the whole line does if the
 /// event is outside of all spans, if the subscriber does not have the layer, or if the event has a field `trace_id`
 /// or `span_id` of its own.

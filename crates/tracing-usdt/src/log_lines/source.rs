@@ -5,6 +5,7 @@
 //! and keeps the one that it found: a format belongs to one subscriber.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use once_cell::race::OnceBox;
 use tracing_core::Dispatch;
@@ -17,9 +18,14 @@ use crate::layer::{self, Logged, ReadExtensions};
 use crate::on_demand;
 use crate::propagation::Ids;
 
-/// The subscriber of a format; `None` if it does not have the layer.
+/// The subscriber of a format.
 #[derive(Default)]
-pub(super) struct Source(OnceBox<Option<WeakDispatch>>);
+pub(super) struct Source {
+    /// The subscriber, once it is known; `None` in it if it does not have the layer.
+    subscriber: OnceBox<Option<WeakDispatch>>,
+    /// How many subscribers had been registered when none of them was the format's, and 1.
+    searched: AtomicUsize,
+}
 
 impl Source {
     /// The ids of the span, if the subscriber has the layer.
@@ -32,22 +38,29 @@ impl Source {
         logged: Logged,
         with_extensions: impl FnOnce(ReadExtensions<'_>) -> Option<usize>,
     ) -> Option<Ids> {
-        if let Some(known) = self.0.get() {
+        if let Some(known) = self.subscriber.get() {
             return layer::ids_of(&known.as_ref()?.upgrade()?, id, logged);
+        }
+        // An `Option` or a `Vec` of layers does not tell them of their subscriber. It may be the default. But while an
+        // event is handled, `tracing` says that there is none if any thread has a default of its own.
+        let default = dispatcher::get_default(Dispatch::clone);
+        let has_default = !default.is::<NoSubscriber>();
+        let registered = on_demand::registered_subscribers() + 1;
+        if !has_default && self.searched.load(Ordering::Relaxed) == registered {
+            return None;
         }
         let address = |extensions: &Extensions<'_>| Some(std::ptr::from_ref(extensions.get::<E>()?).addr());
         // Without it, no subscriber can be told from another.
         let own = with_extensions(&address)?;
         let is_own = |subscriber: &&Dispatch| layer::extensions_of(subscriber, id, &address) == Some(own);
-        // An `Option` or a `Vec` of layers does not tell them of their subscriber. It may be the default.
-        let (all, default) = (on_demand::subscribers()?, dispatcher::get_default(Dispatch::clone));
+        let all = on_demand::subscribers()?;
         let found = all.iter().chain([&default]).find(is_own);
-        let ids = found.and_then(|subscriber| layer::ids_of(subscriber, id, logged));
-        // While an event is handled, `tracing` knows no default if any thread has one of its own.
-        if found.is_some() || !default.is::<NoSubscriber>() {
+        if found.is_some() || has_default {
             // Another thread may have set it in the meantime, to the same.
-            let _ = self.0.set(Box::new(found.map(Dispatch::downgrade)));
+            let _ = self.subscriber.set(Box::new(found.map(Dispatch::downgrade)));
+        } else {
+            self.searched.store(registered, Ordering::Relaxed);
         }
-        ids
+        layer::ids_of(found?, id, logged)
     }
 }
