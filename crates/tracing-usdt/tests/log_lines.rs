@@ -4,7 +4,6 @@
 
 mod collector;
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +15,7 @@ use tracing_subscriber::fmt::format::{self, DefaultFields, FmtSpan, Format, Form
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, prelude::*};
-use tracing_usdt::{SpanExt, UsdtLayer, with_trace_ids};
+use tracing_usdt::{Sampler, SpanExt, UsdtLayer, with_trace_ids};
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -325,7 +324,7 @@ fn each_line_has_the_ids_of_the_span_of_its_event() {
     let collector = Collector::bind();
     with_default(tracing_subscriber::registry().with(collector.builder().build()).with(layer(&log)), check);
     with_default(tracing_subscriber::registry().with(layer(&log)).with(collector.builder().build()), check);
-    let sampled_out = collector.builder().with_sampler(tracing_usdt::Sampler::AlwaysOff).build();
+    let sampled_out = collector.builder().with_sampler(Sampler::AlwaysOff).build();
     with_default(tracing_subscriber::registry().with(layer(&log)).with(sampled_out), check);
 }
 
@@ -454,38 +453,6 @@ fn the_format_of_a_layer_or_of_a_subscriber_is_wrapped_in_place() {
     check!(compact);
     check!(json);
     check!(pretty);
-}
-
-/// Logs, and makes a span, while it is formatted.
-struct Chatty;
-
-impl fmt::Debug for Chatty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        info!("from inside");
-        info_span!("from inside").in_scope(|| info!("from further inside"));
-        f.write_str("chatty")
-    }
-}
-
-#[test]
-fn values_may_log_while_a_line_is_written() {
-    for sending in [false, true] {
-        let (log, collector) = (Log::default(), Collector::bind());
-        let usdt = if sending { collector.builder().build() } else { idle() };
-        let format = with_trace_ids(plain());
-        let layer = to(&log, DefaultFields::new(), format);
-        with_default(tracing_subscriber::registry().with(usdt).with(layer), || {
-            let span = info_span!("span");
-            span.in_scope(|| info!(value = ?Chatty, "outer"));
-            let _other = span.in_scope(|| info_span!("other", value = ?Chatty));
-            let log = log.take();
-            assert!(
-                log.ends_with('\n') && log.contains(&format!("outer value=chatty {}\n", ids(&span))),
-                "{log}"
-            );
-            assert!(log.lines().all(|line| line.matches(" trace_id=").count() == 1), "{log}");
-        });
-    }
 }
 
 #[test]

@@ -5,10 +5,10 @@
 //! already. If not, it returns.
 //!
 //! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span.
-//! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` passes on W3C's
-//! `tracestate`, `baggage` its `baggage`, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
-//! program changes a span itself, through `access` and `span_changes`. `logged` has the ids for the lines of a log,
-//! for which `last_closed` keeps those of a closing span. `handle` is for the layer as a whole.
+//! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` and `baggage` pass on W3C's
+//! headers of these names, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
+//! program changes a span itself, through `access` and `span_changes`. `logged` has the ids for the lines of a log, for
+//! which `last_closed` keeps those of a closing span. `handle` is for the layer as a whole.
 //!
 //! Three rules, each learned from another layer's bug reports:
 //!

@@ -59,8 +59,8 @@ pub fn with_trace_ids<L: LineFormat + Clone, T: Clone>(format: Format<L, T>) -> 
 /// A format of `tracing_subscriber::fmt` whose lines have the ids of their spans. Made by [`with_trace_ids`].
 pub struct WithTraceIds<L, T> {
     format: Format<L, T>,
-    /// The same for a writer with colours: only the `fmt` layer can say so to a format, and its writer is not the one
-    /// that the format gets here.
+    /// The same with colours. A format learns from its writer whether to use them, but a writer that is made here
+    /// can't say so.
     coloured: Format<L, T>,
     source: Source,
 }

@@ -5,6 +5,7 @@
 //! and keeps the one that it found: a format belongs to one subscriber.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use once_cell::race::OnceBox;
@@ -18,6 +19,27 @@ use crate::layer::{self, Logged, ReadExtensions};
 use crate::on_demand;
 use crate::propagation::Ids;
 
+thread_local! {
+    /// This thread is finding out ids.
+    static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f`, unless this thread is running it already: a span may be getting its ids now, for which a sampler of the
+/// application is asked, and that may log.
+fn once_at_a_time<T>(f: impl FnOnce() -> Option<T>) -> Option<T> {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IS_ASKING.set(false);
+        }
+    }
+    if IS_ASKING.replace(true) {
+        return None;
+    }
+    let _reset = Reset;
+    f()
+}
+
 /// The subscriber of a format.
 #[derive(Default)]
 pub(super) struct Source {
@@ -28,11 +50,20 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The ids of the span, if the subscriber has the layer.
+    /// The ids of the span, if the subscriber has the layer. None for a line that is written while ids are found out.
     ///
     /// `with_extensions` calls its argument with the extensions of the span. `E` is what the layer of this format has put
     /// there. Of two spans with the same id in different subscribers, only one has it at the same address.
     pub(super) fn ids<E: Any>(
+        &self,
+        id: &Id,
+        logged: Logged,
+        with_extensions: impl FnOnce(ReadExtensions<'_>) -> Option<usize>,
+    ) -> Option<Ids> {
+        once_at_a_time(|| self.find::<E>(id, logged, with_extensions))
+    }
+
+    fn find<E: Any>(
         &self,
         id: &Id,
         logged: Logged,
