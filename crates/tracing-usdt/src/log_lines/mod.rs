@@ -35,20 +35,20 @@ use source::Source;
 /// // ... INFO request: my_app: found n=3 trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7
 /// ```
 ///
-/// The ids are those of [`SpanExt::trace_context`](crate::SpanExt::trace_context) for the span of the event. While nobody
-/// listens, a span gets them with its first line. They are at the end of the line, dimmed if the writer has colours. In JSON they are the last members
-/// of the object, as [OpenTelemetry] names them. The rest of the line stays as it is, and the whole line does if the
-/// event is outside of all spans, if the subscriber does not have the layer, or if the event has a field `trace_id`
-/// or `span_id` of its own.
+/// The ids are those of [`SpanExt::trace_context`](crate::SpanExt::trace_context) for the span of the event. While
+/// nobody listens, a span gets them with its first line. They are at the end of the line, dimmed if the writer has
+/// colours. In JSON they are the last members of the object, as [OpenTelemetry] names them. The rest of the line stays
+/// as it is. The whole line does if the event is outside of all spans, if the subscriber does not have the layer, or if
+/// the event has a field `trace_id` or `span_id` of its own.
 ///
-/// A layer in an `Option` or in a `Vec` is found if its subscriber is the global default. It does not matter which of the
-/// two layers is added first, except for the lines of `FmtSpan::NEW`: they have ids if
-/// this crate's layer is first. Lines of `FmtSpan` about a span that is not sent may have none.
+/// It does not matter which of the two layers is added first, except for the lines of `FmtSpan::NEW`: they have ids if
+/// this crate's layer is first. Other lines of `FmtSpan` may have none if the span is not sent. A layer in an `Option`
+/// or in a `Vec` is found if its subscriber is the global default. A layer in `reload` is not found.
 ///
 /// The formats are the full one and the compact one; with the feature `fmt-json` that of `json()`, and with the feature
 /// `fmt-pretty` that of `pretty()`, where the ids have a line of their own. Colours are those of the `fmt` layer:
-/// `Format::with_ansi(false)` does not turn them off where it turns them on. Escape sequences in the values of such lines
-/// are always made safe, also with `with_ansi_sanitization(false)`.
+/// `Format::with_ansi(false)` does not turn them off where that layer turns them on. Escape sequences in values are
+/// always made safe in lines with ids, also with `with_ansi_sanitization(false)`.
 ///
 /// [OpenTelemetry]: https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/
 pub fn with_trace_ids<L: LineFormat + Clone, T: Clone>(format: Format<L, T>) -> WithTraceIds<L, T> {
