@@ -96,7 +96,7 @@ fn each_variable_that_the_layer_reads_is_in_the_table() {
         let literals = code.split('"').filter(|text| {
             let is_ours = text.starts_with("TRACING_USDT_") || text.starts_with("OTEL_");
             // The latter is the name of a mapping.
-            (is_ours || matches!(*text, "TRACEPARENT" | "TRACESTATE"))
+            (is_ours || matches!(*text, "BAGGAGE" | "TRACEPARENT" | "TRACESTATE"))
                 && *text != "OTEL_CTX"
                 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
         });

@@ -10,13 +10,13 @@ use tower_service::Service;
 use tracing::field::{self, Empty};
 use tracing::{Span, dispatcher, info_span};
 
-use tracing_usdt::{SpanContext, SpanExt, UsdtLayer};
+use tracing_usdt::{Baggage, SpanContext, SpanExt, UsdtLayer};
 
 use crate::request::{self, Name, Url};
 use crate::response::{ResponseFuture, Side};
 
-/// Makes a span for each request that a service sends, and writes its context into the request's headers.
-/// [The crate](crate) lists the span's fields.
+/// Makes a span for each request that a service sends, and writes its context, with its baggage, into the request's
+/// headers. [The crate](crate) lists the span's fields.
 ///
 /// If a filter disables that span, the headers get the context of the current span. If the layer has no current
 /// span either, they get the context of the caller whose request a [`ServerLayer`](crate::ServerLayer) is
@@ -84,8 +84,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         let span = span(&parts);
-        if let Some(context) = span.trace_context().or_else(context_without) {
-            context.inject(&mut parts.headers);
+        match span.trace_context().or_else(context_without) {
+            Some(context) => context.inject(&mut parts.headers),
+            None if has_layer() => Baggage::current_remote().inject(&mut parts.headers),
+            None => {}
         }
         ResponseFuture::new(Side::Client, span, None, || self.inner.call(Request::from_parts(parts, body)))
     }
@@ -94,8 +96,11 @@ where
 /// The context for the headers if a filter disables the request's span: the context of the current span, or the
 /// caller's if the layer has no current span.
 fn context_without() -> Option<SpanContext> {
-    let has_layer = || dispatcher::get_default(|dispatch| dispatch.is::<UsdtLayer>());
     Span::current().trace_context().or_else(|| SpanContext::current_remote().filter(|_| has_layer()))
+}
+
+fn has_layer() -> bool {
+    dispatcher::get_default(|dispatch| dispatch.is::<UsdtLayer>())
 }
 
 fn span(request: &Parts) -> Span {

@@ -3,7 +3,8 @@
 //!
 //! [`ServerLayer`] wraps a service that answers requests. It reads the caller's context from the headers and
 //! makes a span that continues it. [`ClientLayer`] wraps a service that sends requests. It makes a span and
-//! writes the span's context into the headers, so that the server can continue it.
+//! writes the span's context into the headers, so that the server can continue it. The context is W3C's `traceparent`,
+//! `tracestate` and `baggage`.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use http::{Response, StatusCode};
 use tracing::instrument::{Instrument, Instrumented};
 use tracing::{Span, field};
-use tracing_usdt::SpanContext;
+use tracing_usdt::{Baggage, SpanContext};
 
 use crate::request;
 
@@ -27,6 +27,14 @@ impl Side {
     }
 }
 
+/// What the spans below a request's span must continue themselves, if they do not see that span.
+pub(crate) enum Remote {
+    /// The caller.
+    Caller(SpanContext),
+    /// Baggage that came without a caller.
+    Baggage(Baggage),
+}
+
 pin_project_lite::pin_project! {
     /// The future of a [`ServerService`](crate::ServerService) or a [`ClientService`](crate::ClientService).
     ///
@@ -35,16 +43,16 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: Instrumented<F>,
         side: Side,
-        // Set if a filter hides the span from the layer: the spans below it must then continue the caller.
-        caller: Option<SpanContext>,
+        // Set if a filter hides the span from the layer.
+        remote: Option<Remote>,
     }
 }
 
 impl<F> ResponseFuture<F> {
     /// Calls the wrapped service with `call`, inside `span`.
-    pub(crate) fn new(side: Side, span: Span, caller: Option<SpanContext>, call: impl FnOnce() -> F) -> Self {
-        let inner = within(caller.as_ref(), || span.in_scope(call));
-        Self { inner: inner.instrument(span), side, caller }
+    pub(crate) fn new(side: Side, span: Span, remote: Option<Remote>, call: impl FnOnce() -> F) -> Self {
+        let inner = within(remote.as_ref(), || span.in_scope(call));
+        Self { inner: inner.instrument(span), side, remote }
     }
 }
 
@@ -57,7 +65,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let result = ready!(within(this.caller.as_ref(), || this.inner.as_mut().poll(cx)));
+        let result = ready!(within(this.remote.as_ref(), || this.inner.as_mut().poll(cx)));
         let span = this.inner.span();
         match &result {
             Ok(response) => {
@@ -81,9 +89,10 @@ where
     }
 }
 
-fn within<T>(caller: Option<&SpanContext>, f: impl FnOnce() -> T) -> T {
-    match caller {
-        Some(caller) => caller.in_scope(f),
+fn within<T>(remote: Option<&Remote>, f: impl FnOnce() -> T) -> T {
+    match remote {
+        Some(Remote::Caller(caller)) => caller.in_scope(f),
+        Some(Remote::Baggage(baggage)) => baggage.in_scope(f),
         None => f(),
     }
 }

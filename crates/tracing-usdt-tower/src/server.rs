@@ -11,16 +11,17 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::field::{self, Empty};
 use tracing::{Span, info_span};
-use tracing_usdt::{SpanContext, SpanExt};
+use tracing_usdt::{Baggage, SpanContext, SpanExt};
 
 use crate::request::{self, Name, Query};
-use crate::response::{ResponseFuture, Side};
+use crate::response::{Remote, ResponseFuture, Side};
 
 /// Makes a span for each request that a service answers, in the caller's trace. [The crate](crate) lists the
 /// span's fields.
 ///
 /// If the request's headers have a valid context, the caller is the span's parent, even if there is a current
-/// span. Otherwise the span is a child of the current span, or the root of a new trace.
+/// span. Otherwise the span is a child of the current span, or the root of a new trace. In both cases the span has
+/// the request's baggage, if there is any.
 ///
 /// ```
 /// # mod axum { pub mod extract {
@@ -121,13 +122,31 @@ where
         if let Some(caller) = caller.as_ref().filter(|_| self.layer.sets_opentelemetry_parent) {
             crate::otel::set_parent(&span, caller);
         }
-        let caller = caller.filter(|caller| !continues(&span, caller));
-        if let Some(caller) = &caller {
-            // Even so, the program may ask this span for its context.
-            span.set_remote_parent(caller.clone());
-        }
-        ResponseFuture::new(Side::Server, span, caller, || self.inner.call(Request::from_parts(parts, body)))
+        let remote = match caller {
+            Some(caller) => hidden_from(&span, caller),
+            None => set_baggage(&span, Baggage::extract(&parts.headers)),
+        };
+        ResponseFuture::new(Side::Server, span, remote, || self.inner.call(Request::from_parts(parts, body)))
     }
+}
+
+/// The caller, if a filter hides the span from the layer.
+fn hidden_from(span: &Span, caller: SpanContext) -> Option<Remote> {
+    if continues(span, &caller) {
+        return None;
+    }
+    // Even so, the program may ask this span for its context.
+    span.set_remote_parent(caller.clone());
+    Some(Remote::Caller(caller))
+}
+
+/// Gives the span the baggage of a request without a caller. Returns the baggage if the span is disabled.
+fn set_baggage(span: &Span, baggage: Baggage) -> Option<Remote> {
+    if baggage.is_empty() {
+        return None;
+    }
+    span.set_baggage(baggage.clone());
+    span.is_disabled().then_some(Remote::Baggage(baggage))
 }
 
 /// Whether the span continues the caller's trace in `UsdtLayer`. If a filter hides the span from that layer, the

@@ -399,13 +399,14 @@ fn without_the_layer_headers_are_unchanged() {
     let headers = Headers::default();
     let call = || {
         let client = ClientLayer::new().layer(keeper(&headers));
-        let handler = service_fn(move |_: Request<()>| {
-            let given = [("traceparent", "theirs"), ("tracestate", "theirs")];
+        let handler = service_fn(|_: Request<()>| {
+            let given = [("traceparent", "theirs"), ("tracestate", "theirs"), ("baggage", "a=theirs")];
             client.clone().oneshot(request("GET", "http://a/", &given))
         });
         let _span = info_span!("span").entered();
-        block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", &[("traceparent", CALLER)])))
-            .unwrap();
+        let caller = [("traceparent", CALLER), ("baggage", "a=1")];
+        block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", &caller))).unwrap();
+        block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", &caller[1..]))).unwrap();
     };
     call();
     with_default(tracing_subscriber::registry(), call);
@@ -414,8 +415,9 @@ fn without_the_layer_headers_are_unchanged() {
             (&headers["traceparent"], &headers["tracestate"]),
             (&"theirs".parse().unwrap(), &"theirs".parse().unwrap())
         );
+        assert_eq!(headers["baggage"], "a=theirs");
     }
-    assert_eq!(headers.lock().unwrap().len(), 2);
+    assert_eq!(headers.lock().unwrap().len(), 4);
 }
 
 /// For example by an `EnvFilter` that names only the program's own crates.
@@ -492,6 +494,101 @@ fn the_trace_continues_if_only_this_layers_filter_disables_the_request_spans() {
     let context = SpanContext::extract(&headers.lock().unwrap()[0]).unwrap();
     assert_eq!(context.trace_id().to_string(), TRACE);
     assert_eq!(context.trace_state().to_string(), "a=1");
+}
+
+/// A handler that makes a span and sends a request, between a server and a client layer. Returns the headers of that
+/// request and the spans.
+fn relay(
+    builder: tracing_usdt::Builder,
+    collector: &Collector,
+    hidden: bool,
+    given: &[(&str, &str)],
+) -> (HeaderMap, Vec<Span>) {
+    let headers = Headers::default();
+    let shown = filter_fn(move |metadata| !hidden || !metadata.target().starts_with("tracing_usdt"));
+    with_default(tracing_subscriber::registry().with(builder.build()).with(shown), || {
+        let call = ClientLayer::new().layer(keeper(&headers));
+        let handler = service_fn(async |_: Request<()>| {
+            tokio::task::yield_now().await;
+            let _handler = info_span!("handler").entered();
+            call.clone().oneshot(request("GET", "http://a/", &[])).await
+        });
+        block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", given))).unwrap();
+        assert!(info_span!("after").baggage().is_empty(), "the baggage was left behind on the thread");
+    });
+    let headers = headers.lock().unwrap().pop().unwrap();
+    let mut spans = collector.drain();
+    spans.retain(|span| text(span, "name") != "after");
+    (headers, spans)
+}
+
+#[test]
+fn baggage_goes_from_the_caller_to_the_servers_that_are_called() {
+    let with_caller: &[(&str, &str)] =
+        &[("traceparent", CALLER), ("baggage", "user.id=7"), ("baggage", "k=%20;p")];
+    for given in [with_caller, &with_caller[1..]] {
+        for hidden in [false, true] {
+            let collector = Collector::bind();
+            let builder = collector.builder().with_baggage_attributes(["user.id"]);
+            let (headers, spans) = relay(builder, &collector, hidden, given);
+            assert_eq!(headers["baggage"], "user.id=7,k=%20;p", "{given:?}, hidden: {hidden}");
+            assert_eq!(spans.len(), if hidden { 1 } else { 3 });
+            for span in &spans {
+                assert_tags(span, &[("user.id", Some("7")), ("k", None)]);
+            }
+            let is_callers = headers["traceparent"].to_str().unwrap().contains(TRACE);
+            assert_eq!(is_callers, given.len() == 3);
+        }
+    }
+}
+
+#[test]
+fn a_request_without_baggage_is_passed_on_without() {
+    for given in [&[("traceparent", CALLER)][..], &[], &[("baggage", "not valid")]] {
+        let collector = Collector::bind();
+        let builder = collector.builder().with_baggage_attributes(["user.id"]);
+        let (headers, spans) = relay(builder, &collector, false, given);
+        assert_eq!(headers.get("baggage"), None);
+        assert!(spans.iter().all(|span| tag(span, "user.id").is_none()));
+    }
+}
+
+#[test]
+fn baggage_is_passed_on_while_nobody_listens_and_if_a_filter_disables_all_spans() {
+    for level in [LevelFilter::INFO, LevelFilter::OFF] {
+        for given in [&[("traceparent", CALLER), ("baggage", "k=v")][..], &[("baggage", "k=v")]] {
+            let headers = Headers::default();
+            let layer = tracing_usdt::builder().without_socket().without_remote_parent().build();
+            with_default(tracing_subscriber::registry().with(level).with(layer), || {
+                let call = ClientLayer::new().layer(keeper(&headers));
+                let handler =
+                    service_fn(move |_: Request<()>| call.clone().oneshot(request("GET", "http://a/", &[])));
+                block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", given))).unwrap();
+            });
+            assert_eq!(headers.lock().unwrap()[0]["baggage"], "k=v", "{level:?}, {given:?}");
+        }
+    }
+}
+
+/// The layer's filter hides the request's span, which another layer sees.
+#[test]
+fn baggage_is_passed_on_if_only_this_layers_filter_disables_the_request_spans() {
+    for given in [&[("traceparent", CALLER), ("baggage", "k=v")][..], &[("baggage", "k=v")]] {
+        let (collector, headers) = (Collector::bind(), Headers::default());
+        let not_ours = filter_fn(|metadata| !metadata.target().starts_with("tracing_usdt"));
+        let fmt = tracing_subscriber::fmt::layer().with_writer(io::sink);
+        let layer = collector.builder().build().with_filter(not_ours);
+        with_default(tracing_subscriber::registry().with(layer).with(fmt), || {
+            let call = ClientLayer::new().layer(keeper(&headers));
+            let handler = service_fn(async |_: Request<()>| {
+                let span = info_span!("handler");
+                assert_eq!(span.baggage().to_string(), "k=v");
+                call.clone().oneshot(request("GET", "http://a/", &[])).await
+            });
+            block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", given))).unwrap();
+        });
+        assert_eq!(headers.lock().unwrap()[0]["baggage"], "k=v", "{given:?}");
+    }
 }
 
 /// The spans of requests have the level INFO.

@@ -175,10 +175,36 @@
 //!   spans continue it.
 //! * [`SpanExt::trace_context`] returns the context of a span, and [`SpanContext::inject`] writes it to the
 //!   headers of a request.
-//! * [`SpanContext::env`] is for a child process, whose root spans continue `TRACEPARENT` and `TRACESTATE`.
+//! * [`SpanContext::env`] is for a child process, whose root spans continue `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`.
 //!
 //! All of this works while nobody listens. A context that can't be read is not an error: the span begins a
 //! new trace. `tracestate` is passed on unchanged.
+//!
+//! **Baggage.** A context also has the [W3C baggage] of the request: keys and values that a program attaches to a
+//! trace, such as the id of a user, and that reach all programs that the request reaches. [`SpanExt::baggage`] and
+//! [`SpanExt::set_baggage`] read and set it. A span without baggage of its own has that of the nearest span above it.
+//! [`Builder::with_baggage_attributes`] chooses keys that become attributes of spans:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use tracing_subscriber::prelude::*;
+//! use tracing_usdt::{SpanContext, SpanExt};
+//!
+//! let layer = tracing_usdt::builder().with_baggage_attributes(["user.id"]).build();
+//! tracing_subscriber::registry().with(layer).init();
+//!
+//! let request = tracing::info_span!("request");
+//! request.set_baggage_entry("user.id", "7"); // an attribute of this span, and of those below it
+//! let call = request.in_scope(|| tracing::info_span!("call"));
+//!
+//! let mut headers = BTreeMap::new();
+//! call.trace_context().unwrap().inject(&mut headers);
+//! assert_eq!(headers["baggage"], "user.id=7");
+//! assert_eq!(SpanContext::extract(&headers).unwrap().baggage().get("user.id").as_deref(), Some("7"));
+//! ```
+//!
+//! Everyone whom a request reaches can read its baggage, and anyone who sends one can set it. Up to 64 entries and 8192
+//! bytes are passed on.
 //!
 //! [`SpanExt`] also sets a parent, a link, an attribute or the status of a span after its creation.
 //!
@@ -266,6 +292,8 @@
 //! | `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | how many characters are kept of a value; the first wins | as many as fit into 10 KiB | it counts as unset |
 //! | `TRACEPARENT` | the W3C context that root spans of this process continue | new traces | the default |
 //! | `TRACESTATE` | goes with `TRACEPARENT` | none | the default |
+//! | `BAGGAGE` | the W3C baggage of root spans of this process, with or without `TRACEPARENT` | none | the default |
+//! | `TRACING_USDT_BAGGAGE_ATTRIBUTES` | keys of baggage, with commas between, that become attributes of spans | none | none of them is used |
 //!
 //! A value that can't be used is reported once, and the program runs on without it. Errors are reported on
 //! stderr, or to [`Builder::on_error`].
@@ -306,9 +334,41 @@
 //! layers limit what is enabled, it raises the global level to TRACE. Give it a filter too in that case:
 //! [`on_demand()`], or `with_filter(LevelFilter::INFO)`.
 //!
+//! # Log lines with ids
+//!
+//! With the cargo feature `fmt`, `with_trace_ids` adds the ids of its span to each line that the `fmt` layer writes, so
+//! that a log can be searched by trace:
+//!
+//! ```
+//! # #[cfg(feature = "fmt")] {
+//! use tracing_subscriber::{fmt, prelude::*};
+//!
+//! tracing_subscriber::registry()
+//!     .with(tracing_usdt::layer())
+//!     .with(fmt::layer().map_event_format(tracing_usdt::with_trace_ids))
+//!     .init();
+//!
+//! let _request = tracing::info_span!("request", n = 7).entered();
+//! tracing::info!("found");
+//! # }
+//! ```
+//!
+//! ```text
+//! 2026-01-01T12:00:00.000000Z  INFO request{n=7}: my_app: found trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7
+//! ```
+//!
+//! In JSON they are members of the object, `"trace_id"` and `"span_id"`. Lines outside of spans stay as they are. The ids
+//! are the same in the datagrams, in the probes and in `traceparent`, also while nobody listens.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `fmt` | `with_trace_ids`, for the formats `Full` (the default) and `Compact` of `tracing_subscriber::fmt` |
+//! | `fmt-json` | the same for `Json` |
+//! | `fmt-pretty` | the same for `Pretty` |
+//!
 //! # Carriers
 //!
-//! [`SpanContext::extract`] and [`SpanContext::inject`] read and write W3C's `traceparent` and `tracestate`
+//! [`SpanContext::extract`] and [`SpanContext::inject`] read and write W3C's `traceparent`, `tracestate` and `baggage`
 //! in maps of strings, and in any type that implements [`Extract`] and [`Inject`]. Cargo features add more
 //! types; all are off by default:
 //!
@@ -391,7 +451,7 @@
 //! | `protobuf` | writes protobuf |
 //! | `process` | forks, threads, the end of the program, and the executable's name |
 //! | `error` | errors, and how they are reported |
-//! | `propagation` | ids and contexts of spans, and the carriers between processes |
+//! | `propagation` | ids and contexts of spans, baggage, and the carriers between processes |
 //! | `otel` | asks the layer of `tracing-opentelemetry` for ids |
 //! | `probes` | the USDT probes and their semaphores |
 //! | `thread_context` | which spans a thread is in, in its own memory |
@@ -403,6 +463,7 @@
 //! | `encode` | a closed span in the format of the datagrams: Zipkin, OTLP in JSON, OTLP in protobuf |
 //! | `delivery` | queues closed spans and sends them to the socket |
 //! | `layer` | the callbacks of `tracing`, and what programs call on a span |
+//! | `log_lines` | the ids of spans in the lines of `fmt` |
 //! | `builder` | options, from code and from the environment |
 //!
 //! A span passes through them like this:
@@ -422,6 +483,7 @@
 //!            background: ring --> thread ---> encode --> socket
 //! ```
 //!
+//! [W3C baggage]: https://www.w3.org/TR/baggage/
 //! [W3C Trace Context]: https://www.w3.org/TR/trace-context-2/
 //! [Zipkin v2 spans]: https://zipkin.io/zipkin-api/#/default/post_spans
 
@@ -444,6 +506,8 @@ mod error;
 mod fields;
 mod json;
 mod layer;
+#[cfg(feature = "fmt")]
+mod log_lines;
 mod on_demand;
 mod otel;
 mod probe_only;
@@ -463,10 +527,12 @@ pub use encode::Format;
 pub use error::{Error, FlushError};
 pub use fields::AttributeValue;
 pub use layer::{Handle, SpanExt, Status, UsdtLayer};
+#[cfg(feature = "fmt")]
+pub use log_lines::{LineFormat, WithTraceIds, with_trace_ids};
 pub use on_demand::OnDemand;
 #[cfg(feature = "tracing-opentelemetry")]
 pub use otel::{OtelSpan, OtelTracer};
-pub use propagation::{Extract, Inject, SpanContext, SpanId, TraceId, TraceState};
+pub use propagation::{Baggage, Extract, Inject, SpanContext, SpanId, TraceId, TraceState};
 pub use sampler::{Sampler, SamplingRequest, ShouldSample};
 
 /// The layer with its options from the environment: [`builder()`]`.build()`.

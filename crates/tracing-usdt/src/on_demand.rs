@@ -170,6 +170,21 @@ pub(crate) fn register_subscriber(subscriber: &Dispatch) {
     let Some(mut subscribers) = process::lock_for_a_moment(&SUBSCRIBERS) else { return };
     subscribers.retain(|known| known.upgrade().is_some());
     subscribers.push(subscriber.downgrade());
+    REGISTERED.fetch_add(1, Ordering::Release);
+}
+
+/// How many subscribers have been registered.
+static REGISTERED: AtomicUsize = AtomicUsize::new(0);
+
+#[cfg(feature = "fmt")]
+pub(crate) fn registered_subscribers() -> usize {
+    REGISTERED.load(Ordering::Acquire)
+}
+
+/// The subscribers that have a layer or a filter of this crate. `None` if the list can't be read now.
+#[cfg(feature = "fmt")]
+pub(crate) fn subscribers() -> Option<Vec<Dispatch>> {
+    Some(process::lock_for_a_moment(&SUBSCRIBERS)?.iter().filter_map(WeakDispatch::upgrade).collect())
 }
 
 /// Makes `tracing` ask the filters of all callsites again.

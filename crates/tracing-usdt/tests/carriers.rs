@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::metadata::MetadataMap;
-use tracing_usdt::{Extract, Inject, SpanContext, TraceState};
+use tracing_usdt::{Baggage, Extract, Inject, SpanContext, TraceState};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const OTHER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -103,6 +103,40 @@ fn headers_are_read_as_w3c_specifies() {
     }
 }
 
+#[test]
+fn baggage_is_read_from_all_headers_of_its_name() {
+    let parent = PARENT.as_bytes();
+    let cases: [Case<'_>; 7] = [
+        ("none", &[("traceparent", parent)], Some((PARENT, ""))),
+        ("one", &[("traceparent", parent), ("baggage", b"a=1;p, b=2")], Some((PARENT, "a=1;p,b=2"))),
+        (
+            "several, in their order",
+            &[("Baggage", b"c=3"), ("traceparent", parent), ("BAGGAGE", b"a=1"), ("baggage", b"c=4")],
+            Some((PARENT, "a=1,c=4")),
+        ),
+        ("a bad member", &[("traceparent", parent), ("baggage", b"a b=1,c=2")], Some((PARENT, "c=2"))),
+        (
+            "bytes",
+            &[("traceparent", parent), ("baggage", b"a=\xff,b=2"), ("baggage", b"c=3")],
+            Some((PARENT, "c=3")),
+        ),
+        ("without a parent", &[("baggage", b"a=1")], None),
+        ("with a bad parent", &[("traceparent", b"rubbish"), ("baggage", b"a=1")], None),
+    ];
+    for (what, given, expected) in cases {
+        let headers = headers(given);
+        let metadata = MetadataMap::from_headers(headers.clone());
+        for read in [SpanContext::extract(&headers), SpanContext::extract(&metadata)] {
+            let read = read.map(|context| (context.to_traceparent(), context.baggage().to_string()));
+            let expected = expected.map(|(parent, baggage)| (parent.to_owned(), baggage.to_owned()));
+            assert_eq!(read, expected, "{what}");
+        }
+        for baggage in [Baggage::extract(&headers), Baggage::extract(&metadata)] {
+            assert_eq!(baggage.to_string(), expected.map_or("a=1", |(_, baggage)| baggage), "{what}");
+        }
+    }
+}
+
 fn assert_injects<C: Inject>(mut carrier: C, into: impl Fn(C) -> HeaderMap) {
     let state = TraceState::parse(["a=1,b=2"]).unwrap();
     let context = SpanContext::from_traceparent(PARENT).unwrap().with_trace_state(state);
@@ -113,8 +147,16 @@ fn assert_injects<C: Inject>(mut carrier: C, into: impl Fn(C) -> HeaderMap) {
     let stateless = headers(&[("other", b"stays"), ("traceparent", PARENT.as_bytes())]);
     let mut carrier = into(carrier);
     assert_eq!((&carrier, SpanContext::extract(&carrier)), (&given, Some(context.clone())));
-    context.with_trace_state(TraceState::default()).inject(&mut carrier);
+    let context = context.with_trace_state(TraceState::default());
+    context.inject(&mut carrier);
     assert_eq!(carrier, stateless, "the state of another span stayed");
+    let mut with_baggage = carrier.clone();
+    with_baggage.append("baggage", HeaderValue::from_static("x=1"));
+    with_baggage.append("baggage", HeaderValue::from_static("y=1"));
+    context.inject(&mut with_baggage);
+    assert_eq!(with_baggage.get_all("baggage").iter().count(), 2, "the program's own baggage went away");
+    context.with_baggage(Baggage::parse(["a=1,b=2"])).inject(&mut with_baggage);
+    assert_eq!(with_baggage.get_all("baggage").iter().collect::<Vec<_>>(), ["a=1,b=2"]);
     // No header can hold this value.
     Inject::set(&mut carrier, "traceparent", "a\nb".to_owned());
     assert_eq!(carrier, headers(&[("other", b"stays")]));

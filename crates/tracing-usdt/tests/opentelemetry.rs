@@ -159,6 +159,34 @@ fn nested_spans_have_the_ids_that_are_exported() {
     }
 }
 
+/// Baggage is this layer's own, whoever gives the ids.
+#[test]
+fn baggage_is_passed_on_with_the_ids_that_are_exported() {
+    for first in [First::Ours, First::Theirs] {
+        let both = Both::new(first);
+        both.agree(&["early", "late", "child", "remote"], || {
+            let baggage = |text| tracing_usdt::Baggage::parse([text]);
+            let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            let caller = tracing_usdt::SpanContext::from_traceparent(caller).unwrap();
+            let caller = caller.with_baggage(baggage("a=1"));
+            let early = caller.in_scope(|| info_span!("early"));
+            let late = info_span!("late");
+            late.set_remote_parent(caller.clone());
+            let remote_parent = info_span!("remote");
+            remote_parent.set_parent(remote(TraceFlags::SAMPLED)).unwrap();
+            remote_parent.set_baggage(baggage("a=1"));
+            for span in [&early, &late, &remote_parent] {
+                span.in_scope(|| ());
+                let context = span.trace_context().unwrap();
+                assert_eq!((context.baggage(), &span.baggage()), (caller.baggage(), caller.baggage()));
+            }
+            let child = late.in_scope(|| info_span!("child"));
+            assert_eq!(child.baggage(), *caller.baggage());
+            child.in_scope(|| ());
+        });
+    }
+}
+
 #[test]
 fn explicit_parents_agree() {
     for first in [First::Ours, First::Theirs] {

@@ -472,6 +472,7 @@ fn a_child_process_continues_the_trace() {
         tracing_usdt::builder().without_socket().with_remote_parent(remote(REMOTE, "a=1,b=2")).build();
     with_default(tracing_subscriber::registry().with(layer), || {
         let span = info_span!("parent");
+        span.set_baggage_entry("k", "v w");
         let context = span.trace_context().unwrap();
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "continues", "--ignored", "--nocapture", "--test-threads=1"])
@@ -480,10 +481,10 @@ fn a_child_process_continues_the_trace() {
             .unwrap();
         let output = String::from_utf8(child.stdout).unwrap();
         let words = output.split_whitespace().skip_while(|word| *word != "continued").skip(1);
-        let words: Vec<&str> = words.take(2).collect();
+        let words: Vec<&str> = words.take(3).collect();
         assert_eq!(words[0][..36], context.to_traceparent()[..36]);
         assert_ne!(words[0][36..52], context.to_traceparent()[36..52], "the child's span has another id");
-        assert_eq!(words[1], "a=1,b=2");
+        assert_eq!(words[1..], ["a=1,b=2", "k=v%20w"]);
     });
 }
 
@@ -494,7 +495,9 @@ fn continues() {
         tracing_subscriber::registry().with(tracing_usdt::builder().without_socket().build()),
         || {
             let context = info_span!("root").trace_context().unwrap();
-            println!("continued {} {}", context.to_traceparent(), context.trace_state());
+            let (parent, state, baggage) =
+                (context.to_traceparent(), context.trace_state(), context.baggage());
+            println!("continued {parent} {state} {baggage}");
         },
     );
 }

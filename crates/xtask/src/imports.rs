@@ -55,6 +55,7 @@ const TRACING_USDT: Crate = Crate {
         "encode",
         "delivery",
         "layer",
+        "log_lines",
         "builder",
         "probe_only",
         "__macros",

@@ -11,7 +11,7 @@ use crate::delivery::Delivery;
 use crate::encode::Format;
 use crate::error::{Error, Reporter};
 use crate::fields::Limits;
-use crate::propagation::{SpanContext, TraceState};
+use crate::propagation::{Baggage, SpanContext, TraceState, is_token};
 use crate::sampler::Sampler;
 
 /// Access to the variables that `docs/wire.md` lists. An empty variable counts as unset, as OpenTelemetry
@@ -152,6 +152,22 @@ impl Environment<'_> {
             TraceState::parse([text])
         });
         Some(parent.with_trace_state(state.unwrap_or_default()))
+    }
+
+    /// The baggage of the process. It may come without a parent.
+    pub(super) fn baggage(&self) -> Baggage {
+        let expected = "W3C baggage such as user.id=7,tier=gold";
+        let parse = |text: &str| Some(Baggage::parse([text])).filter(|baggage| !baggage.is_empty());
+        self.parsed("BAGGAGE", expected, parse).unwrap_or_default()
+    }
+
+    pub(super) fn baggage_attributes(&self) -> Vec<String> {
+        let expected = "keys of baggage with commas between; no key is used";
+        self.parsed("TRACING_USDT_BAGGAGE_ATTRIBUTES", expected, |text| {
+            let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
+            keys.map(|key| is_token(key).then(|| key.to_owned())).collect()
+        })
+        .unwrap_or_default()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::delivery::{Batches, Delivery, Exporter};
 use crate::encode::{Encoder, Format, Resource};
 use crate::error::{Callback, Error, Reporter};
 use crate::fields::{Limits, Vocabulary};
-use crate::layer::{Identities, UsdtLayer};
+use crate::layer::{BaggageSettings, Identities, UsdtLayer};
 use crate::otel::OpenTelemetry;
 use crate::process;
 use crate::propagation::SpanContext;
@@ -55,6 +55,7 @@ pub struct Builder {
     resource_attributes: Option<Vec<(String, String)>>,
     max_attributes: Option<u32>,
     max_characters: Option<usize>,
+    baggage_attributes: Option<Vec<String>>,
     vocabulary: Vocabulary,
     no_resource_detection: bool,
     sampler: Option<Sampler>,
@@ -126,6 +127,22 @@ impl Builder {
     /// `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
     pub fn with_max_attribute_value_length(mut self, characters: usize) -> Self {
         self.max_characters = Some(characters);
+        self
+    }
+
+    /// Records these entries of a span's [`Baggage`](crate::Baggage) as attributes of the span, with the key as the
+    /// name; by default none. Takes precedence over `TRACING_USDT_BAGGAGE_ATTRIBUTES`.
+    ///
+    /// A span gets them when it is created, and when [`SpanExt::set_baggage`](crate::SpanExt::set_baggage) sets its
+    /// baggage. A field of the span with the same name takes precedence. Baggage comes from outside: choose keys whose
+    /// values may be stored.
+    ///
+    /// ```
+    /// let layer = tracing_usdt::builder().with_baggage_attributes(["user.id", "tier"]).build();
+    /// # drop(layer);
+    /// ```
+    pub fn with_baggage_attributes(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.baggage_attributes = Some(keys.into_iter().map(Into::into).collect());
         self
     }
 
@@ -229,14 +246,14 @@ impl Builder {
         self
     }
 
-    /// The span of another process that the root spans of this process continue. Takes precedence over
-    /// `TRACEPARENT` and `TRACESTATE`.
+    /// The span of another process that the root spans of this process continue, with its baggage. Takes precedence
+    /// over `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`.
     pub fn with_remote_parent(mut self, parent: SpanContext) -> Self {
         self.remote_parent = Some(Some(parent));
         self
     }
 
-    /// The root spans of this process begin new traces, even if `TRACEPARENT` is set.
+    /// The root spans of this process begin new traces without baggage, even if `TRACEPARENT` or `BAGGAGE` is set.
     pub fn without_remote_parent(mut self) -> Self {
         self.remote_parent = Some(None);
         self
@@ -266,10 +283,17 @@ impl Builder {
         let service_name = self.service_name.or_else(|| env.text("OTEL_SERVICE_NAME"));
         let attributes = self.resource_attributes.unwrap_or_else(|| env.resource_attributes());
         let resource = Resource::new(service_name, attributes, !self.no_resource_detection, &env.reporter);
-        let identities = Identities::new(
-            self.sampler.unwrap_or_else(|| env.sampler()),
-            self.remote_parent.unwrap_or_else(|| env.parent()),
-        );
+        let (remote_parent, baggage) = match self.remote_parent {
+            Some(parent) => {
+                let baggage = parent.as_ref().map(|parent| parent.baggage.clone());
+                (parent, baggage.unwrap_or_default())
+            }
+            None => (env.parent(), env.baggage()),
+        };
+        let identities = Identities::new(self.sampler.unwrap_or_else(|| env.sampler()), remote_parent);
+        let keys = self.baggage_attributes.unwrap_or_else(|| env.baggage_attributes());
+        let attributes = keys.into_iter().map(String::into_boxed_str).collect();
+        let baggage = BaggageSettings { of_process: baggage, attributes };
         let vocabulary = self.vocabulary;
         let limits = Limits { vocabulary, ..env.limits(self.max_attributes, self.max_characters) };
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
@@ -292,6 +316,7 @@ impl Builder {
         });
         let batches = Batches::new(Arc::clone(&encoder), Arc::clone(&reporter), max_wait);
         UsdtLayer::new(identities, limits, encoder.for_text(), (exporter, batches), reporter, spans, otel)
+            .with_baggage(baggage)
     }
 }
 
@@ -330,6 +355,7 @@ impl fmt::Debug for Builder {
             .field("resource_attributes", &self.resource_attributes)
             .field("max_attributes", &self.max_attributes)
             .field("max_characters", &self.max_characters)
+            .field("baggage_attributes", &self.baggage_attributes)
             .field("vocabulary", &self.vocabulary)
             .field("resource_detection", &!self.no_resource_detection)
             .field("sampler", &self.sampler)
@@ -384,6 +410,8 @@ mod tests {
             ("OTEL_SDK_DISABLED", "yes"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("TRACEPARENT", "00-00-00-00"),
+            ("BAGGAGE", "no-equals-sign"),
+            ("TRACING_USDT_BAGGAGE_ATTRIBUTES", "user.id,not a key"),
         ];
         for (variable, value) in cases {
             let (_, errors) = build(Builder::default(), &[(variable, value)]);
@@ -435,6 +463,8 @@ mod tests {
             ("OTEL_SDK_DISABLED", "\n"),
             ("OTEL_RESOURCE_ATTRIBUTES", " "),
             ("OTEL_SERVICE_NAME", " "),
+            ("BAGGAGE", " a=1 "),
+            ("TRACING_USDT_BAGGAGE_ATTRIBUTES", " a, b,\n"),
         ];
         let (layer, errors) = build(Builder::default(), &variables);
         assert_eq!(errors, [""; 0]);
@@ -479,6 +509,25 @@ mod tests {
             [""; 0],
             "not read without a parent"
         );
+    }
+
+    #[test]
+    fn baggage_and_its_attributes_are_read_from_the_environment() {
+        let variables = [("BAGGAGE", "a=1, b=%20"), ("TRACING_USDT_BAGGAGE_ATTRIBUTES", "a,b")];
+        let settings = |builder| {
+            let (layer, errors) = build(builder, &variables);
+            assert_eq!(errors, [""; 0]);
+            layer.baggage_settings()
+        };
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(settings(Builder::default()), ("a=1,b=%20".to_owned(), texts(&["a", "b"])));
+        let code = Builder::default().without_remote_parent().with_baggage_attributes(["c"]);
+        assert_eq!(settings(code), (String::new(), texts(&["c"])));
+        let none = Builder::default().with_baggage_attributes([""; 0]);
+        assert_eq!(settings(none).1, texts(&[]));
+        let parent = SpanContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let parent = parent.expect("a traceparent").with_baggage(crate::Baggage::parse(["k=v"]));
+        assert_eq!(settings(Builder::default().with_remote_parent(parent)).0, "k=v");
     }
 
     #[test]

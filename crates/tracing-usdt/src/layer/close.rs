@@ -5,6 +5,8 @@ use tracing_core::span::Id;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+#[cfg(feature = "fmt")]
+use super::last_closed;
 use super::usdt_layer::UsdtLayer;
 use crate::callsite;
 use crate::clock::Monotonic;
@@ -37,6 +39,8 @@ impl UsdtLayer {
                 identity
             }
         };
+        #[cfg(feature = "fmt")]
+        last_closed::keep(self.number, id, identity.ids);
         let timing = known.as_ref().filter(|span| !span.began_before).and_then(|span| span.timing.as_ref());
         let elapsed = timing.map(|timing| timing.finish(Monotonic::now));
         if probed {

@@ -96,7 +96,7 @@ impl Identities {
             if let Some(known) = extensions.get_mut::<Untracked>() {
                 return known.identity;
             }
-            extensions.insert(Untracked { identity, trace_state: TraceState::NONE });
+            extensions.insert(Untracked { identity, trace_state: TraceState::NONE, baggage: None });
             identity
         })
     }

@@ -5,9 +5,10 @@
 //! already. If not, it returns.
 //!
 //! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span.
-//! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` passes on W3C's
-//! `tracestate`, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
-//! program changes a span itself, through `access` and `span_changes`. `handle` is for the layer as a whole.
+//! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` and `baggage` pass on W3C's
+//! headers of these names, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
+//! program changes a span itself, through `access` and `span_changes`. `logged` has the ids for the lines of a log, for
+//! which `last_closed` keeps those of a closing span. `handle` is for the layer as a whole.
 //!
 //! Three rules, each learned from another layer's bug reports:
 //!
@@ -16,11 +17,16 @@
 //! * User code may make spans wherever it runs.
 
 mod access;
+mod baggage;
 mod callbacks;
 mod close;
 mod enter;
 mod handle;
 mod identities;
+#[cfg(feature = "fmt")]
+mod last_closed;
+#[cfg(feature = "fmt")]
+mod logged;
 mod new_span;
 mod opentelemetry;
 mod span_changes;
@@ -29,10 +35,17 @@ mod span_identity;
 mod trace_state;
 mod usdt_layer;
 
+#[cfg(feature = "fmt")]
+pub(crate) use access::{ReadExtensions, extensions_of, ids_of};
 pub(crate) use access::{access_of, span_id};
 pub use handle::Handle;
 pub(crate) use identities::Identities;
+#[cfg(feature = "fmt")]
+pub(crate) use last_closed::prepare_to_log;
+#[cfg(feature = "fmt")]
+pub(crate) use logged::Logged;
 pub use span_ext::{SpanExt, Status};
+pub(crate) use usdt_layer::BaggageSettings;
 pub use usdt_layer::UsdtLayer;
 pub(crate) use usdt_layer::owner;
 

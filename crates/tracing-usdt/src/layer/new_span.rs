@@ -18,7 +18,7 @@ use crate::otel::OpenTelemetry;
 use crate::probes::{self, Probe};
 use crate::propagation::{SpanId, remote};
 use crate::sampler;
-use crate::span::{Identity, OpenSpan, Timing, Untracked, reuse};
+use crate::span::{Identity, OpenSpan, Record, Timing, Untracked, reuse};
 
 /// The parent of a new span.
 enum Parent {
@@ -82,8 +82,8 @@ impl UsdtLayer {
         };
         let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
         let mut span = reuse::open_span(identity);
-        if parent.is_none() && remote::ids().is_some() {
-            self.set_trace_state(&mut span.record, remote::trace_state());
+        if parent.is_none() && remote::inspects_new_spans() {
+            self.set_extras(&mut span.record);
         }
         let callsite = callsite::of(attributes.metadata());
         if let Some(sampled) = priority(callsite, attributes) {
@@ -109,8 +109,9 @@ impl UsdtLayer {
         span.timing = Some(Timing::start(now));
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.insert(id, span, self.counts_open_spans());
-        if self.has_trace_states.load(Ordering::Relaxed) {
+        if self.inherited.load(Ordering::Relaxed) != 0 {
             self.inherit_trace_state(id, ctx);
+            self.inherit_baggage(id, ctx);
         }
         if let Some(fields) = fields {
             new_span(callsite, &identity, &fields);
@@ -150,6 +151,19 @@ impl UsdtLayer {
         }
     }
 
+    /// Gives a root span the trace state and the baggage of its remote parent.
+    #[cold]
+    fn set_extras(&self, record: &mut Record) {
+        let remote::Extras { trace_state, baggage } = remote::extras();
+        if remote::ids().is_some() {
+            self.set_trace_state(record, trace_state);
+        }
+        if !baggage.is_empty() {
+            self.note_baggage(&baggage);
+            record.set_baggage(baggage);
+        }
+    }
+
     /// Whether the nearest span with an identity, from `span` upwards, is not sampled.
     #[cold]
     pub(super) fn is_sampled_out<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> bool {
@@ -173,30 +187,37 @@ impl UsdtLayer {
     }
 
     /// Creates a span while nobody listens. Stores what can be read only at creation: the remote parent
-    /// that it continues, and its field `sampling.priority`.
+    /// that it continues, its baggage, and its field `sampling.priority`.
     #[cold]
     pub(super) fn begin_idle<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        // Checked before the registry lookup (300 instructions): most spans have neither.
+        // Checked before the registry lookup (300 instructions): most spans have none of them.
         let remote = remote::ids();
+        let remote::Extras { trace_state, baggage } = remote::extras();
         // With OpenTelemetry's ids the field is not read here: an identity would need that of the parent, for
         // which it is too early to ask OpenTelemetry.
         let callsite = callsite::of(attributes.metadata());
         let sampled = if self.uses_opentelemetry_ids() { None } else { priority(callsite, attributes) };
-        if self.is_duplicate || (remote.is_none() && sampled.is_none()) {
+        if self.is_duplicate || (remote.is_none() && baggage.is_empty() && sampled.is_none()) {
             return;
         }
         let Some(span) = ctx.span(id) else { return };
-        let remote = remote.filter(|_| span.parent().is_none());
-        if remote.is_none() && sampled.is_none() {
+        let is_root = span.parent().is_none();
+        let (remote, baggage) =
+            (remote.filter(|_| is_root), Some(baggage).filter(|own| is_root && !own.is_empty()));
+        if remote.is_none() && baggage.is_none() && sampled.is_none() {
             return;
         }
         self.identities.of_untracked(&self.spans, &span, remote, |_| None);
         self.update_untracked(&span, |untracked| {
             if remote.is_some() {
-                untracked.trace_state = self.note_trace_state(remote::trace_state());
+                untracked.trace_state = self.note_trace_state(trace_state);
+            }
+            if let Some(baggage) = baggage {
+                self.note_baggage(&baggage);
+                untracked.baggage = Some(baggage);
             }
             untracked.identity.ids.sampled = sampled.unwrap_or(untracked.identity.ids.sampled);
         });

@@ -1,7 +1,5 @@
 //! The layer's side of `SpanExt`: a span's context, parent, links and attributes.
 
-use std::sync::atomic::Ordering;
-
 use tracing_core::Metadata;
 use tracing_core::span::Id;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
@@ -10,30 +8,51 @@ use super::usdt_layer::UsdtLayer;
 use crate::callsite;
 use crate::clock::Monotonic;
 use crate::fields::AttributeValue;
-use crate::propagation::{SpanContext, TraceState};
+use crate::propagation::{Ids, SpanContext, TraceState};
 use crate::span::{Identity, Link, OpenSpan, Origin, Timing, Untracked};
 use crate::thread_context;
 
 impl UsdtLayer {
     /// See [`SpanExt::trace_context`](crate::SpanExt::trace_context).
     pub(crate) fn context_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> SpanContext {
+        let (ids, of_opentelemetry) = self.known_ids(span);
+        let trace_state = match of_opentelemetry {
+            Some(trace_state) => trace_state,
+            None if self.has_trace_states() => self.trace_state(span),
+            None => TraceState::NONE,
+        };
+        SpanContext { ids, trace_state, baggage: self.baggage_of(span) }
+    }
+
+    /// The ids of [`context_of`](Self::context_of), with the trace state if OpenTelemetry knows the span and the table
+    /// does not.
+    pub(crate) fn known_ids<'a, R: LookupSpan<'a>>(
+        &self,
+        span: &SpanRef<'a, R>,
+    ) -> (Ids, Option<TraceState>) {
         let id = span.id();
         self.resolve_identity(span);
-        let ids = match self.spans.identity(&id) {
-            Some(known) => known.ids,
-            None => match (self.opentelemetry_identity(&id), self.nearest_tracked(span)) {
-                (Some((known, trace_state)), _) => return SpanContext { ids: known.ids, trace_state },
-                // A filter hides the span, so it will not be sent.
-                (None, Some(above)) if above.ids.sampled => above.ids,
-                _ => self.untracked_identity(span).ids,
-            },
-        };
-        let has_states = self.has_trace_states.load(Ordering::Relaxed);
-        SpanContext { ids, trace_state: if has_states { self.trace_state(span) } else { TraceState::NONE } }
+        if let Some(known) = self.spans.identity(&id) {
+            return (known.ids, None);
+        }
+        match (self.opentelemetry_identity(&id), self.nearest_tracked(span)) {
+            (Some((known, trace_state)), _) => (known.ids, Some(trace_state)),
+            // A filter hides the span, so it will not be sent.
+            (None, Some(above)) if above.ids.sampled => (above.ids, None),
+            _ => (self.untracked_identity(span).ids, None),
+        }
     }
 
     /// See [`SpanExt::set_remote_parent`](crate::SpanExt::set_remote_parent).
-    pub(crate) fn set_parent<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, parent: SpanContext) {
+    pub(crate) fn set_parent<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, mut parent: SpanContext) {
+        let baggage = std::mem::take(&mut parent.baggage);
+        self.set_parent_ids(span, parent);
+        if !baggage.is_empty() {
+            self.set_baggage_of(span, baggage);
+        }
+    }
+
+    fn set_parent_ids<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, parent: SpanContext) {
         let metadata = span.metadata();
         self.resolve_identity(span);
         if let Some(known) = self.spans.identity(&span.id()) {
@@ -55,7 +74,10 @@ impl UsdtLayer {
         // It has been counted as sampled out, so it must stay so.
         identity.ids.sampled &= !is_sampled_out;
         let trace_state = self.note_trace_state(parent.trace_state);
-        self.update_untracked(span, |untracked| *untracked = Untracked { identity, trace_state });
+        self.update_untracked(span, |untracked| {
+            let baggage = untracked.baggage.take();
+            *untracked = Untracked { identity, trace_state, baggage };
+        });
     }
 
     fn continue_from(

@@ -12,7 +12,7 @@ use tracing_core::span::Id;
 use super::access::Access;
 use super::usdt_layer::UsdtLayer;
 use crate::fields::AttributeValue;
-use crate::propagation::SpanContext;
+use crate::propagation::{Baggage, SpanContext};
 
 /// The status of a span.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -46,13 +46,13 @@ impl Status {
 /// Only [`tracing::Span`] implements this trait, so later versions can add methods.
 pub trait SpanExt: sealed::Sealed {
     /// The context by which other processes can continue the span's trace. The span gets its ids at the first
-    /// call if it has none, so this works while nobody listens too.
+    /// call if it has none, so this works while nobody listens too. It has the span's [`baggage`](Self::baggage).
     ///
     /// For a span that a filter hides from the layer, this is the context of the nearest span above it that
     /// is sent, if there is one. `None` if there is no span or no layer, or if `reload` put the layer in.
     fn trace_context(&self) -> Option<SpanContext>;
 
-    /// Makes the span a child of one in another process.
+    /// Makes the span a child of one in another process, with its baggage if it has any.
     ///
     /// Call this before the span is entered or has children: children that exist stay in the trace that they
     /// began in. What the probes have already reported, `new_span` and an `enter` without its `exit`, belongs
@@ -60,6 +60,36 @@ pub trait SpanExt: sealed::Sealed {
     /// fields it began with, which `otel.dropped_attributes_count` counts. A span below one of a trace that
     /// is not sampled stays unsampled. [`SpanContext::in_scope`] has none of these drawbacks.
     fn set_remote_parent(&self, parent: SpanContext);
+
+    /// The baggage of the span: what was set for it, or came with its remote parent; otherwise that of the span
+    /// above it, as it is now. It is passed on with [`trace_context`](Self::trace_context).
+    ///
+    /// It is empty if there is no span or no layer, or if `reload` put the layer in. What OpenTelemetry keeps in a
+    /// `Context` of its own is not part of it.
+    fn baggage(&self) -> Baggage;
+
+    /// Sets the baggage of the span and of those below it that have none of their own, in place of what it had. With
+    /// empty baggage, the span no longer has that of the span above it.
+    ///
+    /// Set it before the span has children: the attributes of
+    /// [`Builder::with_baggage_attributes`](crate::Builder::with_baggage_attributes) are recorded in this span now, and
+    /// in others when they are created.
+    fn set_baggage(&self, baggage: Baggage);
+
+    /// Adds an entry to the baggage of the span: [`baggage`](Self::baggage), [`Baggage::insert`] and
+    /// [`set_baggage`](Self::set_baggage). Returns `false` and changes nothing if the entry is refused.
+    ///
+    /// ```
+    /// use tracing_subscriber::prelude::*;
+    /// use tracing_usdt::SpanExt;
+    ///
+    /// tracing_subscriber::registry().with(tracing_usdt::layer()).init();
+    /// let request = tracing::info_span!("request");
+    /// request.set_baggage_entry("user.id", "7");
+    /// let query = request.in_scope(|| tracing::info_span!("query"));
+    /// assert_eq!(query.baggage().get("user.id").as_deref(), Some("7"));
+    /// ```
+    fn set_baggage_entry(&self, key: &str, value: &str) -> bool;
 
     /// Adds a link to a related span that is not this span's parent.
     fn link_to(&self, span: &SpanContext);
@@ -85,6 +115,24 @@ impl SpanExt for Span {
 
     fn set_remote_parent(&self, parent: SpanContext) {
         with_layer(self, |access, layer, dispatch, id| (access.set_parent)(layer, dispatch, id, parent));
+    }
+
+    fn baggage(&self) -> Baggage {
+        let baggage = with_layer(self, |access, layer, dispatch, id| (access.baggage)(layer, dispatch, id));
+        baggage.flatten().unwrap_or_default()
+    }
+
+    fn set_baggage(&self, baggage: Baggage) {
+        with_layer(self, |access, layer, dispatch, id| (access.set_baggage)(layer, dispatch, id, baggage));
+    }
+
+    fn set_baggage_entry(&self, key: &str, value: &str) -> bool {
+        let mut baggage = self.baggage();
+        let is_added = baggage.insert(key, value);
+        if is_added {
+            self.set_baggage(baggage);
+        }
+        is_added
     }
 
     fn link_to(&self, span: &SpanContext) {

@@ -7,7 +7,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::usdt_layer::{UsdtLayer, owner};
 use crate::aside;
-use crate::span::Identity;
+use crate::span::{Identity, Untracked};
 
 impl UsdtLayer {
     /// The identity of a span, which it gets now if it has none.
@@ -50,12 +50,18 @@ impl UsdtLayer {
     /// The identity of an untracked span: nobody listens, or a filter hides the span and its close from the
     /// layer.
     pub(super) fn untracked_identity<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Identity {
+        if let Some(untracked) = span.extensions().get::<Untracked>() {
+            return untracked.identity;
+        }
         self.identities.of_untracked(&self.spans, span, None, |id| Some(self.opentelemetry_identity(id)?.0))
     }
 
     /// The nearest span above that was created while someone listened. A span below such a span is untracked
     /// only if a filter hides it or its trace is not sampled.
     pub(super) fn nearest_tracked<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Option<Identity> {
+        if self.counts_open_spans() && self.spans.is_empty() {
+            return None;
+        }
         let tracked_identity = |above: SpanRef<'a, R>| {
             self.spans.with(&above.id(), |open| open.had_listener.then_some(open.identity)).flatten()
         };

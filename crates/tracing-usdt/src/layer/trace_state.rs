@@ -7,7 +7,7 @@ use tracing_core::span::Id;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::usdt_layer::UsdtLayer;
+use super::usdt_layer::{HAS_TRACE_STATES, UsdtLayer};
 use crate::encode;
 use crate::probes::{self, Probe};
 use crate::propagation::TraceState;
@@ -18,12 +18,17 @@ impl UsdtLayer {
         record.set_trace_state(self.note_trace_state(trace_state));
     }
 
-    /// Sets `has_trace_states` unless `trace_state` is empty. Returns `trace_state`.
+    /// Sets [`HAS_TRACE_STATES`] unless `trace_state` is empty. Returns `trace_state`.
     pub(super) fn note_trace_state(&self, trace_state: TraceState) -> TraceState {
         if !trace_state.is_empty() {
-            self.has_trace_states.store(true, Ordering::Relaxed);
+            self.inherited.fetch_or(HAS_TRACE_STATES, Ordering::Relaxed);
         }
         trace_state
+    }
+
+    #[inline]
+    pub(super) fn has_trace_states(&self) -> bool {
+        self.inherited.load(Ordering::Relaxed) & HAS_TRACE_STATES != 0
     }
 
     /// The trace state of the span, or of the nearest span above it that has one.
@@ -34,7 +39,7 @@ impl UsdtLayer {
     {
         // Zipkin's format has no trace state; batches have.
         let is_sent = self.encoder.format() != encode::Format::Zipkin || probes::attached(Probe::BatchEmit);
-        if !(self.has_trace_states.load(Ordering::Relaxed) && is_sent) {
+        if !(self.has_trace_states() && is_sent) {
             return TraceState::default();
         }
         ctx.span(id).map(|span| self.trace_state(&span)).unwrap_or_default()

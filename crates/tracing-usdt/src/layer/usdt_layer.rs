@@ -1,10 +1,12 @@
 //! The layer's type, and the checks that all callbacks share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 
 use super::handle::Handle;
 use super::identities::Identities;
+#[cfg(feature = "fmt")]
+use super::last_closed::LayerNumber;
 use crate::delivery::{Batches, Exporter};
 #[cfg(test)]
 use crate::encode;
@@ -14,6 +16,7 @@ use crate::fields::Limits;
 use crate::on_demand;
 use crate::otel::OpenTelemetry;
 use crate::probes::{self, Probe};
+use crate::propagation::Baggage;
 use crate::span::OpenSpans;
 
 /// A [`Layer`](tracing_subscriber::Layer) that fires USDT probes for spans and events, and sends closed spans
@@ -33,11 +36,30 @@ pub struct UsdtLayer {
     pub(super) spans: OpenSpans,
     /// Set by `Builder::with_opentelemetry_ids`.
     pub(super) otel: Option<OpenTelemetry>,
-    /// Set once any span has had a `tracestate`.
-    pub(super) has_trace_states: AtomicBool,
+    /// What spans may have from the spans above them: [`HAS_TRACE_STATES`] and [`HAS_BAGGAGE`]. While there is neither,
+    /// no span looks for it.
+    pub(super) inherited: AtomicU8,
+    pub(super) baggage: BaggageSettings,
+    #[cfg(feature = "fmt")]
+    pub(super) number: LayerNumber,
     /// The subscriber already has another layer of this type, so this one does nothing.
     pub(super) is_duplicate: bool,
 }
+
+/// The baggage of the process, and what the layer does with baggage.
+#[derive(Default)]
+pub(crate) struct BaggageSettings {
+    /// The baggage of root spans without a parent in [`SpanContext::in_scope`](crate::SpanContext::in_scope).
+    pub(crate) of_process: Baggage,
+    /// The keys that become attributes.
+    pub(crate) attributes: Box<[Box<str>]>,
+}
+
+/// Set once any span has had a `tracestate`.
+pub(super) const HAS_TRACE_STATES: u8 = 1;
+
+/// Set once any span has had baggage.
+pub(super) const HAS_BAGGAGE: u8 = 2;
 
 impl UsdtLayer {
     pub(crate) fn new(
@@ -53,7 +75,7 @@ impl UsdtLayer {
             on_demand::set_sending(true);
         }
         let parent_state = identities.remote_parent.as_ref().map(|parent| &parent.trace_state);
-        let has_trace_states = AtomicBool::new(parent_state.is_some_and(|state| !state.is_empty()));
+        let has_trace_states = parent_state.is_some_and(|state| !state.is_empty());
         Self {
             identities,
             limits,
@@ -63,7 +85,10 @@ impl UsdtLayer {
             reporter,
             spans,
             otel,
-            has_trace_states,
+            inherited: AtomicU8::new(if has_trace_states { HAS_TRACE_STATES } else { 0 }),
+            baggage: BaggageSettings::default(),
+            #[cfg(feature = "fmt")]
+            number: LayerNumber::next(),
             is_duplicate: false,
         }
     }
@@ -78,6 +103,13 @@ impl UsdtLayer {
     #[cfg(test)]
     pub(crate) fn settings(&self) -> (Identities, Limits, Option<encode::Format>) {
         (self.identities.clone(), self.limits, self.exporter.as_ref().map(Exporter::format))
+    }
+
+    /// The baggage of the process, and the keys that become attributes.
+    #[cfg(test)]
+    pub(crate) fn baggage_settings(&self) -> (String, Vec<String>) {
+        let attributes = self.baggage.attributes.iter().map(|key| key.to_string()).collect();
+        (self.baggage.of_process.to_string(), attributes)
     }
 
     pub(super) fn stop_sending(&mut self) {

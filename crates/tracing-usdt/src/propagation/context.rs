@@ -1,10 +1,11 @@
 //! A span's context: the part of its identity that other processes see, and its W3C text form.
 
+use super::baggage::Baggage;
 use super::ids::{Ids, SpanId, TraceId};
 use super::trace_state::TraceState;
 
-/// The identity of a span across processes: its trace id, span id and flags, and the trace's `tracestate`. A
-/// request carries it from the caller to the callee.
+/// The identity of a span across processes: its trace id, span id and flags, the trace's `tracestate`, and the
+/// program's [`Baggage`]. A request carries it from the caller to the callee.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -29,13 +30,18 @@ use super::trace_state::TraceState;
 pub struct SpanContext {
     pub(crate) ids: Ids,
     pub(crate) trace_state: TraceState,
+    pub(crate) baggage: Baggage,
 }
 
 impl SpanContext {
-    /// A context with the given ids and an empty `tracestate`.
+    /// A context with the given ids, an empty `tracestate` and no baggage.
     pub fn new(trace_id: TraceId, span_id: SpanId, sampled: bool) -> Self {
         let ids = Ids { trace_id, span_id, sampled, random: false };
-        Self { ids, trace_state: TraceState::default() }
+        Self::of(ids)
+    }
+
+    fn of(ids: Ids) -> Self {
+        Self { ids, trace_state: TraceState::NONE, baggage: Baggage::NONE }
     }
 
     /// The id of the trace that the span belongs to.
@@ -68,6 +74,16 @@ impl SpanContext {
         Self { trace_state, ..self }
     }
 
+    /// The baggage: what the program has attached to the trace.
+    pub fn baggage(&self) -> &Baggage {
+        &self.baggage
+    }
+
+    /// The same context with other baggage.
+    pub fn with_baggage(self, baggage: Baggage) -> Self {
+        Self { baggage, ..self }
+    }
+
     /// Reads a W3C `traceparent`, such as
     /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
     ///
@@ -94,7 +110,7 @@ impl SpanContext {
         // A later version may append parts; version 00 has exactly these.
         let is_complete = parts.next().is_none() || version > 0;
         let ids = Ids { trace_id, span_id, sampled: flags & 1 != 0, random: flags & 2 != 0 };
-        (version != 0xff && is_complete).then_some(Self { ids, trace_state: TraceState::default() })
+        (version != 0xff && is_complete).then_some(Self::of(ids))
     }
 
     /// The context as a W3C `traceparent`.
@@ -103,8 +119,8 @@ impl SpanContext {
         format!("00-{trace_id}-{span_id}-{:02x}", self.ids.flags())
     }
 
-    /// The environment variables `TRACEPARENT` and `TRACESTATE`. A child process that gets them continues
-    /// this span: its root spans become children of this span.
+    /// The environment variables `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`. A child process that gets them
+    /// continues this span: its root spans become children of this span.
     ///
     /// ```no_run
     /// use std::process::Command;
@@ -115,8 +131,13 @@ impl SpanContext {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn env(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
-        // Includes an empty `TRACESTATE`, because the child would inherit this process's own otherwise.
-        [("TRACEPARENT", self.to_traceparent()), ("TRACESTATE", self.trace_state.to_string())].into_iter()
+        // Includes empty ones, because the child would inherit this process's own otherwise.
+        [
+            ("TRACEPARENT", self.to_traceparent()),
+            ("TRACESTATE", self.trace_state.to_string()),
+            ("BAGGAGE", self.baggage.to_string()),
+        ]
+        .into_iter()
     }
 }
 
@@ -218,13 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn env_sets_both_variables() {
+    fn env_sets_all_variables() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let context = SpanContext::from_traceparent(text).expect("the specification's own example");
-        let variables = [("TRACEPARENT", text.to_owned()), ("TRACESTATE", String::new())];
+        let variables =
+            [("TRACEPARENT", text.to_owned()), ("TRACESTATE", String::new()), ("BAGGAGE", String::new())];
         assert_eq!(context.env().collect::<Vec<_>>(), variables);
         let state = TraceState::parse(["a=1"]).expect("a tracestate");
-        let both: Vec<_> = context.with_trace_state(state).env().collect();
-        assert_eq!(both[1], ("TRACESTATE", "a=1".to_owned()));
+        let context = context.with_trace_state(state).with_baggage(Baggage::parse(["k=v"]));
+        let all: Vec<_> = context.env().collect();
+        assert_eq!(all[1..], [("TRACESTATE", "a=1".to_owned()), ("BAGGAGE", "k=v".to_owned())]);
     }
 }

@@ -1,11 +1,13 @@
 //! The remote parent of this thread: inside [`SpanContext::in_scope`], root spans become children of a span
-//! of another process.
+//! of another process. [`Baggage::in_scope`] gives them baggage without a parent.
 //!
-//! Ids and trace state are kept apart, because a root span normally needs to know only whether there are ids.
+//! Ids are kept apart from trace state and baggage, because a root span normally needs to know only whether there are
+//! ids.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::baggage::Baggage;
 use super::context::SpanContext;
 use super::ids::Ids;
 use super::trace_state::TraceState;
@@ -27,7 +29,18 @@ pub(crate) fn inspect_new_spans() {
 
 thread_local! {
     static IDS: Cell<Option<Ids>> = const { Cell::new(None) };
-    static TRACE_STATE: RefCell<TraceState> = const { RefCell::new(TraceState::NONE) };
+    static EXTRAS: RefCell<Extras> = const { RefCell::new(Extras::NONE) };
+}
+
+/// What a remote parent has besides its ids.
+#[derive(Clone, Default)]
+pub(crate) struct Extras {
+    pub(crate) trace_state: TraceState,
+    pub(crate) baggage: Baggage,
+}
+
+impl Extras {
+    const NONE: Self = Self { trace_state: TraceState::NONE, baggage: Baggage::NONE };
 }
 
 /// The ids of the remote parent, if there is one.
@@ -37,10 +50,27 @@ pub(crate) fn ids() -> Option<Ids> {
     if inspects_new_spans() { IDS.get() } else { None }
 }
 
-/// The trace state of the remote parent.
-pub(crate) fn trace_state() -> TraceState {
+/// The trace state and the baggage of the remote parent. There may be baggage without a parent.
+pub(crate) fn extras() -> Extras {
     // The cell no longer exists while the thread is being destroyed.
-    TRACE_STATE.try_with(|state| state.borrow().clone()).unwrap_or_default()
+    EXTRAS.try_with(|extras| extras.borrow().clone()).unwrap_or_default()
+}
+
+/// Runs `f` with this remote parent. Restores the outer one, even if `f` panics.
+fn with_remote<T>(ids: Option<Ids>, extras: Extras, f: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Ids>, Extras);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IDS.set(self.0);
+            replace(std::mem::take(&mut self.1));
+        }
+    }
+    fn replace(extras: Extras) -> Extras {
+        EXTRAS.try_with(|cell| cell.replace(extras)).unwrap_or_default()
+    }
+    inspect_new_spans();
+    let _restore = Restore(IDS.replace(ids), replace(extras));
+    f()
 }
 
 impl SpanContext {
@@ -63,7 +93,8 @@ impl SpanContext {
     /// assert_eq!(outgoing(), None);
     /// ```
     pub fn current_remote() -> Option<Self> {
-        Some(Self { ids: ids()?, trace_state: trace_state() })
+        let (ids, Extras { trace_state, baggage }) = (ids()?, extras());
+        Some(Self { ids, trace_state, baggage })
     }
 
     /// Runs `f` with this context as the parent of all spans that `f` creates on this thread and that would
@@ -73,20 +104,32 @@ impl SpanContext {
     /// the sampler already knows the parent when it decides, and the probe `new_span` carries the right trace
     /// id.
     pub fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
-        /// Restores the outer context, even if `f` panics.
-        struct Restore(Option<Ids>, TraceState);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                IDS.set(self.0);
-                set(std::mem::take(&mut self.1));
-            }
-        }
-        fn set(state: TraceState) -> TraceState {
-            TRACE_STATE.try_with(|cell| cell.replace(state)).unwrap_or_default()
-        }
-        inspect_new_spans();
-        let _restore = Restore(IDS.replace(Some(self.ids)), set(self.trace_state.clone()));
-        f()
+        let extras = Extras { trace_state: self.trace_state.clone(), baggage: self.baggage.clone() };
+        with_remote(Some(self.ids), extras, f)
+    }
+}
+
+impl Baggage {
+    /// The baggage of the innermost [`SpanContext::in_scope`] or [`Baggage::in_scope`] that this thread is in.
+    pub fn current_remote() -> Self {
+        if inspects_new_spans() { extras().baggage } else { Self::NONE }
+    }
+
+    /// Runs `f` with this as the baggage of all spans that `f` creates on this thread and that are roots.
+    ///
+    /// This is for baggage that came without a context. [`SpanContext::in_scope`] does the same for the baggage of
+    /// a context, and inside of it, this only replaces that baggage.
+    ///
+    /// ```
+    /// use tracing_usdt::Baggage;
+    ///
+    /// let baggage = Baggage::parse(["user.id=7"]);
+    /// let _span = baggage.in_scope(|| tracing::info_span!("request"));
+    /// assert_eq!(baggage.in_scope(Baggage::current_remote), baggage);
+    /// ```
+    pub fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
+        let extras = Extras { baggage: self.clone(), ..extras() };
+        with_remote(IDS.get(), extras, f)
     }
 }
 
@@ -103,13 +146,32 @@ mod tests {
         outer.in_scope(|| {
             let caught = std::panic::catch_unwind(|| {
                 inner.in_scope(|| {
-                    assert_eq!((ids(), trace_state().as_str()), (Some(inner.ids), ""));
+                    assert_eq!((ids(), extras().trace_state.as_str()), (Some(inner.ids), ""));
                     std::panic::resume_unwind(Box::new(()));
                 });
             });
             assert!(caught.is_err());
-            assert_eq!((ids(), trace_state().as_str()), (Some(outer.ids), "a=1"));
+            assert_eq!((ids(), extras().trace_state.as_str()), (Some(outer.ids), "a=1"));
         });
-        assert_eq!((ids(), trace_state().as_str()), (None, ""));
+        assert_eq!((ids(), extras().trace_state.as_str()), (None, ""));
+    }
+
+    #[test]
+    fn baggage_is_in_scope_with_and_without_a_parent() {
+        let baggage = |text| Baggage::parse([text]);
+        let parent = SpanContext::from_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let parent = parent.expect("a traceparent").with_baggage(baggage("a=1"));
+        let seen = || (SpanContext::current_remote().is_some(), Baggage::current_remote().to_string());
+        assert_eq!(seen(), (false, String::new()));
+        baggage("b=2").in_scope(|| {
+            assert_eq!(seen(), (false, "b=2".to_owned()));
+            parent.in_scope(|| {
+                assert_eq!(SpanContext::current_remote(), Some(parent.clone()));
+                baggage("c=3").in_scope(|| assert_eq!(seen(), (true, "c=3".to_owned())));
+                assert_eq!(seen(), (true, "a=1".to_owned()));
+            });
+            assert_eq!(seen(), (false, "b=2".to_owned()));
+        });
+        assert_eq!(seen(), (false, String::new()));
     }
 }

@@ -1,6 +1,6 @@
 //! The identity of a span: its ids and its parent.
 
-use crate::propagation::{Ids, SpanId, TraceState};
+use crate::propagation::{Baggage, Ids, SpanId, TraceState};
 
 /// The ids of a span and of its parent.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Identity {
 pub(crate) struct Untracked {
     pub(crate) identity: Identity,
     pub(crate) trace_state: TraceState,
+    /// `None` unless the span was given baggage.
+    pub(crate) baggage: Option<Baggage>,
 }
 
 /// The source of a span's identity.

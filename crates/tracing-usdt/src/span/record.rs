@@ -1,4 +1,4 @@
-//! The record of an open span: its fields, events, links, error and trace state.
+//! The record of an open span: its fields, events, links, error, trace state and baggage.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::thread::Thread;
 use crate::bounds::shorten_to_cost;
 use crate::callsite::Callsite;
 use crate::fields::{AttributeValue, Fields, Limits, Value, Vocabulary};
-use crate::propagation::TraceState;
+use crate::propagation::{Baggage, TraceState};
 
 // The limits of a span keep it below 64 KiB in each format, so that every receiver's buffer and every
 // eBPF program can take it. In KiB: fields 24 + events 20 + links 12 + error 2 + resource 4. This leaves 2
@@ -25,7 +25,7 @@ const ERROR_COST: usize = 2 * 1024;
 /// Maximum number of events of a span, OpenTelemetry's default.
 const MAX_EVENTS: u32 = 128;
 
-/// Everything that is sent of a span, except its identity and times.
+/// Everything that is sent of a span, except its identity and times. Its baggage is only passed on.
 #[derive(Default)]
 pub(crate) struct Record {
     thread: Option<Arc<Thread>>,
@@ -54,6 +54,8 @@ struct Extras {
     links_dropped: u32,
     /// The `tracestate` of the span's remote parent.
     trace_state: TraceState,
+    /// `None` unless the span was given baggage.
+    baggage: Option<Baggage>,
 }
 
 impl Record {
@@ -152,6 +154,15 @@ impl Record {
 
     pub(crate) fn trace_state(&self) -> TraceState {
         self.extras.as_ref().map(|extras| extras.trace_state.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_baggage(&mut self, baggage: Baggage) {
+        self.extras().baggage = Some(baggage);
+    }
+
+    /// The baggage that the span was given itself.
+    pub(crate) fn baggage(&self) -> Option<Baggage> {
+        self.extras.as_ref()?.baggage.clone()
     }
 
     /// Counts the callsite's fields without a recorded value as dropped. Called for a span whose recording

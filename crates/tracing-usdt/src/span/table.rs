@@ -238,6 +238,9 @@ impl OpenSpans {
             span.identity = identity;
             span.origin = old.origin;
             span.record.set_trace_state(old.record.trace_state());
+            if let Some(baggage) = old.record.baggage() {
+                span.record.set_baggage(baggage);
+            }
         }
         identity
     }

@@ -50,11 +50,16 @@ impl Collector {
     }
 
     /// Receives the datagrams in the socket's queue.
-    pub(crate) fn drain_text(&self) -> Vec<String> {
+    pub(crate) fn drain_bytes(&self) -> Vec<Vec<u8>> {
         let mut buffer = vec![0; 1 << 18];
         std::iter::from_fn(move || self.socket.recv(&mut buffer).ok().map(|bytes| buffer[..bytes].to_vec()))
-            .map(|datagram| String::from_utf8(datagram).expect("UTF-8"))
             .collect()
+    }
+
+    /// The same for datagrams of text.
+    pub(crate) fn drain_text(&self) -> Vec<String> {
+        let datagrams = self.drain_bytes().into_iter();
+        datagrams.map(|datagram| String::from_utf8(datagram).expect("UTF-8")).collect()
     }
 
     /// Receives the spans of the datagrams in the socket's queue.

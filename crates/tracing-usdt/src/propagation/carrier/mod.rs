@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 
+use super::baggage::Baggage;
 use super::context::SpanContext;
 use super::trace_state::TraceState;
 
@@ -16,6 +17,7 @@ mod tonic;
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
+const BAGGAGE: &str = "baggage";
 
 /// A carrier that a context is read from, such as the headers of an incoming request.
 pub trait Extract {
@@ -36,8 +38,9 @@ pub trait Inject {
 }
 
 impl SpanContext {
-    /// Reads the sender's context from a request. `None` if the request has no context, more than one, or an
-    /// invalid one: then it should begin a new trace.
+    /// Reads the sender's context from a request, with its `tracestate` and its baggage. `None` if the request has
+    /// no context, more than one, or an invalid one: then it should begin a new trace. It may still have
+    /// [baggage](Baggage::extract).
     pub fn extract(carrier: &impl Extract) -> Option<Self> {
         let mut parents = carrier.values(TRACEPARENT);
         let context = Self::from_traceparent(parents.next()?.trim_matches([' ', '\t']))?;
@@ -45,15 +48,42 @@ impl SpanContext {
             return None;
         }
         let state = TraceState::parse(carrier.values(TRACESTATE)).unwrap_or_default();
-        Some(context.with_trace_state(state))
+        Some(context.with_trace_state(state).with_baggage(Baggage::extract(carrier)))
     }
 
-    /// Writes this context into a request, replacing any other context.
+    /// Writes this context into a request, replacing any other context. If this context has no baggage, a header
+    /// `baggage` stays as it is.
     pub fn inject(&self, carrier: &mut impl Inject) {
         carrier.set(TRACEPARENT, self.to_traceparent());
         match self.trace_state.is_empty() {
             true => carrier.remove(TRACESTATE),
             false => carrier.set(TRACESTATE, self.trace_state.to_string()),
+        }
+        self.baggage.inject(carrier);
+    }
+}
+
+impl Baggage {
+    /// Reads the baggage of a request, whether or not it has a context. It is empty if the request has none.
+    ///
+    /// [`SpanContext::extract`] does this too. This is for requests without a context:
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tracing_usdt::{Baggage, SpanExt};
+    ///
+    /// let headers = HashMap::from([("baggage".to_owned(), "user.id=7".to_owned())]);
+    /// let span = tracing::info_span!("request");
+    /// span.set_baggage(Baggage::extract(&headers));
+    /// ```
+    pub fn extract(carrier: &impl Extract) -> Self {
+        Self::parse(carrier.values(BAGGAGE))
+    }
+
+    /// Writes this baggage into a request, in place of other baggage. If this is empty, the request stays as it is.
+    pub fn inject(&self, carrier: &mut impl Inject) {
+        if !self.is_empty() {
+            carrier.set(BAGGAGE, self.to_string());
         }
     }
 }
@@ -106,6 +136,29 @@ mod tests {
         assert_eq!(SpanContext::extract(&headers), Some(read.clone()));
         read.with_trace_state(TraceState::default()).inject(&mut headers);
         assert_eq!(headers, map(&[("traceparent", PARENT), ("other", "stays")]));
+    }
+
+    #[test]
+    fn baggage_is_extracted_and_injected_with_and_without_a_context() {
+        let headers = map(&[("traceparent", PARENT), ("Baggage", "a=1, b = 2;p ,rubbish")]);
+        let read = SpanContext::extract(&headers).expect("a context");
+        assert_eq!(read.baggage().to_string(), "a=1,b=2;p");
+        let mut headers = map(&[("BAGGAGE", "old=1"), ("other", "stays")]);
+        read.inject(&mut headers);
+        assert_eq!(headers, map(&[("traceparent", PARENT), ("baggage", "a=1,b=2;p"), ("other", "stays")]));
+        // Baggage that the program has set by hand stays if the context has none.
+        read.with_baggage(Baggage::default()).inject(&mut headers);
+        assert_eq!(headers.get("baggage").map(String::as_str), Some("a=1,b=2;p"));
+
+        let mut headers = map(&[("baggage", "k=v")]);
+        assert_eq!(SpanContext::extract(&headers), None);
+        let alone = Baggage::extract(&headers);
+        assert_eq!(alone.get("k").as_deref(), Some("v"));
+        Baggage::default().inject(&mut headers);
+        assert_eq!(headers, map(&[("baggage", "k=v")]));
+        let mut headers = map(&[]);
+        alone.inject(&mut headers);
+        assert_eq!(headers, map(&[("baggage", "k=v")]));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! The baggage of a span, which the program sets, or which comes from its remote parent or from a span above; and the
+//! attributes that spans get from it.
+
+use std::sync::atomic::Ordering;
+
+use tracing_core::Subscriber;
+use tracing_core::span::Id;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use super::usdt_layer::{BaggageSettings, HAS_BAGGAGE, UsdtLayer};
+use crate::fields::AttributeValue;
+use crate::propagation::Baggage;
+use crate::span::{OpenSpan, Untracked};
+
+impl UsdtLayer {
+    pub(crate) fn with_baggage(mut self, settings: BaggageSettings) -> Self {
+        self.note_baggage(&settings.of_process);
+        self.baggage = settings;
+        self
+    }
+
+    /// Notes that there is baggage, unless this is empty.
+    pub(super) fn note_baggage(&self, baggage: &Baggage) {
+        if !baggage.is_empty() {
+            self.inherited.fetch_or(HAS_BAGGAGE, Ordering::Relaxed);
+        }
+    }
+
+    /// See [`SpanExt::baggage`](crate::SpanExt::baggage).
+    pub(crate) fn baggage_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
+        let has_baggage = self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0;
+        if has_baggage { self.find_baggage(span) } else { Baggage::NONE }
+    }
+
+    /// The baggage that the span was given, or the nearest span above it. A span with a remote parent has no more than
+    /// what came with that.
+    #[cold]
+    fn find_baggage<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
+        for span in span.scope() {
+            let tracked = self.spans.with(&span.id(), |open| (open.identity, open.record.baggage()));
+            let untracked =
+                span.extensions().get::<Untracked>().map(|span| (span.identity, span.baggage.clone()));
+            let Some((identity, _)) = tracked.as_ref().or(untracked.as_ref()) else { continue };
+            let parent_id = identity.parent_id.filter(|_| identity.remote);
+            if let Some(own) = tracked.into_iter().chain(untracked).find_map(|(_, baggage)| baggage) {
+                return own;
+            }
+            if let Some(parent_id) = parent_id {
+                let parent = self.identities.remote_parent.as_deref();
+                let is_of_process = parent.is_some_and(|parent| parent.ids.span_id == parent_id);
+                return if is_of_process { self.baggage.of_process.clone() } else { Baggage::NONE };
+            }
+        }
+        self.baggage.of_process.clone()
+    }
+
+    /// See [`SpanExt::set_baggage`](crate::SpanExt::set_baggage).
+    pub(crate) fn set_baggage_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, baggage: Baggage) {
+        let has_baggage = self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0;
+        if baggage.is_empty() && !has_baggage {
+            return;
+        }
+        self.note_baggage(&baggage);
+        let set_tracked = |open: &mut OpenSpan| {
+            self.record_baggage(open, &baggage);
+            open.record.set_baggage(baggage.clone());
+        };
+        if self.spans.with(&span.id(), set_tracked).is_none() {
+            self.untracked_identity(span);
+            self.update_untracked(span, |untracked| untracked.baggage = Some(baggage));
+        }
+    }
+
+    /// Gives a new span the attributes from its baggage.
+    #[cold]
+    pub(super) fn inherit_baggage<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.baggage.attributes.is_empty() {
+            return;
+        }
+        let baggage = ctx.span(id).map(|span| self.baggage_of(&span)).unwrap_or_default();
+        if !baggage.is_empty() {
+            self.spans.with(id, |open| self.record_baggage(open, &baggage));
+        }
+    }
+
+    /// Records the chosen entries as attributes, if the span is recorded. The span's own fields take precedence: baggage
+    /// comes from outside.
+    pub(super) fn record_baggage(&self, open: &mut OpenSpan, baggage: &Baggage) {
+        let Some(callsite) = open.callsite else { return };
+        for key in &self.baggage.attributes {
+            let Some(value) = baggage.get(key) else { continue };
+            let is_field = callsite.fields().iter().any(|field| field.name == &**key);
+            if !is_field || open.record.fields.view(callsite).get(key).is_none() {
+                open.record.set(callsite, key, &AttributeValue::Str(value), &self.limits);
+            }
+        }
+    }
+}
