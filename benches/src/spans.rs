@@ -10,6 +10,7 @@ use fastrace::collector::SpanContext;
 use fastrace::future::FutureExt;
 use fastrace::local::LocalSpan;
 use tracing::{Instrument, Level, Span, span};
+use tracing_usdt::tracing::span as span_with_probe;
 
 /// A function that makes the given number of spans, counting nested ones.
 pub type Burst = Box<dyn Fn(u64) + Sync>;
@@ -49,54 +50,83 @@ pub fn tracing(shape: Shape, debug: bool) -> Result<Burst, String> {
     })
 }
 
+/// Spans of our macros, at INFO. The probe is `bench__spans:request`.
+pub(crate) fn probed(shape: Shape) -> Result<Burst, String> {
+    Ok(match shape.fields {
+        2 => burst(shape, probed_span::<2>),
+        8 => burst(shape, probed_span::<8>),
+        32 => burst(shape, probed_span::<32>),
+        fields => return Err(format!("--fields {fields}: give 2, 8 or 32")),
+    })
+}
+
+/// One span, by the macro `$span`.
+macro_rules! one {
+    ($span:ident, $level:expr, $n:ident, $t:ident) => {
+        match FIELDS {
+            2 => $span!($level, "request", n1 = $n, t1 = $t),
+            8 => $span!(
+                $level,
+                "request",
+                n1 = $n,
+                t1 = $t,
+                n2 = $n,
+                t2 = $t,
+                n3 = $n,
+                t3 = $t,
+                n4 = $n,
+                t4 = $t
+            ),
+            _ => $span!(
+                $level,
+                "request",
+                n1 = $n,
+                t1 = $t,
+                n2 = $n,
+                t2 = $t,
+                n3 = $n,
+                t3 = $t,
+                n4 = $n,
+                t4 = $t,
+                n5 = $n,
+                t5 = $t,
+                n6 = $n,
+                t6 = $t,
+                n7 = $n,
+                t7 = $t,
+                n8 = $n,
+                t8 = $t,
+                n9 = $n,
+                t9 = $t,
+                n10 = $n,
+                t10 = $t,
+                n11 = $n,
+                t11 = $t,
+                n12 = $n,
+                t12 = $t,
+                n13 = $n,
+                t13 = $t,
+                n14 = $n,
+                t14 = $t,
+                n15 = $n,
+                t15 = $t,
+                n16 = $n,
+                t16 = $t
+            ),
+        }
+    };
+}
+
 /// A callsite has one level, so each level has its own.
 #[inline(always)]
 fn tracing_span<const FIELDS: usize, const DEBUG: bool>(n: u64, t: &str) -> Span {
-    macro_rules! at {
-        ($level:expr) => {
-            match FIELDS {
-                2 => span!($level, "request", n1 = n, t1 = t),
-                8 => span!($level, "request", n1 = n, t1 = t, n2 = n, t2 = t, n3 = n, t3 = t, n4 = n, t4 = t),
-                _ => span!(
-                    $level,
-                    "request",
-                    n1 = n,
-                    t1 = t,
-                    n2 = n,
-                    t2 = t,
-                    n3 = n,
-                    t3 = t,
-                    n4 = n,
-                    t4 = t,
-                    n5 = n,
-                    t5 = t,
-                    n6 = n,
-                    t6 = t,
-                    n7 = n,
-                    t7 = t,
-                    n8 = n,
-                    t8 = t,
-                    n9 = n,
-                    t9 = t,
-                    n10 = n,
-                    t10 = t,
-                    n11 = n,
-                    t11 = t,
-                    n12 = n,
-                    t12 = t,
-                    n13 = n,
-                    t13 = t,
-                    n14 = n,
-                    t14 = t,
-                    n15 = n,
-                    t15 = t,
-                    n16 = n,
-                    t16 = t
-                ),
-            }
-        };
-    }
-    if DEBUG { at!(Level::DEBUG) } else { at!(Level::INFO) }
+    if DEBUG { one!(span, Level::DEBUG, n, t) } else { one!(span, Level::INFO, n, t) }
+}
+
+/// A span by our macro, with a probe of its own.
+#[inline(always)]
+fn probed_span<const FIELDS: usize>(n: u64, t: &str) -> Span {
+    one!(span_with_probe, Level::INFO, n, t)
 }
 
 fn burst(shape: Shape, make: impl Fn(u64, &str) -> Span + Copy + Sync + 'static) -> Burst {

@@ -25,6 +25,8 @@ use crate::usdt;
 pub(crate) enum Variant {
     NoSubscriber,
     Base,
+    Probed,
+    ProbedUsdt,
     Usdt,
     UsdtGate,
     Fmt,
@@ -46,9 +48,11 @@ pub(crate) enum Variant {
 
 use Variant::*;
 
-const NAMES: [(&str, Variant); 19] = [
+const NAMES: [(&str, Variant); 21] = [
     ("no-subscriber", NoSubscriber),
     ("base", Base),
+    ("probed", Probed),
+    ("probed+usdt", ProbedUsdt),
     ("usdt", Usdt),
     ("usdt-gate", UsdtGate),
     ("fmt", Fmt),
@@ -98,6 +102,7 @@ impl Variant {
                 let far_end = self.subscribe()?;
                 (far_end, spans::within_fastrace_root(spans::tracing(shape, false)?))
             }
+            Probed | ProbedUsdt => (self.subscribe()?, spans::probed(shape)?),
             _ => (
                 self.subscribe()?,
                 spans::tracing(shape, matches!(self, FmtInfo | FmtInfoUsdt | FmtInfoUsdtFilter))?,
@@ -113,7 +118,7 @@ impl Variant {
                 set_global_default(registry().with(Nothing))?;
                 Box::new(Nowhere)
             }
-            Usdt => {
+            Usdt | ProbedUsdt => {
                 let (far_end, layer) = usdt::layer();
                 set_global_default(registry().with(layer))?;
                 Box::new(far_end)
@@ -174,7 +179,7 @@ impl Variant {
                 Box::new(far_end)
             }
             // These do not use `tracing`, or have no subscriber.
-            NoSubscriber | FastraceLocal | FastraceRoot | FloorSend | FloorProbe | FloorClock => {
+            NoSubscriber | Probed | FastraceLocal | FastraceRoot | FloorSend | FloorProbe | FloorClock => {
                 Box::new(Nowhere)
             }
         })

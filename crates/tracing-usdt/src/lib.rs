@@ -444,6 +444,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `aside` | the spans that a thread is in and that its subscriber does not know of |
 //! | `bounds` | limits on sizes, and how text is shortened to them |
 //! | `bytes` | reads and writes numbers and texts as bytes |
 //! | `clock` | the monotonic clock and the wall clock |
@@ -456,6 +457,7 @@
 //! | `probes` | the USDT probes and their semaphores |
 //! | `thread_context` | which spans a thread is in, in its own memory |
 //! | `sampler` | which traces are sent |
+//! | `site` | the probes of a callsite: notes, semaphores, arguments |
 //! | `callsite` | what is known of a callsite once and for all |
 //! | `on_demand` | a filter that disables callsites while nobody listens |
 //! | `fields` | records values of fields, within limits |
@@ -465,6 +467,9 @@
 //! | `layer` | the callbacks of `tracing`, and what programs call on a span |
 //! | `log_lines` | the ids of spans in the lines of `fmt` |
 //! | `builder` | options, from code and from the environment |
+//! | `probe_only` | spans that no subscriber wants, made for the probes of their callsite |
+//! | `macros` | the macros with a probe at each callsite, and what they call |
+//! | [`tracing`](crate::tracing) | all of `tracing`, with these macros |
 //!
 //! A span passes through them like this:
 //!
@@ -492,8 +497,6 @@
 // On platforms without Unix sockets and probes, much of the crate is not called.
 #![cfg_attr(not(unix), allow(dead_code))]
 
-#[doc(hidden)]
-pub mod __macros;
 mod aside;
 mod bounds;
 mod builder;
@@ -508,6 +511,8 @@ mod json;
 mod layer;
 #[cfg(feature = "fmt")]
 mod log_lines;
+#[doc(hidden)]
+pub mod macros;
 mod on_demand;
 mod otel;
 mod probe_only;

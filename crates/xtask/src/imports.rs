@@ -58,7 +58,7 @@ const TRACING_USDT: Crate = Crate {
         "log_lines",
         "builder",
         "probe_only",
-        "__macros",
+        "macros",
         "tracing",
     ],
 };

@@ -66,6 +66,20 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
         goals.push(at_most(&format!("{name}, each probe, less base"), 1.5, "x a bare probe hit", of_probe));
     }
 
+    goals.push(at_most(
+        "our macro, nobody looks",
+        1.2,
+        "x tracing's, no subscriber",
+        ratio("probed", "none"),
+    ));
+    let hit = rounds.each_round(["probed+hit", "probed", "hit"], base, |[hit, off, bare]| (hit - off) / bare);
+    goals.push(at_most(
+        "our macro, bpftrace at the callsite, less tracing's",
+        1.5,
+        "x a bare probe hit",
+        hit,
+    ));
+
     let flood = |wait_ms, threads| {
         let is = |flood: &&super::Flood| {
             (flood.reader, flood.delivery) == (Reader::Spantap, "background")

@@ -29,7 +29,7 @@ pub(crate) const BASE: &str = "base";
 
 const ALL_PROBES: &[&str] = &["new_span", "enter", "exit", "close"];
 
-pub(crate) static ROWS: [Row; 23] = [
+pub(crate) static ROWS: [Row; 26] = [
     row("none", "no subscriber", "no-subscriber", Nothing),
     row(BASE, "registry + a layer that does nothing: the base", "base", Nothing),
     row("idle", "tracing-usdt, idle", "usdt", Nothing),
@@ -38,6 +38,14 @@ pub(crate) static ROWS: [Row; 23] = [
     row("inline", "tracing-usdt, inline", "usdt", Receiver("inline")),
     row("close", "tracing-usdt, bpftrace at close", "usdt", Bpftrace("tracing", &["close"])),
     row("all", "tracing-usdt, bpftrace at all four", "usdt", Bpftrace("tracing", ALL_PROBES)),
+    row("probed", "our macro, no subscriber", "probed", Nothing),
+    row("probed+idle", "our macro, tracing-usdt, idle", "probed+usdt", Nothing),
+    row(
+        "probed+hit",
+        "our macro, no subscriber, bpftrace at the callsite",
+        "probed",
+        Bpftrace("bench__spans", &["request"]),
+    ),
     row("fmt", "fmt", "fmt", Nothing),
     row("fmt+idle", "fmt + tracing-usdt, idle", "fmt+usdt", Nothing),
     row("fmt+filter", "fmt + tracing-usdt, idle, on_demand()", "fmt+usdt-filter", Nothing),

@@ -11,35 +11,35 @@ macro_rules! __event {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __trace {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::TRACE] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::macros::tracing::Level::TRACE] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the debug level, like `tracing::debug!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __debug {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::DEBUG] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::macros::tracing::Level::DEBUG] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the info level, like `tracing::info!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __info {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::INFO] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::macros::tracing::Level::INFO] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the warn level, like `tracing::warn!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __warn {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::WARN] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::macros::tracing::Level::WARN] [] [] [] $($all)* } };
 }
 
 /// Constructs an event at the error level, like `tracing::error!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __error {
-    ($($all:tt)*) => { $crate::__event_parts! { [$crate::__macros::tracing::Level::ERROR] [] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__event_parts! { [$crate::macros::tracing::Level::ERROR] [] [] [] $($all)* } };
 }
 
 /// Reads `name:`, `target:`, `parent:` and the level: `[level] [name] [target] [parent] rest`. Then come the fields,
@@ -68,7 +68,7 @@ macro_rules! __event_parts {
     ($level:tt $name:tt $target:tt $parent:tt { $($fields:tt)* }, $($message:tt)+) => {
         $crate::__fields! {
             @ __event_of [$level $name $target $parent]
-            [{ ["message"] [$crate::__macros::format_args!($($message)+)] value }]
+            [{ ["message"] [$crate::macros::format_args!($($message)+)] value }]
             $($fields)*
         }
     };
@@ -90,7 +90,7 @@ macro_rules! __event_of_instrument {
 #[macro_export]
 macro_rules! __event_name {
     () => {
-        $crate::__macros::concat!("event ", $crate::__macros::file!(), ":", $crate::__macros::line!())
+        $crate::macros::concat!("event ", $crate::macros::file!(), ":", $crate::macros::line!())
     };
 }
 
@@ -103,7 +103,7 @@ macro_rules! __event_of {
             [
                 $level
                 [$crate::__event_name!()]
-                [[$crate::__macros::Option::None, ""]]
+                [[$crate::macros::Option::None, ""]]
                 $target
                 $parent
             ]
@@ -116,7 +116,7 @@ macro_rules! __event_of {
             [
                 $level
                 [$crate::__event_name!()]
-                [[$crate::__macros::Option::Some($function), $suffix]]
+                [[$crate::macros::Option::Some($function), $suffix]]
                 $target
                 $parent
             ]
@@ -125,7 +125,7 @@ macro_rules! __event_of {
     };
     ([$level:tt [$name:expr] $target:tt $parent:tt] $fields:tt) => {
         $crate::__event_of! { @
-            [$level [$name] [[$crate::__macros::Option::Some($name), ""]] $target $parent]
+            [$level [$name] [[$crate::macros::Option::Some($name), ""]] $target $parent]
             $fields
         }
     };
@@ -134,7 +134,7 @@ macro_rules! __event_of {
         [$({ [$field:expr] [$value:expr] $variable:ident })*]
     ) => {{
         #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
-        use $crate::__macros::tracing::field::{debug, display, Value};
+        use $crate::macros::tracing::field::{debug, display, Value};
         $crate::__callsite! {
             name: $name,
             probe: $probe,
@@ -150,7 +150,7 @@ macro_rules! __event_of {
                 ($($variable,)*) => {
                     let parent = $crate::__event_parent!($($parent)?);
                     if consumers.any() {
-                        $crate::__macros::event_happens::<__TracingUsdtSite, _>(
+                        $crate::macros::event_happens::<__TracingUsdtSite, _>(
                             &parent,
                             &$crate::__arguments!($($variable)*),
                         );
@@ -171,10 +171,10 @@ macro_rules! __event_of {
 #[macro_export]
 macro_rules! __event_parent {
     () => {
-        $crate::__macros::EventParent::current()
+        $crate::macros::EventParent::current()
     };
     ($parent:expr) => {
-        $crate::__macros::EventParent::given($parent)
+        $crate::macros::EventParent::given($parent)
     };
 }
 
@@ -184,7 +184,7 @@ macro_rules! __event_parent {
 macro_rules! __log {
     ($level:expr, $values:expr) => {
         #[allow(unused_imports)]
-        use $crate::__macros::tracing::Callsite as _;
-        $crate::__macros::tracing::__tracing_log! { $level, __CALLSITE, &$values }
+        use $crate::macros::tracing::Callsite as _;
+        $crate::macros::tracing::__tracing_log! { $level, __CALLSITE, &$values }
     };
 }

@@ -11,35 +11,35 @@ macro_rules! __span {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __trace_span {
-    ($($all:tt)*) => { $crate::__span_parts! { [$crate::__macros::tracing::Level::TRACE] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__span_parts! { [$crate::macros::tracing::Level::TRACE] [] [] $($all)* } };
 }
 
 /// Constructs a span at the debug level, like `tracing::debug_span!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __debug_span {
-    ($($all:tt)*) => { $crate::__span_parts! { [$crate::__macros::tracing::Level::DEBUG] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__span_parts! { [$crate::macros::tracing::Level::DEBUG] [] [] $($all)* } };
 }
 
 /// Constructs a span at the info level, like `tracing::info_span!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __info_span {
-    ($($all:tt)*) => { $crate::__span_parts! { [$crate::__macros::tracing::Level::INFO] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__span_parts! { [$crate::macros::tracing::Level::INFO] [] [] $($all)* } };
 }
 
 /// Constructs a span at the warn level, like `tracing::warn_span!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __warn_span {
-    ($($all:tt)*) => { $crate::__span_parts! { [$crate::__macros::tracing::Level::WARN] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__span_parts! { [$crate::macros::tracing::Level::WARN] [] [] $($all)* } };
 }
 
 /// Constructs a span at the error level, like `tracing::error_span!`. It has a probe.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __error_span {
-    ($($all:tt)*) => { $crate::__span_parts! { [$crate::__macros::tracing::Level::ERROR] [] [] $($all)* } };
+    ($($all:tt)*) => { $crate::__span_parts! { [$crate::macros::tracing::Level::ERROR] [] [] $($all)* } };
 }
 
 /// Reads `target:`, `parent:`, the level and the name: `[level] [target] [parent] rest`.
@@ -72,10 +72,10 @@ macro_rules! __span_of {
         [$({ [$field:expr] [$value:expr] $variable:ident })*]
     ) => {{
         #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
-        use $crate::__macros::tracing::field::{debug, display, Value};
+        use $crate::macros::tracing::field::{debug, display, Value};
         $crate::__callsite! {
             name: $name,
-            probe: [$crate::__macros::Option::Some($name), ""],
+            probe: [$crate::macros::Option::Some($name), ""],
             kind: SPAN,
             target: $target,
             level: $level,
@@ -88,7 +88,7 @@ macro_rules! __span_of {
                 ($($variable,)*) => {
                     let span = $crate::__new_span!(enabled, $crate::__values!($($variable),*), $($parent)?);
                     if consumers.any() {
-                        $crate::__macros::span_begins::<__TracingUsdtSite, _>(
+                        $crate::macros::span_begins::<__TracingUsdtSite, _>(
                             consumers,
                             &span,
                             &$crate::__arguments!($($variable)*),
@@ -98,8 +98,8 @@ macro_rules! __span_of {
                 }
             }
         } else {
-            let span = $crate::__macros::tracing::__macro_support::__disabled_span(&__METADATA);
-            $crate::__macros::tracing::if_log_enabled! { $level, {
+            let span = $crate::macros::tracing::__macro_support::__disabled_span(&__METADATA);
+            $crate::macros::tracing::if_log_enabled! { $level, {
                 span.record_all(&$crate::__values!($(&$value),*));
             }};
             span
@@ -113,16 +113,16 @@ macro_rules! __span_of {
 macro_rules! __new_span {
     ($enabled:expr, $values:expr,) => {
         if $enabled {
-            $crate::__macros::tracing::Span::new(&__METADATA, &$values)
+            $crate::macros::tracing::Span::new(&__METADATA, &$values)
         } else {
-            $crate::__macros::probe_only_span(&__METADATA, &$values)
+            $crate::macros::probe_only_span(&__METADATA, &$values)
         }
     };
     ($enabled:expr, $values:expr, $parent:expr) => {
         if $enabled {
-            $crate::__macros::span_below($parent, &__METADATA, &$values)
+            $crate::macros::span_below($parent, &__METADATA, &$values)
         } else {
-            $crate::__macros::probe_only_span_below($parent, &__METADATA, &$values)
+            $crate::macros::probe_only_span_below($parent, &__METADATA, &$values)
         }
     };
 }

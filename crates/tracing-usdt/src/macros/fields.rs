@@ -11,19 +11,19 @@ macro_rules! __fields {
     };
 
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ = ?$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ = %$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$value] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] ?$($name:ident).+ $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::debug(&$($name).+)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::macros::tracing::field::debug(&$($name).+)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] %$($name:ident).+ $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::__macros::tracing::field::display(&$($name).+)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$crate::macros::tracing::field::display(&$($name).+)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $($name:ident).+ $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$crate::__field_name!($($name).+)] [$($name).+] value }] $($($rest)*)? }
@@ -31,10 +31,10 @@ macro_rules! __fields {
 
     // Names in quotes.
     (@ $then:ident $with:tt [$($done:tt)*] $name:literal = ?$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $name:literal = %$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] $name:literal = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$name] [$value] value }] $($($rest)*)? }
@@ -42,10 +42,10 @@ macro_rules! __fields {
 
     // Constants as names.
     (@ $then:ident $with:tt [$($done:tt)*] { $name:expr } = ?$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::macros::tracing::field::debug(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] { $name:expr } = %$value:expr $(, $($rest:tt)*)?) => {
-        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::__macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
+        $crate::__fields! { @ $then $with [$($done)* { [$name] [$crate::macros::tracing::field::display(&$value)] value }] $($($rest)*)? }
     };
     (@ $then:ident $with:tt [$($done:tt)*] { $name:expr } = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__fields! { @ $then $with [$($done)* { [$name] [$value] value }] $($($rest)*)? }
@@ -53,7 +53,7 @@ macro_rules! __fields {
 
     // Anything else is the message, which is the first field.
     (@ $then:ident $with:tt [$($done:tt)*] $($message:tt)+) => {
-        $crate::__fields! { @ $then $with [{ ["message"] [$crate::__macros::format_args!($($message)+)] value } $($done)*] }
+        $crate::__fields! { @ $then $with [{ ["message"] [$crate::macros::format_args!($($message)+)] value } $($done)*] }
     };
 }
 
@@ -62,10 +62,10 @@ macro_rules! __fields {
 #[macro_export]
 macro_rules! __field_name {
     ($($name:ident).+) => {{
-        const SOURCE: &$crate::__macros::str = $crate::__macros::stringify!($($name).+);
-        const NAME: [$crate::__macros::u8; $crate::__macros::field_name_len(SOURCE)] =
-            $crate::__macros::field_name(SOURCE);
-        $crate::__macros::as_text(&NAME)
+        const SOURCE: &$crate::macros::str = $crate::macros::stringify!($($name).+);
+        const NAME: [$crate::macros::u8; $crate::macros::field_name_len(SOURCE)] =
+            $crate::macros::field_name(SOURCE);
+        $crate::macros::as_text(&NAME)
     }};
 }
 
@@ -81,33 +81,33 @@ macro_rules! __callsite {
         level: $level:expr,
         fields: [$($field:expr),*]
     ) => {
-        static __METADATA: $crate::__macros::tracing::Metadata<'static> = $crate::__macros::metadata! {
+        static __METADATA: $crate::macros::tracing::Metadata<'static> = $crate::macros::metadata! {
             name: $name,
             target: $target,
             level: $level,
             fields: &[$($field),*],
             callsite: &__CALLSITE,
-            kind: $crate::__macros::tracing::metadata::Kind::$kind
+            kind: $crate::macros::tracing::metadata::Kind::$kind
         };
-        static __CALLSITE: $crate::__macros::DefaultCallsite = $crate::__macros::DefaultCallsite::new(&__METADATA);
+        static __CALLSITE: $crate::macros::DefaultCallsite = $crate::macros::DefaultCallsite::new(&__METADATA);
 
         struct __TracingUsdtSite;
-        impl $crate::__macros::Site for __TracingUsdtSite {
-            const MODULE: &'static $crate::__macros::str = module_path!();
-            const NAME: $crate::__macros::Option<&'static $crate::__macros::str> = $probe;
-            const SUFFIX: &'static $crate::__macros::str = $suffix;
-            const LEVEL: $crate::__macros::tracing::Level = $level;
-            const LINE: $crate::__macros::u32 = $crate::__macros::line!();
+        impl $crate::macros::Site for __TracingUsdtSite {
+            const MODULE: &'static $crate::macros::str = module_path!();
+            const NAME: $crate::macros::Option<&'static $crate::macros::str> = $probe;
+            const SUFFIX: &'static $crate::macros::str = $suffix;
+            const LEVEL: $crate::macros::tracing::Level = $level;
+            const LINE: $crate::macros::u32 = $crate::macros::line!();
         }
 
-        const __TRACING_USDT_TEXTS: &[&$crate::__macros::str] =
-            &[$name, $target, $crate::__macros::file!(), $($field),*];
+        const __TRACING_USDT_TEXTS: &[&$crate::macros::str] =
+            &[$name, $target, $crate::macros::file!(), $($field),*];
         #[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".note.tracing_usdt_fields"))]
         #[used]
-        static __TRACING_USDT_DESCRIPTION: $crate::__macros::Description<
-            { $crate::__macros::text_len(__TRACING_USDT_TEXTS) },
-        > = $crate::__macros::Description::new::<__TracingUsdtSite>(
-            $crate::__macros::Kind::$kind,
+        static __TRACING_USDT_DESCRIPTION: $crate::macros::Description<
+            { $crate::macros::text_len(__TRACING_USDT_TEXTS) },
+        > = $crate::macros::Description::new::<__TracingUsdtSite>(
+            $crate::macros::Kind::$kind,
             __TRACING_USDT_TEXTS,
         );
     };
@@ -118,11 +118,11 @@ macro_rules! __callsite {
 #[macro_export]
 macro_rules! __is_enabled {
     ($level:expr) => {
-        $level <= $crate::__macros::tracing::level_filters::STATIC_MAX_LEVEL
-            && $level <= $crate::__macros::tracing::level_filters::LevelFilter::current()
+        $level <= $crate::macros::tracing::level_filters::STATIC_MAX_LEVEL
+            && $level <= $crate::macros::tracing::level_filters::LevelFilter::current()
             && {
                 let interest = __CALLSITE.interest();
-                !interest.is_never() && $crate::__macros::is_enabled(&__METADATA, interest)
+                !interest.is_never() && $crate::macros::is_enabled(&__METADATA, interest)
             }
     };
 }
@@ -132,10 +132,10 @@ macro_rules! __is_enabled {
 #[macro_export]
 macro_rules! __consumers {
     ($level:expr) => {
-        if $level <= $crate::__macros::tracing::level_filters::STATIC_MAX_LEVEL {
-            $crate::__macros::consumers::<__TracingUsdtSite>()
+        if $level <= $crate::macros::tracing::level_filters::STATIC_MAX_LEVEL {
+            $crate::macros::consumers::<__TracingUsdtSite>()
         } else {
-            $crate::__macros::Consumers::NONE
+            $crate::macros::Consumers::NONE
         }
     };
 }
@@ -146,7 +146,7 @@ macro_rules! __consumers {
 macro_rules! __values {
     ($($value:expr),*) => {
         __METADATA.fields().value_set_all(&[
-            $($crate::__macros::Option::Some($value as &dyn $crate::__macros::tracing::field::Value)),*
+            $($crate::macros::Option::Some($value as &dyn $crate::macros::tracing::field::Value)),*
         ])
     };
 }
@@ -156,8 +156,8 @@ macro_rules! __values {
 #[macro_export]
 macro_rules! __arguments {
     ($($value:ident)*) => {{
-        use $crate::__macros::{Arguments as _, ViaKnown as _, ViaValue as _};
-        $crate::__macros::NoArguments $(.and((&$crate::__macros::Value($value)).argument()))*
+        use $crate::macros::{Arguments as _, ViaKnown as _, ViaValue as _};
+        $crate::macros::NoArguments $(.and((&$crate::macros::Value($value)).argument()))*
     }};
 }
 
@@ -167,6 +167,6 @@ macro_rules! __arguments {
 #[macro_export]
 macro_rules! __level_enabled {
     ($level:expr) => {
-        $level <= $crate::__macros::tracing::level_filters::STATIC_MAX_LEVEL
+        $level <= $crate::macros::tracing::level_filters::STATIC_MAX_LEVEL
     };
 }
