@@ -133,7 +133,7 @@ unreadable:
 }
 
 /* Does nothing. The kernel counts it as a consumer of a callsite, and so the program makes the callsite's spans. */
-SEC("uprobe")
+SEC("uprobe.multi")
 int callsite_wanted(struct pt_regs *ctx)
 {
 	return 0;

@@ -2,7 +2,7 @@
 //! fields, the target and the place in the source.
 
 use super::Site;
-use super::note::hash;
+use super::note::Names;
 
 /// A note in the section `.note.tracing_usdt`, of type 1 and with `N` bytes of text: the name of the span or event, its
 /// target, the file, and the names of the fields, each with a NUL behind it.
@@ -41,7 +41,7 @@ impl<const N: usize> Description<N> {
             size: HEAD + N as u32,
             kind: 1,
             owner: *b"tracing-usdt\0\0\0\0",
-            hash: hash::<S>().to_le_bytes(),
+            hash: Names::<S>::HASH.to_le_bytes(),
             line: S::LINE,
             level: match S::LEVEL {
                 tracing_core::Level::ERROR => 1,

@@ -2,15 +2,8 @@
 
 use super::Site;
 use super::argument::{Arguments, MAX_ARGUMENTS, NoArguments};
-use super::note::{Note, hash};
+use super::note::{Names, Note};
 use super::step::{Exit, Step};
-
-struct Operands<S, P>(std::marker::PhantomData<(S, P)>);
-
-impl<S: Site, P: Step> Operands<S, P> {
-    const HASH: u64 = hash::<S>();
-    const SEMAPHORE: usize = P::SEMAPHORE;
-}
 
 /// Fires the exit of callsite `S`. It is a function of its own, because spans end anywhere.
 #[inline(never)]
@@ -106,9 +99,9 @@ macro_rules! probe {
             ".popsection",
             ".endif",
             in($register) $arguments,
-            hash = const Operands::<S, P>::HASH,
+            hash = const Names::<S>::HASH,
             line = const S::LINE,
-            semaphore = const Operands::<S, P>::SEMAPHORE,
+            semaphore = const P::SEMAPHORE,
             len = const Note::<S, P, A>::LEN,
             words = const Note::<S, P, A>::FULL_WORDS,
             half = const Note::<S, P, A>::HALF,
@@ -203,5 +196,5 @@ pub fn hit<S: Site, P: Step, A: Arguments>(span_id: u64, fields: &A) {
 )))]
 #[inline(always)]
 pub fn hit<S: Site, P: Step, A: Arguments>(span_id: u64, fields: &A) {
-    let _ = (span_id, fields.write(&mut [0; MAX_ARGUMENTS]), Note::<S, P, A>::LEN, Operands::<S, P>::HASH);
+    let _ = (span_id, fields.write(&mut [0; MAX_ARGUMENTS]), Note::<S, P, A>::LEN, Names::<S>::HASH);
 }

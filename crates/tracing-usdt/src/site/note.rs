@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use tracing_core::Level;
 
 use super::Site;
-use super::argument::{Arguments, MAX_ARGUMENTS, words};
+use super::argument::{Arguments, MAX_ARGUMENTS, size, words};
 use super::step::Step;
 
 /// Longest provider. A longer one is cut.
@@ -18,91 +18,96 @@ const MAX_PROVIDER: usize = 96;
 /// Longest name, without what follows `__`.
 const MAX_NAME: usize = 80;
 
-/// Room for both, and for ten arguments of up to eleven characters each with a space between.
-const MAX_BYTES: usize = WORDS * 8;
-
-/// Length of the longest note in words.
+/// Length of the longest note in words of eight bytes: of both names, and of ten arguments with up to eleven characters and
+/// a space each.
 pub(super) const WORDS: usize = 40;
 
 /// Text that is put together while the program is compiled.
+///
+/// It is kept as the words that the assembler takes: the compiler runs all this once for each callsite, so each step less
+/// is time that users don't wait.
 #[derive(Clone, Copy)]
 pub(super) struct Text {
-    bytes: [u8; MAX_BYTES],
-    pub(super) len: usize,
+    words: [u64; WORDS],
+    len: usize,
 }
 
 impl Text {
-    const fn new() -> Self {
-        Self { bytes: [0; MAX_BYTES], len: 0 }
-    }
-
-    const fn push(mut self, byte: u8) -> Self {
-        self.bytes[self.len] = byte;
+    const fn push(&mut self, byte: u8) {
+        self.words[self.len / 8] |= (byte as u64) << (self.len % 8 * 8);
         self.len += 1;
-        self
     }
 
-    const fn text(mut self, text: &str) -> Self {
+    const fn text(&mut self, text: &str) {
+        let text = text.as_bytes();
         let mut at = 0;
         while at < text.len() {
-            self = self.push(text.as_bytes()[at]);
+            self.push(text[at]);
             at += 1;
         }
-        self
     }
 
-    const fn number(mut self, number: usize) -> Self {
+    const fn number(&mut self, number: usize) {
         if number >= 10 {
-            self = self.number(number / 10);
+            self.number(number / 10);
         }
-        self.push(b'0' + (number % 10) as u8)
+        self.push(b'0' + (number % 10) as u8);
     }
 
     /// At most `max` bytes of `text`, with `_` for each character that the name of a probe can't have.
-    const fn name(mut self, text: &str, max: usize) -> Self {
+    const fn name(&mut self, text: &str, max: usize) {
+        let text = text.as_bytes();
         let mut at = 0;
         while at < text.len() && at < max {
-            let byte = text.as_bytes()[at];
+            let byte = text[at];
             // The bytes of a character after its first one are left out.
             if byte.is_ascii_alphanumeric() {
-                self = self.push(byte);
+                self.push(byte);
             } else if byte & 0xc0 != 0x80 {
-                self = self.push(b'_');
+                self.push(b'_');
             }
             at += 1;
         }
-        self
     }
 
-    const fn word(&self, index: usize) -> u64 {
-        let mut word = [0; 8];
-        let mut at = 0;
-        while at < 8 {
-            word[at] = self.bytes[index * 8 + at];
-            at += 1;
-        }
-        u64::from_le_bytes(word)
-    }
-
-    /// A hash of the text (FNV-1a): a name for it that is a number.
+    /// A hash of the text (FNV-1a, by words): a name for it that is a number.
     const fn hash(&self) -> u64 {
         let mut hash = 0xcbf2_9ce4_8422_2325;
         let mut at = 0;
-        while at < self.len {
-            hash = (hash ^ self.bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        while at * 8 < self.len {
+            hash = (hash ^ self.words[at]).wrapping_mul(0x0100_0000_01b3);
+            hash ^= hash >> 32;
             at += 1;
         }
         hash
     }
 }
 
-/// The provider and the name of the probes of a callsite, each with a NUL behind it but for the name.
-const fn names<S: Site>() -> Text {
-    let text = Text::new().name(S::MODULE, MAX_PROVIDER).push(0);
-    match S::NAME {
-        Some(name) if !name.is_empty() => text.name(name, MAX_NAME).text(S::SUFFIX),
-        _ => text.text(level_name(S::LEVEL)).push(b'_').number(S::LINE as usize),
-    }
+/// The provider and the name of the probes of a callsite.
+pub(super) struct Names<S>(PhantomData<S>);
+
+impl<S: Site> Names<S> {
+    /// With a NUL behind the provider.
+    const TEXT: Text = {
+        let mut text = Text { words: [0; WORDS], len: 0 };
+        text.name(S::MODULE, MAX_PROVIDER);
+        text.push(0);
+        match S::NAME {
+            Some(name) if !name.is_empty() => {
+                text.name(name, MAX_NAME);
+                text.text(S::SUFFIX);
+            }
+            _ => {
+                text.text(level_name(S::LEVEL));
+                text.push(b'_');
+                text.number(S::LINE as usize);
+            }
+        }
+        text
+    };
+
+    /// A number that stands for both. Callsites of one name share it, and so they share a semaphore.
+    pub(super) const HASH: u64 = Self::TEXT.hash();
 }
 
 const fn level_name(level: Level) -> &'static str {
@@ -115,48 +120,37 @@ const fn level_name(level: Level) -> &'static str {
     }
 }
 
-/// A number that stands for the provider and name of a callsite. Callsites of one name share it, and so they share a
-/// semaphore.
-pub(super) const fn hash<S: Site>() -> u64 {
-    names::<S>().hash()
-}
-
 /// The note of a probe at callsite `S`, with arguments `A`.
 pub(super) struct Note<S, P, A>(PhantomData<(S, P, A)>);
 
 impl<S: Site, P: Step, A: Arguments> Note<S, P, A> {
     const TEXT: Text = {
-        let mut text = names::<S>().text(P::SUFFIX).push(0);
+        let mut text = Names::<S>::TEXT;
+        text.text(P::SUFFIX);
+        text.push(0);
         // The span's id, and then the fields as far as there is room.
-        text = argument(text, 8, 0);
+        argument(&mut text, 8, 0);
         let (mut used, mut field) = (1, 0);
         while field < A::KINDS.len() && used + words(A::KINDS.get(field)) <= MAX_ARGUMENTS {
             let kind = A::KINDS.get(field);
+            text.push(b' ');
+            argument(&mut text, size(kind), used);
             if words(kind) == 2 {
-                text = argument(text.push(b' '), 8, used);
-                text = argument(text.push(b' '), 8, used + 1);
-            } else {
-                text = argument(text.push(b' '), super::argument::size(kind), used);
+                text.push(b' ');
+                argument(&mut text, 8, used + 1);
             }
             used += words(kind);
             field += 1;
         }
-        text.push(0)
+        text.push(0);
+        text
     };
+
+    /// The texts, eight bytes to a word.
+    pub(super) const TEXT_WORDS: [u64; WORDS] = Self::TEXT.words;
 
     /// Length of the texts in bytes, with their NULs.
     pub(super) const LEN: usize = Self::TEXT.len;
-
-    /// The texts, eight bytes to a word.
-    pub(super) const TEXT_WORDS: [u64; WORDS] = {
-        let mut words = [0; WORDS];
-        let mut at = 0;
-        while at < WORDS {
-            words[at] = Self::TEXT.word(at);
-            at += 1;
-        }
-        words
-    };
 
     /// How many words the text fills.
     pub(super) const FULL_WORDS: usize = Self::LEN.div_ceil(4) / 2;
@@ -165,23 +159,27 @@ impl<S: Site, P: Step, A: Arguments> Note<S, P, A> {
     pub(super) const HALF: usize = Self::LEN.div_ceil(4) % 2;
 
     /// The half word.
-    pub(super) const LAST: u64 = Self::TEXT.word(Self::FULL_WORDS) & 0xffff_ffff;
+    pub(super) const LAST: u64 = Self::TEXT.words[Self::FULL_WORDS] & 0xffff_ffff;
 
     /// The kinds of the fields, eight to a word, for the probe's second note.
     pub(super) const KIND_WORDS: [u64; 2] = [A::KINDS.word(0), A::KINDS.word(8)];
 }
 
 /// The place of the argument with this index: all are in memory, side by side, and one register has the address.
-const fn argument(text: Text, size: i8, index: usize) -> Text {
-    let text = if size < 0 { text.push(b'-') } else { text };
-    let text = text.number(size.unsigned_abs() as usize);
-    if cfg!(target_arch = "x86_64") {
-        text.push(b'@').number(index * 8).text("(%rax)")
-    } else if cfg!(target_arch = "aarch64") {
-        text.text("@[x0, ").number(index * 8).push(b']')
-    } else {
-        text.push(b'@').number(index * 8).text("(a0)")
+const fn argument(text: &mut Text, size: i8, index: usize) {
+    if size < 0 {
+        text.push(b'-');
     }
+    text.push(b'0' + size.unsigned_abs());
+    text.text(if cfg!(target_arch = "aarch64") { "@[x0, " } else { "@" });
+    text.number(index * 8);
+    text.text(if cfg!(target_arch = "x86_64") {
+        "(%rax)"
+    } else if cfg!(target_arch = "aarch64") {
+        "]"
+    } else {
+        "(a0)"
+    });
 }
 
 #[cfg(test)]

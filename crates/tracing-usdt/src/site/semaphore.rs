@@ -5,7 +5,7 @@
 //! locations of a probe.
 
 use super::Site;
-use super::note::hash;
+use super::note::Names;
 
 /// How many consumers are attached to the probes of a callsite.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +26,6 @@ impl Consumers {
     pub fn of_exit(self) -> bool {
         self.0 >> 16 != 0
     }
-}
-
-struct Hash<S>(std::marker::PhantomData<S>);
-
-impl<S: Site> Hash<S> {
-    const VALUE: u64 = hash::<S>();
 }
 
 /// The load of the counters, which `hash` names, into the register `counters`.
@@ -83,7 +77,7 @@ pub fn consumers<S: Site>() -> Consumers {
             ".popsection",
             ".endif",
             counters = out(reg) counters,
-            hash = const Hash::<S>::VALUE,
+            hash = const Names::<S>::HASH,
             options(nostack, preserves_flags, readonly),
         );
     }
@@ -99,6 +93,6 @@ pub fn consumers<S: Site>() -> Consumers {
 )))]
 #[inline(always)]
 pub fn consumers<S: Site>() -> Consumers {
-    let _ = Hash::<S>::VALUE;
+    let _ = Names::<S>::HASH;
     Consumers(0)
 }
