@@ -3,12 +3,14 @@
 //! * `syntax` and `instrument`: the macros and the attribute take what `tracing`'s take, and subscribers see the same.
 //! * `hits`: what bpftrace sees of each kind of field, and that all hits arrive.
 //! * `spans`: spans that no subscriber wants, beside those that one wants.
+//! * `spantap`: what `spantap probes` shows.
 //! * `tools`: the notes, as gdb, perf and readelf see them, in every build.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod hits;
 mod instrument;
 mod spans;
+mod spantap;
 mod tools;
 
 use std::path::Path;

@@ -8,6 +8,7 @@
 mod attach;
 mod began;
 mod block;
+mod callsite;
 mod current;
 mod exec;
 mod foreign;

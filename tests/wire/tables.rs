@@ -45,6 +45,22 @@ fn the_crate_documentation_has_the_same_tables() {
     assert_eq!(crate_doc.table("# Environment"), wire.table("## Environment"));
 }
 
+#[test]
+fn spantap_knows_the_arguments_of_each_probe() {
+    let table = Document::wire().table("## Probes");
+    let mut known = spantap::notes::CONTRACT.iter();
+    for row in table {
+        let (name, arguments) = known.next().unwrap();
+        assert_eq!(quoted(&row[0]).next(), Some(*name));
+        let documented: Vec<&String> = row[1..].iter().filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(documented.len(), arguments.len(), "{name}");
+        for (cell, (argument, _)) in documented.into_iter().zip(*arguments) {
+            assert!(cell.starts_with(argument), "{name}: {cell:?}, and {argument:?} in spantap");
+        }
+    }
+    assert_eq!(known.next(), None);
+}
+
 fn variables() -> BTreeSet<String> {
     let table = Document::wire().table("## Environment");
     table.iter().flat_map(|row| quoted(&row[0]).map(str::to_owned)).collect()

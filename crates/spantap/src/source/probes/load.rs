@@ -453,7 +453,8 @@ fn want_callsites(
     // All at once: to detach from one place takes the kernel 200 ms.
     let program = &skeleton.progs.callsite_wanted;
     let link = program.attach_uprobe_multi_with_opts(pid.unwrap_or(-1), &path, "", options);
-    let link = link.map_err(|error| explain(&error)).context("can't turn on callsites, which takes Linux 6.6")?;
+    let link =
+        link.map_err(|error| explain(&error)).context("can't turn on callsites, which takes Linux 6.6")?;
     followed.links.0.push(link);
     let spans = counted(exits.len() as u64, "callsite", "callsites");
     Ok(Some(format!("{spans} of {name} are turned on")))
