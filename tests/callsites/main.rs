@@ -1,6 +1,7 @@
 //! The probes of callsites, made by the macros of `tracing_usdt::tracing`.
 //!
 //! * `syntax` and `instrument`: the macros and the attribute take what `tracing`'s take, and subscribers see the same.
+//!   `recorder` writes down what they see.
 //! * `hits`: what bpftrace sees of each kind of field, and that all hits arrive.
 //! * `spans`: spans that no subscriber wants, beside those that one wants.
 //! * `tools`: the notes, as gdb, perf and readelf see them, in every build.
@@ -8,7 +9,9 @@
 
 mod hits;
 mod instrument;
+mod recorder;
 mod spans;
+mod syntax;
 mod tools;
 
 use std::path::Path;
