@@ -177,6 +177,7 @@ macro_rules! same {
         #[test]
         #[allow(
             unused,
+            nonstandard_style,
             unsafe_code,
             unsafe_op_in_unsafe_fn,
             clippy::all,

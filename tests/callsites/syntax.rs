@@ -215,10 +215,10 @@ same! {
     names_that_the_macros_import_shadow_nothing_else: TRACE {
         use fake::{Value, debug, display};
         mod fake {
-            pub struct Value;
-            impl Value { pub const NAME: &'static str = "n"; pub const LEVEL: tracing::Level = tracing::Level::WARN; }
-            pub const fn debug() -> &'static str { "debug" }
-            pub const fn display() -> &'static str { "display" }
+            pub(super) struct Value;
+            impl Value { pub(super) const NAME: &'static str = "n"; pub(super) const LEVEL: tracing::Level = tracing::Level::WARN; }
+            pub(super) const fn debug() -> &'static str { "debug" }
+            pub(super) const fn display() -> &'static str { "display" }
         }
         span!(target: debug(), Value::LEVEL, Value::NAME, a = 1);
         event!(name: Value::NAME, target: display(), Value::LEVEL, { display() } = 1);
@@ -393,7 +393,7 @@ same! {
     blocks_closures_and_macros: TRACE {
         macro_rules! three { () => { 3 } }
         each_list! {
-            [a = { let x = 1; x + 1 }] [a = (|x: u8| x + 1)(2)] [a = three!(), b = ?vec![1, 2], c = %format!("{}", three!())] [a = unsafe { 1 }]
+            [a = { let x = 1; x + 1 }] [a = (|x: u8| x + 1)(2)] [a = three!(), b = ?vec![1, 2], c = %format!("{}", three!())]
             [a = match 1 { 1 => "one", _ => "more" }, b = if let Some(x) = Some(1) { x } else { 0 }, c = 'l: { break 'l 1 }]
             [a = User { id: 1, ..USER }.id, b = ?User { id: 2, ..USER }, c = [1, 2].iter().map(|x| x * 2).sum::<i32>()]
             [a = { static N: u8 = 1; N }, b = { const M: u8 = 2; fn f() -> u8 { M } f() }, c = "a,b", d = Vec::<(u8, u8)>::new().len()]
@@ -412,6 +412,7 @@ same! {
         1u8.log();
         unsafe fn not_safe() { macros::info!("not safe") }
         extern "C" fn foreign(x: u8) { macros::info!(x) }
+        // SAFETY: the function asks nothing of its callers.
         unsafe { not_safe() };
         foreign(1);
         let once = std::sync::OnceLock::new();
