@@ -1,6 +1,7 @@
 //! The probes of callsites, made by the macros of `tracing_usdt::tracing`.
 //!
 //! * `syntax` and `instrument`: the macros and the attribute take what `tracing`'s take, and subscribers see the same.
+//!   `recorder` writes down what they see.
 //! * `hits`: what bpftrace sees of each kind of field, and that all hits arrive.
 //! * `spans`: spans that no subscriber wants, beside those that one wants.
 //! * `spantap`: what `spantap probes` shows.
@@ -9,8 +10,10 @@
 
 mod hits;
 mod instrument;
+mod recorder;
 mod spans;
 mod spantap;
+mod syntax;
 mod tools;
 
 use std::path::Path;

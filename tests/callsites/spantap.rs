@@ -92,7 +92,7 @@ fn the_consumers_of_a_process_are_counted() {
     let bpftrace = [1, 2].map(|_| Bpftrace::attach(&print(&path, "many", "%d", "arg1"), None));
     assert_eq!(consumers(), ["2 consumers attached"]);
     assert!(printed(&[path.to_str().unwrap()]).contains("  2 consumers attached"), "without --pid");
-    bpftrace.map(Bpftrace::end);
+    bpftrace.into_iter().for_each(|bpftrace| drop(bpftrace.end()));
     assert_eq!(consumers(), [] as [&str; 0]);
     fixture.end();
 }

@@ -1,9 +1,10 @@
 //! The arguments of the attribute.
 //!
-//! Commas between the arguments may be missing, because `tracing` does not ask for them.
+//! What compiles with `tracing` compiles here: commas between the arguments may be missing, what is unknown is left out
+//! with a warning, and of two arguments `parent`, `follows_from`, `err` or `ret` the last one counts.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -11,6 +12,9 @@ use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token, braced, paren
 
 const ARGUMENTS: &str =
     "`name`, `target`, `level`, `parent`, `follows_from`, `skip`, `skip_all`, `fields`, `err` or `ret`";
+
+const KEYS: [&str; 10] =
+    ["name", "target", "level", "parent", "follows_from", "skip", "skip_all", "fields", "err", "ret"];
 
 /// Everything between the parentheses of `#[instrument(…)]`.
 #[derive(Default)]
@@ -25,6 +29,7 @@ pub(crate) struct Args {
     pub(crate) fields: Option<Vec<Field>>,
     pub(crate) err: Option<EventArgs>,
     pub(crate) ret: Option<EventArgs>,
+    unknown: Vec<Error>,
 }
 
 impl Parse for Args {
@@ -47,30 +52,78 @@ impl Parse for Args {
 
 impl Args {
     fn parse_one(&mut self, input: ParseStream<'_>) -> Result<()> {
-        let expected = |error: Error| Error::new(error.span(), format!("expected {ARGUMENTS}"));
-        let key = input.call(Ident::parse_any).map_err(expected)?;
-        let error = |message: String| Err(Error::new(key.span(), message));
-        match key.to_string().as_str() {
+        // `self` and other keywords are no names of arguments.
+        let Ok(key) = input.fork().call(Ident::parse_any) else {
+            return self.skip_unknown(input);
+        };
+        let error = |message: &str| Err(Error::new(key.span(), message));
+        let name = key.to_string();
+        if !KEYS.contains(&name.as_str()) {
+            return self.skip_unknown(input);
+        }
+        input.call(Ident::parse_any)?;
+        match name.as_str() {
             "name" => set(&mut self.name, &key, assigned(&key, input)?),
             "target" => set(&mut self.target, &key, assigned(&key, input)?),
             "level" => set(&mut self.level, &key, assigned(&key, input)?),
-            "parent" => set(&mut self.parent, &key, assigned(&key, input)?),
-            "follows_from" => set(&mut self.follows_from, &key, assigned(&key, input)?),
-            "err" => set(&mut self.err, &key, input.parse()?),
-            "ret" => set(&mut self.ret, &key, input.parse()?),
             "fields" => set(&mut self.fields, &key, listed(&key, input, Field::parse)?),
-            "skip" if self.skip_all => error("`skip_all` already skips every parameter".to_owned()),
+            "skip" if self.skip_all => error("`skip_all` already skips every parameter"),
+            // `tracing` takes another one after `skip()`.
+            "skip" if self.skip.as_ref().is_some_and(Vec::is_empty) => {
+                self.skip = Some(skipped(&key, input)?);
+                Ok(())
+            }
             "skip" => set(&mut self.skip, &key, skipped(&key, input)?),
             "skip_all" if self.skip_all => Err(duplicate(&key)),
             "skip_all" if self.skip.as_ref().is_some_and(|names| !names.is_empty()) => {
-                error("expected either `skip` or `skip_all`, not both".to_owned())
+                error("expected either `skip` or `skip_all`, not both")
             }
             "skip_all" => {
                 self.skip_all = true;
                 Ok(())
             }
-            _ => error(format!("unknown argument `{key}`, expected {ARGUMENTS}")),
+            "parent" => {
+                self.parent = Some(assigned(&key, input)?);
+                Ok(())
+            }
+            "follows_from" => {
+                self.follows_from = Some(assigned(&key, input)?);
+                Ok(())
+            }
+            "err" => {
+                self.err = Some(input.parse()?);
+                Ok(())
+            }
+            _ => {
+                self.ret = Some(input.parse()?);
+                Ok(())
+            }
         }
+    }
+
+    /// Leaves out one token, of which `warnings` tell.
+    fn skip_unknown(&mut self, input: ParseStream<'_>) -> Result<()> {
+        let token: TokenTree = input.parse()?;
+        let message = format!("`#[instrument]` leaves out `{token}`, expected {ARGUMENTS}");
+        self.unknown.push(Error::new(token.span(), message));
+        Ok(())
+    }
+
+    /// Statements that make the compiler warn of what was left out. A macro can't do so directly, but by the use of a
+    /// deprecated item.
+    pub(crate) fn warnings(&self) -> TokenStream {
+        let warnings = self.unknown.iter().map(|unknown| {
+            let message = LitStr::new(&unknown.to_string(), unknown.span());
+            quote_spanned! {unknown.span()=>
+                #[warn(deprecated)]
+                {
+                    #[deprecated(note = #message)]
+                    const UNKNOWN_ARGUMENT: () = ();
+                    let () = UNKNOWN_ARGUMENT;
+                }
+            }
+        });
+        quote!(#(#warnings)*)
     }
 }
 
@@ -314,11 +367,6 @@ mod tests {
     #[test]
     fn errors_point_at_the_argument_and_say_what_is_allowed() {
         for (args, at, message) in [
-            (
-                "skip_all, levl = \"debug\"",
-                "levl",
-                "unknown argument `levl`, expected `name`, `target`, `level`",
-            ),
             ("level = \"loud\"", "\"loud\"", "unknown level, expected \"trace\", \"debug\""),
             ("level = \"1\"", "\"1\"", "unknown level"),
             ("level = 0", "0", "a number from 1 (trace) to 5 (error)"),
@@ -328,6 +376,7 @@ mod tests {
             ("skip, ret", "skip", "expected a list: `skip(…)`"),
             ("err(level)", "level", "expected a value: `level = …`"),
             ("err(Debg)", "Debg", "unknown argument `Debg`, expected `Debug`, `Display` or `level`"),
+            ("err(level = 1), err(level)", "level", "expected a value: `level = …`"),
             ("ret(Debug, Display)", "Display", "`format` is given twice"),
             ("name = \"a\", \"b\"", "\"b\"", "`name` is given twice"),
             ("skip(a), skip_all", "skip_all", "either `skip` or `skip_all`"),
@@ -335,12 +384,42 @@ mod tests {
             ("skip(a, b, a)", "a", "`a` is skipped twice"),
             ("fields(?\"a\")", "\"a\"", "expected a value"),
             ("fields(a), fields(b)", "fields", "`fields` is given twice"),
-            ("= 1", "=", "expected `name`, `target`"),
         ] {
             let (said, place) = error(args);
             assert!(said.contains(message), "{args}: {said}");
             assert_eq!(place, at, "{args}: {said}");
         }
+    }
+
+    #[test]
+    fn warnings_point_at_what_is_left_out_and_say_what_is_allowed() {
+        for (args, left_out) in [
+            ("skip_all, levl = \"debug\"", "levl ="),
+            ("= 1", "= 1"),
+            ("self, err(Debug), (skip(a)) 2", "self (skip(a)) 2"),
+        ] {
+            let parsed = syn::parse_str::<Args>(args).expect(args);
+            let places = parsed.unknown.iter().map(|error| {
+                let (start, end) = (error.span().start().column, error.span().end().column);
+                assert!(error.to_string().contains("expected `name`, `target`"), "{error}");
+                &args[start..end]
+            });
+            assert_eq!(places.collect::<Vec<_>>().join(" "), left_out, "{args}");
+        }
+        let args = syn::parse_str::<Args>("levl = \"debug\"").expect("a warning");
+        assert_eq!(args.name.map(|name| quote::quote!(#name).to_string()), Some("\"debug\"".to_owned()));
+    }
+
+    #[test]
+    fn the_last_one_counts_of_arguments_that_may_be_repeated() {
+        let args =
+            "err, err(Debug), ret(Display), ret, parent = a, parent = b, follows_from = c, follows_from = d";
+        let args = syn::parse_str::<Args>(args).expect(args);
+        assert_eq!(args.err.expect("err").format, Some(super::Format::Debug));
+        assert_eq!(args.ret.expect("ret").format, None);
+        let [parent, causes] =
+            [args.parent, args.follows_from].map(|value| quote::quote!(#value).to_string());
+        assert_eq!((&*parent, &*causes), ("b", "d"));
     }
 
     #[test]
@@ -351,6 +430,7 @@ mod tests {
             "level = Level::INFO skip_all fields(a = 1,) err(Debug,) ret()",
             "name = NAME target = TARGET parent = None, follows_from = [],",
             "skip(), skip_all",
+            "skip() skip(a)",
         ] {
             assert!(syn::parse_str::<Args>(args).is_ok(), "{args}");
         }

@@ -34,11 +34,12 @@ fn function(args: &Args, function: &Function) -> Result<TokenStream> {
         ));
     }
     let name = signature.ident.to_string();
-    if let Some(body) = body_with_future(args, &name, function)? {
-        return Ok(function.with_body(&body));
-    }
-    let instrumented = Instrumented::new(args, &name, signature, None)?;
-    Ok(function.with_body(&instrumented.body(function)))
+    let warnings = args.warnings();
+    let body = match body_with_future(args, &name, function)? {
+        Some(body) => body,
+        None => Instrumented::new(args, &name, signature, None)?.body(function),
+    };
+    Ok(function.with_body(&quote!(#warnings #body)))
 }
 
 /// The body of a function that returns a future without being `async`; `None` for other functions.
@@ -373,7 +374,7 @@ mod tests {
     #[test]
     fn items_are_kept_after_an_error() {
         for (args, item) in [
-            ("levl = 1", "fn f() {}"),
+            ("level = 9", "fn f() {}"),
             ("skip(a)", "fn f(b: u8) {}"),
             ("", "const fn f() {}"),
             ("", "fn f(&self);"),
@@ -382,6 +383,17 @@ mod tests {
             let code = expanded(args, item);
             assert!(code.contains("compile_error !"), "{code}");
             assert!(code.ends_with(&tokens(item)), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_compiler_warns_of_unknown_arguments() {
+        for item in
+            ["fn f() {}", "async fn f() {}", "fn f() -> BoxFuture<'static, ()> { Box::pin(async {}) }"]
+        {
+            let code = expanded("levl, err", item);
+            assert!(code.contains("# [warn (deprecated)]"), "{code}");
+            assert!(code.contains("leaves out `levl`, expected `name`"), "{code}");
         }
     }
 

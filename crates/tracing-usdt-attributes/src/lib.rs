@@ -75,7 +75,8 @@ use proc_macro::TokenStream;
 ///
 /// # Differences from `tracing::instrument`
 ///
-/// * An unknown argument, and one that is given twice, is an error. `tracing` warns of the former.
+/// None in what compiles there; of an unknown argument, too, the compiler only warns. But more compiles:
+///
 /// * `ret` and `err` also work for functions that return a mutable borrow of a parameter, and `-> !` is accepted.
 /// * `parent` and `follows_from` may also come after `target`; `name`, `target` and `level` may be any constant
 ///   expression; names of fields may be in quotes.

@@ -59,9 +59,6 @@ macro_rules! __event_parts {
     ([] $name:tt $target:tt $parent:tt $level:expr, $($rest:tt)*) => {
         $crate::__event_parts! { [$level] $name $target $parent $($rest)* }
     };
-    ($level:tt $name:tt [] $parent:tt $($rest:tt)*) => {
-        $crate::__event_parts! { $level $name [module_path!()] $parent $($rest)* }
-    };
     ($level:tt $name:tt $target:tt $parent:tt { $($fields:tt)* }) => {
         $crate::__fields! { @ __event_of [$level $name $target $parent] [] $($fields)* }
     };
@@ -85,97 +82,58 @@ macro_rules! __event_of_instrument {
     (return of ($name:expr), $($all:tt)*) => { $crate::__event_parts! { [] [@ $name, "__return"] [] [] $($all)* } };
 }
 
-/// The name that an event has for `tracing`, if it has none in the source.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __event_name {
-    () => {
-        $crate::macros::concat!("event ", $crate::macros::file!(), ":", $crate::macros::line!())
-    };
-}
-
-/// The event.
+/// The event. Its name may be `@ function, suffix`: those are for the probe alone.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __event_of {
-    ([$level:tt [] $target:tt $parent:tt] $fields:tt) => {
-        $crate::__event_of! { @
-            [
-                $level
-                [$crate::__event_name!()]
-                [[$crate::macros::Option::None, ""]]
-                $target
-                $parent
-            ]
-            $fields
-        }
-    };
-    // Of `#[instrument]`: the name of the function, for the probe alone.
-    ([$level:tt [@ $function:expr, $suffix:literal] $target:tt $parent:tt] $fields:tt) => {
-        $crate::__event_of! { @
-            [
-                $level
-                [$crate::__event_name!()]
-                [[$crate::macros::Option::Some($function), $suffix]]
-                $target
-                $parent
-            ]
-            $fields
-        }
-    };
-    ([$level:tt [$name:expr] $target:tt $parent:tt] $fields:tt) => {
-        $crate::__event_of! { @
-            [$level [$name] [[$crate::macros::Option::Some($name), ""]] $target $parent]
-            $fields
-        }
-    };
-    (@
-        [[$level:expr] [$name:expr] [$probe:tt] [$target:expr] [$($parent:expr)?]]
+    (
+        [
+            [$level:expr]
+            [$(@ $function:expr, $suffix:literal)? $($name:expr)?]
+            [$($target:expr)?]
+            [$($parent:expr)?]
+        ]
         [$({ [$field:expr] [$value:expr] $variable:ident })*]
     ) => {{
-        #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
-        use $crate::macros::tracing::field::{debug, display, Value};
         $crate::__callsite! {
-            name: $name,
-            probe: $probe,
+            name: $crate::macros::first_or(
+                &[$($name)?],
+                $crate::macros::concat!("event ", $crate::macros::file!(), ":", $crate::macros::line!()),
+            ),
+            probe: [$crate::macros::first(&[$($function)? $($name)?]), $crate::macros::first_or(&[$($suffix)?], "")],
             kind: EVENT,
-            target: $target,
+            target: $crate::macros::first_or(&[$($target)?], module_path!()),
             level: $level,
             fields: [$($field),*]
         }
         let enabled = $crate::__is_enabled!($level);
         let consumers = $crate::__consumers!($level);
         if enabled || consumers.any() {
+            #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
+            use $crate::macros::tracing::field::{debug, display, Value};
             match ($(&$value,)*) {
-                ($($variable,)*) => {
-                    let parent = $crate::__event_parent!($($parent)?);
-                    if consumers.any() {
-                        $crate::macros::event_happens::<__TracingUsdtSite, _>(
-                            &parent,
-                            &$crate::__arguments!($($variable)*),
-                        );
+                ($($variable,)*) => match ($($parent,)?) {
+                    parent => {
+                        let parent = $crate::macros::ParentOf::parent(parent);
+                        if consumers.any() {
+                            $crate::macros::event_happens::<__TracingUsdtSite, _>(
+                                &parent,
+                                &$crate::__arguments!($($variable)*),
+                            );
+                        }
+                        if enabled {
+                            parent.dispatch(&__METADATA, &$crate::__values!($($variable),*));
+                        }
+                        $crate::__log! { $level, $crate::__values!($($variable),*) }
                     }
-                    if enabled {
-                        parent.dispatch(&__METADATA, &$crate::__values!($($variable),*));
-                    }
-                    $crate::__log! { $level, $crate::__values!($($variable),*) }
                 }
             }
         } else {
+            #[allow(unused_imports)]
+            use $crate::macros::tracing::field::{debug, display, Value};
             $crate::__log! { $level, $crate::__values!($(&$value),*) }
         }
     }};
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __event_parent {
-    () => {
-        $crate::macros::EventParent::current()
-    };
-    ($parent:expr) => {
-        $crate::macros::EventParent::given($parent)
-    };
 }
 
 /// The record for the `log` crate, if `tracing`'s feature `log` is on.

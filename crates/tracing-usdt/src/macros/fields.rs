@@ -70,6 +70,9 @@ macro_rules! __field_name {
 }
 
 /// The static data of a callsite: what `tracing` needs, and what its probes need.
+///
+/// Macros are expanded here rather than deeper down: each field and each macro in a macro counts towards
+/// `recursion_limit`, and there has to be room for as many fields as `tracing` takes.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __callsite {
@@ -81,13 +84,16 @@ macro_rules! __callsite {
         level: $level:expr,
         fields: [$($field:expr),*]
     ) => {
+        const __TRACING_USDT_TEXTS: &[&$crate::macros::str] =
+            &[$name, $target, $crate::macros::file!(), $($field),*];
+
         static __METADATA: $crate::macros::tracing::Metadata<'static> = $crate::macros::metadata! {
-            name: $name,
-            target: $target,
+            name: __TRACING_USDT_TEXTS[0],
+            target: __TRACING_USDT_TEXTS[1],
             level: $level,
-            fields: &[$($field),*],
+            fields: __TRACING_USDT_TEXTS.split_at(3).1,
             callsite: &__CALLSITE,
-            kind: $crate::macros::tracing::metadata::Kind::$kind
+            kind: $crate::macros::tracing::metadata::Kind::$kind,
         };
         static __CALLSITE: $crate::macros::DefaultCallsite = $crate::macros::DefaultCallsite::new(&__METADATA);
 
@@ -100,8 +106,6 @@ macro_rules! __callsite {
             const LINE: $crate::macros::u32 = $crate::macros::line!();
         }
 
-        const __TRACING_USDT_TEXTS: &[&$crate::macros::str] =
-            &[$name, $target, $crate::macros::file!(), $($field),*];
         #[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".note.tracing_usdt_fields"))]
         #[used]
         static __TRACING_USDT_DESCRIPTION: $crate::macros::Description<
@@ -151,10 +155,13 @@ macro_rules! __values {
     };
 }
 
-/// The values of the fields as arguments of a probe.
+/// The values of the fields as arguments of a probe, which has no room for more than ten.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __arguments {
+    ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident $i:ident $j:ident $($more:ident)+) => {
+        $crate::__arguments!($a $b $c $d $e $f $g $h $i $j)
+    };
     ($($value:ident)*) => {{
         use $crate::macros::{Arguments as _, ViaKnown as _, ViaValue as _};
         $crate::macros::NoArguments $(.and((&$crate::macros::Value($value)).argument()))*

@@ -21,7 +21,7 @@ use tracing_core::{Interest, Metadata, dispatcher};
 
 use crate::aside;
 use crate::probe_only;
-pub use crate::probe_only::Parent as EventParent;
+pub use crate::probe_only::Parent;
 use crate::site;
 pub use crate::site::*;
 
@@ -31,33 +31,20 @@ pub fn is_enabled(metadata: &Metadata<'static>, interest: Interest) -> bool {
     interest.is_always() || dispatcher::get_default(|default| default.enabled(metadata))
 }
 
-/// A span that the subscriber wants, with a parent that the source gives.
-pub fn span_below(
-    parent: impl Into<Option<Id>>,
-    metadata: &'static Metadata<'static>,
-    values: &ValueSet<'_>,
-) -> Span {
-    match parent.into() {
-        // The other layers don't know this parent.
-        Some(parent) if probe_only::is_probe_only(&parent) => {
-            aside::with_parent(&parent, || Span::new_root(metadata, values))
-        }
-        parent => Span::child_of(parent, metadata, values),
+/// The first text, or `default` if there is none.
+pub const fn first_or(texts: &[&'static str], default: &'static str) -> &'static str {
+    match texts {
+        [first, ..] => first,
+        [] => default,
     }
 }
 
-/// A span that no subscriber wants.
-pub fn probe_only_span(metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
-    probe_only::span(metadata, values, EventParent::Current)
-}
-
-/// A span that no subscriber wants, with a parent that the source gives.
-pub fn probe_only_span_below(
-    parent: impl Into<Option<Id>>,
-    metadata: &'static Metadata<'static>,
-    values: &ValueSet<'_>,
-) -> Span {
-    probe_only::span(metadata, values, EventParent::Given(parent.into()))
+/// The first text, if there is one.
+pub const fn first(texts: &[&'static str]) -> Option<&'static str> {
+    match texts {
+        [first, ..] => Some(first),
+        [] => None,
+    }
 }
 
 /// Fires the probe of a span that begins.
@@ -72,20 +59,43 @@ pub fn span_begins<S: Site, A: Arguments>(consumers: Consumers, span: &Span, fie
 
 /// Fires the probe of an event.
 #[inline(always)]
-pub fn event_happens<S: Site, A: Arguments>(parent: &EventParent, fields: &A) {
+pub fn event_happens<S: Site, A: Arguments>(parent: &Parent, fields: &A) {
     site::hit::<S, site::Entry, A>(parent.span_id(), fields);
 }
 
-impl EventParent {
-    /// The span that the thread is in.
+/// What the source says of the parent: nothing, or what follows `parent:`.
+pub trait ParentOf {
+    #[doc(hidden)]
+    fn parent(self) -> Parent;
+}
+
+impl ParentOf for () {
     #[inline(always)]
-    pub fn current() -> Self {
-        Self::Current
+    fn parent(self) -> Parent {
+        Parent::Current
+    }
+}
+
+impl<P: Into<Option<Id>>> ParentOf for (P,) {
+    #[inline]
+    fn parent(self) -> Parent {
+        Parent::Given(self.0.into())
+    }
+}
+
+impl Parent {
+    /// A span that the subscriber wants.
+    #[inline(always)]
+    pub fn span(self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
+        match self {
+            Self::Current => Span::new(metadata, values),
+            Self::Given(parent) => span_below(parent, metadata, values),
+        }
     }
 
-    /// A span that the source gives.
-    pub fn given(parent: impl Into<Option<Id>>) -> Self {
-        Self::Given(parent.into())
+    /// A span that no subscriber wants.
+    pub fn probe_only_span(self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
+        probe_only::span(metadata, values, self)
     }
 
     /// Passes an event with this parent to the subscriber.
@@ -95,6 +105,16 @@ impl EventParent {
             Self::Current => Event::dispatch(metadata, values),
             Self::Given(parent) => event_below(parent.as_ref(), metadata, values),
         }
+    }
+}
+
+fn span_below(parent: Option<Id>, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
+    match parent {
+        // The other layers don't know this parent.
+        Some(parent) if probe_only::is_probe_only(&parent) => {
+            aside::with_parent(&parent, || Span::new_root(metadata, values))
+        }
+        parent => Span::child_of(parent, metadata, values),
     }
 }
 

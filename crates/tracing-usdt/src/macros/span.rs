@@ -55,74 +55,62 @@ macro_rules! __span_parts {
     ([] $target:tt $parent:tt $level:expr, $($rest:tt)*) => {
         $crate::__span_parts! { [$level] $target $parent $($rest)* }
     };
-    ($level:tt [] $parent:tt $name:expr $(, $($fields:tt)*)?) => {
-        $crate::__fields! { @ __span_of [$level [module_path!()] $parent [$name]] [] $($($fields)*)? }
-    };
     ($level:tt $target:tt $parent:tt $name:expr $(, $($fields:tt)*)?) => {
         $crate::__fields! { @ __span_of [$level $target $parent [$name]] [] $($($fields)*)? }
     };
 }
 
-/// The span.
+/// The span. Its parent is evaluated before the values, as in `tracing`'s macros.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __span_of {
     (
-        [[$level:expr] [$target:expr] [$($parent:expr)?] [$name:expr]]
+        [[$level:expr] [$($target:expr)?] [$($parent:expr)?] [$name:expr]]
         [$({ [$field:expr] [$value:expr] $variable:ident })*]
     ) => {{
-        #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
-        use $crate::macros::tracing::field::{debug, display, Value};
         $crate::__callsite! {
             name: $name,
             probe: [$crate::macros::Option::Some($name), ""],
             kind: SPAN,
-            target: $target,
+            target: $crate::macros::first_or(&[$($target)?], module_path!()),
             level: $level,
             fields: [$($field),*]
         }
         let enabled = $crate::__is_enabled!($level);
         let consumers = $crate::__consumers!($level);
         if enabled || consumers.any() {
-            match ($(&$value,)*) {
-                ($($variable,)*) => {
-                    let span = $crate::__new_span!(enabled, $crate::__values!($($variable),*), $($parent)?);
-                    if consumers.any() {
-                        $crate::macros::span_begins::<__TracingUsdtSite, _>(
-                            consumers,
-                            &span,
-                            &$crate::__arguments!($($variable)*),
-                        );
+            match ($($parent,)?) {
+                parent => {
+                    #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
+                    use $crate::macros::tracing::field::{debug, display, Value};
+                    match ($(&$value,)*) {
+                        ($($variable,)*) => {
+                            let parent = $crate::macros::ParentOf::parent(parent);
+                            let span = if enabled {
+                                parent.span(&__METADATA, &$crate::__values!($($variable),*))
+                            } else {
+                                parent.probe_only_span(&__METADATA, &$crate::__values!($($variable),*))
+                            };
+                            if consumers.any() {
+                                $crate::macros::span_begins::<__TracingUsdtSite, _>(
+                                    consumers,
+                                    &span,
+                                    &$crate::__arguments!($($variable)*),
+                                );
+                            }
+                            span
+                        }
                     }
-                    span
                 }
             }
         } else {
             let span = $crate::macros::tracing::__macro_support::__disabled_span(&__METADATA);
             $crate::macros::tracing::if_log_enabled! { $level, {
+                #[allow(unused_imports)]
+                use $crate::macros::tracing::field::{debug, display, Value};
                 span.record_all(&$crate::__values!($(&$value),*));
             }};
             span
         }
     }};
-}
-
-/// A span for its subscriber, or for its probes alone.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __new_span {
-    ($enabled:expr, $values:expr,) => {
-        if $enabled {
-            $crate::macros::tracing::Span::new(&__METADATA, &$values)
-        } else {
-            $crate::macros::probe_only_span(&__METADATA, &$values)
-        }
-    };
-    ($enabled:expr, $values:expr, $parent:expr) => {
-        if $enabled {
-            $crate::macros::span_below($parent, &__METADATA, &$values)
-        } else {
-            $crate::macros::probe_only_span_below($parent, &__METADATA, &$values)
-        }
-    };
 }
