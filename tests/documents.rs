@@ -139,7 +139,7 @@ fn the_parts_have_the_same_order_in_every_document() {
         let of_crate = between(&imports, &format!("name: \"{name}\","), "]");
         words(of_crate.split_once("parts: &[").unwrap().1)
     };
-    for name in ["tracing-usdt", "tracing-usdt-tower", "spantap"] {
+    for name in ["tracing-usdt", "tracing-usdt-attributes", "tracing-usdt-tower", "spantap"] {
         let rest = between(&architecture, &format!("* **{name}**: "), "\n\n");
         let drawn = rest.split("\n*").next().unwrap();
         assert_eq!(words(drawn), checked(name), "{name} in ARCHITECTURE.md");
@@ -151,4 +151,20 @@ fn the_parts_have_the_same_order_in_every_document() {
     let spantap = between(&read("crates/spantap/src/lib.rs"), "before it in this list:", "\n\n");
     let list = between(&spantap, "```text\n", "```");
     assert_eq!(words(&list), checked("spantap"), "spantap's lib.rs");
+}
+
+/// cargo packs only what is below a crate, and a link would be packed as the path that it contains.
+#[test]
+fn each_published_crate_has_the_licences() {
+    for name in ["spantap", "tracing-usdt", "tracing-usdt-attributes", "tracing-usdt-tower"] {
+        for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            let of_crate = root().join("crates").join(name).join(licence);
+            assert!(fs::symlink_metadata(&of_crate).unwrap().is_file(), "{}", of_crate.display());
+            assert!(
+                fs::read(&of_crate).unwrap() == fs::read(root().join(licence)).unwrap(),
+                "{}",
+                of_crate.display()
+            );
+        }
+    }
 }

@@ -63,6 +63,9 @@ const TRACING_USDT: Crate = Crate {
     ],
 };
 
+const TRACING_USDT_ATTRIBUTES: Crate =
+    Crate { name: "tracing-usdt-attributes", parts: &["args", "function", "future", "expand"] };
+
 const TRACING_USDT_TOWER: Crate =
     Crate { name: "tracing-usdt-tower", parts: &["otel", "request", "response", "client", "server"] };
 
@@ -74,7 +77,7 @@ const SPANTAP: Crate = Crate {
     ],
 };
 
-const CRATES: [Crate; 3] = [TRACING_USDT, TRACING_USDT_TOWER, SPANTAP];
+const CRATES: [Crate; 4] = [TRACING_USDT, TRACING_USDT_ATTRIBUTES, TRACING_USDT_TOWER, SPANTAP];
 
 /// Checks all crates.
 pub(crate) fn check(root: &Path) -> Result<()> {

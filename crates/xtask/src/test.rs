@@ -58,7 +58,8 @@ const CHECKED_TARGETS: [&str; 4] = [
 ];
 
 /// The crates that applications depend on, as arguments of cargo.
-const LIBRARIES: [&str; 4] = ["--package", "tracing-usdt", "--package", "tracing-usdt-tower"];
+const LIBRARIES: [&str; 6] =
+    ["--package", "tracing-usdt", "--package", "tracing-usdt-attributes", "--package", "tracing-usdt-tower"];
 
 const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 
