@@ -44,7 +44,15 @@ fn assert_notes(path: &Path, register: &str) {
     assert_eq!(notes, probes(), "in {path:?}");
     let first = *semaphores.first().unwrap();
     let side_by_side: BTreeSet<u64> = (0..probes().len() as u64).map(|n| first + 2 * n).collect();
-    assert!(semaphores == side_by_side && first % 4096 == 0, "semaphores in {path:?}: {semaphores:x?}");
+    assert!(semaphores == side_by_side && first % 32 == 0, "semaphores in {path:?}: {semaphores:x?}");
+    // The counters of callsites are in the same section.
+    let sections = output("readelf", &["--sections", "--wide"], path);
+    let section = sections.lines().find(|line| line.contains(" .probes ")).unwrap();
+    let address = section.split_once(" .probes ").unwrap().1.split_whitespace().nth(1).unwrap();
+    assert!(
+        u64::from_str_radix(address, 16).unwrap() % 4096 == 0,
+        "no page of their own in {path:?}: {section}"
+    );
 }
 
 #[test]

@@ -29,12 +29,13 @@ fn callsites_are_turned_on_and_off_without_a_restart() {
         let spantap = Spantap::attach(&args);
         fixture.run("nest");
         let ended = spantap.terminate();
-        assert!(ended.stderr.contains("2 callsites of "), "{}", ended.stderr);
+        assert!(ended.stderr.contains("turned on 2 callsites of "), "{}", ended.stderr);
         let found = names(&ended.stdout);
         assert_eq!(found, ["request", "kept", "query", "row", "explicit", "beside"], "{}", ended.stdout);
         // Nobody looks any more.
         let probes = Command::new(program("spantap")).args(["probes", "--pid", &pid]).output().unwrap();
-        assert!(!String::from_utf8_lossy(&probes.stdout).contains("attached"));
+        let listed = String::from_utf8_lossy(&probes.stdout);
+        assert!(listed.contains("fixture__callsites:kept") && !listed.contains("attached"), "{listed}");
         let spantap = Spantap::attach(&["--pid", &pid]);
         fixture.run("nest");
         let ended = spantap.terminate();
@@ -66,12 +67,13 @@ fn later_processes_have_the_callsites_turned_on() {
 fn a_callsite_that_does_not_exist_is_refused() {
     with_kernel(&["linux:6.6"], || {
         let path = Build::Release.path(Linkage::Executable, 0);
-        let args = ["attach", "--exe", path.to_str().unwrap(), "--callsite", "shop:*"];
-        let output = Command::new(program("spantap")).args(args).output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            !output.status.success() && stderr.contains("that is named shop:*; spantap probes lists all"),
-            "{stderr}"
-        );
+        for (pattern, why) in [("shop:*", "that is named shop:*"), ("*:a_name", "--callsite takes spans")] {
+            // The other pattern fits.
+            let callsites = ["--callsite", "*:kept", "--callsite", pattern];
+            let mut spantap = Command::new(program("spantap"));
+            let output = spantap.args(["attach", "--exe"]).arg(&path).args(callsites).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && stderr.contains(why), "{stderr}");
+        }
     });
 }

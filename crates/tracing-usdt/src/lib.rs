@@ -469,7 +469,7 @@
 //! | `builder` | options, from code and from the environment |
 //! | `probe_only` | spans that no subscriber wants, made for the probes of their callsite |
 //! | `macros` | the macros with a probe at each callsite, and what they call |
-//! | [`tracing`](crate::tracing) | all of `tracing`, with these macros |
+//! | [`tracing`] | all of `tracing`, with these macros |
 //!
 //! A span passes through them like this:
 //!

@@ -132,9 +132,9 @@ unreadable:
 	return 0;
 }
 
-/* Does nothing. The kernel counts it as a consumer of a callsite, and so the program makes the callsite's spans. */
+/* Does nothing. The kernel counts it as a consumer of a callsite, so the program makes the callsite's spans. */
 SEC("uprobe.multi")
-int callsite_wanted(struct pt_regs *ctx)
+int callsite_on(struct pt_regs *ctx)
 {
 	return 0;
 }

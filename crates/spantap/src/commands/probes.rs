@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, bail};
 
 use super::cli::Probes;
-use crate::notes::{self, Argument, Attached, Kind, PROVIDER, Pattern, Probe, attached};
+use crate::notes::{self, Argument, Counters, Kind, Notes, PROVIDER, Probe, Source, counters};
 use crate::process::maps::mappings;
 use crate::process::program_name;
 use crate::text::{counted, safe};
@@ -26,11 +26,11 @@ const MAX_ARGUMENTS: usize = 6;
 
 /// A file with probes.
 struct Listed {
-    /// The path for the user, and for bpftrace.
-    path: PathBuf,
     probes: Vec<Probe>,
+    /// The path by which bpftrace finds it, if it can.
+    path: Option<String>,
     /// The processes that run it, as far as they can be read.
-    running: Vec<Attached>,
+    running: Vec<Counters>,
 }
 
 /// Prints the probes of a file, or of the files that a process runs.
@@ -44,115 +44,170 @@ pub(super) fn list(options: &Probes) -> Result<ExitCode> {
         (None, Some(pid)) => of_process(pid)?,
         (None, None) => bail!("no program to list probes of; give FILE or --pid PID"),
     };
+    let all: Vec<&Probe> = files.iter().flat_map(|file| &file.probes).collect();
+    for pattern in &options.patterns {
+        if !all.iter().any(|probe| pattern.matches(probe)) {
+            bail!("no probe is named {}; without --probe, spantap probes lists all", pattern.as_str());
+        }
+    }
     let is_chosen = |probe: &Probe| {
         options.patterns.is_empty() || options.patterns.iter().any(|pattern| pattern.matches(probe))
     };
     let mut out = anstream::AutoStream::new(io::stdout(), options.color.into());
-    let mut shown = 0;
     for file in &files {
-        for probes in file.probes.chunk_by(|one, other| one.full_name() == other.full_name()) {
-            if is_chosen(&probes[0]) {
-                shown += 1;
-                match out.write_all(described(file, probes).as_bytes()) {
-                    // The reader has seen enough.
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-                    written => written?,
-                }
+        for places in file.probes.chunk_by(|one, other| one.full_name() == other.full_name()) {
+            if !is_chosen(&places[0]) {
+                continue;
+            }
+            match out.write_all(described(file, places).as_bytes()) {
+                // The reader has seen enough.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+                written => written?,
             }
         }
-    }
-    if shown == 0 {
-        let pattern = options.patterns.first().map_or("", Pattern::as_str);
-        bail!("no probe is named {pattern:?}; without the pattern, spantap probes lists all");
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads the probes of a file, and says on stderr if there may be more.
+fn read(file: &File, name: &str) -> Result<Vec<Probe>> {
+    let Notes { probes, are_damaged } =
+        notes::read(file).with_context(|| format!("can't read the probes of {name}"))?;
+    if are_damaged {
+        let count = counted(probes.len() as u64, "probe", "probes");
+        let line = format!("spantap: the notes of {name} are damaged after {count}: there may be more");
+        // If stderr can't be written, there is nowhere to report that.
+        let _ = writeln!(io::stderr(), "{}", safe(&line));
+    }
+    Ok(probes)
+}
+
 fn of_file(path: &Path) -> Result<Listed> {
-    let name = path.display();
+    let name = path.display().to_string();
     let file = File::open(path).with_context(|| format!("can't open {name}"))?;
-    let probes = notes::probes(&file).with_context(|| format!("can't read the probes of {name}"))?;
+    let probes = read(&file, &name)?;
     if probes.is_empty() {
         bail!(
             "{name} has no probes; does it use the layer of tracing-usdt or the macros of tracing_usdt::tracing, and was it \
              built for Linux?"
         );
     }
-    let inode = file.metadata().with_context(|| format!("can't read {name}"))?.ino();
+    let metadata = file.metadata().with_context(|| format!("can't read {name}"))?;
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let running = processes.filter_map(|process| attached(&process, inode).ok().flatten()).collect();
-    Ok(Listed { path: path.to_owned(), probes, running })
+    let running = processes.filter_map(|process| counters(&process, &metadata).ok().flatten()).collect();
+    let path = fs::canonicalize(path).ok().and_then(|path| for_bpftrace(&path));
+    Ok(Listed { probes, path, running })
 }
 
 /// The files of a process that have probes of ours: its executable, and its libraries.
 fn of_process(pid: i32) -> Result<Vec<Listed>> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let can_not = || {
-        format!(
-            "can't read the files of process {pid}; there is none, or try as root: sudo spantap probes ..."
-        )
-    };
+    let can_not = || format!("can't read what process {pid} runs; there is none, or it takes root");
     let name = program_name(&process).with_context(can_not)?;
-    let mut known = HashSet::new();
-    let mut files = Vec::new();
-    for mapping in mappings(&process).with_context(can_not)?.iter().filter(|mapping| mapping.is_code) {
-        if mapping.file.inode == 0 || !known.insert(mapping.file.inode) {
+    let mappings = mappings(&process).with_context(can_not)?;
+    let (mut known, mut files, mut unreadable) = (HashSet::new(), Vec::new(), None);
+    for mapping in mappings.iter().filter(|mapping| mapping.is_code && mapping.file.inode != 0) {
+        if !known.insert(&mapping.file) {
             continue;
         }
-        let opened = File::open(mapping.link(&process)).or_else(|_| File::open(mapping.path(&process)));
-        let Ok(probes) = opened.map_err(|_| ()).and_then(|file| notes::probes(&file).map_err(|_| ())) else {
-            continue;
+        let file = match mapping.open(&process) {
+            Ok(file) => file,
+            Err(error) => {
+                unreadable.get_or_insert((error, mapping.name.display().to_string()));
+                continue;
+            }
         };
+        let name = mapping.name.display().to_string();
+        // What is no ELF file has no probes.
+        let Ok(probes) = read(&file, &name) else { continue };
         if probes.iter().any(|probe| probe.provider == PROVIDER || probe.source.is_some()) {
-            let running = attached(&process, mapping.file.inode).with_context(can_not)?;
-            files.push(Listed { path: mapping.name.clone(), probes, running: running.into_iter().collect() });
+            let metadata = file.metadata().with_context(can_not)?;
+            // Its memory may be closed to this user.
+            let running = counters(&process, &metadata).ok().flatten();
+            let path = path_of(&process, &mapping.name, &metadata);
+            files.push(Listed { probes, path, running: running.into_iter().collect() });
         }
     }
-    if files.is_empty() {
-        bail!(
+    match (files.is_empty(), unreadable) {
+        (false, _) => Ok(files),
+        (true, Some((error, file))) => {
+            Err(error).with_context(|| format!("can't open {file}, which process {pid} runs; try as root"))
+        }
+        (true, None) => bail!(
             "neither {name} (pid {pid}) nor its libraries have probes of tracing-usdt; does it use the layer or the macros of \
              tracing_usdt::tracing, and was it built for Linux?"
-        );
+        ),
     }
-    Ok(files)
 }
 
-/// A probe as the user sees it: its name, its arguments, and a line for bpftrace. `places` are its locations.
+/// A path to a file that a process has mapped: as the process sees it, or through the process, which may be in a container.
+fn path_of(process: &Path, name: &Path, file: &Metadata) -> Option<String> {
+    let in_process = process.join("root").join(name.strip_prefix("/").unwrap_or(name));
+    let is_it = |path: &Path| {
+        fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+    };
+    let paths = [name.to_owned(), in_process, process.join("exe")];
+    for_bpftrace(paths.iter().find(|path| is_it(path))?)
+}
+
+/// The path as bpftrace takes it in a script: it reads over blanks, and a colon ends the path. Quotes and what a shell
+/// takes for something else are left out too, since the command is to be pasted.
+fn for_bpftrace(path: &Path) -> Option<String> {
+    let path = path.to_str()?;
+    path.chars()
+        .all(|char| char.is_ascii_alphanumeric() || "_./+@%=,-".contains(char))
+        .then(|| path.to_owned())
+}
+
+/// A probe as the user sees it: its name, its arguments, and a command of bpftrace. `places` are its locations.
 fn described(file: &Listed, places: &[Probe]) -> String {
     let probe = &places[0];
     let mut text = format!("{NAME}{}{NAME:#}", safe(&probe.full_name()));
-    if let Some(source) = &probe.source {
-        let kind = if source.is_span { "span" } else { "event" };
-        _ = write!(text, "  {FAINT}{} {kind}, {}:{}{FAINT:#}", source.level, safe(&source.file), source.line);
-    }
     if places.len() > 1 {
         _ = write!(text, "  {FAINT}in {} places{FAINT:#}", places.len());
     }
-    let counts = file.running.iter().filter_map(|process| process.to(probe));
-    if let Some(count) = counts.max().filter(|count| *count > 0) {
-        let consumers = counted(u64::from(count), "consumer", "consumers");
-        _ = write!(text, "  {WATCHED}{consumers} attached{WATCHED:#}");
+    if file.running.iter().any(|process| process.is_attached(probe) == Some(true)) {
+        _ = write!(text, "  {WATCHED}attached{WATCHED:#}");
     }
     text.push('\n');
-    let mut at = 0;
-    let arguments: Vec<String> = probe
-        .arguments
-        .iter()
-        .map(|argument| {
-            let described = format!("arg{at} {}", named(argument, at));
-            at += argument.kind.words();
-            described
-        })
-        .collect();
-    _ = write!(text, "    {}", safe(&arguments.join(", ")));
-    match probe.source.as_ref().map_or(0, |source| source.left_out) {
-        0 => {}
-        left_out => _ = write!(text, "; no room for {}", counted(left_out as u64, "field", "fields")),
+    let mut kinds: Vec<&Probe> = Vec::new();
+    for place in places {
+        if !kinds.iter().any(|kind| (&kind.source, &kind.arguments) == (&place.source, &place.arguments)) {
+            kinds.push(place);
+        }
     }
-    text.push('\n');
-    _ = writeln!(text, "    {FAINT}{}{FAINT:#}", safe(&bpftrace(&file.path, probe)));
+    for kind in &kinds {
+        if let Some(Source { is_span, level, file, line, .. }) = &kind.source {
+            let made = if *is_span { "span" } else { "event" };
+            _ = writeln!(text, "    {FAINT}{level} {made}, {}:{line}{FAINT:#}", safe(file));
+        }
+        _ = writeln!(text, "    {}", safe(&arguments(kind)));
+    }
+    // One command can't read different arguments.
+    let command = match kinds[..] {
+        [_] => bpftrace(file.path.as_deref(), probe),
+        _ => None,
+    };
+    if let Some(command) = command {
+        _ = writeln!(text, "    {FAINT}{}{FAINT:#}", safe(&command));
+    }
     text
+}
+
+/// All arguments with their names and types.
+fn arguments(probe: &Probe) -> String {
+    let mut at = 0;
+    let mut described = Vec::new();
+    for argument in &probe.arguments {
+        described.push(format!("arg{at} {}", named(argument, at)));
+        at += argument.kind.words();
+    }
+    let text = described.join(", ");
+    match probe.source.as_ref().map_or(0, |source| source.left_out) {
+        0 => text,
+        left_out => format!("{text}; no room for {}", counted(left_out as u64, "field", "fields")),
+    }
 }
 
 /// The name and the type of an argument, of which the first is `arg{at}`.
@@ -166,13 +221,18 @@ fn named(argument: &Argument, at: usize) -> String {
         Kind::Text => format!("text of arg{} bytes", at + 1),
         Kind::CText => "text".to_owned(),
         Kind::Address => "address".to_owned(),
+        Kind::Other => "no integer".to_owned(),
     };
     if argument.name.is_empty() { kind } else { format!("{} ({kind})", argument.name) }
 }
 
-/// A command that prints each hit of the probe.
-fn bpftrace(path: &Path, probe: &Probe) -> String {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+/// A command that prints each hit of the probe. None if bpftrace does not find the file, or a name in it has characters
+/// that a shell or bpftrace take for something else.
+fn bpftrace(path: Option<&str>, probe: &Probe) -> Option<String> {
+    let is_plain = |name: &str| name.chars().all(|char| char.is_ascii_alphanumeric() || "_.".contains(char));
+    if !(is_plain(&probe.provider) && is_plain(&probe.name)) {
+        return None;
+    }
     let (mut formats, mut values, mut at) = (Vec::new(), Vec::new(), 0);
     for argument in &probe.arguments {
         if at + argument.kind.words() > MAX_ARGUMENTS {
@@ -185,16 +245,15 @@ fn bpftrace(path: &Path, probe: &Probe) -> String {
             Kind::Text => ("%s", format!("str(arg{at}, arg{})", at + 1)),
             Kind::CText => ("%s", format!("str(arg{at})")),
             Kind::Address => ("%llx", format!("arg{at}")),
+            Kind::Other => ("%s", "\"?\"".to_owned()),
         };
         formats.push(format);
         values.push(value);
         at += argument.kind.words();
     }
-    let (formats, values) = (formats.join(" "), values.join(", "));
-    let action = if values.is_empty() {
-        format!("printf(\"{}\\n\")", probe.name)
-    } else {
-        format!("printf(\"{formats}\\n\", {values})")
+    let action = match values.is_empty() {
+        true => format!("printf(\"{}\\n\")", probe.name),
+        false => format!("printf(\"{}\\n\", {})", formats.join(" "), values.join(", ")),
     };
-    format!("bpftrace -e 'usdt:{}:{} {{ {action}; }}'", path.display(), probe.full_name())
+    Some(format!("bpftrace -e 'usdt:{}:{} {{ {action}; }}'", path?, probe.full_name()))
 }

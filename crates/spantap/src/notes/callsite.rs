@@ -1,12 +1,11 @@
 //! What a callsite's probe says in notes of its own: `.note.tracing_usdt_fields` has a description of each callsite,
 //! with the names of its fields, and `.note.tracing_usdt` the kinds of the fields at each place in the code.
 //!
-//! Both name the callsite by a number that its provider and name give, and by its line: one name may stand for several
-//! callsites.
+//! Both have a number that stands for the callsite alone: one name may be that of several callsites.
 
 use std::collections::HashMap;
 
-use super::{Argument, EXIT, Kind, Source};
+use super::{Argument, Kind, Source};
 
 /// The owner of both notes.
 pub(super) const OWNER: &[u8] = b"tracing-usdt";
@@ -17,38 +16,32 @@ pub(super) const DESCRIPTION: u32 = 1;
 /// The type of a note with the kinds of the fields.
 pub(super) const KINDS: u32 = 2;
 
-/// What names a callsite in both notes: a number for its name, and its line.
-type Key = (u64, u32);
-
 /// All callsites of a file.
 #[derive(Default)]
 pub(super) struct Callsites {
-    described: HashMap<Key, (Source, Vec<String>)>,
+    described: HashMap<u64, (Source, Vec<String>)>,
     /// By the address of the probe's instruction.
-    kinds: HashMap<u64, (Key, [u8; 16])>,
+    kinds: HashMap<u64, (u64, [u8; 16])>,
 }
 
 impl Callsites {
     /// Takes in a note of `OWNER`.
     pub(super) fn add(&mut self, note_type: u32, desc: &[u8]) {
-        let added = match note_type {
-            DESCRIPTION => {
-                description(desc).map(|(key, described)| _ = self.described.insert(key, described))
-            }
-            KINDS => kinds(desc).map(|(address, of)| _ = self.kinds.insert(address, of)),
-            _ => None,
-        };
         // What a later version of the layer writes is left out.
-        let _ = added;
+        if note_type == DESCRIPTION {
+            self.described.extend(description(desc));
+        } else if note_type == KINDS {
+            self.kinds.extend(kinds(desc));
+        }
     }
 
-    /// What is known of the probe at `address`: its arguments, of which there are `count`, and its source.
-    pub(super) fn of(&self, address: u64, name: &str, count: usize) -> Option<(Vec<Argument>, Source)> {
+    /// What is known of the probe at `address`: its arguments, of which its note has `count`, and its source.
+    pub(super) fn of(&self, address: u64, is_exit: bool, count: usize) -> Option<(Vec<Argument>, Source)> {
         let (key, kinds) = self.kinds.get(&address)?;
         let (source, fields) = self.described.get(key)?;
         let id = if source.is_span { "span id" } else { "current span id" };
         let mut arguments = vec![Argument { name: id.to_owned(), kind: Kind::Id }];
-        if source.is_span && name.ends_with(EXIT) && kinds[1] == 0 {
+        if is_exit {
             let duration = Kind::Integer { bytes: 8, is_signed: false };
             arguments.push(Argument { name: "duration in nanoseconds".to_owned(), kind: duration });
             return Some((arguments, source.clone()));
@@ -66,9 +59,9 @@ impl Callsites {
     }
 }
 
-/// A number for the name, the line, the level, whether it is a span, and texts: name, target, file and the fields.
-fn description(desc: &[u8]) -> Option<(Key, (Source, Vec<String>))> {
-    let (hash, rest) = desc.split_first_chunk()?;
+/// The number of the callsite, the line, the level, whether it is a span, and texts: name, target, file and the fields.
+fn description(desc: &[u8]) -> Option<(u64, (Source, Vec<String>))> {
+    let (place, rest) = desc.split_first_chunk()?;
     let (line, rest) = rest.split_first_chunk()?;
     let (&[level, is_span], texts) = rest.split_first_chunk()?;
     let level = *["error", "warn", "info", "debug", "trace"].get(usize::from(level.checked_sub(1)?))?;
@@ -83,17 +76,15 @@ fn description(desc: &[u8]) -> Option<(Key, (Source, Vec<String>))> {
         line,
         left_out: 0,
     };
-    Some(((u64::from_le_bytes(*hash), line), (source, texts.map(|text| text.into_owned()).collect())))
+    Some((u64::from_le_bytes(*place), (source, texts.map(|text| text.into_owned()).collect())))
 }
 
-/// The address of the instruction, the number for the name, the kinds, and the line.
-fn kinds(desc: &[u8]) -> Option<(u64, (Key, [u8; 16]))> {
+/// The address of the instruction, the number of the callsite, and the kinds.
+fn kinds(desc: &[u8]) -> Option<(u64, (u64, [u8; 16]))> {
     let (address, rest) = desc.split_first_chunk()?;
-    let (hash, rest) = rest.split_first_chunk()?;
-    let (kinds, rest) = rest.split_first_chunk()?;
-    let (line, _) = rest.split_first_chunk()?;
-    let key = (u64::from_le_bytes(*hash), u32::from_le_bytes(*line));
-    Some((u64::from_le_bytes(*address), (key, *kinds)))
+    let (place, rest) = rest.split_first_chunk()?;
+    let (kinds, _) = rest.split_first_chunk()?;
+    Some((u64::from_le_bytes(*address), (u64::from_le_bytes(*place), *kinds)))
 }
 
 /// The kind of a field; `None` at the end of the list, and for a kind that a later version of the layer has.

@@ -2,7 +2,7 @@
 //!
 //! `elf` reads the notes. `contract` knows the arguments of the layer's own probes, which the notes don't name, and
 //! `callsite` the notes by which a callsite's probe names its fields. `pattern` chooses probes by their names, and
-//! `consumers` counts who is attached in a running process.
+//! `consumers` finds out whether someone is attached in a running process.
 
 mod callsite;
 mod consumers;
@@ -10,9 +10,9 @@ mod contract;
 mod elf;
 mod pattern;
 
-pub use consumers::{Attached, attached};
+pub use consumers::{Counters, counters};
 pub use contract::{CONTRACT, PROVIDER};
-pub use elf::{Unreadable, probes};
+pub use elf::{Notes, Unreadable, read};
 pub use pattern::Pattern;
 
 /// A probe at one place of a program.
@@ -26,13 +26,13 @@ pub struct Probe {
     pub offset: u64,
     /// Where the counter of its consumers is in the file. Callsites of the same name share it.
     pub semaphore: u64,
-    /// What it tells, in order.
+    /// The values that it passes, in order.
     pub arguments: Vec<Argument>,
     /// The place in the source; not for the layer's own probes.
     pub source: Option<Source>,
 }
 
-/// What a probe tells: a value in one argument, or in two.
+/// A value that a probe passes, in one argument or in two.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Argument {
     /// The name of the field, or what the argument is.
@@ -61,6 +61,8 @@ pub enum Kind {
     CText,
     /// An address of something else.
     Address,
+    /// Something that bpftrace can't read, such as a number in a floating-point register.
+    Other,
 }
 
 impl Kind {
@@ -93,10 +95,16 @@ impl Probe {
         format!("{}:{}", self.provider, self.name)
     }
 
-    /// Whether it fires at the end of a span.
+    /// Whether it fires at the end of a span. The name does not tell: a span's own name may end like that.
     pub fn is_exit(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.is_span) && self.name.ends_with(EXIT)
+        self.source.is_some() && is_counter_of_exit(self.semaphore)
     }
+}
+
+/// Whether the counter at this place is that of the exits of a callsite. The counters of a callsite are side by side, two
+/// bytes each, and that of the entry is at a multiple of four.
+fn is_counter_of_exit(semaphore: u64) -> bool {
+    semaphore % 4 == 2
 }
 
 /// What follows the name of a span in the name of the probe that fires at its end.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io, str};
 
@@ -15,6 +16,7 @@ pub(crate) struct Mapping {
     /// The path of its file, or its name.
     pub(crate) name: PathBuf,
     pub(crate) is_code: bool,
+    pub(crate) is_writable: bool,
 }
 
 /// Identifies the file of a mapping.
@@ -45,6 +47,7 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
         file: MappedFile { device: device.to_owned(), inode },
         name: Path::new(OsStr::from_bytes(words.next().unwrap_or_default().trim_ascii_start())).to_owned(),
         is_code: permissions.contains('x'),
+        is_writable: permissions.contains('w'),
     })
 }
 
@@ -53,6 +56,20 @@ impl Mapping {
     pub(crate) fn link(&self, process: &Path) -> PathBuf {
         // Unlike in `maps`, addresses have no leading zeros here.
         process.join(format!("map_files/{:x}-{:x}", self.start, self.end))
+    }
+
+    /// The file, as it is now: by the link, or without the right to follow that by its path.
+    pub(crate) fn metadata(&self, process: &Path) -> io::Result<fs::Metadata> {
+        fs::metadata(self.link(process)).or_else(|_| fs::metadata(self.path(process)))
+    }
+
+    /// Opens its file, also if that was replaced or deleted. Without the right to do so, the file at its path, if it is
+    /// still the same.
+    pub(crate) fn open(&self, process: &Path) -> io::Result<fs::File> {
+        fs::File::open(self.link(process)).or_else(|error| match fs::metadata(self.path(process)) {
+            Ok(found) if found.ino() == self.file.inode => fs::File::open(self.path(process)),
+            _ => Err(error),
+        })
     }
 
     /// The path at which its file was mapped, through the root of the process.

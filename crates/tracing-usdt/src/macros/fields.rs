@@ -104,6 +104,8 @@ macro_rules! __callsite {
             const SUFFIX: &'static $crate::macros::str = $suffix;
             const LEVEL: $crate::macros::tracing::Level = $level;
             const LINE: $crate::macros::u32 = $crate::macros::line!();
+            const PLACE: $crate::macros::u64 =
+                $crate::macros::place(__TRACING_USDT_TEXTS, $crate::macros::line!(), $crate::macros::column!());
         }
 
         #[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".note.tracing_usdt_fields"))]

@@ -7,8 +7,8 @@ mod fields;
 mod span;
 
 pub use std::option::Option;
-pub use std::primitive::{str, u8, u32};
-pub use std::{concat, file, format_args, line, stringify};
+pub use std::primitive::{str, u8, u32, u64};
+pub use std::{column, concat, file, format_args, line, stringify};
 
 pub use tracing;
 pub use tracing_core::callsite::DefaultCallsite;

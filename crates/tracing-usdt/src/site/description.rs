@@ -2,7 +2,6 @@
 //! fields, the target and the place in the source.
 
 use super::Site;
-use super::note::Names;
 
 /// A note in the section `.note.tracing_usdt`, of type 1 and with `N` bytes of text: the name of the span or event, its
 /// target, the file, and the names of the fields, each with a NUL behind it.
@@ -13,7 +12,7 @@ pub struct Description<const N: usize> {
     size: u32,
     kind: u32,
     owner: [u8; 16],
-    hash: [u8; 8],
+    place: [u8; 8],
     line: u32,
     level: u8,
     is_span: bool,
@@ -41,7 +40,7 @@ impl<const N: usize> Description<N> {
             size: HEAD + N as u32,
             kind: 1,
             owner: *b"tracing-usdt\0\0\0\0",
-            hash: Names::<S>::HASH.to_le_bytes(),
+            place: S::PLACE.to_le_bytes(),
             line: S::LINE,
             level: match S::LEVEL {
                 tracing_core::Level::ERROR => 1,
@@ -70,6 +69,23 @@ const fn join<const N: usize>(texts: &[&str]) -> [u8; N] {
         index += 1;
     }
     all
+}
+
+/// A number that stands for a callsite (FNV-1a): several may have the same name, and even the same line.
+pub const fn place(texts: &[&str], line: u32, column: u32) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ ((line as u64) << 32 | column as u64);
+    let mut index = 0;
+    while index < texts.len() {
+        let text = texts[index].as_bytes();
+        let mut at = 0;
+        while at < text.len() {
+            hash = (hash ^ text[at] as u64).wrapping_mul(0x0100_0000_01b3);
+            at += 1;
+        }
+        hash = (hash ^ 0xff).wrapping_mul(0x0100_0000_01b3);
+        index += 1;
+    }
+    hash
 }
 
 /// How many bytes texts take with a NUL behind each.

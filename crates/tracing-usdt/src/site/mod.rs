@@ -8,6 +8,17 @@
 //! The functions are generic in the callsite and inlined into the code that has the macro, so that the probe is where
 //! the user's code is. Where that code is inlined or generic itself, the probe has several locations.
 
+// On platforms without probes, nobody asks for notes and counters.
+#![cfg_attr(
+    not(all(
+        any(target_os = "linux", target_os = "android"),
+        any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
+        target_pointer_width = "64",
+        not(miri),
+    )),
+    allow(dead_code, unused_macros)
+)]
+
 mod argument;
 mod description;
 mod hit;
@@ -20,7 +31,7 @@ use tracing_core::Level;
 pub use argument::{
     And, Argument, Arguments, Formatted, Kinds, Known, NoArguments, Value, ViaKnown, ViaValue,
 };
-pub use description::{Description, Kind, as_text, field_name, field_name_len, text_len};
+pub use description::{Description, Kind, as_text, field_name, field_name_len, place, text_len};
 pub(crate) use hit::exit;
 pub use hit::hit;
 pub use semaphore::{Consumers, consumers};
@@ -38,4 +49,6 @@ pub trait Site: 'static {
     const LEVEL: Level;
     /// The line in the source.
     const LINE: u32;
+    /// A number that stands for this callsite alone, see [`place`].
+    const PLACE: u64;
 }

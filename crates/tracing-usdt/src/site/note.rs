@@ -193,6 +193,7 @@ mod tests {
         const NAME: Option<&'static str> = Some("GET /orders/{id} \u{e4}\"");
         const LEVEL: Level = Level::INFO;
         const LINE: u32 = 41;
+        const PLACE: u64 = 0;
     }
 
     struct Unnamed;
@@ -201,6 +202,7 @@ mod tests {
         const NAME: Option<&'static str> = None;
         const LEVEL: Level = Level::DEBUG;
         const LINE: u32 = 1203;
+        const PLACE: u64 = 0;
     }
 
     struct Long;
@@ -215,6 +217,7 @@ mod tests {
         ));
         const LEVEL: Level = Level::INFO;
         const LINE: u32 = 1;
+        const PLACE: u64 = 0;
     }
 
     fn texts<S: Site, P: Step, A: Arguments>() -> Vec<String> {

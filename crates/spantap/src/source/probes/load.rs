@@ -125,7 +125,7 @@ impl Loaded {
             }
         }
         let mut news = choose(open.open_object_mut(), &kernel, watched.is_some())?;
-        open.progs.callsite_wanted.set_autoload(!callsites.is_empty());
+        open.progs.callsite_on.set_autoload(!callsites.is_empty());
         if misses.is_some() {
             news.push(format!("{MISSES_SWITCHES} is set: some thread switches are ignored"));
         }
@@ -145,7 +145,7 @@ impl Loaded {
             let (build, of_it) =
                 watched.watch(pid, name.clone()).context("can't start the thread `watch`")?;
             let mut first = attach_to_probes(&skeleton, pid, build, 1, &name)?;
-            news.extend(want_callsites(&skeleton, pid, &mut first, &callsites, &name)?);
+            news.extend(turn_on(&skeleton, pid, &mut first, &callsites, &name)?);
             followed.push(first);
             changes = Some(of_it);
         }
@@ -278,8 +278,7 @@ impl Loaded {
         self.set_released(self.builds, false);
         match attach_to_probes(&self.skeleton, self.pid, build, self.builds, &self.name) {
             Ok(mut followed) => {
-                let wanted =
-                    want_callsites(&self.skeleton, self.pid, &mut followed, &self.callsites, &self.name);
+                let wanted = turn_on(&self.skeleton, self.pid, &mut followed, &self.callsites, &self.name);
                 self.news.extend(wanted.unwrap_or_else(|error| Some(format!("{error:#}"))));
                 self.followed.push(followed);
             }
@@ -405,14 +404,17 @@ fn attach_to_probes(
 }
 
 /// The length of the instruction of a probe.
-const INSTRUCTION_BYTES: u64 = if cfg!(target_arch = "x86_64") { 1 } else { 4 };
+const INSTRUCTION_BYTES: u64 = match cfg!(target_arch = "x86_64") {
+    true => 1,
+    false => 4,
+};
 
-/// Wants the spans of callsites, so that the program makes them whatever its log level. Returns a line about it.
+/// Turns callsites on: the program makes their spans, whatever its log level. Returns a line about it.
 ///
-/// The program looks at a counter for each callsite, which the kernel counts up for an attached program. Where that
-/// program is attached does not matter, so it is attached where nothing runs: behind the instruction of the callsite's
+/// The program looks at a counter for each callsite, and the kernel raises it for an attached program. Where that
+/// program is attached does not matter, so it is attached where nothing runs: after the instruction of the callsite's
 /// exit, which is passed only while the exit has a consumer of its own. So a span costs no trap.
-fn want_callsites(
+fn turn_on(
     skeleton: &SpantapSkel<'static>,
     pid: Option<i32>,
     followed: &mut Followed,
@@ -423,24 +425,28 @@ fn want_callsites(
         return Ok(None);
     }
     let path = followed.build.path();
-    let probes = notes::probes(&fs::File::open(&path)?)?;
-    let has_name = |exit: &Probe, pattern: &Pattern| {
+    let file = fs::File::open(&path).with_context(|| format!("can't open {name}"))?;
+    let notes = notes::read(&file).with_context(|| format!("can't read the probes of {name}"))?;
+    let matches = |exit: &Probe, pattern: &Pattern| {
         let span = exit.name.strip_suffix(EXIT).unwrap_or(&exit.name).to_owned();
         pattern.matches(exit) || pattern.matches(&Probe { name: span, ..exit.clone() })
     };
-    let mut exits: Vec<&Probe> = probes
-        .iter()
-        .filter(|probe| probe.is_exit() && callsites.iter().any(|pattern| has_name(probe, pattern)))
-        .collect();
-    exits.dedup_by_key(|exit| exit.semaphore);
-    if exits.is_empty() {
-        let patterns: Vec<&str> = callsites.iter().map(Pattern::as_str).collect();
+    let mut exits: Vec<&Probe> = notes.probes.iter().filter(|probe| probe.is_exit()).collect();
+    for pattern in callsites {
+        if exits.iter().any(|exit| matches(exit, pattern)) {
+            continue;
+        }
+        let pattern_text = pattern.as_str();
+        if notes.probes.iter().any(|probe| pattern.matches(probe)) {
+            bail!("{pattern_text} names events or probes of the layer; --callsite takes spans");
+        }
         bail!(
-            "{name} has no span with a probe of its own that is named {}; spantap probes lists all. They come from the macros of \
-             tracing_usdt::tracing",
-            patterns.join(" or ")
+            "{name} has no span with a probe of its own that is named {pattern_text}; spantap probes lists all. They come from the \
+             macros of tracing_usdt::tracing"
         );
     }
+    exits.retain(|exit| callsites.iter().any(|pattern| matches(exit, pattern)));
+    exits.dedup_by_key(|exit| exit.semaphore);
     let places = |place: fn(&Probe) -> u64| -> Result<Vec<usize>, _> {
         exits.iter().map(|exit| usize::try_from(place(exit))).collect()
     };
@@ -450,12 +456,12 @@ fn want_callsites(
         ref_ctr_offsets: places(|exit| exit.semaphore - 2)?,
         ..UprobeMultiOpts::default()
     };
-    // All at once: to detach from one place takes the kernel 200 ms.
-    let program = &skeleton.progs.callsite_wanted;
+    // All at once, because the kernel takes long to detach from one place.
+    let program = &skeleton.progs.callsite_on;
     let link = program.attach_uprobe_multi_with_opts(pid.unwrap_or(-1), &path, "", options);
     let link =
         link.map_err(|error| explain(&error)).context("can't turn on callsites, which takes Linux 6.6")?;
     followed.links.0.push(link);
-    let spans = counted(exits.len() as u64, "callsite", "callsites");
-    Ok(Some(format!("{spans} of {name} are turned on")))
+    let count = counted(exits.len() as u64, "callsite", "callsites");
+    Ok(Some(format!("turned on {count} of {name}")))
 }
