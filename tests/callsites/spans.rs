@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use e2e::{BPFTRACE, Bpftrace, Build, Collector, Fixture, Linkage, Span, need, text};
 
-use super::{PROVIDER, event, print};
+use super::{PROVIDER, event, print, start};
 
 /// What the fixture writes to stderr, and the spans that it sends, while it runs `nest`. With `script`, bpftrace is
 /// attached, and what it prints is returned too.
@@ -121,4 +121,51 @@ fn the_probes_have_the_ids_of_the_spans() {
         ];
         assert_eq!(hits, expected, "{stack}");
     }
+}
+
+/// A subscriber may have to send something when it is dropped.
+#[test]
+fn a_look_does_not_keep_a_subscriber() {
+    if !need(&BPFTRACE) {
+        return;
+    }
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let script = print(&path, "brief", "%d", "arg1") + &print(&path, "brief__exit", "%d", "arg0");
+    let bpftrace = Bpftrace::attach(&script, None);
+    let mut fixture = start(&path, "none");
+    assert_eq!(fixture.run("scoped"), "dropped");
+    fixture.end();
+    let expected = [0, 1, 2].map(|n| [format!("brief {n}"), "brief__exit 0".to_owned()]).concat();
+    assert_eq!(bpftrace.end(), expected);
+}
+
+#[test]
+fn a_span_from_before_the_subscriber_is_no_parent_and_does_no_harm() {
+    if !need(&BPFTRACE) {
+        return;
+    }
+    let path = Build::Release.path(Linkage::Executable, 0);
+    let bpftrace = Bpftrace::attach(&print(&path, "brief", "%d", "arg1"), None);
+    let mut fixture = start(&path, "none");
+    assert_eq!(fixture.run("late"), "survived");
+    fixture.end();
+    assert_eq!(bpftrace.end(), ["brief 1", "brief 2"]);
+}
+
+/// A filter of the layer itself hides spans from it that another layer wants: each has an id of its own all the same, and
+/// none of another span.
+#[test]
+fn spans_that_the_layers_own_filter_hides_have_ids_of_their_own() {
+    if !need(&BPFTRACE) {
+        return;
+    }
+    let path = std::path::Path::new("PATH");
+    let script =
+        ["request", "kept", "query", "row"].map(|name| print(path, name, "%016llx", "arg0")).concat();
+    let (_, spans, hits) = nest("hidden", Some(&script));
+    assert!(spans.is_empty(), "{spans:?}");
+    let mut ids: Vec<&str> = hits.iter().map(|hit| hit.rsplit(' ').next().unwrap()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert!(hits.len() == 4 && ids.len() == 4 && ids[0] != "0".repeat(16), "{hits:?}");
 }

@@ -61,9 +61,11 @@ pub(crate) fn innermost(owner: usize, current: Option<&Id>) -> Option<Id> {
     ENTERED
         .try_with(|entered| {
             let entered = entered.try_borrow().ok()?;
-            let last = entered.iter().rfind(|entered| entered.owner == owner)?;
-            // If the subscriber's current span is another one than at the enter, it was entered later.
-            (last.outer.as_ref() == current).then(|| last.id.clone())
+            // If the subscriber's current span is another one than at the enter, it was entered later, or this span was
+            // not left in order.
+            let is_in_current =
+                |entered: &&Entered| entered.owner == owner && entered.outer.as_ref() == current;
+            entered.iter().rfind(is_in_current).map(|entered| entered.id.clone())
         })
         .ok()
         .flatten()
@@ -72,10 +74,15 @@ pub(crate) fn innermost(owner: usize, current: Option<&Id>) -> Option<Id> {
 /// Makes `parent` the parent of the root span that `f` creates. The subscriber does not know `parent`, so it must not
 /// get its id.
 pub(crate) fn with_parent<T>(parent: &Id, f: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            let _ = NEXT_PARENT.try_with(|next| next.set(0));
+        }
+    }
+    let _reset = Reset;
     let _ = NEXT_PARENT.try_with(|next| next.set(parent.into_u64()));
-    let made = f();
-    let _ = NEXT_PARENT.try_with(|next| next.set(0));
-    made
+    f()
 }
 
 /// The parent of [`with_parent`], for the first span that asks.

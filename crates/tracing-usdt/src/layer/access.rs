@@ -75,10 +75,7 @@ fn span_id_of<S: Subscriber + for<'a> LookupSpan<'a>>(
     dispatch: &Dispatch,
     id: &Id,
 ) -> Option<u64> {
-    if let Some(known) = layer.known_identity(id) {
-        return Some(known.ids.span_id.get());
-    }
-    context::<S>(layer, dispatch, id).map(|context| context.span_id().get())
+    layer.span_id_for_probes(&dispatch.downcast_ref::<S>()?.span(id)?)
 }
 
 /// The id of a span in the probes and datagrams, if the subscriber has the layer.

@@ -44,9 +44,11 @@ impl UsdtLayer {
             let sampled_out = !known.ids.sampled && self.skip_sampled_out_child(attributes.metadata());
             return if sampled_out { Parent::SampledOut } else { Parent::Known(known) };
         }
-        let parent = ctx.span(id).and_then(|span| span.parent());
-        // In the registry, a span that exists for its probes alone has no parent.
-        let Some(parent) = parent.or_else(|| ctx.span(parent_id)) else { return Parent::None };
+        let Some(parent) = ctx.span(id).and_then(|span| span.parent()) else {
+            // In the registry, a span that exists for its probes alone has no parent.
+            let parent = ctx.span(parent_id).and_then(|parent| self.identity_of_parent(&parent));
+            return parent.map_or(Parent::None, Parent::Known);
+        };
         if !self.uses_opentelemetry_ids()
             && self.is_sampled_out(&parent)
             && self.skip_sampled_out_child(attributes.metadata())
@@ -145,7 +147,7 @@ impl UsdtLayer {
                 true => ctx.lookup_current(),
                 false => attributes.parent().and_then(|parent| ctx.span(parent)),
             };
-            let parent = parent.map(|parent| self.identity(&parent));
+            let parent = parent.and_then(|parent| self.identity_of_parent(&parent));
             let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
             self.spans.identity_or_insert(id, identity, self.counts_open_spans());
         }

@@ -1,6 +1,5 @@
 //! The identity of a span in this layer, tracked or not.
 
-use tracing_core::span::Id;
 use tracing_core::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
@@ -42,9 +41,28 @@ impl UsdtLayer {
         ctx.event_span(event)
     }
 
-    /// The identity of a span that has one.
-    pub(super) fn known_identity(&self, id: &Id) -> Option<Identity> {
-        self.spans.identity(id)
+    /// The id of a span in the probes of callsites. Does not ask OpenTelemetry, which would start the span: with its ids, a
+    /// span has none here before it has been started.
+    pub(super) fn span_id_for_probes<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Option<u64> {
+        let id = span.id();
+        let identity = match self.uses_opentelemetry_ids() {
+            true if self.is_undecided(&id) => return None,
+            true => self.spans.identity(&id)?,
+            false => self.spans.identity(&id).unwrap_or_else(|| self.untracked_identity(span)),
+        };
+        Some(identity.ids.span_id.get())
+    }
+
+    /// The identity of a span that may be hidden from this layer by its filter, for a child that no filter hides. The layer
+    /// does not see the end of such a span, so it is not tracked.
+    pub(super) fn identity_of_parent<'a, R: LookupSpan<'a>>(
+        &self,
+        span: &SpanRef<'a, R>,
+    ) -> Option<Identity> {
+        let tracked = self.spans.identity(&span.id()).or_else(|| self.nearest_tracked(span));
+        // With OpenTelemetry's ids, to ask would start the span.
+        let untracked = || (!self.uses_opentelemetry_ids()).then(|| self.untracked_identity(span));
+        tracked.or_else(untracked)
     }
 
     /// The identity of an untracked span: nobody listens, or a filter hides the span and its close from the

@@ -115,14 +115,16 @@ macro_rules! __event_of {
                 ($($variable,)*) => match ($($parent,)?) {
                     parent => {
                         let parent = $crate::macros::ParentOf::parent(parent);
+                        // Before the probe, which may format values: a `Debug` that logs would change what filters of
+                        // layers have just decided about this event.
+                        if enabled {
+                            parent.dispatch(&__METADATA, &$crate::__values!($($variable),*));
+                        }
                         if consumers.any() {
                             $crate::macros::event_happens::<__TracingUsdtSite, _>(
                                 &parent,
                                 &$crate::__arguments!($($variable)*),
                             );
-                        }
-                        if enabled {
-                            parent.dispatch(&__METADATA, &$crate::__values!($($variable),*));
                         }
                         $crate::__log! { $level, $crate::__values!($($variable),*) }
                     }

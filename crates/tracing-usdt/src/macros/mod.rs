@@ -7,6 +7,8 @@ mod fields;
 mod span;
 
 pub use std::option::Option;
+use std::time::Instant;
+
 pub use std::primitive::{str, u8, u32, u64};
 pub use std::{column, concat, file, format_args, line, stringify};
 
@@ -50,10 +52,11 @@ pub const fn first(texts: &[&'static str]) -> Option<&'static str> {
 /// Fires the probe of a span that begins.
 #[inline(always)]
 pub fn span_begins<S: Site, A: Arguments>(consumers: Consumers, span: &Span, fields: &A) {
+    let began = if consumers.of_exit() { Some(Instant::now()) } else { None };
     let span_id = probe_only::span_id(span);
     site::hit::<S, site::Entry, A>(span_id, fields);
-    if consumers.of_exit() {
-        probe_only::on_close(span, span_id, site::exit::<S>);
+    if let Some(began) = began {
+        probe_only::on_close(span, span_id, began, site::exit::<S>);
     }
 }
 
@@ -111,7 +114,7 @@ impl Parent {
 fn span_below(parent: Option<Id>, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
     match parent {
         // The other layers don't know this parent.
-        Some(parent) if probe_only::is_probe_only(&parent) => {
+        Some(parent) if probe_only::is_unknown_to_layers(&parent) => {
             aside::with_parent(&parent, || Span::new_root(metadata, values))
         }
         parent => Span::child_of(parent, metadata, values),
@@ -120,7 +123,7 @@ fn span_below(parent: Option<Id>, metadata: &'static Metadata<'static>, values: 
 
 fn event_below(parent: Option<&Id>, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) {
     match parent {
-        Some(parent) if probe_only::is_probe_only(parent) => {
+        Some(parent) if probe_only::is_unknown_to_layers(parent) => {
             aside::with_parent(parent, || Event::child_of(None, metadata, values));
         }
         parent => Event::child_of(parent.cloned(), metadata, values),

@@ -187,15 +187,9 @@ impl<T: tracing_core::field::Value + ?Sized> ViaValue for &Value<'_, T> {
         // A program must not fail because someone looks.
         let formatted = catch_unwind(AssertUnwindSafe(|| self.0.record(&any_field(), &mut text)));
         if formatted.is_err() {
-            text.0.push_str("(panicked while it was formatted)");
+            text.0 = "(panicked while it was formatted)".to_owned();
         }
-        // A NUL inside would end the text.
-        let mut bytes = match text.0.contains('\0') {
-            true => Cow::Owned(text.0.replace('\0', "\u{fffd}")),
-            false => Cow::Borrowed(&*text.0),
-        }
-        .into_owned()
-        .into_bytes();
+        let mut bytes = text.0.into_bytes();
         bytes.push(0);
         Formatted(bytes)
     }
@@ -222,6 +216,12 @@ struct Shortened(String);
 impl Write for Shortened {
     /// Fails when the text is full, so that a long value is not formatted to its end.
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // A NUL would end the text for whoever reads it.
+        let text = &*if text.contains('\0') {
+            Cow::Owned(text.replace('\0', "\u{fffd}"))
+        } else {
+            Cow::Borrowed(text)
+        };
         let room = MAX_TEXT_BYTES - self.0.len();
         if text.len() <= room {
             self.0.push_str(text);

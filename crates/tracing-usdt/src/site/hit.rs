@@ -32,7 +32,7 @@ macro_rules! probe {
             ".balign 4",
             ".4byte 8, 24 + {len}, 3",
             ".asciz \"stapsdt\"",
-            ".8byte .Ltracing_usdt_probe_\\count, _.stapsdt.base, tracing_usdt_{hash} + {semaphore}",
+            ".8byte .Ltracing_usdt_probe_\\count, _.stapsdt.base, tracing_usdt_1_{hash} + {semaphore}",
             ".if {words} > 0", ".8byte {w0}", ".endif",
             ".if {words} > 1", ".8byte {w1}", ".endif",
             ".if {words} > 2", ".8byte {w2}", ".endif",

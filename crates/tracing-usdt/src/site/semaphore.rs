@@ -1,6 +1,6 @@
 //! The counters of the consumers that are attached to the probes of a callsite.
 //!
-//! They are symbols that the assembler makes, named by a number for the provider and name. Callsites of one name so have
+//! They are symbols that the assembler makes, named by the version of their layout and a number for the provider and name. Callsites of one name so have
 //! the same counters, wherever they are in the program: bpftrace and bcc take the counter of the first location for all
 //! locations of a probe.
 
@@ -32,19 +32,19 @@ impl Consumers {
 #[cfg(target_arch = "x86_64")]
 macro_rules! load {
     () => {
-        "mov {counters:e}, dword ptr [rip + tracing_usdt_{hash}]"
+        "mov {counters:e}, dword ptr [rip + tracing_usdt_1_{hash}]"
     };
 }
 #[cfg(target_arch = "aarch64")]
 macro_rules! load {
     () => {
-        "adrp {counters}, tracing_usdt_{hash}\nldr {counters:w}, [{counters}, :lo12:tracing_usdt_{hash}]"
+        "adrp {counters}, tracing_usdt_1_{hash}\nldr {counters:w}, [{counters}, :lo12:tracing_usdt_1_{hash}]"
     };
 }
 #[cfg(target_arch = "riscv64")]
 macro_rules! load {
     () => {
-        "lla {counters}, tracing_usdt_{hash}\nlwu {counters}, 0({counters})"
+        "lla {counters}, tracing_usdt_1_{hash}\nlwu {counters}, 0({counters})"
     };
 }
 
@@ -65,15 +65,15 @@ pub fn consumers<S: Site>() -> Consumers {
     unsafe {
         std::arch::asm!(
             load!(),
-            ".ifndef tracing_usdt_{hash}",
+            ".ifndef tracing_usdt_1_{hash}",
             // All object files have a copy, of which the linker keeps one.
-            ".pushsection .probes, \"awG\", @progbits, tracing_usdt_{hash}, comdat",
-            ".weak tracing_usdt_{hash}",
-            ".hidden tracing_usdt_{hash}",
+            ".pushsection .probes, \"awG\", @progbits, tracing_usdt_1_{hash}, comdat",
+            ".weak tracing_usdt_1_{hash}",
+            ".hidden tracing_usdt_1_{hash}",
             ".balign 4",
-            "tracing_usdt_{hash}: .4byte 0",
-            ".type tracing_usdt_{hash}, @object",
-            ".size tracing_usdt_{hash}, 4",
+            "tracing_usdt_1_{hash}: .4byte 0",
+            ".type tracing_usdt_1_{hash}, @object",
+            ".size tracing_usdt_1_{hash}, 4",
             ".popsection",
             ".endif",
             counters = out(reg) counters,
