@@ -153,6 +153,8 @@ fn perf_counts_the_hits_of_a_callsite() {
     assert!(cached, "{text}");
     let (_, listed) = perf(&["list", "--no-desc", "sdt"]);
     assert!(listed.contains(&event), "{listed}");
+    // A run that was killed may have left it.
+    perf(&["probe", "--del", &event]);
     let (added, text) = perf(&["probe", "--add", &format!("%{event}")]);
     assert!(added, "{text}");
     let (ran, text) = perf(&["stat", "-e", &event, "--", "sh", "-c", &format!("echo many 300 | {path}")]);

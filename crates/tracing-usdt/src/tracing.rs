@@ -10,7 +10,7 @@
 //! # place_order(7, &["book"]);
 //! ```
 //!
-//! Everything else is `tracing`'s own, and subscribers see the same spans and events. But the program has probes more:
+//! Everything else is `tracing`'s own, and subscribers see the same spans and events. But the program has more probes:
 //!
 //! ```text
 //! # bpftrace -l 'usdt:./target/debug/shop:*'
@@ -22,14 +22,15 @@
 //!
 //! They work **whatever subscribers want**: also for a span or event that all filters disable, and without any
 //! subscriber. While nobody looks at a probe, it costs a load and a branch, and no field is evaluated. What
-//! `tracing`'s features `max_level_*` and `release_max_level_*` remove has no probe either.
+//! `tracing`'s features `max_level_*` and `release_max_level_*` leave out of the program never fires.
 //!
 //! # The names
 //!
 //! The provider is the path of the module, with `__` for `::`. The name of a probe is that of the span, or what `name:`
 //! says. An event without a name has its level and its line: `debug_41`. A character that a probe can't have becomes
-//! `_`. A span's second probe has `__exit` behind its name. Callsites of the same name in one module are one probe with
-//! several locations, all of which fire; so is a callsite in a generic or an inlined function.
+//! `_`. A span's second probe has `__exit` after its name, and the events of `#[instrument(err, ret)]` have `__error` and
+//! `__return`. Callsites of the same name in one module are one probe with several locations, all of which fire; so is a
+//! callsite in a generic or an inlined function.
 //!
 //! # The arguments
 //!
@@ -46,22 +47,28 @@
 //! |---|---|
 //! | integers up to 64 bits, `NonZero`, `Wrapping`, `bool` | one: the value, with its size and sign |
 //! | `&str`, `String` | two: address and length, for bpftrace's `str(arg1, arg2)` |
-//! | everything else: floats, `%` and `?`, `Option`, errors, messages | one: the address of a text with a NUL behind it, for `str(arg1)` |
+//! | everything else: floats, `%` and `?`, `Option`, errors, messages | one: the address of a text with a NUL after it, for `str(arg1)` |
 //!
 //! References and boxes count as what they point to. A formatted text is at most 1023 bytes long; a longer one ends
-//! with `...`. If formatting panics, the text says so, and the program goes on. There are ten arguments at most,
-//! because bpftrace reads no more: the fields that have no room are not in the probe.
+//! with `...`. If formatting panics, the text says so, and the program goes on (not with `panic = "abort"`). There are
+//! ten arguments at most; bpftrace before 0.24 reads six on x86-64. Fields that have no room are not in the probe.
+//! `docs/wire.md` in the repository defines all of it.
 //!
-//! # The spans
+//! # Spans that only a probe wants
 //!
 //! If someone looks at a span that no subscriber wants, and the subscriber has the [layer](crate::layer()), the span
 //! gets its ids, its parent and its trace as if everyone wanted it. The layer's other probes and its datagrams have it
-//! too. Other layers don't hear of it. Two things to know:
+//! too. Other layers don't see it. What to know:
 //!
-//! * Such a span is no parent for code that uses `tracing`'s own macros with `parent: &span`: a formatter that writes
-//!   JSON panics if it is told of a span that it does not know. The macros here take care of that.
-//! * `__exit` fires when the last handle of a span is dropped, if someone looked when the span began. A subscriber
-//!   that is not built on `tracing_subscriber`'s [`Registry`](tracing_subscriber::Registry) gives no occasion for it.
+//! * It is not disabled: `is_disabled` and `or_current` see a span. [`Span::current`] in it is the span around it.
+//! * It should be no parent, and not be followed, where code uses `tracing`'s own macros: other layers have not seen it, and
+//!   `fmt`'s JSON and pretty formats panic at a span that they have not seen. The macros here take care of that.
+//! * Fields are evaluated while someone looks, and an expression that panics then panics.
+//! * [`enabled!`] asks subscribers only. A filter of the layer itself hides spans from it that another layer wants.
+//! * `__exit` fires when the span closes, if someone looked when it began. A subscriber that is not built on
+//!   `tracing_subscriber`'s [`Registry`](tracing_subscriber::Registry) does not say when.
+//!
+//! The attribute names this crate `::tracing_usdt`, so the dependency can't be renamed.
 
 pub use ::tracing::*;
 #[cfg(feature = "attributes")]
