@@ -9,7 +9,6 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::usdt_layer::{BaggageSettings, HAS_BAGGAGE, UsdtLayer};
-use crate::fields::AttributeValue;
 use crate::propagation::Baggage;
 use crate::span::{OpenSpan, Untracked};
 
@@ -72,31 +71,30 @@ impl UsdtLayer {
         }
     }
 
+    pub(super) fn has_baggage_attributes(&self) -> bool {
+        !self.baggage.attributes.is_empty()
+    }
+
     /// Gives a new span the attributes from its baggage.
     #[cold]
     pub(super) fn inherit_baggage<S>(&self, id: &Id, ctx: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if self.baggage.attributes.is_empty() {
+        if !self.has_baggage_attributes() {
             return;
         }
         let baggage = ctx.span(id).map(|span| self.baggage_of(&span)).unwrap_or_default();
-        if !baggage.is_empty() {
-            self.spans.with(id, |open| self.record_baggage(open, &baggage));
-        }
+        self.spans.with(id, |open| self.record_baggage(open, &baggage));
     }
 
-    /// Records the chosen entries as attributes, if the span is recorded. The span's own fields take precedence: baggage
-    /// comes from outside.
-    pub(super) fn record_baggage(&self, open: &mut OpenSpan, baggage: &Baggage) {
-        let Some(callsite) = open.callsite else { return };
-        for key in &self.baggage.attributes {
-            let Some(value) = baggage.get(key) else { continue };
-            let is_field = callsite.fields().iter().any(|field| field.name == &**key);
-            if !is_field || open.record.fields.view(callsite).get(key).is_none() {
-                open.record.set(callsite, key, &AttributeValue::Str(value), &self.limits);
-            }
+    /// Sets the attributes from this baggage, if the span is recorded. They are added when it ends, if the program has no
+    /// attributes of the same names by then: baggage comes from outside.
+    fn record_baggage(&self, open: &mut OpenSpan, baggage: &Baggage) {
+        if open.callsite.is_some() && self.has_baggage_attributes() {
+            let chosen = |key: &Box<str>| Some((key.clone(), baggage.get(key)?.into()));
+            let attributes = self.baggage.attributes.iter().filter_map(chosen).collect();
+            open.record.set_baggage_attributes(attributes, self.limits);
         }
     }
 }

@@ -406,16 +406,16 @@ mod tests {
     /// A caller can send as much as the limits allow, and any key.
     #[test]
     fn a_full_list_makes_room_for_an_entry_of_the_program() {
-        let members = |numbers: std::ops::Range<u32>| {
-            numbers.map(|n| format!("k{n}=1")).collect::<Vec<_>>().join(",")
-        };
+        let members =
+            |numbers: std::ops::Range<u32>| numbers.map(|n| format!("k{n}=1")).collect::<Vec<_>>().join(",");
         let mut full = parse(&[&members(0..64)]);
         assert!(full.insert("new", "1"));
         assert_eq!(full.to_string(), format!("{},new=1", members(1..64)));
         assert!(full.insert("new", "2") && full.insert("k3", "2"));
         assert_eq!(full.iter().count(), 64, "replacing one needs no room");
 
-        let mut long = parse(&[&format!("a={}", "x".repeat(4000)), &format!("b={}", "x".repeat(4000)), "c=1"]);
+        let mut long =
+            parse(&[&format!("a={}", "x".repeat(4000)), &format!("b={}", "x".repeat(4000)), "c=1"]);
         assert!(long.insert("d", &"y".repeat(4000)));
         assert_eq!(long.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["b", "c", "d"]);
         assert!(long.insert("e", &"y".repeat(MAX_BYTES - 2)));
