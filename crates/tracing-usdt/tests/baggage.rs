@@ -126,6 +126,22 @@ fn root_spans_have_the_baggage_of_the_process() {
     });
 }
 
+/// For example in a gateway.
+#[test]
+fn empty_baggage_in_scope_replaces_that_of_the_process() {
+    let check = || {
+        let root = Baggage::default().in_scope(|| info_span!("root"));
+        let child = root.in_scope(|| info_span!("child"));
+        assert_eq!([passed_on(&root), passed_on(&child), passed_on(&info_span!("other"))], ["", "", "a=1"]);
+        assert_eq!(passed_on(&remote("").in_scope(|| info_span!("of the same parent"))), "");
+    };
+    let collector = Collector::bind();
+    for builder in [tracing_usdt::builder().without_socket(), collector.builder()] {
+        let layer = builder.with_remote_parent(remote("a=1")).build();
+        with_default(tracing_subscriber::registry().with(layer), check);
+    }
+}
+
 /// No consumer can see the span, but the program sets its baggage all the same.
 #[test]
 fn a_span_that_a_filter_hides_passes_baggage_on() {

@@ -3,9 +3,6 @@
 
 use std::sync::atomic::Ordering;
 
-use tracing_core::Subscriber;
-use tracing_core::span::Id;
-use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::usdt_layer::{BaggageSettings, HAS_BAGGAGE, UsdtLayer};
@@ -26,10 +23,18 @@ impl UsdtLayer {
         }
     }
 
+    /// Whether a span that is given this baggage must keep it. Without any other, empty baggage replaces none.
+    pub(super) fn matters(&self, baggage: &Baggage) -> bool {
+        !baggage.is_empty() || self.has_baggage()
+    }
+
+    fn has_baggage(&self) -> bool {
+        self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0
+    }
+
     /// See [`SpanExt::baggage`](crate::SpanExt::baggage).
     pub(crate) fn baggage_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
-        let has_baggage = self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0;
-        if has_baggage { self.find_baggage(span) } else { Baggage::NONE }
+        if self.has_baggage() { self.find_baggage(span) } else { Baggage::NONE }
     }
 
     /// The baggage that the span was given, or the nearest span above it. A span with a remote parent has no more than
@@ -56,8 +61,7 @@ impl UsdtLayer {
 
     /// See [`SpanExt::set_baggage`](crate::SpanExt::set_baggage).
     pub(crate) fn set_baggage_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, baggage: Baggage) {
-        let has_baggage = self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0;
-        if baggage.is_empty() && !has_baggage {
+        if !self.matters(&baggage) {
             return;
         }
         self.note_baggage(&baggage);
@@ -76,16 +80,11 @@ impl UsdtLayer {
     }
 
     /// Gives a new span the attributes from its baggage.
-    #[cold]
-    pub(super) fn inherit_baggage<S>(&self, id: &Id, ctx: &Context<'_, S>)
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        if !self.has_baggage_attributes() {
-            return;
+    pub(super) fn inherit_baggage<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        if self.has_baggage_attributes() {
+            let baggage = self.baggage_of(span);
+            self.spans.with(&span.id(), |open| self.record_baggage(open, &baggage));
         }
-        let baggage = ctx.span(id).map(|span| self.baggage_of(&span)).unwrap_or_default();
-        self.spans.with(id, |open| self.record_baggage(open, &baggage));
     }
 
     /// Sets the attributes from this baggage, if the span is recorded. They are added when it ends, if the program has no
