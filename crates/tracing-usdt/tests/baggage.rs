@@ -15,7 +15,7 @@ use tracing::field::Empty;
 use tracing::{debug_span, info_span, subscriber::with_default};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Layer, Registry, prelude::*};
-use tracing_usdt::{Baggage, Builder, Format, Sampler, SpanContext, SpanExt, UsdtLayer};
+use tracing_usdt::{Baggage, Builder, Format, Sampler, SpanContext, SpanExt, TraceState, UsdtLayer};
 
 const REMOTE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -140,6 +140,30 @@ fn empty_baggage_in_scope_replaces_that_of_the_process() {
         let layer = builder.with_remote_parent(remote("a=1")).build();
         with_default(tracing_subscriber::registry().with(layer), check);
     }
+}
+
+/// The registry does not know the parent of such a span.
+#[test]
+fn a_span_that_exists_for_its_probes_alone_has_the_baggage_and_trace_state_of_its_parent() {
+    let probe_only = || {
+        let metadata = info_span!("probe only").metadata().unwrap();
+        let none: [(&tracing::field::Field, Option<&dyn tracing::field::Value>); 0] = [];
+        tracing_usdt::macros::Parent::Current.probe_only_span(metadata, &metadata.fields().value_set(&none))
+    };
+    let collector = Collector::bind();
+    let layer = collector.builder().with_remote_parent(remote("process=1")).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let state = TraceState::parse(["a=1"]).unwrap();
+        let root = remote("caller=2").with_trace_state(state).in_scope(|| info_span!("root"));
+        let below = root.in_scope(probe_only);
+        assert_eq!(passed_on(&below), "caller=2");
+        assert_eq!(below.trace_context().unwrap().trace_state().to_string(), "a=1");
+        let ordinary = below.in_scope(|| root.in_scope(|| info_span!("ordinary")));
+        assert_eq!(passed_on(&ordinary), "caller=2");
+        root.set_baggage(Baggage::default());
+        assert_eq!(passed_on(&root.in_scope(probe_only)), "");
+        assert_eq!(passed_on(&probe_only()), "process=1");
+    });
 }
 
 /// No consumer can see the span, but the program sets its baggage all the same.

@@ -41,11 +41,12 @@ impl UsdtLayer {
     /// what came with that.
     #[cold]
     fn find_baggage<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
+        let mut has_parent_aside = false;
         for span in span.scope() {
             let tracked = self.spans.with(&span.id(), |open| (open.identity, open.record.baggage()));
             let untracked =
                 span.extensions().get::<Untracked>().map(|span| (span.identity, span.baggage.clone()));
-            let Some((identity, _)) = tracked.as_ref().or(untracked.as_ref()) else { continue };
+            let Some(&(identity, _)) = tracked.as_ref().or(untracked.as_ref()) else { continue };
             let parent_id = identity.parent_id.filter(|_| identity.remote);
             if let Some(own) = tracked.into_iter().chain(untracked).find_map(|(_, baggage)| baggage) {
                 return own;
@@ -55,8 +56,11 @@ impl UsdtLayer {
                 let is_of_process = parent.is_some_and(|parent| parent.ids.span_id == parent_id);
                 return if is_of_process { self.baggage.of_process.clone() } else { Baggage::NONE };
             }
+            // OpenTelemetry may have the parent in a context of its own.
+            has_parent_aside = identity.parent_id.is_some() && !self.uses_opentelemetry_ids();
         }
-        self.baggage.of_process.clone()
+        // The registry does not know the parent of the last span. What that had was copied at the span's creation.
+        if has_parent_aside { Baggage::NONE } else { self.baggage.of_process.clone() }
     }
 
     /// See [`SpanExt::set_baggage`](crate::SpanExt::set_baggage).

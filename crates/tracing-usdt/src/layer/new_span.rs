@@ -178,7 +178,7 @@ impl UsdtLayer {
             let (trace_state, baggage) = (self.trace_state(&parent), self.baggage_of(&parent));
             self.spans.with(id, |open| {
                 open.record.set_trace_state(trace_state);
-                if !baggage.is_empty() {
+                if self.matters(&baggage) {
                     open.record.set_baggage(baggage);
                 }
             });
