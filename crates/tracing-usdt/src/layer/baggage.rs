@@ -95,8 +95,8 @@ impl UsdtLayer {
     /// attributes of the same names by then: baggage comes from outside.
     fn record_baggage(&self, open: &mut OpenSpan, baggage: &Baggage) {
         if open.callsite.is_some() && self.has_baggage_attributes() {
-            let chosen = |key: &Box<str>| Some((key.clone(), baggage.get(key)?.into()));
-            let attributes = self.baggage.attributes.iter().filter_map(chosen).collect();
+            let keys = self.baggage.attributes.iter();
+            let attributes = keys.filter_map(|key| Some((key.clone(), baggage.get(key)?.into()))).collect();
             open.record.set_baggage_attributes(attributes, self.limits);
         }
     }

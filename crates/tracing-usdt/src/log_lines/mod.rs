@@ -36,7 +36,7 @@ use source::Source;
 /// ```
 ///
 /// The ids are those of [`SpanExt::trace_context`](crate::SpanExt::trace_context) for the span of the event. While
-/// nobody listens, a span gets them with its first line. They are at the end of the line, dimmed if the writer has
+/// nobody listens, a span gets them with the first event in it. They are at the end of the line, dimmed if the writer has
 /// colours. In JSON they are the last members of the object, as [OpenTelemetry] names them. The rest of the line stays
 /// as it is. The whole line does if the event is outside of all spans, if the subscriber does not have the layer, or if
 /// the event has a field `trace_id` or `span_id` of its own.

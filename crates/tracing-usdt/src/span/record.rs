@@ -56,8 +56,14 @@ struct Extras {
     trace_state: TraceState,
     /// `None` unless the span was given baggage.
     baggage: Option<Baggage>,
-    /// Names and values of the attributes from the baggage, and the limits of attributes.
-    from_baggage: Option<(Vec<(Box<str>, Box<str>)>, Limits)>,
+    from_baggage: Option<FromBaggage>,
+}
+
+/// Attributes from the baggage, which are kept apart from the program's until the span ends.
+struct FromBaggage {
+    /// Names and values.
+    attributes: Vec<(Box<str>, Box<str>)>,
+    limits: Limits,
 }
 
 impl Record {
@@ -170,7 +176,7 @@ impl Record {
     /// Sets the attributes from the baggage, in place of the earlier ones.
     pub(crate) fn set_baggage_attributes(&mut self, attributes: Vec<(Box<str>, Box<str>)>, limits: Limits) {
         if !attributes.is_empty() || self.extras.is_some() {
-            self.extras().from_baggage = Some((attributes, limits));
+            self.extras().from_baggage = Some(FromBaggage { attributes, limits });
         }
     }
 
@@ -179,7 +185,7 @@ impl Record {
     #[cold]
     pub(crate) fn add_baggage_attributes(&mut self, callsite: &'static Callsite) {
         let from_baggage = self.extras.as_mut().and_then(|extras| extras.from_baggage.take());
-        let Some((attributes, limits)) = from_baggage else { return };
+        let Some(FromBaggage { attributes, limits }) = from_baggage else { return };
         for (name, value) in attributes {
             if self.fields.view(callsite).get(&name).is_none() {
                 self.set(callsite, &name, &AttributeValue::Str(value.as_ref().into()), &limits);

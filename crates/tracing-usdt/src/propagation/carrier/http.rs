@@ -28,7 +28,7 @@ impl Extract for HeaderMap {
             let whole = value.to_str().ok();
             let members = whole.is_none().then(|| value.as_bytes().split(|byte| *byte == b','));
             let members =
-                members.into_iter().flatten().map(|member| str::from_utf8(member).unwrap_or(INVALID));
+                members.into_iter().flatten().map(|member| std::str::from_utf8(member).unwrap_or(INVALID));
             whole.into_iter().chain(members)
         })
     }
