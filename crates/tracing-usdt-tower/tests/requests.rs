@@ -596,9 +596,8 @@ fn baggage_is_passed_on_if_only_this_layers_filter_disables_the_request_spans() 
 /// At the borders of what belongs together.
 #[test]
 fn baggage_is_neither_taken_over_nor_sent_if_that_is_turned_off() {
-    let layers = |server, client| {
-        (ServerLayer::new().with_baggage(server), ClientLayer::new().with_baggage(client))
-    };
+    let layers =
+        |server, client| (ServerLayer::new().with_baggage(server), ClientLayer::new().with_baggage(client));
     for ((server, client), expected) in [
         (layers(true, true), Some("user.id=7")),
         (layers(false, true), None),
