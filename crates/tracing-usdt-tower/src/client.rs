@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::task::{Context, Poll};
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::field::{self, Empty};
@@ -20,7 +20,8 @@ use crate::response::{ResponseFuture, Side};
 ///
 /// If a filter disables that span, the headers get the context of the current span. If the layer has no current
 /// span either, they get the context of the caller whose request a [`ServerLayer`](crate::ServerLayer) is
-/// answering on this thread. If the subscriber has no [`UsdtLayer`], the headers stay as they are.
+/// answering on this thread. A header `tracestate` or `baggage` that the context does not have is removed. If the
+/// subscriber has no [`UsdtLayer`], or there is no context, the headers stay as they are.
 ///
 /// Put this layer below one that sends a request again, such as `tower::retry`, so that each attempt has a span.
 ///
@@ -44,13 +45,29 @@ use crate::response::{ResponseFuture, Side};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ClientLayer(());
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLayer {
+    sends_baggage: bool,
+}
 
 impl ClientLayer {
-    /// Makes the layer, which has no options.
+    /// A layer that sends baggage.
     pub fn new() -> Self {
-        Self::default()
+        Self { sends_baggage: true }
+    }
+
+    /// Whether to send the baggage of the span; on by default. If it is off, requests have no header `baggage`, not even
+    /// one that the program has set. Turn it off for services of others: baggage may say who your users are.
+    #[must_use]
+    pub fn with_baggage(mut self, enabled: bool) -> Self {
+        self.sends_baggage = enabled;
+        self
+    }
+}
+
+impl Default for ClientLayer {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -58,7 +75,7 @@ impl<S> Layer<S> for ClientLayer {
     type Service = ClientService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ClientService { inner }
+        ClientService { inner, layer: *self }
     }
 }
 
@@ -66,6 +83,7 @@ impl<S> Layer<S> for ClientLayer {
 #[derive(Clone, Debug)]
 pub struct ClientService<S> {
     inner: S,
+    layer: ClientLayer,
 }
 
 impl<S, B, C> Service<Request<B>> for ClientService<S>
@@ -86,8 +104,10 @@ where
         let span = span(&parts);
         match span.trace_context().or_else(context_without) {
             Some(context) => context.inject(&mut parts.headers),
-            None if has_layer() => Baggage::current_remote().inject(&mut parts.headers),
-            None => {}
+            None => inject_baggage_of_caller(&mut parts.headers),
+        }
+        if !self.layer.sends_baggage {
+            parts.headers.remove("baggage");
         }
         ResponseFuture::new(Side::Client, span, None, || self.inner.call(Request::from_parts(parts, body)))
     }
@@ -97,6 +117,14 @@ where
 /// caller's if the layer has no current span.
 fn context_without() -> Option<SpanContext> {
     Span::current().trace_context().or_else(|| SpanContext::current_remote().filter(|_| has_layer()))
+}
+
+/// The caller's request had baggage and no context.
+fn inject_baggage_of_caller(headers: &mut HeaderMap) {
+    let baggage = Baggage::current_remote();
+    if !baggage.is_empty() && has_layer() {
+        baggage.inject(headers);
+    }
 }
 
 fn has_layer() -> bool {

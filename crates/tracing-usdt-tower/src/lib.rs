@@ -4,7 +4,8 @@
 //! [`ServerLayer`] wraps a service that answers requests. It reads the caller's context from the headers and
 //! makes a span that continues it. [`ClientLayer`] wraps a service that sends requests. It makes a span and
 //! writes the span's context into the headers, so that the server can continue it. The context is W3C's `traceparent`,
-//! `tracestate` and `baggage`.
+//! `tracestate` and `baggage`. `with_baggage(false)` turns baggage off in either layer, for requests that come from outside
+//! or go there.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -21,7 +21,8 @@ use crate::response::{Remote, ResponseFuture, Side};
 ///
 /// If the request's headers have a valid context, the caller is the span's parent, even if there is a current
 /// span. Otherwise the span is a child of the current span, or the root of a new trace. In both cases the span has
-/// the request's baggage, if there is any.
+/// the request's baggage, if there is any. If the request has baggage and no context, so have other root spans that are
+/// created while it is answered.
 ///
 /// ```
 /// # mod axum { pub mod extract {
@@ -39,6 +40,7 @@ use crate::response::{Remote, ResponseFuture, Side};
 #[derive(Clone, Default)]
 pub struct ServerLayer {
     route: Option<Arc<Route>>,
+    ignores_baggage: bool,
     #[cfg(feature = "tracing-opentelemetry")]
     sets_opentelemetry_parent: bool,
 }
@@ -59,6 +61,14 @@ impl ServerLayer {
     #[must_use]
     pub fn with_route(mut self, route: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         self.route = Some(Arc::new(route));
+        self
+    }
+
+    /// Whether to take over the baggage of requests; on by default. Turn it off for requests from outside: a client can
+    /// send any baggage, which the program would pass on.
+    #[must_use]
+    pub fn with_baggage(mut self, enabled: bool) -> Self {
+        self.ignores_baggage = !enabled;
         self
     }
 
@@ -116,7 +126,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let caller = SpanContext::extract(&parts.headers);
+        let mut caller = SpanContext::extract(&parts.headers);
+        if self.layer.ignores_baggage {
+            caller = caller.map(|caller| caller.with_baggage(Baggage::default()));
+        }
         let span = self.layer.span(&parts, caller.as_ref());
         #[cfg(feature = "tracing-opentelemetry")]
         if let Some(caller) = caller.as_ref().filter(|_| self.layer.sets_opentelemetry_parent) {
@@ -124,6 +137,7 @@ where
         }
         let remote = match caller {
             Some(caller) => hidden_from(&span, caller),
+            None if self.layer.ignores_baggage => None,
             None => set_baggage(&span, Baggage::extract(&parts.headers)),
         };
         ResponseFuture::new(Side::Server, span, remote, || self.inner.call(Request::from_parts(parts, body)))
@@ -140,13 +154,14 @@ fn hidden_from(span: &Span, caller: SpanContext) -> Option<Remote> {
     Some(Remote::Caller(caller))
 }
 
-/// Gives the span the baggage of a request without a caller. Returns the baggage if the span is disabled.
+/// Gives the span the baggage of a request without a caller. Returns the baggage, because a filter may hide the span from
+/// the layer: spans below it are roots there.
 fn set_baggage(span: &Span, baggage: Baggage) -> Option<Remote> {
     if baggage.is_empty() {
         return None;
     }
     span.set_baggage(baggage.clone());
-    span.is_disabled().then_some(Remote::Baggage(baggage))
+    Some(Remote::Baggage(baggage))
 }
 
 /// Whether the span continues the caller's trace in `UsdtLayer`. If a filter hides the span from that layer, the

@@ -577,7 +577,8 @@ fn baggage_is_passed_on_if_only_this_layers_filter_disables_the_request_spans() 
         let (collector, headers) = (Collector::bind(), Headers::default());
         let not_ours = filter_fn(|metadata| !metadata.target().starts_with("tracing_usdt"));
         let fmt = tracing_subscriber::fmt::layer().with_writer(io::sink);
-        let layer = collector.builder().build().with_filter(not_ours);
+        let builder = collector.builder().with_baggage_attributes(["k"]);
+        let layer = builder.build().with_filter(not_ours);
         with_default(tracing_subscriber::registry().with(layer).with(fmt), || {
             let call = ClientLayer::new().layer(keeper(&headers));
             let handler = service_fn(async |_: Request<()>| {
@@ -588,6 +589,39 @@ fn baggage_is_passed_on_if_only_this_layers_filter_disables_the_request_spans() 
             block_on(ServerLayer::new().layer(handler).oneshot(request("GET", "/", given))).unwrap();
         });
         assert_eq!(headers.lock().unwrap()[0]["baggage"], "k=v", "{given:?}");
+        assert_tags(&collector.drain()[0], &[("k", Some("v"))]);
+    }
+}
+
+/// At the borders of what belongs together.
+#[test]
+fn baggage_is_neither_taken_over_nor_sent_if_that_is_turned_off() {
+    let layers =
+        |server, client| (ServerLayer::new().with_baggage(server), ClientLayer::new().with_baggage(client));
+    for ((server, client), expected) in [
+        (layers(true, true), Some("user.id=7")),
+        (layers(false, true), None),
+        (layers(true, false), None),
+        (layers(false, false), None),
+    ] {
+        for given in [&[("traceparent", CALLER), ("baggage", "user.id=7")][..], &[("baggage", "user.id=7")]] {
+            for level in [LevelFilter::INFO, LevelFilter::OFF] {
+                let headers = Headers::default();
+                let layer = tracing_usdt::builder().without_socket().without_remote_parent().build();
+                with_default(tracing_subscriber::registry().with(level).with(layer), || {
+                    let call = client.layer(keeper(&headers));
+                    // As in a proxy that copies headers. Without a context, they stay as they are.
+                    let copied = if given.len() == 2 { given } else { &[] };
+                    let handler = service_fn(move |_: Request<()>| {
+                        call.clone().oneshot(request("GET", "http://a/", copied))
+                    });
+                    block_on(server.layer(handler).oneshot(request("GET", "/", given))).unwrap();
+                });
+                let sent = headers.lock().unwrap();
+                let baggage = sent[0].get("baggage").map(|value| value.to_str().unwrap());
+                assert_eq!(baggage, expected, "{server:?} {client:?} {given:?} {level:?}");
+            }
+        }
     }
 }
 

@@ -167,8 +167,15 @@ static SUBSCRIBERS: Mutex<Vec<WeakDispatch>> = Mutex::new(Vec::new());
 
 /// Registers a subscriber. Layers register it too, because `reload` may put a filter into it later.
 pub(crate) fn register_subscriber(subscriber: &Dispatch) {
+    // Dropped after the lock is released: one may be the last reference to its subscriber, whose end takes a while.
+    let mut alive = Vec::new();
     let Some(mut subscribers) = process::lock_for_a_moment(&SUBSCRIBERS) else { return };
-    subscribers.retain(|known| known.upgrade().is_some());
+    subscribers.retain(|known| {
+        let known = known.upgrade();
+        let is_alive = known.is_some();
+        alive.extend(known);
+        is_alive
+    });
     subscribers.push(subscriber.downgrade());
     REGISTERED.fetch_add(1, Ordering::Release);
 }

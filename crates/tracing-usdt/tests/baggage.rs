@@ -15,7 +15,7 @@ use tracing::field::Empty;
 use tracing::{debug_span, info_span, subscriber::with_default};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Layer, Registry, prelude::*};
-use tracing_usdt::{Baggage, Builder, Format, Sampler, SpanContext, SpanExt, UsdtLayer};
+use tracing_usdt::{Baggage, Builder, Format, Sampler, SpanContext, SpanExt, TraceState, UsdtLayer};
 
 const REMOTE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -63,6 +63,11 @@ fn a_span_has_the_baggage_of_the_nearest_span_above_that_has_any() {
         assert!(child.set_baggage_entry("b", "2, or 3"));
         assert_eq!(all(), ["a=1;p", "a=1;p,b=2%2C%20or%203", "a=1;p,b=2%2C%20or%203"]);
         assert!(!child.set_baggage_entry("not a key", "2"));
+        // Not even the old value stays.
+        let before = child.baggage();
+        assert!(!child.set_baggage_entry("a", &"x".repeat(9000)));
+        assert_eq!(passed_on(&child), "b=2%2C%20or%203");
+        child.set_baggage(before);
         // Not that of the root again.
         child.set_baggage(Baggage::default());
         assert_eq!(all(), ["a=1;p", "", ""]);
@@ -84,11 +89,11 @@ fn baggage_comes_with_a_remote_parent() {
             assert_eq!([passed_on(span), passed_on(&child)], ["a=1"; 2]);
             assert_eq!(child.trace_context().unwrap().trace_id(), remote("").trace_id());
         }
-        // The remote parent replaces what the span had, if it has any baggage.
+        // The remote parent replaces what the span had.
         late.set_remote_parent(remote("b=2"));
         assert_eq!(passed_on(&late), "b=2");
         late.set_remote_parent(remote(""));
-        assert_eq!(passed_on(&late), "b=2");
+        assert_eq!(passed_on(&late), "");
         // A span with a remote parent has none of the spans above it.
         let within = early.in_scope(|| info_span!("within"));
         within.set_remote_parent(remote(""));
@@ -121,6 +126,46 @@ fn root_spans_have_the_baggage_of_the_process() {
     });
 }
 
+/// For example in a gateway.
+#[test]
+fn empty_baggage_in_scope_replaces_that_of_the_process() {
+    let check = || {
+        let root = Baggage::default().in_scope(|| info_span!("root"));
+        let child = root.in_scope(|| info_span!("child"));
+        assert_eq!([passed_on(&root), passed_on(&child), passed_on(&info_span!("other"))], ["", "", "a=1"]);
+        assert_eq!(passed_on(&remote("").in_scope(|| info_span!("of the same parent"))), "");
+    };
+    let collector = Collector::bind();
+    for builder in [tracing_usdt::builder().without_socket(), collector.builder()] {
+        let layer = builder.with_remote_parent(remote("a=1")).build();
+        with_default(tracing_subscriber::registry().with(layer), check);
+    }
+}
+
+/// The registry does not know the parent of such a span.
+#[test]
+fn a_span_that_exists_for_its_probes_alone_has_the_baggage_and_trace_state_of_its_parent() {
+    let probe_only = || {
+        let metadata = info_span!("probe only").metadata().unwrap();
+        let none: [(&tracing::field::Field, Option<&dyn tracing::field::Value>); 0] = [];
+        tracing_usdt::macros::Parent::Current.probe_only_span(metadata, &metadata.fields().value_set(&none))
+    };
+    let collector = Collector::bind();
+    let layer = collector.builder().with_remote_parent(remote("process=1")).build();
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let state = TraceState::parse(["a=1"]).unwrap();
+        let root = remote("caller=2").with_trace_state(state).in_scope(|| info_span!("root"));
+        let below = root.in_scope(probe_only);
+        assert_eq!(passed_on(&below), "caller=2");
+        assert_eq!(below.trace_context().unwrap().trace_state().to_string(), "a=1");
+        let ordinary = below.in_scope(|| root.in_scope(|| info_span!("ordinary")));
+        assert_eq!(passed_on(&ordinary), "caller=2");
+        root.set_baggage(Baggage::default());
+        assert_eq!(passed_on(&root.in_scope(probe_only)), "");
+        assert_eq!(passed_on(&probe_only()), "process=1");
+    });
+}
+
 /// No consumer can see the span, but the program sets its baggage all the same.
 #[test]
 fn a_span_that_a_filter_hides_passes_baggage_on() {
@@ -140,6 +185,7 @@ fn without_the_layer_there_is_no_baggage() {
     let check = || {
         for span in [info_span!("span"), tracing::Span::none()] {
             span.set_baggage(baggage("a=1"));
+            assert!(!span.set_baggage_entry("a", "1"), "nothing took it");
             assert!(span.baggage().is_empty());
         }
     };
@@ -256,6 +302,44 @@ fn fields_of_a_span_take_precedence_over_its_baggage() {
     let texts = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()));
     assert_eq!(of(&spans[0]), texts(["theirs", "theirs", "theirs"]));
     assert_eq!(of(&spans[1]), texts(["ours", "ours", "theirs"]));
+}
+
+/// Whichever of the two is said last.
+#[test]
+fn attributes_of_the_program_take_precedence_over_its_baggage() {
+    let keys = |builder: Builder| builder.with_baggage_attributes(["user.id", "tier"]);
+    let spans = sent(Format::Zipkin, keys, || {
+        let caller = remote("user.id=theirs,tier=theirs");
+        let before = caller.in_scope(|| info_span!("before"));
+        before.record_attribute("user.id", "ours");
+        assert!(before.set_baggage_entry("tier", "ours"));
+        let after = info_span!("after");
+        after.set_baggage(baggage("user.id=theirs,tier=theirs"));
+        after.record_attribute("user.id", "ours");
+        let number = caller.in_scope(|| info_span!("number", user.id = 7));
+        number.set_baggage(baggage("user.id=theirs"));
+    });
+    let of = |name: &str| ["user.id", "tier"].map(|key| spans[name].get(key).map(|v| &**v));
+    assert_eq!(of("before"), [Some("ours"), Some("ours")]);
+    assert_eq!(of("after"), [Some("ours"), Some("theirs")]);
+    assert_eq!(of("number"), [Some("7"), None]);
+}
+
+#[test]
+fn a_key_that_is_removed_from_the_baggage_is_no_attribute() {
+    let keys = |builder: Builder| builder.with_baggage_attributes(["user.id", "tier"]);
+    let spans = sent(Format::Zipkin, keys, || {
+        let span = remote("user.id=7,tier=gold").in_scope(|| info_span!("span"));
+        span.set_baggage(baggage("tier=gold"));
+        let cleared = remote("user.id=7").in_scope(|| info_span!("cleared"));
+        cleared.set_baggage(Baggage::default());
+        let moved = remote("user.id=7").in_scope(|| info_span!("moved"));
+        moved.set_remote_parent(remote(""));
+    });
+    let of = |name: &str| ["user.id", "tier"].map(|key| spans[name].get(key).map(|v| &**v));
+    assert_eq!(of("span"), [None, Some("gold")]);
+    assert_eq!(of("cleared"), [None; 2]);
+    assert_eq!(of("moved"), [None; 2]);
 }
 
 #[test]

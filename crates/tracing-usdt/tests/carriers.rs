@@ -118,7 +118,7 @@ fn baggage_is_read_from_all_headers_of_its_name() {
         (
             "bytes",
             &[("traceparent", parent), ("baggage", b"a=\xff,b=2"), ("baggage", b"c=3")],
-            Some((PARENT, "c=3")),
+            Some((PARENT, "b=2,c=3")),
         ),
         ("without a parent", &[("baggage", b"a=1")], None),
         ("with a bad parent", &[("traceparent", b"rubbish"), ("baggage", b"a=1")], None),
@@ -150,13 +150,13 @@ fn assert_injects<C: Inject>(mut carrier: C, into: impl Fn(C) -> HeaderMap) {
     let context = context.with_trace_state(TraceState::default());
     context.inject(&mut carrier);
     assert_eq!(carrier, stateless, "the state of another span stayed");
-    let mut with_baggage = carrier.clone();
-    with_baggage.append("baggage", HeaderValue::from_static("x=1"));
-    with_baggage.append("baggage", HeaderValue::from_static("y=1"));
-    context.inject(&mut with_baggage);
-    assert_eq!(with_baggage.get_all("baggage").iter().count(), 2, "the program's own baggage went away");
-    context.with_baggage(Baggage::parse(["a=1,b=2"])).inject(&mut with_baggage);
-    assert_eq!(with_baggage.get_all("baggage").iter().collect::<Vec<_>>(), ["a=1,b=2"]);
+    carrier.append("baggage", HeaderValue::from_static("x=1"));
+    carrier.append("baggage", HeaderValue::from_static("y=1"));
+    let with_baggage = context.clone().with_baggage(Baggage::parse(["a=1,b=2"]));
+    with_baggage.inject(&mut carrier);
+    assert_eq!(carrier.get_all("baggage").iter().collect::<Vec<_>>(), ["a=1,b=2"]);
+    context.inject(&mut carrier);
+    assert_eq!(carrier, stateless, "the baggage of another span stayed");
     // No header can hold this value.
     Inject::set(&mut carrier, "traceparent", "a\nb".to_owned());
     assert_eq!(carrier, headers(&[("other", b"stays")]));

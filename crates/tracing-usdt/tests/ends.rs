@@ -160,6 +160,24 @@ fn open_spans_have_the_trace_state_of_a_remote_parent() {
 
 #[test]
 #[ignore = "a program"]
+fn exits_with_open_spans_with_baggage() {
+    install();
+    let _root = info_span!("root").entered();
+    info_span!("child", tier = "ours").in_scope(|| ends());
+}
+
+#[test]
+fn open_spans_have_the_attributes_of_their_baggage() {
+    let chosen = ("TRACING_USDT_BAGGAGE_ATTRIBUTES", "user.id,tier");
+    let spans =
+        spans_of("exits_with_open_spans_with_baggage", &[("BAGGAGE", "user.id=7,tier=theirs"), chosen]);
+    let spans = by_name(spans);
+    let of = |name: &str| ["user.id", "tier"].map(|key| tag(&spans[name], key));
+    assert_eq!([of("root"), of("child")], [[Some("7"), Some("theirs")], [Some("7"), Some("ours")]]);
+}
+
+#[test]
+#[ignore = "a program"]
 fn returns_from_main_with_a_leaked_guard() {
     // The test harness' main exits with 0.
     install();

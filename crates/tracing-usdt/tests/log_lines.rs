@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::format::{self, DefaultFields, FmtSpan, Format, Form
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, prelude::*};
-use tracing_usdt::{Sampler, SpanExt, UsdtLayer, with_trace_ids};
+use tracing_usdt::{Sampler, SpanContext, SpanExt, UsdtLayer, with_trace_ids};
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -406,7 +406,8 @@ fn lines_about_a_span_have_its_ids() {
             layer.fmt_fields(JsonFields::new()).event_format(with_trace_ids(json()))
         }};
     }
-    let check = |new_has_ids| {
+    // Ids are known once a span is sent. While nobody listens, this asks for them after the line "new".
+    let check = |new_has_ids, is_idle: bool| {
         let outer = info_span!("outer");
         let of_outer = ids_of(&outer);
         let mut expected =
@@ -416,7 +417,8 @@ fn lines_about_a_span_have_its_ids() {
             ids_of(&inner)
         });
         expected.push(("new", if new_has_ids { of_inner.clone() } else { None }));
-        expected.extend(["enter", "exit", "close"].map(|message| (message, of_inner.clone())));
+        expected.push(("enter", if is_idle { None } else { of_inner.clone() }));
+        expected.extend(["exit", "close"].map(|message| (message, of_inner.clone())));
         expected.extend(["exit", "close"].map(|message| (message, of_outer.clone())));
         drop(outer);
         let lines = lines(&log);
@@ -425,10 +427,49 @@ fn lines_about_a_span_have_its_ids() {
     };
     let collector = Collector::bind();
     let sending = || collector.builder().build();
-    with_default(tracing_subscriber::registry().with(idle()).with(lifecycle!()), || check(true));
-    with_default(tracing_subscriber::registry().with(lifecycle!()).with(idle()), || check(true));
-    with_default(tracing_subscriber::registry().with(sending()).with(lifecycle!()), || check(true));
-    with_default(tracing_subscriber::registry().with(lifecycle!()).with(sending()), || check(false));
+    with_default(tracing_subscriber::registry().with(idle()).with(lifecycle!()), || check(false, true));
+    with_default(tracing_subscriber::registry().with(lifecycle!()).with(idle()), || check(false, true));
+    with_default(tracing_subscriber::registry().with(sending()).with(lifecycle!()), || check(true, false));
+    with_default(tracing_subscriber::registry().with(lifecycle!()).with(sending()), || check(false, false));
+}
+
+/// Such a line may come before this crate's layer has seen the span.
+#[test]
+fn a_line_about_a_span_does_not_separate_it_from_its_remote_parent() {
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let caller = SpanContext::from_traceparent(traceparent).unwrap();
+    let log = Log::default();
+    macro_rules! lifecycle {
+        () => {
+            tracing_subscriber::fmt::layer()
+                .with_writer(log.clone())
+                .with_span_events(FmtSpan::FULL)
+                .fmt_fields(JsonFields::new())
+                .event_format(with_trace_ids(json()))
+        };
+    }
+    let check = || {
+        let early = caller.in_scope(|| info_span!("early"));
+        let late = info_span!("late");
+        late.in_scope(|| ());
+        late.set_remote_parent(caller.clone());
+        for span in [&early, &late] {
+            assert_eq!(span.trace_context().unwrap().trace_id(), caller.trace_id(), "{span:?}");
+            drop(span.clone().entered());
+        }
+        let known: Vec<_> = lines(&log).into_iter().filter_map(|(_, ids)| ids).collect();
+        assert!(known.len() >= 4, "{known:?}");
+        known
+    };
+    let collector = Collector::bind();
+    let sending = || collector.builder().build();
+    for known in [
+        with_default(tracing_subscriber::registry().with(lifecycle!()).with(idle()), check),
+        with_default(tracing_subscriber::registry().with(idle()).with(lifecycle!()), check),
+    ] {
+        assert!(known.iter().all(|(trace_id, _)| *trace_id == caller.trace_id().to_string()), "{known:?}");
+    }
+    with_default(tracing_subscriber::registry().with(lifecycle!()).with(sending()), check);
 }
 
 /// As programs write it.

@@ -69,7 +69,13 @@ fn the_layer_is_found_and_user_code_may_log_while_a_line_is_written() {
     assert!(lines[1].starts_with(" INFO span:inner: value trace_id="), "{written}");
     assert_eq!(lines[2], format!(" INFO span: outer value=chatty {}", ids(&span)));
 
+    // The span is created while its parent is current, and its line is not about it.
     let _other = span.in_scope(|| info_span!("other", value = ?Chatty));
     let written = log();
-    assert_eq!(written.lines().filter(|line| line.contains(" trace_id=")).count(), 2, "{written}");
+    let lines: Vec<&str> = written.lines().collect();
+    assert_eq!(lines.len(), 2, "{written}");
+    assert_eq!(lines[0], format!(" INFO span: value {}", ids(&span)));
+    let (trace_id, inner) = (ids(&span).split(' ').next().unwrap().to_owned(), " INFO span:inner: value ");
+    assert!(lines[1].starts_with(&format!("{inner}{trace_id} span_id=")), "{written}");
+    assert!(!lines[1].ends_with(ids(&span).split(' ').next_back().unwrap()), "{written}");
 }

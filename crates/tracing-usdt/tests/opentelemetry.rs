@@ -480,3 +480,29 @@ fn the_feature_alone_leaves_the_ids_of_both_layers_unchanged() {
         assert_eq!(trace_id == REMOTE_TRACE, enabled != Some(true), "{enabled:?}");
     }
 }
+
+/// A line about a span may come before `tracing-opentelemetry` has seen the span.
+#[cfg(feature = "fmt")]
+#[test]
+fn a_log_line_about_a_span_does_not_decide_its_ids() {
+    use tracing_subscriber::fmt::{self, format::FmtSpan};
+
+    let (collector, exported) = (Collector::bind(), Exported::default());
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build();
+    let ours = collector.builder().with_opentelemetry_ids(true).build();
+    let lines = fmt::layer().with_writer(std::io::sink).with_span_events(FmtSpan::FULL);
+    let theirs = tracing_opentelemetry::layer().with_tracer(OtelTracer::new(provider.tracer("test")));
+    let subscriber = tracing_subscriber::registry()
+        .with(ours)
+        .with(lines.map_event_format(tracing_usdt::with_trace_ids))
+        .with(theirs);
+    tracing::subscriber::with_default(subscriber, || {
+        let span = info_span!("span");
+        span.set_parent(remote(TraceFlags::SAMPLED)).unwrap();
+        span.in_scope(|| ());
+    });
+    let (sent, exported) = (collector.drain().pop().unwrap(), exported.0.lock().unwrap());
+    let (trace_id, id, _) = exported_lineage(&exported[0]);
+    assert_eq!((text(&sent, "traceId"), text(&sent, "id")), (&*trace_id, &*id));
+    assert_eq!(exported[0].parent_span_id, remote(TraceFlags::SAMPLED).span().span_context().span_id());
+}

@@ -133,9 +133,11 @@ impl Builder {
     /// Records these entries of a span's [`Baggage`](crate::Baggage) as attributes of the span, with the key as the
     /// name; by default none. Takes precedence over `TRACING_USDT_BAGGAGE_ATTRIBUTES`.
     ///
-    /// A span gets them when it is created, and when [`SpanExt::set_baggage`](crate::SpanExt::set_baggage) sets its
-    /// baggage. A field of the span with the same name takes precedence. Baggage comes from outside: choose keys whose
-    /// values may be stored.
+    /// They are those of the baggage that the span had at its creation, or that
+    /// [`SpanExt::set_baggage`](crate::SpanExt::set_baggage) or `set_remote_parent` gave it last. A field or an attribute
+    /// of the program with the same name takes precedence, whenever it is recorded. The attributes are added when the
+    /// span ends, so the probe `new_span` does not have them, and neither has a span that was not recorded from its
+    /// creation on. Baggage comes from outside: choose keys whose values may be stored.
     ///
     /// ```
     /// let layer = tracing_usdt::builder().with_baggage_attributes(["user.id", "tier"]).build();

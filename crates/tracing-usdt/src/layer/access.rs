@@ -6,7 +6,7 @@ use tracing_core::span::Id;
 use tracing_core::{Dispatch, Subscriber};
 #[cfg(feature = "fmt")]
 use tracing_subscriber::registry::Extensions;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 #[cfg(feature = "fmt")]
 use super::logged::Logged;
@@ -25,7 +25,8 @@ pub(super) struct Access {
     span_id: fn(&UsdtLayer, &Dispatch, &Id) -> Option<u64>,
     pub(super) set_parent: fn(&UsdtLayer, &Dispatch, &Id, SpanContext),
     pub(super) baggage: fn(&UsdtLayer, &Dispatch, &Id) -> Option<Baggage>,
-    pub(super) set_baggage: fn(&UsdtLayer, &Dispatch, &Id, Baggage),
+    /// Whether there is such a span.
+    pub(super) set_baggage: fn(&UsdtLayer, &Dispatch, &Id, Baggage) -> bool,
     #[cfg(feature = "fmt")]
     pub(super) ids: fn(&UsdtLayer, &Dispatch, &Id, Logged) -> Option<Ids>,
     #[cfg(feature = "fmt")]
@@ -50,13 +51,21 @@ impl Access {
     }
 }
 
+/// What `f` returns for this span, if the subscriber has it.
+fn with_span<S: Subscriber + for<'a> LookupSpan<'a>, T>(
+    dispatch: &Dispatch,
+    id: &Id,
+    f: impl FnOnce(SpanRef<'_, S>) -> T,
+) -> Option<T> {
+    dispatch.downcast_ref::<S>()?.span(id).map(f)
+}
+
 fn context<S: Subscriber + for<'a> LookupSpan<'a>>(
     layer: &UsdtLayer,
     dispatch: &Dispatch,
     id: &Id,
 ) -> Option<SpanContext> {
-    let span = dispatch.downcast_ref::<S>()?.span(id)?;
-    Some(layer.context_of(&span))
+    with_span::<S, _>(dispatch, id, |span| layer.context_of(&span))
 }
 
 fn set_parent<S: Subscriber + for<'a> LookupSpan<'a>>(
@@ -65,9 +74,7 @@ fn set_parent<S: Subscriber + for<'a> LookupSpan<'a>>(
     id: &Id,
     parent: SpanContext,
 ) {
-    if let Some(span) = dispatch.downcast_ref::<S>().and_then(|subscriber| subscriber.span(id)) {
-        layer.set_parent(&span, parent);
-    }
+    with_span::<S, _>(dispatch, id, |span| layer.set_parent(&span, parent));
 }
 
 fn span_id_of<S: Subscriber + for<'a> LookupSpan<'a>>(
@@ -93,8 +100,7 @@ fn baggage<S: Subscriber + for<'a> LookupSpan<'a>>(
     dispatch: &Dispatch,
     id: &Id,
 ) -> Option<Baggage> {
-    let span = dispatch.downcast_ref::<S>()?.span(id)?;
-    Some(layer.baggage_of(&span))
+    with_span::<S, _>(dispatch, id, |span| layer.baggage_of(&span))
 }
 
 fn set_baggage<S: Subscriber + for<'a> LookupSpan<'a>>(
@@ -102,10 +108,8 @@ fn set_baggage<S: Subscriber + for<'a> LookupSpan<'a>>(
     dispatch: &Dispatch,
     id: &Id,
     baggage: Baggage,
-) {
-    if let Some(span) = dispatch.downcast_ref::<S>().and_then(|subscriber| subscriber.span(id)) {
-        layer.set_baggage_of(&span, baggage);
-    }
+) -> bool {
+    with_span::<S, _>(dispatch, id, |span| layer.set_baggage_of(&span, baggage)).is_some()
 }
 
 #[cfg(feature = "fmt")]
@@ -115,8 +119,7 @@ fn ids<S: Subscriber + for<'a> LookupSpan<'a>>(
     id: &Id,
     logged: Logged,
 ) -> Option<Ids> {
-    let span = dispatch.downcast_ref::<S>()?.span(id)?;
-    layer.ids_for_log(&span, logged)
+    with_span::<S, _>(dispatch, id, |span| layer.ids_for_log(&span, logged)).flatten()
 }
 
 #[cfg(feature = "fmt")]
@@ -125,9 +128,7 @@ fn read_extensions<S: Subscriber + for<'a> LookupSpan<'a>>(
     id: &Id,
     read: ReadExtensions<'_>,
 ) -> Option<usize> {
-    let span = dispatch.downcast_ref::<S>()?.span(id)?;
-    let extensions = span.extensions();
-    read(&extensions)
+    with_span::<S, _>(dispatch, id, |span| read(&span.extensions())).flatten()
 }
 
 /// The ids of a span of this subscriber for a line of a log.

@@ -3,13 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
-use tracing_core::Subscriber;
-use tracing_core::span::Id;
-use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::usdt_layer::{BaggageSettings, HAS_BAGGAGE, UsdtLayer};
-use crate::fields::AttributeValue;
 use crate::propagation::Baggage;
 use crate::span::{OpenSpan, Untracked};
 
@@ -27,21 +23,30 @@ impl UsdtLayer {
         }
     }
 
+    /// Whether a span that is given this baggage must keep it. Without any other, empty baggage replaces none.
+    pub(super) fn matters(&self, baggage: &Baggage) -> bool {
+        !baggage.is_empty() || self.has_baggage()
+    }
+
+    fn has_baggage(&self) -> bool {
+        self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0
+    }
+
     /// See [`SpanExt::baggage`](crate::SpanExt::baggage).
     pub(crate) fn baggage_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
-        let has_baggage = self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0;
-        if has_baggage { self.find_baggage(span) } else { Baggage::NONE }
+        if self.has_baggage() { self.find_baggage(span) } else { Baggage::NONE }
     }
 
     /// The baggage that the span was given, or the nearest span above it. A span with a remote parent has no more than
     /// what came with that.
     #[cold]
     fn find_baggage<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
+        let mut has_parent_aside = false;
         for span in span.scope() {
             let tracked = self.spans.with(&span.id(), |open| (open.identity, open.record.baggage()));
             let untracked =
                 span.extensions().get::<Untracked>().map(|span| (span.identity, span.baggage.clone()));
-            let Some((identity, _)) = tracked.as_ref().or(untracked.as_ref()) else { continue };
+            let Some(&(identity, _)) = tracked.as_ref().or(untracked.as_ref()) else { continue };
             let parent_id = identity.parent_id.filter(|_| identity.remote);
             if let Some(own) = tracked.into_iter().chain(untracked).find_map(|(_, baggage)| baggage) {
                 return own;
@@ -51,14 +56,16 @@ impl UsdtLayer {
                 let is_of_process = parent.is_some_and(|parent| parent.ids.span_id == parent_id);
                 return if is_of_process { self.baggage.of_process.clone() } else { Baggage::NONE };
             }
+            // OpenTelemetry may have the parent in a context of its own.
+            has_parent_aside = identity.parent_id.is_some() && !self.uses_opentelemetry_ids();
         }
-        self.baggage.of_process.clone()
+        // The registry does not know the parent of the last span. What that had was copied at the span's creation.
+        if has_parent_aside { Baggage::NONE } else { self.baggage.of_process.clone() }
     }
 
     /// See [`SpanExt::set_baggage`](crate::SpanExt::set_baggage).
     pub(crate) fn set_baggage_of<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, baggage: Baggage) {
-        let has_baggage = self.inherited.load(Ordering::Relaxed) & HAS_BAGGAGE != 0;
-        if baggage.is_empty() && !has_baggage {
+        if !self.matters(&baggage) {
             return;
         }
         self.note_baggage(&baggage);
@@ -72,31 +79,25 @@ impl UsdtLayer {
         }
     }
 
+    pub(super) fn has_baggage_attributes(&self) -> bool {
+        !self.baggage.attributes.is_empty()
+    }
+
     /// Gives a new span the attributes from its baggage.
-    #[cold]
-    pub(super) fn inherit_baggage<S>(&self, id: &Id, ctx: &Context<'_, S>)
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        if self.baggage.attributes.is_empty() {
-            return;
-        }
-        let baggage = ctx.span(id).map(|span| self.baggage_of(&span)).unwrap_or_default();
-        if !baggage.is_empty() {
-            self.spans.with(id, |open| self.record_baggage(open, &baggage));
+    pub(super) fn inherit_baggage<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
+        if self.has_baggage_attributes() {
+            let baggage = self.baggage_of(span);
+            self.spans.with(&span.id(), |open| self.record_baggage(open, &baggage));
         }
     }
 
-    /// Records the chosen entries as attributes, if the span is recorded. The span's own fields take precedence: baggage
-    /// comes from outside.
-    pub(super) fn record_baggage(&self, open: &mut OpenSpan, baggage: &Baggage) {
-        let Some(callsite) = open.callsite else { return };
-        for key in &self.baggage.attributes {
-            let Some(value) = baggage.get(key) else { continue };
-            let is_field = callsite.fields().iter().any(|field| field.name == &**key);
-            if !is_field || open.record.fields.view(callsite).get(key).is_none() {
-                open.record.set(callsite, key, &AttributeValue::Str(value), &self.limits);
-            }
+    /// Sets the attributes from this baggage, if the span is recorded. They are added when it ends, if the program has no
+    /// attributes of the same names by then: baggage comes from outside.
+    fn record_baggage(&self, open: &mut OpenSpan, baggage: &Baggage) {
+        if open.callsite.is_some() && self.has_baggage_attributes() {
+            let keys = self.baggage.attributes.iter();
+            let attributes = keys.filter_map(|key| Some((key.clone(), baggage.get(key)?.into()))).collect();
+            open.record.set_baggage_attributes(attributes, self.limits);
         }
     }
 }

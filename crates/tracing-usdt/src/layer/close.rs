@@ -1,5 +1,7 @@
 //! The close of a span.
 
+use std::sync::atomic::Ordering;
+
 use tracing_core::Subscriber;
 use tracing_core::span::Id;
 use tracing_subscriber::layer::Context;
@@ -11,7 +13,7 @@ use super::usdt_layer::UsdtLayer;
 use crate::callsite;
 use crate::clock::Monotonic;
 use crate::probes::{self, Probe};
-use crate::propagation::SpanId;
+use crate::propagation::{SpanId, TraceState};
 use crate::span::{ClosedSpan, Identity, OpenSpan, RecordView, Timing, reuse};
 
 impl UsdtLayer {
@@ -26,7 +28,10 @@ impl UsdtLayer {
                 self.resolve_at_close(&span);
             }
         }
-        let trace_state = self.inherited_trace_state(id, ctx);
+        let trace_state = match self.inherited.load(Ordering::Relaxed) {
+            0 => TraceState::NONE,
+            _ => self.complete(id, ctx),
+        };
         let known = self.spans.remove(id, self.counts_open_spans());
         let identity = match &known {
             Some(span) => span.identity,
@@ -90,6 +95,22 @@ impl UsdtLayer {
             _ => {}
         }
         reuse::give_back(span);
+    }
+
+    /// Gives a span that closes the attributes from its baggage, and returns its trace state.
+    #[cold]
+    fn complete<S>(&self, id: &Id, ctx: &Context<'_, S>) -> TraceState
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.has_baggage_attributes() {
+            self.spans.with(id, |open| {
+                if let Some(callsite) = open.callsite {
+                    open.record.add_baggage_attributes(callsite);
+                }
+            });
+        }
+        self.inherited_trace_state(id, ctx)
     }
 
     /// Puts a span into the batch that began before anyone listened. At most its times after that are known.

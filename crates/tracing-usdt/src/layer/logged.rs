@@ -5,7 +5,6 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::last_closed;
 use super::usdt_layer::UsdtLayer;
-use crate::probes;
 use crate::propagation::Ids;
 use crate::span::Untracked;
 
@@ -19,23 +18,32 @@ pub(crate) enum Logged {
 }
 
 impl UsdtLayer {
-    /// The ids for a line.
+    /// The ids for a line. An event is the first use of its span's ids, so a span may get them for it. A line about a
+    /// span has only ids that are known already: the span may still get a remote parent, from this layer or from the
+    /// program, and ids that were drawn or asked for too early would stay.
     pub(super) fn ids_for_log<'a, R: LookupSpan<'a>>(
         &self,
         span: &SpanRef<'a, R>,
         logged: Logged,
     ) -> Option<Ids> {
-        let id = span.id();
-        if logged == Logged::Span && self.spans.identity(&id).is_none() {
-            if let Some(closed) = last_closed::ids(self.number, &id) {
-                return Some(closed);
-            }
-            let untracked = span.extensions().get::<Untracked>().map(|untracked| untracked.identity.ids);
-            // It may be about to be created here, with ids that are not drawn yet.
-            if untracked.is_some() || self.is_sending() || probes::any_attached() {
-                return untracked;
-            }
+        match logged {
+            Logged::Event => Some(self.known_ids(span).0),
+            Logged::Span => self.decided_ids(span),
         }
-        Some(self.known_ids(span).0)
+    }
+
+    /// The ids of a span that has them, without asking OpenTelemetry.
+    fn decided_ids<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Option<Ids> {
+        let id = span.id();
+        if let Some(known) = self.spans.identity(&id) {
+            return (!self.is_undecided(&id)).then_some(known.ids);
+        }
+        if let Some(closed) = last_closed::ids(self.number, &id) {
+            return Some(closed);
+        }
+        let own = span.extensions().get::<Untracked>().map(|untracked| untracked.identity.ids)?;
+        // As in `known_ids`.
+        let above = self.nearest_tracked(span).filter(|above| above.ids.sampled);
+        Some(above.map_or(own, |above| above.ids))
     }
 }

@@ -77,7 +77,7 @@ impl UsdtLayer {
         if aside::is_used() {
             parent_id = self.parent_aside(attributes, parent_id);
         }
-        let parent = match parent_id.map(|parent_id| self.parent(attributes, &parent_id, id, ctx)) {
+        let parent = match parent_id.as_ref().map(|parent_id| self.parent(attributes, parent_id, id, ctx)) {
             Some(Parent::SampledOut) => return,
             Some(Parent::Known(parent)) => Some(parent),
             Some(Parent::None) | None => None,
@@ -112,8 +112,7 @@ impl UsdtLayer {
         span.callsite = recorded.then_some(callsite);
         let identity = self.spans.insert(id, span, self.counts_open_spans());
         if self.inherited.load(Ordering::Relaxed) != 0 {
-            self.inherit_trace_state(id, ctx);
-            self.inherit_baggage(id, ctx);
+            self.inherit(id, parent_id.as_ref(), ctx);
         }
         if let Some(fields) = fields {
             new_span(callsite, &identity, &fields);
@@ -160,10 +159,34 @@ impl UsdtLayer {
         if remote::ids().is_some() {
             self.set_trace_state(record, trace_state);
         }
-        if !baggage.is_empty() {
+        if let Some(baggage) = baggage.filter(|own| self.matters(own)) {
             self.note_baggage(&baggage);
             record.set_baggage(baggage);
         }
+    }
+
+    /// Gives a new span what it has from its parent. Its trace state and its attributes are stored in the span itself: if
+    /// it is still open when the program ends, the registry can't be asked any more.
+    #[cold]
+    fn inherit<S>(&self, id: &Id, parent_id: Option<&Id>, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(span) = ctx.span(id) else { return };
+        // In the registry, a span that exists for its probes alone has no parent.
+        let aside =
+            if span.parent().is_none() { parent_id.and_then(|parent_id| ctx.span(parent_id)) } else { None };
+        if let Some(parent) = aside {
+            let (trace_state, baggage) = (self.trace_state(&parent), self.baggage_of(&parent));
+            self.spans.with(id, |open| {
+                open.record.set_trace_state(trace_state);
+                if self.matters(&baggage) {
+                    open.record.set_baggage(baggage);
+                }
+            });
+        }
+        self.inherit_trace_state(id, ctx);
+        self.inherit_baggage(&span);
     }
 
     /// Whether the nearest span with an identity, from `span` upwards, is not sampled.
@@ -202,13 +225,13 @@ impl UsdtLayer {
         // which it is too early to ask OpenTelemetry.
         let callsite = callsite::of(attributes.metadata());
         let sampled = if self.uses_opentelemetry_ids() { None } else { priority(callsite, attributes) };
-        if self.is_duplicate || (remote.is_none() && baggage.is_empty() && sampled.is_none()) {
+        let baggage = baggage.filter(|own| self.matters(own));
+        if self.is_duplicate || (remote.is_none() && baggage.is_none() && sampled.is_none()) {
             return;
         }
         let Some(span) = ctx.span(id) else { return };
         let is_root = span.parent().is_none();
-        let (remote, baggage) =
-            (remote.filter(|_| is_root), Some(baggage).filter(|own| is_root && !own.is_empty()));
+        let (remote, baggage) = (remote.filter(|_| is_root), baggage.filter(|_| is_root));
         if remote.is_none() && baggage.is_none() && sampled.is_none() {
             return;
         }

@@ -47,9 +47,7 @@ impl UsdtLayer {
     pub(crate) fn set_parent<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, mut parent: SpanContext) {
         let baggage = std::mem::take(&mut parent.baggage);
         self.set_parent_ids(span, parent);
-        if !baggage.is_empty() {
-            self.set_baggage_of(span, baggage);
-        }
+        self.set_baggage_of(span, baggage);
     }
 
     fn set_parent_ids<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>, parent: SpanContext) {

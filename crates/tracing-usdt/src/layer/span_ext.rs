@@ -52,7 +52,7 @@ pub trait SpanExt: sealed::Sealed {
     /// is sent, if there is one. `None` if there is no span or no layer, or if `reload` put the layer in.
     fn trace_context(&self) -> Option<SpanContext>;
 
-    /// Makes the span a child of one in another process, with its baggage if it has any.
+    /// Makes the span a child of one in another process, with its baggage in place of what the span had.
     ///
     /// Call this before the span is entered or has children: children that exist stay in the trace that they
     /// began in. What the probes have already reported, `new_span` and an `enter` without its `exit`, belongs
@@ -72,12 +72,13 @@ pub trait SpanExt: sealed::Sealed {
     /// empty baggage, the span no longer has that of the span above it.
     ///
     /// Set it before the span has children: the attributes of
-    /// [`Builder::with_baggage_attributes`](crate::Builder::with_baggage_attributes) are recorded in this span now, and
-    /// in others when they are created.
+    /// [`Builder::with_baggage_attributes`](crate::Builder::with_baggage_attributes) are those of the baggage that was set
+    /// last, or that the span above had when a span was created.
     fn set_baggage(&self, baggage: Baggage);
 
     /// Adds an entry to the baggage of the span: [`baggage`](Self::baggage), [`Baggage::insert`] and
-    /// [`set_baggage`](Self::set_baggage). Returns `false` and changes nothing if the entry is refused.
+    /// [`set_baggage`](Self::set_baggage). Returns `false` if [`Baggage::insert`] refuses the entry, or if there is no span
+    /// or no layer.
     ///
     /// ```
     /// use tracing_subscriber::prelude::*;
@@ -127,12 +128,17 @@ impl SpanExt for Span {
     }
 
     fn set_baggage_entry(&self, key: &str, value: &str) -> bool {
-        let mut baggage = self.baggage();
+        let before = self.baggage();
+        let mut baggage = before.clone();
         let is_added = baggage.insert(key, value);
-        if is_added {
-            self.set_baggage(baggage);
+        // A refused value may have removed an old one.
+        if !is_added && baggage == before {
+            return false;
         }
-        is_added
+        let set = with_layer(self, |access, layer, dispatch, id| {
+            (access.set_baggage)(layer, dispatch, id, baggage)
+        });
+        is_added && set == Some(true)
     }
 
     fn link_to(&self, span: &SpanContext) {

@@ -45,8 +45,7 @@ impl UsdtLayer {
         ctx.span(id).map(|span| self.trace_state(&span)).unwrap_or_default()
     }
 
-    /// Stores the trace state in the span itself. If the span is still open when the program ends, the
-    /// registry can't be asked any more.
+    /// Stores the trace state of a new span in the span itself.
     #[cold]
     pub(super) fn inherit_trace_state<S>(&self, id: &Id, ctx: &Context<'_, S>)
     where

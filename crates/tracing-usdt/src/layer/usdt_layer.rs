@@ -49,7 +49,8 @@ pub struct UsdtLayer {
 /// The baggage of the process, and what the layer does with baggage.
 #[derive(Default)]
 pub(crate) struct BaggageSettings {
-    /// The baggage of root spans without a parent in [`SpanContext::in_scope`](crate::SpanContext::in_scope).
+    /// The baggage of root spans outside of [`SpanContext::in_scope`](crate::SpanContext::in_scope) and
+    /// [`Baggage::in_scope`].
     pub(crate) of_process: Baggage,
     /// The keys that become attributes.
     pub(crate) attributes: Box<[Box<str>]>,

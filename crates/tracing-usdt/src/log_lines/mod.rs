@@ -36,14 +36,21 @@ use source::Source;
 /// ```
 ///
 /// The ids are those of [`SpanExt::trace_context`](crate::SpanExt::trace_context) for the span of the event. While
-/// nobody listens, a span gets them with its first line. They are at the end of the line, dimmed if the writer has
+/// nobody listens, a span gets them with the first event in it. They are at the end of the line, dimmed if the writer has
 /// colours. In JSON they are the last members of the object, as [OpenTelemetry] names them. The rest of the line stays
 /// as it is. The whole line does if the event is outside of all spans, if the subscriber does not have the layer, or if
 /// the event has a field `trace_id` or `span_id` of its own.
 ///
-/// It does not matter which of the two layers is added first, except for the lines of `FmtSpan::NEW`: they have ids if
-/// this crate's layer is first. Other lines of `FmtSpan` may have none if the span is not sent. A layer in an `Option`
-/// or in a `Vec` is found if its subscriber is the global default. A layer in `reload` is not found.
+/// For the lines of events, it does not matter which of the two layers is added first. The lines of `FmtSpan` only have
+/// ids that the span has by then. A span that is sent has them from its creation on if this crate's layer is added first;
+/// with [`with_opentelemetry_ids`](crate::Builder::with_opentelemetry_ids), from its first enter on. A span that is not
+/// sent has them after the first event in it, or the first call of `trace_context`.
+///
+/// A filter of the `fmt` layer hides spans from it. A line then has the ids of the nearest span above that the filter
+/// shows, and none if there is no such span.
+///
+/// A layer in an `Option` or in a `Vec` is found if its subscriber is the global default. A layer in `reload` is not
+/// found.
 ///
 /// The formats are the full one and the compact one; with the feature `fmt-json` that of `json()`, and with the feature
 /// `fmt-pretty` that of `pretty()`, where the ids have a line of their own. Colours are those of the `fmt` layer:

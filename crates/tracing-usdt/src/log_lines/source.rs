@@ -43,9 +43,9 @@ fn once_at_a_time<T>(f: impl FnOnce() -> Option<T>) -> Option<T> {
 /// The subscriber of a format.
 #[derive(Default)]
 pub(super) struct Source {
-    /// The subscriber, once it is known; `None` in it if it does not have the layer.
-    subscriber: OnceBox<Option<WeakDispatch>>,
-    /// How many subscribers had been registered when none of them was the format's, and 1.
+    /// The subscriber, once it is found.
+    subscriber: OnceBox<WeakDispatch>,
+    /// What was there when no subscriber was found, see [`candidates`]; 0 before the first search.
     searched: AtomicUsize,
 }
 
@@ -70,14 +70,13 @@ impl Source {
         with_extensions: impl FnOnce(ReadExtensions<'_>) -> Option<usize>,
     ) -> Option<Ids> {
         if let Some(known) = self.subscriber.get() {
-            return layer::ids_of(&known.as_ref()?.upgrade()?, id, logged);
+            return layer::ids_of(&known.upgrade()?, id, logged);
         }
         // An `Option` or a `Vec` of layers does not tell them of their subscriber. It may be the default. But while an
         // event is handled, `tracing` says that there is none if any thread has a default of its own.
         let default = dispatcher::get_default(Dispatch::clone);
-        let has_default = !default.is::<NoSubscriber>();
-        let registered = on_demand::registered_subscribers() + 1;
-        if !has_default && self.searched.load(Ordering::Relaxed) == registered {
+        let candidates = candidates(&default);
+        if self.searched.load(Ordering::Relaxed) == candidates {
             return None;
         }
         let address = |extensions: &Extensions<'_>| Some(std::ptr::from_ref(extensions.get::<E>()?).addr());
@@ -85,13 +84,18 @@ impl Source {
         let own = with_extensions(&address)?;
         let is_own = |subscriber: &&Dispatch| layer::extensions_of(subscriber, id, &address) == Some(own);
         let all = on_demand::subscribers()?;
-        let found = all.iter().chain([&default]).find(is_own);
-        if found.is_some() || has_default {
-            // Another thread may have set it in the meantime, to the same.
-            let _ = self.subscriber.set(Box::new(found.map(Dispatch::downgrade)));
-        } else {
-            self.searched.store(registered, Ordering::Relaxed);
-        }
-        layer::ids_of(found?, id, logged)
+        let Some(found) = all.iter().chain([&default]).find(is_own) else {
+            self.searched.store(candidates, Ordering::Relaxed);
+            return None;
+        };
+        // Another thread may have set it in the meantime, to the same.
+        let _ = self.subscriber.set(Box::new(found.downgrade()));
+        layer::ids_of(found, id, logged)
     }
+}
+
+/// A number that changes when another subscriber may be found: one is registered, or there is a default now. Never 0.
+fn candidates(default: &Dispatch) -> usize {
+    let has_default = !default.is::<NoSubscriber>();
+    2 * on_demand::registered_subscribers() + usize::from(has_default) + 1
 }

@@ -15,9 +15,11 @@ const MAX_MEMBERS: usize = 64;
 /// How many bytes every implementation must pass on. Members that do not fit are dropped.
 const MAX_BYTES: usize = 8192;
 
-/// What is encoded in a value: everything that is not a `baggage-octet`, and the escape character itself.
-/// Characters beyond ASCII are always encoded.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';').add(b'\\');
+/// What is encoded in a value: everything that is not a `baggage-octet`, and the escape character itself. So are two
+/// characters that need not be encoded, but that readers of OpenTelemetry get wrong: that for Rust splits a member at
+/// each `=`, and that for Python reads `+` as a space. Characters beyond ASCII are always encoded.
+const ENCODED: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'+').add(b',').add(b';').add(b'=').add(b'\\');
 
 /// The entries of a W3C `baggage`, such as `user.id=7,tier=gold;ttl=60`. It may be empty.
 ///
@@ -52,13 +54,13 @@ impl Baggage {
     /// Reads the values of all `baggage` headers of a request, in order.
     ///
     /// Members that the specification does not allow are left out, and so are members beyond 64, and members that
-    /// would make the list longer than 8192 bytes. If a key occurs more than once, the last one counts.
+    /// would make the list longer than 8192 bytes. If a key occurs more than once, the last one for which there is room
+    /// counts.
     pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Self {
         let mut list = List::default();
         for text in headers.into_iter().flat_map(|header| header.split(',')) {
             if let Some((key, rest)) = read_member(text) {
-                list.remove(&key);
-                list.push(key, rest);
+                list.replace(key, rest);
             }
         }
         list.finish()
@@ -83,17 +85,21 @@ impl Baggage {
     /// Adds an entry without properties at the end, in place of an older one of the same key. `value` may be any
     /// text; it is encoded.
     ///
-    /// Returns `false` and changes nothing if the specification does not allow `key` (it must consist of letters,
-    /// digits and ``!#$%&'*+-.^_`|~``), or if there is no room for the entry.
+    /// If there are too many entries, or they are too long, the first ones of the list are dropped until there is room:
+    /// what came with a request can't keep the program from adding its own.
+    ///
+    /// Returns `false` if the entry is refused: the specification does not allow `key` (it must consist of letters,
+    /// digits and ``!#$%&'*+-.^_`|~``), or the entry alone is longer than 8192 bytes. Then there is no entry of this key,
+    /// and the others stay.
+    #[must_use = "if this is `false`, the entry was not added"]
     pub fn insert(&mut self, key: &str, value: &str) -> bool {
         if !is_token(key) {
             return false;
         }
         let mut list = List::without(self, key);
-        let is_added = list.push(key.into(), utf8_percent_encode(value, ENCODED).to_string().into());
-        if is_added {
-            *self = list.finish();
-        }
+        let value = utf8_percent_encode(value, ENCODED).to_string();
+        let is_added = list.push_making_room(key.into(), value.into());
+        *self = list.finish();
         is_added
     }
 
@@ -160,21 +166,45 @@ impl<'a> List<'a> {
 
     /// Adds a member, unless there is no room for it.
     fn push(&mut self, key: Cow<'a, str>, rest: Cow<'a, str>) -> bool {
-        let bytes = self.bytes + key.len() + "=".len() + rest.len() + ",".len();
-        // The last member has no comma after it.
-        let fits = self.members.len() < MAX_MEMBERS && bytes <= MAX_BYTES + 1;
+        let fits = self.has_room_for(size(&key, &rest));
         if fits {
+            self.bytes += size(&key, &rest);
             self.members.push((key, rest));
-            self.bytes = bytes;
         }
         fits
     }
 
-    fn remove(&mut self, key: &str) {
-        if let Some(at) = self.members.iter().position(|(known, _)| known == key) {
-            let (key, rest) = self.members.remove(at);
-            self.bytes -= key.len() + rest.len() + 2;
+    /// Adds a member in place of an older one of the same key, unless there is no room for it.
+    fn replace(&mut self, key: Cow<'a, str>, rest: Cow<'a, str>) {
+        let old = self.members.iter().position(|(known, _)| *known == key).map(|at| (at, self.remove(at)));
+        if !self.push(key, rest) {
+            if let Some((at, (key, rest))) = old {
+                self.bytes += size(&key, &rest);
+                self.members.insert(at, (key, rest));
+            }
         }
+    }
+
+    /// Adds a member, and drops the first members until there is room for it. Changes nothing if it would have none
+    /// even alone.
+    fn push_making_room(&mut self, key: Cow<'a, str>, rest: Cow<'a, str>) -> bool {
+        let size = size(&key, &rest);
+        let can_fit = Self::default().has_room_for(size);
+        while can_fit && !self.has_room_for(size) {
+            self.remove(0);
+        }
+        self.push(key, rest)
+    }
+
+    fn has_room_for(&self, size: usize) -> bool {
+        // The last member has no comma after it.
+        self.members.len() < MAX_MEMBERS && self.bytes + size <= MAX_BYTES + ",".len()
+    }
+
+    fn remove(&mut self, at: usize) -> (Cow<'a, str>, Cow<'a, str>) {
+        let (key, rest) = self.members.remove(at);
+        self.bytes -= size(&key, &rest);
+        (key, rest)
     }
 
     fn finish(self) -> Baggage {
@@ -186,6 +216,11 @@ impl<'a> List<'a> {
         }
         Baggage((!text.is_empty()).then(|| text.into()))
     }
+}
+
+/// Length of a member, with a comma after it.
+fn size(key: &str, rest: &str) -> usize {
+    key.len() + "=".len() + rest.len() + ",".len()
 }
 
 /// The key of a member, and its value and properties without optional white space. `None` if the member is not
@@ -349,21 +384,56 @@ mod tests {
         let members = |count| (0..count).map(|n| format!("k{n}=1")).collect::<Vec<_>>().join(",");
         assert_eq!(parse(&[&members(64)]).to_string(), members(64));
         assert_eq!(parse(&[&members(300)]).to_string(), members(64));
-        let mut full = parse(&[&members(64)]);
-        assert!(!full.insert("new", "1") && full.to_string() == members(64));
-        assert!(full.insert("k3", "2"), "replacing one needs no room");
 
         let longest = format!("a={}", "0123456789".repeat(819));
         assert_eq!((longest.len(), parse(&[&longest]).to_string()), (MAX_BYTES, longest.clone()));
         assert_eq!(parse(&["b=1", &longest, "c=1"]).to_string(), "b=1,c=1");
         assert_eq!(parse(&[&longest, "c=1"]).to_string(), longest);
         assert!(parse(&[&format!("{longest}0")]).is_empty());
-        // 16 bytes each, with the comma.
-        let many = (0..512).map(|n| format!("{n:03}=0123456789a")).take(64).collect::<Vec<_>>().join(",");
-        assert_eq!(parse(&[&many]).to_string(), many);
+        // 128 bytes each, with the comma: both limits at once.
+        let many = (0..64).map(|n| format!("{n:03}={}", "x".repeat(123))).collect::<Vec<_>>().join(",");
+        assert_eq!((many.len(), parse(&[&many]).to_string()), (MAX_BYTES - 1, many.clone()));
+        assert_eq!(parse(&[&format!("{many}y")]).to_string(), format!("{many}y"));
+        assert_eq!(parse(&[&format!("{many}yy")]).iter().count(), 63);
         let long = (0..20).map(|n| format!("k{n}={}", "x".repeat(1000))).collect::<Vec<_>>().join(",");
         assert_eq!(parse(&[&long]).iter().count(), 8);
-        assert!(!parse(&[&longest]).insert("b", ""));
+        // A later member of the same key counts only if there is room for it.
+        assert_eq!(parse(&["a=1;p,b=1", &format!("{longest}0")]).to_string(), "a=1;p,b=1");
+        assert_eq!(parse(&["a=1", &longest]).to_string(), longest);
+        assert_eq!(parse(&[&members(64), "k3=2"]).get("k3").as_deref(), Some("2"));
+    }
+
+    /// A caller can send as much as the limits allow, and any key.
+    #[test]
+    fn a_full_list_makes_room_for_an_entry_of_the_program() {
+        let members =
+            |numbers: std::ops::Range<u32>| numbers.map(|n| format!("k{n}=1")).collect::<Vec<_>>().join(",");
+        let mut full = parse(&[&members(0..64)]);
+        assert!(full.insert("new", "1"));
+        assert_eq!(full.to_string(), format!("{},new=1", members(1..64)));
+        assert!(full.insert("new", "2") && full.insert("k3", "2"));
+        assert_eq!(full.iter().count(), 64, "replacing one needs no room");
+
+        let mut long =
+            parse(&[&format!("a={}", "x".repeat(4000)), &format!("b={}", "x".repeat(4000)), "c=1"]);
+        assert!(long.insert("d", &"y".repeat(4000)));
+        assert_eq!(long.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert!(long.insert("e", &"y".repeat(MAX_BYTES - 2)));
+        assert_eq!(long.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["e"]);
+
+        // The old value would be wrong by now.
+        let mut refused = parse(&["user.id=theirs,k=1"]);
+        assert!(!refused.insert("user.id", &"y".repeat(MAX_BYTES)));
+        assert_eq!(refused.to_string(), "k=1");
+    }
+
+    /// OpenTelemetry for Rust splits a member at each `=`; that for Python reads `+` as a space.
+    #[test]
+    fn inserted_values_have_no_characters_that_others_misread() {
+        let mut baggage = Baggage::default();
+        assert!(baggage.insert("token", "a+b=c=="));
+        assert_eq!(baggage.to_string(), "token=a%2Bb%3Dc%3D%3D");
+        assert_eq!(baggage.get("token").as_deref(), Some("a+b=c=="));
     }
 
     proptest! {
@@ -388,8 +458,12 @@ mod tests {
 
         #[test]
         fn what_is_read_is_valid_and_within_the_limits(
-            headers in prop::collection::vec("([ab\u{e9}]{0,2}[ \t]?=?[ \tv%\"\\\\=]{0,3}(;p|;q=[12 ]|;)?,?){0,90}", 0..4),
+            headers in prop::collection::vec("([a-h\u{e9}]{0,2}[ \t]?=?[ \tv%\"\\\\=]{0,3}(;p|;q=[12 ]|;)?,?){0,90}", 0..4),
+            members in prop::collection::vec((0..200u8, 0..200usize), 0..120),
         ) {
+            // Enough keys and bytes to reach both limits.
+            let members = members.iter().map(|(key, length)| format!("k{key}={}", "v".repeat(*length)));
+            let headers: Vec<String> = headers.into_iter().chain(members).collect();
             let read = Baggage::parse(headers.iter().map(|header| &**header));
             let text = read.to_string();
             prop_assert!(text.len() <= MAX_BYTES && read.iter().count() <= MAX_MEMBERS);

@@ -1,8 +1,7 @@
-//! The remote parent of this thread: inside [`SpanContext::in_scope`], root spans become children of a span
-//! of another process. [`Baggage::in_scope`] gives them baggage without a parent.
+//! What the root spans of this thread get from another process: inside [`SpanContext::in_scope`], a parent with its
+//! trace state and baggage; inside [`Baggage::in_scope`], baggage only.
 //!
-//! Ids are kept apart from trace state and baggage, because a root span normally needs to know only whether there are
-//! ids.
+//! The parent's ids are kept apart from the rest. Most root spans have none, and then need not look for a trace state.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +11,8 @@ use super::context::SpanContext;
 use super::ids::Ids;
 use super::trace_state::TraceState;
 
-/// Set once a span may have a remote parent or a `sampling.priority`. Both can be read only at the span's
-/// creation.
+/// Set once a span may have a remote parent, baggage from another process, or a `sampling.priority`. They can be read
+/// only at the span's creation.
 static INSPECT_NEW_SPANS: AtomicBool = AtomicBool::new(false);
 
 /// Whether new spans must be inspected even while nobody listens.
@@ -36,11 +35,12 @@ thread_local! {
 #[derive(Clone, Default)]
 pub(crate) struct Extras {
     pub(crate) trace_state: TraceState,
-    pub(crate) baggage: Baggage,
+    /// `None` outside of all scopes: root spans then have the baggage of the process.
+    pub(crate) baggage: Option<Baggage>,
 }
 
 impl Extras {
-    const NONE: Self = Self { trace_state: TraceState::NONE, baggage: Baggage::NONE };
+    const NONE: Self = Self { trace_state: TraceState::NONE, baggage: None };
 }
 
 /// The ids of the remote parent, if there is one.
@@ -94,7 +94,7 @@ impl SpanContext {
     /// ```
     pub fn current_remote() -> Option<Self> {
         let (ids, Extras { trace_state, baggage }) = (ids()?, extras());
-        Some(Self { ids, trace_state, baggage })
+        Some(Self { ids, trace_state, baggage: baggage.unwrap_or_default() })
     }
 
     /// Runs `f` with this context as the parent of all spans that `f` creates on this thread and that would
@@ -104,7 +104,7 @@ impl SpanContext {
     /// the sampler already knows the parent when it decides, and the probe `new_span` carries the right trace
     /// id.
     pub fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
-        let extras = Extras { trace_state: self.trace_state.clone(), baggage: self.baggage.clone() };
+        let extras = Extras { trace_state: self.trace_state.clone(), baggage: Some(self.baggage.clone()) };
         with_remote(Some(self.ids), extras, f)
     }
 }
@@ -112,10 +112,12 @@ impl SpanContext {
 impl Baggage {
     /// The baggage of the innermost [`SpanContext::in_scope`] or [`Baggage::in_scope`] that this thread is in.
     pub fn current_remote() -> Self {
-        if inspects_new_spans() { extras().baggage } else { Self::NONE }
+        let baggage = if inspects_new_spans() { extras().baggage } else { None };
+        baggage.unwrap_or_default()
     }
 
-    /// Runs `f` with this as the baggage of all spans that `f` creates on this thread and that are roots.
+    /// Runs `f` with this as the baggage of all spans that `f` creates on this thread and that are roots, in place of
+    /// that of the process. If this is empty, they have none.
     ///
     /// This is for baggage that came without a context. [`SpanContext::in_scope`] does the same for the baggage of
     /// a context, and inside of it, this only replaces that baggage.
@@ -128,7 +130,7 @@ impl Baggage {
     /// assert_eq!(baggage.in_scope(Baggage::current_remote), baggage);
     /// ```
     pub fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
-        let extras = Extras { baggage: self.clone(), ..extras() };
+        let extras = Extras { baggage: Some(self.clone()), ..extras() };
         with_remote(IDS.get(), extras, f)
     }
 }

@@ -56,6 +56,14 @@ struct Extras {
     trace_state: TraceState,
     /// `None` unless the span was given baggage.
     baggage: Option<Baggage>,
+    from_baggage: Option<FromBaggage>,
+}
+
+/// Attributes from the baggage, which are kept apart from the program's until the span ends.
+struct FromBaggage {
+    /// Names and values.
+    attributes: Vec<(Box<str>, Box<str>)>,
+    limits: Limits,
 }
 
 impl Record {
@@ -163,6 +171,26 @@ impl Record {
     /// The baggage that the span was given itself.
     pub(crate) fn baggage(&self) -> Option<Baggage> {
         self.extras.as_ref()?.baggage.clone()
+    }
+
+    /// Sets the attributes from the baggage, in place of the earlier ones.
+    pub(crate) fn set_baggage_attributes(&mut self, attributes: Vec<(Box<str>, Box<str>)>, limits: Limits) {
+        if !attributes.is_empty() || self.extras.is_some() {
+            self.extras().from_baggage = Some(FromBaggage { attributes, limits });
+        }
+    }
+
+    /// Adds the attributes from the baggage to those of the program, which take precedence. Called when the span ends:
+    /// until then, the program may still set some, and the baggage may change.
+    #[cold]
+    pub(crate) fn add_baggage_attributes(&mut self, callsite: &'static Callsite) {
+        let from_baggage = self.extras.as_mut().and_then(|extras| extras.from_baggage.take());
+        let Some(FromBaggage { attributes, limits }) = from_baggage else { return };
+        for (name, value) in attributes {
+            if self.fields.view(callsite).get(&name).is_none() {
+                self.set(callsite, &name, &AttributeValue::Str(value.as_ref().into()), &limits);
+            }
+        }
     }
 
     /// Counts the callsite's fields without a recorded value as dropped. Called for a span whose recording

@@ -24,6 +24,7 @@ impl UnfinishedSpan {
         let callsite = open.callsite.filter(|_| open.identity.ids.sampled)?;
         let timing = open.timing.take()?;
         open.callsite = None;
+        open.record.add_baggage_attributes(callsite);
         Some(Self {
             identity: open.identity,
             callsite,

@@ -1,10 +1,13 @@
 //! HTTP headers as a carrier.
+//!
+//! A value may have bytes that are not text. Headers with lists have one member between two commas, so such a value is
+//! passed on member by member: baggage loses only the bad ones. A `traceparent` or `tracestate` is still invalid.
 
 use http::{HeaderMap, HeaderValue};
 
 use super::{Extract, Inject};
 
-/// Replaces a value that is not visible ASCII. It is invalid in every header of a context.
+/// Replaces a member that is not text. It is invalid in every header of a context.
 const INVALID: &str = "\u{fffd}";
 
 /// ```
@@ -21,7 +24,13 @@ const INVALID: &str = "\u{fffd}";
 /// ```
 impl Extract for HeaderMap {
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.get_all(name).iter().map(|value| value.to_str().unwrap_or(INVALID))
+        self.get_all(name).iter().flat_map(|value| {
+            let whole = value.to_str().ok();
+            let members = whole.is_none().then(|| value.as_bytes().split(|byte| *byte == b','));
+            let members =
+                members.into_iter().flatten().map(|member| std::str::from_utf8(member).unwrap_or(INVALID));
+            whole.into_iter().chain(members)
+        })
     }
 }
 
