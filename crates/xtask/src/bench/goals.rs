@@ -73,12 +73,7 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
         ratio("probed", "none"),
     ));
     let hit = rounds.each_round(["probed+hit", "probed", "hit"], base, |[hit, off, bare]| (hit - off) / bare);
-    goals.push(at_most(
-        "our macro, bpftrace at the callsite, less nobody",
-        1.5,
-        "x a bare probe hit",
-        hit,
-    ));
+    goals.push(at_most("our macro, bpftrace at the callsite, less nobody", 1.5, "x a bare probe hit", hit));
 
     let flood = |wait_ms, threads| {
         let is = |flood: &&super::Flood| {
