@@ -49,21 +49,81 @@ pub const fn first(texts: &[&'static str]) -> Option<&'static str> {
     }
 }
 
-/// Fires the probe of a span that begins.
+/// A span that the subscriber wants or that its probes want. `words` becomes what to pass to whoever looks.
+///
+/// All that need not be in the user's code is in a function: that code is smaller then, and keeps less in registers where
+/// nobody looks.
+#[allow(clippy::too_many_arguments)] // they are in the user's code
 #[inline(always)]
-pub fn span_begins<S: Site, A: Arguments>(consumers: Consumers, span: &Span, fields: &A) {
-    let began = if consumers.of_exit() { Some(Instant::now()) } else { None };
-    let span_id = probe_only::span_id(span);
-    site::hit::<S, site::Entry, A>(span_id, fields);
-    if let Some(began) = began {
-        probe_only::on_close(span, span_id, began, site::exit::<S>);
+pub fn new_span<S: Site, A: Arguments>(
+    parent: Parent,
+    is_wanted: bool,
+    consumers: Consumers,
+    metadata: &'static Metadata<'static>,
+    values: &ValueSet<'_>,
+    fields: &A,
+    words: &mut Option<Words>,
+) -> Span {
+    match parent {
+        Parent::Current => {
+            span_in_current(is_wanted, consumers, metadata, values, site::exit::<S>, fields, words)
+        }
+        Parent::Given(parent) => {
+            let span = span_below(parent, is_wanted, metadata, values);
+            *words = consumers.any().then(|| begin(consumers, &span, site::exit::<S>, fields));
+            span
+        }
     }
+}
+
+#[inline(never)]
+fn span_in_current<A: Arguments>(
+    is_wanted: bool,
+    consumers: Consumers,
+    metadata: &'static Metadata<'static>,
+    values: &ValueSet<'_>,
+    exit: fn(u64, u64),
+    fields: &A,
+    words: &mut Option<Words>,
+) -> Span {
+    if !consumers.any() {
+        return Span::new(metadata, values);
+    }
+    let span = match is_wanted {
+        true => Span::new(metadata, values),
+        false => Parent::Current.probe_only_span(metadata, values),
+    };
+    *words = Some(begin(consumers, &span, exit, fields));
+    span
+}
+
+/// The words for the probe of a span that begins.
+#[cold]
+#[inline(never)]
+fn begin<A: Arguments>(consumers: Consumers, span: &Span, exit: fn(u64, u64), fields: &A) -> Words {
+    let span_id = probe_only::span_id(span);
+    if consumers.of_exit() {
+        probe_only::on_close(span, span_id, Instant::now(), exit);
+    }
+    site::words(span_id, fields)
+}
+
+/// Fires the probe of a span that begins. `_` has the types of its fields.
+#[inline(always)]
+pub fn hit_entry<S: Site, A: Arguments>(words: &Words, _: &A) {
+    site::hit::<S, site::Entry, A>(words);
 }
 
 /// Fires the probe of an event.
 #[inline(always)]
 pub fn event_happens<S: Site, A: Arguments>(parent: &Parent, fields: &A) {
-    site::hit::<S, site::Entry, A>(parent.span_id(), fields);
+    site::hit::<S, site::Entry, A>(&happen(parent, fields));
+}
+
+#[cold]
+#[inline(never)]
+fn happen<A: Arguments>(parent: &Parent, fields: &A) -> Words {
+    site::words(parent.span_id(), fields)
 }
 
 /// What the source says of the parent: nothing, or what follows `parent:`.
@@ -87,15 +147,6 @@ impl<P: Into<Option<Id>>> ParentOf for (P,) {
 }
 
 impl Parent {
-    /// A span that the subscriber wants.
-    #[inline(always)]
-    pub fn span(self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
-        match self {
-            Self::Current => Span::new(metadata, values),
-            Self::Given(parent) => span_below(parent, metadata, values),
-        }
-    }
-
     /// A span that no subscriber wants.
     pub fn probe_only_span(self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
         probe_only::span(metadata, values, self)
@@ -111,8 +162,15 @@ impl Parent {
     }
 }
 
-fn span_below(parent: Option<Id>, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
+#[inline(never)]
+fn span_below(
+    parent: Option<Id>,
+    is_wanted: bool,
+    metadata: &'static Metadata<'static>,
+    values: &ValueSet<'_>,
+) -> Span {
     match parent {
+        parent if !is_wanted => Parent::Given(parent).probe_only_span(metadata, values),
         // The other layers don't know this parent.
         Some(parent) if probe_only::is_unknown_to_layers(&parent) => {
             aside::with_parent(&parent, || Span::new_root(metadata, values))

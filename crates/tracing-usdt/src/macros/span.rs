@@ -86,17 +86,19 @@ macro_rules! __span_of {
                     match ($(&$value,)*) {
                         ($($variable,)*) => {
                             let parent = $crate::macros::ParentOf::parent(parent);
-                            let span = if enabled {
-                                parent.span(&__METADATA, &$crate::__values!($($variable),*))
-                            } else {
-                                parent.probe_only_span(&__METADATA, &$crate::__values!($($variable),*))
-                            };
-                            if consumers.any() {
-                                $crate::macros::span_begins::<__TracingUsdtSite, _>(
-                                    consumers,
-                                    &span,
-                                    &$crate::__arguments!($($variable)*),
-                                );
+                            let arguments = $crate::__arguments!($($variable)*);
+                            let mut words = $crate::macros::Option::None;
+                            let span = $crate::macros::new_span::<__TracingUsdtSite, _>(
+                                parent,
+                                enabled,
+                                consumers,
+                                &__METADATA,
+                                &$crate::__values!($($variable),*),
+                                &arguments,
+                                &mut words,
+                            );
+                            if let $crate::macros::Option::Some(words) = &words {
+                                $crate::macros::hit_entry::<__TracingUsdtSite, _>(words, &arguments);
                             }
                             span
                         }

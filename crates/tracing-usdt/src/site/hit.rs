@@ -1,14 +1,27 @@
 //! The probe's instruction, and its notes.
 
 use super::Site;
-use super::argument::{Arguments, MAX_ARGUMENTS, NoArguments};
+use super::argument::{And, Arguments, MAX_ARGUMENTS, NoArguments};
 use super::note::{Names, Note};
 use super::step::{Exit, Step};
 
 /// Fires the exit of callsite `S`. It is a function of its own, because spans end anywhere.
 #[inline(never)]
 pub(crate) fn exit<S: Site>(span_id: u64, duration_ns: u64) {
-    hit::<S, Exit, _>(span_id, &NoArguments.and(duration_ns));
+    hit::<S, Exit, And<NoArguments, u64>>(&words(span_id, &NoArguments.and(duration_ns)));
+}
+
+/// The arguments of a probe.
+pub type Words = [u64; MAX_ARGUMENTS];
+
+/// The arguments of a hit. It is a function of its own, to keep its instructions out of the user's code.
+#[cold]
+#[inline(never)]
+pub(crate) fn words<A: Arguments>(span_id: u64, fields: &A) -> Words {
+    let mut words = [0; MAX_ARGUMENTS];
+    words[0] = span_id;
+    fields.write(&mut words);
+    words
 }
 
 /// The instruction and its notes. `$register` has the address of the arguments; [`Note`] knows it too.
@@ -87,8 +100,10 @@ macro_rules! probe {
             ".purgem tracing_usdt_probe",
             ".noaltmacro",
             // By the difference between this address and the note's, tools see how far the executable was moved
-            // after it was linked. perf takes the section's place in the file for that of the code, so the section is
-            // beside the code (`x`).
+            // after it was linked. perf takes the section's place in the file for that of the code, so the section has to be
+            // beside the code (`x`). Other notes in the program don't say so, and the linker may take their byte.
+            ".pushsection .stapsdt.base, \"axR\", @progbits",
+            ".popsection",
             ".ifndef _.stapsdt.base",
             ".pushsection .stapsdt.base, \"axGR\", \"progbits\", .stapsdt.base, comdat",
             ".weak _.stapsdt.base",
@@ -170,19 +185,16 @@ macro_rules! probe {
 ))]
 #[inline(always)]
 #[allow(unsafe_code, named_asm_labels)]
-pub fn hit<S: Site, P: Step, A: Arguments>(span_id: u64, fields: &A) {
-    let mut arguments = [0; MAX_ARGUMENTS];
-    arguments[0] = span_id;
-    fields.write(&mut arguments);
+pub fn hit<S: Site, P: Step, A: Arguments>(arguments: &Words) {
     // SAFETY: the only instruction is a `nop`. Whoever looks at the probe reads the arguments, which the register
     // points to.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        probe!("rax", &raw const arguments);
+        probe!("rax", std::ptr::from_ref(arguments));
         #[cfg(target_arch = "aarch64")]
-        probe!("x0", &raw const arguments);
+        probe!("x0", std::ptr::from_ref(arguments));
         #[cfg(target_arch = "riscv64")]
-        probe!("a0", &raw const arguments);
+        probe!("a0", std::ptr::from_ref(arguments));
     }
 }
 
@@ -194,6 +206,6 @@ pub fn hit<S: Site, P: Step, A: Arguments>(span_id: u64, fields: &A) {
     not(miri),
 )))]
 #[inline(always)]
-pub fn hit<S: Site, P: Step, A: Arguments>(span_id: u64, fields: &A) {
-    let _ = (span_id, fields.write(&mut [0; MAX_ARGUMENTS]), Note::<S, P, A>::LEN, Names::<S>::HASH);
+pub fn hit<S: Site, P: Step, A: Arguments>(arguments: &Words) {
+    let _ = (arguments, Note::<S, P, A>::LEN, Names::<S>::HASH);
 }

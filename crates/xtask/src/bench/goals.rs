@@ -66,11 +66,12 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
         goals.push(at_most(&format!("{name}, each probe, less base"), 1.5, "x a bare probe hit", of_probe));
     }
 
-    goals.push(at_most(
-        "our macro, nobody looks",
-        1.2,
-        "x tracing's, no subscriber",
-        ratio("probed", "none"),
+    let of = |key| results.counts.instructions.get(key).copied();
+    goals.push(goal(
+        "our macro, nobody looks: <= 3 instructions more than tracing's",
+        of("probed").zip(of("none")).map(|(ours, theirs)| ours - theirs),
+        |more| format!("{more:+.1}"),
+        |more| more <= 3.0,
     ));
     let hit = rounds.each_round(["probed+hit", "probed", "hit"], base, |[hit, off, bare]| (hit - off) / bare);
     goals.push(at_most("our macro, bpftrace at the callsite, less nobody", 1.5, "x a bare probe hit", hit));
