@@ -182,8 +182,10 @@ mod tests {
 
     #[test]
     fn notes_that_make_no_sense_are_left_out() {
-        let beyond =
-            Layout { code: Vec::from([0x1000..0x2000]), segments: vec![(0x1000..0x3000, u64::MAX - 0x10)] };
+        let beyond = Layout {
+            code: std::iter::once(0x1000..0x2000).collect(),
+            segments: vec![(0x1000..0x3000, u64::MAX - 0x10)],
+        };
         let callsites = Callsites::default();
         assert!(probe(&beyond, &callsites, b"short").is_none());
         assert!(probe(&beyond, &callsites, &desc(0x1000, 0, b"provider\0name")).is_none());
