@@ -7,6 +7,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::second;
+use super::subscriber::Marked;
 use crate::aside;
 use crate::layer::{self, UsdtLayer};
 
@@ -18,9 +19,6 @@ pub enum Parent {
     /// The one that the source gives.
     Given(Option<Id>),
 }
-
-/// Marks a span of the registry as one that no layer but ours knows.
-pub(super) struct Marked;
 
 /// Whether the layers don't know the span with this id: it was made for its probes alone, or while another subscriber was
 /// the default.

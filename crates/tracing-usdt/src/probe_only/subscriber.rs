@@ -9,9 +9,11 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{Data, LookupSpan, SpanData};
 
-use super::parent::Marked;
 use crate::aside;
 use crate::layer::{self, UsdtLayer};
+
+/// Marks a span of the registry as one that no layer but ours knows.
+pub(super) struct Marked;
 
 /// The second subscriber over the registry of `subscriber`, or over one of its own if that has none.
 ///
