@@ -32,7 +32,7 @@ static HAS_NONE: AtomicBool = AtomicBool::new(false);
 static MAKING: AtomicU64 = AtomicU64::new(0);
 
 /// How long a thread waits for it. The first spans after an attach have no ids if that is not enough.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The second subscriber over the registry of `subscriber`. None if `subscriber` is not made of layers over a registry, or
 /// if the second one is just being made.
