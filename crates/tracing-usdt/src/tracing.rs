@@ -61,8 +61,9 @@
 //! too. Other layers don't see it. What to know:
 //!
 //! * It is not disabled: `is_disabled` and `or_current` see a span. [`Span::current`] in it is the span around it.
-//! * It should be no parent, and not be followed, where code uses `tracing`'s own macros: other layers have not seen it, and
-//!   `fmt`'s JSON and pretty formats panic at a span that they have not seen. The macros here take care of that.
+//! * No span should follow it (`follows_from`), and it should be no `parent:` where code uses `tracing`'s own macros: other
+//!   layers have not seen it, and `fmt`'s JSON and pretty formats panic at a span that they have not seen. The macros here
+//!   take care of `parent:`.
 //! * Fields are evaluated while someone looks, and an expression that panics then panics.
 //! * [`enabled!`] asks subscribers only. A filter of the layer itself hides spans from it that another layer wants.
 //! * `__exit` fires when the span closes, if someone looked when it began. A subscriber that is not built on
