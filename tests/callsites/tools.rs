@@ -157,7 +157,8 @@ fn perf_counts_the_hits_of_a_callsite() {
     perf(&["probe", "--del", &event]);
     let (added, text) = perf(&["probe", "--add", &format!("%{event}")]);
     assert!(added, "{text}");
-    let (ran, text) = perf(&["stat", "-e", &event, "--", "sh", "-c", &format!("echo many 300 | {path}")]);
+    let (ran, text) =
+        perf(&["stat", "-a", "-e", &event, "--", "sh", "-c", &format!("echo many 300 | {path}")]);
     let (removed, _) = perf(&["probe", "--del", &event]);
     assert!(ran && removed, "{text}");
     let count =
