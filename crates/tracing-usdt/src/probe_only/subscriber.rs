@@ -19,17 +19,17 @@ pub(super) struct Marked;
 ///
 /// Not to be called by a thread that may hold a lock: `tracing` asks all subscribers about all callsites.
 pub(super) fn beside(subscriber: Dispatch) -> Dispatch {
-    let below = Below { subscriber: subscriber.clone(), own: Registry::default() };
-    Dispatch::new(PassOn { subscriber }.with_subscriber(below))
+    let below = ProbeOnly { subscriber: subscriber.clone(), own: Registry::default() };
+    Dispatch::new(ForwardToLayer { subscriber }.with_subscriber(below))
 }
 
 /// The registry of the program's subscriber, or one of its own if there is no subscriber.
-struct Below {
+struct ProbeOnly {
     subscriber: Dispatch,
     own: Registry,
 }
 
-impl Below {
+impl ProbeOnly {
     fn registry(&self) -> &Registry {
         self.subscriber.downcast_ref().unwrap_or(&self.own)
     }
@@ -44,7 +44,7 @@ fn layer_of(subscriber: &Dispatch) -> Option<&UsdtLayer> {
     subscriber.downcast_ref()
 }
 
-impl Subscriber for Below {
+impl Subscriber for ProbeOnly {
     /// `tracing` combines the answers of all subscribers. This one says what the other says, so that it changes nothing.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         self.subscriber.register_callsite(metadata)
@@ -109,7 +109,7 @@ impl Subscriber for Below {
     }
 }
 
-impl<'a> LookupSpan<'a> for Below {
+impl<'a> LookupSpan<'a> for ProbeOnly {
     type Data = Data<'a>;
 
     fn span_data(&'a self, id: &Id) -> Option<Data<'a>> {
@@ -118,18 +118,18 @@ impl<'a> LookupSpan<'a> for Below {
 }
 
 /// Passes everything on to our layer in the program's subscriber.
-struct PassOn {
+struct ForwardToLayer {
     subscriber: Dispatch,
 }
 
-impl PassOn {
+impl ForwardToLayer {
     fn layer(&self) -> Option<&UsdtLayer> {
         layer_of(&self.subscriber)
     }
 }
 
-impl Layer<Below> for PassOn {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, Below>) {
+impl Layer<ProbeOnly> for ForwardToLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, ProbeOnly>) {
         if let Some(layer) = self.layer() {
             // A user's `Debug` may panic. A program should not fail because someone looks.
             let begin = || layer.begin_probe_only(attributes, id, &ctx);
@@ -137,31 +137,31 @@ impl Layer<Below> for PassOn {
         }
     }
 
-    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, Below>) {
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, ProbeOnly>) {
         if let Some(layer) = self.layer() {
             layer.on_record(id, values, ctx);
         }
     }
 
-    fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Context<'_, Below>) {
+    fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Context<'_, ProbeOnly>) {
         if let Some(layer) = self.layer() {
             layer.on_follows_from(id, follows, ctx);
         }
     }
 
-    fn on_enter(&self, id: &Id, ctx: Context<'_, Below>) {
+    fn on_enter(&self, id: &Id, ctx: Context<'_, ProbeOnly>) {
         if let Some(layer) = self.layer() {
             layer.on_enter(id, ctx);
         }
     }
 
-    fn on_exit(&self, id: &Id, ctx: Context<'_, Below>) {
+    fn on_exit(&self, id: &Id, ctx: Context<'_, ProbeOnly>) {
         if let Some(layer) = self.layer() {
             layer.on_exit(id, ctx);
         }
     }
 
-    fn on_close(&self, id: Id, ctx: Context<'_, Below>) {
+    fn on_close(&self, id: Id, ctx: Context<'_, ProbeOnly>) {
         if let Some(layer) = self.layer() {
             layer.on_close(id, ctx);
         }
@@ -176,7 +176,7 @@ impl Layer<Below> for PassOn {
             id if id == TypeId::of::<UsdtLayer>() => {
                 self.layer().map(|layer| std::ptr::from_ref(layer).cast())
             }
-            id => layer::access_of::<Below>(id),
+            id => layer::access_of::<ProbeOnly>(id),
         }
     }
 }

@@ -195,7 +195,7 @@ impl<T: tracing_core::field::Value + ?Sized> ViaValue for &Value<'_, T> {
     }
 }
 
-/// A value is only recorded together with a field. Which one, does not matter here.
+/// A value is only recorded together with a field. It does not matter here which one that is.
 fn any_field() -> Field {
     static CALLSITE: tracing_core::callsite::DefaultCallsite =
         tracing_core::callsite::DefaultCallsite::new(&METADATA);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_panics_is_told_as_such() {
+    fn a_value_that_panics_has_a_text_that_says_so() {
         struct Broken;
         impl fmt::Debug for Broken {
             fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {

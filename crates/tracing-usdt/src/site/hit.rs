@@ -198,7 +198,7 @@ pub fn hit<S: Site, P: Step, A: Arguments>(arguments: &Words) {
     }
 }
 
-/// Nobody can look.
+/// Nothing reads probes on this platform.
 #[cfg(not(all(
     any(target_os = "linux", target_os = "android"),
     any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),

@@ -84,7 +84,7 @@ pub fn consumers<S: Site>() -> Consumers {
     Consumers(counters as u32)
 }
 
-/// Nobody can look.
+/// Nothing reads probes on this platform.
 #[cfg(not(all(
     any(target_os = "linux", target_os = "android"),
     any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),

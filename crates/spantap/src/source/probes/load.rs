@@ -12,14 +12,14 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, PrintLevel, ProgramType, UprobeMultiOpts, UsdtOpts, set_print};
 use nix::time::ClockId;
 
-use super::binary::{Build, Change, PROVIDER, Stamp, Target, What, mapped_of};
+use super::binary::{Build, Change, Stamp, Target, What, mapped_of};
 use super::clock::clock_ns;
 use super::foreign::Foreign;
 use super::libbpf::{explain, store_message};
 use super::losses::{LOSSES, RECURSION, REQUEST_ENDS};
 use super::records::last_ns_of_summary;
 use super::tracepoints::choose;
-use crate::notes::{self, EXIT, Pattern, Probe};
+use crate::notes::{self, EXIT, PROVIDER, Pattern, Probe};
 use crate::source::kernel::Kernel;
 use crate::stats::Missed;
 use crate::text::counted;

@@ -6,8 +6,7 @@ use object::read::elf::NoteIterator;
 use object::read::{Object, ObjectSection, ObjectSegment, ReadCache};
 use object::{Endianness, SectionKind};
 
-/// The provider of the layer's probes.
-pub(in crate::source::probes) const PROVIDER: &str = "tracing";
+use crate::notes::PROVIDER;
 
 /// The probe that spantap needs.
 const NEEDED_PROBE: &str = "batch_emit";

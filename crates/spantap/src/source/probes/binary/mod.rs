@@ -17,7 +17,6 @@ use std::{fmt, io};
 use anyhow::{Context, Result, bail};
 
 pub(super) use build::{Build, Stamp};
-pub(super) use elf::PROVIDER;
 pub(super) use mapped::mapped_of;
 pub(super) use place::Change;
 
