@@ -135,18 +135,17 @@ fn a_span_takes_no_more_instructions_than_were_recorded() {
     assert!(exceeded.is_empty(), "more instructions than recorded: {exceeded:?}");
 }
 
-/// The counters of its probes are one load and one branch where no subscriber wants the span. Where one does, the fields are
-/// passed on twice.
+/// The counters of its probes are one load and one branch, whether a subscriber wants the span or not.
 #[test]
-fn a_callsite_with_a_probe_takes_three_instructions_more_at_most_if_disabled() {
+fn a_callsite_with_a_probe_takes_at_most_three_instructions_more() {
     if !need(&["valgrind"]) {
         return;
     }
-    for (way, more) in [("no subscriber", 3.0), ("on demand", 3.0), ("base", 20.0), ("idle", 20.0)] {
+    for way in ["no subscriber", "on demand", "base", "idle"] {
         let [without, with] = ["", ", our macro"].map(|macros| of_one_span(&format!("{way}{macros}"), &[]));
         eprintln!("{way}: {without:.1} instructions by tracing's macro, {with:.1} by ours");
         assert!(without > 10.0, "{without} instructions can't be a span's");
-        assert!(with <= without + more, "{way}: {with:.1} instead of {without:.1}");
+        assert!(with <= without + 3.0, "{way}: {with:.1} instead of {without:.1}");
     }
 }
 

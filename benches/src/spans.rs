@@ -40,12 +40,12 @@ fn numbers(count: u64) -> impl Iterator<Item = u64> {
 /// Spans of `tracing`, at DEBUG or at INFO.
 pub fn tracing(shape: Shape, debug: bool) -> Result<Burst, String> {
     Ok(match (shape.fields, debug) {
-        (2, false) => burst(shape, tracing_span::<2, false>),
-        (2, true) => burst(shape, tracing_span::<2, true>),
-        (8, false) => burst(shape, tracing_span::<8, false>),
-        (8, true) => burst(shape, tracing_span::<8, true>),
-        (32, false) => burst(shape, tracing_span::<32, false>),
-        (32, true) => burst(shape, tracing_span::<32, true>),
+        (2, false) => burst::<ByTracing<2, false>>(shape),
+        (2, true) => burst::<ByTracing<2, true>>(shape),
+        (8, false) => burst::<ByTracing<8, false>>(shape),
+        (8, true) => burst::<ByTracing<8, true>>(shape),
+        (32, false) => burst::<ByTracing<32, false>>(shape),
+        (32, true) => burst::<ByTracing<32, true>>(shape),
         (fields, _) => return Err(format!("--fields {fields}: give 2, 8 or 32")),
     })
 }
@@ -53,9 +53,9 @@ pub fn tracing(shape: Shape, debug: bool) -> Result<Burst, String> {
 /// Spans of our macros, at INFO. The probe is `bench__spans:request`.
 pub(crate) fn probed(shape: Shape) -> Result<Burst, String> {
     Ok(match shape.fields {
-        2 => burst(shape, probed_span::<2>),
-        8 => burst(shape, probed_span::<8>),
-        32 => burst(shape, probed_span::<32>),
+        2 => burst::<Probed<2>>(shape),
+        8 => burst::<Probed<8>>(shape),
+        32 => burst::<Probed<32>>(shape),
         fields => return Err(format!("--fields {fields}: give 2, 8 or 32")),
     })
 }
@@ -117,45 +117,59 @@ macro_rules! one {
     };
 }
 
-/// A callsite has one level, so each level has its own.
-#[inline(always)]
-fn tracing_span<const FIELDS: usize, const DEBUG: bool>(n: u64, t: &str) -> Span {
-    if DEBUG { one!(span, Level::DEBUG, n, t) } else { one!(span, Level::INFO, n, t) }
+/// Makes the spans. A trait instead of a closure, because the macro of a program is in the code that enters the span,
+/// and the compiler does not inline every closure.
+trait Make: 'static {
+    fn make(n: u64, t: &str) -> Span;
 }
 
-/// A span by our macro, with a probe of its own.
-#[inline(always)]
-fn probed_span<const FIELDS: usize>(n: u64, t: &str) -> Span {
-    one!(span_with_probe, Level::INFO, n, t)
+/// By `tracing`'s macro. A callsite has one level, so each level has its own.
+struct ByTracing<const FIELDS: usize, const DEBUG: bool>;
+
+impl<const FIELDS: usize, const DEBUG: bool> Make for ByTracing<FIELDS, DEBUG> {
+    #[inline(always)]
+    fn make(n: u64, t: &str) -> Span {
+        if DEBUG { one!(span, Level::DEBUG, n, t) } else { one!(span, Level::INFO, n, t) }
+    }
 }
 
-fn burst(shape: Shape, make: impl Fn(u64, &str) -> Span + Copy + Sync + 'static) -> Burst {
+/// By our macro, with a probe of its own.
+struct Probed<const FIELDS: usize>;
+
+impl<const FIELDS: usize> Make for Probed<FIELDS> {
+    #[inline(always)]
+    fn make(n: u64, t: &str) -> Span {
+        one!(span_with_probe, Level::INFO, n, t)
+    }
+}
+
+fn burst<M: Make>(shape: Shape) -> Burst {
     let Shape { depth, polls, .. } = shape;
     match polls {
         0 => Box::new(move |spans| {
             for n in numbers(spans / depth) {
-                nested(depth, black_box(n), black_box(TEXT), make);
+                nested::<M>(depth, black_box(n), black_box(TEXT));
             }
         }),
         _ => Box::new(move |spans| {
             for n in numbers(spans) {
-                poll_through(Polls(polls).instrument(make(black_box(n), black_box(TEXT))));
+                poll_through(Polls(polls).instrument(M::make(black_box(n), black_box(TEXT))));
             }
         }),
     }
 }
 
-fn nested(depth: u64, n: u64, text: &str, make: impl Fn(u64, &str) -> Span + Copy) {
-    let span = make(n, text);
+fn nested<M: Make>(depth: u64, n: u64, text: &str) {
+    let span = M::make(n, text);
     let _inside = span.enter();
     if depth > 1 {
-        nested(depth - 1, n, text, make);
+        nested::<M>(depth - 1, n, text);
     }
 }
 
 /// Opens `spans` spans, and keeps them in `kept`.
 pub(crate) fn open_tracing(spans: u64, kept: &mut Vec<Span>) {
-    kept.extend(numbers(spans).map(|n| tracing_span::<2, false>(n, black_box(TEXT))));
+    kept.extend(numbers(spans).map(|n| ByTracing::<2, false>::make(n, black_box(TEXT))));
 }
 
 /// fastrace's local spans, which stay in their thread. All spans of a burst are in one trace.

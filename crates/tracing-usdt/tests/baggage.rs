@@ -148,7 +148,11 @@ fn a_span_that_exists_for_its_probes_alone_has_the_baggage_and_trace_state_of_it
     let probe_only = || {
         let metadata = info_span!("probe only").metadata().unwrap();
         let none: [(&tracing::field::Field, Option<&dyn tracing::field::Value>); 0] = [];
-        tracing_usdt::macros::Parent::Current.probe_only_span(metadata, &metadata.fields().value_set(&none))
+        tracing_usdt::macros::Parent::Current.probe_only_span(
+            metadata,
+            &metadata.fields().value_set(&none),
+            true,
+        )
     };
     let collector = Collector::bind();
     let layer = collector.builder().with_remote_parent(remote("process=1")).build();

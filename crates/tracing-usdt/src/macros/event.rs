@@ -106,25 +106,24 @@ macro_rules! __event_of {
             level: $level,
             fields: [$($field),*]
         }
-        let enabled = $crate::__is_enabled!($level);
         let consumers = $crate::__consumers!($level);
-        if enabled || consumers.any() {
+        if consumers.any() || $crate::__is_enabled!($level) {
             #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
             use $crate::macros::tracing::field::{debug, display, Value};
             match ($(&$value,)*) {
                 ($($variable,)*) => match ($($parent,)?) {
                     parent => {
                         let parent = $crate::macros::ParentOf::parent(parent);
-                        // Before the probe, which may format values: a `Debug` that logs would change what filters of
-                        // layers have just decided about this event.
-                        if enabled {
-                            parent.dispatch(&__METADATA, &$crate::__values!($($variable),*));
-                        }
-                        if consumers.any() {
-                            $crate::macros::event_happens::<__TracingUsdtSite, _>(
-                                &parent,
-                                &$crate::__arguments!($($variable)*),
-                            );
+                        match $crate::__values!($($variable),*) {
+                            values if consumers.any() => {
+                                $crate::macros::probed_event::<__TracingUsdtSite, _>(
+                                    &parent,
+                                    &__CALLSITE,
+                                    &values,
+                                    &$crate::__arguments!($($variable)*),
+                                );
+                            }
+                            values => parent.dispatch(&__METADATA, &values),
                         }
                         $crate::__log! { $level, $crate::__values!($($variable),*) }
                     }

@@ -16,7 +16,9 @@ pub use tracing;
 pub use tracing_core::callsite::DefaultCallsite;
 pub use tracing_core::metadata;
 
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Span};
+use tracing_core::callsite::Callsite;
 use tracing_core::field::ValueSet;
 use tracing_core::span::Id;
 use tracing_core::{Interest, Metadata, dispatcher};
@@ -49,63 +51,38 @@ pub const fn first(texts: &[&'static str]) -> Option<&'static str> {
     }
 }
 
-/// A span that the subscriber wants or that its probes want. `words` becomes what to pass to whoever looks.
+/// A span whose probes someone looks at, and the words for the first of them.
 ///
-/// All that need not be in the user's code is in a function: that code is smaller then, and keeps less in registers where
-/// nobody looks.
-#[allow(clippy::too_many_arguments)] // they are in the user's code
-#[inline(always)]
-pub fn new_span<S: Site, A: Arguments>(
-    parent: Parent,
-    is_wanted: bool,
-    consumers: Consumers,
-    metadata: &'static Metadata<'static>,
-    values: &ValueSet<'_>,
-    fields: &A,
-    words: &mut Option<Words>,
-) -> Span {
-    match parent {
-        Parent::Current => {
-            span_in_current(is_wanted, consumers, metadata, values, site::exit::<S>, fields, words)
-        }
-        Parent::Given(parent) => {
-            let span = span_below(parent, is_wanted, metadata, values);
-            *words = consumers.any().then(|| begin(consumers, &span, site::exit::<S>, fields));
-            span
-        }
-    }
-}
-
+/// A function that callsites share, to keep its instructions out of the user's code. `exit` fires the second probe.
+#[cold]
 #[inline(never)]
-fn span_in_current<A: Arguments>(
-    is_wanted: bool,
+pub fn probed_span<A: Arguments>(
+    parent: Parent,
     consumers: Consumers,
-    metadata: &'static Metadata<'static>,
+    callsite: &'static DefaultCallsite,
     values: &ValueSet<'_>,
     exit: fn(u64, u64),
     fields: &A,
-    words: &mut Option<Words>,
-) -> Span {
-    if !consumers.any() {
-        return Span::new(metadata, values);
-    }
-    let span = match is_wanted {
-        true => Span::new(metadata, values),
-        false => Parent::Current.probe_only_span(metadata, values),
+) -> (Span, Words) {
+    let metadata = callsite.metadata();
+    let span = match is_wanted(callsite) {
+        true => parent.wanted_span(metadata, values),
+        false => parent.probe_only_span(metadata, values, consumers.of_exit()),
     };
-    *words = Some(begin(consumers, &span, exit, fields));
-    span
+    let span_id = probe_only::span_id(&span);
+    if consumers.of_exit() {
+        probe_only::on_close(&span, span_id, Instant::now(), exit);
+    }
+    (span, site::words(span_id, fields))
 }
 
-/// The words for the probe of a span that begins.
-#[cold]
-#[inline(never)]
-fn begin<A: Arguments>(consumers: Consumers, span: &Span, exit: fn(u64, u64), fields: &A) -> Words {
-    let span_id = probe_only::span_id(span);
-    if consumers.of_exit() {
-        probe_only::on_close(span, span_id, Instant::now(), exit);
+/// Whether the subscriber wants the callsite, whose level is not left out of the program.
+fn is_wanted(callsite: &'static DefaultCallsite) -> bool {
+    let metadata = callsite.metadata();
+    *metadata.level() <= LevelFilter::current() && {
+        let interest = callsite.interest();
+        !interest.is_never() && is_enabled(metadata, interest)
     }
-    site::words(span_id, fields)
 }
 
 /// Fires the probe of a span that begins. `_` has the types of its fields.
@@ -114,15 +91,30 @@ pub fn hit_entry<S: Site, A: Arguments>(words: &Words, _: &A) {
     site::hit::<S, site::Entry, A>(words);
 }
 
-/// Fires the probe of an event.
+/// Passes an event to the subscriber if it wants it, and fires the event's probe.
 #[inline(always)]
-pub fn event_happens<S: Site, A: Arguments>(parent: &Parent, fields: &A) {
-    site::hit::<S, site::Entry, A>(&happen(parent, fields));
+pub fn probed_event<S: Site, A: Arguments>(
+    parent: &Parent,
+    callsite: &'static DefaultCallsite,
+    values: &ValueSet<'_>,
+    fields: &A,
+) {
+    site::hit::<S, site::Entry, A>(&happen(parent, callsite, values, fields));
 }
 
 #[cold]
 #[inline(never)]
-fn happen<A: Arguments>(parent: &Parent, fields: &A) -> Words {
+fn happen<A: Arguments>(
+    parent: &Parent,
+    callsite: &'static DefaultCallsite,
+    values: &ValueSet<'_>,
+    fields: &A,
+) -> Words {
+    // Before the arguments, which may be formatted: a `Debug` that logs would change what filters of layers have just
+    // decided about this event.
+    if is_wanted(callsite) {
+        parent.dispatch(callsite.metadata(), values);
+    }
     site::words(parent.span_id(), fields)
 }
 
@@ -147,9 +139,23 @@ impl<P: Into<Option<Id>>> ParentOf for (P,) {
 }
 
 impl Parent {
-    /// A span that no subscriber wants.
-    pub fn probe_only_span(self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
-        probe_only::span(metadata, values, self)
+    /// A span that the subscriber wants.
+    #[inline(always)]
+    pub fn wanted_span(self, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
+        match self {
+            Self::Current => Span::new(metadata, values),
+            Self::Given(parent) => span_below(parent, metadata, values),
+        }
+    }
+
+    /// A span that no subscriber wants. `has_exit` is whether someone looks at its end.
+    pub fn probe_only_span(
+        self,
+        metadata: &'static Metadata<'static>,
+        values: &ValueSet<'_>,
+        has_exit: bool,
+    ) -> Span {
+        probe_only::span(metadata, values, self, has_exit)
     }
 
     /// Passes an event with this parent to the subscriber.
@@ -163,14 +169,8 @@ impl Parent {
 }
 
 #[inline(never)]
-fn span_below(
-    parent: Option<Id>,
-    is_wanted: bool,
-    metadata: &'static Metadata<'static>,
-    values: &ValueSet<'_>,
-) -> Span {
+fn span_below(parent: Option<Id>, metadata: &'static Metadata<'static>, values: &ValueSet<'_>) -> Span {
     match parent {
-        parent if !is_wanted => Parent::Given(parent).probe_only_span(metadata, values),
         // The other layers don't know this parent.
         Some(parent) if probe_only::is_unknown_to_layers(&parent) => {
             aside::with_parent(&parent, || Span::new_root(metadata, values))

@@ -76,9 +76,8 @@ macro_rules! __span_of {
             level: $level,
             fields: [$($field),*]
         }
-        let enabled = $crate::__is_enabled!($level);
         let consumers = $crate::__consumers!($level);
-        if enabled || consumers.any() {
+        if consumers.any() || $crate::__is_enabled!($level) {
             match ($($parent,)?) {
                 parent => {
                     #[allow(unused_imports)] // values may use these, as in `tracing`'s macros
@@ -86,21 +85,22 @@ macro_rules! __span_of {
                     match ($(&$value,)*) {
                         ($($variable,)*) => {
                             let parent = $crate::macros::ParentOf::parent(parent);
-                            let arguments = $crate::__arguments!($($variable)*);
-                            let mut words = $crate::macros::Option::None;
-                            let span = $crate::macros::new_span::<__TracingUsdtSite, _>(
-                                parent,
-                                enabled,
-                                consumers,
-                                &__METADATA,
-                                &$crate::__values!($($variable),*),
-                                &arguments,
-                                &mut words,
-                            );
-                            if let $crate::macros::Option::Some(words) = &words {
-                                $crate::macros::hit_entry::<__TracingUsdtSite, _>(words, &arguments);
+                            match $crate::__values!($($variable),*) {
+                                values if consumers.any() => {
+                                    let arguments = $crate::__arguments!($($variable)*);
+                                    let probed = $crate::macros::probed_span(
+                                        parent,
+                                        consumers,
+                                        &__CALLSITE,
+                                        &values,
+                                        $crate::macros::exit::<__TracingUsdtSite>,
+                                        &arguments,
+                                    );
+                                    $crate::macros::hit_entry::<__TracingUsdtSite, _>(&probed.1, &arguments);
+                                    probed.0
+                                }
+                                values => parent.wanted_span(&__METADATA, &values),
                             }
-                            span
                         }
                     }
                 }

@@ -24,10 +24,16 @@ pub(crate) use parent::{is_unknown_to_layers, span_id};
 
 use crate::aside;
 
-/// A span that no subscriber wants. A disabled span if the subscriber is none of `tracing_subscriber`'s.
+/// A span that no subscriber wants. A disabled span if the subscriber is none of `tracing_subscriber`'s, and if there is
+/// no subscriber and nobody looks at the span's end.
 #[cold]
-pub(crate) fn span(metadata: &'static Metadata<'static>, values: &ValueSet<'_>, parent: Parent) -> Span {
-    let Some(dispatch) = dispatcher::get_default(second::of) else {
+pub(crate) fn span(
+    metadata: &'static Metadata<'static>,
+    values: &ValueSet<'_>,
+    parent: Parent,
+    has_exit: bool,
+) -> Span {
+    let Some(dispatch) = dispatcher::get_default(|subscriber| second::of(subscriber, has_exit)) else {
         return tracing::__macro_support::__disabled_span(metadata);
     };
     aside::use_from_now_on();

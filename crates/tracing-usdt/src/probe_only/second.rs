@@ -35,10 +35,10 @@ static MAKING: AtomicU64 = AtomicU64::new(0);
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The second subscriber over the registry of `subscriber`. None if `subscriber` is not made of layers over a registry, or
-/// if the second one is just being made.
-pub(super) fn of(subscriber: &Dispatch) -> Option<Dispatch> {
+/// if the second one is just being made. Without a subscriber, a span has no id, so only its exit needs one.
+pub(super) fn of(subscriber: &Dispatch, has_exit: bool) -> Option<Dispatch> {
     let Some(registry) = subscriber.downcast_ref::<Registry>() else {
-        return if subscriber.is::<NoSubscriber>() { of_none(subscriber) } else { None };
+        return if has_exit && subscriber.is::<NoSubscriber>() { of_none(subscriber) } else { None };
     };
     forget_none();
     let address = std::ptr::from_ref(registry).addr();

@@ -7,7 +7,7 @@ use super::step::{Exit, Step};
 
 /// Fires the exit of callsite `S`. It is a function of its own, because spans end anywhere.
 #[inline(never)]
-pub(crate) fn exit<S: Site>(span_id: u64, duration_ns: u64) {
+pub fn exit<S: Site>(span_id: u64, duration_ns: u64) {
     hit::<S, Exit, And<NoArguments, u64>>(&words(span_id, &NoArguments.and(duration_ns)));
 }
 

@@ -32,8 +32,8 @@ pub use argument::{
     And, Argument, Arguments, Formatted, Kinds, Known, NoArguments, Value, ViaKnown, ViaValue,
 };
 pub use description::{Description, Kind, as_text, field_name, field_name_len, place, text_len};
-pub use hit::{Words, hit};
-pub(crate) use hit::{exit, words};
+pub(crate) use hit::words;
+pub use hit::{Words, exit, hit};
 pub use semaphore::{Consumers, consumers};
 pub use step::{Entry, Exit, Step};
 
