@@ -21,7 +21,8 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source, commands
+//! text, span, process, notes, query, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source,
+//! commands
 //! ```
 
 pub mod commands;
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod notes;
 pub mod pipeline;
 pub mod process;
+pub mod query;
 pub mod sink;
 pub mod source;
 pub mod span;
