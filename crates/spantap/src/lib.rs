@@ -16,7 +16,7 @@
 //! ```
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
-//! lost, and `metrics` serves these counts to Prometheus.
+//! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
 //!
 //! A part uses only parts that come before it in this list:
 //!

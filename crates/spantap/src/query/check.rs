@@ -70,9 +70,6 @@ pub(super) fn comparison(
     value: &Token<'_>,
 ) -> Parsed<Condition> {
     let value = match &operand {
-        _ if matches!(&value.lexeme, Lexeme::Word(word) if is_nil(word)) => {
-            return fail(value.range.clone(), Problem::Nil);
-        }
         Operand::Name(name) => {
             if let Some(others) = others(name, operator) {
                 let name = format!("`{}`", name.as_str());
@@ -108,6 +105,10 @@ fn pattern(operator: Operator, token: &Token<'_>) -> Parsed<Value> {
     if operator == Operator::Glob {
         return match glob::Pattern::new(text) {
             Ok(glob) => Ok(Value::Glob(glob)),
+            // For paths, glob gives `**` a meaning of its own, and refuses it elsewhere.
+            Err(error) if error.msg.contains("wildcards") => {
+                fail(Problem::Glob("one `*` stands for any text, write no more of them".to_owned()))
+            }
             Err(error) => fail(Problem::Glob(format!("{} at character {}", error.msg, error.pos + 1))),
         };
     }
@@ -131,6 +132,9 @@ fn value_of_name(name: &Name, token: &Token<'_>) -> Parsed<Value> {
         (Values::Duration, Lexeme::Literal(Literal::Number(number))) if number.is_zero() => {
             Ok(Value::Duration(0))
         }
+        (Values::Duration, Lexeme::Literal(Literal::Number(number))) if number.is_negative() => {
+            fail(token.range.clone(), Problem::NegativeDuration)
+        }
         (Values::Duration, Lexeme::Literal(Literal::Number(number))) => {
             fail(token.range.clone(), Problem::DurationWithoutUnit(name.as_str(), number.to_string()))
         }
@@ -141,7 +145,9 @@ fn value_of_name(name: &Name, token: &Token<'_>) -> Parsed<Value> {
         (Values::Bool, Lexeme::Word("true")) => Ok(Value::Bool(true)),
         (Values::Bool, Lexeme::Word("false")) => Ok(Value::Bool(false)),
         (Values::Id(digits), Lexeme::Literal(Literal::Text(text))) => match const_hex::decode(text) {
-            Ok(id) if text.len() == digits => Ok(Value::Id(text.to_ascii_lowercase(), id)),
+            Ok(id) if text.len() == digits && 2 * id.len() == digits => {
+                Ok(Value::Id(text.to_ascii_lowercase(), id))
+            }
             _ => wrong(),
         },
         (Values::Words { words, .. }, Lexeme::Word(text)) => word(words, text).map_or_else(wrong, Ok),
@@ -163,6 +169,7 @@ fn value_of_attribute(operator: Operator, at: &Range<usize>, token: &Token<'_>) 
         Lexeme::Literal(Literal::Duration(ns)) => Value::Duration(*ns),
         Lexeme::Literal(Literal::Text(text)) => Value::Text(text.clone(), Number::parse(text)),
         Lexeme::Word(word @ ("true" | "false")) => Value::Bool(*word == "true"),
+        Lexeme::Word(word) if is_nil(word) => return fail(token.range.clone(), Problem::Nil),
         Lexeme::Word(word) => return fail(token.range.clone(), Problem::Unquoted((*word).to_owned())),
         _ => return fail(token.range.clone(), Problem::Expected("a value", None)),
     };

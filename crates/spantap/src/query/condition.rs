@@ -9,7 +9,7 @@ use regex::Regex;
 use super::literal::{Number, duration_of, write_duration, write_quoted};
 use super::operand::{Attribute, Operand};
 use super::operator::Operator;
-use super::subject::{Subject, Told};
+use super::subject::{Actual, Subject};
 
 /// A condition without `and`, `or` and `not`.
 #[derive(Clone, Debug)]
@@ -39,19 +39,19 @@ pub(super) enum Value {
 impl Condition {
     pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
-            Self::Is(Operand::Name(name)) => subject.tell(name.intrinsic) == Some(Told::Bool(true)),
+            Self::Is(Operand::Name(name)) => subject.value_of(name.intrinsic) == Some(Actual::Bool(true)),
             Self::Is(Operand::Attribute(attribute)) => {
                 subject.attribute(attribute).is_some_and(|found| bool_of(found) != Some(false))
             }
-            // What is missing compares with nothing, not even by `!=`.
+            // A missing value makes every comparison false, `!=` included.
             Self::Compare(Operand::Name(name), operator, value) => {
-                let told = subject.tell(name.intrinsic);
-                let holds = |told| value.compare_told(told, name.words(), *operator);
-                told.is_some_and(|told| holds(told) != operator.is_negated())
+                let actual = subject.value_of(name.intrinsic);
+                let holds = |actual| value.compare_actual(actual, name.words(), *operator);
+                actual.is_some_and(|actual| holds(actual) != operator.is_negated())
             }
             Self::Compare(Operand::Attribute(attribute), operator, value) => {
                 let found = subject.attribute(attribute);
-                let holds = |found| value.compare_found(found, attribute, *operator);
+                let holds = |found| value.compare_attribute(found, attribute, *operator);
                 found.is_some_and(|found| holds(found) != operator.is_negated())
             }
         }
@@ -59,28 +59,32 @@ impl Condition {
 }
 
 impl Value {
-    fn compare_told(&self, told: Told<'_>, words: &[&str], operator: Operator) -> bool {
+    fn compare_actual(&self, actual: Actual<'_>, words: &[&str], operator: Operator) -> bool {
         let mut digits = [0; 64];
-        let order = match (self, told) {
-            (Self::Duration(ns), Told::Duration(told)) => told.cmp(ns),
-            (Self::Text(text, _), Told::Text(told)) => told.cmp(text),
-            (Self::Bool(value), Told::Bool(told)) => told.cmp(value),
-            (Self::Word(_, place), Told::Word(told)) => told.cmp(place),
-            (Self::Id(_, id), Told::Id(told)) => told.cmp(id),
-            (_, Told::Text(told)) => return self.is_pattern_of(told),
-            (_, Told::Word(told)) => return words.get(told).is_some_and(|word| self.is_pattern_of(word)),
-            (_, Told::Id(told)) => return hex(told, &mut digits).is_some_and(|hex| self.is_pattern_of(hex)),
+        let order = match (self, actual) {
+            (Self::Duration(ns), Actual::Duration(actual)) => actual.cmp(ns),
+            (Self::Text(text, _), Actual::Text(actual)) => actual.cmp(text),
+            (Self::Bool(value), Actual::Bool(actual)) => actual.cmp(value),
+            (Self::Word(_, place), Actual::Word(actual)) => actual.cmp(place),
+            (Self::Id(_, id), Actual::Id(actual)) => actual.cmp(id),
+            (_, Actual::Text(actual)) => return self.is_pattern_of(actual),
+            (_, Actual::Word(actual)) => {
+                return words.get(actual).is_some_and(|word| self.is_pattern_of(word));
+            }
+            (_, Actual::Id(actual)) => {
+                return hex(actual, &mut digits).is_some_and(|hex| self.is_pattern_of(hex));
+            }
             _ => return false,
         };
         operator.accepts(Some(order))
     }
 
     /// Of a list, one element is enough.
-    fn compare_found(&self, found: &Found, attribute: &Attribute, operator: Operator) -> bool {
+    fn compare_attribute(&self, found: &Found, attribute: &Attribute, operator: Operator) -> bool {
         if let Found::ArrayValue(list) = found {
             let mut elements = list.values.iter().filter_map(|element| element.value.as_ref());
             return elements.any(|found| {
-                !matches!(found, Found::ArrayValue(_)) && self.compare_found(found, attribute, operator)
+                !matches!(found, Found::ArrayValue(_)) && self.compare_attribute(found, attribute, operator)
             });
         }
         let order = match self {

@@ -129,29 +129,29 @@ impl fmt::Display for Problem {
             Self::Character('&') => f.write_str("write `and` or `&&`"),
             Self::Character('|') => f.write_str("write `or` or `||`"),
             Self::Character(':') => {
-                f.write_str("to compare, write `==`; a key with a colon goes in backticks")
+                f.write_str("to compare, write `==`; put a key with a colon in backticks")
             }
-            Self::Character('{' | '}') => f.write_str("a query has no braces; to group, write parentheses"),
+            Self::Character('{' | '}') => f.write_str("queries have no braces; group with parentheses"),
             Self::Character('“' | '”' | '„' | '‘' | '’' | '«' | '»') => {
-                f.write_str("write straight quotes: \" or '")
+                f.write_str("use straight quotes: \" or '")
             }
             Self::Character(c) => {
                 let mut bytes = [0; 4];
                 let c = short(c.encode_utf8(&mut bytes));
-                write!(f, "unexpected `{c}`; a text goes in quotes, a key with this character in backticks")
+                write!(f, "unexpected `{c}`; put text in quotes, and a key with this character in backticks")
             }
             Self::Unclosed(quote) => write!(f, "the closing {quote} is missing"),
-            Self::Escape => f.write_str("no such character; write its number in hex, such as \\u{e9}"),
+            Self::Escape => f.write_str("not a character: write its number in hex, such as \\u{e9}"),
             Self::NumberTooLarge => f.write_str("the number is too large"),
             Self::DurationTooLong => f.write_str("the duration is longer than 584 years"),
-            Self::NegativeDuration => f.write_str("a duration is not negative"),
+            Self::NegativeDuration => f.write_str("a duration can't be negative"),
             Self::PartWithoutUnit(number) => {
                 let number = short(number);
                 write!(f, "`{number}` needs a unit, such as {number}s")
             }
             Self::UnknownUnit(unit) => {
                 write!(f, "unknown unit `{}`: units are ns, us, ms, s, m, h and d", short(unit))?;
-                f.write_str("; a text goes in quotes")
+                f.write_str("; put text in quotes")
             }
             Self::EmptyKey => f.write_str("the key is empty"),
             Self::Expected(what, Some(found)) => write!(f, "expected {what}, found `{}`", short(found)),
@@ -163,12 +163,12 @@ impl fmt::Display for Problem {
             }
             Self::TextAsName(text) => {
                 let text = short(text);
-                write!(f, "expected a name, found a text; an attribute with this key is span.\"{text}\"")
+                write!(f, "expected a name, found text; for an attribute of this name, write span.\"{text}\"")
             }
             Self::Similar(word, name) => {
                 let word = short(word);
-                write!(f, "`{word}` is not a name: did you mean `{name}`?")?;
-                write!(f, " An attribute with this key is `span.{word}`")
+                write!(f, "`{word}` is not a known name: did you mean `{name}`?")?;
+                write!(f, " For an attribute of this name, write `span.{word}`")
             }
             Self::NotACondition(name, example) => {
                 write!(f, "`{name}` is not a condition by itself: compare it, such as {name} {example}")
@@ -181,7 +181,7 @@ impl fmt::Display for Problem {
             Self::WrongOperator(operator, what, others) => {
                 write!(f, "`{operator}` does not apply to {what}: use {others}")
             }
-            Self::Unquoted(word) => write!(f, "a text goes in quotes: \"{}\"", short(word)),
+            Self::Unquoted(word) => write!(f, "put text in quotes: \"{}\"", short(word)),
             Self::Nil => f.write_str("to ask whether an attribute exists, write its key alone"),
             Self::PatternExpected(operator) => write!(f, "expected a pattern in quotes after `{operator}`"),
             Self::Regex(why) => write!(f, "not a regular expression: {}", cut(why, 2 * MAX_FOUND)),

@@ -30,6 +30,10 @@ impl Number {
         self.compare(Self::Whole(0)) == Some(Ordering::Equal)
     }
 
+    pub(super) fn is_negative(self) -> bool {
+        self.compare(Self::Whole(0)) == Some(Ordering::Less)
+    }
+
     pub(super) fn is_finite(self) -> bool {
         self.real().is_finite()
     }

@@ -1,4 +1,4 @@
-//! The language in which spans are chosen: `duration > 100ms and service == "shop" and kernel.disk > 5ms`.
+//! Queries, which choose spans: `duration > 100ms and service == "shop" and kernel.disk > 5ms`.
 //!
 //! # Grammar
 //!
@@ -30,8 +30,8 @@
 //! the text, as in grep. `~` alone is a regular expression in some languages (awk, PostgreSQL) and something else in
 //! others, so it is none here: a glob is written as in SQLite.
 //!
-//! What a span lacks compares with nothing: all operators are false then, `!=` and `!~`, too, as in TraceQL and SQL. `not`
-//! has only two values: it is true if its condition is false. `docs/query.md` has the rest of the rules for values.
+//! A missing value makes every comparison false, also `!=` and `!~`, as in TraceQL and SQL. `not` turns any false condition
+//! into a true one: there is no third value. `docs/query.md` has the other rules for values.
 //!
 //! # Files
 //!

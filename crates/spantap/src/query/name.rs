@@ -57,11 +57,11 @@ impl Name {
         self.meaning
     }
 
-    /// What the name is compared with: `a text in quotes`, or the words to choose from.
+    /// What the name is compared with: `text in quotes`, or the words to choose from.
     pub fn values(&self) -> String {
         match self.values {
             Values::Duration => "a duration, such as 100ms".to_owned(),
-            Values::Text => "a text in quotes".to_owned(),
+            Values::Text => "text in quotes".to_owned(),
             Values::Bool => "true or false".to_owned(),
             Values::Id(digits) => format!("{digits} hex digits in quotes"),
             Values::Words { words, .. } => one_of(words),

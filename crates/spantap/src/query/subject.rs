@@ -7,11 +7,11 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use super::name::{Intrinsic, LEVELS};
 use super::operand::{Attribute, Scope};
 use crate::process::Process;
-use crate::span::account::Account;
+use crate::span::account::{Account, KEYS};
 use crate::span::attributes::{TOLD_BUSY, count, find, find_text};
 use crate::span::is_error;
 
-/// A span with its process: what a query chooses, or not.
+/// A span with its process, about which a query decides.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     span: &'a Span,
@@ -21,7 +21,7 @@ pub struct Subject<'a> {
 
 /// What a name stands for in one span.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Told<'a> {
+pub(super) enum Actual<'a> {
     /// In nanoseconds.
     Duration(u64),
     Text(&'a str),
@@ -37,38 +37,39 @@ impl<'a> Subject<'a> {
         Self { span, service: &process.service, resource: &process.resource.attributes }
     }
 
-    /// `None` if the span does not tell.
-    pub(super) fn tell(&self, what: Intrinsic) -> Option<Told<'a>> {
+    /// The value of a name; `None` if the span has none.
+    pub(super) fn value_of(&self, what: Intrinsic) -> Option<Actual<'a>> {
         let Self { span, service, .. } = *self;
         let is_root = || span.parent_span_id.iter().all(|byte| *byte == 0);
-        let place = |code: i32| Some(Told::Word(usize::try_from(code).ok()?));
+        let place = |code: i32| Some(Actual::Word(usize::try_from(code).ok()?));
         match what {
             Intrinsic::Duration => {
-                Some(Told::Duration(span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)))
+                Some(Actual::Duration(span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)))
             }
             Intrinsic::Busy => {
                 let busy = find(&span.attributes, TOLD_BUSY).or_else(|| find(&span.attributes, "busy_ns"));
-                busy.and_then(count).map(Told::Duration)
+                busy.and_then(count).map(Actual::Duration)
             }
             Intrinsic::Kernel(state) => {
-                // A state without time has no attribute.
-                Account::of(&span.attributes)?.0.get(state).copied().map(Told::Duration)
+                let own = find(&span.attributes, KEYS.get(state)?).and_then(count);
+                // A state without time has no attribute, but is in the account.
+                own.or_else(|| Account::of(&span.attributes).map(|_| 0)).map(Actual::Duration)
             }
-            Intrinsic::Name => Some(Told::Text(&span.name)),
-            Intrinsic::Service => Some(Told::Text(service)),
-            Intrinsic::Target => find_text(&span.attributes, "target").map(Told::Text),
+            Intrinsic::Name => Some(Actual::Text(&span.name)),
+            Intrinsic::Service => Some(Actual::Text(service)),
+            Intrinsic::Target => find_text(&span.attributes, "target").map(Actual::Text),
             Intrinsic::Kind => place(span.kind),
             Intrinsic::Status => place(span.status.as_ref().map_or(0, |status| status.code)),
             Intrinsic::Level => {
                 let level = find_text(&span.attributes, "level")?;
-                LEVELS.iter().position(|word| word.eq_ignore_ascii_case(level)).map(Told::Word)
+                LEVELS.iter().position(|word| word.eq_ignore_ascii_case(level)).map(Actual::Word)
             }
-            Intrinsic::Error => Some(Told::Bool(is_error(span))),
-            Intrinsic::Root => Some(Told::Bool(is_root())),
-            Intrinsic::TraceId => Some(Told::Id(&span.trace_id)),
-            Intrinsic::SpanId => Some(Told::Id(&span.span_id)),
+            Intrinsic::Error => Some(Actual::Bool(is_error(span))),
+            Intrinsic::Root => Some(Actual::Bool(is_root())),
+            Intrinsic::TraceId => Some(Actual::Id(&span.trace_id)),
+            Intrinsic::SpanId => Some(Actual::Id(&span.span_id)),
             Intrinsic::ParentId if is_root() => None,
-            Intrinsic::ParentId => Some(Told::Id(&span.parent_span_id)),
+            Intrinsic::ParentId => Some(Actual::Id(&span.parent_span_id)),
         }
     }
 

@@ -242,3 +242,12 @@ fn not_binds_tighter_than_and_and_and_tighter_than_or() {
         &["(error or root) and root", "not (error or root)", "not error or root"],
     );
 }
+
+#[test]
+fn a_long_pattern_takes_neither_the_stack_nor_much_time() {
+    let mut order = order();
+    order.span.name = "a".repeat(20_000);
+    assert!(order.is_chosen(&format!("name glob '{}*'", "*a".repeat(4_000))));
+    assert!(!order.is_chosen(&format!("name glob '{}b'", "*a".repeat(4_000))));
+    assert!(!order.is_chosen(&format!("name =~ '({})*b'", "a*".repeat(1_000))));
+}

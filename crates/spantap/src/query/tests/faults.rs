@@ -32,19 +32,19 @@ column 7: write `or` or `||`
 
 service:"shop"
        ^
-column 8: to compare, write `==`; a key with a colon goes in backticks
+column 8: to compare, write `==`; put a key with a colon in backticks
 
 { duration > 100ms }
 ^
-column 1: a query has no braces; to group, write parentheses
+column 1: queries have no braces; group with parentheses
 
 name == “shop”
         ^
-column 9: write straight quotes: " or '
+column 9: use straight quotes: " or '
 
 müller@ost == 5
       ^
-column 7: unexpected `@`; a text goes in quotes, a key with this character in backticks
+column 7: unexpected `@`; put text in quotes, and a key with this character in backticks
 
 name == "GET
         ^
@@ -56,7 +56,7 @@ column 7: the closing ' is missing
 
 name == "a\u{d800}"
           ^^^^^^^^
-column 11: no such character; write its number in hex, such as \u{e9}
+column 11: not a character: write its number in hex, such as \u{e9}
 
 duration > 100
            ^^^
@@ -64,11 +64,11 @@ column 12: `duration` needs a unit: write 100ms or 100s
 
 duration > 100msec
               ^^^^
-column 15: unknown unit `msec`: units are ns, us, ms, s, m, h and d; a text goes in quotes
+column 15: unknown unit `msec`: units are ns, us, ms, s, m, h and d; put text in quotes
 
 duration > 100 seconds
                ^^^^^^^
-column 16: unknown unit `seconds`: units are ns, us, ms, s, m, h and d; a text goes in quotes
+column 16: unknown unit `seconds`: units are ns, us, ms, s, m, h and d; put text in quotes
 
 duration > 1m 30
               ^^
@@ -80,7 +80,11 @@ column 12: expected a duration without an exponent, found `1e3`
 
 duration > -5ms
            ^^
-column 12: a duration is not negative
+column 12: a duration can't be negative
+
+duration > -5
+           ^^
+column 12: a duration can't be negative
 
 duration > 213504d
            ^^^^^^^
@@ -92,7 +96,11 @@ column 5: the number is too large
 
 trace_id == 4bf92f3577b34da6
              ^^^^^^^^^^^^^^^
-column 14: unknown unit `bf92f3577b34da6`: units are ns, us, ms, s, m, h and d; a text goes in quotes
+column 14: unknown unit `bf92f3577b34da6`: units are ns, us, ms, s, m, h and d; put text in quotes
+
+parent_id == "0x00f067aa0ba902"
+             ^^^^^^^^^^^^^^^^^^
+column 14: `parent_id` is compared with 16 hex digits in quotes
 
 trace_id == "4bf92f"
             ^^^^^^^^
@@ -100,11 +108,11 @@ column 13: `trace_id` is compared with 32 hex digits in quotes
 
 duraton > 100ms
 ^^^^^^^
-column 1: `duraton` is not a name: did you mean `duration`? An attribute with this key is `span.duraton`
+column 1: `duraton` is not a known name: did you mean `duration`? For an attribute of this name, write `span.duraton`
 
 error and trace == "4bf92f"
           ^^^^^
-column 11: `trace` is not a name: did you mean `trace_id`? An attribute with this key is `span.trace`
+column 11: `trace` is not a known name: did you mean `trace_id`? For an attribute of this name, write `span.trace`
 
 duration
 ^^^^^^^^
@@ -124,15 +132,15 @@ column 10: `=~` does not apply to `duration`: use ==, !=, <, <=, > or >=
 
 name == shop
         ^^^^
-column 9: a text goes in quotes: "shop"
+column 9: put text in quotes: "shop"
 
 name == 5
         ^
-column 9: `name` is compared with a text in quotes
+column 9: `name` is compared with text in quotes
 
 http.request.method == GET
                        ^^^
-column 24: a text goes in quotes: "GET"
+column 24: put text in quotes: "GET"
 
 status == eror
           ^^^^
@@ -149,6 +157,10 @@ column 8: `<` does not apply to true and false: use == or !=
 error == "yes"
          ^^^^^
 column 10: `error` is compared with true or false
+
+status != null
+          ^^^^
+column 11: `status` is compared with unset, ok or error
 
 user.id != nil
            ^^^
@@ -170,9 +182,13 @@ name glob "[a"
           ^^^^
 column 11: not a pattern: invalid range pattern at character 1
 
+name glob "GET **"
+          ^^^^^^^^
+column 11: not a pattern: one `*` stands for any text, write no more of them
+
 "user id" == 5
 ^^^^^^^^^
-column 1: expected a name, found a text; an attribute with this key is span."user id"
+column 1: expected a name, found text; for an attribute of this name, write span."user id"
 
 `` == 5
 ^^
