@@ -16,12 +16,13 @@
 //! ```
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
-//! lost, and `metrics` serves these counts to Prometheus.
+//! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
 //!
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source, commands
+//! text, span, process, notes, query, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source,
+//! commands
 //! ```
 
 pub mod commands;
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod notes;
 pub mod pipeline;
 pub mod process;
+pub mod query;
 pub mod sink;
 pub mod source;
 pub mod span;
