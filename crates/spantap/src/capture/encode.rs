@@ -13,7 +13,7 @@ use super::index::Index;
 ///
 /// # Errors
 ///
-/// When the request is no valid protobuf, or does not fit into one frame, which takes 64 MiB.
+/// When the request is no valid protobuf, or does not fit into one frame, which takes 16 MiB.
 pub fn encode(request: Bytes) -> Result<Vec<u8>> {
     let raw = request.len();
     let body = compress(&request).context("can't compress the spans")?;

@@ -30,7 +30,7 @@
 //!   each of its processes.
 //! * One program writes a capture at a time, and holds a lock on it (`flock`). Readers take no lock, and may read while
 //!   it grows.
-//! * A body has at most [`MAX_BODY`] bytes, also without compression, and a header at most [`MAX_HEADER`]. A reader
+//! * A body has at most 16 MiB, also without compression, and a header at most 60 bytes and a million fingerprints. A reader
 //!   allocates no more, whatever a header says.
 //! * Files are not synced to the disk. A crash of spantap loses the spans that are not in a frame yet; a power cut or a
 //!   crash of the kernel can lose the last seconds.
@@ -61,8 +61,9 @@ const VERSION: u32 = 1;
 pub(super) const MIN_HEADER: usize = 60;
 /// The most bytes of a header.
 pub(super) const MAX_HEADER: usize = MIN_HEADER + (4 << 20);
-/// The most bytes of a body, also without compression. The usual body has less than a hundredth of it.
-pub(super) const MAX_BODY: usize = 64 << 20;
+/// The most bytes of a body, also without compression. The usual one has a thirtieth of it. Decoded, it may take thirty
+/// times as much memory, if someone made it for that.
+pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// The bytes up to and with the length of the header.
 const START: usize = 16;

@@ -60,10 +60,7 @@ impl Messages {
                     }
                 }
             }
-            // A request without spans is empty.
-            if !bytes.is_empty() {
-                return Ok(Some(Document { bytes, written_ns: 0, at }));
-            }
+            return Ok(Some(Document { bytes, written_ns: 0, at }));
         }
     }
 }

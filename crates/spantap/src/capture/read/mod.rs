@@ -17,17 +17,15 @@ pub(super) use frames::Frames;
 use super::compress::ZSTD;
 use super::damage::Damage;
 use super::filter::Filter;
-use super::frame::{Found, Header, MAGIC, MAX_BODY};
+use super::frame::{Found, Header, MAGIC};
 use super::scan::{read_at, search};
 use crate::decode::{Decoded, Decoder, LOSSES, losses};
 use crate::encode::Chunk;
 use crate::process::{Process, Sender};
 use crate::span::{EncodedScopes, Summary};
 
-/// The most bytes of a request, also without compression. A longer line or message is damage.
-const MAX_DOCUMENT: usize = MAX_BODY;
-/// How far into a damaged capture the first whole frame is searched, to tell it from other files.
-const MAX_SEARCH: u64 = MAX_BODY as u64;
+/// The most bytes of a line or message, also without compression. A longer one is damage.
+const MAX_DOCUMENT: usize = 64 << 20;
 
 /// A file of spans that is read from its beginning to its end: a capture, or what an OpenTelemetry collector's file exporter
 /// writes.
@@ -147,6 +145,10 @@ impl Capture {
 
     fn decode(&mut self, document: &Document) {
         let Document { bytes, written_ns, at } = document;
+        // A request without spans is empty.
+        if bytes.is_empty() {
+            return;
+        }
         let Decoded { processes, encoded, faults, .. } =
             self.decoder.decode(bytes, Sender::UNKNOWN, *written_ns);
         let refused: u64 =
@@ -231,7 +233,7 @@ impl Format {
         // A capture whose beginning is damaged.
         let found = search(&file, 0, &mut start).with_context(|| format!("can't read {shown}"))?;
         ensure!(
-            found.is_some_and(|at| at < MAX_SEARCH),
+            found.is_some(),
             "can't read {shown}: it is neither a capture nor a file of an OpenTelemetry collector (OTLP in JSON lines, or \
              in protobuf)"
         );
