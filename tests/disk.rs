@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::{MadeUp, Spantap, ZipkinBackend, free_address, get, need, send, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use spantap::capture::Capture;
 
 /// A small file system in memory, unmounted on drop.
 struct SmallDisk {
@@ -126,6 +127,27 @@ fn a_full_disk_recovers_when_the_backend_is_back() {
     let stderr = run.spantap.terminate().stderr;
     assert!(stderr.contains("No space left") && stderr.contains("can be written again"), "{stderr}");
     assert!(disk.segments().is_empty(), "{:?}", disk.segments());
+}
+
+#[test]
+fn recording_goes_on_when_a_full_disk_has_room() {
+    if !need(&["root"]) {
+        return;
+    }
+    let disk = SmallDisk::new("size=2m");
+    let (capture, other) = (disk.path().join("capture.spans"), disk.path().join("other"));
+    let spantap = Spantap::record(&capture, &[]);
+    std::fs::write(&other, vec![0; (2 << 20) - (64 << 10)]).unwrap();
+    let spans = MadeUp::many(5_000);
+    send(spantap.socket(), &spans);
+    wait_until("spantap reports it", || spantap.stderr().contains("No space left on device"));
+    std::fs::remove_file(other).unwrap();
+    wait_until("spantap goes on", || spantap.stderr().contains(" works again after "));
+    let ended = spantap.terminate();
+    assert!(ended.stderr.contains("5,000 spans recorded"), "{}", ended.stderr);
+    let mut read = Capture::open(&capture).unwrap();
+    let found: usize = read.by_ref().map(|spans| spans.unwrap().iter().count()).sum();
+    assert_eq!((found, read.damage().is_none()), (5_000, true), "{}", read.damage());
 }
 
 /// The backend accepts two batches at a time, so the spool never becomes empty.

@@ -132,6 +132,26 @@ impl Spantap {
         Self::spawn(&mut command, folder, socket)
     }
 
+    /// Starts `spantap record` to `capture` on a socket of its own, and returns when the socket is bound.
+    pub fn record(capture: &Path, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("trace.sock");
+        let mut command = command();
+        command.arg("record").arg(capture).arg(&socket).args(args);
+        let spantap = Self::spawn(&mut command, folder, socket);
+        spantap.wait_for_socket();
+        spantap
+    }
+
+    /// Starts `spantap record` to `capture` with a program.
+    pub fn record_program(capture: &Path, program: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("not used");
+        let mut command = command();
+        command.arg("record").arg(capture).arg("--").args(program);
+        Self::spawn(&mut command, folder, socket)
+    }
+
     /// Starts `spantap listen` in a terminal of `columns`. The returned file reads the terminal's output.
     pub fn listen_in_terminal(columns: u16, environment: &[(&str, &str)]) -> (Self, fs::File) {
         let folder = tempfile::tempdir().unwrap();

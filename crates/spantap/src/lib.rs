@@ -12,8 +12,11 @@
 //!  |    \
 //!  |     trace    spans --> `Trace`s, drawn by `view` on the      a thread, which may fall behind
 //!  v              `terminal`
-//! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
+//! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL, tasks
+//!            captures
 //! ```
+//!
+//! `capture` writes and reads files of spans.
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
@@ -21,10 +24,11 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, trace, view, sink, stats, terminal, metrics, pipeline, source,
+//! text, span, process, notes, query, decode, encode, capture, trace, view, sink, stats, terminal, metrics, pipeline, source,
 //! commands
 //! ```
 
+pub mod capture;
 pub mod commands;
 pub mod decode;
 pub mod encode;

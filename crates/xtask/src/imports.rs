@@ -72,7 +72,7 @@ const TRACING_USDT_TOWER: Crate =
 const SPANTAP: Crate = Crate {
     name: "spantap",
     parts: &[
-        "text", "span", "process", "notes", "query", "decode", "encode", "trace", "view", "sink", "stats",
+        "text", "span", "process", "notes", "query", "decode", "encode", "capture", "trace", "view", "sink", "stats",
         "terminal", "metrics", "pipeline", "source", "commands",
     ],
 };

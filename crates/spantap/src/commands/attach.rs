@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::cli::Attach;
+use super::collect::Output;
 use super::signals::Blocked;
 
 /// Collects from the probes until a signal asks for the end, or the process ends.
@@ -13,11 +14,10 @@ use super::signals::Blocked;
 ///
 /// When spantap can't attach, or the collector can't run.
 #[cfg(feature = "ebpf")]
-pub(super) async fn attach(attach: Attach, blocked: Blocked) -> Result<ExitCode> {
+pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> Result<ExitCode> {
     use super::collect::{Collect, exit_code};
     use crate::source::Source;
     use crate::source::probes::{Lifetime, Probes, Target, check_kernel};
-    use crate::terminal::Stream;
 
     let mut signals = blocked.read()?;
     check_kernel()?;
@@ -27,11 +27,12 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked) -> Result<ExitCode>
         (None, None) => anyhow::bail!("no process to attach to; give --pid PID or --exe FILE"),
     };
     let lifetime = Lifetime::of(&target)?;
-    let probes = Probes::attach(target, &attach.kernel, attach.min, attach.callsite)?;
+    let probes = Probes::attach(target, &attach.tap.kernel, attach.tap.min, attach.tap.callsite)?;
     let collect = Collect {
         source: Source::Probes(Box::new(probes)),
         common: attach.common,
-        stream: Stream::Stdout,
+        rotation: output.rotation,
+        stream: output.stream,
         owns_terminal: true,
     };
     let end = async move {
@@ -52,7 +53,7 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked) -> Result<ExitCode>
 /// Always.
 #[cfg(not(feature = "ebpf"))]
 #[allow(clippy::unused_async)] // has the signature of the function above
-pub(super) async fn attach(_: Attach, _: Blocked) -> Result<ExitCode> {
+pub(super) async fn attach(_: Attach, _: Blocked, _: Output) -> Result<ExitCode> {
     anyhow::bail!(
         "this spantap was built without eBPF; reinstall it with cargo install --features ebpf ..., which needs \
          clang, libelf and zlib (apt-get install clang gcc libc6-dev libelf-dev linux-libc-dev make pkg-config \

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::capture::KEEP;
 use crate::metrics::Address;
 use crate::notes::Pattern;
 use crate::sink::{SPOOL_BYTES, Target};
@@ -29,6 +30,8 @@ pub(super) enum Command {
     Listen(Listen),
     /// Attach to running programs through eBPF, and show what the kernel did during their spans
     Attach(Attach),
+    /// Record spans to a file, from a socket, a program to run, or running programs
+    Record(Box<Record>),
     /// List the probes of a program, with their arguments and a bpftrace command for each
     Probes(Probes),
     /// Print a completion script for a shell
@@ -62,6 +65,17 @@ pub(super) struct Listen {
     /// The path of the socket to create; set TRACING_USDT_SOCKET to this path when you start a program
     #[arg(value_hint = ValueHint::FilePath)]
     pub(super) socket: PathBuf,
+    /// The options of a socket.
+    #[command(flatten)]
+    pub(super) access: Access,
+    /// The options that all collecting commands share.
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// Who may send to a socket.
+#[derive(Args, Debug)]
+pub(super) struct Access {
     /// The permissions of the socket, in octal: 0600 for your own user, 0666 for every user
     #[arg(long, value_parser = mode, default_value = "0600")]
     pub(super) mode: u32,
@@ -70,9 +84,6 @@ pub(super) struct Listen {
     /// spantap checks the user id that the kernel reports for each datagram.
     #[arg(long, value_name = "UID")]
     pub(super) allow_uid: Vec<u32>,
-    /// The options that all collecting commands share.
-    #[command(flatten)]
-    pub(super) common: Common,
 }
 
 /// The options of `attach`.
@@ -82,6 +93,17 @@ pub(super) struct Attach {
     /// The process or the file to attach to.
     #[command(flatten)]
     pub(super) to: AttachTo,
+    /// What to read there.
+    #[command(flatten)]
+    pub(super) tap: Tap,
+    /// The options that all collecting commands share.
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What is read from the programs that spantap attaches to.
+#[derive(Args, Debug)]
+pub(super) struct Tap {
     /// The kernel activity to record, separated by commas
     ///
     /// sched includes time in the run queue and CPU throttling. syscall slows down every system call on the machine.
@@ -98,9 +120,6 @@ pub(super) struct Attach {
     /// 'shop__routes:*'.
     #[arg(long, value_name = "PROVIDER:NAME")]
     pub(super) callsite: Vec<Pattern>,
-    /// The options that all collecting commands share.
-    #[command(flatten)]
-    pub(super) common: Common,
 }
 
 const ATTACH_HELP: &str = "Attaching requires root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and \
@@ -122,6 +141,72 @@ pub(super) struct AttachTo {
     pub(super) exe: Option<PathBuf>,
 }
 
+/// The options of `record`.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "spantap record [OPTIONS] <CAPTURE> <SOCKET>\n       \
+                      spantap record [OPTIONS] <CAPTURE> -- <COMMAND>...\n       \
+                      spantap record [OPTIONS] <CAPTURE> --pid <PID>\n       \
+                      spantap record [OPTIONS] <CAPTURE> --exe <FILE>",
+    after_help = RECORD_HELP,
+    mut_arg("mode", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("allow_uid", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("kernel", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
+    mut_arg("min", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
+    mut_arg("callsite", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
+)]
+pub(super) struct Record {
+    /// The file to record to; a capture that exists gets longer
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) capture: PathBuf,
+    /// Where spans come from.
+    #[command(flatten)]
+    pub(super) from: RecordFrom,
+    /// Begin a new file when this one would get larger, such as 500MiB; the older one is renamed to CAPTURE.1
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
+    pub(super) max_size: u64,
+    /// Begin a new file when this one is older, such as 1h [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) max_age: Option<Duration>,
+    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; the oldest is removed
+    #[arg(long, value_name = "N", default_value_t = KEEP)]
+    pub(super) keep: u32,
+    /// The options of a socket.
+    #[command(flatten)]
+    pub(super) access: Access,
+    /// The options of attaching.
+    #[command(flatten)]
+    pub(super) tap: Tap,
+    /// The options that all collecting commands share, except those of the view.
+    #[command(flatten)]
+    pub(super) forwarding: Forwarding,
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
+}
+
+/// Where `record` takes spans from.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct RecordFrom {
+    /// Listen on this socket, which is created, as spantap listen does
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) socket: Option<PathBuf>,
+    /// Attach to this process, until it ends
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(super) pid: Option<i32>,
+    /// Attach to all processes of this executable or library, present and future
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) exe: Option<PathBuf>,
+    /// The program to run, and its arguments
+    #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
+}
+
+const RECORD_HELP: &str = "The file is readable while it is recorded, and after a crash, which loses about the last \
+                           half second. Only you may read it, because spans tell what a program does with whose data. \
+                           When the disk is full, spantap goes on when there is room, and counts the spans that it lost.";
+
 /// The options of `probes`.
 #[derive(Args, Debug)]
 pub(super) struct Probes {
@@ -142,10 +227,21 @@ pub(super) struct Probes {
 /// The options that all collecting commands share.
 #[derive(Args, Debug)]
 pub(super) struct Common {
+    /// Where spans go.
+    #[command(flatten)]
+    pub(super) forwarding: Forwarding,
+    /// What is shown.
+    #[command(flatten)]
+    pub(super) display: Display,
+}
+
+/// Where spans go.
+#[derive(Args, Debug)]
+pub(super) struct Forwarding {
     /// Forward the spans, for example to otlp=http://HOST:4318; may be repeated
     ///
-    /// The targets are otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411 and jsonl=FILE. Plain otlp
-    /// reads the address from OTEL_EXPORTER_OTLP_ENDPOINT. Every OTLP target uses the other OTEL_EXPORTER_OTLP_*
+    /// The targets are otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411, jsonl=FILE and
+    /// capture=FILE, which is a file as of spantap record. Plain otlp reads the address from OTEL_EXPORTER_OTLP_ENDPOINT. Every OTLP target uses the other OTEL_EXPORTER_OTLP_*
     /// variables, such as HEADERS, TIMEOUT, COMPRESSION and CERTIFICATE.
     #[arg(long, value_name = "TARGET", help_heading = FORWARDING)]
     pub(super) to: Vec<Target>,
@@ -166,6 +262,11 @@ pub(super) struct Common {
     /// ADDRESS is HOST:PORT, such as localhost:9464, or :PORT for all addresses of this machine.
     #[arg(long, value_name = "ADDRESS", help_heading = FORWARDING)]
     pub(super) metrics: Option<Address>,
+}
+
+/// What is shown.
+#[derive(Args, Debug)]
+pub(super) struct Display {
     /// Do not show traces
     #[arg(long, short, help_heading = DISPLAY)]
     pub(super) quiet: bool,
@@ -180,8 +281,17 @@ pub(super) struct Common {
     pub(super) color: Color,
 }
 
+impl Display {
+    /// Shows no traces.
+    pub(super) fn none(color: Color) -> Self {
+        Self { quiet: true, max_traces: None, min_duration: Duration::ZERO, color }
+    }
+}
+
 const FORWARDING: &str = "Forwarding options";
 const DISPLAY: &str = "Display options";
+const LISTENING: &str = "Options with a socket";
+const ATTACHING: &str = "Options with --pid and --exe";
 
 /// When to use colors.
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -210,13 +320,31 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9), ("min", 60.0), ("s", 1.0)];
+    let units = [
+        ("ms", 1e-3),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("ns", 1e-9),
+        ("min", 60.0),
+        ("s", 1.0),
+        ("h", 3600.0),
+        ("d", 86_400.0),
+    ];
     let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let parsed = found.and_then(|(number, seconds)| Some(number.trim().parse::<f64>().ok()? * seconds));
     let duration = parsed.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     // A year is longer than any useful wait, and short enough that adding it to a time cannot overflow.
     let duration = duration.filter(|duration| *duration <= Duration::from_secs(366 * 86_400));
-    duration.ok_or_else(|| "write a number and its unit, such as 250us, 10ms, 1.5s or 2min".into())
+    duration.ok_or_else(|| "write a number and its unit, such as 250us, 10ms, 1.5s, 2min or 1h".into())
+}
+
+/// Reads a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let found = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+    let parsed = found.and_then(|(number, bits)| number.trim().parse::<u64>().ok()?.checked_mul(1 << bits));
+    let size = parsed.filter(|size| *size > 0);
+    size.ok_or_else(|| "write a number and its unit, such as 500MiB or 2GiB".into())
 }
 
 #[cfg(test)]
@@ -232,9 +360,54 @@ mod tests {
     }
 
     #[test]
+    fn sizes_need_a_unit() {
+        assert_eq!(["1KiB", "500 MiB", "2GiB"].map(size), [Ok(1 << 10), Ok(500 << 20), Ok(2 << 30)]);
+        for text in ["", "10", "GiB", "0MiB", "-1KiB", "1.5GiB", "1GB", "99999999999TiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn record_takes_one_source() {
+        let parse = |args: &str| {
+            let args = args.split(' ').filter(|arg| !arg.is_empty());
+            Cli::try_parse_from(["spantap", "record", "c.spans"].into_iter().chain(args)).map(drop)
+        };
+        let good = [
+            "trace.sock",
+            "-- ./my-service --port 80",
+            "--pid 7",
+            "--exe ./a",
+            "trace.sock --mode 0666 --to jsonl=a",
+            "--pid 7 --kernel none",
+            "trace.sock --max-size 1MiB --max-age 1h --keep 0",
+        ];
+        for args in good {
+            assert!(parse(args).is_ok(), "{args}: {:?}", parse(args));
+        }
+        let bad = [
+            "",
+            "trace.sock --pid 7",
+            "--pid 7 --exe ./a",
+            "trace.sock -- a",
+            "trace.sock --kernel none",
+            "--pid 7 --mode 0600",
+            "--kernel none -- a",
+        ];
+        for args in bad {
+            assert!(parse(args).is_err(), "{args}");
+        }
+    }
+
+    #[test]
     fn durations_need_a_unit() {
-        let cases =
-            [("250us", 250_000), ("10ms", 10_000_000), ("1.5s", 1_500_000_000), ("2min", 120_000_000_000)];
+        let cases = [
+            ("250us", 250_000),
+            ("10ms", 10_000_000),
+            ("1.5s", 1_500_000_000),
+            ("2min", 120_000_000_000),
+            ("1h", 3_600_000_000_000),
+        ];
         for (text, ns) in cases {
             assert_eq!(duration(text), Ok(Duration::from_nanos(ns)), "{text}");
         }
@@ -254,7 +427,7 @@ mod tests {
         let cli =
             Cli::try_parse_from(["spantap", "run", "--quiet", "--", "./service", "--quiet", "-v"]).unwrap();
         let Command::Run(run) = cli.command else { panic!("parsed as another command than run") };
-        assert!(run.common.quiet);
+        assert!(run.common.display.quiet);
         assert_eq!(run.command, ["./service", "--quiet", "-v"]);
     }
 }

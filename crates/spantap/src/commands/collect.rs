@@ -14,6 +14,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use super::cli::Common;
 use super::signals::Signals;
+use crate::capture::Rotation;
 use crate::metrics;
 use crate::pipeline::Pipeline;
 use crate::process::Programs;
@@ -33,12 +34,28 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The default of `--max-traces` on a terminal: nobody can read more.
 const TRACES_PER_SECOND: u32 = 5;
 
+/// What `record` sets otherwise than the other commands.
+pub(super) struct Output {
+    /// When a capture is followed by another.
+    pub(super) rotation: Rotation,
+    /// Where the status is shown, and traces.
+    pub(super) stream: Stream,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { rotation: Rotation::default(), stream: Stream::Stdout }
+    }
+}
+
 /// A collector, ready to run.
 pub(super) struct Collect {
     /// Where spans come from.
     pub(super) source: Source,
     /// The options of the command.
     pub(super) common: Common,
+    /// When a capture is followed by another.
+    pub(super) rotation: Rotation,
     /// Where traces are shown.
     pub(super) stream: Stream,
     /// Whether no other program writes to the same terminal: only then it may hold a status line.
@@ -57,7 +74,7 @@ impl Collect {
         self,
         until: impl Future<Output = Result<(T, Signals)>>,
     ) -> Result<(T, Option<Signal>)> {
-        let screen = Arc::new(Screen::new(self.stream, self.common.color.into()));
+        let screen = Arc::new(Screen::new(self.stream, self.common.display.color.into()));
         let (notices, lines) = Notices::new();
         let printer = {
             let screen = Arc::clone(&screen);
@@ -84,7 +101,7 @@ impl Collect {
         screen: &Arc<Screen>,
         notices: &Notices,
     ) -> (Result<(T, Option<Signal>)>, Option<String>) {
-        let flush_timeout = self.common.flush_timeout;
+        let flush_timeout = self.common.forwarding.flush_timeout;
         let owns_terminal = self.owns_terminal;
         let Started { stats, sinks, programs, end, mut received, shown, view } =
             match self.start(screen, notices).await {
@@ -135,14 +152,14 @@ impl Collect {
     }
 
     async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
-        let Self { source, common, owns_terminal, .. } = self;
+        let Self { source, common: Common { forwarding, display }, rotation, owns_terminal, .. } = self;
         let stats = Arc::new(Stats::default());
-        let spool = common.spool.map(|dir| SpoolSettings { dir, max_bytes: common.spool_size << 20 });
-        let settings = Settings { targets: common.to, spool };
+        let spool = forwarding.spool.map(|dir| SpoolSettings { dir, max_bytes: forwarding.spool_size << 20 });
+        let settings = Settings { targets: forwarding.to, spool, rotation };
         // A value that is not UTF-8 is invalid, not unset.
         let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         let sinks = Arc::new(Sinks::open(&settings, &environment, notices)?);
-        if let Some(address) = common.metrics {
+        if let Some(address) = forwarding.metrics {
             let bound = metrics::serve(&address, Arc::clone(&stats), Arc::clone(&sinks)).await?;
             if address.port() == 0 {
                 notices.say(format!("metrics are at http://{bound}/metrics"));
@@ -153,12 +170,12 @@ impl Collect {
         let (feeder, feed) = feed();
         let live = Live {
             options: LiveOptions {
-                max_traces: match common.max_traces {
+                max_traces: match display.max_traces {
                     Some(0) => None,
                     Some(most) => Some(most),
                     None => screen.is_terminal().then_some(TRACES_PER_SECOND),
                 },
-                min_duration: common.min_duration,
+                min_duration: display.min_duration,
                 status: owns_terminal && screen.has_status(),
             },
             screen: Arc::clone(screen),
@@ -172,7 +189,7 @@ impl Collect {
         })?;
 
         // The view's thread also shows the counters, so it runs even if it gets no spans.
-        let (to_view, view) = if common.quiet { (None, Some(feeder)) } else { (Some(feeder), None) };
+        let (to_view, view) = if display.quiet { (None, Some(feeder)) } else { (Some(feeder), None) };
         let programs = Arc::new(Programs::default());
         let pipeline = Pipeline {
             stats: Arc::clone(&stats),

@@ -5,23 +5,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::cli::Listen;
-use super::collect::{Collect, exit_code};
+use super::collect::{Collect, Output, exit_code};
 use super::signals::Blocked;
 use crate::source::{Socket, Source};
-use crate::terminal::Stream;
 
 /// Collects until a signal asks for the end.
 ///
 /// # Errors
 ///
 /// When the socket can't be bound, or the collector can't run.
-pub(super) async fn listen(listen: Listen, blocked: Blocked) -> Result<ExitCode> {
+pub(super) async fn listen(listen: Listen, blocked: Blocked, output: Output) -> Result<ExitCode> {
     let mut signals = blocked.read()?;
-    let socket = Socket::bind(&listen.socket, listen.mode)?;
+    let socket = Socket::bind(&listen.socket, listen.access.mode)?;
     let collect = Collect {
-        source: Source::Socket { socket, allowed_uids: listen.allow_uid },
+        source: Source::Socket { socket, allowed_uids: listen.access.allow_uid },
         common: listen.common,
-        stream: Stream::Stdout,
+        rotation: output.rotation,
+        stream: output.stream,
         owns_terminal: true,
     };
     let end = async move {

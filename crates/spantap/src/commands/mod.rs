@@ -1,7 +1,7 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `signals` reports when the user wants spantap to end. `probes` lists the probes of a program. `completions` prints a script for a
+//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user wants spantap to end. `probes` lists the probes of a program. `completions` prints a script for a
 //! shell, and `man` the manual pages.
 
 mod attach;
@@ -11,6 +11,7 @@ mod completions;
 mod listen;
 mod man;
 mod probes;
+mod record;
 mod run;
 mod signals;
 
@@ -20,8 +21,10 @@ use anyhow::Result;
 
 pub use cli::Cli;
 
+use crate::capture::Rotation;
 use crate::source::Folder;
 use cli::Command;
+use collect::Output;
 use signals::Blocked;
 
 impl Cli {
@@ -33,9 +36,16 @@ impl Cli {
     pub fn execute(self) -> Result<ExitCode> {
         match self.command {
             // Signals are blocked before other threads start and before the folder exists that must be removed.
-            Command::Run(options) => block_on(run::run(options, Blocked::all()?, Folder::new()?)),
-            Command::Listen(options) => block_on(listen::listen(options, Blocked::ending()?)),
-            Command::Attach(options) => block_on(attach::attach(options, Blocked::ending()?)),
+            Command::Run(options) => {
+                block_on(run::run(options, Blocked::all()?, Folder::new()?, Rotation::default()))
+            }
+            Command::Listen(options) => {
+                block_on(listen::listen(options, Blocked::ending()?, Output::default()))
+            }
+            Command::Attach(options) => {
+                block_on(attach::attach(options, Blocked::ending()?, Output::default()))
+            }
+            Command::Record(options) => record::record(*options),
             Command::Probes(options) => probes::list(&options),
             Command::Completions { shell } => completions::print(shell),
             Command::Man => man::print(),

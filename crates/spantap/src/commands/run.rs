@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::cli::Run;
 use super::collect::Collect;
 use super::signals::{Blocked, Received, Signals, stop};
+use crate::capture::Rotation;
 use crate::source::{Folder, Source};
 use crate::terminal::Stream;
 
@@ -24,7 +25,7 @@ use crate::terminal::Stream;
 /// # Errors
 ///
 /// When the program can't be started, or the collector can't run.
-pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder) -> Result<ExitCode> {
+pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, rotation: Rotation) -> Result<ExitCode> {
     let socket = folder.bind()?;
     let mut command = Command::new(run.command.first().cloned().unwrap_or_default());
     command.args(run.command.iter().skip(1)).env("TRACING_USDT_SOCKET", socket.path());
@@ -38,6 +39,7 @@ pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder) -> Result<Ex
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: Vec::new() },
         common: run.common,
+        rotation,
         // stdout belongs to the program.
         stream: Stream::Stderr,
         owns_terminal: false,

@@ -8,6 +8,8 @@ pub struct Faults {
     counts: Vec<(Found, u64)>,
     /// When the datagram arrived, in nanoseconds since 1970, to detect odd times. 0: unknown.
     pub(super) now_ns: u64,
+    /// Whether attributes with reserved names stay as they are: in a file, spantap itself may have added them.
+    pub(super) keeps_reserved: bool,
 }
 
 /// 2000-01-01, in nanoseconds.
@@ -17,6 +19,10 @@ const DAY: u64 = 86_400_000_000_000;
 impl Faults {
     pub(super) fn at(now_ns: u64) -> Self {
         Self { now_ns, ..Self::default() }
+    }
+
+    pub(super) fn keeping_reserved(self, keeps_reserved: bool) -> Self {
+        Self { keeps_reserved, ..self }
     }
 
     /// Each kind of fault once, with its count.

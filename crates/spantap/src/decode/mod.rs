@@ -26,13 +26,13 @@ mod zipkin;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 pub use fault::{Fault, Found};
 pub use faults::Faults;
 
 use crate::process::{Process, Sender, Sequence};
-use crate::span::EncodedScopes;
+use crate::span::{EncodedScopes, attributes};
 use json::Json;
 use processes::Processes;
 use shared::Shared;
@@ -60,12 +60,20 @@ pub struct Decoded {
 pub struct Decoder {
     processes: Processes,
     shared: Shared,
+    is_of_file: bool,
 }
 
 impl Decoder {
-    /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970.
+    /// A decoder of what was written to a file. Processes are as the file describes them, because the kernel reports
+    /// nothing of who sent them.
+    pub(crate) fn of_file() -> Self {
+        Self { processes: Processes::of_file(), shared: Shared::default(), is_of_file: true }
+    }
+
+    /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970. 0: unknown.
     pub fn decode(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
-        let (read, decoded) = self.read(bytes, sender, Faults::at(now_ns));
+        let faults = Faults::at(now_ns).keeping_reserved(self.is_of_file);
+        let (read, decoded) = self.read(bytes, sender, faults);
         read.map(|processes| Decoded { processes, ..decoded }).unwrap_or_else(|found| {
             // A datagram that is not valid to its end is refused as a whole.
             let mut faults = Faults::at(now_ns);
@@ -203,6 +211,15 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// The losses that a span reports, if it is such a report: how many spans were lost for each reason.
+pub(crate) fn losses(span: &Span) -> impl Iterator<Item = (&str, u64)> {
+    let attributes = if span.name == LOSSES { &span.attributes[..] } else { &[] };
+    attributes.iter().filter_map(|attribute| {
+        let reason = attribute.key.strip_prefix(LOSSES)?.strip_prefix('.')?;
+        Some((reason, attributes::count(attributes::value(attribute)?)?))
+    })
 }
 
 fn excerpt(text: &str) -> String {

@@ -308,7 +308,7 @@ fn attributes(json: &mut Json<'_>, list: &mut Vec<KeyValue>, dropped: &mut u32) 
     list.reserve(USUAL_ATTRIBUTES);
     json.append(list, dropped, |json| {
         let mut attribute = attribute(json, 0)?;
-        rename_reserved(&mut attribute.key);
+        rename_reserved(&mut attribute.key, &json.faults);
         if let Some(any_value::Value::StringValue(text)) = value(&attribute) {
             check_length(&attribute.key, text, &mut json.faults);
         }

@@ -12,7 +12,7 @@ use super::fault::{Fault, Found};
 use super::faults::Faults;
 use super::{otlp, protobuf};
 use crate::process::{Process, Sender};
-use crate::span::attributes::{attribute, find_text};
+use crate::span::attributes::{attribute, count, find, find_text};
 
 /// The most descriptions per sender. With more, all of its descriptions are forgotten and read again.
 const MAX_OF_A_SENDER: usize = 16;
@@ -23,6 +23,11 @@ const MAX_TEXTS: usize = 4 << 20;
 
 /// How many bytes a text counts in addition to its length.
 const OVERHEAD: usize = 1024;
+
+/// The attributes with the ids of a process, its user and its group.
+const PID: &str = "process.pid";
+const UID: &str = "process.real_user.id";
+const GID: &str = "process.real_group.id";
 
 /// The most bytes of a resource's attributes: they are in memory with each trace, and in every request.
 const MAX_RESOURCE: usize = 16 * 1024;
@@ -45,9 +50,17 @@ struct Known {
     senders: HashMap<Sender, Vec<Described>>,
     /// The size of all texts, with their overhead.
     bytes: usize,
+    /// Whether the processes are only known by what a file says about them.
+    of_file: bool,
 }
 
 impl Processes {
+    /// The processes of a file.
+    pub(super) fn of_file() -> Self {
+        let known = || Known { of_file: true, ..Known::default() };
+        Self { services: known(), resources: known(), encoded: known() }
+    }
+
     /// The process with this service name.
     pub(super) fn of_service(&mut self, sender: Sender, service: &str, faults: &mut Faults) -> Arc<Process> {
         if let Some(known) = self.services.find(sender, service.as_bytes()) {
@@ -57,7 +70,8 @@ impl Processes {
         if !service.is_empty() {
             attributes.push(attribute("service.name", any_value::Value::StringValue(service.to_owned())));
         }
-        self.services.remember(sender, service.as_bytes(), process(sender, attributes, 0, faults))
+        let process = self.services.process(sender, attributes, 0, faults);
+        self.services.remember(sender, service.as_bytes(), process)
     }
 
     /// The process with the resource in the JSON `text`.
@@ -87,7 +101,24 @@ impl Known {
             faults.leave_out(found.of("resource"));
             Default::default()
         });
-        self.remember(sender, description, process(sender, attributes, dropped, faults))
+        let process = self.process(sender, attributes, dropped, faults);
+        self.remember(sender, description, process)
+    }
+
+    fn process(
+        &self,
+        sender: Sender,
+        mut attributes: Vec<KeyValue>,
+        mut dropped: u32,
+        faults: &mut Faults,
+    ) -> Process {
+        limit(&mut attributes, &mut dropped, faults);
+        if self.of_file {
+            let sender = described_sender(&attributes);
+            return process(sender, attributes, dropped);
+        }
+        add_what_the_kernel_reports(sender, &mut attributes);
+        process(sender, attributes, dropped)
     }
 }
 
@@ -116,11 +147,12 @@ impl Known {
         let process = Arc::new(process);
         let bytes = OVERHEAD + text.len();
         if self.bytes + bytes > MAX_TEXTS {
-            *self = Self::default();
+            *self = Self { of_file: self.of_file, ..Self::default() };
         }
         self.bytes += bytes;
         let of_sender = self.senders.entry(sender).or_default();
-        if of_sender.len() >= MAX_OF_A_SENDER {
+        // In a file, all have the same sender.
+        if of_sender.len() >= MAX_OF_A_SENDER && !self.of_file {
             self.bytes -= of_sender.drain(..).map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
         }
         of_sender.push((text.into(), Arc::clone(&process)));
@@ -128,15 +160,8 @@ impl Known {
     }
 }
 
-/// Combines the attributes that a process sends with those that the kernel reports, which take precedence.
-///
-/// The names follow OpenTelemetry's semantic conventions, which have no name for the group.
-fn process(
-    sender: Sender,
-    mut attributes: Vec<KeyValue>,
-    mut dropped_attributes_count: u32,
-    faults: &mut Faults,
-) -> Process {
+/// Leaves out attributes that are too many.
+fn limit(attributes: &mut Vec<KeyValue>, dropped: &mut u32, faults: &mut Faults) {
     let before = attributes.len();
     let mut bytes = 0;
     attributes.retain(|attribute| {
@@ -147,14 +172,17 @@ fn process(
     });
     if attributes.len() < before {
         let left_out = before - attributes.len();
-        dropped_attributes_count = dropped_attributes_count.saturating_add(left_out as u32);
+        *dropped = dropped.saturating_add(left_out as u32);
         faults.note(Fault::LongResource, || format!("{left_out} of {before} attributes are left out"));
     }
-    let ids = [
-        (sender.pid != 0).then_some(("process.pid", sender.pid)),
-        Some(("process.real_user.id", sender.uid)),
-        Some(("process.real_group.id", sender.gid)),
-    ];
+}
+
+/// Combines the attributes that a process sends with those that the kernel reports, which take precedence.
+///
+/// The names follow OpenTelemetry's semantic conventions, which have no name for the group.
+fn add_what_the_kernel_reports(sender: Sender, attributes: &mut Vec<KeyValue>) {
+    let ids =
+        [(sender.pid != 0).then_some((PID, sender.pid)), Some((UID, sender.uid)), Some((GID, sender.gid))];
     for (key, id) in ids.into_iter().flatten() {
         attributes.retain(|known| known.key != key);
         attributes.push(attribute(key, any_value::Value::IntValue(id.into())));
@@ -164,6 +192,16 @@ fn process(
             attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
         }
     }
+}
+
+/// The sender as its attributes describe it; what they don't say is 0.
+fn described_sender(attributes: &[KeyValue]) -> Sender {
+    let id = |key| find(attributes, key).and_then(count).and_then(|id| id.try_into().ok());
+    let [pid, uid, gid] = [PID, UID, GID].map(|key| id(key).unwrap_or(0));
+    Sender { pid, uid, gid }
+}
+
+fn process(sender: Sender, attributes: Vec<KeyValue>, dropped_attributes_count: u32) -> Process {
     let service = find_text(&attributes, "service.name").unwrap_or_default().to_owned();
     let resource = Resource { attributes, dropped_attributes_count, ..Resource::default() };
     Process { sender, service, resource }

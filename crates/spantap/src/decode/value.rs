@@ -133,8 +133,8 @@ pub(super) fn check_length(what: &str, text: &str, faults: &mut Faults) {
 /// Renames a sender's attribute if its key is reserved for the ids of shared spans, which the sinks and the tree use.
 /// `zipkin.id` becomes `sent.zipkin.id`.
 #[inline]
-pub(super) fn rename_reserved(key: &mut String) {
-    if is_reserved(key) {
+pub(super) fn rename_reserved(key: &mut String, faults: &Faults) {
+    if is_reserved(key) && !faults.keeps_reserved {
         key.insert_str(0, "sent.");
     }
 }

@@ -188,7 +188,7 @@ fn tag(mut key: String, value: Scalar, from_tags: &mut FromTags, span: &mut Span
         Scalar::Int(value) => Some(any_value::Value::IntValue(value)),
         Scalar::Double(value) => Some(any_value::Value::DoubleValue(value)),
     };
-    rename_reserved(&mut key);
+    rename_reserved(&mut key, faults);
     span.attributes.push(KeyValue { key, value: Some(AnyValue { value }), ..KeyValue::default() });
 }
 

@@ -165,6 +165,9 @@ impl StatsCollector {
             of(|sink| sink.recovered),
         )?;
         counters(encoder, "forwarded_spans", "Spans accepted by the backend", of(|sink| sink.forwarded))?;
+        let captures = sinks.iter().filter_map(|sink| Some((sink, sink.recorded_bytes?)));
+        let bytes = captures.map(|(sink, bytes)| (vec![("target", sink.target.clone())], bytes));
+        counters(encoder, "recorded_bytes", "Bytes written to a capture", bytes.collect())?;
         counters(encoder, "rejected_spans", "Spans rejected by the backend", of(|sink| sink.rejected))?;
         counters(encoder, "requests", "Requests, counting each attempt", of(|sink| sink.requests))?;
         counters(encoder, "retries", "Attempts that failed and were repeated", of(|sink| sink.retries))?;

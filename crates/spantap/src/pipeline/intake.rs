@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
 use super::batch::{Batch, Pending};
 use super::datagram::Datagram;
-use crate::decode::{Decoded, Decoder, Faults, Found, LOSSES};
+use crate::decode::{Decoded, Decoder, Faults, Found, losses};
 #[cfg(feature = "ebpf")]
 use crate::process::Process;
 use crate::process::{Before, Programs, Progress, Sender, Senders, Sequence};
-use crate::span::attributes;
 use crate::stats::Stats;
 use crate::text::Notices;
 
@@ -166,8 +165,10 @@ impl<'a> Intake<'a> {
         for (process, scopes) in &decoded.processes {
             let spans: usize = scopes.iter().map(|scope| scope.spans.len()).sum();
             self.stats.spans(sender, &process.service, spans as u64);
-            let losses = scopes.iter().flat_map(|scope| &scope.spans).filter(|span| span.name == LOSSES);
-            losses.for_each(|span| lost = lost.saturating_add(self.count_losses(sender, span)));
+            for (reason, spans) in scopes.iter().flat_map(|scope| &scope.spans).flat_map(losses) {
+                self.stats.lost(sender, reason, spans);
+                lost = lost.saturating_add(spans);
+            }
         }
         for (process, scopes) in &decoded.encoded {
             self.stats.spans(sender, &process.service, scopes.spans.len() as u64);
@@ -235,20 +236,6 @@ impl<'a> Intake<'a> {
                 ));
             }
         }
-    }
-
-    /// Counts the losses that a span reports. Returns the number of lost spans.
-    fn count_losses(&self, sender: Sender, span: &Span) -> u64 {
-        let mut lost = 0_u64;
-        for attribute in &span.attributes {
-            let reason = attribute.key.strip_prefix(LOSSES).and_then(|rest| rest.strip_prefix('.'));
-            let spans = attributes::value(attribute).and_then(attributes::count);
-            if let (Some(reason), Some(spans)) = (reason, spans) {
-                self.stats.lost(sender, reason, spans);
-                lost = lost.saturating_add(spans);
-            }
-        }
-        lost
     }
 }
 

@@ -16,6 +16,11 @@ pub struct Sender {
     pub gid: u32,
 }
 
+impl Sender {
+    /// Stands for a process that no datagram came from, such as one that is known from a file.
+    pub(crate) const UNKNOWN: Self = Self { pid: 0, uid: 0, gid: 0 };
+}
+
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {

@@ -2,7 +2,7 @@
 //! backend does not delay the others.
 //!
 //! ```text
-//! push --> queue (memory | spool) --> worker --> export (otlp_http | otlp_grpc | zipkin | jsonl)
+//! push --> queue (memory | spool) --> worker --> export (otlp_http | otlp_grpc | zipkin | jsonl | capture)
 //!              \_______ stats _______/    \____ pace, limit, reports
 //! ```
 //!
@@ -36,6 +36,7 @@ pub use stats::{Dropped, SenderStats, SinkStats, State};
 pub use tally::OTHERS;
 pub use target::{Target, TargetError};
 
+use crate::capture::Rotation;
 use crate::encode::Chunk;
 use crate::process::Senders;
 use crate::text::Notices;
@@ -56,12 +57,14 @@ pub const MEMORY_BYTES: u64 = 64 << 20;
 pub const SPOOL_BYTES: u64 = 1 << 30;
 
 /// The user's settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Settings {
     /// The sinks, each once.
     pub targets: Vec<Target>,
     /// If set, chunks wait on disk instead of in memory.
     pub spool: Option<SpoolSettings>,
+    /// When a capture is followed by another.
+    pub rotation: Rotation,
 }
 
 /// The settings of `--spool`.
@@ -117,13 +120,17 @@ impl Sinks {
         for (index, name) in names.iter().enumerate() {
             ensure!(!names[..index].contains(name), "--to {name} is given twice: leave one out");
         }
-        let exporters =
-            resolved.iter().map(|target| Exporter::open(target, environment)).collect::<Result<Vec<_>>>()?;
+        let exporters = resolved.iter().map(|target| Exporter::open(target, settings, environment, notices));
+        let exporters = exporters.collect::<Result<Vec<_>>>()?;
         let directory = settings.spool.as_ref().map(|spool| Directory::open(&spool.dir)).transpose()?;
         let (ending, ended) = watch::channel(false);
         let mut workers = Vec::new();
         for ((target, resolved), (exporter, timeout)) in targets.iter().zip(&resolved).zip(exporters) {
             let counters = Arc::new(Counters::new(resolved));
+            if let Target::Capture(_) = target {
+                counters.is_capture();
+            }
+            let timing = Timing { linger: exporter.linger(timing.linger), ..timing };
             let store: Box<dyn Store> = match (&directory, &settings.spool) {
                 (Some(directory), Some(spool)) => {
                     Box::new(directory.spool(target, spool.max_bytes, counters.clone(), notices.clone())?)

@@ -36,6 +36,8 @@ pub struct SinkStats {
     pub retries: u64,
     /// Whether the queue is in the spool, and survives the program.
     pub is_spooled: bool,
+    /// The bytes written to a capture since the start; `None` for other targets.
+    pub recorded_bytes: Option<u64>,
     /// The state of the backend.
     pub state: State,
     /// The same by sender, for up to 1,000 senders; [`OTHERS`](super::OTHERS) has the rest.
@@ -133,6 +135,7 @@ impl Counters {
             requests: 0,
             retries: 0,
             is_spooled: false,
+            recorded_bytes: None,
             state: State::Ok,
             senders: BTreeMap::new(),
         }))
@@ -158,6 +161,18 @@ impl Counters {
     /// Marks the queue as being on disk.
     pub(super) fn is_spooled(&self) {
         self.get().is_spooled = true;
+    }
+
+    /// Marks the target as a capture.
+    pub(super) fn is_capture(&self) {
+        self.get().recorded_bytes = Some(0);
+    }
+
+    /// Adds the bytes of a request that was accepted, if the target is a capture.
+    pub(super) fn wrote(&self, bytes: u64) {
+        if let Some(recorded) = &mut self.get().recorded_bytes {
+            *recorded += bytes;
+        }
     }
 
     /// Adds the spans of an earlier run: `spans` wait in the spool, `unreadable` are damaged.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use reqwest::Url;
 
-/// Where spans go: `otlp`, `otlp=URL`, `zipkin=URL` or `jsonl=FILE`.
+/// Where spans go: `otlp`, `otlp=URL`, `zipkin=URL`, `jsonl=FILE` or `capture=FILE`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Target {
     /// OTLP, to the address in `OTEL_EXPORTER_OTLP_ENDPOINT` and the other variables.
@@ -22,6 +22,8 @@ pub enum Target {
     Zipkin(Url),
     /// A file of OTLP JSON, with one span per line.
     Jsonl(PathBuf),
+    /// A capture.
+    Capture(PathBuf),
 }
 
 /// An unusable value of `--to`.
@@ -39,8 +41,8 @@ impl fmt::Display for TargetError {
     }
 }
 
-const FORMS: &str = "write otlp, otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411 \
-                     or jsonl=FILE";
+const FORMS: &str = "write otlp, otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411, \
+                     jsonl=FILE or capture=FILE";
 
 impl FromStr for Target {
     type Err = TargetError;
@@ -53,8 +55,11 @@ impl FromStr for Target {
                 .map(|url| Self::Zipkin(with_path(url, "api/v2/spans"))),
             Some(("jsonl", "")) => Err("the file name is missing: write jsonl=FILE".into()),
             Some(("jsonl", file)) => Ok(Self::Jsonl(file.into())),
+            Some(("capture", "")) => Err("the file name is missing: write capture=FILE".into()),
+            Some(("capture", file)) => Ok(Self::Capture(file.into())),
             None if given == "zipkin" => Err("the address is missing: write zipkin=http://HOST:9411".into()),
             None if given == "jsonl" => Err("the file name is missing: write jsonl=FILE".into()),
+            None if given == "capture" => Err("the file name is missing: write capture=FILE".into()),
             _ => Err(format!("unknown kind of target: {FORMS}")),
         };
         target.map_err(|cause| TargetError { given: given.to_owned(), cause })
@@ -117,6 +122,7 @@ impl fmt::Display for Target {
             }
             Self::Zipkin(url) => write!(f, "zipkin={}", shown(url)),
             Self::Jsonl(path) => write!(f, "jsonl={}", path.display()),
+            Self::Capture(path) => write!(f, "capture={}", path.display()),
         }
     }
 }
@@ -167,6 +173,7 @@ mod tests {
             ("zipkin=http://127.0.0.1:9411/api/v2/spans", "zipkin=http://127.0.0.1:9411/api/v2/spans"),
             ("jsonl=spans.jsonl", "jsonl=spans.jsonl"),
             ("jsonl=/a=b", "jsonl=/a=b"),
+            ("capture=a.spans", "capture=a.spans"),
         ];
         for (given, expected) in cases {
             assert_eq!(given.parse::<Target>().unwrap().to_string(), expected, "{given}");

@@ -191,6 +191,7 @@ impl Worker {
                 is_suspect = self.answers_empty_request().await;
             }
         };
+        self.queue.counters.wrote(body.len() as u64);
         self.reports.works(self.queue.counters.queued());
         self.reports.rejection(rejected, message.as_deref());
         if unreadable > 0 {

@@ -10,7 +10,7 @@ use crate::process::Sender;
 use crate::sink::{OTHERS, SenderStats, SinkStats, Sinks, State};
 use crate::stats::{FromSender, Stats, Wait};
 use crate::text::duration::column;
-use crate::text::{counted, cut, grouped, safe, width};
+use crate::text::{bytes, counted, cut, grouped, safe, width};
 
 /// How many senders are listed at the end.
 const LISTED_SENDERS: usize = 20;
@@ -65,7 +65,7 @@ fn troubles(stats: &Stats, total: &FromSender) -> Vec<String> {
 }
 
 fn sink_in_short(sink: &SinkStats) -> String {
-    let mut out = format!("{}: {} forwarded", sink.target, grouped(sink.forwarded));
+    let mut out = format!("{}: {} {}", sink.target, grouped(sink.forwarded), taken(sink));
     for (number, what) in sink_troubles(sink) {
         if number > 0 {
             let _ = write!(out, ", {} {what}", grouped(number));
@@ -78,6 +78,14 @@ fn sink_in_short(sink: &SinkStats) -> String {
         out.push_str(", failing");
     }
     out
+}
+
+/// What happened to the spans that the target took.
+fn taken(sink: &SinkStats) -> String {
+    match sink.recorded_bytes {
+        Some(recorded) => format!("recorded, {}", bytes(recorded)),
+        None => "forwarded".to_owned(),
+    }
 }
 
 fn sink_troubles(sink: &SinkStats) -> [(u64, &'static str); 3] {
@@ -224,12 +232,17 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
         out.push('\n');
     }
     for sink in sinks.stats() {
+        let (request, requests) = match sink.recorded_bytes {
+            Some(_) => ("write", "writes"),
+            None => ("request", "requests"),
+        };
         let _ = write!(
             out,
-            "  → {}: {} forwarded in {}, {} of them retried",
+            "  → {}: {} {} in {}, {} of them retried",
             sink.target,
             counted(sink.forwarded, "span", "spans"),
-            counted(sink.requests, "request", "requests"),
+            taken(&sink),
+            counted(sink.requests, request, requests),
             grouped(sink.retries),
         );
         for (number, what) in sink_troubles(&sink) {

@@ -10,6 +10,6 @@ mod safe;
 
 pub use duration::readable;
 pub use notices::Notices;
-pub use number::{counted, grouped};
+pub use number::{bytes, counted, grouped};
 pub use safe::{cut, safe};
 pub(crate) use safe::{on_one_line, width, wrap};

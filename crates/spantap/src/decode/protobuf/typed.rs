@@ -134,7 +134,7 @@ fn id<const N: usize>(bytes: &[u8], what: &str) -> Result<(), Found> {
 /// Leaves out values that are nested too deeply, and counts them in `dropped`.
 fn check_attributes(attributes: &mut Vec<KeyValue>, dropped: &mut u32, faults: &mut Faults) {
     attributes.retain_mut(|attribute| {
-        rename_reserved(&mut attribute.key);
+        rename_reserved(&mut attribute.key, faults);
         if let Some(any_value::Value::StringValue(text)) = value(attribute) {
             check_length(&attribute.key, text, faults);
         }

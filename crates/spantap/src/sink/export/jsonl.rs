@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, TracesData};
 
 use super::outcome::Outcome;
+use crate::capture::Appender;
 use crate::encode::Chunk;
 
 /// How each line begins.
@@ -22,14 +23,7 @@ const LINE_START: &[u8] = br#"{"resourceSpans":"#;
 /// A file that spans are appended to.
 pub(in crate::sink) struct Jsonl {
     path: PathBuf,
-    lines: Arc<Mutex<Lines>>,
-}
-
-struct Lines {
-    path: PathBuf,
-    file: File,
-    /// Where a partly written line begins that could not be removed.
-    torn: Option<u64>,
+    lines: Arc<Mutex<Appender<Box<File>>>>,
 }
 
 impl Jsonl {
@@ -38,7 +32,7 @@ impl Jsonl {
         let is_pipe = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
         // Possibly nothing reads the pipe, and its content is lost when the last user closes it.
         ensure!(!is_pipe, "{} is a pipe: choose a file", path.display());
-        let lines = Lines { path: path.to_owned(), file: open(path).with_context(context)?, torn: None };
+        let lines = Appender::open(path, open).with_context(context)?;
         Ok(Self { path: path.to_owned(), lines: Arc::new(Mutex::new(lines)) })
     }
 
@@ -71,34 +65,10 @@ impl Jsonl {
     }
 }
 
-impl Lines {
-    /// Appends all or nothing, so that it can be repeated.
-    fn append(&mut self, body: &[u8]) -> io::Result<()> {
-        let ours = self.file.metadata()?;
-        let there = self.path.metadata();
-        // After a rotation, as by logrotate, the old file has a new name, and the next lines belong in a new file.
-        if !there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-            (self.file, self.torn) = (open(&self.path)?, None);
-        }
-        if let Some(whole) = self.torn {
-            self.file.set_len(whole)?;
-            self.torn = None;
-        }
-        let before = self.file.metadata()?;
-        // Only a regular file can be truncated; a terminal can't.
-        let (is_file, before) = (before.is_file(), before.len());
-        let written = self.file.write_all(body);
-        if written.is_err() && is_file && self.file.set_len(before).is_err() {
-            self.torn = Some(before);
-        }
-        written
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<Box<File>> {
     let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     end_last_line(&file)?;
-    Ok(file)
+    Ok(Box::new(file))
 }
 
 /// Handles a partial last line, such as a killed program leaves. A line of ours is removed, because its spans are not
@@ -250,9 +220,7 @@ mod tests {
         let sink = Jsonl::open(&path).unwrap();
         append(&sink, &[chunk(0..1)]).await;
         // The state after an error whose partial line could not be removed.
-        let whole = path.metadata().unwrap().len();
-        sink.lines.lock().unwrap().file.write_all(b"{\"resourceSp").unwrap();
-        sink.lines.lock().unwrap().torn = Some(whole);
+        sink.lines.lock().unwrap().tear(b"{\"resourceSp").unwrap();
         append(&sink, &[chunk(1..2)]).await;
         assert_eq!(read(&path), [0, 1]);
 

@@ -1,8 +1,9 @@
 //! The backends: what is sent to each, and how its answers are read.
 //!
-//! `otlp_http`, `otlp_grpc`, `zipkin` and `jsonl` each implement one backend. The first three share `http`. Each
-//! returns an `outcome`.
+//! `otlp_http`, `otlp_grpc`, `zipkin`, `jsonl` and `capture` each implement one backend. The first three share `http`.
+//! Each returns an `outcome`.
 
+mod capture;
 pub(super) mod http;
 mod jsonl;
 mod otlp_grpc;
@@ -17,9 +18,12 @@ use bytes::Bytes;
 
 pub(super) use outcome::Outcome;
 
+use super::Settings;
 use super::environment::{self, DEFAULT_TIMEOUT, Lookup, resolve};
 use super::target::Target;
 use crate::encode::{Chunk, request};
+use crate::text::Notices;
+use capture::Capture;
 use jsonl::Jsonl;
 use otlp_grpc::OtlpGrpc;
 use otlp_http::OtlpHttp;
@@ -31,15 +35,21 @@ pub(super) enum Exporter {
     OtlpGrpc(Box<OtlpGrpc>),
     Zipkin(Zipkin),
     Jsonl(Jsonl),
+    Capture(Capture),
 }
 
 impl Exporter {
     /// Opens the backend of a target. Also returns the timeout of a request.
-    pub(super) fn open(target: &Target, environment: Lookup<'_>) -> Result<(Self, Option<Duration>)> {
+    pub(super) fn open(
+        target: &Target,
+        settings: &Settings,
+        environment: Lookup<'_>,
+        notices: &Notices,
+    ) -> Result<(Self, Option<Duration>)> {
         // Only read for OTLP, so that errors in them don't concern the other backends.
         let options = || environment::options(environment);
         Ok(match target {
-            Target::Otlp => Self::open(&resolve(target, environment)?, environment)?,
+            Target::Otlp => Self::open(&resolve(target, environment)?, settings, environment, notices)?,
             Target::OtlpHttp(url) => {
                 let options = options()?;
                 (Self::OtlpHttp(OtlpHttp::new(url, &options)?), options.timeout)
@@ -51,7 +61,17 @@ impl Exporter {
             Target::Zipkin(url) => (Self::Zipkin(Zipkin::new(url)?), Some(DEFAULT_TIMEOUT)),
             // No timeout: repeating a write does not make a slow disk faster.
             Target::Jsonl(path) => (Self::Jsonl(Jsonl::open(path)?), None),
+            Target::Capture(path) => (Self::Capture(Capture::open(path, settings.rotation, notices)?), None),
         })
+    }
+
+    /// How long the first span of a batch waits for others, where `usual` is enough for most backends. Each frame of a
+    /// capture repeats the resources, so fewer and larger ones take less room. A kill of spantap loses what waits.
+    pub(super) fn linger(&self, usual: Duration) -> Duration {
+        match self {
+            Self::Capture(_) => 5 * usual,
+            _ => usual,
+        }
     }
 
     /// Encodes `chunks`. Also returns the number of spans that are left out because they can't be decoded.
@@ -61,6 +81,7 @@ impl Exporter {
             Self::OtlpGrpc(_) => (request(chunks), 0),
             Self::Zipkin(sink) => sink.encode(chunks),
             Self::Jsonl(sink) => sink.encode(chunks),
+            Self::Capture(sink) => sink.encode(chunks),
         }
     }
 
@@ -70,6 +91,7 @@ impl Exporter {
             Self::OtlpGrpc(sink) => sink.send(body).await,
             Self::Zipkin(sink) => sink.send(body).await,
             Self::Jsonl(sink) => sink.send(body).await,
+            Self::Capture(sink) => sink.send(body).await,
         }
     }
 

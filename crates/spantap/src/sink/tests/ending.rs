@@ -128,7 +128,8 @@ async fn a_second_process_can_not_use_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let target = "otlp=http://127.0.0.1:1".to_owned();
     let first = Fixture::open(std::slice::from_ref(&target), &[], spool(&folder));
-    let settings = Settings { targets: vec![target.parse().unwrap()], spool: spool(&folder) };
+    let settings =
+        Settings { targets: vec![target.parse().unwrap()], spool: spool(&folder), ..Settings::default() };
     let open = || Sinks::open(&settings, &|_| None, &Notices::new().0);
     let error = format!("{:#}", open().err().unwrap());
     let pid = std::process::id();
@@ -142,7 +143,7 @@ async fn a_second_process_can_not_use_the_spool() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_can_not_be_given_twice() {
     let targets = vec!["otlp=http://h:1".parse().unwrap(), "otlp=http://h:1/v1/traces".parse().unwrap()];
-    let settings = Settings { targets, spool: None };
+    let settings = Settings { targets, ..Settings::default() };
     let error = Sinks::open(&settings, &|_| None, &Notices::new().0).err().unwrap().to_string();
     assert_eq!(error, "--to otlp=http://h:1/v1/traces is given twice: leave one out");
 }
@@ -153,7 +154,7 @@ async fn variables_that_no_sink_uses_are_not_checked() {
     let open = |target: &str| {
         let targets = vec![target.parse().unwrap()];
         let lookup = |name: &str| (name == "OTEL_EXPORTER_OTLP_TIMEOUT").then(|| "soon".to_owned());
-        Sinks::open(&Settings { targets, spool: None }, &lookup, &Notices::new().0).map(drop)
+        Sinks::open(&Settings { targets, ..Settings::default() }, &lookup, &Notices::new().0).map(drop)
     };
     let file = format!("jsonl={}", folder.path().join("spans.jsonl").display());
     assert!(open(&file).is_ok() && open("zipkin=http://127.0.0.1:1").is_ok());

@@ -87,7 +87,7 @@ impl Fixture {
             environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
         let (sender, notices) = Notices::new();
-        let settings = Settings { targets, spool };
+        let settings = Settings { targets, spool, ..Settings::default() };
         let sinks = Sinks::open_with(&settings, &lookup, &sender, QUICK, MEMORY_BYTES).unwrap();
         Self { sinks, notices }
     }

@@ -1,0 +1,33 @@
+//! Files of spans. Writes captures, and reads captures and what an OpenTelemetry collector's file exporter writes.
+//!
+//! ```text
+//! Chunks ─ encode ─> frames ─ CaptureFile: rotate, append ─> CAPTURE ─ Capture: read ─> Spans of a Process
+//! ```
+//!
+//! `frame` is the format: layout, invariants, versions and damage. `index` is what a header says about the spans, `filter`
+//! which of them are wanted, `damage` what could not be read, and `compress` the compression. `encode` makes frames.
+//! `append` appends to any file all or nothing; `file` does so with a capture, and `rotate` begins a new one in time.
+//! `read` reads files of all formats, and `scan` finds frames behind damage.
+
+mod append;
+mod compress;
+mod damage;
+mod encode;
+mod file;
+mod filter;
+mod frame;
+mod index;
+mod read;
+mod rotate;
+mod scan;
+
+pub(crate) use append::Appender;
+pub use damage::Damage;
+pub use encode::encode;
+pub use file::CaptureFile;
+pub use filter::Filter;
+pub use read::{Capture, Spans};
+pub use rotate::{KEEP, MAX_BYTES, Rotation};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! A capture: a batch becomes a frame.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use bytes::Bytes;
+
+use super::outcome::Outcome;
+use crate::capture::{self, CaptureFile, Rotation};
+use crate::encode::{Chunk, request};
+use crate::text::{Notices, counted};
+
+/// A capture that spans are recorded to.
+pub(in crate::sink) struct Capture {
+    path: PathBuf,
+    file: Arc<Mutex<CaptureFile>>,
+}
+
+impl Capture {
+    pub(super) fn open(path: &Path, rotation: Rotation, notices: &Notices) -> Result<Self> {
+        let (file, cut) = CaptureFile::open(path, rotation)?;
+        if cut > 0 {
+            let bytes = counted(cut, "byte", "bytes");
+            notices.say(format!(
+                "{}: the last {bytes} were not a whole frame, such as after a kill, and were cut off",
+                path.display()
+            ));
+        }
+        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// Encodes a frame. Also returns the number of spans that are left out because they can't be decoded.
+    pub(super) fn encode(&self, chunks: &[Chunk]) -> (Bytes, u64) {
+        match capture::encode(request(chunks)) {
+            Ok(frame) => (frame.into(), 0),
+            Err(_) => (Bytes::new(), chunks.iter().map(|chunk| u64::from(chunk.spans)).sum()),
+        }
+    }
+
+    pub(super) async fn send(&self, frame: Bytes) -> Outcome {
+        let file = self.file.clone();
+        let append = move || file.lock().unwrap_or_else(PoisonError::into_inner).append(&frame);
+        let appended =
+            tokio::task::spawn_blocking(append).await.unwrap_or_else(|cause| Err(io::Error::other(cause)));
+        match appended {
+            Ok(()) => Outcome::ACCEPTED,
+            Err(cause) => {
+                Outcome::Failed { why: format!("can't write {}: {cause}", self.path.display()), after: None }
+            }
+        }
+    }
+}
