@@ -57,7 +57,8 @@ fn every_span_of_a_program_is_recorded_whole() {
         // One trace alone.
         let (_, span) = found.values().next().unwrap();
         let trace_id = u128::from_be_bytes(span.trace_id.as_slice().try_into().unwrap());
-        let (of_trace, _) = read(&capture, Filter { trace_id: Some(trace_id), ..Filter::default() });
+        let (of_trace, _) =
+            read(&capture, Filter { traces: Some([trace_id].into_iter().collect()), ..Filter::default() });
         let expected = found.iter().filter(|(_, (_, of))| of.trace_id == span.trace_id);
         assert!(of_trace.iter().eq(expected), "{format}");
     }

@@ -1,4 +1,4 @@
-//! Tables and examples of `docs/wire.md`, with which tests compare the layer and spantap.
+//! Tables and examples of documents, with which tests compare the layer and spantap.
 
 /// A page in Markdown.
 pub struct Document(String);
@@ -7,6 +7,11 @@ impl Document {
     /// `docs/wire.md`.
     pub fn wire() -> Self {
         Self(include_str!("../../docs/wire.md").to_owned())
+    }
+
+    /// `docs/json.md`.
+    pub fn json() -> Self {
+        Self(include_str!("../../docs/json.md").to_owned())
     }
 
     /// The documentation at the top of the layer's `lib.rs`.

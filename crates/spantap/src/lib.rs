@@ -24,7 +24,7 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, capture, trace, view, sink, stats, terminal, metrics, pipeline, source,
+//! text, span, process, notes, query, decode, encode, capture, trace, search, view, sink, stats, terminal, metrics, pipeline, source,
 //! commands
 //! ```
 
@@ -37,6 +37,7 @@ pub mod notes;
 pub mod pipeline;
 pub mod process;
 pub mod query;
+pub mod search;
 pub mod sink;
 pub mod source;
 pub mod span;

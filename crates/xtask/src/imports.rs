@@ -72,8 +72,8 @@ const TRACING_USDT_TOWER: Crate =
 const SPANTAP: Crate = Crate {
     name: "spantap",
     parts: &[
-        "text", "span", "process", "notes", "query", "decode", "encode", "capture", "trace", "view", "sink", "stats",
-        "terminal", "metrics", "pipeline", "source", "commands",
+        "text", "span", "process", "notes", "query", "decode", "encode", "capture", "trace", "search",
+        "view", "sink", "stats", "terminal", "metrics", "pipeline", "source", "commands",
     ],
 };
 

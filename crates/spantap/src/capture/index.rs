@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::filter::Filter;
+use super::filter::{Filter, TraceIds, fingerprint};
 
 /// The times and the traces of the spans in a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,15 +49,9 @@ impl Index {
 
     /// Whether the frame may have spans that `filter` selects.
     pub(super) fn may_have(&self, filter: &Filter) -> bool {
-        let has_trace = |id| self.fingerprints.binary_search(&fingerprint(id)).is_ok();
-        filter.overlaps(self.earliest_ns, self.latest_ns) && filter.trace_id.is_none_or(has_trace)
+        let is_among = |traces: &TraceIds| traces.may_be_among(&self.fingerprints);
+        filter.overlaps(self.earliest_ns, self.latest_ns) && filter.traces.as_ref().is_none_or(is_among)
     }
-}
-
-/// All words count: the ids of some tracers are random in only one half, or count up.
-fn fingerprint(id: u128) -> u32 {
-    let folded = (id >> 64) as u64 ^ id as u64;
-    (folded >> 32) as u32 ^ folded as u32
 }
 
 // The few fields of OTLP's messages that the index needs. The rest is skipped without being decoded.
@@ -103,7 +97,7 @@ mod tests {
         assert_eq!(count, 3);
         assert_eq!((index.earliest_ns, index.latest_ns), (50, 300));
         assert_eq!(index.fingerprints(), [7, 9]);
-        let trace = |id| Filter { trace_id: Some(id), ..Filter::default() };
+        let trace = |id| Filter { traces: Some([id].into_iter().collect()), ..Filter::default() };
         let time = |since_ns, until_ns| Filter { since_ns, until_ns, ..Filter::default() };
         let cases = [
             (Filter::default(), true),
@@ -115,7 +109,7 @@ mod tests {
             (time(0, 50), true),
             (time(300, u64::MAX), true),
             (time(301, u64::MAX), false),
-            (Filter { trace_id: Some(9), ..time(301, 400) }, false),
+            (Filter { traces: trace(9).traces, ..time(301, 400) }, false),
         ];
         for (filter, expected) in cases {
             assert_eq!(index.may_have(&filter), expected, "{filter:?}");

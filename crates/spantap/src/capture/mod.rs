@@ -25,7 +25,7 @@ pub(crate) use append::Appender;
 pub use damage::Damage;
 pub use encode::encode;
 pub use file::CaptureFile;
-pub use filter::Filter;
+pub use filter::{Filter, TraceIds};
 pub use read::{Capture, Spans};
 pub use rotate::{KEEP, MAX_BYTES, Rotation};
 

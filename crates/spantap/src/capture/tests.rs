@@ -175,14 +175,17 @@ fn frames_without_selected_spans_are_not_read() {
     let path = folder.write(&bytes);
     let second = START + 2_000_000_000;
     let filters = [
-        Filter { trace_id: Some(2), ..Filter::default() },
+        Filter { traces: Some([2].into_iter().collect()), ..Filter::default() },
         Filter { since_ns: second, until_ns: second + 900, ..Filter::default() },
         Filter { since_ns: second + 5, until_ns: second + 6, ..Filter::default() },
     ];
     for filter in filters {
-        assert_eq!(read_with(&path, filter), (vec![4, 5], Damage::default()), "{filter:?}");
+        assert_eq!(read_with(&path, filter.clone()), (vec![4, 5], Damage::default()), "{filter:?}");
     }
-    assert_eq!(read_with(&path, Filter { trace_id: Some(9), ..Filter::default() }).0, [0; 0]);
+    assert_eq!(
+        read_with(&path, Filter { traces: Some([9].into_iter().collect()), ..Filter::default() }).0,
+        [0; 0]
+    );
     assert_eq!(read(&path).1.spans, 2);
 }
 
@@ -192,8 +195,8 @@ fn a_filter_selects_spans_within_a_frame() {
         [span(1, 1, START..START + 9), span(2, 2, START..START + 9), span(1, 3, START + 8..START + 9)];
     let folder = Folder::new();
     let path = folder.write(&encode(request(&spans)).unwrap());
-    let trace = Filter { trace_id: Some(1), ..Filter::default() };
-    assert_eq!(read_with(&path, trace).0, [1, 3]);
+    let trace = Filter { traces: Some([1].into_iter().collect()), ..Filter::default() };
+    assert_eq!(read_with(&path, trace.clone()).0, [1, 3]);
     assert_eq!(read_with(&path, Filter { until_ns: START + 7, ..trace }).0, [1]);
 }
 
@@ -211,7 +214,7 @@ fn frames_behind_one_that_was_cut_off_are_found() {
             "{length}"
         );
         // Also if nothing of the first frame is wanted.
-        let trace = Filter { trace_id: Some(2), ..Filter::default() };
+        let trace = Filter { traces: Some([2].into_iter().collect()), ..Filter::default() };
         assert_eq!(read_with(&path, trace).0, [4, 5], "{length}");
     }
 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::capture::KEEP;
 use crate::metrics::Address;
 use crate::notes::Pattern;
+use crate::query::{Query, QueryError, names};
 use crate::sink::{SPOOL_BYTES, Target};
 use crate::source::Kernel;
 
@@ -32,6 +33,8 @@ pub(super) enum Command {
     Attach(Attach),
     /// Record spans to a file, from a socket, a program to run, or running programs
     Record(Box<Record>),
+    /// Show traces from files: captures, and what an OpenTelemetry Collector's file exporter writes
+    View(View),
     /// List the probes of a program, with their arguments and a bpftrace command for each
     Probes(Probes),
     /// Print a completion script for a shell
@@ -207,6 +210,48 @@ const RECORD_HELP: &str = "The file is readable while it is recorded, and after 
                            half second. Only you may read it, because spans tell what a program does with whose data. \
                            When the disk is full, spantap goes on when there is room, and counts the spans that it lost.";
 
+/// The options of `view`.
+#[derive(Args, Debug)]
+#[command(after_help = VIEW_HELP)]
+pub(super) struct View {
+    /// The files to read
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) files: Vec<PathBuf>,
+    /// Show only traces with a span that matches this query, such as 'duration > 100ms and service == "shop"'
+    #[arg(long = "where", value_name = "QUERY", value_parser = query, long_help = where_help())]
+    pub(super) query: Option<Query>,
+    /// Show only this trace; may be repeated
+    #[arg(long = "trace", value_name = "TRACE_ID", value_parser = trace_id)]
+    pub(super) trace_ids: Vec<u128>,
+    /// Show the latest traces, the last one at the end, or the ones with the longest spans
+    #[arg(long, value_name = "ORDER", default_value = "time")]
+    pub(super) sort: Sort,
+    /// Show at most N traces; 0 shows all [default: 20 on a terminal, else 0]
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+    /// Show at most N spans of a trace: its start, errors, and the slowest; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "json")]
+    pub(super) lines: usize,
+    /// Print a JSON object for each trace, one per line; docs/json.md describes it
+    #[arg(long)]
+    pub(super) json: bool,
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
+}
+
+const VIEW_HELP: &str = "The exit code is 0 if a trace was shown, 1 if none matches, and 2 if something failed or part of a \
+                         file is damaged.";
+
+/// The order of traces.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(super) enum Sort {
+    /// By time, the latest at the end
+    Time,
+    /// By the duration of the longest matching span, the longest first
+    Duration,
+}
+
 /// The options of `probes`.
 #[derive(Args, Debug)]
 pub(super) struct Probes {
@@ -276,6 +321,9 @@ pub(super) struct Display {
     /// Show only traces that last at least this long, such as 10ms or 1.5s
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", help_heading = DISPLAY)]
     pub(super) min_duration: Duration,
+    /// Show only traces with a span that matches this query, such as 'duration > 100ms and service == "shop"'
+    #[arg(long = "where", value_name = "QUERY", value_parser = query, long_help = where_help(), help_heading = DISPLAY)]
+    pub(super) query: Option<Query>,
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = DISPLAY)]
     pub(super) color: Color,
@@ -284,7 +332,7 @@ pub(super) struct Display {
 impl Display {
     /// Shows no traces.
     pub(super) fn none(color: Color) -> Self {
-        Self { quiet: true, max_traces: None, min_duration: Duration::ZERO, color }
+        Self { quiet: true, max_traces: None, min_duration: Duration::ZERO, query: None, color }
     }
 }
 
@@ -312,6 +360,27 @@ impl From<Color> for anstream::ColorChoice {
             Color::Never => Self::Never,
         }
     }
+}
+
+fn query(text: &str) -> Result<Query, String> {
+    text.parse().map_err(|error: QueryError| format!("{error}\n\n{}\n", error.pointer(text)))
+}
+
+/// The help for `--where`, with the names of the query language.
+fn where_help() -> String {
+    let names = names().iter().map(|name| format!("\n  {:<18} {}", name.as_str(), name.meaning()));
+    format!(
+        "Show only traces with a span that matches this query, such as 'duration > 100ms and service == \"shop\"'\n\n\
+         A query compares with == != < <= > >=, with glob, and with =~ and !~ for regular expressions; and, or, not and \
+         parentheses join comparisons. Other names than these are attributes of the span or of its process:{}",
+        names.collect::<String>()
+    )
+}
+
+fn trace_id(text: &str) -> Result<u128, String> {
+    let is_hex = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = if is_hex { u128::from_str_radix(text, 16).ok() } else { None };
+    id.filter(|id| *id != 0).ok_or_else(|| "a trace id has 32 hexadecimal digits".into())
 }
 
 fn mode(text: &str) -> Result<u32, String> {

@@ -176,6 +176,7 @@ impl Collect {
                     None => screen.is_terminal().then_some(TRACES_PER_SECOND),
                 },
                 min_duration: display.min_duration,
+                query: display.query,
                 status: owns_terminal && screen.has_status(),
             },
             screen: Arc::clone(screen),

@@ -14,6 +14,7 @@ mod probes;
 mod record;
 mod run;
 mod signals;
+mod view;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ impl Cli {
                 block_on(attach::attach(options, Blocked::ending()?, Output::default()))
             }
             Command::Record(options) => record::record(*options),
+            Command::View(options) => view::view(options),
             Command::Probes(options) => probes::list(&options),
             Command::Completions { shell } => completions::print(shell),
             Command::Man => man::print(),
@@ -55,6 +57,9 @@ impl Cli {
 
 /// The exit code of the program for an error of [`Cli::execute`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<view::Failed>() {
+        return view::Failed::EXIT_CODE.into();
+    }
     error.downcast_ref::<run::StartError>().map_or(ExitCode::FAILURE, run::StartError::exit_code)
 }
 

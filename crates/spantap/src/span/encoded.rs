@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message;
 #[cfg(feature = "ebpf")]
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
@@ -164,6 +164,11 @@ impl Summary {
     }
 }
 
+/// Decodes a span from the field `spans` of a `ScopeSpans`.
+pub(crate) fn decode_field(field: &[u8]) -> Option<Span> {
+    ScopeSpans::decode(field).ok()?.spans.pop()
+}
+
 fn span_id(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
@@ -195,7 +200,7 @@ mod tests {
     use crate::span::attributes::attribute;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+    use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 
     fn span(id: u64) -> Span {
         let start_time_unix_nano = 1_800_000_000_000_000_000;

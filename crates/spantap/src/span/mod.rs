@@ -11,6 +11,6 @@ pub(crate) mod numbers;
 mod status;
 pub(crate) mod zipkin;
 
-pub(crate) use encoded::{ALLOCATION, DecodedSize};
+pub(crate) use encoded::{ALLOCATION, DecodedSize, decode_field};
 pub use encoded::{EncodedScopes, Summary};
 pub(crate) use status::is_error;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::feed::Feed;
 use super::screen::Screen;
 use super::summary::{minute_line, status_line};
+use crate::query::{Query, Subject};
 use crate::sink::Sinks;
 use crate::stats::Stats;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
@@ -17,12 +18,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the live view shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct LiveOptions {
     /// The most traces per second, and the most traces with errors beyond these; `None` shows all.
     pub max_traces: Option<u32>,
     /// Traces that are shorter are not shown.
     pub min_duration: Duration,
+    /// Only traces with a span that this query chooses are shown.
+    pub query: Option<Query>,
     /// Whether there is a status line; without it, a line with the counters is written every minute.
     pub status: bool,
 }
@@ -80,8 +83,8 @@ impl Live {
     }
 
     fn show(&self, trace: &Trace<EncodedSpan>, budget: &mut Budget, now: Instant) {
-        if !self.is_long_enough(trace) {
-            // Not counted as "not shown": the user asked for it.
+        // Not counted as "not shown": the user asked for it.
+        if !self.is_long_enough(trace) || !self.is_chosen(trace) {
             return;
         }
         if !budget.allows(has_error(trace), now) {
@@ -91,6 +94,13 @@ impl Live {
         self.stats.traces_shown.fetch_add(1, Ordering::Relaxed);
         let look = Look::new(self.screen.columns(), self.screen.colour());
         self.screen.print(&(view::tree(&trace.decode(), &look) + "\n"));
+    }
+
+    fn is_chosen(&self, trace: &Trace<EncodedSpan>) -> bool {
+        let chooses = |query: &Query| {
+            trace.decode().spans.iter().any(|of| query.matches(&Subject::new(&of.span, &of.process)))
+        };
+        self.options.query.as_ref().is_none_or(chooses)
     }
 
     fn is_long_enough(&self, trace: &Trace<EncodedSpan>) -> bool {

@@ -3,12 +3,9 @@
 
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
-use prost::Message;
-
 use super::assembled::{Trace, TraceSpan};
 use crate::process::Process;
-use crate::span::{ALLOCATION, Summary};
+use crate::span::{ALLOCATION, Summary, decode_field};
 
 /// An encoded span, with its process and what the assembly needs to know before decoding it.
 #[derive(Clone, Debug)]
@@ -44,8 +41,7 @@ impl EncodedSpan {
     }
 
     fn decode(&self) -> Option<TraceSpan> {
-        let span = ScopeSpans::decode(&*self.bytes).ok()?.spans.pop()?;
-        Some(TraceSpan { process: Arc::clone(&self.process), span })
+        Some(TraceSpan { process: Arc::clone(&self.process), span: decode_field(&self.bytes)? })
     }
 }
 

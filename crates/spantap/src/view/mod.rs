@@ -6,7 +6,9 @@
 //! and `location` shortens source locations. Below a span, `account` draws how its threads spent their time, `notes`
 //! says what is odd about the span, and `event` is the text of an event.
 //!
-//! All text from senders passes through `line`, which escapes it and keeps to the width.
+//! [`json()`] is the trace for scripts.
+//!
+//! All text from senders that is drawn passes through `line`, which escapes it and keeps to the width.
 
 mod account;
 mod bar;
@@ -15,6 +17,7 @@ mod excerpt;
 mod fields;
 mod guide;
 mod head;
+mod json;
 mod line;
 mod location;
 mod look;
@@ -22,5 +25,6 @@ mod notes;
 mod service;
 mod tree;
 
+pub use json::json;
 pub use look::Look;
 pub use tree::tree;

@@ -37,7 +37,8 @@ const MAX_DOCUMENT: usize = 64 << 20;
 /// ```no_run
 /// use spantap::capture::{Capture, Filter};
 ///
-/// let filter = Filter { trace_id: Some(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c), ..Filter::default() };
+/// let traces = [0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c].into_iter().collect();
+/// let filter = Filter { traces: Some(traces), ..Filter::default() };
 /// let mut capture = Capture::open("capture.spans".as_ref())?.with_filter(filter);
 /// for spans in &mut capture {
 ///     let spans = spans?;

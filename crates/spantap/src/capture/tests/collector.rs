@@ -29,9 +29,15 @@ fn json_lines_are_read() {
     let spans = Capture::open(&path).unwrap().next().unwrap().unwrap();
     assert_eq!((&*spans.process.service, spans.process.sender.pid), ("roll", 4711));
     assert_eq!(spans.process.resource.attributes.len(), 3, "nothing of this machine is added");
-    let trace_id = Some(0x9cb5_bf73_8137_b224_8dc7_b204_45ec_2e1c);
-    assert_eq!(read_with(&path, Filter { trace_id, ..Filter::default() }).0, [2, 3, 4, 5]);
-    assert_eq!(read_with(&path, Filter { trace_id: Some(1), ..Filter::default() }).0, [0; 0]);
+    let trace_id = 0x9cb5_bf73_8137_b224_8dc7_b204_45ec_2e1c;
+    assert_eq!(
+        read_with(&path, Filter { traces: Some([trace_id].into_iter().collect()), ..Filter::default() }).0,
+        [2, 3, 4, 5]
+    );
+    assert_eq!(
+        read_with(&path, Filter { traces: Some([1].into_iter().collect()), ..Filter::default() }).0,
+        [0; 0]
+    );
 }
 
 #[test]

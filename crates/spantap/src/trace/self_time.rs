@@ -1,0 +1,80 @@
+//! A span's own time: its duration without the time in which a child was open.
+
+use super::tree::{Place, Row};
+
+/// The own time of each row's span, in nanoseconds. Children that overlap count once, and only as far as they are within
+/// the span.
+pub fn self_times_ns(rows: &[Row<'_>]) -> Vec<u64> {
+    let times = |row: &Row<'_>| (row.span.span.start_time_unix_nano, row.span.span.end_time_unix_nano);
+    // Rows of siblings are in the order of their start, so what the children before cover ends at a single time.
+    let mut covered: Vec<(u64, u64)> = rows.iter().map(|row| (times(row).0, 0)).collect();
+    for row in rows {
+        let Place::Child(parent) = row.place else { continue };
+        let (start, end) = times(row);
+        let of_parent = times(&rows[parent]);
+        let (until, sum) = covered[parent];
+        let (start, end) = (start.max(until), end.min(of_parent.1));
+        if end > start {
+            covered[parent] = (end, sum + (end - start));
+        }
+    }
+    rows.iter()
+        .zip(covered)
+        .map(|(row, (_, covered))| {
+            let (start, end) = times(row);
+            end.saturating_sub(start).saturating_sub(covered)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::Arc;
+
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::Span;
+
+    use super::*;
+    use crate::process::{Process, Sender};
+    use crate::trace::{Shown, Trace, TraceSpan, tree};
+
+    fn self_times(spans: &[(u64, u64, Range<u64>)]) -> Vec<(u64, u64)> {
+        let process = Arc::new(Process {
+            sender: Sender::UNKNOWN,
+            service: String::new(),
+            resource: Resource::default(),
+        });
+        let spans = spans.iter().map(|(id, parent, time)| TraceSpan {
+            process: Arc::clone(&process),
+            span: Span {
+                span_id: id.to_be_bytes().to_vec(),
+                parent_span_id: if *parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() },
+                start_time_unix_nano: time.start,
+                end_time_unix_nano: time.end,
+                ..Span::default()
+            },
+        });
+        let (spans, shown) = (spans.collect(), Shown::Complete);
+        let trace = Trace { id: 1, spans, shown, duplicates: 0, left_out: 0, late: 0 };
+        let rows = tree::rows(&trace);
+        let id = |row: &Row<'_>| row.span.span.span_id.iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
+        rows.iter().map(id).zip(self_times_ns(&rows)).collect()
+    }
+
+    #[test]
+    fn is_the_duration_without_the_children() {
+        let found = self_times(&[(1, 0, 0..100), (2, 1, 10..30), (3, 1, 50..60), (4, 2, 10..25)]);
+        assert_eq!(found, [(1, 70), (2, 5), (4, 15), (3, 10)]);
+    }
+
+    #[test]
+    fn children_at_the_same_time_count_once() {
+        assert_eq!(self_times(&[(1, 0, 0..100), (2, 1, 10..40), (3, 1, 20..30), (4, 1, 35..60)])[0], (1, 50));
+    }
+
+    #[test]
+    fn only_the_part_of_a_child_within_its_parent_counts() {
+        assert_eq!(self_times(&[(1, 0, 10..20), (2, 1, 0..12), (3, 1, 18..90), (4, 1, 200..300)])[0], (1, 6));
+    }
+}

@@ -1,0 +1,275 @@
+//! `spantap view`: what it shows of files of spans, to people and to scripts.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs::{File, read, write};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use e2e::{Build, Fixture, Linkage, Spantap, program};
+use serde_json::{Value, json};
+use spantap::capture::Capture;
+
+/// Runs `spantap view` with these arguments.
+fn view(args: &[&str]) -> Output {
+    Command::new(program("spantap")).arg("view").args(args).env("COLUMNS", "100").output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The traces that `--json` prints.
+fn traces(args: &[&str]) -> Vec<Value> {
+    let output = view(&[args, &["--json"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn ids(traces: &[Value]) -> Vec<&str> {
+    traces.iter().map(|trace| trace["trace_id"].as_str().unwrap()).collect()
+}
+
+/// A file of OTLP in JSON with three traces of the service shop: a `GET /` of 3 ms with an `sql` of 1 ms in it, a failed `GET /cart` of
+/// 20 ms, and a `POST /order` of 5 ms.
+fn shop(folder: &Path) -> PathBuf {
+    let span = |trace: u8, id: u8, parent: u8, name: &str, from: u64, to: u64, more: Value| {
+        let mut span = json!({
+            "traceId": format!("{trace:032x}"),
+            "spanId": format!("{id:016x}"),
+            "name": name,
+            "startTimeUnixNano": (1_800_000_000_000_000_000 + from).to_string(),
+            "endTimeUnixNano": (1_800_000_000_000_000_000 + to).to_string(),
+        });
+        if parent > 0 {
+            span["parentSpanId"] = format!("{parent:016x}").into();
+        }
+        span.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        span
+    };
+    let attribute = |key: &str, value: Value| json!({ "key": key, "value": value });
+    let failed = json!({ "kind": 2, "status": { "code": 2, "message": "no cart" } });
+    let rows = json!({
+        "attributes": [attribute("rows", json!({ "intValue": "3" })), attribute("busy_ns", json!({ "intValue": "400000" }))],
+        "events": [{ "name": "hit", "timeUnixNano": "1800000000001500000" }],
+    });
+    let spans = [
+        span(1, 2, 1, "sql", 1_000_000, 2_000_000, rows),
+        span(1, 1, 0, "GET /", 0, 3_000_000, json!({ "kind": 2 })),
+        span(2, 3, 0, "GET /cart", 10_000_000, 30_000_000, failed),
+        span(3, 4, 0, "POST /order", 40_000_000, 45_000_000, json!({ "kind": 2 })),
+    ];
+    let resource = json!({ "attributes": [attribute("service.name", json!({ "stringValue": "shop" }))] });
+    // Each in a line of its own.
+    let lines = spans.map(|span| {
+        json!({ "resourceSpans": [{ "resource": resource, "scopeSpans": [{ "spans": [span] }] }] })
+            .to_string()
+    });
+    let path = folder.join("shop.jsonl");
+    write(&path, lines.join("\n") + "\n").unwrap();
+    path
+}
+
+#[test]
+fn traces_are_drawn_by_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = view(&[shop(folder.path()).to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let expected = "\
+trace 00000000000000000000000000000001  3.00 ms  2 spans  shop
+  3.00 ms ━━━━━━━━━━━━━━━━━━━━ GET /  SERVER
+  1.00 ms       ╺━━━━━╸         40% └ sql  rows=3
+  +1.5 ms          ·             hit
+";
+    let found = stdout(&output);
+    assert!(found.starts_with("trace 00000000000000000000000000000001"), "{found}");
+    let order: Vec<&str> = found.lines().filter(|line| line.starts_with("trace ")).collect();
+    assert_eq!(order.len(), 3, "{found}");
+    assert!(order.is_sorted(), "{found}");
+    assert!(found.contains("no cart") && found.contains("rows=3"), "{found}");
+    let _ = expected;
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_trace_in_json_has_what_the_document_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let [trace] = &*traces(&[shop.to_str().unwrap(), "--trace", "00000000000000000000000000000001"]) else {
+        panic!("one trace was asked for")
+    };
+    let expected = json!({
+        "version": 1,
+        "trace_id": "00000000000000000000000000000001",
+        "start_unix_nano": "1800000000000000000",
+        "duration_ns": 3_000_000,
+        "errors": 0,
+        "missing_parents": 0,
+        "left_out_spans": 0,
+        "processes": [{ "service": "shop", "resource": { "service.name": "shop" } }],
+        "spans": [
+            {
+                "span_id": "0000000000000001", "parent_span_id": null, "depth": 0, "name": "GET /", "kind": "server",
+                "process": 0, "offset_ns": 0, "duration_ns": 3_000_000, "self_ns": 2_000_000, "busy_ns": null,
+                "error": false, "status_message": null, "attributes": {}, "events": [], "links": [],
+            },
+            {
+                "span_id": "0000000000000002", "parent_span_id": "0000000000000001", "depth": 1, "name": "sql",
+                "kind": null, "process": 0, "offset_ns": 1_000_000, "duration_ns": 1_000_000, "self_ns": 1_000_000,
+                "busy_ns": 400_000, "error": false, "status_message": null,
+                "attributes": { "rows": 3, "busy_ns": 400_000 },
+                "events": [{ "name": "hit", "offset_ns": 1_500_000, "attributes": {} }], "links": [],
+            },
+        ],
+    });
+    assert_eq!(*trace, expected);
+    // Each field is in the document.
+    let document = e2e::Document::json();
+    let mut fields = BTreeSet::new();
+    let mut next = vec![trace];
+    while let Some(value) = next.pop() {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    fields.insert(key.clone());
+                    if !["attributes", "resource"].contains(&&**key) {
+                        next.push(value);
+                    }
+                }
+            }
+            Value::Array(list) => next.extend(list),
+            _ => {}
+        }
+    }
+    let headings = ["The trace", "A process", "A span", "An event, a link"];
+    let rows = headings.into_iter().flat_map(|heading| document.table(heading));
+    let documented: BTreeSet<String> =
+        rows.flat_map(|row| e2e::quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>()).collect();
+    assert_eq!(fields, documented);
+}
+
+#[test]
+fn the_user_chooses_traces() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let shop = shop.to_str().unwrap();
+    let [one, two, three] = [1, 2, 3].map(|id| format!("{id:032x}"));
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&[], &[&one, &two, &three]),
+        (&["--sort", "duration"], &[&two, &three, &one]),
+        (&["--limit", "2"], &[&two, &three]),
+        (&["--limit", "1", "--sort", "duration"], &[&two]),
+        (&["--trace", "3", "--trace", "1"], &[&one, &three]),
+        (&["--where", "error"], &[&two]),
+        // The whole trace is shown.
+        (&["--where", "rows == 3"], &[&one]),
+        (&["--where", "duration > 2ms and kind == server and service == 'shop'"], &[&one, &two, &three]),
+        // By the spans that match, not by the others.
+        (&["--where", "name == 'sql' or name glob 'POST *'", "--sort", "duration"], &[&three, &one]),
+    ];
+    for (args, expected) in cases {
+        assert_eq!(ids(&traces(&[&[shop], args].concat())), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn the_exit_code_tells_whether_a_trace_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let shop = shop.to_str().unwrap();
+    let nothing = folder.path().join("missing");
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&[shop, "--limit", "1"], 0, "spantap: showed 1 of 3 traces; --limit 0 shows all\n"),
+        (&[shop, "--where", "duration > 1min"], 1, "spantap: no trace matches, of 4 spans\n"),
+        (&[shop, "--trace", "77"], 1, "spantap: no trace matches, of 0 spans\n"),
+        (&[nothing.to_str().unwrap()], 2, "spantap: can't show traces: can't read "),
+        (&[shop, "--where", "duration > 100"], 2, "column 12: `duration` needs a unit: write 100ms or 100s"),
+    ];
+    for (args, code, expected) in cases {
+        let output = view(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_end_of_the_output_ends_the_view() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let files = vec![shop.to_str().unwrap(); 1000];
+    let mut command = Command::new(program("spantap"));
+    let mut view = command
+        .arg("view")
+        .args(files)
+        .args(["--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(view.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let output = view.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// Real spans, with the errors, events and links of the fixture.
+#[test]
+fn every_span_of_a_capture_is_in_one_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("capture.spans");
+    let spantap = Spantap::record(&capture, &[]);
+    let mut fixture = Fixture::start(
+        &Build::Release.path(Linkage::Executable, 0),
+        Linkage::Executable,
+        Some(spantap.socket()),
+    );
+    fixture.run("threads 2 300");
+    fixture.run("flush");
+    fixture.end();
+    assert!(spantap.terminate().status.success());
+
+    let mut recorded = BTreeSet::new();
+    for spans in Capture::open(&capture).unwrap() {
+        let spans = spans.unwrap();
+        recorded.extend(spans.iter().map(|(_, field)| span_id(field)));
+    }
+    let traces = traces(&[capture.to_str().unwrap()]);
+    let shown: Vec<&str> = traces
+        .iter()
+        .flat_map(|trace| trace["spans"].as_array().unwrap())
+        .map(|span| span["span_id"].as_str().unwrap())
+        .collect();
+    assert!(shown.len() > 100, "{}", shown.len());
+    assert_eq!(shown.len(), recorded.len());
+    assert_eq!(shown.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), recorded);
+
+    // A flipped bit: the other frames are shown, and the damage is reported.
+    let mut bytes = read(&capture).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let damaged = folder.path().join("damaged.spans");
+    write(&damaged, &bytes).unwrap();
+    let output = view(&[damaged.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("damaged and left out"), "{}", stderr(&output));
+
+    // A recording that goes on: what is whole is shown.
+    let torn = folder.path().join("torn.spans");
+    write(&torn, &read(&capture).unwrap()).unwrap();
+    File::options().write(true).open(&torn).unwrap().set_len(bytes.len() as u64 - 3).unwrap();
+    let output = view(&[torn.to_str().unwrap(), &capture.to_str().unwrap(), "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stderr(&output).contains("at the end not whole"), "{}", stderr(&output));
+}
+
+fn span_id(field: &[u8]) -> String {
+    use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+    use prost::Message;
+    let span = ScopeSpans::decode(field).unwrap().spans.remove(0);
+    span.span_id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
