@@ -21,7 +21,7 @@ use super::frame::{Found, Header, MAGIC};
 use super::scan::{read_at, search};
 use crate::decode::{Decoded, Decoder, LOSSES, losses};
 use crate::encode::Chunk;
-use crate::process::{Process, Sender};
+use crate::process::Process;
 use crate::span::{EncodedScopes, Summary};
 
 /// The most bytes of a line or message, also without compression. A longer one is damage.
@@ -150,7 +150,7 @@ impl Capture {
             return;
         }
         let Decoded { processes, encoded, faults, .. } =
-            self.decoder.decode(bytes, Sender::UNKNOWN, *written_ns);
+            self.decoder.decode_recorded(bytes, *written_ns, matches!(self.format, Format::Frames(_)));
         let refused: u64 =
             faults.iter().filter(|(found, _)| found.fault.refuses()).map(|(_, count)| count).sum();
         if refused > 0 {
