@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tempfile::TempDir;
 
+use super::frame::{Found, Header};
 use super::*;
 use crate::decode::LOSSES;
 use crate::process::Sender;
@@ -401,4 +402,28 @@ fn nested_values_count_for_the_memory_that_they_take() {
     let summaries: Vec<_> = spans.iter().map(|(summary, _)| summary.clone()).collect();
     assert!(summaries[0].fits(&Summary::of(&nested).unwrap()), "{:?}", summaries[0]);
     assert_eq!(summaries[1].decoded, Summary::of(&span(1, 3, START..START + 1)).unwrap().decoded);
+}
+
+#[test]
+fn headers_that_lie_are_damage() {
+    let spans = [span(1, 1, START..START + 1)];
+    let Found::Header(honest) = Header::read(&encode(request(&spans)).unwrap()) else { unreachable!() };
+    let whole = encode(request(&spans)).unwrap();
+    let body = &whole[honest.length()..];
+    let with = |header: Header| {
+        let mut bytes = Vec::new();
+        header.put(&mut bytes);
+        [&bytes, body, &frame(2)].concat()
+    };
+    let folder = Folder::new();
+    for raw in [0, honest.raw - 1, honest.raw + 1, 16 << 20] {
+        let (found, damage) = read(&folder.write(&with(Header { raw, ..honest.clone() })));
+        assert_eq!((found, damage.places, damage.tail_bytes), (vec![4, 5], 1, 0), "{raw}");
+    }
+    for body in [0, honest.body - 1, honest.body + 1, 16 << 20] {
+        let (found, damage) = read(&folder.write(&with(Header { body, ..honest.clone() })));
+        assert_eq!((found, damage.places, damage.tail_bytes), (vec![4, 5], 1, 0), "{body}");
+    }
+    // The number of spans is only information.
+    assert_eq!(read(&folder.write(&with(Header { spans: 9, ..honest.clone() }))).0, [1, 4, 5]);
 }
