@@ -146,7 +146,7 @@ fn a_trace_in_json_has_what_the_document_says() {
             _ => {}
         }
     }
-    let headings = ["The trace", "A process", "A span", "An event, a link"];
+    let headings = ["## The trace", "## A process", "## A span", "## An event, a link"];
     let rows = headings.into_iter().flat_map(|heading| document.table(heading));
     let documented: BTreeSet<String> =
         rows.flat_map(|row| e2e::quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>()).collect();

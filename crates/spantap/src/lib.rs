@@ -12,11 +12,11 @@
 //!  |    \
 //!  |     trace    spans --> `Trace`s, drawn by `view` on the      a thread, which may fall behind
 //!  v              `terminal`
-//! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL, tasks
-//!            captures
+//! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
+//!  |         or `capture`
+//!  v
+//! capture    a file of frames, read back as spans of a `Process`
 //! ```
-//!
-//! `capture` writes and reads files of spans.
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.

@@ -31,6 +31,15 @@ impl Damage {
         self.first_at.get_or_insert(at);
     }
 
+    /// Adds other damage that comes after this.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.places += other.places;
+        self.bytes += other.bytes;
+        self.spans += other.spans;
+        self.refused += other.refused;
+        self.first_at = self.first_at.or(other.first_at);
+    }
+
     /// Whether everything was read.
     pub fn is_none(&self) -> bool {
         *self == Self::default()

@@ -37,7 +37,7 @@ impl CaptureFile {
         let is_other = path.metadata().is_ok_and(|metadata| !metadata.is_file());
         ensure!(!is_other, "can't record to {}: it is no regular file; choose another path", path.display());
         let appender = Appender::open(path, open).with_context(context)?;
-        let cut = cut_tail(path, appender.file()).with_context(context)?;
+        let cut = cut_tail(appender.file()).with_context(context)?;
         Ok((Self { path: path.to_owned(), rotation, appender }, cut))
     }
 
@@ -85,8 +85,8 @@ fn open(path: &Path) -> io::Result<Flock<File>> {
 }
 
 /// Cuts off what comes after the last whole frame.
-fn cut_tail(path: &Path, file: &File) -> Result<u64> {
-    let mut frames = Frames::new(path.to_owned(), file.try_clone()?);
+fn cut_tail(file: &File) -> Result<u64> {
+    let mut frames = Frames::new(file.try_clone()?);
     // No span is that late, so no body is read.
     let none = Filter { since_ns: u64::MAX, ..Filter::default() };
     let mut damage = Damage::default();

@@ -28,6 +28,7 @@
 //! * A frame is written by one `write` at the end of the file, and never changed. A write that fails is undone.
 //! * Frames are independent of each other, so any frame can be read without those before it. Each body has the resource of
 //!   each of its processes.
+//! * spantap has decoded and checked the spans before it records them, so a reader does not check them again.
 //! * One program writes a capture at a time, and holds a lock on it (`flock`). Readers take no lock, and may read while
 //!   it grows.
 //! * A body has at most 16 MiB, also without compression, and a header at most 60 bytes and a million fingerprints. A reader
@@ -38,14 +39,14 @@
 //! # Versions
 //!
 //! The magic, the version, the length of the header, and the checksum at its end are the same in every version. A
-//! reader refuses a capture with a frame of a later version; that its header is whole rules out damage. A writer does not
-//! append to one.
+//! reader refuses a frame of a later version. It is no damage if the checksum of its header is right. A writer does not append
+//! to a capture that begins with one.
 //!
 //! # Damage
 //!
 //! * The end of the file is not a whole frame, such as after a kill or a power cut: everything before it is read. The
 //!   next recording into the same file cuts this tail off.
-//! * The checksum of a body is wrong: no span of the frame is used.
+//! * The checksum of a body is wrong, or it can't be decoded: no span of the frame is used.
 //! * A header is damaged, or the length of a frame does not lead to another frame or to the end of the file: the
 //!   reader searches for the next whole header, byte by byte.
 //!

@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn has_the_times_and_the_traces_of_all_spans() {
-        let spans = [span(7, 1, 100..200), span(9, 2, 50..60), span(7, 3, 300..250)];
+        // The last one ends before it starts.
+        let mut spans = [span(7, 1, 100..200), span(9, 2, 50..60), span(7, 3, 300..300)];
+        spans[2].end_time_unix_nano = 250;
         let (index, count) = Index::of_request(request(&spans)).unwrap();
         assert_eq!(count, 3);
         assert_eq!((index.earliest_ns, index.latest_ns), (50, 300));

@@ -1,6 +1,6 @@
 //! Captures that are cut, flipped, rotated and written by others.
 
-#![allow(clippy::unwrap_used)] // a failing test is a panic
+#![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
 use std::fs;
 use std::io::Write;
@@ -12,14 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValueList};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tempfile::TempDir;
 
+use super::frame::{Found, Header};
 use super::*;
 use crate::decode::LOSSES;
 use crate::process::Sender;
+use crate::span::Summary;
 use crate::span::attributes::attribute;
 
 mod collector;
@@ -97,6 +100,15 @@ fn read(path: &Path) -> (Vec<u64>, Damage) {
 fn read_with(path: &Path, filter: Filter) -> (Vec<u64>, Damage) {
     let mut capture = Capture::open(path).unwrap().with_filter(filter);
     (ids(&mut capture), capture.damage().clone())
+}
+
+/// The same on several threads.
+fn read_in_parallel(path: &Path, filter: Filter) -> (Vec<u64>, Damage) {
+    let capture = Capture::open(path).unwrap().with_filter(filter);
+    let ids = |spans: Spans| spans.iter().map(|(summary, _)| summary.span_id).collect::<Vec<_>>();
+    let mut results = capture.in_parallel(ids).unwrap();
+    let ids = results.by_ref().flat_map(|ids| ids.unwrap()).collect();
+    (ids, results.capture().damage().clone())
 }
 
 fn record(path: &Path, rotation: Rotation, numbers: Range<u64>) {
@@ -348,4 +360,73 @@ fn attributes_that_spantap_added_are_kept() {
     let spans = Capture::open(&path).unwrap().next().unwrap().unwrap();
     let decoded = ScopeSpans::decode(spans.iter().next().unwrap().1).unwrap();
     assert_eq!(decoded.spans[0].attributes[0].key, key);
+}
+
+#[test]
+fn several_threads_read_the_same_in_the_same_order() {
+    let mut bytes: Vec<u8> = (1..100).flat_map(frame).collect();
+    let folder = Folder::new();
+    let path = folder.write(&bytes);
+    let trace = Filter { trace_id: Some(50), ..Filter::default() };
+    for filter in [Filter::default(), trace] {
+        assert_eq!(read_in_parallel(&path, filter), read_with(&path, filter));
+    }
+    assert_eq!(read_in_parallel(&path, trace).0, [100, 101]);
+    bytes[5_000] ^= 1;
+    bytes.truncate(bytes.len() - 1);
+    let path = folder.write(&bytes);
+    let (found, damage) = read_in_parallel(&path, Filter::default());
+    assert_eq!((damage.places, found.len()), (1, 2 * 97), "{damage}");
+    assert_eq!((found, damage), read(&path));
+}
+
+#[test]
+fn a_panic_on_another_thread_is_an_error() {
+    let folder = Folder::new();
+    let path = folder.write(&[frame(1), frame(2)].concat());
+    let mut results = Capture::open(&path).unwrap().in_parallel(|_| panic!("a test")).unwrap();
+    let error = results.next().unwrap().map(|(): ()| ()).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+#[test]
+fn nested_values_count_for_the_memory_that_they_take() {
+    let list = |values| Value::ArrayValue(ArrayValue { values });
+    let value = |value| AnyValue { value: Some(value) };
+    let many = list((0..100).map(|_| AnyValue::default()).collect());
+    let map = Value::KvlistValue(KeyValueList { values: vec![attribute("a", many.clone())] });
+    let attributes = [many, map, list(vec![value(Value::IntValue(1))]), Value::StringValue("text".into())];
+    let long_key = attribute("k".repeat(200), attributes[0].clone());
+    let attributes = attributes.into_iter().map(|value| attribute("key", value)).chain([long_key]).collect();
+    let nested = Span { attributes, ..span(1, 2, START..START + 1) };
+    let folder = Folder::new();
+    let path = folder.write(&encode(request(&[nested.clone(), span(1, 3, START..START + 1)])).unwrap());
+    let spans = Capture::open(&path).unwrap().next().unwrap().unwrap();
+    let summaries: Vec<_> = spans.iter().map(|(summary, _)| summary.clone()).collect();
+    assert!(summaries[0].fits(&Summary::of(&nested).unwrap()), "{:?}", summaries[0]);
+    assert_eq!(summaries[1].decoded, Summary::of(&span(1, 3, START..START + 1)).unwrap().decoded);
+}
+
+#[test]
+fn headers_that_lie_are_damage() {
+    let spans = [span(1, 1, START..START + 1)];
+    let Found::Header(honest) = Header::read(&encode(request(&spans)).unwrap()) else { unreachable!() };
+    let whole = encode(request(&spans)).unwrap();
+    let body = &whole[honest.length()..];
+    let with = |header: Header| {
+        let mut bytes = Vec::new();
+        header.put(&mut bytes);
+        [&bytes, body, &frame(2)].concat()
+    };
+    let folder = Folder::new();
+    for raw in [0, honest.raw - 1, honest.raw + 1, 16 << 20] {
+        let (found, damage) = read(&folder.write(&with(Header { raw, ..honest.clone() })));
+        assert_eq!((found, damage.places, damage.tail_bytes), (vec![4, 5], 1, 0), "{raw}");
+    }
+    for body in [0, honest.body - 1, honest.body + 1, 16 << 20] {
+        let (found, damage) = read(&folder.write(&with(Header { body, ..honest.clone() })));
+        assert_eq!((found, damage.places, damage.tail_bytes), (vec![4, 5], 1, 0), "{body}");
+    }
+    // The number of spans is only information.
+    assert_eq!(read(&folder.write(&with(Header { spans: 9, ..honest.clone() }))).0, [1, 4, 5]);
 }

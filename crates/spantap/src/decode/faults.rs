@@ -10,6 +10,8 @@ pub struct Faults {
     pub(super) now_ns: u64,
     /// Whether attributes with reserved names stay as they are: in a file, spantap itself may have added them.
     pub(super) keeps_reserved: bool,
+    /// Whether the spans were decoded before, and then recorded by spantap with a checksum.
+    pub(super) were_checked: bool,
 }
 
 /// 2000-01-01, in nanoseconds.
@@ -21,8 +23,9 @@ impl Faults {
         Self { now_ns, ..Self::default() }
     }
 
-    pub(super) fn keeping_reserved(self, keeps_reserved: bool) -> Self {
-        Self { keeps_reserved, ..self }
+    /// The faults of a request that was read from a file.
+    pub(super) fn of_file(written_ns: u64, were_checked: bool) -> Self {
+        Self { keeps_reserved: true, were_checked, ..Self::at(written_ns) }
     }
 
     /// Each kind of fault once, with its count.

@@ -60,19 +60,28 @@ pub struct Decoded {
 pub struct Decoder {
     processes: Processes,
     shared: Shared,
-    is_of_file: bool,
 }
 
 impl Decoder {
     /// A decoder of what was written to a file. Processes are as the file describes them, because the kernel reports
     /// nothing of who sent them.
     pub(crate) fn of_file() -> Self {
-        Self { processes: Processes::of_file(), shared: Shared::default(), is_of_file: true }
+        Self { processes: Processes::of_file(), shared: Shared::default() }
     }
 
-    /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970. 0: unknown.
+    /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970.
     pub fn decode(&mut self, bytes: &[u8], sender: Sender, now_ns: u64) -> Decoded {
-        let faults = Faults::at(now_ns).keeping_reserved(self.is_of_file);
+        self.decode_with(bytes, sender, Faults::at(now_ns))
+    }
+
+    /// Decodes a request of a file that was written at `written_ns`. With `were_checked`, spantap has decoded the spans
+    /// before, and they are what it wrote then.
+    pub(crate) fn decode_recorded(&mut self, bytes: &[u8], written_ns: u64, were_checked: bool) -> Decoded {
+        self.decode_with(bytes, Sender::UNKNOWN, Faults::of_file(written_ns, were_checked))
+    }
+
+    fn decode_with(&mut self, bytes: &[u8], sender: Sender, faults: Faults) -> Decoded {
+        let now_ns = faults.now_ns;
         let (read, decoded) = self.read(bytes, sender, faults);
         read.map(|processes| Decoded { processes, ..decoded }).unwrap_or_else(|found| {
             // A datagram that is not valid to its end is refused as a whole.

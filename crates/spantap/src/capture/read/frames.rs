@@ -1,12 +1,10 @@
 //! Reads a capture, frame by frame.
 
 use std::fs::File;
-use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::Document;
-use crate::capture::compress::decompress;
+use super::contents::Document;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::capture::frame::{Found, Header};
@@ -14,15 +12,14 @@ use crate::capture::scan::{found_at, read_at, search};
 
 /// The frames of a capture.
 pub(in crate::capture) struct Frames {
-    path: PathBuf,
     file: File,
     /// Everything before was read or is damaged.
     at: u64,
     /// The last frame, if its body was not read. Its length may be that of a frame which was cut off, and behind which
     /// others were appended.
     skipped: Option<Skipped>,
-    header: Vec<u8>,
-    body: Vec<u8>,
+    /// For headers, and for searching.
+    buffer: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -33,8 +30,8 @@ struct Skipped {
 }
 
 impl Frames {
-    pub(in crate::capture) fn new(path: PathBuf, file: File) -> Self {
-        Self { path, file, at: 0, skipped: None, header: Vec::new(), body: Vec::new() }
+    pub(in crate::capture) fn new(file: File) -> Self {
+        Self { file, at: 0, skipped: None, buffer: Vec::new() }
     }
 
     /// The end of the last whole frame, as far as frames were read.
@@ -56,7 +53,7 @@ impl Frames {
                 return Ok(None);
             }
             // Where to search if this is not a whole and undamaged frame.
-            let (from, spans) = match found_at(&self.file, self.at, &mut self.header)? {
+            let (from, spans) = match found_at(&self.file, self.at, &mut self.buffer)? {
                 Found::Header(header) => {
                     let body = self.at + header.length() as u64;
                     let (spans, next) = (header.spans, self.at + header.frame());
@@ -67,20 +64,20 @@ impl Frames {
                             continue;
                         }
                         if let Some(bytes) = self.body(&header, body)? {
-                            let document = Document { bytes, written_ns: header.written_ns, at: self.at };
+                            let (raw, written_ns) = (Some(header.raw), header.written_ns);
+                            let document = Document { bytes, raw, written_ns, at: self.at };
                             (self.at, self.skipped) = (next, None);
                             return Ok(Some(document));
                         }
                     }
                     (body, spans)
                 }
-                Found::Newer(version) => bail!(
-                    "{}: a newer spantap wrote it (version {version} of the format): read it with that one",
-                    self.path.display()
-                ),
+                Found::Newer(version) => {
+                    bail!("a newer spantap wrote it (version {version} of the format): read it with that one")
+                }
                 Found::Part(_) | Found::Other => (self.skipped.map_or(self.at + 1, |of| of.body), 0),
             };
-            let Some(found) = search(&self.file, from, &mut self.body)? else {
+            let Some(found) = search(&self.file, from, &mut self.buffer)? else {
                 damage.tail_bytes = length - self.at;
                 return Ok(None);
             };
@@ -93,9 +90,10 @@ impl Frames {
     }
 
     /// Reads a body. `None` if it is damaged.
-    fn body(&mut self, header: &Header, at: u64) -> Result<Option<Vec<u8>>> {
-        read_at(&self.file, at, header.body, &mut self.body)?;
-        let is_whole = self.body.len() == header.body && crc32fast::hash(&self.body) == header.body_crc;
-        Ok(is_whole.then(|| decompress(&self.body, header.raw)).flatten())
+    fn body(&self, header: &Header, at: u64) -> Result<Option<Vec<u8>>> {
+        let mut body = Vec::new();
+        read_at(&self.file, at, header.body, &mut body)?;
+        let is_whole = body.len() == header.body && crc32fast::hash(&body) == header.body_crc;
+        Ok(is_whole.then_some(body))
     }
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use anyhow::Result;
 use serde::de::IgnoredAny;
 
-use super::{Document, MAX_DOCUMENT};
+use super::contents::{Document, MAX_DOCUMENT};
 use crate::capture::damage::Damage;
 
 /// How lines of metrics and logs begin, which a collector may write to the same file.
@@ -57,7 +57,7 @@ impl Lines {
             } else if !bytes.trim_ascii().is_empty()
                 && !OTHER_SIGNALS.iter().any(|start| bytes.starts_with(start))
             {
-                return Ok(Some(Document { bytes, written_ns: 0, at }));
+                return Ok(Some(Document { bytes, raw: None, written_ns: 0, at }));
             }
         }
     }

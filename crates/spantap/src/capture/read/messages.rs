@@ -5,7 +5,7 @@ use std::fs::File;
 
 use anyhow::Result;
 
-use super::{Document, MAX_DOCUMENT};
+use super::contents::{Document, MAX_DOCUMENT};
 use crate::capture::compress::{ZSTD, decompress_up_to};
 use crate::capture::damage::Damage;
 use crate::capture::scan::read_at;
@@ -16,13 +16,13 @@ pub(super) struct Messages {
     at: u64,
 }
 
-/// The length of the first message, if these bytes can begin such a file.
-pub(super) fn first_length(bytes: &[u8]) -> Option<usize> {
-    let (length, message) = bytes.split_first_chunk::<4>()?;
+/// Whether these bytes can begin such a file.
+pub(super) fn can_begin_with(bytes: &[u8]) -> bool {
+    let Some((length, message)) = bytes.split_first_chunk::<4>() else { return false };
     let length = u32::from_be_bytes(*length) as usize;
     // The only field of a request with spans, as it is written in protobuf; or an object of JSON.
     let is_request = message.starts_with(b"\n") || message.starts_with(b"{") || message.starts_with(&ZSTD);
-    (is_request && (2..=MAX_DOCUMENT).contains(&length)).then_some(length)
+    is_request && (2..=MAX_DOCUMENT).contains(&length)
 }
 
 impl Messages {
@@ -60,7 +60,7 @@ impl Messages {
                     }
                 }
             }
-            return Ok(Some(Document { bytes, written_ns: 0, at }));
+            return Ok(Some(Document { bytes, raw: None, written_ns: 0, at }));
         }
     }
 }

@@ -1,38 +1,38 @@
-//! Reads files of spans, of any format. `frames`, `lines` and `messages` each read one.
+//! Reads files of spans, of any format.
+//!
+//! `format` finds out which it is; `frames`, `lines` and `messages` each read one. `contents` decodes what they find,
+//! and `parallel` does so on several threads.
 
+mod contents;
+mod format;
 mod frames;
 mod lines;
 mod messages;
+mod parallel;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use anyhow::{Context, Result};
 
 pub(super) use frames::Frames;
+pub use parallel::InParallel;
 
-use super::compress::ZSTD;
 use super::damage::Damage;
 use super::filter::Filter;
-use super::frame::{Found, Header, MAGIC};
-use super::scan::{read_at, search};
-use crate::decode::{Decoded, Decoder, LOSSES, losses};
-use crate::encode::Chunk;
-use crate::process::{Process, Sender};
+use crate::decode::Decoder;
+use crate::process::Process;
 use crate::span::{EncodedScopes, Summary};
-
-/// The most bytes of a line or message, also without compression. A longer one is damage.
-const MAX_DOCUMENT: usize = 64 << 20;
+use contents::{Contents, Document};
+use format::Format;
 
 /// A file of spans that is read from its beginning to its end: a capture, or what an OpenTelemetry collector's file exporter
 /// writes.
 ///
 /// Iterating returns spans in the order in which they were recorded: those of a process together, some hundreds or
 /// thousands at a time. `None` is the end of the file so far. If a program still writes the file, a later call of `next`
-/// returns what was added. After an error, there is nothing more.
+/// returns what was added. After an error, there is nothing more. [`in_parallel`](Self::in_parallel) is faster for a whole file.
 ///
 /// ```no_run
 /// use spantap::capture::{Capture, Filter};
@@ -73,22 +73,6 @@ impl Spans {
     }
 }
 
-/// A request as it was in the file, without compression.
-#[derive(Debug)]
-pub(super) struct Document {
-    pub(super) bytes: Vec<u8>,
-    /// When it was written, in nanoseconds since 1970. 0: unknown.
-    pub(super) written_ns: u64,
-    /// Where it is in the file.
-    pub(super) at: u64,
-}
-
-enum Format {
-    Frames(Frames),
-    Lines(lines::Lines),
-    Messages(messages::Messages),
-}
-
 impl Capture {
     /// Opens a file, and finds out its format.
     ///
@@ -97,14 +81,9 @@ impl Capture {
     /// When the file can't be read or is none of spans, with what to do about it. What is wrong further on in the file is
     /// an error of `next`, or damage.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let file = File::open(path).with_context(|| format!("can't read {shown}"))?;
-        let is_file = file.metadata().with_context(|| format!("can't read {shown}"))?.is_file();
-        ensure!(is_file, "can't read {shown}: it is no regular file; write to a file first");
-        let format = Format::of(path, file)?;
         Ok(Self {
             path: path.to_owned(),
-            format,
+            format: Format::open(path)?,
             filter: Filter::default(),
             decoder: Decoder::of_file(),
             read: VecDeque::new(),
@@ -130,52 +109,19 @@ impl Capture {
         self.lost
     }
 
-    fn read_more(&mut self) -> Result<bool> {
-        let Self { format, filter, damage, .. } = self;
-        let document = match format {
-            Format::Frames(frames) => frames.next(filter, damage),
-            Format::Lines(lines) => lines.next(damage),
-            Format::Messages(messages) => messages.next(damage),
-        };
-        let document = document.with_context(|| format!("can't read {}", self.path.display()))?;
-        if let Some(document) = &document {
-            self.decode(document);
+    fn document(&mut self) -> Result<Option<Document>> {
+        if self.has_failed {
+            return Ok(None);
         }
-        Ok(document.is_some())
+        let read = self.format.next(&self.filter, &mut self.damage);
+        self.has_failed = read.is_err();
+        read.with_context(|| format!("can't read {}", self.path.display()))
     }
 
-    fn decode(&mut self, document: &Document) {
-        let Document { bytes, written_ns, at } = document;
-        // A request without spans is empty.
-        if bytes.is_empty() {
-            return;
-        }
-        let Decoded { processes, encoded, faults, .. } =
-            self.decoder.decode(bytes, Sender::UNKNOWN, *written_ns);
-        let refused: u64 =
-            faults.iter().filter(|(found, _)| found.fault.refuses()).map(|(_, count)| count).sum();
-        if refused > 0 {
-            match processes.is_empty() && encoded.is_empty() {
-                true => self.damage.add(*at, bytes.len() as u64, 0),
-                false => self.damage.refused += refused,
-            }
-        }
-        for (process, scopes) in encoded {
-            self.add(process, scopes);
-        }
-        for (process, scopes) in processes {
-            let lost = scopes.iter().flat_map(|scope| &scope.spans).flat_map(losses).map(|(_, lost)| lost);
-            self.lost = lost.fold(self.lost, u64::saturating_add);
-            let scopes = encode(&process, &scopes);
-            self.add(process, scopes);
-        }
-    }
-
-    fn add(&mut self, process: Arc<Process>, mut encoded: EncodedScopes) {
-        encoded.spans.retain(|(span, _)| self.filter.selects(span));
-        if !encoded.spans.is_empty() {
-            self.read.push_back(Spans { process, encoded });
-        }
+    /// Adds what is in a document beside its spans.
+    fn note(&mut self, contents: &Contents) {
+        self.damage.add_all(&contents.damage);
+        self.lost = self.lost.saturating_add(contents.lost);
     }
 }
 
@@ -183,61 +129,17 @@ impl Iterator for Capture {
     type Item = Result<Spans>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.read.is_empty() && !self.has_failed {
-            match self.read_more() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.has_failed = true;
-                    return Some(Err(error));
+        while self.read.is_empty() {
+            match self.document() {
+                Ok(Some(document)) => {
+                    let mut contents = Contents::of(&document, &self.filter, &mut self.decoder);
+                    self.read.extend(contents.spans.drain(..));
+                    self.note(&contents);
                 }
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
             }
         }
         self.read.pop_front().map(Ok)
-    }
-}
-
-/// Encodes decoded spans, without the reports of losses among them.
-fn encode(process: &Process, scopes: &[ScopeSpans]) -> EncodedScopes {
-    let mut encoded = EncodedScopes::default();
-    Chunk::encode_each(process, scopes, |span, field| {
-        if let Some(summary) = Summary::of(span).filter(|_| span.name != LOSSES) {
-            let start = encoded.bytes.len();
-            encoded.bytes.extend_from_slice(field);
-            encoded.spans.push((summary, start..encoded.bytes.len()));
-        }
-    });
-    encoded
-}
-
-impl Format {
-    /// The format of a file, by its content.
-    fn of(path: &Path, file: File) -> Result<Self> {
-        let shown = path.display();
-        let mut start = Vec::new();
-        read_at(&file, 0, 64, &mut start).with_context(|| format!("can't read {shown}"))?;
-        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start).trim_ascii_start();
-        if start.starts_with(&MAGIC) || Header::read(&start) != Found::Other {
-            return Ok(Self::Frames(Frames::new(path.to_owned(), file)));
-        }
-        if text.starts_with(b"{") {
-            return Ok(Self::Lines(lines::Lines::new(file)));
-        }
-        if messages::first_length(&start).is_some() {
-            return Ok(Self::Messages(messages::Messages::new(file)));
-        }
-        for (magic, program) in [(&ZSTD[..], "zstd"), (b"\x1f\x8b", "gzip")] {
-            if start.starts_with(magic) {
-                bail!("can't read {shown}: it is compressed; decompress it first, with {program} -d");
-            }
-        }
-        // A capture whose beginning is damaged.
-        let found = search(&file, 0, &mut start).with_context(|| format!("can't read {shown}"))?;
-        ensure!(
-            found.is_some(),
-            "can't read {shown}: it is neither a capture nor a file of an OpenTelemetry collector (OTLP in JSON lines, or \
-             in protobuf)"
-        );
-        Ok(Self::Frames(Frames::new(path.to_owned(), file)))
     }
 }

@@ -99,7 +99,8 @@ fn json_lines_can_be_read_while_they_grow() {
 
 #[test]
 fn messages_behind_their_lengths_are_read() {
-    let cases: [(&str, fn(u64) -> Vec<u8>); 4] = [
+    type Encode = fn(u64) -> Vec<u8>;
+    let cases: [(&str, Encode); 4] = [
         ("format: proto", |number| protobuf(number).to_vec()),
         ("format: proto, compression: zstd", |number| compress(&protobuf(number)).unwrap()),
         ("compression: zstd", |number| compress(line(number).as_bytes()).unwrap()),

@@ -92,7 +92,7 @@ impl SequenceMessage {
 }
 
 fn resource_spans<'a>(bytes: &'a [u8], faults: &mut Faults) -> Result<(Cow<'a, [u8]>, Scopes), Found> {
-    if let Some((resource, scopes)) = plain::resource_spans(bytes, faults.now_ns) {
+    if let Some((resource, scopes)) = plain::resource_spans(bytes, faults) {
         return Ok((Cow::Borrowed(resource), Scopes::Encoded(scopes)));
     }
     typed::resource_spans(bytes, faults).map(|(resource, scopes)| (resource, Scopes::Typed(scopes)))

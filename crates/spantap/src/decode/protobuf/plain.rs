@@ -5,7 +5,7 @@ use std::ops::Range;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use super::super::LOSSES;
-use super::super::faults::is_odd_time;
+use super::super::faults::{Faults, is_odd_time};
 use super::super::otlp::DEEPEST;
 use super::super::value::{LONG, is_reserved};
 use super::fields::{Fields, Value};
@@ -14,7 +14,7 @@ use crate::span::{DecodedSize, EncodedScopes, Summary};
 
 /// The resource and the spans of a `ResourceSpans`. `None` if there is anything in it that has to be corrected, left out
 /// or reported, or that is not usual.
-pub(super) fn resource_spans(message: &[u8], now_ns: u64) -> Option<(&[u8], EncodedScopes)> {
+pub(super) fn resource_spans<'a>(message: &'a [u8], faults: &Faults) -> Option<(&'a [u8], EncodedScopes)> {
     let mut resource: Option<&[u8]> = None;
     let mut scopes = EncodedScopes::default();
     let mut fields = Fields(message);
@@ -28,7 +28,7 @@ pub(super) fn resource_spans(message: &[u8], now_ns: u64) -> Option<(&[u8], Enco
                 // Where the content of the field will be.
                 let start = scopes.bytes.len() + field.len() - bytes.len();
                 scopes.bytes.extend_from_slice(field);
-                scope_spans(bytes, start, now_ns, &mut scopes.spans)?;
+                scope_spans(bytes, start, faults, &mut scopes.spans)?;
             }
             // The schema's address is not forwarded.
             (SCHEMA_URL, Value::Bytes(_)) => {}
@@ -42,7 +42,7 @@ pub(super) fn resource_spans(message: &[u8], now_ns: u64) -> Option<(&[u8], Enco
 fn scope_spans(
     message: &[u8],
     start: usize,
-    now_ns: u64,
+    faults: &Faults,
     spans: &mut Vec<(Summary, Range<usize>)>,
 ) -> Option<()> {
     let position = |fields: &Fields<'_>| start + message.len() - fields.0.len();
@@ -56,7 +56,7 @@ fn scope_spans(
                 has_scope = true;
                 scope(bytes)?;
             }
-            (SPANS, Value::Bytes(bytes)) => spans.push((span(bytes, now_ns)?, begin..position(&fields))),
+            (SPANS, Value::Bytes(bytes)) => spans.push((span(bytes, faults)?, begin..position(&fields))),
             (SCHEMA_URL, Value::Bytes(bytes)) => _ = text(bytes)?,
             _ => return None,
         }
@@ -76,7 +76,7 @@ fn scope(message: &[u8]) -> Option<()> {
     Some(())
 }
 
-fn span(message: &[u8], now_ns: u64) -> Option<Summary> {
+fn span(message: &[u8], faults: &Faults) -> Option<Summary> {
     let (mut trace_id, mut span_id, mut parent_id) = (None, None, None);
     let (mut start, mut end) = (0, 0);
     let (mut is_error, mut began_before) = (None, false);
@@ -96,7 +96,10 @@ fn span(message: &[u8], now_ns: u64) -> Option<Summary> {
             (7, Value::Fixed64(time)) => start = time,
             (8, Value::Fixed64(time)) => end = time,
             (9, Value::Bytes(bytes)) => {
-                decoded.add_attribute(attribute(bytes)?);
+                decoded.add_attribute(match faults.were_checked {
+                    true => nested_bytes(bytes),
+                    false => attribute(bytes)?,
+                });
                 busy_ns = busy_ns.or_else(|| busy_ns_of(bytes));
                 began_before |= bytes == BEGAN_BEFORE_TRUE;
             }
@@ -115,7 +118,7 @@ fn span(message: &[u8], now_ns: u64) -> Option<Summary> {
         && parent_id != Some(0)
         && start > 0
         && start <= end
-        && !is_odd_time(start, end, now_ns);
+        && !is_odd_time(start, end, faults.now_ns);
     is_usual.then_some(Summary {
         trace_id: trace_id?,
         span_id: span_id?,
@@ -189,6 +192,22 @@ fn is_failed(message: &[u8]) -> Option<bool> {
         }
     }
     Some(is_error)
+}
+
+/// At least the bytes of the values in the value of a `KeyValue` that was checked before. Looks only at the value's type,
+/// which takes a tenth of the time.
+fn nested_bytes(attribute: &[u8]) -> usize {
+    let value_type = || {
+        let key = usize::from(*attribute.strip_prefix(b"\x0a")?.first().filter(|length| **length < 0x80)?);
+        let length = attribute.get(2 + key..)?.strip_prefix(b"\x12")?;
+        let end = length.iter().position(|byte| *byte < 0x80)?;
+        length.get(end + 1).copied()
+    };
+    match value_type() {
+        // Field 5, a list, and field 6, a map; or a field that is not written in the usual way.
+        Some(0x2a | 0x32) | None => attribute.len(),
+        Some(_) => 0,
+    }
 }
 
 /// Reads a `KeyValue`. Returns the bytes of the values in its value, or 0.

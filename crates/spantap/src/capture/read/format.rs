@@ -1,0 +1,68 @@
+//! Finds out the format of a file, by its content.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::contents::Document;
+use super::frames::Frames;
+use super::lines::Lines;
+use super::messages::{self, Messages};
+use crate::capture::compress::ZSTD;
+use crate::capture::damage::Damage;
+use crate::capture::filter::Filter;
+use crate::capture::frame::{Found, Header, MAGIC};
+use crate::capture::scan::{read_at, search};
+
+/// A file of a known format.
+pub(super) enum Format {
+    Frames(Frames),
+    Lines(Lines),
+    Messages(Messages),
+}
+
+impl Format {
+    /// Opens a file.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let context = || format!("can't read {shown}");
+        let file = File::open(path).with_context(context)?;
+        let is_file = file.metadata().with_context(context)?.is_file();
+        ensure!(is_file, "can't read {shown}: it is no regular file; write to a file first");
+        let mut start = Vec::new();
+        read_at(&file, 0, 64, &mut start).with_context(context)?;
+        if start.starts_with(&MAGIC) || Header::read(&start) != Found::Other {
+            return Ok(Self::Frames(Frames::new(file)));
+        }
+        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start).trim_ascii_start();
+        if text.starts_with(b"{") {
+            return Ok(Self::Lines(Lines::new(file)));
+        }
+        if messages::can_begin_with(&start) {
+            return Ok(Self::Messages(Messages::new(file)));
+        }
+        for (magic, program) in [(&ZSTD[..], "zstd"), (b"\x1f\x8b", "gzip")] {
+            if start.starts_with(magic) {
+                bail!("can't read {shown}: it is compressed; decompress it first, with {program} -d");
+            }
+        }
+        // It may be a capture whose beginning is damaged.
+        if search(&file, 0, &mut start).with_context(context)?.is_some() {
+            return Ok(Self::Frames(Frames::new(file)));
+        }
+        bail!(
+            "can't read {shown}: it is neither a capture nor a file of an OpenTelemetry collector (OTLP in JSON lines, or \
+             in protobuf)"
+        )
+    }
+
+    /// The next request that may have spans which `filter` selects. `None` at the end of the file so far.
+    pub(super) fn next(&mut self, filter: &Filter, damage: &mut Damage) -> Result<Option<Document>> {
+        match self {
+            Self::Frames(frames) => frames.next(filter, damage),
+            Self::Lines(lines) => lines.next(damage),
+            Self::Messages(messages) => messages.next(damage),
+        }
+    }
+}
