@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use e2e::{Build, Fixture, Linkage, Spantap, program};
+use e2e::{Build, Fixture, Linkage, Spantap, program, wait_until};
 use serde_json::{Value, json};
 use spantap::capture::Capture;
 
@@ -81,18 +81,20 @@ fn traces_are_drawn_by_time() {
     let output = view(&[shop(folder.path()).to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     let expected = "\
-trace 00000000000000000000000000000001  3.00 ms  2 spans  shop
-  3.00 ms ━━━━━━━━━━━━━━━━━━━━ GET /  SERVER
-  1.00 ms       ╺━━━━━╸         40% └ sql  rows=3
-  +1.5 ms          ·             hit
+trace 00000000000000000000000000000001  3.00 ms  2 spans  shop[?]
+ 3.00 ms ━━━━━━━━━━━━━━━━━━━━       GET /
+ 1.00 ms       ╺━━━━━━╸             └ sql  rows=3
+ +500 µs           •                    hit
+
+trace 00000000000000000000000000000002  20.0 ms  1 span  1 error  shop[?]
+ 20.0 ms ━━━━━━━━━━━━━━━━━━━━       GET /cart
+                                      ✗ no cart
+
+trace 00000000000000000000000000000003  5.00 ms  1 span  shop[?]
+ 5.00 ms ━━━━━━━━━━━━━━━━━━━━       POST /order
+
 ";
-    let found = stdout(&output);
-    assert!(found.starts_with("trace 00000000000000000000000000000001"), "{found}");
-    let order: Vec<&str> = found.lines().filter(|line| line.starts_with("trace ")).collect();
-    assert_eq!(order.len(), 3, "{found}");
-    assert!(order.is_sorted(), "{found}");
-    assert!(found.contains("no cart") && found.contains("rows=3"), "{found}");
-    let _ = expected;
+    assert_eq!(stdout(&output), expected);
     assert_eq!(stderr(&output), "");
 }
 
@@ -228,8 +230,14 @@ fn every_span_of_a_capture_is_in_one_trace() {
         Linkage::Executable,
         Some(spantap.socket()),
     );
-    fixture.run("threads 2 300");
-    fixture.run("flush");
+    for _ in 0..2 {
+        fixture.run("threads 2 300");
+        fixture.run("flush");
+        let before = std::fs::metadata(&capture).map_or(0, |file| file.len());
+        wait_until("a frame is written", || {
+            std::fs::metadata(&capture).is_ok_and(|file| file.len() > before)
+        });
+    }
     fixture.end();
     assert!(spantap.terminate().status.success());
 
@@ -248,21 +256,21 @@ fn every_span_of_a_capture_is_in_one_trace() {
     assert_eq!(shown.len(), recorded.len());
     assert_eq!(shown.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), recorded);
 
-    // A flipped bit: the other frames are shown, and the damage is reported.
+    // A flipped bit in the first frame: the others are shown, and the damage is reported.
     let mut bytes = read(&capture).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    bytes[500] ^= 1;
     let damaged = folder.path().join("damaged.spans");
     write(&damaged, &bytes).unwrap();
     let output = view(&[damaged.to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(stderr(&output).contains("damaged and left out"), "{}", stderr(&output));
+    assert!(!output.stdout.is_empty());
 
     // A recording that goes on: what is whole is shown.
     let torn = folder.path().join("torn.spans");
-    write(&torn, &read(&capture).unwrap()).unwrap();
+    write(&torn, read(&capture).unwrap()).unwrap();
     File::options().write(true).open(&torn).unwrap().set_len(bytes.len() as u64 - 3).unwrap();
-    let output = view(&[torn.to_str().unwrap(), &capture.to_str().unwrap(), "--json"]);
+    let output = view(&[torn.to_str().unwrap(), capture.to_str().unwrap(), "--json"]);
     assert!(output.status.success(), "{output:?}");
     assert!(stderr(&output).contains("at the end not whole"), "{}", stderr(&output));
 }

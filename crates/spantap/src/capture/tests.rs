@@ -367,9 +367,9 @@ fn several_threads_read_the_same_in_the_same_order() {
     let mut bytes: Vec<u8> = (1..100).flat_map(frame).collect();
     let folder = Folder::new();
     let path = folder.write(&bytes);
-    let trace = Filter { trace_id: Some(50), ..Filter::default() };
-    for filter in [Filter::default(), trace] {
-        assert_eq!(read_in_parallel(&path, filter), read_with(&path, filter));
+    let trace = Filter { traces: Some([50].into_iter().collect()), ..Filter::default() };
+    for filter in [Filter::default(), trace.clone()] {
+        assert_eq!(read_in_parallel(&path, filter.clone()), read_with(&path, filter));
     }
     assert_eq!(read_in_parallel(&path, trace).0, [100, 101]);
     bytes[5_000] ^= 1;

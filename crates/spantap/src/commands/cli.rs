@@ -363,7 +363,7 @@ impl From<Color> for anstream::ColorChoice {
 }
 
 fn query(text: &str) -> Result<Query, String> {
-    text.parse().map_err(|error: QueryError| format!("{error}\n\n{}\n", error.pointer(text)))
+    text.parse().map_err(|error: QueryError| format!("{error}\n\n{}", error.pointer(text)))
 }
 
 /// The help for `--where`, with the names of the query language.

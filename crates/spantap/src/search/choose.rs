@@ -61,25 +61,31 @@ pub fn choose(files: &Files, wanted: &Wanted) -> Result<Choice> {
     let mut best = Best::new(wanted.limit);
     let mut matching = HashSet::new();
     let (mut matching_more, mut read_spans) = (false, 0);
-    let take = |spans: &Spans| {
-        for (span, field) in spans.iter() {
-            read_spans += 1;
-            let chooses = |query: &Query| {
-                decode_field(field).is_some_and(|span| query.matches(&Subject::new(&span, &spans.process)))
-            };
-            if !wanted.query.as_ref().is_none_or(chooses) {
-                continue;
-            }
+    let (query, order) = (wanted.query.clone(), wanted.order);
+    let each = move |spans: Spans| -> Found {
+        let chooses = |field, query: &Query| {
+            decode_field(field).is_some_and(|span| query.matches(&Subject::new(&span, &spans.process)))
+        };
+        let is_chosen = |field| query.as_ref().is_none_or(|query| chooses(field, query));
+        let chosen = spans.iter().filter(|(_, field)| is_chosen(field));
+        Found {
+            values: chosen.map(|(span, _)| (span.trace_id, order.value(span))).collect(),
+            spans: spans.iter().count(),
+        }
+    };
+    let take = |found: Found| {
+        read_spans += found.spans as u64;
+        for (trace_id, value) in found.values {
             if matching.len() < MAX_COUNTED {
-                matching.insert(span.trace_id);
+                matching.insert(trace_id);
             } else {
-                matching_more |= !matching.contains(&span.trace_id);
+                matching_more |= !matching.contains(&trace_id);
             }
-            best.offer(span.trace_id, wanted.order.value(span));
+            best.offer(trace_id, value);
         }
     };
     let traces = (!wanted.trace_ids.is_empty()).then(|| wanted.trace_ids.iter().copied().collect());
-    let Read { lost_by_senders, unread } = files.read(&Filter { traces, ..Filter::default() }, take)?;
+    let Read { lost_by_senders, unread } = files.read(&Filter { traces, ..Filter::default() }, each, take)?;
     let mut trace_ids = best.ascending();
     if wanted.order == Order::Duration {
         trace_ids.reverse();
@@ -92,6 +98,14 @@ pub fn choose(files: &Files, wanted: &Wanted) -> Result<Choice> {
         lost_by_senders,
         unread,
     })
+}
+
+/// What some spans of a process add to the choice.
+struct Found {
+    /// The trace of each span that is chosen, and the span's place in the order.
+    values: Vec<(u128, u64)>,
+    /// How many spans there were.
+    spans: usize,
 }
 
 impl Order {

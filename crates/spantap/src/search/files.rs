@@ -32,14 +32,21 @@ impl Files {
         Self(paths)
     }
 
-    /// Passes what `filter` selects to `take`, and returns what was read.
-    pub(super) fn read(&self, filter: &Filter, mut take: impl FnMut(&Spans)) -> Result<Read> {
+    /// Passes what `filter` selects through `each`, on several threads, and the results to `take`, in the order of the
+    /// files. Returns what else was read.
+    pub(super) fn read<T: Send + 'static>(
+        &self,
+        filter: &Filter,
+        each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
+        mut take: impl FnMut(T),
+    ) -> Result<Read> {
         let mut read = Read::default();
         for path in &self.0 {
-            let mut capture = Capture::open(path)?.with_filter(filter.clone());
-            for spans in &mut capture {
-                take(&spans?);
+            let mut results = Capture::open(path)?.with_filter(filter.clone()).in_parallel(each.clone())?;
+            for result in &mut results {
+                take(result?);
             }
+            let capture = results.capture();
             read.lost_by_senders = read.lost_by_senders.saturating_add(capture.lost_by_senders());
             if !capture.damage().is_none() {
                 read.unread.push(Unread { path: path.clone(), damage: capture.damage().clone() });

@@ -1,12 +1,14 @@
 //! The second pass: the spans of the chosen traces.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use super::files::Files;
 use crate::capture::{Filter, Spans};
+use crate::process::Process;
 use crate::trace::{Assembly, EncodedSpan, Limits, Shown, Trace};
 
 /// How many traces are assembled at once, each in one pass over the files. A pass reads the headers of all frames, and
@@ -48,12 +50,32 @@ fn assemble(files: &Files, trace_ids: &[u128]) -> Result<HashMap<u128, Vec<Trace
     // All spans arrive at once: what is in the file is all there is.
     let now = Instant::now();
     let filter = Filter { traces: Some(trace_ids.iter().copied().collect()), ..Filter::default() };
-    let take = |spans: &Spans| {
+    let mut processes = Processes::default();
+    let take = |spans: Spans| {
+        let process = processes.known(&spans.process);
         for (span, field) in spans.iter() {
-            assembly.add(EncodedSpan::new(&spans.process, span, field), now, &mut keep);
+            assembly.add(EncodedSpan::new(&process, span, field), now, &mut keep);
         }
     };
-    files.read(&filter, take)?;
+    files.read(&filter, |spans| spans, take)?;
     assembly.finish(now, &mut keep);
     Ok(found)
+}
+
+/// The processes of the spans, by service. Each thread that reads has its own description of a process, and so has each
+/// file, but the spans of one process have to share one.
+#[derive(Default)]
+struct Processes(HashMap<String, Vec<Arc<Process>>>);
+
+impl Processes {
+    fn known(&mut self, process: &Arc<Process>) -> Arc<Process> {
+        let of_service = self.0.entry(process.service.clone()).or_default();
+        match of_service.iter().find(|known| **known == *process) {
+            Some(known) => Arc::clone(known),
+            None => {
+                of_service.push(Arc::clone(process));
+                Arc::clone(process)
+            }
+        }
+    }
 }

@@ -52,7 +52,7 @@ impl Capture {
         let (jobs, received) = channel();
         let (each, received) = (Arc::new(each), Arc::new(Mutex::new(received)));
         for _ in 0..threads {
-            let (each, received, filter) = (Arc::clone(&each), Arc::clone(&received), self.filter);
+            let (each, received, filter) = (Arc::clone(&each), Arc::clone(&received), self.filter.clone());
             thread::Builder::new()
                 .name("capture".into())
                 .spawn(move || work(&received, &filter, &*each))
