@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::best::Best;
 use super::files::{Files, Read, Unread};
 use crate::capture::{Filter, Spans};
-use crate::query::{Query, Subject};
-use crate::span::{Summary, decode_field};
+use crate::query::{LazySpan, Query, Subject};
+use crate::span::Summary;
 
 /// Matching traces are counted exactly up to this number. An id takes some 20 bytes.
 const MAX_COUNTED: usize = 10_000_000;
@@ -63,11 +63,11 @@ pub fn choose(files: &Files, wanted: &Wanted) -> Result<Choice> {
     let (mut matching_more, mut read_spans) = (false, 0);
     let (query, order) = (wanted.query.clone(), wanted.order);
     let each = move |spans: Spans| -> Found {
-        let chooses = |field, query: &Query| {
-            decode_field(field).is_some_and(|span| query.matches(&Subject::new(&span, &spans.process)))
+        let is_chosen = |(span, field): &(&Summary, &[u8])| {
+            let span = LazySpan::new(span, field);
+            query.as_ref().is_none_or(|query| query.matches(&Subject::encoded(&span, &spans.process)))
         };
-        let is_chosen = |field| query.as_ref().is_none_or(|query| chooses(field, query));
-        let chosen = spans.iter().filter(|(_, field)| is_chosen(field));
+        let chosen = spans.iter().filter(is_chosen);
         Found {
             values: chosen.map(|(span, _)| (span.trace_id, order.value(span))).collect(),
             spans: spans.iter().count(),
@@ -110,10 +110,9 @@ struct Found {
 
 impl Order {
     fn value(self, span: &Summary) -> u64 {
-        let (start, end) = span.times;
         match self {
-            Self::Time => start,
-            Self::Duration => end.saturating_sub(start),
+            Self::Time => span.times.0,
+            Self::Duration => span.duration_ns(),
         }
     }
 }

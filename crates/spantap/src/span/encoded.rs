@@ -154,6 +154,12 @@ impl Summary {
 }
 
 impl Summary {
+    /// From the start to the end.
+    pub(crate) fn duration_ns(&self) -> u64 {
+        let (start, end) = self.times;
+        end.saturating_sub(start)
+    }
+
     /// Whether this summary of an encoded span is right, given that of the decoded span. The encoded size may be larger
     /// than needed.
     pub fn fits(&self, decoded: &Self) -> bool {

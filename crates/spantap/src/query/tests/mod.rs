@@ -8,10 +8,12 @@ mod laws;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
+use prost::Message;
 
-use super::{Query, Subject};
+use super::{LazySpan, Query, Subject};
 use crate::process::{Process, Sender};
+use crate::span::Summary;
 use crate::span::attributes::attribute;
 
 /// A span and its process.
@@ -23,7 +25,16 @@ struct Sample {
 impl Sample {
     fn is_chosen(&self, query: &str) -> bool {
         let query: Query = query.parse().unwrap_or_else(|error| panic!("{query}: {error}"));
-        query.matches(&Subject::new(&self.span, &self.process))
+        let decoded = query.matches(&Subject::new(&self.span, &self.process));
+        assert_eq!(self.is_chosen_encoded(&query).unwrap_or(decoded), decoded, "{query}");
+        decoded
+    }
+
+    /// `None` if the span has no ids: there are no encoded spans like that.
+    fn is_chosen_encoded(&self, query: &Query) -> Option<bool> {
+        let summary = Summary::of(&self.span)?;
+        let field = ScopeSpans { spans: vec![self.span.clone()], ..ScopeSpans::default() }.encode_to_vec();
+        Some(query.matches(&Subject::encoded(&LazySpan::new(&summary, &field), &self.process)))
     }
 }
 
