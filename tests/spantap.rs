@@ -1,14 +1,16 @@
 //! spantap as its users run it: `run` and `listen`, their output, signals, metrics and bad input.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use e2e::{Build, Fixture, Linkage, MadeUp, Spantap, get, need, program, send, send_bytes, wait_until};
+use e2e::{
+    Build, Fixture, Linkage, MadeUp, Spantap, free_address, get, need, program, send, send_bytes, wait_until,
+};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
@@ -435,6 +437,42 @@ fn metrics_agree_with_the_terminals_counts() {
     assert!(page.ends_with("# EOF\n"), "{page}");
     let ended = spantap.terminate();
     assert_eq!(ended.stdout, "", "--quiet");
+}
+
+/// The name is read from spans that are not decoded (protobuf), and from those that are.
+#[test]
+fn metrics_count_the_spans_of_each_name() {
+    for format in ["zipkin", "otlp-json", "otlp-protobuf"] {
+        let (file, to) = to_file();
+        let address = free_address();
+        let spantap = Spantap::listen(&["--quiet", "--metrics", &address.to_string(), "--to", &to]);
+        let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
+        command.env("TRACING_USDT_FORMAT", format);
+        let mut fixture = Fixture::spawn(&mut command, Some(spantap.socket()));
+        fixture.run("threads 2 100");
+        fixture.run("flush");
+        let sent = fixture.run("stats").split(' ').nth(1).unwrap().to_owned();
+        fixture.end();
+        let mut page = String::new();
+        wait_until("all is forwarded", || {
+            page = get(address, "/metrics").unwrap();
+            let mut lines = page.lines();
+            lines.any(|line| {
+                line.starts_with("spantap_forwarded_spans_total{") && line.ends_with(&format!(" {sent}"))
+            })
+        });
+        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        for (_, span) in spans_in(file.path()) {
+            *names.entry(span["name"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        assert!(names.len() > 1, "{names:?}");
+        for (name, count) in names {
+            let series = format!(
+                "spantap_span_duration_seconds_count{{service=\"fixture\",span=\"{name}\"}} {count}\n"
+            );
+            assert!(page.contains(&series), "{format}: no {series} in {page}");
+        }
+    }
 }
 
 /// The layer connects to the new collector by itself.

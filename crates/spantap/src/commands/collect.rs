@@ -15,7 +15,7 @@ use tokio::time::{interval, sleep, timeout};
 use super::cli::Common;
 use super::signals::Signals;
 use crate::capture::Rotation;
-use crate::metrics;
+use crate::metrics::{self, SpanMetrics};
 use crate::pipeline::Pipeline;
 use crate::process::Programs;
 use crate::sink::{Settings, Sinks, SpoolSettings};
@@ -159,8 +159,11 @@ impl Collect {
         // A value that is not UTF-8 is invalid, not unset.
         let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         let sinks = Arc::new(Sinks::open(&settings, &environment, notices)?);
+        let mut span_metrics = None;
         if let Some(address) = forwarding.metrics {
-            let bound = metrics::serve(&address, Arc::clone(&stats), Arc::clone(&sinks)).await?;
+            let of_spans = span_metrics.insert(Arc::<SpanMetrics>::default());
+            let of_spans = Arc::clone(of_spans);
+            let bound = metrics::serve(&address, Arc::clone(&stats), Arc::clone(&sinks), of_spans).await?;
             if address.port() == 0 {
                 notices.say(format!("metrics are at http://{bound}/metrics"));
             }
@@ -197,6 +200,7 @@ impl Collect {
             notices: notices.clone(),
             sinks: Arc::clone(&sinks),
             programs: Arc::clone(&programs),
+            span_metrics,
             view: to_view,
         };
         let (ended, received) = oneshot::channel();

@@ -1,9 +1,11 @@
 //! The stats for Prometheus, at `http://ADDRESS/metrics`, in the OpenMetrics text format.
 //!
-//! `address` parses `--metrics`, and `server` answers requests. The page itself is made here.
+//! `address` parses `--metrics`, and `server` answers requests. `span_metrics` counts spans by service and name. The page
+//! itself is made here.
 
 mod address;
 mod server;
+mod span_metrics;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use address::Address;
+pub(crate) use span_metrics::Counted;
+pub use span_metrics::SpanMetrics;
 
 use crate::decode::Fault;
 use crate::process::Sender;
@@ -29,13 +33,18 @@ use crate::stats::{FromSender, Stats, Wait};
 /// # Errors
 ///
 /// The address can't be listened on.
-pub async fn serve(address: &Address, stats: Arc<Stats>, sinks: Arc<Sinks>) -> Result<SocketAddr> {
+pub async fn serve(
+    address: &Address,
+    stats: Arc<Stats>,
+    sinks: Arc<Sinks>,
+    spans: Arc<SpanMetrics>,
+) -> Result<SocketAddr> {
     let listener = address.listen().await.with_context(|| {
         format!("can't serve metrics on {address}; choose another address with --metrics")
     })?;
     let local = listener.local_addr()?;
     let mut registry = Registry::with_prefix("spantap");
-    registry.register_collector(Box::new(StatsCollector { stats, sinks }));
+    registry.register_collector(Box::new(StatsCollector { stats, sinks, spans }));
     tokio::spawn(server::serve(listener, registry));
     Ok(local)
 }
@@ -43,6 +52,7 @@ pub async fn serve(address: &Address, stats: Arc<Stats>, sinks: Arc<Sinks>) -> R
 struct StatsCollector {
     stats: Arc<Stats>,
     sinks: Arc<Sinks>,
+    spans: Arc<SpanMetrics>,
 }
 
 // The fields have nothing to show beyond the page itself.
@@ -128,6 +138,7 @@ impl Collector for StatsCollector {
             missed.collect(),
         )?;
         self.encode_waits(&mut encoder)?;
+        self.spans.encode(&mut encoder)?;
         self.encode_sinks(&mut encoder)
     }
 }

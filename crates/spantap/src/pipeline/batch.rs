@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
+use crate::decode::LOSSES;
+use crate::metrics::Counted;
 use crate::process::{Process, Progress};
-use crate::span::EncodedScopes;
+use crate::span::{EncodedScopes, Summary, is_kernel_scope, name_of_field};
 
 /// Decoded spans of one process.
 pub(super) struct Pending {
@@ -22,6 +24,23 @@ impl Pending {
     pub(super) fn of(process: &Arc<Process>) -> Self {
         let (encoded, process) = (EncodedScopes::default(), Arc::clone(process));
         Self { process, scopes: Vec::new(), encoded, progress: Vec::new() }
+    }
+}
+
+impl Pending {
+    /// The spans that the program itself has made: not those of kernel activity, nor the reports of losses.
+    pub(super) fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
+        let counted = |span: &Summary, name| Counted {
+            name,
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+            times: span.times,
+            is_error: span.is_error,
+        };
+        let own = self.scopes.iter().filter(|spans| !is_kernel_scope(spans)).flat_map(|scope| &scope.spans);
+        let own = own.filter(|span| span.name != LOSSES);
+        let own = own.filter_map(move |span| Some(counted(&Summary::of(span)?, &*span.name)));
+        own.chain(self.encoded.iter().map(move |(span, field)| counted(span, name_of_field(field))))
     }
 }
 

@@ -19,6 +19,7 @@ pub use intake::Intake;
 
 use crate::decode::LOSSES;
 use crate::encode::Chunk;
+use crate::metrics::SpanMetrics;
 use crate::process::Programs;
 use crate::sink::Sinks;
 use crate::span::Summary;
@@ -41,6 +42,8 @@ pub struct Pipeline {
     pub sinks: Arc<Sinks>,
     /// The programs that the senders run.
     pub(crate) programs: Arc<Programs>,
+    /// Counts the spans by service and name, if somebody may ask for it.
+    pub span_metrics: Option<Arc<SpanMetrics>>,
     /// The view, if traces are shown. It may fall behind, and then misses spans.
     pub view: Option<Feeder>,
 }
@@ -63,6 +66,9 @@ impl Pipeline {
     }
 
     fn pass_on(&self, Batch { pending, bytes }: Batch) {
+        if let Some(metrics) = &self.span_metrics {
+            pending.iter().for_each(|pending| metrics.count(&pending.process.service, pending.counted()));
+        }
         if self.sinks.is_empty() && self.view.is_none() {
             return;
         }

@@ -1,16 +1,21 @@
 //! Reads OpenTelemetry's spans, and defines the attributes that spantap adds to them.
 //!
 //! `attributes` makes and reads attributes, and `status` reads a span's status. `account` has the attributes for the
-//! time in each thread state, and `zipkin` those for the halves of a shared span. `encoded` has spans that stay as they
+//! time in each thread state, and `zipkin` those for the halves of a shared span. `kernel` tells spans of kernel activity
+//! from others. `encoded` has spans that stay as they
 //! were sent, and `numbers` has the numbers of OTLP's fields.
 
 pub(crate) mod account;
 pub(crate) mod attributes;
 mod encoded;
+mod kernel;
 pub(crate) mod numbers;
 mod status;
 pub(crate) mod zipkin;
 
-pub(crate) use encoded::{ALLOCATION, DecodedSize, decode_field};
+pub(crate) use encoded::{ALLOCATION, DecodedSize, decode_field, name_of_field};
 pub use encoded::{EncodedScopes, Summary};
+#[cfg(feature = "ebpf")]
+pub(crate) use kernel::KERNEL_SCOPE;
+pub(crate) use kernel::is_kernel_scope;
 pub(crate) use status::is_error;

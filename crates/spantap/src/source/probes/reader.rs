@@ -26,6 +26,7 @@ use super::records::{Program, Record, kernel_span, running};
 use super::waits::{Names, Waits};
 use crate::pipeline::{Datagram, Intake};
 use crate::process::{Process, Sender, program_name};
+use crate::span::is_kernel_scope;
 use crate::stats::Stats;
 
 /// How long the reader sleeps when the ring buffer is empty. A wake-up for each record would cost the traced
@@ -329,7 +330,7 @@ impl Reader<'_, '_> {
     /// may turn out to have none, which is counted as a loss.
     fn take_made(&mut self, process: &Arc<Process>, spans: ScopeSpans) {
         let count = spans.spans.len();
-        if kernel_span::is_kernel_scope(&spans) {
+        if is_kernel_scope(&spans) {
             self.stats.kernel_spans.fetch_add(count as u64, Ordering::Relaxed);
         } else {
             self.stats.spans(process.sender, &process.service, count as u64);

@@ -5,28 +5,21 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
-use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::StatusCode};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 use syscalls::Sysno;
 
 use super::program::NameAt;
 use super::record::{Address, CallPath, Connection, Detail, KernelKind, KernelRecord, Owner, Slot, SpanIds};
 use crate::source::probes::clock::WallOffset;
+use crate::span::KERNEL_SCOPE;
 use crate::span::attributes::{WAKER, WAKER_SPAN, attribute};
-
-/// The name of their scope, which distinguishes them from the program's own spans.
-const SCOPE: &str = "spantap.kernel";
 
 pub(in crate::source::probes) fn scope() -> InstrumentationScope {
     InstrumentationScope {
-        name: SCOPE.to_owned(),
+        name: KERNEL_SCOPE.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     }
-}
-
-/// Whether these are kernel spans.
-pub(in crate::source::probes) fn is_kernel_scope(spans: &ScopeSpans) -> bool {
-    spans.scope.as_ref().is_some_and(|scope| scope.name == SCOPE)
 }
 
 fn text(key: &str, text: impl Into<String>) -> KeyValue {
