@@ -13,7 +13,13 @@ use spantap::capture::Capture;
 
 /// Runs `spantap view` with these arguments.
 fn view(args: &[&str]) -> Output {
-    Command::new(program("spantap")).arg("view").args(args).env("COLUMNS", "100").output().unwrap()
+    Command::new(program("spantap"))
+        .arg("view")
+        .args(args)
+        .env("COLUMNS", "100")
+        .env("TZ", "UTC")
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -81,16 +87,16 @@ fn traces_are_drawn_by_time() {
     let output = view(&[shop(folder.path()).to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     let expected = "\
-trace 00000000000000000000000000000001  3.00 ms  2 spans  shop[?]
+trace 00000000000000000000000000000001  2027-01-15 08:00:00.000  3.00 ms  2 spans  shop[?]
  3.00 ms ━━━━━━━━━━━━━━━━━━━━       GET /
  1.00 ms       ╺━━━━━━╸             └ sql  rows=3
  +500 µs           •                    hit
 
-trace 00000000000000000000000000000002  20.0 ms  1 span  1 error  shop[?]
+trace 00000000000000000000000000000002  2027-01-15 08:00:00.010  20.0 ms  1 span  1 error  shop[?]
  20.0 ms ━━━━━━━━━━━━━━━━━━━━       GET /cart
                                       ✗ no cart
 
-trace 00000000000000000000000000000003  5.00 ms  1 span  shop[?]
+trace 00000000000000000000000000000003  2027-01-15 08:00:00.040  5.00 ms  1 span  shop[?]
  5.00 ms ━━━━━━━━━━━━━━━━━━━━       POST /order
 
 ";
@@ -108,20 +114,22 @@ fn a_trace_in_json_has_what_the_document_says() {
     let expected = json!({
         "version": 1,
         "trace_id": "00000000000000000000000000000001",
+        "start_time": "2027-01-15T08:00:00Z",
         "start_unix_nano": "1800000000000000000",
         "duration_ns": 3_000_000,
         "errors": 0,
         "missing_parents": 0,
         "left_out_spans": 0,
+        "duplicate_spans": 0,
         "processes": [{ "service": "shop", "resource": { "service.name": "shop" } }],
         "spans": [
             {
-                "span_id": "0000000000000001", "parent_span_id": null, "depth": 0, "name": "GET /", "kind": "server",
+                "span_id": "0000000000000001", "parent_span_id": null, "parent": null, "depth": 0, "name": "GET /", "kind": "server",
                 "process": 0, "offset_ns": 0, "duration_ns": 3_000_000, "self_ns": 2_000_000, "busy_ns": null,
                 "error": false, "status_message": null, "attributes": {}, "events": [], "links": [],
             },
             {
-                "span_id": "0000000000000002", "parent_span_id": "0000000000000001", "depth": 1, "name": "sql",
+                "span_id": "0000000000000002", "parent_span_id": "0000000000000001", "parent": 0, "depth": 1, "name": "sql",
                 "kind": null, "process": 0, "offset_ns": 1_000_000, "duration_ns": 1_000_000, "self_ns": 1_000_000,
                 "busy_ns": 400_000, "error": false, "status_message": null,
                 "attributes": { "rows": 3, "busy_ns": 400_000 },
@@ -161,13 +169,17 @@ fn the_user_chooses_traces() {
     let shop = shop(folder.path());
     let shop = shop.to_str().unwrap();
     let [one, two, three] = [1, 2, 3].map(|id| format!("{id:032x}"));
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&[], &[&one, &two, &three]),
         (&["--sort", "duration"], &[&two, &three, &one]),
         (&["--limit", "2"], &[&two, &three]),
         (&["--limit", "1", "--sort", "duration"], &[&two]),
-        (&["--trace", "3", "--trace", "1"], &[&one, &three]),
+        (&["--trace", &three, "--trace", "0000000000000001"], &[&one, &three]),
         (&["--where", "error"], &[&two]),
+        (&["--since", "2027-01-15T08:00:00.03Z"], &[&two, &three]),
+        (&["--since", "2027-01-15 08:00:00.0301"], &[&three]),
+        (&["--until", "2027-01-15T09:00:00.009+01:00"], &[&one]),
+        (&["--since", "2027-01-15 08:00", "--until", "2027-01-16"], &[&one, &two, &three]),
         // The whole trace is shown.
         (&["--where", "rows == 3"], &[&one]),
         (&["--where", "duration > 2ms and kind == server and service == 'shop'"], &[&one, &two, &three]),
@@ -185,11 +197,19 @@ fn the_exit_code_tells_whether_a_trace_was_found() {
     let shop = shop(folder.path());
     let shop = shop.to_str().unwrap();
     let nothing = folder.path().join("missing");
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&[shop, "--limit", "1"], 0, "spantap: showed 1 of 3 traces; --limit 0 shows all\n"),
-        (&[shop, "--where", "duration > 1min"], 1, "spantap: no trace matches, of 4 spans\n"),
-        (&[shop, "--trace", "77"], 1, "spantap: no trace matches, of 0 spans\n"),
-        (&[nothing.to_str().unwrap()], 2, "spantap: can't show traces: can't read "),
+        (&[shop, "--where", "duration > 1min"], 1, "spantap: no trace matches, among 4 spans\n"),
+        (&[shop, "--since", "1s", "--until", "1s"], 1, "spantap: no trace matches, among 0 spans\n"),
+        (
+            &[shop, "--trace", "00000000000000000000000000000077"],
+            1,
+            "spantap: no span of trace 00000000000000000000000000000077 was found\n",
+        ),
+        (&[shop, "--trace", "5cc26a1b"], 2, "a trace id has 32 hexadecimal digits, or 16"),
+        (&[shop, "--since", "noon"], 2, "write a time such as '2026-11-30 10:00'"),
+        // The other file is shown all the same.
+        (&[nothing.to_str().unwrap(), shop], 2, "spantap: can't read "),
         (&[shop, "--where", "duration > 100"], 2, "column 12: `duration` needs a unit: write 100ms or 100s"),
     ];
     for (args, code, expected) in cases {

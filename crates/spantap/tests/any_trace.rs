@@ -158,7 +158,7 @@ proptest! {
 
     #[test]
     fn a_tree_fits_its_terminal_and_accounts_for_each_span(trace in trace(), columns in 0usize..220, lines in 0usize..60) {
-        let look = Look { columns, colour: false, lines };
+        let look = Look { columns, colour: false, lines, begin: true };
         let drawn = tree(&trace, &look);
         prop_assert!(!drawn.chars().any(|c| c.is_control() && c != '\n'), "{drawn:?}");
         for line in drawn.lines() {

@@ -12,6 +12,7 @@ use crate::notes::Pattern;
 use crate::query::{Query, QueryError, names};
 use crate::sink::{SPOOL_BYTES, Target};
 use crate::source::Kernel;
+use crate::text::{parse_time, time_ago};
 
 /// Show the traces of programs that use tracing-usdt in the terminal, and forward them to a tracing backend
 #[derive(Parser, Debug)]
@@ -223,16 +224,22 @@ pub(super) struct View {
     /// Show only this trace; may be repeated
     #[arg(long = "trace", value_name = "TRACE_ID", value_parser = trace_id)]
     pub(super) trace_ids: Vec<u128>,
+    /// Show only traces with a span that ended at this time or later, such as '2026-11-30 10:00', or 10min for ten minutes ago
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) since: Option<u64>,
+    /// Show only traces with a span that began at this time or earlier
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) until: Option<u64>,
     /// Show the latest traces, the last one at the end, or the ones with the longest spans
     #[arg(long, value_name = "ORDER", default_value = "time")]
     pub(super) sort: Sort,
     /// Show at most N traces; 0 shows all [default: 20 on a terminal, else 0]
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
-    /// Show at most N spans of a trace: its start, errors, and the slowest; 0 shows all
+    /// Draw at most N lines for the spans of a trace: its beginning, and spans with errors; 0 draws all
     #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "json")]
     pub(super) lines: usize,
-    /// Print a JSON object for each trace, one per line; docs/json.md describes it
+    /// Print a JSON object for each trace, one per line; the page "Traces as JSON" of the documentation describes it
     #[arg(long)]
     pub(super) json: bool,
     /// When to use colors
@@ -240,8 +247,8 @@ pub(super) struct View {
     pub(super) color: Color,
 }
 
-const VIEW_HELP: &str = "The exit code is 0 if a trace was shown, 1 if none matches, and 2 if something failed or part of a \
-                         file is damaged.";
+const VIEW_HELP: &str = "The exit code is 0 if a trace was shown, 1 if none matches, and 2 if something failed or part of \
+                         what was read is damaged.";
 
 /// The order of traces.
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -377,10 +384,21 @@ fn where_help() -> String {
     )
 }
 
+/// Reads a time, as nanoseconds since 1970.
+fn time(text: &str) -> Result<u64, String> {
+    let ago = || duration(text).ok().map(time_ago);
+    let time = parse_time(text).or_else(ago);
+    time.ok_or_else(|| {
+        "write a time such as '2026-11-30 10:00' or 2026-11-30T10:00:00Z, or how long ago, such as 10min"
+            .into()
+    })
+}
+
 fn trace_id(text: &str) -> Result<u128, String> {
-    let is_hex = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // Some tracers have ids of 64 bits, and some programs print these without the zeros before them.
+    let is_hex = matches!(text.len(), 16 | 32) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let id = if is_hex { u128::from_str_radix(text, 16).ok() } else { None };
-    id.filter(|id| *id != 0).ok_or_else(|| "a trace id has 32 hexadecimal digits".into())
+    id.filter(|id| *id != 0).ok_or_else(|| "a trace id has 32 hexadecimal digits, or 16".into())
 }
 
 fn mode(text: &str) -> Result<u32, String> {

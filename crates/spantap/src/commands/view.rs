@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use super::cli::{Sort, View};
-use crate::search::{Choice, Files, Order, Unread, Wanted, choose, load};
+use crate::search::{Choice, Files, Order, Read, Wanted, choose, load};
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, grouped, safe};
 use crate::view::{self, Look};
@@ -16,7 +17,6 @@ use crate::view::{self, Look};
 const ON_A_TERMINAL: usize = 20;
 
 const NONE_MATCHES: u8 = 1;
-const DAMAGED: u8 = 2;
 
 /// Marks an error of this command, whose exit code differs from that of other commands, because 1 means that no trace
 /// matches, as for `grep`.
@@ -24,7 +24,7 @@ const DAMAGED: u8 = 2;
 pub(super) struct Failed;
 
 impl Failed {
-    pub(super) const EXIT_CODE: u8 = DAMAGED;
+    pub(super) const EXIT_CODE: u8 = 2;
 }
 
 impl fmt::Display for Failed {
@@ -37,75 +37,91 @@ impl fmt::Display for Failed {
 ///
 /// # Errors
 ///
-/// When a file or the output fails.
+/// When the output fails.
 pub(super) fn view(options: View) -> Result<ExitCode> {
     show(options).context(Failed)
 }
 
 fn show(options: View) -> Result<ExitCode> {
-    let View { files, query, trace_ids, sort, limit, lines, json, color } = options;
-    let files = Files::new(files);
+    let View { files: paths, query, trace_ids, since, until, sort, limit, lines, json, color } = options;
+    let files = Files::new(paths.clone());
     let screen = Screen::new(Stream::Stdout, color.into());
     let default = if io::stdout().is_terminal() { ON_A_TERMINAL } else { 0 };
-    let limit = Some(limit.unwrap_or(default)).filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let order = match sort {
         Sort::Time => Order::Time,
         Sort::Duration => Order::Duration,
     };
-    let wanted = Wanted { query, trace_ids, order, limit };
-    let choice = choose(&files, &wanted)?;
+    let limit = Some(limit.unwrap_or(default)).filter(|limit| *limit > 0);
+    let times_ns = (since.unwrap_or(0), until.unwrap_or(u64::MAX));
+    let wanted = Wanted { query, trace_ids, times_ns, order, limit };
+    let choice = choose(&files, &wanted);
 
     let mut look = Look::new(screen.columns(), screen.colour());
     look.lines = if lines == 0 { usize::MAX } else { lines };
+    look.begin = true;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = None;
-    load(&files, &choice.trace_ids, |trace| {
+    let shown = load(&files, &choice.trace_ids, |trace| {
         let written = match json {
-            true => writeln!(out, "{}", view::json(trace)),
+            true => view::json(trace, &mut out),
             false => writeln!(out, "{}", view::tree(trace, &look)),
         };
         failed = written.err();
         failed.is_none()
-    })?;
+    });
     match failed.map_or_else(|| out.flush(), Err) {
         // The reader, such as `head`, has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
         written => written.context("can't write the traces")?,
     }
-    report(&choice, &wanted);
+    let mut err = io::stderr().lock();
+    for line in report(&choice, &wanted, shown).into_iter().chain(older(&paths)) {
+        let _ = writeln!(err, "spantap: {}", safe(&line));
+    }
     Ok(match () {
-        () if choice.unread.iter().any(Unread::is_damaged) => DAMAGED.into(),
-        () if choice.trace_ids.is_empty() => NONE_MATCHES.into(),
+        () if choice.read.is_damaged() => Failed::EXIT_CODE.into(),
+        () if shown == 0 => NONE_MATCHES.into(),
         () => ExitCode::SUCCESS,
     })
 }
 
 /// What the user has to know of the traces that are not shown.
-fn report(choice: &Choice, wanted: &Wanted) {
-    let mut err = io::stderr().lock();
-    let mut say = |line: String| _ = writeln!(err, "spantap: {}", safe(&line));
-    let shown = choice.trace_ids.len();
-    if shown == 0 {
-        say(format!("no trace matches, of {}", counted(choice.spans, "span", "spans")));
-    } else if shown < choice.matching {
-        let more = if choice.matching_more { "more than " } else { "" };
-        say(format!(
-            "showed {} of {more}{} traces; --limit 0 shows all",
-            grouped(shown as u64),
-            grouped(choice.matching as u64)
-        ));
+fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Read { lost_by_senders, unread, failed } = &choice.read;
+    if choice.trace_ids.is_empty() {
+        lines.push(match (&*wanted.trace_ids, &wanted.query) {
+            ([id], None) => format!("no span of trace {id:032x} was found"),
+            ([_, ..], None) => "no span of these traces was found".to_owned(),
+            _ => format!("no trace matches, among {}", counted(choice.spans, "span", "spans")),
+        });
+    } else if choice.trace_ids.len() < choice.matching {
+        let [shown, all] = [shown, choice.matching].map(|traces| grouped(traces as u64));
+        lines.push(format!("showed {shown} of {all} traces; --limit 0 shows all"));
+    } else if wanted.query.is_none() {
+        let missing = wanted.trace_ids.iter().filter(|id| !choice.trace_ids.contains(id));
+        lines.extend(missing.map(|id| format!("no span of trace {id:032x} was found")));
     }
-    let is_there = |id: &u128| choice.trace_ids.contains(id);
-    if wanted.query.is_none() && shown < wanted.limit && shown > 0 {
-        for id in wanted.trace_ids.iter().filter(|id| !is_there(id)) {
-            say(format!("trace {id:032x} is in none of the files"));
-        }
+    if let Some(missing) = choice.trace_ids.len().checked_sub(shown).filter(|missing| *missing > 0) {
+        let traces = counted(missing as u64, "trace", "traces");
+        lines.push(format!("{traces} could not be read again: was a file renamed meanwhile?"));
     }
-    if choice.lost_by_senders > 0 {
-        let spans = counted(choice.lost_by_senders, "span", "spans");
-        say(format!("{spans} are missing: the programs reported them as lost"));
+    if *lost_by_senders > 0 {
+        let spans = counted(*lost_by_senders, "span is", "spans are");
+        lines.push(format!("{spans} missing: the programs reported them as lost"));
     }
-    for unread in &choice.unread {
-        say(format!("{}: {}", unread.path.display(), unread.damage));
-    }
+    lines.extend(unread.iter().map(|of| format!("{}: {}", of.path.display(), of.damage)));
+    lines.extend(failed.iter().map(|error| format!("{error:#}")));
+    lines
+}
+
+/// Older parts of a recording, to which `spantap record` gives these names, if they are not among the files.
+fn older(files: &[PathBuf]) -> impl Iterator<Item = String> {
+    let parts = files.iter().map(|path| {
+        let mut older = path.clone().into_os_string();
+        older.push(".1");
+        PathBuf::from(older)
+    });
+    let left_out = parts.filter(|older| !files.contains(older) && older.exists());
+    left_out.map(|older| format!("{} was not read: it has the spans from before", older.display()))
 }

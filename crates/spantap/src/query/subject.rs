@@ -83,7 +83,8 @@ impl<'a> Subject<'a> {
         if let Source::Encoded(LazySpan { summary, .. }) = self.span {
             match what {
                 Intrinsic::Duration => return Some(Actual::Duration(summary.duration_ns())),
-                Intrinsic::Busy => return summary.busy_ns.map(Actual::Duration),
+                // The summary has a number only, and Zipkin sends a text.
+                Intrinsic::Busy if summary.busy_ns.is_some() => return summary.busy_ns.map(Actual::Duration),
                 Intrinsic::Error => return Some(Actual::Bool(summary.is_error)),
                 Intrinsic::Root => return Some(Actual::Bool(summary.parent_id.is_none_or(|id| id == 0))),
                 Intrinsic::Service => return Some(Actual::Text(self.service)),

@@ -8,42 +8,49 @@ use std::collections::{BTreeSet, HashMap};
 /// kept at the end are right, whatever the order in which the values came.
 #[derive(Debug)]
 pub(super) struct Best {
-    limit: usize,
     values: HashMap<u128, u64>,
-    ascending: BTreeSet<(u64, u128)>,
+    /// How many are kept, and the same traces by value. Without a limit, none falls out, and they are sorted at the end.
+    limited: Option<(usize, BTreeSet<(u64, u128)>)>,
 }
 
 impl Best {
     /// Keeps at most `limit` traces.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, values: HashMap::new(), ascending: BTreeSet::new() }
+    pub(super) fn new(limit: Option<usize>) -> Self {
+        Self { values: HashMap::new(), limited: limit.map(|limit| (limit, BTreeSet::new())) }
     }
 
     pub(super) fn offer(&mut self, trace_id: u128, value: u64) {
-        if let Some(old) = self.values.get_mut(&trace_id) {
-            if value > *old {
-                self.ascending.remove(&(*old, trace_id));
-                self.ascending.insert((value, trace_id));
-                *old = value;
+        let Some((limit, ascending)) = &mut self.limited else {
+            let known = self.values.entry(trace_id).or_default();
+            *known = value.max(*known);
+            return;
+        };
+        if let Some(known) = self.values.get_mut(&trace_id) {
+            if value > *known {
+                ascending.remove(&(*known, trace_id));
+                ascending.insert((value, trace_id));
+                *known = value;
             }
             return;
         }
-        if self.values.len() >= self.limit {
-            match self.ascending.first() {
+        if self.values.len() >= *limit {
+            match ascending.first() {
                 Some(&(smallest, out)) if smallest < value => {
-                    self.ascending.pop_first();
+                    ascending.pop_first();
                     self.values.remove(&out);
                 }
                 _ => return,
             }
         }
         self.values.insert(trace_id, value);
-        self.ascending.insert((value, trace_id));
+        ascending.insert((value, trace_id));
     }
 
     /// The traces, the one with the smallest value first.
-    pub(super) fn ascending(&self) -> Vec<u128> {
-        self.ascending.iter().map(|(_, id)| *id).collect()
+    pub(super) fn ascending(self) -> Vec<u128> {
+        let mut by_value: Vec<(u64, u128)> = self.values.into_iter().map(|(id, value)| (value, id)).collect();
+        by_value.sort_unstable();
+        by_value.into_iter().map(|(_, id)| id).collect()
     }
 }
 
@@ -55,7 +62,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_greatest_are_kept_in_any_order(offers in prop::collection::vec((0..20_u128, 0..1000_u64), 0..200), limit in 0..8_usize) {
+        fn the_greatest_are_kept_in_any_order(
+            offers in prop::collection::vec((0..20_u128, 0..1000_u64), 0..200),
+            limit in prop::option::of(0..8_usize),
+        ) {
             // Each value only once, so that the result is unique.
             let offers: Vec<(u128, u64)> =
                 offers.into_iter().enumerate().map(|(place, (id, value))| (id, value * 1000 + place as u64)).collect();
@@ -68,7 +78,7 @@ mod tests {
             }
             let mut expected: Vec<(u64, u128)> = greatest.into_iter().map(|(id, value)| (value, id)).collect();
             expected.sort_unstable();
-            let first = expected.len().saturating_sub(limit);
+            let first = expected.len().saturating_sub(limit.unwrap_or(usize::MAX));
             let expected: Vec<u128> = expected[first..].iter().map(|(_, id)| *id).collect();
             prop_assert_eq!(best.ascending(), expected);
         }

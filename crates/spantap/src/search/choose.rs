@@ -2,16 +2,11 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
-
 use super::best::Best;
-use super::files::{Files, Read, Unread};
+use super::files::{Files, Read};
 use crate::capture::{Filter, Spans};
 use crate::query::{LazySpan, Query, Subject};
 use crate::span::Summary;
-
-/// Matching traces are counted exactly up to this number. An id takes some 20 bytes.
-const MAX_COUNTED: usize = 10_000_000;
 
 /// Which traces are wanted.
 #[derive(Debug)]
@@ -20,10 +15,13 @@ pub struct Wanted {
     pub query: Option<Query>,
     /// Only these traces. Empty: all.
     pub trace_ids: Vec<u128>,
+    /// Only spans that have not ended before the first of these times, and have started by the second, in nanoseconds
+    /// since 1970.
+    pub times_ns: (u64, u64),
     /// Which traces come first.
     pub order: Order,
     /// How many traces at most.
-    pub limit: usize,
+    pub limit: Option<usize>,
 }
 
 /// The order of traces. If not all are wanted, it says which of them.
@@ -42,25 +40,17 @@ pub struct Choice {
     pub trace_ids: Vec<u128>,
     /// How many traces match, with those that were not chosen.
     pub matching: usize,
-    /// Whether there are more than `matching`: they were not counted.
-    pub matching_more: bool,
     /// How many spans were read.
     pub spans: u64,
-    /// The spans that the programs reported as lost.
-    pub lost_by_senders: u64,
-    /// What could not be read.
-    pub unread: Vec<Unread>,
+    /// What else the files had.
+    pub read: Read,
 }
 
-/// Chooses traces from the files.
-///
-/// # Errors
-///
-/// When a file can't be read.
-pub fn choose(files: &Files, wanted: &Wanted) -> Result<Choice> {
+/// Chooses traces from the files. The memory is that of the ids of all traces that match.
+pub fn choose(files: &Files, wanted: &Wanted) -> Choice {
     let mut best = Best::new(wanted.limit);
     let mut matching = HashSet::new();
-    let (mut matching_more, mut read_spans) = (false, 0);
+    let mut read_spans = 0;
     let (query, order) = (wanted.query.clone(), wanted.order);
     let each = move |spans: Spans| -> Found {
         let is_chosen = |(span, field): &(&Summary, &[u8])| {
@@ -76,28 +66,18 @@ pub fn choose(files: &Files, wanted: &Wanted) -> Result<Choice> {
     let take = |found: Found| {
         read_spans += found.spans as u64;
         for (trace_id, value) in found.values {
-            if matching.len() < MAX_COUNTED {
-                matching.insert(trace_id);
-            } else {
-                matching_more |= !matching.contains(&trace_id);
-            }
+            matching.insert(trace_id);
             best.offer(trace_id, value);
         }
     };
     let traces = (!wanted.trace_ids.is_empty()).then(|| wanted.trace_ids.iter().copied().collect());
-    let Read { lost_by_senders, unread } = files.read(&Filter { traces, ..Filter::default() }, each, take)?;
+    let (since_ns, until_ns) = wanted.times_ns;
+    let read = files.read(&Filter { traces, since_ns, until_ns }, each, take);
     let mut trace_ids = best.ascending();
     if wanted.order == Order::Duration {
         trace_ids.reverse();
     }
-    Ok(Choice {
-        trace_ids,
-        matching: matching.len(),
-        matching_more,
-        spans: read_spans,
-        lost_by_senders,
-        unread,
-    })
+    Choice { trace_ids, matching: matching.len(), spans: read_spans, read }
 }
 
 /// What some spans of a process add to the choice.

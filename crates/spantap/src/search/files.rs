@@ -1,8 +1,8 @@
 //! Reads several files of spans as one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use crate::capture::{Capture, Damage, Filter, Spans};
 
@@ -33,32 +33,53 @@ impl Files {
     }
 
     /// Passes what `filter` selects through `each`, on several threads, and the results to `take`, in the order of the
-    /// files. Returns what else was read.
+    /// files. Goes on with the next file if one can't be read.
     pub(super) fn read<T: Send + 'static>(
         &self,
         filter: &Filter,
         each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
         mut take: impl FnMut(T),
-    ) -> Result<Read> {
+    ) -> Read {
         let mut read = Read::default();
         for path in &self.0 {
-            let mut results = Capture::open(path)?.with_filter(filter.clone()).in_parallel(each.clone())?;
-            for result in &mut results {
-                take(result?);
-            }
-            let capture = results.capture();
-            read.lost_by_senders = read.lost_by_senders.saturating_add(capture.lost_by_senders());
-            if !capture.damage().is_none() {
-                read.unread.push(Unread { path: path.clone(), damage: capture.damage().clone() });
-            }
+            let result = read.file(path, filter, each.clone(), &mut take);
+            read.failed.extend(result.err());
         }
-        Ok(read)
+        read
     }
 }
 
 /// What a pass over the files has found beside spans.
 #[derive(Default, Debug)]
-pub(super) struct Read {
-    pub(super) lost_by_senders: u64,
-    pub(super) unread: Vec<Unread>,
+pub struct Read {
+    /// The spans that the programs reported as lost, as far as the reports were read.
+    pub lost_by_senders: u64,
+    /// What could not be read of files.
+    pub unread: Vec<Unread>,
+    /// Why files could not be read, or not to their end.
+    pub failed: Vec<Error>,
+}
+
+impl Read {
+    fn file<T: Send + 'static>(
+        &mut self,
+        path: &Path,
+        filter: &Filter,
+        each: impl Fn(Spans) -> T + Send + Sync + 'static,
+        take: &mut impl FnMut(T),
+    ) -> Result<()> {
+        let mut results = Capture::open(path)?.with_filter(filter.clone()).in_parallel(each)?;
+        let read = results.by_ref().try_for_each(|result| result.map(&mut *take));
+        let capture = results.capture();
+        self.lost_by_senders = self.lost_by_senders.saturating_add(capture.lost_by_senders());
+        if !capture.damage().is_none() {
+            self.unread.push(Unread { path: path.to_owned(), damage: capture.damage().clone() });
+        }
+        read
+    }
+
+    /// Whether spans that were in the files could not be read.
+    pub fn is_damaged(&self) -> bool {
+        !self.failed.is_empty() || self.unread.iter().any(Unread::is_damaged)
+    }
 }

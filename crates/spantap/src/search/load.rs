@@ -2,64 +2,51 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
-
-use anyhow::Result;
 
 use super::files::Files;
 use crate::capture::{Filter, Spans};
 use crate::process::Process;
-use crate::trace::{Assembly, EncodedSpan, Limits, Shown, Trace};
+use crate::trace::{EncodedSpan, Gathering, Limits, Trace};
 
-/// How many traces are assembled at once, each in one pass over the files. A pass reads the headers of all frames, and
-/// only those frames that have such a trace.
-const GROUP: usize = 1000;
+/// How many traces are gathered at first. If they take little memory, there are more in the next pass.
+const FIRST_GROUP: usize = 10_000;
 
-/// More than the collecting commands have, because nobody waits for memory here while spans arrive.
-const LIMITS: Limits = Limits { bytes: 1 << 30, spans_of_a_trace: 1_000_000 };
+/// More than the collecting commands have, because a trace that does not fit here is not shown whole at all.
+const LIMITS: Limits = Limits { bytes: 512 << 20, spans_of_a_trace: 1_000_000 };
 
-/// Passes the traces to `show`, in the order of `trace_ids`, until it returns false. A trace whose spans do not all fit
-/// into memory comes in parts.
+/// Passes the traces to `show`, in the order of `trace_ids`, until it returns false. Returns how many it has passed.
 ///
-/// # Errors
-///
-/// When a file can't be read.
-pub fn load(files: &Files, trace_ids: &[u128], mut show: impl FnMut(&Trace) -> bool) -> Result<()> {
-    for group in trace_ids.chunks(GROUP) {
-        let mut found = assemble(files, group)?;
-        for trace in group.iter().flat_map(|id| found.remove(id).unwrap_or_default()) {
+/// Traces that do not fit into the memory together take one more pass over the files each time it is full.
+pub fn load(files: &Files, trace_ids: &[u128], mut show: impl FnMut(&Trace) -> bool) -> usize {
+    let (mut done, mut size, mut shown) = (0, FIRST_GROUP, 0);
+    while let Some(group) = trace_ids.get(done..).filter(|left| !left.is_empty()) {
+        let group = group.get(..size).unwrap_or(group);
+        let (traces, dealt_with) = gather(files, group).finish();
+        for trace in traces {
+            shown += 1;
             if !show(&trace.decode()) {
-                return Ok(());
+                return shown;
             }
         }
+        size = if dealt_with < group.len() { dealt_with } else { 4 * size };
+        done += dealt_with;
     }
-    Ok(())
+    shown
 }
 
-fn assemble(files: &Files, trace_ids: &[u128]) -> Result<HashMap<u128, Vec<Trace<EncodedSpan>>>> {
-    let mut assembly = Assembly::new(LIMITS);
-    let mut found: HashMap<u128, Vec<Trace<EncodedSpan>>> = HashMap::new();
-    let mut keep = |trace: &Trace<EncodedSpan>| {
-        let mut trace = trace.clone();
-        if trace.shown == Shown::End {
-            // Nothing more will come, and the spans say what is missing.
-            trace.shown = Shown::Waited;
-        }
-        found.entry(trace.id).or_default().push(trace);
-    };
-    // All spans arrive at once: what is in the file is all there is.
-    let now = Instant::now();
-    let filter = Filter { traces: Some(trace_ids.iter().copied().collect()), ..Filter::default() };
+fn gather(files: &Files, trace_ids: &[u128]) -> Gathering {
+    let mut gathering = Gathering::new(trace_ids, LIMITS);
     let mut processes = Processes::default();
     let take = |spans: Spans| {
         let process = processes.known(&spans.process);
         for (span, field) in spans.iter() {
-            assembly.add(EncodedSpan::new(&process, span, field), now, &mut keep);
+            gathering.add(EncodedSpan::new(&process, span, field));
         }
     };
-    files.read(&filter, |spans| spans, take)?;
-    assembly.finish(now, &mut keep);
-    Ok(found)
+    // The first pass has reported what is wrong with the files.
+    let filter = Filter { traces: Some(trace_ids.iter().copied().collect()), ..Filter::default() };
+    let _ = files.read(&filter, |spans| spans, take);
+    gathering
 }
 
 /// The processes of the spans, by service. Each thread that reads has its own description of a process, and so has each

@@ -1,8 +1,9 @@
 //! Finds traces in files of spans.
 //!
-//! Reads the files twice: `choose` finds which traces are wanted, and keeps no span; `load` assembles these traces. `best`
-//! keeps the first of many. So the memory depends on the traces that are shown, not on the size of the files. `files` reads
-//! several files as one, and collects what could not be read of them.
+//! `choose` reads the files once and finds which traces are wanted, without keeping any span. `load` reads the spans of these
+//! traces: in one more pass, unless they take more memory than it may use. So the memory does not depend on the size of
+//! the files, except that the ids of all traces that match are kept. `best` keeps the first of many. `files` reads several
+//! files as one, and collects what could not be read of them.
 
 mod best;
 mod choose;
@@ -10,5 +11,5 @@ mod files;
 mod load;
 
 pub use choose::{Choice, Order, Wanted, choose};
-pub use files::{Files, Unread};
+pub use files::{Files, Read, Unread};
 pub use load::load;

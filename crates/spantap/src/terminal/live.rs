@@ -98,7 +98,8 @@ impl Live {
 
     fn is_chosen(&self, trace: &Trace<EncodedSpan>) -> bool {
         let chooses = |query: &Query| {
-            trace.decode().spans.iter().any(|of| query.matches(&Subject::new(&of.span, &of.process)))
+            let mut spans = trace.spans.iter().filter_map(EncodedSpan::decode);
+            spans.any(|of| query.matches(&Subject::new(&of.span, &of.process)))
         };
         self.options.query.as_ref().is_none_or(chooses)
     }

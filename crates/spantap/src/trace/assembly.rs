@@ -6,10 +6,11 @@
 //! The caller passes the time in, so that tests control it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::assembled::{Shown, Trace};
+use super::collected::{Collected, Limits};
 use super::encoded::EncodedSpan;
 
 /// How long a complete trace waits for the next span: another process may still send one.
@@ -23,25 +24,6 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// How long a complete trace is kept for late spans.
 const KEEP: Duration = Duration::from_secs(30);
-
-/// Up to this many spans, a trace is searched span by span: most traces are small, and a set takes memory.
-const SMALL_TRACE: usize = 16;
-
-/// Limits of an assembly.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The memory of all traces together, and of a single trace when it is decoded.
-    pub bytes: usize,
-    /// The spans of a single trace.
-    pub spans_of_a_trace: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // 64 MiB hold tens of thousands of spans.
-        Self { bytes: 64 << 20, spans_of_a_trace: 10_000 }
-    }
-}
 
 /// The traces that are not shown yet, and the complete ones that were shown lately.
 #[derive(Debug)]
@@ -59,11 +41,7 @@ pub struct Assembly {
 
 #[derive(Debug)]
 struct Open {
-    trace: Trace<EncodedSpan>,
-    /// The ids of its spans, if they are more than [`SMALL_TRACE`].
-    ids: HashSet<u64>,
-    bytes: usize,
-    decoded_bytes: usize,
+    collected: Collected,
     first: Instant,
     last: Instant,
     /// The counts of spans and of left-out spans when the trace was last shown.
@@ -100,18 +78,7 @@ impl Assembly {
             open.check_at = now + QUIET;
             self.soon.push_back((open.check_at, id));
         }
-        let full = open.trace.spans.len() >= self.limits.spans_of_a_trace
-            || open.decoded_bytes + span.decoded_size > self.limits.bytes;
-        if open.has(span.span_id) {
-            open.trace.duplicates += 1;
-        } else if full {
-            open.trace.left_out += 1;
-        } else {
-            open.bytes += span.size;
-            open.decoded_bytes += span.decoded_size;
-            self.bytes += span.size;
-            open.push(span);
-        }
+        self.bytes += open.collected.add(span, self.limits);
         while self.bytes > self.limits.bytes {
             if !self.evict(show) {
                 break;
@@ -125,7 +92,7 @@ impl Assembly {
             let Some(open) = self.traces.get_mut(&id).filter(|open| open.is_due(at)) else { continue };
             let quiet = now.saturating_duration_since(open.last);
             let age = now.saturating_duration_since(open.first);
-            let shown = match open.is_complete() {
+            let shown = match open.collected.is_complete() {
                 true if quiet >= QUIET => Shown::Complete,
                 _ if quiet >= WAIT || age >= MAX_AGE => Shown::Waited,
                 is_complete => {
@@ -152,7 +119,7 @@ impl Assembly {
         self.due(now, show);
         while let Some((at, id)) = self.next_check(None) {
             let Some(open) = self.traces.get(&id).filter(|open| open.is_due(at)) else { continue };
-            let shown = if open.is_complete() { Shown::Complete } else { Shown::End };
+            let shown = if open.collected.is_complete() { Shown::Complete } else { Shown::End };
             self.show(id, shown, now, show);
         }
     }
@@ -180,13 +147,14 @@ impl Assembly {
 
     fn show(&mut self, id: u128, shown: Shown, now: Instant, show: &mut impl FnMut(&Trace<EncodedSpan>)) {
         let Some(open) = self.traces.get_mut(&id) else { return };
-        let (spans, left_out) = (open.trace.spans.len(), open.trace.left_out);
+        let trace = &mut open.collected.trace;
+        let (spans, left_out) = (trace.spans.len(), trace.left_out);
         let (shown_before, _) = open.last_shown;
-        open.trace.late = if shown_before > 0 { spans - shown_before } else { 0 };
-        open.trace.shown = shown;
+        trace.late = if shown_before > 0 { spans - shown_before } else { 0 };
+        trace.shown = shown;
         // A trace is shown again only if that shows something new.
         if open.last_shown != (spans, left_out) {
-            show(&open.trace);
+            show(trace);
         }
         open.last_shown = (spans, left_out);
         if shown == Shown::Complete {
@@ -227,20 +195,15 @@ impl Assembly {
 
     fn remove(&mut self, id: u128) {
         if let Some(open) = self.traces.remove(&id) {
-            self.bytes -= open.bytes;
+            self.bytes -= open.collected.bytes;
         }
     }
 }
 
 impl Open {
     fn new(id: u128, now: Instant) -> Self {
-        let trace =
-            Trace { id, spans: Vec::new(), shown: Shown::Waited, duplicates: 0, left_out: 0, late: 0 };
         Self {
-            trace,
-            ids: HashSet::new(),
-            bytes: 0,
-            decoded_bytes: 0,
+            collected: Collected::new(id),
             first: now,
             last: now,
             last_shown: (0, 0),
@@ -249,43 +212,8 @@ impl Open {
         }
     }
 
-    fn has(&self, span_id: u64) -> bool {
-        let spans = &self.trace.spans;
-        if spans.len() <= SMALL_TRACE {
-            spans.iter().any(|span| span.span_id == span_id)
-        } else {
-            self.ids.contains(&span_id)
-        }
-    }
-
-    fn push(&mut self, span: EncodedSpan) {
-        let spans = &mut self.trace.spans;
-        if spans.is_empty() {
-            // Where there are very many traces, most have one span, but a Vec starts with room for four.
-            spans.reserve_exact(1);
-        }
-        spans.push(span);
-        let new = if spans.len() == SMALL_TRACE + 1 { spans.len() } else { 1 };
-        if spans.len() > SMALL_TRACE {
-            self.ids.extend(spans.iter().rev().take(new).map(|span| span.span_id));
-        }
-    }
-
     /// Whether the check that was scheduled for `at` is still valid.
     fn is_due(&self, at: Instant) -> bool {
         self.kept.is_none() && self.check_at == at
-    }
-
-    /// Whether the trace has a root and the parents of all its spans.
-    fn is_complete(&self) -> bool {
-        let mut roots = 0;
-        let has_all_parents = self.trace.spans.iter().all(|span| match span.parent_id {
-            Some(parent) => self.has(parent),
-            None => {
-                roots += 1;
-                true
-            }
-        });
-        has_all_parents && roots > 0
     }
 }

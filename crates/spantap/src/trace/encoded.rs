@@ -40,7 +40,8 @@ impl EncodedSpan {
         }
     }
 
-    fn decode(&self) -> Option<TraceSpan> {
+    /// The span. `None` if it can't be decoded.
+    pub(crate) fn decode(&self) -> Option<TraceSpan> {
         Some(TraceSpan { process: Arc::clone(&self.process), span: decode_field(&self.bytes)? })
     }
 }

@@ -1,17 +1,22 @@
 //! Assembles spans into traces.
 //!
-//! `assembly` collects the spans, which stay `encoded` until their trace is shown. `assembled` is the trace that it
+//! `assembly` collects spans that arrive, and `gathering` those that are there, such as in a file; both keep what they have
+//! `collected` of a trace, in which spans stay `encoded` until it is shown. `assembled` is the trace that it
 //! returns, `parents` finds the parent of each span, and `tree` puts the spans in the order in which they are drawn.
 //! `self_time` finds how long each span was open without a child.
 
 mod assembled;
 mod assembly;
+mod collected;
 mod encoded;
+mod gathering;
 mod parents;
 mod self_time;
 pub mod tree;
 
 pub use assembled::{Shown, Trace, TraceSpan};
-pub use assembly::{Assembly, Limits};
+pub use assembly::Assembly;
+pub use collected::Limits;
 pub use encoded::EncodedSpan;
+pub use gathering::Gathering;
 pub use self_time::self_times_ns;

@@ -10,7 +10,7 @@ use super::line::{BOLD, DIM, Line, PLAIN, RED, YELLOW};
 use super::look::Look;
 use super::service;
 use crate::span::is_error;
-use crate::text::{counted, cut, readable, width, wrap};
+use crate::text::{counted, cut, local_time, readable, width, wrap};
 use crate::trace::tree::{Place, Row};
 use crate::trace::{Shown, Trace};
 
@@ -20,6 +20,11 @@ const MAX_PROCESSES: usize = 8;
 pub(super) fn head(trace: &Trace, rows: &[Row<'_>], look: &Look) -> String {
     let mut out = Flow { look, out: String::new(), line: Line::new(look) };
     out.item(BOLD, &format!("trace {:032x}", trace.id));
+    if let Some(begin_ns) =
+        rows.iter().map(|row| Interval::of(&row.span.span).start_ns).min().filter(|_| look.begin)
+    {
+        out.item(PLAIN, &local_time(begin_ns));
+    }
     out.item(BOLD, &readable(duration_ns(rows)));
     out.item(PLAIN, &counted(trace.spans.len() as u64, "span", "spans"));
     let errors = trace.spans.iter().filter(|span| is_error(&span.span)).count() as u64;

@@ -1,116 +1,184 @@
 //! A trace as JSON, for scripts. `docs/json.md` defines it; a change that could break a script gets a new [`VERSION`].
 
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use serde_json::{Map, Serializer, Value};
 
+use crate::process::Process;
 use crate::span::attributes::{count, find};
 use crate::span::is_error;
+use crate::text::timestamp;
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Trace, self_times_ns};
 
 /// The version of the schema.
 const VERSION: u32 = 1;
 
-/// The trace as an object.
-pub fn json(trace: &Trace) -> Value {
+/// Writes the trace as an object in a line.
+///
+/// # Errors
+///
+/// When `out` fails.
+pub fn json(trace: &Trace, mut out: impl Write) -> io::Result<()> {
     let rows = rows(trace);
+    of_trace(trace, &rows).serialize(&mut Serializer::with_formatter(&mut out, Escaping))?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct OfTrace<'a> {
+    version: u32,
+    trace_id: String,
+    start_time: String,
+    start_unix_nano: String,
+    duration_ns: u64,
+    errors: usize,
+    missing_parents: usize,
+    left_out_spans: u64,
+    duplicate_spans: u64,
+    processes: Vec<OfProcess<'a>>,
+    spans: Vec<OfSpan<'a>>,
+}
+
+#[derive(Serialize)]
+struct OfProcess<'a> {
+    service: &'a str,
+    resource: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct OfSpan<'a> {
+    span_id: String,
+    parent_span_id: Option<String>,
+    parent: Option<usize>,
+    depth: usize,
+    name: &'a str,
+    kind: Option<&'static str>,
+    process: usize,
+    offset_ns: u64,
+    duration_ns: u64,
+    self_ns: u64,
+    busy_ns: Option<u64>,
+    error: bool,
+    status_message: Option<&'a str>,
+    attributes: Map<String, Value>,
+    events: Vec<OfEvent<'a>>,
+    links: Vec<OfLink>,
+}
+
+#[derive(Serialize)]
+struct OfEvent<'a> {
+    name: &'a str,
+    offset_ns: i64,
+    attributes: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct OfLink {
+    trace_id: String,
+    span_id: String,
+    attributes: Map<String, Value>,
+}
+
+fn of_trace<'a>(trace: &Trace, rows: &[Row<'a>]) -> OfTrace<'a> {
     let mut processes = Processes::default();
     let start_ns = rows.iter().map(|row| row.span.span.start_time_unix_nano).min().unwrap_or(0);
     let end_ns = rows.iter().map(|row| row.span.span.end_time_unix_nano).max().unwrap_or(0);
-    let of_rows = rows.iter().zip(self_times_ns(&rows));
-    let spans: Vec<Value> = of_rows
-        .map(|(row, self_ns)| {
-            let process = processes.index(row);
-            span(row, self_ns, start_ns, process)
-        })
-        .collect();
-    let missing = rows.iter().filter(|row| row.place == Place::ParentMissing).count();
-    json!({
-        "version": VERSION,
-        "trace_id": format!("{:032x}", trace.id),
-        "start_unix_nano": start_ns.to_string(),
-        "duration_ns": end_ns.saturating_sub(start_ns),
-        "errors": rows.iter().filter(|row| is_error(&row.span.span)).count(),
-        "missing_parents": missing,
-        "left_out_spans": trace.left_out,
-        "processes": processes.list,
-        "spans": spans,
-    })
+    let of_rows = rows.iter().zip(self_times_ns(rows));
+    let spans = of_rows.map(|(row, self_ns)| of_span(row, self_ns, start_ns, processes.index(row))).collect();
+    OfTrace {
+        version: VERSION,
+        trace_id: format!("{:032x}", trace.id),
+        start_time: timestamp(start_ns),
+        start_unix_nano: start_ns.to_string(),
+        duration_ns: end_ns.saturating_sub(start_ns),
+        errors: rows.iter().filter(|row| is_error(&row.span.span)).count(),
+        missing_parents: rows.iter().filter(|row| row.place == Place::ParentMissing).count(),
+        left_out_spans: trace.left_out,
+        duplicate_spans: trace.duplicates,
+        processes: processes.list.into_iter().map(of_process).collect(),
+        spans,
+    }
 }
 
 /// The processes of a trace, each once.
 #[derive(Default)]
-struct Processes {
-    list: Vec<Value>,
+struct Processes<'a> {
+    list: Vec<&'a Process>,
     by_address: HashMap<usize, usize>,
 }
 
-impl Processes {
-    fn index(&mut self, row: &Row<'_>) -> usize {
+impl<'a> Processes<'a> {
+    fn index(&mut self, row: &Row<'a>) -> usize {
         let process = &row.span.process;
         let next = self.list.len();
         let index = *self.by_address.entry(Arc::as_ptr(process).addr()).or_insert(next);
         if index == next {
-            let resource = attributes(&process.resource.attributes);
-            self.list.push(json!({ "service": process.service, "resource": resource }));
+            self.list.push(process);
         }
         index
     }
 }
 
-fn span(row: &Row<'_>, self_ns: u64, start_ns: u64, process: usize) -> Value {
+fn of_process(process: &Process) -> OfProcess<'_> {
+    OfProcess { service: &process.service, resource: attributes(&process.resource.attributes) }
+}
+
+fn of_span<'a>(row: &Row<'a>, self_ns: u64, start_ns: u64, process: usize) -> OfSpan<'a> {
     let span = &row.span.span;
-    let parent = (!span.parent_span_id.is_empty()).then(|| const_hex::encode(&span.parent_span_id));
-    let kind = span.kind().as_str_name().trim_start_matches("SPAN_KIND_").to_lowercase();
-    let message = span.status.as_ref().map(|status| &status.message).filter(|message| !message.is_empty());
-    let busy = find(&span.attributes, "busy_ns").and_then(count);
-    json!({
-        "span_id": const_hex::encode(&span.span_id),
-        "parent_span_id": parent,
-        "depth": row.depth,
-        "name": span.name,
-        "kind": if span.kind() == SpanKind::Unspecified { None } else { Some(kind) },
-        "process": process,
-        "offset_ns": span.start_time_unix_nano - start_ns,
-        "duration_ns": duration_ns(span),
-        "self_ns": self_ns,
-        "busy_ns": busy,
-        "error": is_error(span),
-        "status_message": message,
-        "attributes": attributes(&span.attributes),
-        "events": span.events.iter().map(|of| event(of, start_ns)).collect::<Vec<_>>(),
-        "links": span.links.iter().map(link).collect::<Vec<_>>(),
-    })
+    let message = span.status.as_ref().map(|status| &*status.message);
+    OfSpan {
+        span_id: const_hex::encode(&span.span_id),
+        parent_span_id: (!span.parent_span_id.is_empty()).then(|| const_hex::encode(&span.parent_span_id)),
+        parent: match row.place {
+            Place::Child(parent) => Some(parent),
+            Place::Root | Place::ParentMissing | Place::Circle => None,
+        },
+        depth: row.depth,
+        name: &span.name,
+        kind: match span.kind() {
+            SpanKind::Unspecified => None,
+            SpanKind::Internal => Some("internal"),
+            SpanKind::Server => Some("server"),
+            SpanKind::Client => Some("client"),
+            SpanKind::Producer => Some("producer"),
+            SpanKind::Consumer => Some("consumer"),
+        },
+        process,
+        offset_ns: span.start_time_unix_nano - start_ns,
+        duration_ns: span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
+        self_ns,
+        busy_ns: find(&span.attributes, "busy_ns").and_then(count),
+        error: is_error(span),
+        status_message: message.filter(|message| !message.is_empty()),
+        attributes: attributes(&span.attributes),
+        events: span.events.iter().map(|event| of_event(event, start_ns)).collect(),
+        links: span.links.iter().map(of_link).collect(),
+    }
 }
 
-fn duration_ns(span: &Span) -> u64 {
-    span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano)
-}
-
-fn event(event: &Event, start_ns: u64) -> Value {
+fn of_event(event: &Event, start_ns: u64) -> OfEvent<'_> {
     // An event may be older than the trace, by a wrong clock.
     let offset_ns = i128::from(event.time_unix_nano) - i128::from(start_ns);
-    json!({
-        "name": event.name,
-        "offset_ns": i64::try_from(offset_ns).unwrap_or(i64::MAX),
-        "attributes": attributes(&event.attributes),
-    })
+    let offset_ns = offset_ns.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    OfEvent { name: &event.name, offset_ns, attributes: attributes(&event.attributes) }
 }
 
-fn link(link: &Link) -> Value {
-    json!({
-        "trace_id": const_hex::encode(&link.trace_id),
-        "span_id": const_hex::encode(&link.span_id),
-        "attributes": attributes(&link.attributes),
-    })
+fn of_link(link: &Link) -> OfLink {
+    OfLink {
+        trace_id: const_hex::encode(&link.trace_id),
+        span_id: const_hex::encode(&link.span_id),
+        attributes: attributes(&link.attributes),
+    }
 }
 
 /// If a key is there twice, the first one counts, as in the tree.
@@ -128,14 +196,51 @@ fn any(value: &AnyValue) -> Value {
     match &value.value {
         // References to a table of strings exist in profiles only.
         None | Some(Any::StringValueStrindex(_)) => Value::Null,
-        Some(Any::StringValue(text)) => json!(text),
-        Some(Any::BoolValue(is)) => json!(is),
-        Some(Any::IntValue(number)) => json!(number),
+        Some(Any::StringValue(text)) => text.as_str().into(),
+        Some(Any::BoolValue(is)) => (*is).into(),
+        Some(Any::IntValue(number)) => (*number).into(),
         // JSON has neither infinity nor NaN.
-        Some(Any::DoubleValue(number)) if number.is_finite() => json!(number),
-        Some(Any::DoubleValue(number)) => json!(number.to_string()),
+        Some(Any::DoubleValue(number)) if number.is_finite() => (*number).into(),
+        Some(Any::DoubleValue(number)) => number.to_string().into(),
         Some(Any::ArrayValue(list)) => list.values.iter().map(any).collect(),
         Some(Any::KvlistValue(map)) => attributes(&map.values).into(),
-        Some(Any::BytesValue(bytes)) => json!(STANDARD.encode(bytes)),
+        Some(Any::BytesValue(bytes)) => STANDARD.encode(bytes).into(),
+    }
+}
+
+/// Escapes characters that a terminal could take for a command or that change the direction of text. To a reader of
+/// JSON, they are the same.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut from = 0;
+        for (at, character) in fragment.char_indices().filter(|(_, character)| is_escaped(*character)) {
+            out.write_all(fragment.get(from..at).unwrap_or_default().as_bytes())?;
+            write!(out, "\\u{:04x}", u32::from(character))?;
+            from = at + character.len_utf8();
+        }
+        out.write_all(fragment.get(from..).unwrap_or_default().as_bytes())
+    }
+}
+
+/// All are below U+10000, so they take one escape.
+fn is_escaped(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_could_obey_is_escaped() {
+        let text = "a\u{9b}2J\u{7f}\u{1b}\u{202e}\u{2068}ü\"\\\n🦀";
+        let mut out = Vec::new();
+        text.serialize(&mut Serializer::with_formatter(&mut out, Escaping)).expect("a list takes everything");
+        let out = String::from_utf8(out).expect("UTF-8");
+        assert_eq!(out, "\"a\\u009b2J\\u007f\\u001b\\u202e\\u2068ü\\\"\\\\\\n🦀\"");
+        assert_eq!(serde_json::from_str::<String>(&out).expect("JSON"), text);
     }
 }

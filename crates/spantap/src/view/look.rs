@@ -9,12 +9,14 @@ pub struct Look {
     pub colour: bool,
     /// The most lines for the spans of one trace, below its head. The first span is always drawn.
     pub lines: usize,
+    /// Whether the head says when the trace began.
+    pub begin: bool,
 }
 
 impl Look {
     /// Options with up to 200 lines per trace.
     pub fn new(columns: usize, colour: bool) -> Self {
-        Self { columns, colour, lines: 200 }
+        Self { columns, colour, lines: 200, begin: false }
     }
 
     pub(super) fn width(&self) -> usize {

@@ -32,7 +32,8 @@ impl Sample {
 
     /// `None` if the span has no ids: there are no encoded spans like that.
     fn is_chosen_encoded(&self, query: &Query) -> Option<bool> {
-        let summary = Summary::of(&self.span)?;
+        // As read from a file: such a summary has `busy_ns` only if it is a number.
+        let summary = Summary { busy_ns: None, ..Summary::of(&self.span)? };
         let field = ScopeSpans { spans: vec![self.span.clone()], ..ScopeSpans::default() }.encode_to_vec();
         Some(query.matches(&Subject::encoded(&LazySpan::new(&summary, &field), &self.process)))
     }
