@@ -16,7 +16,7 @@ use super::filter::Filter;
 use super::frame::Found;
 use super::read::Frames;
 use super::rotate::Rotation;
-use super::scan::found_at;
+use super::scan::Scan;
 
 /// A capture, open for appending frames. It is locked against other writers until it is dropped.
 pub struct CaptureFile {
@@ -60,7 +60,7 @@ impl CaptureFile {
 
 /// When the first frame was written.
 fn began_ns(file: &File) -> Option<u64> {
-    match found_at(file, 0, &mut Vec::new()) {
+    match Scan::default().found_at(file, 0, u64::MAX) {
         Ok(Found::Header(first)) => Some(first.written_ns),
         _ => None,
     }
@@ -74,7 +74,7 @@ fn open(path: &Path) -> io::Result<Flock<File>> {
         Err((_, Errno::EWOULDBLOCK)) => return Err(io::Error::other("another program records to it")),
         Err((_, cause)) => return Err(cause.into()),
     };
-    match found_at(&file, 0, &mut Vec::new())? {
+    match Scan::default().found_at(&file, 0, u64::MAX)? {
         // A part is an empty file, or one whose first frame was cut off.
         Found::Header(_) | Found::Part(_) => Ok(file),
         Found::Newer(version) => Err(io::Error::other(format!(

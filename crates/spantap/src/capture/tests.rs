@@ -26,6 +26,7 @@ use crate::span::Summary;
 use crate::span::attributes::attribute;
 
 mod collector;
+mod damaged;
 
 /// 2027, in nanoseconds since 1970.
 const START: u64 = 1_800_000_000_000_000_000;

@@ -13,7 +13,7 @@ use crate::capture::compress::ZSTD;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::capture::frame::{Found, Header, MAGIC};
-use crate::capture::scan::{read_at, search};
+use crate::capture::scan::{Next, Scan, read_at};
 
 /// A file of a known format.
 pub(super) enum Format {
@@ -48,7 +48,8 @@ impl Format {
             }
         }
         // It may be a capture whose beginning is damaged.
-        if search(&file, 0, &mut start).with_context(context)?.is_some() {
+        let end = file.metadata().with_context(context)?.len();
+        if let Next::Header(_) = Scan::default().search(&file, 0, end).with_context(context)? {
             return Ok(Self::Frames(Frames::new(file)));
         }
         bail!(
