@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::contents::Document;
 use super::frames::Frames;
 use super::lines::Lines;
 use super::messages::{self, Messages};
+use super::open::shown;
 use crate::capture::compress::ZSTD;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
@@ -23,13 +24,10 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Opens a file.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
+    /// Finds out the format of a file.
+    pub(super) fn of(path: &Path, file: File) -> Result<Self> {
+        let shown = shown(path);
         let context = || format!("can't read {shown}");
-        let file = File::open(path).with_context(context)?;
-        let is_file = file.metadata().with_context(context)?.is_file();
-        ensure!(is_file, "can't read {shown}: it is no regular file; write to a file first");
         let mut start = Vec::new();
         read_at(&file, 0, 64, &mut start).with_context(context)?;
         if start.starts_with(&MAGIC) || Header::read(&start) != Found::Other {
