@@ -15,6 +15,7 @@ use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::capture::frame::{Found, Header, MAGIC};
 use crate::capture::scan::{Next, Scan, read_at};
+use crate::decode::Decoder;
 
 /// A file of a known format.
 pub(super) enum Format {
@@ -54,6 +55,11 @@ impl Format {
             "can't read {shown}: it is neither a capture nor a file of an OpenTelemetry collector (OTLP in JSON lines, or \
              in protobuf)"
         )
+    }
+
+    /// A decoder of the documents.
+    pub(super) fn decoder(&self) -> Decoder {
+        Decoder::of_file(matches!(self, Self::Frames(_)))
     }
 
     /// The next request that may have spans which `filter` selects. `None` at the end of the file so far.

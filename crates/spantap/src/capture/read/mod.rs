@@ -97,11 +97,12 @@ impl Capture {
     ///
     /// As those of [`Capture::open`].
     pub fn from_file(path: &Path, file: File) -> Result<Self> {
+        let format = Format::of(path, file)?;
         Ok(Self {
             path: path.to_owned(),
-            format: Format::of(path, file)?,
+            decoder: format.decoder(),
+            format,
             filter: Filter::default(),
-            decoder: Decoder::of_file(),
             read: VecDeque::new(),
             damage: Damage::default(),
             lost: 0,

@@ -27,7 +27,7 @@ fn json_lines_are_read() {
     let path = folder.write(format!("{}\n{}\n", line(1), line(2)).as_bytes());
     assert_eq!(read(&path), (vec![2, 3, 4, 5], Damage::default()));
     let spans = Capture::open(&path).unwrap().next().unwrap().unwrap();
-    assert_eq!((&*spans.process.service, spans.process.sender.pid), ("roll", 4711));
+    assert_eq!((&*spans.process.service, spans.process.sender), ("roll", Sender::UNKNOWN));
     assert_eq!(spans.process.resource.attributes.len(), 3, "nothing of this machine is added");
     let trace_id = 0x9cb5_bf73_8137_b224_8dc7_b204_45ec_2e1c;
     assert_eq!(
