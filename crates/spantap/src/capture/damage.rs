@@ -69,7 +69,7 @@ impl fmt::Display for Damage {
             // Said of lines and messages of a collector, too.
             write!(
                 f,
-                "{also}the last {} are an incomplete record: the recorder was killed or is still writing",
+                "{also}an incomplete record of {} at the end: the recorder was killed or is still writing",
                 bytes(self.tail_bytes)
             )?;
         }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(
             damage.to_string(),
             "2,000 bytes damaged and left out, in 2 places, the first at byte 1,234, with at least 7 spans; \
-             the last 60 bytes are an incomplete record: the recorder was killed or is still writing"
+             an incomplete record of 60 bytes at the end: the recorder was killed or is still writing"
         );
     }
 }

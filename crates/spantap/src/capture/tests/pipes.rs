@@ -16,7 +16,7 @@ fn pipe(folder: &Folder) -> PathBuf {
 fn open_in_time(path: &Path) -> anyhow::Result<Capture> {
     let (send, received) = mpsc::channel();
     let path = path.to_owned();
-    thread::spawn(move || send.send(Capture::open(&path)));
+    thread::spawn(move || _ = send.send(Capture::open(&path)).is_ok());
     received.recv_timeout(Duration::from_secs(20)).expect("it does not hang")
 }
 
