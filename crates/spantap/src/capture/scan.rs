@@ -156,7 +156,9 @@ mod tests {
             assert_eq!(matches!(found, Found::Part(_)), !is_whole, "{end}");
             let next = if is_whole { Next::Header(5) } else { Next::None(5) };
             assert_eq!(scan.search(&file, 0, end).unwrap(), next, "{end}");
-            assert_eq!(scan.search(&file, 6, end).unwrap(), Next::None(end));
+            // The last bytes may agree with the magic by chance.
+            let behind = scan.search(&file, 6, end).unwrap();
+            assert!(matches!(behind, Next::None(part) if part + MAGIC.len() as u64 > end), "{behind:?}");
         }
     }
 }
