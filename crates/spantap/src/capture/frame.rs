@@ -60,9 +60,9 @@
 //! and can leave spans out. A fingerprint that is missing hides a span from a search for its trace. So a capture
 //! is as trustworthy as its owner. A file that was made to harm its reader can't do more than this:
 //!
-//! * Memory: a reader takes one frame at a time for each of up to eight threads, and two more that wait for it. Each frame
-//!   may have 16 MiB, and 16 MiB without compression; decoded, this may take thirty times as much, some 500 MiB for
-//!   each thread. A few kilobytes are enough for such a frame, because they may decompress to 16 MiB.
+//! * Memory: a reader holds two frames for each of up to eight threads, and a thread decodes one at a time. A frame may
+//!   have 16 MiB, and 16 MiB without compression; decoded, this may take thirty times as much, some 500 MiB for each
+//!   thread. A few kilobytes are enough for such a frame, because they may decompress to 16 MiB.
 //! * Time: what is read for headers and bodies with wrong checksums is limited to four times the length of the file and 64
 //!   MiB; then the reader leaves such places out without reading them. See `scan`. Decoding takes time in proportion to the
 //!   bytes without compression.
