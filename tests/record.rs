@@ -158,3 +158,28 @@ fn old_files_are_removed() {
     }
     assert!(found < spans.len());
 }
+
+#[test]
+fn spans_that_could_not_be_recorded_are_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("removed");
+    std::fs::create_dir(&inner).unwrap();
+    let spantap = Spantap::record(&inner.join("capture.spans"), &["--flush-timeout", "100ms"]);
+    std::fs::remove_dir_all(&inner).unwrap();
+    send(spantap.socket(), &MadeUp::many(3));
+    let ended = spantap.terminate();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("3 spans"), "{ended:?}");
+}
+
+#[test]
+fn a_file_that_is_no_capture_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("capture.spans");
+    let other = folder.path().join("capture.spans.1");
+    std::fs::write(&other, "notes").unwrap();
+    let ended = Spantap::record_program(&capture, &["true"]).wait();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("capture.spans.1 is not a capture"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "notes");
+}

@@ -292,7 +292,7 @@ fn every_span_of_a_capture_is_in_one_trace() {
     File::options().write(true).open(&torn).unwrap().set_len(bytes.len() as u64 - 3).unwrap();
     let output = view(&[torn.to_str().unwrap(), capture.to_str().unwrap(), "--json"]);
     assert!(output.status.success(), "{output:?}");
-    assert!(stderr(&output).contains("at the end not whole"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("an incomplete record of "), "{}", stderr(&output));
 }
 
 fn span_id(field: &[u8]) -> String {

@@ -29,6 +29,11 @@ pub(super) fn decompress_up_to(bytes: &[u8], most: usize) -> Option<Vec<u8>> {
     (decompressed.len() <= most).then_some(decompressed)
 }
 
+/// The length of the compressed bytes that `bytes` begin with. `None` if they are not whole, or not compressed.
+pub(super) fn compressed_length(bytes: &[u8]) -> Option<usize> {
+    zstd::zstd_safe::find_frame_compressed_size(bytes).ok()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failing test is a panic
 mod tests {

@@ -66,9 +66,10 @@ impl fmt::Display for Damage {
             also = "; ";
         }
         if self.tail_bytes > 0 {
+            // Said of lines and messages of a collector, too.
             write!(
                 f,
-                "{also}{} at the end not whole: the recording was cut off, or goes on",
+                "{also}an incomplete record of {} at the end: the recorder was killed or is still writing",
                 bytes(self.tail_bytes)
             )?;
         }
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(
             damage.to_string(),
             "2,000 bytes damaged and left out, in 2 places, the first at byte 1,234, with at least 7 spans; \
-             60 bytes at the end not whole: the recording was cut off, or goes on"
+             an incomplete record of 60 bytes at the end: the recorder was killed or is still writing"
         );
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Uid, fchown, geteuid};
 
 use super::append::Appender;
 use super::damage::Damage;
@@ -16,7 +17,7 @@ use super::filter::Filter;
 use super::frame::Found;
 use super::read::Frames;
 use super::rotate::Rotation;
-use super::scan::found_at;
+use super::scan::Scan;
 
 /// A capture, open for appending frames. It is locked against other writers until it is dropped.
 pub struct CaptureFile {
@@ -26,16 +27,21 @@ pub struct CaptureFile {
 }
 
 impl CaptureFile {
-    /// Opens a capture, or makes it, readable and writable for its owner only. New frames come after those that it has.
-    /// Cuts off an end that is not a whole frame, and returns how many bytes that was.
+    /// Opens a capture, or makes it. New frames come after those that it has. Cuts off an end that is the beginning of a
+    /// frame, and returns how many bytes that was.
+    ///
+    /// A new file is readable and writable for its owner only. With `sudo`, this is the user who called it. A file that
+    /// exists keeps its permissions.
     ///
     /// # Errors
     ///
-    /// When the file can't be opened, is not a capture, is from a newer spantap, or another program records to it.
+    /// When the file can't be opened, is not a capture, is from a newer spantap, or another program records to it; and when a
+    /// file that the rotation would replace is not a capture.
     pub fn open(path: &Path, rotation: Rotation) -> Result<(Self, u64)> {
         let context = || format!("can't record to {}", path.display());
         let is_other = path.metadata().is_ok_and(|metadata| !metadata.is_file());
         ensure!(!is_other, "can't record to {}: it is no regular file; choose another path", path.display());
+        rotation.check(path).with_context(context)?;
         let appender = Appender::open(path, open).with_context(context)?;
         let cut = cut_tail(appender.file()).with_context(context)?;
         Ok((Self { path: path.to_owned(), rotation, appender }, cut))
@@ -60,7 +66,7 @@ impl CaptureFile {
 
 /// When the first frame was written.
 fn began_ns(file: &File) -> Option<u64> {
-    match found_at(file, 0, &mut Vec::new()) {
+    match Scan::default().found_at(file, 0, u64::MAX) {
         Ok(Found::Header(first)) => Some(first.written_ns),
         _ => None,
     }
@@ -68,13 +74,25 @@ fn began_ns(file: &File) -> Option<u64> {
 
 /// Opens, makes and locks a file, and checks that it is a capture.
 fn open(path: &Path) -> io::Result<Flock<File>> {
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600);
+    let file = match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            if let Some((user, group)) = sudo_user(geteuid().is_root(), |name| std::env::var(name).ok()) {
+                // Some file systems have no owners, and the spans are recorded all the same.
+                let _ = fchown(&file, Some(user), Some(group));
+            }
+            file
+        }
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => options.create(true).open(path)?,
+        Err(cause) => return Err(cause),
+    };
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(file) => file,
         Err((_, Errno::EWOULDBLOCK)) => return Err(io::Error::other("another program records to it")),
         Err((_, cause)) => return Err(cause.into()),
     };
-    match found_at(&file, 0, &mut Vec::new())? {
+    match Scan::default().found_at(&file, 0, u64::MAX)? {
         // A part is an empty file, or one whose first frame was cut off.
         Found::Header(_) | Found::Part(_) => Ok(file),
         Found::Newer(version) => Err(io::Error::other(format!(
@@ -82,6 +100,13 @@ fn open(path: &Path) -> io::Result<Flock<File>> {
         ))),
         Found::Other => Err(io::Error::other("it is not a capture: choose another path")),
     }
+}
+
+/// The user who runs spantap through `sudo`, and the group.
+fn sudo_user(is_root: bool, variable: impl Fn(&str) -> Option<String>) -> Option<(Uid, Gid)> {
+    let id = |name| variable(name)?.parse().ok();
+    let (user, group) = (id("SUDO_UID")?, id("SUDO_GID")?);
+    is_root.then(|| (Uid::from_raw(user), Gid::from_raw(group)))
 }
 
 /// Cuts off what comes after the last whole frame.
@@ -95,4 +120,18 @@ fn cut_tail(file: &File) -> Result<u64> {
         file.set_len(frames.end())?;
     }
     Ok(damage.tail_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_belongs_to_the_user_of_sudo() {
+        let sudo = |name: &str| Some(if name == "SUDO_UID" { "1000" } else { "1001" }.to_owned());
+        assert_eq!(sudo_user(true, sudo), Some((Uid::from_raw(1000), Gid::from_raw(1001))));
+        assert_eq!(sudo_user(false, sudo), None, "another program may set the variables");
+        assert_eq!(sudo_user(true, |_| None), None);
+        assert_eq!(sudo_user(true, |_| Some("-1".into())), None);
+    }
 }

@@ -12,7 +12,7 @@
 //! | 16 | 4 | the length of the body, `B` |
 //! | 20 | 4 | the length of the body without compression |
 //! | 24 | 4 | CRC-32 of the body, as it is in the file |
-//! | 28 | 4 | the number of spans |
+//! | 28 | 4 | the number of spans, at least that of the fingerprints |
 //! | 32 | 8 | when the frame was written |
 //! | 40 | 8 | the earliest start of a span |
 //! | 48 | 8 | the latest end of a span |
@@ -44,13 +44,29 @@
 //!
 //! # Damage
 //!
-//! * The end of the file is not a whole frame, such as after a kill or a power cut: everything before it is read. The
-//!   next recording into the same file cuts this tail off.
+//! * The file ends with the beginning of a frame, such as after a kill or a power cut, or while a frame is being written:
+//!   everything before it is read. The next recording into the same file cuts this tail off. It is shorter than the largest
+//!   frame.
 //! * The checksum of a body is wrong, or it can't be decoded: no span of the frame is used.
 //! * A header is damaged, or the length of a frame does not lead to another frame or to the end of the file: the
 //!   reader searches for the next whole header, byte by byte.
+//! * The file ends with anything else, such as zeros: this is damage, too. The next recording leaves it where it is.
 //!
 //! [`Damage`](super::Damage) has the places and the bytes.
+//!
+//! # A file from someone else
+//!
+//! The checksums find accidents. They are no signature: whoever can write the file can make valid frames with any spans,
+//! and can leave spans out. A fingerprint that is missing hides a span from a search for its trace. So a capture
+//! is as trustworthy as its owner. A file that was made to harm its reader can't do more than this:
+//!
+//! * Memory: a reader holds two frames for each of up to eight threads, and a thread decodes one at a time. A frame may
+//!   have 16 MiB, and 16 MiB without compression; decoded, this may take thirty times as much, some 500 MiB for each
+//!   thread. A few kilobytes are enough for such a frame, because they may decompress to 16 MiB.
+//! * Time: what is read for headers and bodies with wrong checksums is limited to four times the length of the file and 64
+//!   MiB; then the reader leaves such places out without reading them. See `scan`. Decoding takes time in proportion to the
+//!   bytes without compression.
+//! * Text: names and attributes may have any characters. Whoever shows them must escape control characters.
 
 use super::index::Index;
 
@@ -68,6 +84,9 @@ pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// The bytes up to and with the length of the header.
 const START: usize = 16;
+/// Where the version and the number of spans are.
+const VERSION_AT: usize = 8;
+const SPANS: usize = 28;
 
 /// A header that was read or is to be written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,26 +139,40 @@ impl Header {
         out.extend_from_slice(&crc.to_le_bytes());
     }
 
+    /// The length of the header that `bytes` begin with, as the header itself says; if they can't be one, or are too few to
+    /// tell, what they are. A length that the rest of the header contradicts is refused before anyone reads that much.
+    pub(super) fn length_of(bytes: &[u8]) -> Result<usize, Found> {
+        let common = bytes.len().min(MAGIC.len());
+        if bytes[..common] != MAGIC[..common] {
+            return Err(Found::Other);
+        }
+        let (Some(version), Some(length)) = (u32_at(bytes, VERSION_AT), u32_at(bytes, 12)) else {
+            return Err(Found::Part(START));
+        };
+        let length = length as usize;
+        let can_be = match version {
+            // No span has more than one trace id.
+            VERSION => length.checked_sub(MIN_HEADER).is_some_and(|of| {
+                of % 4 == 0 && u32_at(bytes, SPANS).is_none_or(|spans| of / 4 <= spans as usize)
+            }),
+            _ => length >= START + 4,
+        };
+        if can_be && length <= MAX_HEADER { Ok(length) } else { Err(Found::Other) }
+    }
+
     /// Reads what `bytes` begin with. They are all bytes to the end of the file, or at least as many as an earlier
     /// [`Found::Part`] has asked for.
     pub(super) fn read(bytes: &[u8]) -> Found {
-        let common = bytes.len().min(MAGIC.len());
-        if bytes[..common] != MAGIC[..common] {
-            return Found::Other;
-        }
-        let (Some(version), Some(length)) = (u32_at(bytes, 8), u32_at(bytes, 12)) else {
-            return Found::Part(START);
+        let length = match Self::length_of(bytes) {
+            Ok(length) => length,
+            Err(found) => return found,
         };
-        let length = length as usize;
-        if !(START + 4..=MAX_HEADER).contains(&length) {
-            return Found::Other;
-        }
         let Some(header) = bytes.get(..length) else { return Found::Part(length) };
         let (content, crc) = header.split_at(length - 4);
         if u32_at(crc, 0) != Some(crc32fast::hash(content)) {
             return Found::Other;
         }
-        match version {
+        match u32_at(bytes, VERSION_AT).unwrap_or_default() {
             VERSION => Self::of(content).map_or(Found::Other, Found::Header),
             version if version > VERSION => Found::Newer(version),
             _ => Found::Other,
@@ -152,7 +185,7 @@ impl Header {
         let number = |at| u32_at(content, at);
         let time = |at| Some(u64::from_le_bytes(*content.get(at..)?.first_chunk()?));
         let (body, raw) = (number(16)? as usize, number(20)? as usize);
-        let (body_crc, spans) = (number(24)?, number(28)?);
+        let (body_crc, spans) = (number(24)?, number(SPANS)?);
         let (written_ns, earliest_ns, latest_ns) = (time(32)?, time(40)?, time(48)?);
         let fingerprints = content.get(56..)?;
         if fingerprints.len() % 4 != 0 || body > MAX_BODY || raw > MAX_BODY {

@@ -26,7 +26,7 @@ pub use damage::Damage;
 pub use encode::encode;
 pub use file::CaptureFile;
 pub use filter::{Filter, TraceIds};
-pub use read::{Capture, InParallel, Spans};
+pub use read::{Capture, InParallel, Spans, open};
 pub use rotate::{KEEP, MAX_BYTES, Rotation};
 
 #[cfg(test)]

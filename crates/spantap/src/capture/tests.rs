@@ -26,6 +26,8 @@ use crate::span::Summary;
 use crate::span::attributes::attribute;
 
 mod collector;
+mod damaged;
+mod pipes;
 
 /// 2027, in nanoseconds since 1970.
 const START: u64 = 1_800_000_000_000_000_000;
@@ -297,7 +299,7 @@ fn files_that_have_no_spans_are_refused_with_a_way_out() {
         assert!(error.contains(expected), "{error}");
     }
     let error = format!("{:#}", Capture::open(folder.0.path()).map(drop).unwrap_err());
-    assert!(error.contains("it is no regular file"), "{error}");
+    assert!(error.contains("it is a folder; give the files in it"), "{error}");
     assert!(Capture::open("/dev/null".as_ref()).is_err());
 }
 

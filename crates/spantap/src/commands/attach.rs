@@ -15,7 +15,7 @@ use super::signals::Blocked;
 /// When spantap can't attach, or the collector can't run.
 #[cfg(feature = "ebpf")]
 pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> Result<ExitCode> {
-    use super::collect::{Collect, exit_code};
+    use super::collect::Collect;
     use crate::source::Source;
     use crate::source::probes::{Lifetime, Probes, Target, check_kernel};
 
@@ -42,8 +42,8 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> 
         }
         Ok(((), signals))
     };
-    let ((), second_signal) = collect.run(end).await?;
-    Ok(exit_code(second_signal))
+    let ((), finish) = collect.run(end).await?;
+    Ok(finish.exit_code(output.records))
 }
 
 /// Reports that this build cannot attach.

@@ -170,9 +170,9 @@ pub(super) struct Record {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
     pub(super) max_size: u64,
     /// Begin a new file when this one is older, such as 1h [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = age)]
     pub(super) max_age: Option<Duration>,
-    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; the oldest is removed
+    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; older ones are removed when a new file begins
     #[arg(long, value_name = "N", default_value_t = KEEP)]
     pub(super) keep: u32,
     /// The options of a socket.
@@ -208,14 +208,16 @@ pub(super) struct RecordFrom {
 }
 
 const RECORD_HELP: &str = "The file is readable while it is recorded, and after a crash, which loses about the last \
-                           half second. Only you may read it, because spans tell what a program does with whose data. \
-                           When the disk is full, spantap goes on when there is room, and counts the spans that it lost.";
+                           half second. Spans may contain personal data and secrets, so only you may read a new file; with \
+                           sudo, it belongs to the user who called sudo. A file that exists keeps its permissions. When the \
+                           disk is full, spantap goes on when there is room, and counts the spans that it lost. The exit \
+                           code is 1 if spans could not be recorded; with -- COMMAND, it is that of the program.";
 
 /// The options of `view`.
 #[derive(Args, Debug)]
 #[command(after_help = VIEW_HELP)]
 pub(super) struct View {
-    /// The files to read
+    /// The files to read; - is the standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) files: Vec<PathBuf>,
     /// Show only traces with a span that matches this query, such as 'duration > 100ms and service == "shop"'
@@ -293,8 +295,8 @@ pub(super) struct Forwarding {
     /// Forward the spans, for example to otlp=http://HOST:4318; may be repeated
     ///
     /// The targets are otlp=http://HOST:4318, otlp=grpc://HOST:4317, zipkin=http://HOST:9411, jsonl=FILE and
-    /// capture=FILE, which is a file as of spantap record. Plain otlp reads the address from OTEL_EXPORTER_OTLP_ENDPOINT. Every OTLP target uses the other OTEL_EXPORTER_OTLP_*
-    /// variables, such as HEADERS, TIMEOUT, COMPRESSION and CERTIFICATE.
+    /// capture=FILE, which is a file as of spantap record. Plain otlp reads the address from
+    /// OTEL_EXPORTER_OTLP_ENDPOINT. Every OTLP target uses the other OTEL_EXPORTER_OTLP_* variables, such as HEADERS, TIMEOUT, COMPRESSION and CERTIFICATE.
     #[arg(long, value_name = "TARGET", help_heading = FORWARDING)]
     pub(super) to: Vec<Target>,
     /// Store spans in this folder until they are forwarded
@@ -416,6 +418,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         ("s", 1.0),
         ("h", 3600.0),
         ("d", 86_400.0),
+        ("m", 60.0),
     ];
     let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let parsed = found.and_then(|(number, seconds)| Some(number.trim().parse::<f64>().ok()? * seconds));
@@ -423,6 +426,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     // A year is longer than any useful wait, and short enough that adding it to a time cannot overflow.
     let duration = duration.filter(|duration| *duration <= Duration::from_secs(366 * 86_400));
     duration.ok_or_else(|| "write a number and its unit, such as 250us, 10ms, 1.5s, 2min or 1h".into())
+}
+
+/// Reads a duration that is not 0.
+fn age(text: &str) -> Result<Duration, String> {
+    let age = duration(text)?;
+    if age.is_zero() {
+        Err("each frame would begin a new file; write a longer time, such as 1h".into())
+    } else {
+        Ok(age)
+    }
 }
 
 /// Reads a number of bytes.
@@ -468,6 +481,7 @@ mod tests {
             "trace.sock --mode 0666 --to jsonl=a",
             "--pid 7 --kernel none",
             "trace.sock --max-size 1MiB --max-age 1h --keep 0",
+            "trace.sock --max-age 5m",
         ];
         for args in good {
             assert!(parse(args).is_ok(), "{args}: {:?}", parse(args));
@@ -480,6 +494,8 @@ mod tests {
             "trace.sock --kernel none",
             "--pid 7 --mode 0600",
             "--kernel none -- a",
+            "trace.sock --max-age 0s",
+            "trace.sock --max-age 1",
         ];
         for args in bad {
             assert!(parse(args).is_err(), "{args}");
@@ -493,6 +509,7 @@ mod tests {
             ("10ms", 10_000_000),
             ("1.5s", 1_500_000_000),
             ("2min", 120_000_000_000),
+            ("5m", 300_000_000_000),
             ("1h", 3_600_000_000_000),
         ];
         for (text, ns) in cases {

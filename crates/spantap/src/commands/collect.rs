@@ -40,11 +40,13 @@ pub(super) struct Output {
     pub(super) rotation: Rotation,
     /// Where the status is shown, and traces.
     pub(super) stream: Stream,
+    /// Whether the first target is what the command is for, so that a loss there is a failure.
+    pub(super) records: bool,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { rotation: Rotation::default(), stream: Stream::Stdout }
+        Self { rotation: Rotation::default(), stream: Stream::Stdout, records: false }
     }
 }
 
@@ -64,8 +66,7 @@ pub(super) struct Collect {
 
 impl Collect {
     /// Collects until `until` completes, then handles what was sent before that. Returns the value of `until`, and
-    /// the signal that arrived afterwards, if any: a second signal means that the user doesn't want to wait for a
-    /// backend.
+    /// how the end went.
     ///
     /// # Errors
     ///
@@ -73,7 +74,7 @@ impl Collect {
     pub(super) async fn run<T>(
         self,
         until: impl Future<Output = Result<(T, Signals)>>,
-    ) -> Result<(T, Option<Signal>)> {
+    ) -> Result<(T, Finish)> {
         let screen = Arc::new(Screen::new(self.stream, self.common.display.color.into()));
         let (notices, lines) = Notices::new();
         let printer = {
@@ -100,7 +101,7 @@ impl Collect {
         until: impl Future<Output = Result<(T, Signals)>>,
         screen: &Arc<Screen>,
         notices: &Notices,
-    ) -> (Result<(T, Option<Signal>)>, Option<String>) {
+    ) -> (Result<(T, Finish)>, Option<String>) {
         let flush_timeout = self.common.forwarding.flush_timeout;
         let owns_terminal = self.owns_terminal;
         let Started { stats, sinks, programs, end, mut received, shown, view } =
@@ -148,7 +149,10 @@ impl Collect {
         };
         let shown = timeout(show_timeout, shown).await.is_ok();
         let final_text = shown.then(|| final_stats(&stats, &sinks));
-        (result.and(outcome).map(|value| (value, second_signal)), final_text)
+        let first = sinks.stats().into_iter().next();
+        let lost_by_first = first.map_or(0, |sink| sink.dropped.total() + sink.rejected);
+        let finish = Finish { second_signal, lost_by_first };
+        (result.and(outcome).map(|value| (value, finish)), final_text)
     }
 
     async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
@@ -214,10 +218,24 @@ impl Collect {
     }
 }
 
-/// 128 plus the number of the second signal, as shells report it; else success.
-pub(super) fn exit_code(second_signal: Option<Signal>) -> ExitCode {
-    let code = second_signal.and_then(|signal| u8::try_from(128 + signal as i32).ok());
-    code.map_or(ExitCode::SUCCESS, ExitCode::from)
+/// How the end of a collector went.
+pub(super) struct Finish {
+    /// The second signal, if any: the user doesn't want to wait for a backend.
+    second_signal: Option<Signal>,
+    /// The spans that the first target lost or rejected since the start.
+    lost_by_first: u64,
+}
+
+impl Finish {
+    /// 128 plus the number of the second signal, as shells report it. Without one, failure if `records`, and the first
+    /// target lost spans; else success.
+    pub(super) fn exit_code(&self, records: bool) -> ExitCode {
+        match self.second_signal.and_then(|signal| u8::try_from(128 + signal as i32).ok()) {
+            Some(code) => code.into(),
+            None if records && self.lost_by_first > 0 => ExitCode::FAILURE,
+            None => ExitCode::SUCCESS,
+        }
+    }
 }
 
 /// The parts of a running collector.

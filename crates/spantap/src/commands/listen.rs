@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::cli::Listen;
-use super::collect::{Collect, Output, exit_code};
+use super::collect::{Collect, Output};
 use super::signals::Blocked;
 use crate::source::{Socket, Source};
 
@@ -28,6 +28,6 @@ pub(super) async fn listen(listen: Listen, blocked: Blocked, output: Output) -> 
         signals.next().await;
         Ok(((), signals))
     };
-    let ((), second_signal) = collect.run(end).await?;
-    Ok(exit_code(second_signal))
+    let ((), finish) = collect.run(end).await?;
+    Ok(finish.exit_code(output.records))
 }

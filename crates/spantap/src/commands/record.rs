@@ -27,7 +27,7 @@ pub(super) fn record(record: Record) -> Result<ExitCode> {
     forwarding.to.insert(0, Target::Capture(capture));
     let common = Common { forwarding, display: Display::none(color) };
     // stdout stays empty, as it is no view.
-    let output = Output { rotation, stream: Stream::Stderr };
+    let output = Output { rotation, stream: Stream::Stderr, records: true };
     match from {
         RecordFrom { socket: Some(socket), .. } => {
             block_on(listen(Listen { socket, access, common }, Blocked::ending()?, output))

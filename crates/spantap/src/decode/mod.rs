@@ -63,10 +63,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder of what was written to a file. Processes are as the file describes them, because the kernel reports
-    /// nothing of who sent them.
-    pub(crate) fn of_file() -> Self {
-        Self { processes: Processes::of_file(), shared: Shared::default() }
+    /// A decoder of what was written to a file. The kernel reports nothing of who sent it. If spantap recorded the file, its
+    /// resources have what the kernel reported then; otherwise the senders are unknown, because a process may say
+    /// anything of itself, and many have the pid 1, each in its container.
+    pub(crate) fn of_file(is_capture: bool) -> Self {
+        Self { processes: Processes::of_file(is_capture), shared: Shared::default() }
     }
 
     /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970.

@@ -45,19 +45,32 @@ pub(super) struct Processes {
 /// A text or an encoded resource, and the process that it describes.
 type Described = (Box<[u8]>, Arc<Process>);
 
+/// Where descriptions of processes come from.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Origin {
+    /// From the processes, and the kernel says which process sent them.
+    #[default]
+    Sender,
+    /// From a capture, whose resources have what the kernel reported when it was recorded.
+    Capture,
+    /// From another file. Whoever wrote it did not know the senders.
+    File,
+}
+
 #[derive(Debug, Default)]
 struct Known {
     senders: HashMap<Sender, Vec<Described>>,
     /// The size of all texts, with their overhead.
     bytes: usize,
-    /// Whether the processes are only known by what a file says about them.
-    of_file: bool,
+    /// Where the descriptions come from.
+    origin: Origin,
 }
 
 impl Processes {
-    /// The processes of a file.
-    pub(super) fn of_file() -> Self {
-        let known = || Known { of_file: true, ..Known::default() };
+    /// The processes of a capture, or of another file.
+    pub(super) fn of_file(is_capture: bool) -> Self {
+        let origin = if is_capture { Origin::Capture } else { Origin::File };
+        let known = || Known { origin, ..Known::default() };
         Self { services: known(), resources: known(), encoded: known() }
     }
 
@@ -113,11 +126,14 @@ impl Known {
         faults: &mut Faults,
     ) -> Process {
         limit(&mut attributes, &mut dropped, faults);
-        if self.of_file {
-            let sender = described_sender(&attributes);
-            return process(sender, attributes, dropped);
-        }
-        add_what_the_kernel_reports(sender, &mut attributes);
+        let sender = match self.origin {
+            Origin::Sender => {
+                add_what_the_kernel_reports(sender, &mut attributes);
+                sender
+            }
+            Origin::Capture => described_sender(&attributes),
+            Origin::File => Sender::UNKNOWN,
+        };
         process(sender, attributes, dropped)
     }
 }
@@ -147,12 +163,12 @@ impl Known {
         let process = Arc::new(process);
         let bytes = OVERHEAD + text.len();
         if self.bytes + bytes > MAX_TEXTS {
-            *self = Self { of_file: self.of_file, ..Self::default() };
+            *self = Self { origin: self.origin, ..Self::default() };
         }
         self.bytes += bytes;
         let of_sender = self.senders.entry(sender).or_default();
         // In a file, all have the same sender.
-        if of_sender.len() >= MAX_OF_A_SENDER && !self.of_file {
+        if of_sender.len() >= MAX_OF_A_SENDER && self.origin == Origin::Sender {
             self.bytes -= of_sender.drain(..).map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
         }
         of_sender.push((text.into(), Arc::clone(&process)));

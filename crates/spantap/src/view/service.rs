@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
 use crate::process::Process;
-use crate::span::attributes::find;
+use crate::span::attributes::{find, find_text};
 
 /// The service and the pid that the kernel reports. If the kernel reports none, the pid that the process reports, with
 /// `?`.
@@ -17,13 +17,18 @@ pub(super) fn label(process: &Process) -> String {
     }
 }
 
-/// Whether both are the same process, which may have been decoded more than once.
+/// Whether both are the same process, which may have been decoded more than once. A pid means something only on its own host:
+/// several captures may come from several hosts.
 pub(super) fn is_same(one: &Arc<Process>, other: &Arc<Process>) -> bool {
     let is_known = one.sender.pid != 0;
     Arc::ptr_eq(one, other)
         || (one.sender == other.sender
             && one.service == other.service
-            && (is_known || one.resource == other.resource))
+            && if is_known { host(one) == host(other) } else { one.resource == other.resource })
+}
+
+fn host(process: &Process) -> Option<&str> {
+    find_text(&process.resource.attributes, "host.name")
 }
 
 fn own_pid(process: &Process) -> Option<i64> {
@@ -40,6 +45,7 @@ mod tests {
 
     use super::*;
     use crate::process::Sender;
+    use crate::span::attributes::attribute;
 
     fn process(pid: u32, own_pid: Option<i64>) -> Process {
         let attribute = |pid| KeyValue {
@@ -70,5 +76,12 @@ mod tests {
         assert!(same(process(0, Some(7)), process(0, Some(7))));
         assert!(!same(process(0, Some(7)), process(0, Some(8))));
         assert!(!same(process(1, None), process(2, None)));
+        let on = |host: &str| {
+            let mut process = process(1, Some(1));
+            process.resource.attributes.push(attribute("host.name", Value::StringValue(host.into())));
+            process
+        };
+        assert!(same(on("a"), on("a")));
+        assert!(!same(on("a"), on("b")), "another host has the same pid");
     }
 }

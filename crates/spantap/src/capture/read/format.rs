@@ -3,17 +3,19 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::contents::Document;
 use super::frames::Frames;
 use super::lines::Lines;
 use super::messages::{self, Messages};
+use super::open::shown;
 use crate::capture::compress::ZSTD;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::capture::frame::{Found, Header, MAGIC};
-use crate::capture::scan::{read_at, search};
+use crate::capture::scan::{Next, Scan, read_at};
+use crate::decode::Decoder;
 
 /// A file of a known format.
 pub(super) enum Format {
@@ -23,13 +25,10 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Opens a file.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
+    /// Finds out the format of a file.
+    pub(super) fn of(path: &Path, file: File) -> Result<Self> {
+        let shown = shown(path);
         let context = || format!("can't read {shown}");
-        let file = File::open(path).with_context(context)?;
-        let is_file = file.metadata().with_context(context)?.is_file();
-        ensure!(is_file, "can't read {shown}: it is no regular file; write to a file first");
         let mut start = Vec::new();
         read_at(&file, 0, 64, &mut start).with_context(context)?;
         if start.starts_with(&MAGIC) || Header::read(&start) != Found::Other {
@@ -48,13 +47,19 @@ impl Format {
             }
         }
         // It may be a capture whose beginning is damaged.
-        if search(&file, 0, &mut start).with_context(context)?.is_some() {
+        let end = file.metadata().with_context(context)?.len();
+        if let Next::Header(_) = Scan::default().search(&file, 0, end).with_context(context)? {
             return Ok(Self::Frames(Frames::new(file)));
         }
         bail!(
             "can't read {shown}: it is neither a capture nor a file of an OpenTelemetry collector (OTLP in JSON lines, or \
              in protobuf)"
         )
+    }
+
+    /// A decoder of the documents.
+    pub(super) fn decoder(&self) -> Decoder {
+        Decoder::of_file(matches!(self, Self::Frames(_)))
     }
 
     /// The next request that may have spans which `filter` selects. `None` at the end of the file so far.

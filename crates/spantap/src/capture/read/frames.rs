@@ -8,7 +8,7 @@ use super::contents::Document;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::capture::frame::{Found, Header};
-use crate::capture::scan::{found_at, read_at, search};
+use crate::capture::scan::{Next, Scan, read_at};
 
 /// The frames of a capture.
 pub(in crate::capture) struct Frames {
@@ -18,8 +18,7 @@ pub(in crate::capture) struct Frames {
     /// The last frame, if its body was not read. Its length may be that of a frame which was cut off, and behind which
     /// others were appended.
     skipped: Option<Skipped>,
-    /// For headers, and for searching.
-    buffer: Vec<u8>,
+    scan: Scan,
 }
 
 #[derive(Clone, Copy)]
@@ -31,7 +30,7 @@ struct Skipped {
 
 impl Frames {
     pub(in crate::capture) fn new(file: File) -> Self {
-        Self { file, at: 0, skipped: None, buffer: Vec::new() }
+        Self { file, at: 0, skipped: None, scan: Scan::default() }
     }
 
     /// The end of the last whole frame, as far as frames were read.
@@ -48,19 +47,26 @@ impl Frames {
     ) -> Result<Option<Document>> {
         damage.tail_bytes = 0;
         loop {
-            let length = self.file.metadata()?.len();
-            if self.at >= length {
+            // What a writer appends from now on is not looked at: else the next frame would be found behind one that was
+            // a part at first.
+            let end = self.file.metadata()?.len();
+            if self.at >= end {
                 return Ok(None);
             }
-            // Where to search if this is not a whole and undamaged frame.
-            let (from, spans) = match found_at(&self.file, self.at, &mut self.buffer)? {
+            // Where to search if this is not a whole and undamaged frame, and whether it may be the beginning of one.
+            let (from, spans, is_part) = match self.scan.found_at(&self.file, self.at, end)? {
                 Found::Header(header) => {
                     let body = self.at + header.length() as u64;
                     let (spans, next) = (header.spans, self.at + header.frame());
-                    if next <= length {
+                    if next <= end {
                         if !header.index.may_have(filter) {
                             self.skipped = Some(Skipped { start: self.at, body, spans });
                             self.at = next;
+                            continue;
+                        }
+                        if !self.scan.waste.allows(header.body, self.at) {
+                            damage.add(self.at, next - self.at, spans.into());
+                            (self.at, self.skipped) = (next, None);
                             continue;
                         }
                         if let Some(bytes) = self.body(&header, body)? {
@@ -70,30 +76,43 @@ impl Frames {
                             return Ok(Some(document));
                         }
                     }
-                    (body, spans)
+                    (body, spans, next > end)
                 }
                 Found::Newer(version) => {
                     bail!("a newer spantap wrote it (version {version} of the format): read it with that one")
                 }
-                Found::Part(_) | Found::Other => (self.skipped.map_or(self.at + 1, |of| of.body), 0),
+                found => (self.skipped.map_or(self.at + 1, |of| of.body), 0, matches!(found, Found::Part(_))),
             };
-            let Some(found) = search(&self.file, from, &mut self.buffer)? else {
-                damage.tail_bytes = length - self.at;
-                return Ok(None);
-            };
-            match self.skipped.take() {
-                Some(of) if found < self.at => damage.add(of.start, found - of.start, of.spans.into()),
-                _ => damage.add(self.at, found - self.at, spans.into()),
+            match self.scan.search(&self.file, from, end)? {
+                Next::Header(found) => {
+                    match self.skipped.take() {
+                        Some(of) if found < self.at => {
+                            damage.add(of.start, found - of.start, of.spans.into())
+                        }
+                        _ => damage.add(self.at, found - self.at, spans.into()),
+                    }
+                    self.at = found;
+                }
+                Next::None(part) if is_part || part < self.at => {
+                    damage.tail_bytes = end - self.at;
+                    return Ok(None);
+                }
+                Next::None(part) => {
+                    damage.add(self.at, part - self.at, spans.into());
+                    (self.at, self.skipped) = (part, None);
+                }
             }
-            self.at = found;
         }
     }
 
     /// Reads a body. `None` if it is damaged.
-    fn body(&self, header: &Header, at: u64) -> Result<Option<Vec<u8>>> {
+    fn body(&mut self, header: &Header, at: u64) -> Result<Option<Vec<u8>>> {
         let mut body = Vec::new();
         read_at(&self.file, at, header.body, &mut body)?;
         let is_whole = body.len() == header.body && crc32fast::hash(&body) == header.body_crc;
+        if !is_whole {
+            self.scan.waste.add(header.body);
+        }
         Ok(is_whole.then_some(body))
     }
 }

@@ -2,7 +2,8 @@
 //! default. By the specification ("OpenTelemetry Protocol File Exporter") each line is a request of its own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
 use serde::de::IgnoredAny;
@@ -13,9 +14,23 @@ use crate::capture::damage::Damage;
 /// How lines of metrics and logs begin, which a collector may write to the same file.
 const OTHER_SIGNALS: [&[u8]; 3] = [b"{\"resourceMetrics\"", b"{\"resourceLogs\"", b"{\"resourceProfiles\""];
 
+/// Reads a file from its beginning, wherever another reader of the same handle is.
+struct Positioned {
+    file: File,
+    at: u64,
+}
+
+impl Read for Positioned {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(bytes, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
 /// The lines of a file.
 pub(super) struct Lines {
-    reader: BufReader<File>,
+    reader: BufReader<Positioned>,
     /// Where the line begins.
     at: u64,
     /// The line so far; the file may end in it.
@@ -26,7 +41,12 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(file: File) -> Self {
-        Self { reader: BufReader::with_capacity(1 << 18, file), at: 0, line: Vec::new(), left_out: 0 }
+        Self {
+            reader: BufReader::with_capacity(1 << 18, Positioned { file, at: 0 }),
+            at: 0,
+            line: Vec::new(),
+            left_out: 0,
+        }
     }
 
     /// The next line with spans.

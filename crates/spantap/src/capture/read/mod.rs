@@ -1,6 +1,6 @@
 //! Reads files of spans, of any format.
 //!
-//! `format` finds out which it is; `frames`, `lines` and `messages` each read one. `contents` decodes what they find,
+//! `open` opens a file or a pipe, and `format` finds out which format it has; `frames`, `lines` and `messages` each read one. `contents` decodes what they find,
 //! and `parallel` does so on several threads.
 
 mod contents;
@@ -8,15 +8,18 @@ mod format;
 mod frames;
 mod lines;
 mod messages;
+mod open;
 mod parallel;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 pub(super) use frames::Frames;
+pub use open::open;
 pub use parallel::InParallel;
 
 use super::damage::Damage;
@@ -74,18 +77,32 @@ impl Spans {
 }
 
 impl Capture {
-    /// Opens a file, and finds out its format.
+    /// Opens a file, or copies a pipe or the standard input (`-`) by [`open`], and finds out its format.
     ///
     /// # Errors
     ///
     /// When the file can't be read or is none of spans, with what to do about it. What is wrong further on in the file is
     /// an error of `next`, or damage.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::from_file(path, open(path)?)
+    }
+
+    /// Reads a file that [`open`] has opened. `path` is only for messages.
+    ///
+    /// It is read from its beginning by positioned reads (`pread`), which neither use nor move the position of the handle.
+    /// So several captures can read clones of the handle (`File::try_clone`), one after the other or at once. They
+    /// all read the same file, also if it is renamed or removed meanwhile, as a recorder does when it begins a new one.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Capture::open`].
+    pub fn from_file(path: &Path, file: File) -> Result<Self> {
+        let format = Format::of(path, file)?;
         Ok(Self {
             path: path.to_owned(),
-            format: Format::open(path)?,
+            decoder: format.decoder(),
+            format,
             filter: Filter::default(),
-            decoder: Decoder::of_file(),
             read: VecDeque::new(),
             damage: Damage::default(),
             lost: 0,
@@ -115,7 +132,7 @@ impl Capture {
         }
         let read = self.format.next(&self.filter, &mut self.damage);
         self.has_failed = read.is_err();
-        read.with_context(|| format!("can't read {}", self.path.display()))
+        read.with_context(|| format!("can't read {}", open::shown(&self.path)))
     }
 
     /// Adds what is in a document beside its spans.

@@ -53,9 +53,10 @@ impl Capture {
         let (each, received) = (Arc::new(each), Arc::new(Mutex::new(received)));
         for _ in 0..threads {
             let (each, received, filter) = (Arc::clone(&each), Arc::clone(&received), self.filter.clone());
+            let decoder = self.format.decoder();
             thread::Builder::new()
                 .name("capture".into())
-                .spawn(move || work(&received, &filter, &*each))
+                .spawn(move || work(&received, &filter, decoder, &*each))
                 .context("can't start the thread `capture`")?;
         }
         let most = AHEAD * threads;
@@ -71,8 +72,12 @@ impl Capture {
 }
 
 /// Decodes until there is nothing more to do.
-fn work<T>(jobs: &Mutex<Receiver<Job<T>>>, filter: &Filter, each: &impl Fn(Spans) -> T) {
-    let mut decoder = Decoder::of_file();
+fn work<T>(
+    jobs: &Mutex<Receiver<Job<T>>>,
+    filter: &Filter,
+    mut decoder: Decoder,
+    each: &impl Fn(Spans) -> T,
+) {
     loop {
         // The lock is released before the work.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
