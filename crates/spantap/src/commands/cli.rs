@@ -36,6 +36,8 @@ pub(super) enum Command {
     Record(Box<Record>),
     /// Show traces from files: captures, and what an OpenTelemetry Collector's file exporter writes
     View(View),
+    /// Show who calls whom in such files, with counts, errors and durations: as a table or as a picture
+    Graph(Graph),
     /// List the probes of a program, with their arguments and a bpftrace command for each
     Probes(Probes),
     /// Print a completion script for a shell
@@ -261,6 +263,52 @@ pub(super) enum Sort {
     Duration,
 }
 
+/// The options of `graph`.
+#[derive(Args, Debug)]
+#[command(after_help = GRAPH_HELP)]
+pub(super) struct Graph {
+    /// The files to read
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) files: Vec<PathBuf>,
+    /// What calls and is called: services, or spans, by service and name
+    #[arg(long, value_name = "WHAT", default_value = "service")]
+    pub(super) by: GraphBy,
+    /// Count only calls whose called span matches this query, such as 'duration > 100ms and service == "shop"'
+    #[arg(long = "where", value_name = "QUERY", value_parser = query, long_help = graph_where_help())]
+    pub(super) query: Option<Query>,
+    /// Show at most N edges, those with the most time in the called spans; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) limit: usize,
+    /// Print the graph in the language of Graphviz
+    #[arg(long, group = "format")]
+    pub(super) dot: bool,
+    /// Print a Mermaid flowchart, for Markdown
+    #[arg(long, group = "format")]
+    pub(super) mermaid: bool,
+    /// Print a picture
+    #[arg(long, group = "format")]
+    pub(super) svg: bool,
+    /// Print a JSON object; docs/json.md describes it
+    #[arg(long, group = "format")]
+    pub(super) json: bool,
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
+}
+
+const GRAPH_HELP: &str = "(outside) calls the spans without a parent, and (unknown) the requests whose parent is in none of \
+                          the files. The exit code is 0 if a call was found, 1 if none was, and 2 if something failed or part \
+                          of a file is damaged.";
+
+/// The nodes of a graph.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(super) enum GraphBy {
+    /// Services
+    Service,
+    /// Names of spans, for each service
+    Span,
+}
+
 /// The options of `probes`.
 #[derive(Args, Debug)]
 pub(super) struct Probes {
@@ -377,9 +425,18 @@ fn query(text: &str) -> Result<Query, String> {
 
 /// The help for `--where`, with the names of the query language.
 fn where_help() -> String {
+    query_help("Show only traces with a span that matches this query")
+}
+
+/// The same for `graph`.
+fn graph_where_help() -> String {
+    query_help("Count only calls whose called span matches this query")
+}
+
+fn query_help(what: &str) -> String {
     let names = names().iter().map(|name| format!("\n  {:<18} {}", name.as_str(), name.meaning()));
     format!(
-        "Show only traces with a span that matches this query, such as 'duration > 100ms and service == \"shop\"'\n\n\
+        "{what}, such as 'duration > 100ms and service == \"shop\"'\n\n\
          A query compares with == != < <= > >=, with glob, and with =~ and !~ for regular expressions; and, or, not and \
          parentheses join comparisons. Other names than these are attributes of the span or of its process:{}",
         names.collect::<String>()

@@ -1,13 +1,15 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user wants spantap to end. `probes` lists the probes of a program. `completions` prints a script for a
+//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user wants spantap to end. `view` and `graph` show what was recorded. `probes` lists the probes of a program. `completions` prints a script for a
 //! shell, and `man` the manual pages.
 
 mod attach;
 mod cli;
 mod collect;
 mod completions;
+mod failed;
+mod graph;
 mod listen;
 mod man;
 mod probes;
@@ -48,6 +50,7 @@ impl Cli {
             }
             Command::Record(options) => record::record(*options),
             Command::View(options) => view::view(options),
+            Command::Graph(options) => graph::graph(options),
             Command::Probes(options) => probes::list(&options),
             Command::Completions { shell } => completions::print(shell),
             Command::Man => man::print(),
@@ -57,8 +60,8 @@ impl Cli {
 
 /// The exit code of the program for an error of [`Cli::execute`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<view::Failed>() {
-        return view::Failed::EXIT_CODE.into();
+    if error.is::<failed::Failed>() {
+        return failed::Failed::EXIT_CODE.into();
     }
     error.downcast_ref::<run::StartError>().map_or(ExitCode::FAILURE, run::StartError::exit_code)
 }

@@ -1,6 +1,5 @@
 //! `spantap view`: shows traces from files.
 
-use std::fmt;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::cli::{Sort, View};
-use crate::search::{Choice, Files, Order, Read, Wanted, choose, load};
+use super::failed::Failed;
+use crate::search::{Choice, Files, Order, Wanted, choose, load};
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, grouped, safe};
 use crate::view::{self, Look};
@@ -18,33 +18,18 @@ const ON_A_TERMINAL: usize = 20;
 
 const NONE_MATCHES: u8 = 1;
 
-/// Marks an error of this command, whose exit code differs from that of other commands, because 1 means that no trace
-/// matches, as for `grep`.
-#[derive(Debug)]
-pub(super) struct Failed;
-
-impl Failed {
-    pub(super) const EXIT_CODE: u8 = 2;
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("can't show traces")
-    }
-}
-
 /// Shows the traces that match.
 ///
 /// # Errors
 ///
 /// When the output fails.
 pub(super) fn view(options: View) -> Result<ExitCode> {
-    show(options).context(Failed)
+    show(options).context(Failed("can't show traces"))
 }
 
 fn show(options: View) -> Result<ExitCode> {
     let View { files: paths, query, trace_ids, since, until, sort, limit, lines, json, color } = options;
-    let files = Files::new(paths.clone());
+    let files = Files::open(&paths);
     let screen = Screen::new(Stream::Stdout, color.into());
     let default = if io::stdout().is_terminal() { ON_A_TERMINAL } else { 0 };
     let order = match sort {
@@ -88,7 +73,6 @@ fn show(options: View) -> Result<ExitCode> {
 /// What the user has to know of the traces that are not shown.
 fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    let Read { lost_by_senders, unread, failed } = &choice.read;
     if choice.trace_ids.is_empty() {
         lines.push(match (&*wanted.trace_ids, &wanted.query) {
             ([id], None) => format!("no span of trace {id:032x} was found"),
@@ -104,14 +88,9 @@ fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
     }
     if let Some(missing) = choice.trace_ids.len().checked_sub(shown).filter(|missing| *missing > 0) {
         let traces = counted(missing as u64, "trace", "traces");
-        lines.push(format!("{traces} could not be read again: was a file renamed meanwhile?"));
+        lines.push(format!("{traces} could not be read again: was a file changed meanwhile?"));
     }
-    if *lost_by_senders > 0 {
-        let spans = counted(*lost_by_senders, "span is", "spans are");
-        lines.push(format!("{spans} missing: the programs reported them as lost"));
-    }
-    lines.extend(unread.iter().map(|of| format!("{}: {}", of.path.display(), of.damage)));
-    lines.extend(failed.iter().map(|error| format!("{error:#}")));
+    lines.extend(choice.read.lines());
     lines
 }
 

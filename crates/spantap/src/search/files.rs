@@ -1,14 +1,21 @@
 //! Reads several files of spans as one.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 
-use crate::capture::{Capture, Damage, Filter, Spans};
+use crate::capture::{self, Capture, Damage, Filter, Spans};
+use crate::text::counted;
 
-/// The files of a search.
-#[derive(Clone, Debug)]
-pub struct Files(Vec<PathBuf>);
+/// The files of a search. They stay open, so each pass reads the same ones, whatever their names are by then: a recording
+/// that gets too large is renamed.
+#[derive(Debug)]
+pub struct Files {
+    open: Vec<(PathBuf, File)>,
+    /// Why others could not be opened.
+    failed: Vec<Error>,
+}
 
 /// What of a file could not be read.
 #[derive(Debug)]
@@ -21,28 +28,36 @@ pub struct Unread {
 
 impl Unread {
     /// Whether something is lost. A file that is not whole at its end may still be written.
-    pub fn is_damaged(&self) -> bool {
+    fn is_damaged(&self) -> bool {
         self.damage.places > 0 || self.damage.refused > 0
     }
 }
 
 impl Files {
     /// These files, in this order.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self(paths)
+    pub fn open(paths: &[PathBuf]) -> Self {
+        let (mut open, mut failed) = (Vec::new(), Vec::new());
+        for path in paths {
+            match capture::open(path) {
+                Ok(file) => open.push((path.clone(), file)),
+                Err(error) => failed.push(error),
+            }
+        }
+        Self { open, failed }
     }
 
     /// Passes what `filter` selects through `each`, on several threads, and the results to `take`, in the order of the
     /// files. Goes on with the next file if one can't be read.
-    pub(super) fn read<T: Send + 'static>(
+    pub(crate) fn read<T: Send + 'static>(
         &self,
         filter: &Filter,
         each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
         mut take: impl FnMut(T),
     ) -> Read {
-        let mut read = Read::default();
-        for path in &self.0 {
-            let result = read.file(path, filter, each.clone(), &mut take);
+        let failed = self.failed.iter().map(|error| anyhow::anyhow!("{error:#}")).collect();
+        let mut read = Read { lost_by_senders: 0, unread: Vec::new(), failed };
+        for (path, file) in &self.open {
+            let result = read.file(path, file, filter, each.clone(), &mut take);
             read.failed.extend(result.err());
         }
         read
@@ -50,7 +65,7 @@ impl Files {
 }
 
 /// What a pass over the files has found beside spans.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Read {
     /// The spans that the programs reported as lost, as far as the reports were read.
     pub lost_by_senders: u64,
@@ -64,11 +79,14 @@ impl Read {
     fn file<T: Send + 'static>(
         &mut self,
         path: &Path,
+        file: &File,
         filter: &Filter,
         each: impl Fn(Spans) -> T + Send + Sync + 'static,
         take: &mut impl FnMut(T),
     ) -> Result<()> {
-        let mut results = Capture::open(path)?.with_filter(filter.clone()).in_parallel(each)?;
+        let file = file.try_clone().with_context(|| format!("can't read {}", path.display()))?;
+        let capture = Capture::from_file(path, file)?.with_filter(filter.clone());
+        let mut results = capture.in_parallel(each)?;
         let read = results.by_ref().try_for_each(|result| result.map(&mut *take));
         let capture = results.capture();
         self.lost_by_senders = self.lost_by_senders.saturating_add(capture.lost_by_senders());
@@ -81,5 +99,17 @@ impl Read {
     /// Whether spans that were in the files could not be read.
     pub fn is_damaged(&self) -> bool {
         !self.failed.is_empty() || self.unread.iter().any(Unread::is_damaged)
+    }
+
+    /// What the user has to know, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.lost_by_senders > 0 {
+            let spans = counted(self.lost_by_senders, "span is", "spans are");
+            lines.push(format!("{spans} missing: the programs reported them as lost"));
+        }
+        lines.extend(self.unread.iter().map(|of| format!("{}: {}", of.path.display(), of.damage)));
+        lines.extend(self.failed.iter().map(|error| format!("{error:#}")));
+        lines
     }
 }

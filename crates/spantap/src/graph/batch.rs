@@ -1,0 +1,112 @@
+//! What has to be known of spans to find who calls whom.
+
+use std::collections::HashMap;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message;
+
+use super::names::{By, Node};
+use crate::capture::Spans;
+use crate::query::{Query, Subject};
+use crate::span::{Summary, decode_field};
+
+/// Identifies a span: the halves of its trace's id, and its own id. As one `u128`, it would take 32 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct SpanKey([u64; 3]);
+
+impl SpanKey {
+    pub(super) fn new(trace_id: u128, span_id: u64) -> Self {
+        Self([(trace_id >> 64) as u64, trace_id as u64, span_id])
+    }
+}
+
+/// Spans of a process.
+#[derive(Default, Debug)]
+pub(super) struct Batch {
+    /// The nodes of the spans, each once.
+    pub(super) nodes: Vec<Node>,
+    pub(super) spans: Vec<Seen>,
+}
+
+/// A span.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) key: SpanKey,
+    pub(super) parent: Option<SpanKey>,
+    /// The place among the batch's nodes.
+    pub(super) node: usize,
+    pub(super) called: Called,
+    /// Whether the query chooses it.
+    pub(super) is_chosen: bool,
+}
+
+/// A span as one that was called.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Called {
+    pub(super) duration_ns: u64,
+    pub(super) is_error: bool,
+    /// Whether it is a request that came from elsewhere: a span of a server or consumer.
+    pub(super) is_request: bool,
+}
+
+impl Batch {
+    pub(super) fn new(spans: &Spans, by: By, query: Option<&Query>) -> Self {
+        let mut batch = Self::default();
+        let mut places = HashMap::new();
+        let service = &spans.process.service;
+        for (span, field) in spans.iter() {
+            let Part { name, kind } = Scope::decode(field).ok().and_then(Scope::span).unwrap_or_default();
+            let name = (by == By::Span).then_some(name);
+            let nodes = &mut batch.nodes;
+            let node = *places.entry(name).or_insert_with_key(|name| {
+                nodes.push(Node::named(service, name.as_deref()));
+                nodes.len() - 1
+            });
+            let chooses = |query: &Query| {
+                decode_field(field).is_some_and(|span| query.matches(&Subject::new(&span, &spans.process)))
+            };
+            batch.spans.push(Seen::new(span, node, kind, query.is_none_or(chooses)));
+        }
+        batch
+    }
+}
+
+impl Seen {
+    fn new(span: &Summary, node: usize, kind: i32, is_chosen: bool) -> Self {
+        let (start, end) = span.times;
+        let called = Called {
+            duration_ns: end.saturating_sub(start),
+            is_error: span.is_error,
+            is_request: [SpanKind::Server as i32, SpanKind::Consumer as i32].contains(&kind),
+        };
+        Self {
+            key: SpanKey::new(span.trace_id, span.span_id),
+            parent: span.parent_id.map(|id| SpanKey::new(span.trace_id, id)),
+            node,
+            called,
+            is_chosen,
+        }
+    }
+}
+
+// The few fields of OTLP's messages that are needed. The rest is skipped without being decoded.
+
+#[derive(Clone, PartialEq, Message)]
+struct Scope {
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Part>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Part {
+    #[prost(string, tag = "5")]
+    name: String,
+    #[prost(int32, tag = "6")]
+    kind: i32,
+}
+
+impl Scope {
+    fn span(mut self) -> Option<Part> {
+        self.spans.pop()
+    }
+}
