@@ -27,7 +27,7 @@ use crate::toolchains::{OLDEST, STABLE};
 use crate::workspace;
 use steps::Steps;
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     setup::BPFTRACE,
     setup::VALGRIND,
     Package { program: "gdb", packages: &["gdb"] },
@@ -40,6 +40,7 @@ const PACKAGES: [Package; 9] = [
     },
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
     Package { program: "ip", packages: &["iproute2"] },
+    Package { program: "dot", packages: &["graphviz"] },
 ];
 
 /// The version of an OpenTelemetry collector, as a Python package; the tests read the same file.

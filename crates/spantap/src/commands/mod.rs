@@ -1,8 +1,9 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user wants spantap to end. `view` and `graph` show what was recorded. `probes` lists the probes of a program. `completions` prints a script for a
-//! shell, and `man` the manual pages.
+//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user
+//! wants spantap to end. `view` and `graph` show what was recorded; `failed` is their exit code for errors. `probes` lists
+//! the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
 
 mod attach;
 mod cli;

@@ -34,8 +34,8 @@ pub fn mermaid(graph: &CallGraph) -> String {
     out
 }
 
-/// Text for a quoted label. Mermaid writes a character as `#` with its number and a semicolon. It reads HTML in labels, and
-/// takes a label that begins like an item of a list for Markdown.
+/// Text for a quoted label. Mermaid writes a character as `#` with its number and a semicolon. It reads HTML in labels, draws
+/// icons for words such as `fa:fa-car`, and takes a label that begins like an item of a list for Markdown.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // `1.` and `-` at the beginning are those of a list.
@@ -43,7 +43,7 @@ fn escaped(text: &str) -> String {
     for c in text.chars() {
         let is_plain = match c {
             '.' | ')' | '-' => !is_beginning,
-            ' ' | ',' | ':' | '/' | '_' | '(' | '%' => true,
+            ' ' | ',' | '/' | '_' | '(' | '%' => true,
             c => !c.is_ascii_punctuation(),
         };
         is_beginning &= c.is_ascii_digit();
@@ -64,7 +64,8 @@ mod tests {
     #[test]
     fn nothing_in_a_label_has_a_meaning() {
         let all = [
-            ("GET /cart/:id", "GET /cart/:id"),
+            ("GET /cart (all)", "GET /cart (all)"),
+            ("fa:fa-car", "fa#58;fa-car"),
             ("\"]; x", "#34;#93;#59; x"),
             ("<b>&#", "#60;b#62;#38;#35;"),
             ("`x`", "#96;x#96;"),

@@ -262,8 +262,6 @@ impl Display for Escaped<'_> {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
-                // No characters of XML, and not escaped by `safe`.
-                '\u{fffe}' | '\u{ffff}' => f.write_str("\u{fffd}")?,
                 c => f.write_char(c)?,
             }
         }

@@ -8,7 +8,8 @@ use crate::text::{counted, grouped, on_one_line, readable, safe};
 pub(super) fn lines(node: &Node) -> (String, Option<String>) {
     let or = |text: &str, empty: &str| match text {
         "" => empty.to_owned(),
-        text => safe(&on_one_line(text)),
+        // Characters that XML does not have, and that `safe` does not escape.
+        text => safe(&on_one_line(text)).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"),
     };
     match node {
         Node::Outside => ("(outside)".into(), None),

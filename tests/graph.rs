@@ -1,0 +1,393 @@
+//! `spantap graph`: who calls whom, as a table, as JSON and as pictures.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs::{read, write};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use e2e::{Build, Fixture, Linkage, Spantap, need, program, wait_until};
+use roxmltree::{Document, ParsingOptions};
+use serde_json::{Value, json};
+
+/// Runs `spantap graph` with these arguments.
+fn graph(args: &[&str]) -> Output {
+    Command::new(program("spantap")).arg("graph").args(args).env("COLUMNS", "100").output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What `spantap graph` prints with these arguments, which have to succeed.
+fn shown(args: &[&str]) -> String {
+    let output = graph(args);
+    assert!(output.status.success(), "{output:?}");
+    stdout(&output)
+}
+
+/// A span in OTLP as JSON, in a line of its own.
+fn span(service: &str, name: &str, id: u64, parent: u64, ms: u64, more: Value) -> String {
+    let mut span = json!({
+        "traceId": format!("{:032x}", 7),
+        "spanId": format!("{id:016x}"),
+        "name": name,
+        "startTimeUnixNano": "1800000000000000000",
+        "endTimeUnixNano": (1_800_000_000_000_000_000 + ms * 1_000_000).to_string(),
+    });
+    if parent > 0 {
+        span["parentSpanId"] = format!("{parent:016x}").into();
+    }
+    span.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let service = json!({ "key": "service.name", "value": { "stringValue": service } });
+    let spans = json!([{ "resource": { "attributes": [service] }, "scopeSpans": [{ "spans": [span] }] }]);
+    json!({ "resourceSpans": spans }).to_string() + "\n"
+}
+
+fn failed() -> Value {
+    json!({ "kind": 2, "status": { "code": 2 } })
+}
+
+/// Two requests: to shop, which asks stock, and to shop, which asks bank. stock asks shop back. Children come first.
+fn shop(folder: &Path) -> PathBuf {
+    let lines = [
+        span("stock", "reserve", 3, 2, 4, json!({ "kind": 2 })),
+        span("shop", "price", 5, 3, 1, json!({ "kind": 2 })),
+        span("shop", "call", 2, 1, 5, json!({ "kind": 3 })),
+        span("shop", "order", 1, 0, 10, json!({ "kind": 2 })),
+        span("bank", "pay", 13, 12, 100, failed()),
+        span("bank", "pay", 14, 12, 300, json!({ "kind": 2 })),
+        span("shop", "call", 12, 11, 410, json!({ "kind": 3 })),
+        span("shop", "order", 11, 0, 420, json!({})),
+        // Their parents are elsewhere.
+        span("bank", "audit", 21, 99, 50, json!({ "kind": 5 })),
+        span("bank", "sql", 22, 98, 2, json!({ "kind": 1 })),
+    ];
+    let path = folder.join("shop.jsonl");
+    write(&path, lines.concat()).unwrap();
+    path
+}
+
+#[test]
+fn a_table_has_who_calls_whom() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let output = graph(&[path.to_str().unwrap()]);
+    let expected = "\
+from       to     calls   errors      avg      p95
+(outside)  shop       2        0   215 ms   420 ms
+shop       bank       2  1 (50%)   200 ms   300 ms
+(unknown)  bank       1        0  50.0 ms  50.0 ms
+shop       stock      1        0  4.00 ms  4.00 ms
+stock      shop       1        0  1.00 ms  1.00 ms
+";
+    assert_eq!(stdout(&output), expected);
+    assert_eq!(stderr(&output), "spantap: 1 span not counted: the parent is in none of the files\n");
+    assert!(output.status.success());
+
+    let expected = "\
+from            to              calls   errors      avg      p95
+(outside)       shop: order         2        0   215 ms   420 ms
+shop: order     shop: call          2        0   208 ms   410 ms
+shop: call      bank: pay           2  1 (50%)   200 ms   300 ms
+(unknown)       bank: audit         1        0  50.0 ms  50.0 ms
+shop: call      stock: reserve      1        0  4.00 ms  4.00 ms
+stock: reserve  shop: price         1        0  1.00 ms  1.00 ms
+";
+    assert_eq!(shown(&[path.to_str().unwrap(), "--by", "span"]), expected);
+
+    let red = shown(&[path.to_str().unwrap(), "--color", "always"]);
+    let coloured: Vec<&str> = red.lines().filter(|line| line.starts_with("\x1b[31m")).collect();
+    assert!(matches!(&coloured[..], [line] if line.contains("bank")), "{red:?}");
+}
+
+#[test]
+fn json_has_what_the_document_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let args = [path.to_str().unwrap(), "--by", "span", "--json", "--limit", "2"];
+    let found: Value = serde_json::from_str(&shown(&args)).unwrap();
+    let expected = json!({
+        "version": 1,
+        "by": "span",
+        "nodes": [
+            { "node": "outside", "service": null, "name": null },
+            { "node": "span", "service": "shop", "name": "order" },
+            { "node": "span", "service": "shop", "name": "call" },
+        ],
+        "edges": [
+            { "from": 0, "to": 1, "calls": 2, "errors": 0, "total_ns": 430_000_000, "average_ns": 215_000_000,
+              "p95_ns": 420_000_000 },
+            { "from": 1, "to": 2, "calls": 2, "errors": 0, "total_ns": 415_000_000, "average_ns": 207_500_000,
+              "p95_ns": 410_000_000 },
+        ],
+        "spans": 10,
+        "within_services": 0,
+        "missing_parents": 1,
+        "repeated_spans": 0,
+        "left_out_edges": 4,
+        "left_out_calls": 5,
+    });
+    assert_eq!(found, expected);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let fields = [keys(&found), keys(&found["nodes"][0]), keys(&found["edges"][0])];
+    let document = e2e::Document::json();
+    let rows = ["## The graph", "## A node", "## An edge"].map(|heading| document.table(heading));
+    let documented = rows.map(|rows| {
+        rows.iter().flat_map(|row| e2e::quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>()).collect()
+    });
+    assert_eq!(fields, documented);
+}
+
+#[test]
+fn the_user_chooses_calls_and_the_exit_code_tells_whether_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let path = path.to_str().unwrap();
+    let rows = |args: &[&str]| {
+        let text = shown(&[&[path], args].concat());
+        let rows = text.lines().skip(1).map(|line| {
+            let words: Vec<&str> = line.split_whitespace().take(3).collect();
+            words.join(" ")
+        });
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&["--where", "error"]), ["shop bank 1"]);
+    // The caller need not match.
+    assert_eq!(rows(&["--where", "service == 'stock'"]), ["shop stock 1"]);
+    assert_eq!(rows(&["--where", "duration > 200ms"]), ["(outside) shop 1", "shop bank 1"]);
+    assert_eq!(rows(&["--limit", "1"]), ["(outside) shop 2"]);
+    // A file that is given twice counts once.
+    assert_eq!(rows(&[path]), rows(&[]));
+
+    let missing = folder.path().join("missing");
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&[path, "--limit", "1"], 0, "spantap: left out 4 edges with 5 calls; --limit 0 shows all\n"),
+        (&[path, path], 0, "spantap: 10 spans not counted again: the files have them more than once\n"),
+        (&[path, "--where", "duration > 1min"], 1, "spantap: no call was found, in 10 spans\n"),
+        (&[missing.to_str().unwrap()], 2, "spantap: can't show who calls whom: can't read "),
+        (&[path, "--dot", "--svg"], 2, "cannot be used with"),
+    ];
+    for (args, code, expected) in cases {
+        let output = graph(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_caller_and_its_callee_may_be_in_different_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let [callers, called] = ["callers.jsonl", "called.jsonl"].map(|name| folder.path().join(name));
+    write(&callers, span("shop", "order", 1, 0, 5, json!({}))).unwrap();
+    write(&called, span("bank", "pay", 2, 1, 3, json!({}))).unwrap();
+    let [callers, called] = [&callers, &called].map(|path| path.to_str().unwrap());
+    for files in [[callers, called], [called, callers]] {
+        let table = shown(&files);
+        assert!(table.contains("shop       bank"), "{table}");
+    }
+}
+
+#[test]
+fn mermaid_is_a_flowchart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let expected = "\
+flowchart LR
+  n0([\"(outside)\"])
+  n1[\"shop\"]
+  n2[\"bank\"]
+  n0 -->|\"2 calls<br/>avg 215 ms, p95 420 ms\"| n1
+  n1 -->|\"2 calls, 1 error (50%)<br/>avg 200 ms, p95 300 ms\"| n2
+  linkStyle 0 stroke:#6b7a8c,stroke-width:5.0px
+  linkStyle 1 stroke:#c23b00,stroke-width:5.0px
+";
+    assert_eq!(shown(&[path.to_str().unwrap(), "--mermaid", "--limit", "2"]), expected);
+}
+
+/// The texts of all elements with this name.
+fn texts(svg: &str, element: &str) -> Vec<String> {
+    // Graphviz begins with a document type.
+    let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(svg, options).unwrap();
+    let elements = document.descendants().filter(|node| node.tag_name().name() == element);
+    elements.map(|node| node.text().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_picture_has_all_nodes_and_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    for by in ["service", "span"] {
+        let svg = shown(&[path.to_str().unwrap(), "--by", by, "--svg"]);
+        let texts = texts(&svg, "text");
+        let found: Value =
+            serde_json::from_str(&shown(&[path.to_str().unwrap(), "--by", by, "--json"])).unwrap();
+        let is_there = |text: &str| texts.iter().any(|one| one == text);
+        for node in found["nodes"].as_array().unwrap() {
+            for key in ["service", "name"] {
+                assert!(node[key].as_str().is_none_or(is_there), "{node}: {texts:?}");
+            }
+        }
+        for edge in found["edges"].as_array().unwrap() {
+            let calls = match (edge["calls"].as_u64().unwrap(), edge["errors"].as_u64().unwrap()) {
+                (1, 0) => "1 call",
+                (2, 0) => "2 calls",
+                (2, 1) => "2 calls, 1 error (50%)",
+                other => panic!("{other:?}"),
+            };
+            assert!(is_there(calls), "{edge}: {texts:?}");
+            let duration = |key: &str| spantap::text::readable(edge[key].as_u64().unwrap());
+            let durations = format!("avg {}, p95 {}", duration("average_ns"), duration("p95_ns"));
+            assert!(is_there(&durations), "{edge}: {texts:?}");
+        }
+        assert!(is_there("(outside)") && is_there("10 spans read"), "{texts:?}");
+        // Nothing comes from elsewhere.
+        let without_names = svg.replace("http://www.w3.org/2000/svg", "");
+        for outside in ["http", "url(", "<script", "@import", "@font-face", "href"] {
+            assert!(!without_names.contains(outside), "{outside}");
+        }
+    }
+}
+
+/// Names that mean something in one of the formats, or in a terminal.
+fn hostile() -> Vec<String> {
+    let names = [
+        "\"",
+        "\\",
+        "\\\"",
+        "a\"];b[\"",
+        "<b>&amp;</b>",
+        "]]>",
+        "<!--",
+        "&lt;",
+        "\\N \\G \\l",
+        "`x`",
+        "1. x",
+        "- x",
+        "#35;",
+        "end",
+        "a|b",
+        "{}",
+        "${x}",
+        "%%",
+        "line\nbreak\r\ttab",
+        "\u{1b}[31mred",
+        "\0nul",
+        "user\u{202e}txt.exe",
+        "\u{ffff}\u{fffe}",
+        "größer 注文",
+        "</text><script>alert(1)</script>",
+        "'",
+        "]]",
+        "\\",
+    ];
+    names.iter().map(|name| (*name).to_owned()).chain([format!("long {}", "x<\"&".repeat(2_500))]).collect()
+}
+
+fn hostile_file(folder: &Path) -> PathBuf {
+    let path = folder.join("hostile.jsonl");
+    let spans = hostile().into_iter().zip(1..);
+    write(&path, spans.map(|(name, id)| span(&name, &name, id, id - 1, 1, json!({}))).collect::<String>())
+        .unwrap();
+    path
+}
+
+/// What is shown of the names in tooltips, which cut only names of more than 1,000 bytes.
+fn expected_labels() -> BTreeSet<String> {
+    let label = |name: String| {
+        let mut name = name;
+        name.truncate(1000);
+        let words = name.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        let shown = spantap::text::safe(&words).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
+        format!("{shown}: {shown}")
+    };
+    hostile().into_iter().map(label).collect()
+}
+
+#[test]
+fn hostile_names_are_only_text_in_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = hostile_file(folder.path());
+    let svg = shown(&[path.to_str().unwrap(), "--by", "span", "--svg"]);
+    let titles: BTreeSet<String> = texts(&svg, "title").into_iter().collect();
+    let missing: Vec<_> = expected_labels().into_iter().filter(|label| !titles.contains(label)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {titles:?}");
+    assert!(texts(&svg, "script").is_empty());
+}
+
+#[test]
+fn graphviz_reads_hostile_names_as_text() {
+    if !need(&["dot"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = hostile_file(folder.path());
+    let dot = shown(&[path.to_str().unwrap(), "--by", "span", "--dot"]);
+    let mut graphviz = Command::new("dot")
+        .arg("-Tsvg")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    graphviz.stdin.take().unwrap().write_all(dot.as_bytes()).unwrap();
+    let output = graphviz.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let svg = stdout(&output);
+    let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(&svg, options).unwrap();
+    let tooltip = |node: roxmltree::Node<'_, '_>| {
+        node.attribute(("http://www.w3.org/1999/xlink", "title")).map(str::to_owned)
+    };
+    let tooltips: BTreeSet<String> = document.descendants().filter_map(tooltip).collect();
+    let missing: Vec<_> = expected_labels().into_iter().filter(|label| !tooltips.contains(label)).collect();
+    assert!(missing.is_empty(), "{missing:#?} of {tooltips:#?}");
+    let class =
+        |class: &str| document.descendants().filter(|node| node.attribute("class") == Some(class)).count();
+    // "\\" is there twice.
+    assert_eq!((class("node"), class("edge")), (hostile().len(), hostile().len()));
+}
+
+/// Real spans: as many calls as spans in the capture.
+#[test]
+fn every_span_of_a_capture_is_on_an_edge() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("capture.spans");
+    let spantap = Spantap::record(&capture, &[]);
+    let fixture = Build::Release.path(Linkage::Executable, 0);
+    let mut fixture = Fixture::start(&fixture, Linkage::Executable, Some(spantap.socket()));
+    for _ in 0..2 {
+        fixture.run("threads 2 300");
+        fixture.run("flush");
+        let before = std::fs::metadata(&capture).map_or(0, |file| file.len());
+        wait_until("a frame is written", || {
+            std::fs::metadata(&capture).is_ok_and(|file| file.len() > before)
+        });
+    }
+    fixture.end();
+    assert!(spantap.terminate().status.success());
+    let path = capture.to_str().unwrap();
+    let found: Value =
+        serde_json::from_str(&shown(&[path, "--by", "span", "--json", "--limit", "0"])).unwrap();
+    let calls: u64 =
+        found["edges"].as_array().unwrap().iter().map(|edge| edge["calls"].as_u64().unwrap()).sum();
+    let spans = found["spans"].as_u64().unwrap();
+    assert!(spans > 1_000, "{found}");
+    assert_eq!(calls + found["missing_parents"].as_u64().unwrap(), spans, "{found}");
+
+    // A flipped bit in the first frame: the others are counted, and the damage is reported.
+    let mut bytes = read(&capture).unwrap();
+    bytes[500] ^= 1;
+    let damaged = folder.path().join("damaged.spans");
+    write(&damaged, &bytes).unwrap();
+    let output = graph(&[damaged.to_str().unwrap(), "--by", "span"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("damaged and left out"), "{}", stderr(&output));
+    assert!(!output.stdout.is_empty());
+}
