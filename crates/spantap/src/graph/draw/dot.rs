@@ -22,7 +22,7 @@ pub fn dot(graph: &CallGraph) -> String {
         let text = [Some(first), second].into_iter().flatten().map(|line| escaped(&cut(&line, COLUMNS)));
         let text = text.collect::<Vec<_>>().join("\\n");
         let style = if matches!(node, Node::Named { .. }) { "" } else { ", style=\"rounded,dashed\"" };
-        let tooltip = escaped(&label(node));
+        let tooltip = tooltip(&label(node));
         let _ = writeln!(out, "  n{place} [label=\"{text}\", tooltip=\"{tooltip}\"{style}];");
     }
     let most = most_calls(&graph.edges);
@@ -41,7 +41,14 @@ pub fn dot(graph: &CallGraph) -> String {
     out + "}\n"
 }
 
-/// Text for a quoted string that is a label. Graphviz replaces there `\N` by the node's name, and `&lt;` by a character.
+/// Text for a quoted string that is a label. Graphviz replaces there `\N` by the node's name, and reads characters in HTML's
+/// notation.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;")
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('\\', "\\\\")
+}
+
+/// The same for a tooltip. There, Graphviz 2.43 replaces `\N` even if the backslash is doubled, and other versions do not, so
+/// that a similar sign stands for the backslash.
+fn tooltip(text: &str) -> String {
+    escaped(&text.replace('\\', "\u{29f5}"))
 }
