@@ -219,6 +219,21 @@ fn the_exit_code_tells_whether_a_trace_was_found() {
     }
 }
 
+/// The file is read twice, and a pipe can be read once.
+#[test]
+fn a_pipe_is_read_like_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let mut command = Command::new(program("spantap"));
+    command.args(["view", "-", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut piped = command.spawn().unwrap();
+    std::io::copy(&mut File::open(&shop).unwrap(), &mut piped.stdin.take().unwrap()).unwrap();
+    let piped = piped.wait_with_output().unwrap();
+    assert!(piped.status.success(), "{piped:?}");
+    assert_eq!(stdout(&piped), stdout(&view(&[shop.to_str().unwrap(), "--json"])));
+    assert!(!piped.stdout.is_empty());
+}
+
 #[test]
 fn the_end_of_the_output_ends_the_view() {
     let folder = tempfile::tempdir().unwrap();

@@ -63,7 +63,8 @@ fn report(found: &Found) {
     let (graph, uncounted) = (&found.graph, &found.graph.uncounted);
     let calls = |count| counted(count, "call", "calls");
     let spans = |count| counted(count, "span", "spans");
-    if graph.edges.is_empty() {
+    // If no file could be read, the reason says enough.
+    if graph.edges.is_empty() && (graph.spans > 0 || !found.read.is_damaged()) {
         say(format!("no call was found, in {}", spans(graph.spans)));
     }
     if uncounted.left_out_edges > 0 {

@@ -73,7 +73,9 @@ fn show(options: View) -> Result<ExitCode> {
 /// What the user has to know of the traces that are not shown.
 fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    if choice.trace_ids.is_empty() {
+    if choice.trace_ids.is_empty() && choice.spans == 0 && choice.read.is_damaged() {
+        // If no file could be read, the reason says enough.
+    } else if choice.trace_ids.is_empty() {
         lines.push(match (&*wanted.trace_ids, &wanted.query) {
             ([id], None) => format!("no span of trace {id:032x} was found"),
             ([_, ..], None) => "no span of these traces was found".to_owned(),
