@@ -92,6 +92,12 @@ impl<T> Slot<T> {
         }
     }
 
+    /// A slot in which [`find`](Self::find) has found the span plain a moment ago.
+    #[inline]
+    pub(super) fn plain(&self, id: u64) -> PlainSlot<'_, T> {
+        PlainSlot { slot: self, word: word_of(id, PLAIN) }
+    }
+
     #[cold]
     fn hold_later(&self, id: u64) -> Option<Access<'_, T>> {
         self.hold_within(id, u32::MAX)
