@@ -117,11 +117,12 @@ impl<const WORDS: usize> Ring<WORDS> {
             first.store(size as u64, Ordering::Relaxed);
             record.store(rest);
         }
-        writer.written.store(written + size as u64, Ordering::Release);
-        // Before `records`, so that `counts` never finds more records than were offered.
+        // Nothing can fail from here on. Before `written`, so that nobody can read and count a record before it counts as
+        // offered; and before `records`, so that `counts` never finds more records than were offered.
         if offer == Offer::IfWritten {
             add_exclusive(&writer.offered, 1);
         }
+        writer.written.store(written + size as u64, Ordering::Release);
         add_exclusive(&writer.records, 1);
         // While the lock is held: see `SenderWaker::sleep`.
         Ok(waker.needs_wake(is_filling))
@@ -446,6 +447,30 @@ mod model {
             written.sort_unstable();
             assert_eq!(numbers, written);
             assert_eq!(shared.0.counts(), [4, written.len() as u64, written.len() as u64]);
+        });
+    }
+
+    /// A record that is offered again if there is no room counts once, and not later than a reader finds it.
+    #[test]
+    fn a_record_that_is_read_has_been_offered() {
+        loom::model(|| {
+            let shared = shared();
+            let writer = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (ring, waker) = &*shared;
+                    let write = |n: u64| ring.write(&[n][..], Offer::IfWritten, waker).is_ok();
+                    (1..=3).filter(|n| write(*n)).count() as u64
+                })
+            };
+            let mut numbers = Vec::new();
+            read(&shared.0, &mut numbers);
+            let [offered, ..] = shared.0.counts();
+            assert!(offered >= numbers.len() as u64, "{offered} offered, but read: {numbers:?}");
+            let written = writer.join().unwrap();
+            read(&shared.0, &mut numbers);
+            assert_eq!(shared.0.counts(), [written; 3]);
+            assert_eq!(numbers.len() as u64, written);
         });
     }
 
