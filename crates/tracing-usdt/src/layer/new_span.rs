@@ -89,6 +89,11 @@ impl UsdtLayer {
             }
         };
         let callsite = callsite::of(attributes.metadata());
+        // `inspects_new_spans` need not show it: the subscriber may not have been asked for its interest in the callsite yet,
+        // while another thread is asking, or a layer around this one may not pass the question on.
+        if callsite.has_priority {
+            return self.begin(attributes, id, &ctx);
+        }
         let Some(mut new) = self.spans.begin_near(id, identity) else {
             return self.begin(attributes, id, &ctx);
         };
