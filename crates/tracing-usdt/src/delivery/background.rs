@@ -207,7 +207,8 @@ impl Background {
     /// [`wake`](Self::wake) if the result says so. A span that was not queued does not count yet.
     #[inline(always)]
     pub(super) fn try_send(&self, span: &ClosedSpan<'_>) -> Option<NeedsWake> {
-        let queue = self.queue();
+        // A forked child makes its queue in `send`, without a lock: it has megabytes.
+        let queue = self.queue.own().or_else(|| self.queue.known())?;
         let own = queue.rings_from_own().next()?;
         own.write(&SpanRecord::new(span), Offer::IfWritten, &queue.waker).ok().map(NeedsWake)
     }
