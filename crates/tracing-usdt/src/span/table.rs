@@ -353,7 +353,8 @@ impl OpenSpans {
         };
         match part.slot(id).hold(id) {
             Some(mut access) => access.with(|span| span.as_deref_mut().map(note)),
-            None => part.with_far(|far| far.get_mut(&id).map(|span| note(span))),
+            None if part.has_far() => part.with_far(|far| far.get_mut(&id).map(|span| note(span))),
+            None => None,
         };
     }
 
