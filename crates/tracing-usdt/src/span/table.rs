@@ -389,14 +389,26 @@ impl OpenSpans {
     /// The identity of the span in the tables of the processes that this one was forked from.
     #[cold]
     fn inherited(&self, id: u64) -> Option<Identity> {
-        // One attempt: if a thread of the parent accessed the span at the fork, it does so for ever. To this
-        // process, the span is then like one created while nobody listened.
+        // A few attempts, for another thread of this process that looks it up, too. If a thread of the parent accessed the
+        // span at the fork, it does so for ever. To this process, the span is then like one created while nobody listened.
+        const ATTEMPTS: u32 = 50;
         let known = |table: &Table| {
             let part = table.part(id);
-            match part.slot(id).hold_within(id, 1) {
-                Some(mut access) => access.with(|span| Some(span.as_ref()?.identity)),
-                None => Some(part.far.try_lock().ok()?.get(&id)?.identity),
+            if let Some(mut access) = part.slot(id).hold_within(id, ATTEMPTS) {
+                return access.with(|span| Some(span.as_ref()?.identity));
             }
+            if !part.has_far() {
+                return None;
+            }
+            let mut backoff = Backoff::default();
+            let far = (0..ATTEMPTS).find_map(|_| {
+                let far = part.far.try_lock().ok();
+                if far.is_none() {
+                    backoff.pause();
+                }
+                far
+            })?;
+            Some(far.get(&id)?.identity)
         };
         self.tables.inherited().filter_map(known).last()
     }
