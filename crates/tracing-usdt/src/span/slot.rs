@@ -28,8 +28,9 @@ const FREE: u64 = 0;
 /// A thread prepares the slot for a span that it is creating. It may call code of the application meanwhile, so nobody
 /// waits for it.
 const CLAIMED: u64 = 1;
-/// A thread accesses the span for some instructions. The highest state, so that one comparison shows whether a span may
-/// be in some state or above it.
+/// A thread accesses the span for some instructions, and at the close of a plain one until the delivery has it, which may
+/// wait for the lock of a ring. The highest state, so that one comparison shows whether a span may be in some state or above
+/// it.
 const HELD: u64 = 5;
 
 /// What is known of a span in a slot without access to it.

@@ -43,7 +43,8 @@ const PARTS: usize = 64;
 struct Part {
     /// Most spans, each in the slot that the lower bits of its id give. A free slot keeps the box of its last span.
     near: [Slot<Box<OpenSpan>>; NEAR],
-    /// Spans whose slot was taken by another. Under this lock, no code of the application runs, and nothing waits.
+    /// Spans whose slot was taken by another. Under this lock, no code of the application runs, and nothing waits but for
+    /// the slot of a span.
     far: Mutex<FarSpans>,
     /// The number of spans in `far`. Written under its lock, read without it. A thread learns an id after the insertion,
     /// so it sees a number that includes the span.
