@@ -455,20 +455,21 @@ mod model {
     fn a_record_that_is_read_has_been_offered() {
         loom::model(|| {
             let shared = shared();
-            let writer = {
+            let reader = {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
-                    let (ring, waker) = &*shared;
-                    let write = |n: u64| ring.write(&[n][..], Offer::IfWritten, waker).is_ok();
-                    (1..=3).filter(|n| write(*n)).count() as u64
+                    let mut numbers = Vec::new();
+                    read(&shared.0, &mut numbers);
+                    let [offered, ..] = shared.0.counts();
+                    assert!(offered >= numbers.len() as u64, "{offered} offered, but read: {numbers:?}");
+                    numbers
                 })
             };
-            let mut numbers = Vec::new();
-            read(&shared.0, &mut numbers);
-            let [offered, ..] = shared.0.counts();
-            assert!(offered >= numbers.len() as u64, "{offered} offered, but read: {numbers:?}");
-            let written = writer.join().unwrap();
-            read(&shared.0, &mut numbers);
+            let (ring, waker) = &*shared;
+            let write = |n: u64| ring.write(&[n][..], Offer::IfWritten, waker).is_ok();
+            let written = (1..=3).filter(|n| write(*n)).count() as u64;
+            let mut numbers = reader.join().unwrap();
+            read(ring, &mut numbers);
             assert_eq!(shared.0.counts(), [written; 3]);
             assert_eq!(numbers.len() as u64, written);
         });
