@@ -195,8 +195,10 @@ pub(super) fn store_bytes(rest: &mut &[AtomicU64], bytes: &[u8]) {
     let rest_bytes = whole.remainder().len();
     let Some((places, after)) = rest.split_at_checked(whole.len()) else { return };
     *rest = after;
-    let words = whole.map(|mut bytes| u64::from_le_bytes(take(&mut bytes)));
-    places.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+    // A loop, because the compiler does not always inline `for_each` here: 56 instructions of a span.
+    for (place, mut word) in places.iter().zip(whole) {
+        place.store(u64::from_le_bytes(take(&mut word)), Ordering::Relaxed);
+    }
     if rest_bytes > 0 {
         let word = match bytes.last_chunk() {
             Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest_bytes),
