@@ -13,7 +13,7 @@ const RECORDED: [(&str, f64); 6] = [
     ("on demand", 20.0),
     // A root: its ids are drawn, and kept for its children and for propagation.
     ("sampled out", 725.0),
-    ("sampled out, a child", 470.0),
+    ("sampled out, a child", 505.0),
     ("background", 1026.0),
     ("inline", 4495.0),
 ];
