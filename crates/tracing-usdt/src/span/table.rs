@@ -143,20 +143,15 @@ impl Part {
         })
     }
 
-    /// Removes the span, and returns how many entries it had: two if another thread gave it an identity when its creation
-    /// was about to end, see [`OpenSpans::identity_or_insert`].
     #[inline]
-    fn remove(&self, id: u64) -> (Option<Box<OpenSpan>>, usize) {
-        let near = self.slot(id).hold(id).and_then(|mut access| {
-            access.set_free();
-            access.with(Option::take)
-        });
-        // The slot is no longer held.
-        let far = self.remove_far(id);
-        let entries = usize::from(near.is_some()) + usize::from(far.is_some());
-        (near.or(far), entries)
+    fn remove_near(&self, id: u64) -> Option<Box<OpenSpan>> {
+        let mut access = self.slot(id).hold(id)?;
+        access.set_free();
+        access.with(Option::take)
     }
 
+    /// To be called for each span that closes, when its slot is no longer held: it has an entry here, too, if another thread
+    /// gave it an identity when its creation was about to end, see [`OpenSpans::identity_or_insert`].
     #[inline]
     fn remove_far(&self, id: u64) -> Option<Box<OpenSpan>> {
         self.has_far().then(|| self.with_far(|far| far.remove(&id))).flatten()
@@ -363,11 +358,31 @@ impl OpenSpans {
     #[inline]
     pub(crate) fn remove(&self, id: &Id, count: bool) -> Option<Box<OpenSpan>> {
         let id = id.into_u64();
-        let (span, entries) = self.part(id).remove(id);
-        if count && entries > 0 {
+        let part = self.part(id);
+        let near = part.remove_near(id);
+        if part.has_far() {
+            return self.remove_far(part, id, near, count);
+        }
+        if count && near.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        near
+    }
+
+    #[cold]
+    fn remove_far(
+        &self,
+        part: &Part,
+        id: u64,
+        near: Option<Box<OpenSpan>>,
+        count: bool,
+    ) -> Option<Box<OpenSpan>> {
+        let far = part.remove_far(id);
+        if count {
+            let entries = usize::from(near.is_some()) + usize::from(far.is_some());
             self.count.fetch_sub(entries, Ordering::Relaxed);
         }
-        span
+        near.or(far)
     }
 
     /// Keeps the memory of a removed span for another: in its slot, if that is free, else in the thread.
@@ -494,7 +509,6 @@ impl<'a> PlainSpan<'a> {
         })?;
         access.set_free();
         drop(access);
-        // As in `Part::remove`.
         self.part.remove_far(self.id);
         Some(sent)
     }
@@ -795,7 +809,7 @@ mod tests {
                     let old = part.insert(id, open(identity)).map(|span| span.identity);
                     prop_assert_eq!(old, model.insert(id, identity));
                 } else {
-                    prop_assert_eq!(part.remove(id).0.map(|span| span.identity), model.remove(&id));
+                    prop_assert_eq!(part.remove_near(id).or(part.remove_far(id)).map(|span| span.identity), model.remove(&id));
                 }
                 for (id, identity) in &model {
                     prop_assert_eq!(part.look(*id, |span| span.identity), Some(*identity));
