@@ -9,13 +9,13 @@ use e2e::{Build, Collector, Fixture, Linkage, need};
 /// Recorded instructions for a span with two fields, beyond those of a registry with a layer that does nothing.
 /// A change that costs more raises its number here, on purpose.
 const RECORDED: [(&str, f64); 6] = [
-    ("idle", 85.0),
+    ("idle", 77.0),
     ("on demand", 20.0),
     // A root: its ids are drawn, and kept for its children and for propagation.
-    ("sampled out", 770.0),
-    ("sampled out, a child", 470.0),
-    ("background", 1675.0),
-    ("inline", 4710.0),
+    ("sampled out", 725.0),
+    ("sampled out, a child", 505.0),
+    ("background", 1026.0),
+    ("inline", 4495.0),
 ];
 
 /// Functions that only the sampling decision needs. They find the span's parent, or draw ids and ask the
@@ -27,8 +27,9 @@ const DECISION: [&str; 2] = ["tracing_usdt::layer::new_span::*::begin", "tracing
 const CALLS: f64 = 2.0 * 3.0;
 
 /// Instructions that find out, at an enter, an exit and the close, whether the span is tracked. They are part of the
-/// decision, and inlined where they can't be told from the rest: 10 to 13 each, counted by callgrind by line.
-const LOOK_UPS: f64 = 3.0 * 13.0;
+/// decision, and inlined where they can't be told from the rest: 22 to 27 each, counted by callgrind by line. The word
+/// that they find is also the lock of a span that is sampled, which makes up for it there.
+const LOOK_UPS: f64 = 3.0 * 27.0;
 
 /// Other compilers and C libraries may take more instructions by this factor,
 const TOLERANCE_FACTOR: f64 = 1.05;

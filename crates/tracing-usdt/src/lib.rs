@@ -450,6 +450,7 @@
 //! | `clock` | the monotonic clock and the wall clock |
 //! | `json` | writes JSON |
 //! | `protobuf` | writes protobuf |
+//! | `sync` | atomics and locks, which loom replaces in tests |
 //! | `process` | forks, threads, the end of the program, and the executable's name |
 //! | `error` | errors, and how they are reported |
 //! | `propagation` | ids and contexts of spans, baggage, and the carriers between processes |
@@ -523,6 +524,7 @@ mod protobuf;
 mod sampler;
 mod site;
 mod span;
+mod sync;
 mod thread_context;
 pub mod tracing;
 

@@ -40,6 +40,7 @@ const TRACING_USDT: Crate = Crate {
         "clock",
         "json",
         "protobuf",
+        "sync",
         "process",
         "error",
         "propagation",

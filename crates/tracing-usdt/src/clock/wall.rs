@@ -10,8 +10,9 @@ pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
     /// Nanoseconds since 1970.
+    #[inline]
     pub(crate) fn nanos(self, at: Monotonic) -> u64 {
-        at.as_ns().saturating_add_signed(self.0)
+        (at.as_ns() as i64).wrapping_add(self.0).max(0) as u64
     }
 }
 
@@ -34,25 +35,26 @@ pub(crate) fn wall_offset(now: Monotonic) -> WallOffset {
 struct Wall {
     /// Constant until the wall clock is stepped, or has drifted as far as a step.
     offset: AtomicI64,
-    /// Time of the last measurement, in monotonic nanoseconds.
+    /// Time of the last measurement, in monotonic nanoseconds. The offset is known as soon as this is set.
     measured: AtomicI64,
 }
 
 const UNKNOWN: i64 = i64::MIN;
+/// Longer ago than any time, and near enough to all of them that a difference does not overflow.
+const NEVER: i64 = i64::MIN / 2;
 
 impl Wall {
     const fn new() -> Self {
-        Self { offset: AtomicI64::new(UNKNOWN), measured: AtomicI64::new(0) }
+        Self { offset: AtomicI64::new(UNKNOWN), measured: AtomicI64::new(NEVER) }
     }
 
     #[inline]
     fn offset(&self, now: Monotonic) -> WallOffset {
-        let measured = self.measured.load(Ordering::Relaxed);
-        let offset = self.offset.load(Ordering::Relaxed);
-        if offset == UNKNOWN || (now.as_ns() as i64).saturating_sub(measured) > TRUST_NS {
+        let measured = self.measured.load(Ordering::Acquire);
+        if (now.as_ns() as i64).wrapping_sub(measured) > TRUST_NS {
             return WallOffset(self.measure_again(now, measured));
         }
-        WallOffset(offset)
+        WallOffset(self.offset.load(Ordering::Relaxed))
     }
 
     #[cold]
@@ -61,8 +63,8 @@ impl Wall {
         if known == UNKNOWN {
             // Threads that arrive at the same time all measure, and all use the offset that was stored first.
             let (offset, _) = measure();
-            self.measured.fetch_max(now.as_ns() as i64, Ordering::Relaxed);
             let first = self.offset.compare_exchange(UNKNOWN, offset, Ordering::Relaxed, Ordering::Relaxed);
+            self.measured.fetch_max(now.as_ns() as i64, Ordering::Release);
             return first.err().unwrap_or(offset);
         }
         // Only the thread that updates `measured` measures again.
@@ -122,13 +124,9 @@ mod tests {
         }
     }
 
-    /// The first thread may be interrupted while it measures.
     #[test]
     fn threads_that_measure_first_at_the_same_time_get_the_same_offset() {
         let now = Monotonic::now();
-        let wall = Wall::new();
-        wall.measured.store(now.as_ns() as i64, Ordering::Relaxed);
-        assert_ne!(wall.offset(now), WallOffset(UNKNOWN), "another thread is measuring");
         for _ in 0..50 {
             let (wall, all) = (Wall::new(), std::sync::Barrier::new(4));
             let ask = || {

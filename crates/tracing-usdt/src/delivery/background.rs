@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::in_use::DeliveryInUse;
 use super::outlet::{DATAGRAM_BYTES, Outlet, Undelivered};
 use super::reported::ReportedLosses;
-use super::ring::{BeforeExec, Full, MAX_RINGS, ReadGuard, Ring};
+use super::ring::{BeforeExec, Full, MAX_RINGS, Offer, ReadGuard, Ring};
 use super::ring_codec::{self, SpanRecord};
 use super::stats::{Counters, Outcome, Stats};
 use super::waiting::{UNORDERED_WAIT, Waiting};
@@ -107,6 +107,12 @@ impl Queue {
         deadline(Duration::from_nanos(end.saturating_sub(now)))
     }
 
+    /// Writes any span to a ring. Not inlined, because only the path of a plain span is worth the code.
+    #[inline(never)]
+    fn write(&self, ring: &Ring, record: &SpanRecord<'_>, offer: Offer) -> Result<bool, Full> {
+        ring.write(record, offer, &self.waker)
+    }
+
     /// Writes the spans of waiting threads to the rings while there is room. Does nothing while closing: a
     /// ring that has been drained is not read again, and its lock may never be released.
     fn serve_waiting(&self) {
@@ -116,7 +122,7 @@ impl Queue {
         for ring in &self.rings {
             self.waiting.serve(|record| {
                 // It was counted as offered at the first attempt.
-                let needs_wake = ring.write(&record[..], false, &self.waker).ok()?;
+                let needs_wake = ring.write(&record[..], Offer::Again, &self.waker).ok()?;
                 Some(if needs_wake { self.waker.wake() } else { WakeResult::Awake })
             });
         }
@@ -134,6 +140,9 @@ impl Queue {
         (0..self.rings.len()).map(move |i| &self.rings[own.wrapping_add(i) & last])
     }
 }
+
+/// Whether the sender thread must be woken for a span that was queued.
+pub(crate) struct NeedsWake(pub(super) bool);
 
 /// The end of a wait of `timeout`; `None` if it is too far off to be a time.
 fn deadline(timeout: Duration) -> Option<Instant> {
@@ -194,15 +203,32 @@ impl Background {
         self.queue.get(Queue::new)
     }
 
+    /// Queues a closed span if the thread's own ring has room. Waits for nothing, and leaves it to the caller to call
+    /// [`wake`](Self::wake) if the result says so. A span that was not queued does not count yet.
+    #[inline(always)]
+    pub(super) fn try_send(&self, span: &ClosedSpan<'_>) -> Option<NeedsWake> {
+        // A forked child makes its queue in `send`, without a lock: it has megabytes.
+        let queue = self.queue.own().or_else(|| self.queue.known())?;
+        let own = queue.rings_from_own().next()?;
+        own.write(&SpanRecord::new(span), Offer::IfWritten, &queue.waker).ok().map(NeedsWake)
+    }
+
+    #[cold]
+    pub(super) fn wake(self: &Arc<Self>) {
+        if self.queue().waker.wake() == WakeResult::NeedsThread {
+            self.start();
+        }
+    }
+
     /// Queues a closed span. Takes an `Arc` because the sender thread, if this starts it, holds one too.
     #[inline]
     pub(super) fn send(self: &Arc<Self>, span: &ClosedSpan<'_>) {
         let queue = self.queue();
         let record = SpanRecord::new(span);
         let own = queue.rings_from_own().next();
-        let wake_result = match own.map(|ring| ring.write(&record, true, &queue.waker)) {
+        let wake_result = match own.map(|ring| queue.write(ring, &record, Offer::First)) {
             Some(Ok(false)) => return,
-            Some(Ok(true)) => queue.waker.wake(),
+            Some(Ok(true)) => return self.wake(),
             _ => self.send_late(queue, &record),
         };
         if wake_result == WakeResult::NeedsThread {
@@ -220,7 +246,7 @@ impl Background {
         let mut buffers = Buffers::default();
         let lost = loop {
             for ring in queue.rings_from_own() {
-                match ring.write(record, false, &queue.waker) {
+                match queue.write(ring, record, Offer::Again) {
                     Ok(true) => return queue.waker.wake(),
                     Ok(false) => return WakeResult::Awake,
                     Err(Full) => {}

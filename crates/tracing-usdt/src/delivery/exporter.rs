@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::Background;
+use super::background::{Background, NeedsWake};
 use super::inline::Inline;
 use super::outlet::Outlet;
 use super::socket::Socket;
@@ -66,6 +66,23 @@ impl Exporter {
         match self {
             Self::Background(background) => background.outlet.encoder.format(),
             Self::Inline(inline) => inline.outlet.encoder.format(),
+        }
+    }
+
+    /// Takes a closed span if that takes some instructions only: no system call, and no memory. Then the caller must pass
+    /// the result to [`finish_send`](Self::finish_send).
+    #[inline(always)]
+    pub(crate) fn try_send(&self, span: &ClosedSpan<'_>) -> Option<NeedsWake> {
+        match self {
+            Self::Background(background) => background.try_send(span),
+            Self::Inline(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn finish_send(&self, NeedsWake(needs_wake): NeedsWake) {
+        if let (true, Self::Background(background)) = (needs_wake, self) {
+            background.wake();
         }
     }
 

@@ -2,8 +2,7 @@
 //!
 //! An `exporter` is one of two deliveries to the socket. `inline` sends each span before its close returns. `background`
 //! encodes the span with `ring_codec` and writes it to a `ring`; the sender thread, which `wake` wakes, reads
-//! the rings and sends many spans in one datagram. `sync` has the locks and atomics of `ring` and `wake`:
-//! those of std, or loom's in a test. `batches` is background delivery to the consumers of the probe, with rings
+//! the rings and sends many spans in one datagram. `batches` is background delivery to the consumers of the probe, with rings
 //! and a thread of its own.
 //!
 //! All deliveries send through an `outlet`, which also reports losses in the stream. `way` is the socket or the probe.
@@ -27,7 +26,6 @@ mod ring_codec;
 #[cfg_attr(not(unix), path = "socket_none.rs")]
 mod socket;
 mod stats;
-mod sync;
 mod unfinished;
 mod waiting;
 mod wake;
@@ -45,7 +43,8 @@ use crate::span::ClosedSpan;
 #[cfg(test)]
 pub(crate) fn through_a_ring<T>(span: &ClosedSpan<'_>, read: impl FnOnce(&ClosedSpan<'_>) -> T) -> T {
     let (ring, waker) = (ring::Ring::<{ 1 << 15 }>::new(), wake::SenderWaker::new());
-    ring.write(&ring_codec::SpanRecord::new(span), true, &waker).expect("an empty ring has room");
+    ring.write(&ring_codec::SpanRecord::new(span), ring::Offer::First, &waker)
+        .expect("an empty ring has room");
     let (reading, mut record) = (ring.try_read().expect("no other reader"), Vec::new());
     let end = reading.copy(reading.start(), &mut record);
     assert_eq!(end, reading.end());

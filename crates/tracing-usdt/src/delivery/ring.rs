@@ -4,9 +4,9 @@
 //! each core, so a writer seldom waits. A reader and a writer never share a lock. The words are atomics:
 //! relaxed accesses cost the same as plain ones on 64-bit machines, and no unsafe code is needed.
 
-use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, try_lock, unpoisoned};
 use super::wake::SenderWaker;
 use crate::bytes::take;
+use crate::sync::{AtomicU64, Lock, Mutex, MutexGuard, Ordering, try_lock};
 
 /// One mebibyte, which holds about 7000 spans with two fields.
 pub(super) const RING_WORDS: usize = 1 << 17;
@@ -25,7 +25,7 @@ pub(super) trait Record {
     /// How many words it takes.
     fn size(&self) -> usize;
 
-    /// Stores it in as many words. Runs under the lock of the writers.
+    /// Stores it in the first words, as many as [`size`](Self::size) says. Runs under the lock of the writers.
     fn store(&self, words: &[AtomicU64]);
 }
 
@@ -40,8 +40,9 @@ pub(super) struct Ring<const WORDS: usize = RING_WORDS> {
 struct Padded<T>(T);
 
 struct Writer {
-    /// How many words the reader had released when a writer last checked.
-    released: Mutex<u64>,
+    lock: Lock,
+    /// How many words the reader had released when a writer last checked. Used under the lock only.
+    released: AtomicU64,
     /// How many words have been written since the start.
     written: AtomicU64,
     /// How many records have been written.
@@ -61,6 +62,17 @@ struct Reader {
 #[derive(Debug)]
 pub(super) struct Full;
 
+/// When a record counts as offered: once, whatever becomes of it.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Offer {
+    /// Now.
+    First,
+    /// Now if it is written; else the caller offers it again.
+    IfWritten,
+    /// It has counted already.
+    Again,
+}
+
 impl<const WORDS: usize> Ring<WORDS> {
     pub(super) fn new() -> Self {
         let words: Box<[AtomicU64]> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
@@ -69,7 +81,8 @@ impl<const WORDS: usize> Ring<WORDS> {
         Self {
             words,
             writer: Padded(Writer {
-                released: Mutex::new(0),
+                lock: Lock::new(),
+                released: zero(),
                 written: zero(),
                 records: zero(),
                 offered: zero(),
@@ -78,45 +91,60 @@ impl<const WORDS: usize> Ring<WORDS> {
         }
     }
 
-    /// Appends a record. Returns whether the caller must call [`SenderWaker::wake`]. The first attempt to write a
-    /// record counts it as offered.
-    #[inline]
+    /// Appends a record. Returns whether the caller must call [`SenderWaker::wake`].
+    #[inline(always)]
     pub(super) fn write(
         &self,
         record: &(impl Record + ?Sized),
-        is_first_attempt: bool,
+        offer: Offer,
         waker: &SenderWaker,
     ) -> Result<bool, Full> {
         let writer = &self.writer.0;
         let size = 1 + record.size();
-        let mut released = unpoisoned(writer.released.lock());
-        if is_first_attempt {
+        let _held = writer.lock.lock();
+        if offer == Offer::First {
             add_exclusive(&writer.offered, 1);
         }
         let mut written = writer.written.load(Ordering::Relaxed);
-        // A record is contiguous: if the rest of the buffer is too short for it, it goes to the beginning.
-        let mut at = written as usize % WORDS;
-        let left = WORDS - at;
-        let skipped = if left < size { left } else { 0 };
-        let mut used = written + (skipped + size) as u64 - *released;
-        if used > WORDS as u64 / 2 {
-            *released = self.reader.0.released.load(Ordering::Acquire);
-            used = written + (skipped + size) as u64 - *released;
-            if used > WORDS as u64 {
-                return Err(Full);
-            }
+        let (left, used) =
+            (WORDS - written as usize % WORDS, written - writer.released.load(Ordering::Relaxed));
+        let mut is_filling = false;
+        if left < size || used + size as u64 > WORDS as u64 / 2 {
+            (written, is_filling) = self.make_room(written, size)?;
         }
-        if skipped > 0 {
-            self.words[at].store(SKIP, Ordering::Relaxed);
-            written += skipped as u64;
-            at = 0;
+        let at = written as usize % WORDS;
+        if let Some((first, rest)) = self.words[at..].split_first() {
+            first.store(size as u64, Ordering::Relaxed);
+            record.store(rest);
         }
-        self.words[at].store(size as u64, Ordering::Relaxed);
-        record.store(&self.words[at + 1..at + size]);
+        // Nothing can fail from here on. Before `written`, so that nobody can read and count a record before it counts as
+        // offered; and before `records`, so that `counts` never finds more records than were offered.
+        if offer == Offer::IfWritten {
+            add_exclusive(&writer.offered, 1);
+        }
         writer.written.store(written + size as u64, Ordering::Release);
         add_exclusive(&writer.records, 1);
         // While the lock is held: see `SenderWaker::sleep`.
-        Ok(waker.needs_wake(used > WORDS as u64 / 2))
+        Ok(waker.needs_wake(is_filling))
+    }
+
+    /// Where a record of so many words goes, and whether it fills more than half of the ring. Called by a writer, for a
+    /// record that does not fit into the rest of the buffer, or into half of what was free at the last look.
+    #[cold]
+    fn make_room(&self, written: u64, size: usize) -> Result<(u64, bool), Full> {
+        // A record is contiguous: if the rest of the buffer is too short for it, it goes to the beginning.
+        let at = written as usize % WORDS;
+        let skipped = if WORDS - at < size { WORDS - at } else { 0 };
+        let released = self.reader.0.released.load(Ordering::Acquire);
+        self.writer.0.released.store(released, Ordering::Relaxed);
+        let used = written + (skipped + size) as u64 - released;
+        if used > WORDS as u64 {
+            return Err(Full);
+        }
+        if skipped > 0 {
+            self.words[at].store(SKIP, Ordering::Relaxed);
+        }
+        Ok((written + skipped as u64, used > WORDS as u64 / 2))
     }
 
     /// Locks the ring for reading; `None` while another thread reads.
@@ -128,7 +156,7 @@ impl<const WORDS: usize> Ring<WORDS> {
     /// Whether all records have been released. Exact: takes the lock of the writers, so no record is half
     /// written.
     pub(super) fn is_empty(&self) -> bool {
-        let _no_writer = unpoisoned(self.writer.0.released.lock());
+        let _no_writer = self.writer.0.lock.lock();
         self.writer.0.written.load(Ordering::Relaxed) == self.reader.0.released.load(Ordering::Acquire)
     }
 
@@ -151,8 +179,8 @@ impl<const WORDS: usize> Ring<WORDS> {
 /// In place of a record's size: the next record is at the beginning of the buffer.
 const SKIP: u64 = 0;
 
-/// Stores words at the beginning of `rest`, and takes these from it.
-#[inline]
+/// Stores so many words at the beginning of `rest`, and takes these from it.
+#[inline(always)]
 pub(super) fn store_words<const N: usize>(rest: &mut &[AtomicU64], words: [u64; N]) {
     if let Some((places, after)) = rest.split_first_chunk::<N>() {
         *rest = after;
@@ -161,17 +189,34 @@ pub(super) fn store_words<const N: usize>(rest: &mut &[AtomicU64], words: [u64; 
 }
 
 /// Stores bytes, padded to whole words, at the beginning of `rest`, and takes these from it.
-#[inline]
+#[inline(always)]
 pub(super) fn store_bytes(rest: &mut &[AtomicU64], bytes: &[u8]) {
     let whole = bytes.chunks_exact(8);
-    let last = whole.remainder();
-    let (places, after) = rest.split_at(whole.len().min(rest.len()));
+    let rest_bytes = whole.remainder().len();
+    let Some((places, after)) = rest.split_at_checked(whole.len()) else { return };
     *rest = after;
-    let words = whole.map(|mut bytes| u64::from_le_bytes(take(&mut bytes)));
-    places.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
-    if !last.is_empty() {
-        store_words(rest, [short_word(last)]);
+    // A loop, because the compiler does not always inline `for_each` here: 56 instructions of a span.
+    for (place, mut word) in places.iter().zip(whole) {
+        place.store(u64::from_le_bytes(take(&mut word)), Ordering::Relaxed);
     }
+    if rest_bytes > 0 {
+        let word = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest_bytes),
+            None => short_word(bytes),
+        };
+        if let Some((place, after)) = rest.split_first() {
+            place.store(word, Ordering::Relaxed);
+            *rest = after;
+        }
+    }
+}
+
+/// Stores words at the beginning of `rest`, and takes these from it.
+#[inline(always)]
+pub(super) fn store_slice(rest: &mut &[AtomicU64], words: &[u64]) {
+    let Some((places, after)) = rest.split_at_checked(words.len()) else { return };
+    *rest = after;
+    places.iter().zip(words).for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
 }
 
 /// How many words [`store_bytes`] takes.
@@ -272,7 +317,7 @@ mod tests {
         let (ring, waker) = (Ring::<16>::new(), SenderWaker::new());
         for n in 0..100u64 {
             let record: Vec<u64> = (n..n + n % 6).collect();
-            ring.write(&record[..], true, &waker).expect("it was emptied");
+            ring.write(&record[..], Offer::First, &waker).expect("it was emptied");
             let expected: Vec<u8> = record.iter().flat_map(|word| word.to_le_bytes()).collect();
             assert_eq!(read_all(&ring), [expected]);
         }
@@ -298,10 +343,10 @@ mod tests {
     #[test]
     fn a_record_without_room_changes_nothing() {
         let (ring, waker) = (Ring::<8>::new(), SenderWaker::new());
-        ring.write(&[1, 2, 3][..], true, &waker).expect("four words of eight");
-        ring.write(&[1, 2, 3, 4][..], true, &waker).expect_err("five more");
-        ring.write(&[4, 5, 6][..], true, &waker).expect("four more");
-        ring.write(&[][..], true, &waker).expect_err("not even one");
+        ring.write(&[1, 2, 3][..], Offer::First, &waker).expect("four words of eight");
+        ring.write(&[1, 2, 3, 4][..], Offer::First, &waker).expect_err("five more");
+        ring.write(&[4, 5, 6][..], Offer::First, &waker).expect("four more");
+        ring.write(&[][..], Offer::First, &waker).expect_err("not even one");
         let records: Vec<_> = read_all(&ring).into_iter().map(|record| record[0]).collect();
         assert_eq!((records, ring.counts()), (vec![1, 4], [4, 2, 2]));
         assert!(ring.is_empty());
@@ -317,7 +362,7 @@ mod tests {
                 let (ring, waker) = (&ring, &waker);
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        while ring.write(&[writer, n, !n, !writer][..], true, waker).is_err() {
+                        while ring.write(&[writer, n, !n, !writer][..], Offer::First, waker).is_err() {
                             std::thread::yield_now();
                         }
                         if n % 3 == 0 {
@@ -367,7 +412,7 @@ mod model {
     /// Writes a record, and wakes the reader if needed.
     fn write(shared: &Shared, number: u64) -> Result<(), Full> {
         let (ring, waker) = &**shared;
-        if ring.write(&[number][..], true, waker)? {
+        if ring.write(&[number][..], Offer::First, waker)? {
             waker.wake();
         }
         Ok(())
@@ -404,6 +449,31 @@ mod model {
             written.sort_unstable();
             assert_eq!(numbers, written);
             assert_eq!(shared.0.counts(), [4, written.len() as u64, written.len() as u64]);
+        });
+    }
+
+    /// A record that is offered again if there is no room counts once, and not later than a reader finds it.
+    #[test]
+    fn a_record_that_is_read_has_been_offered() {
+        loom::model(|| {
+            let shared = shared();
+            let reader = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let mut numbers = Vec::new();
+                    read(&shared.0, &mut numbers);
+                    let [offered, ..] = shared.0.counts();
+                    assert!(offered >= numbers.len() as u64, "{offered} offered, but read: {numbers:?}");
+                    numbers
+                })
+            };
+            let (ring, waker) = &*shared;
+            let write = |n: u64| ring.write(&[n][..], Offer::IfWritten, waker).is_ok();
+            let written = (1..=3).filter(|n| write(*n)).count() as u64;
+            let mut numbers = reader.join().unwrap();
+            read(ring, &mut numbers);
+            assert_eq!(shared.0.counts(), [written; 3]);
+            assert_eq!(numbers.len() as u64, written);
         });
     }
 

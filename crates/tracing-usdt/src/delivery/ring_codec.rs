@@ -1,17 +1,18 @@
-//! The encoding of a closed span in a ring: a header of words, followed by parts of bytes.
+//! The encoding of a closed span in a ring: a header of words, the thread as it is in [`RecordView::thread_words`], and
+//! parts of bytes.
 //!
 //! It is not JSON yet: encoding JSON would take the closing thread longer than writing this.
 
-use super::ring::{Record, store_bytes, store_words, words_of};
-use super::sync::{AtomicU64, Ordering};
+use super::ring::{Record, store_bytes, store_slice, store_words, words_of};
 use crate::bytes::take;
 use crate::callsite;
 use crate::fields::DroppedFields;
 use crate::propagation::{Ids, SpanId};
 use crate::span::{ClosedSpan, DroppedItems, Elapsed, Identity, RecordView};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The header has this many words; most spans need no more.
-const WORDS: usize = 11;
+const WORDS: usize = 9;
 /// It has these too if [`HAS_MORE`] is set: for events, links, an error, a trace state, dropped values, or a time entered
 /// that is not the busy time.
 const MORE_WORDS: usize = 6;
@@ -34,7 +35,7 @@ pub(super) struct SpanRecord<'a> {
 }
 
 impl<'a> SpanRecord<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(span: &'a ClosedSpan<'a>) -> Self {
         let (record, elapsed) = (span.record, span.elapsed);
         let has_more = !record.events.is_empty()
@@ -43,7 +44,7 @@ impl<'a> SpanRecord<'a> {
             || !record.trace_state.is_empty()
             || record.dropped != DroppedItems::default()
             || (elapsed.entered_ns != 0 && elapsed.entered_ns != elapsed.busy_ns);
-        let mut size = WORDS + words_of(record.thread_name.as_bytes()) + words_of(record.fields);
+        let mut size = WORDS + record.thread_words.len() + words_of(record.fields);
         if has_more {
             let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
             size += MORE_WORDS + parts.map(words_of).iter().sum::<usize>();
@@ -64,15 +65,15 @@ fn error<'a>(span: &ClosedSpan<'a>) -> &'a [u8] {
 }
 
 impl Record for SpanRecord<'_> {
-    #[inline]
+    #[inline(always)]
     fn size(&self) -> usize {
         self.size
     }
 
-    #[inline]
+    #[inline(always)]
     fn store(&self, words: &[AtomicU64]) {
         let Self { span, has_more, .. } = *self;
-        let (ids, record, elapsed) = (span.identity.ids, span.record, span.elapsed);
+        let (ids, record, elapsed) = (&span.identity.ids, span.record, span.elapsed);
         let length = |bytes: &[u8]| bytes.len() as u64;
         let rest = &mut &*words;
         let first = u64::from(span.callsite.id)
@@ -82,7 +83,7 @@ impl Record for SpanRecord<'_> {
             | flag(span.identity.remote, REMOTE)
             | flag(record.has_reserved_name, HAS_RESERVED_NAME)
             | flag(record.began_before, BEGAN_BEFORE)
-            | flag(elapsed.entered_ns == elapsed.busy_ns, ENTERED_IS_BUSY);
+            | flag(elapsed.entered_ns != 0 && elapsed.entered_ns == elapsed.busy_ns, ENTERED_IS_BUSY);
         let header: [u64; WORDS] = [
             first,
             ids.trace_id.high(),
@@ -92,8 +93,6 @@ impl Record for SpanRecord<'_> {
             span.start_ns,
             elapsed.duration_ns,
             elapsed.busy_ns,
-            record.thread_id,
-            length(record.thread_name.as_bytes()),
             length(record.fields),
         ];
         store_words(rest, header);
@@ -111,13 +110,13 @@ impl Record for SpanRecord<'_> {
             ];
             store_words(rest, more);
         }
-        store_bytes(rest, record.thread_name.as_bytes());
+        store_slice(rest, record.thread_words);
         store_bytes(rest, record.fields);
         if has_more {
             let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
             parts.into_iter().for_each(|part| store_bytes(rest, part));
         }
-        debug_assert!(rest.is_empty(), "the size is more than what is stored");
+        debug_assert_eq!(words.len() - rest.len(), self.size, "the size is what is stored");
     }
 }
 
@@ -125,11 +124,11 @@ impl Record for SpanRecord<'_> {
 /// span. `None` if the bytes are no span.
 pub(super) fn read<T>(mut bytes: &[u8], read: impl FnOnce(&ClosedSpan<'_>) -> T) -> Option<T> {
     let rest = &mut bytes;
-    let [first, high, low, span_id, parent_id, start_ns, duration_ns, busy_ns, thread_id, name, fields] =
-        words(rest);
+    let [first, high, low, span_id, parent_id, start_ns, duration_ns, busy_ns, fields] = words(rest);
     let [sizes, error, field_counts, other_counts, trace_state, entered_ns] =
         if first & HAS_MORE != 0 { words(rest) } else { [0; MORE_WORDS] };
     let entered_ns = if first & ENTERED_IS_BUSY != 0 { busy_ns } else { entered_ns };
+    let [thread_id, name] = words(rest);
     let thread_name = part(rest, name);
     let fields = part(rest, fields);
     let events = part(rest, sizes & u64::from(u32::MAX));
@@ -139,6 +138,7 @@ pub(super) fn read<T>(mut bytes: &[u8], read: impl FnOnce(&ClosedSpan<'_>) -> T)
     let record = RecordView {
         thread_id,
         thread_name: text(thread_name),
+        thread_words: &[],
         fields,
         events,
         links,
@@ -155,7 +155,7 @@ pub(super) fn read<T>(mut bytes: &[u8], read: impl FnOnce(&ClosedSpan<'_>) -> T)
         began_before: first & BEGAN_BEFORE != 0,
     };
     Some(read(&ClosedSpan {
-        identity: Identity {
+        identity: &Identity {
             ids: Ids {
                 random: first & RANDOM != 0,
                 sampled: first & SAMPLED != 0,

@@ -134,13 +134,12 @@ impl Counters {
 
     /// The stats, with `queued` 0: only the rings know what is queued.
     pub(super) fn read(&self) -> Stats {
-        let ended = |outcome: Outcome| self.ended[outcome as usize].load(Ordering::Relaxed);
+        // Acquire: a span that has ended has been counted as closed before, here or in its ring.
+        let ended = |outcome: Outcome| self.ended[outcome as usize].load(Ordering::Acquire);
         let sampled_out = self.sampled_out.iter().map(|line| line.0.load(Ordering::Relaxed)).sum();
-        Stats {
-            closed: self.closed.load(Ordering::Relaxed) + sampled_out,
-            sent: ended(Outcome::Sent),
-            queued: 0,
-            dropped: Dropped {
+        let (sent, dropped) = (
+            ended(Outcome::Sent),
+            Dropped {
                 no_receiver: ended(Outcome::NoReceiver),
                 queue_full: ended(Outcome::QueueFull),
                 too_large: ended(Outcome::TooLarge),
@@ -148,6 +147,8 @@ impl Counters {
                 abandoned: ended(Outcome::Abandoned),
                 sampled_out,
             },
-        }
+        );
+        // Last, because a span counts as closed first.
+        Stats { closed: self.closed.load(Ordering::Relaxed) + sampled_out, sent, queued: 0, dropped }
     }
 }

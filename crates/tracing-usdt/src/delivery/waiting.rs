@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::sync::unpoisoned;
+use crate::sync::unpoisoned;
 
 /// How long a thread competes for room before it queues. Queueing costs a context switch for each span.
 pub(super) const UNORDERED_WAIT: Duration = Duration::from_millis(20);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sync::{AtomicU32, Mutex, Ordering, Thread, park, park_timeout, this_thread, unpoisoned};
+use crate::sync::{AtomicU32, Mutex, Ordering, Thread, park, park_timeout, this_thread, unpoisoned};
 
 /// The sender thread's state, and the handle to wake it.
 pub(super) struct SenderWaker {
@@ -14,10 +14,10 @@ pub(super) struct SenderWaker {
 const AWAKE: u32 = 0;
 /// Lets records gather for a while; a ring that fills wakes it.
 const GATHERING: u32 = 1;
-/// Sleeps until the next record wakes it.
-const ASLEEP: u32 = 2;
 /// Waits for a receiver; no record wakes it.
-const PAUSED: u32 = 3;
+const PAUSED: u32 = 2;
+/// Sleeps until the next record wakes it.
+const ASLEEP: u32 = 3;
 /// The thread has not been started, or has ended.
 const ABSENT: u32 = 4;
 
@@ -38,11 +38,8 @@ impl SenderWaker {
     /// Whether the writer of a record must call [`wake`](Self::wake); `is_filling` if its ring is filling.
     #[inline]
     pub(super) fn needs_wake(&self, is_filling: bool) -> bool {
-        match self.state.load(Ordering::Relaxed) {
-            AWAKE | PAUSED => false,
-            GATHERING => is_filling,
-            _ => true,
-        }
+        let state = self.state.load(Ordering::Relaxed);
+        state >= ASLEEP || (is_filling && state == GATHERING)
     }
 
     #[cold]

@@ -104,7 +104,7 @@ fn datagrams_of<const N: usize>(
     // The longest that is passed on, of characters that grow most in JSON.
     let trace_state = format!("a={}", "\"".repeat(510));
     let span = ClosedSpan {
-        identity: Identity {
+        identity: &Identity {
             ids: Ids { trace_id, span_id: SpanId::random(), sampled: true, random: true },
             parent_id: Some(SpanId::random()),
             remote: true,

@@ -55,6 +55,7 @@ impl Fields {
     }
 
     /// Removes all fields. Keeps up to 1 KiB of the buffer for the next span or event.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         if self.bytes.capacity() > 1024 {

@@ -51,7 +51,7 @@ pub(super) struct Recorder<'a> {
 impl Recorder<'_> {
     #[inline]
     fn number<const N: usize>(&mut self, field: &Field, kind: u8, value: [u8; N]) {
-        match self.try_fast(field, NUMBER_COST) {
+        match self.try_fast(field, NUMBER_COST, 3 + N) {
             Some(index) => {
                 // Appends the entry in one piece, so that the vector checks its capacity only once.
                 let mut entry = [0; 3 + 16];
@@ -59,15 +59,15 @@ impl Recorder<'_> {
                 entry[3..3 + N].copy_from_slice(&value);
                 self.fields.bytes.extend_from_slice(&entry[..3 + N]);
             }
-            None => self.number_slow(self.callsite.key_of(field), kind, &value),
+            None => self.number_slow(field, kind, value),
         }
     }
 
     /// The fast path, for fields that are short, new and in order, as most are: counts the field and returns
-    /// its index. The caller then appends the entry. `None` if the field needs [`Fields::set`].
-    /// `max_value_cost` bounds the cost of the value.
+    /// its index. The caller then appends the entry, of so many `bytes`, for which the buffer has room. `None` if the field
+    /// needs [`Fields::set`]. `max_value_cost` bounds the cost of the value.
     #[inline]
-    fn try_fast(&mut self, field: &Field, max_value_cost: usize) -> Option<u16> {
+    fn try_fast(&mut self, field: &Field, max_value_cost: usize, bytes: usize) -> Option<u16> {
         let (index, fields) = (field.index(), &mut *self.fields);
         let known = self.callsite.fields().get(index)?;
         let cost = known.cost + max_value_cost;
@@ -75,7 +75,8 @@ impl Recorder<'_> {
             && known.is_first
             && cost <= SHORT_COST
             && fields.cost + cost <= SPAN_COST / 2
-            && fields.count < self.limits.attributes;
+            && fields.count < self.limits.attributes
+            && fields.bytes.capacity().wrapping_sub(fields.bytes.len()) >= bytes;
         if !is_simple {
             return None;
         }
@@ -86,11 +87,17 @@ impl Recorder<'_> {
     }
 
     #[cold]
-    fn number_slow(&mut self, key: Key<'_>, kind: u8, value: &[u8]) {
+    fn number_slow<const N: usize>(&mut self, field: &Field, kind: u8, value: [u8; N]) {
+        let key = self.callsite.key_of(field);
         self.fields.set(self.callsite, key, self.owner, self.limits, kind, |bytes| {
-            bytes.extend_from_slice(value);
+            bytes.extend_from_slice(&value);
             false
         });
+    }
+
+    #[cold]
+    fn str_slow(&mut self, field: &Field, value: &str) {
+        self.text(self.callsite.key_of(field), |out| out.write_str(value));
     }
 
     #[inline]
@@ -139,16 +146,15 @@ impl Visit for Recorder<'_> {
         let bytes = value.len();
         // A text this short is within the limits whatever its bytes are: no need to examine each.
         if bytes <= self.limits.characters && bytes <= SHORT_COST {
-            if let Some(index) = self.try_fast(field, 20 + 7 * bytes) {
+            if let Some(index) = self.try_fast(field, 20 + 7 * bytes, 5 + bytes) {
                 let length = (bytes as u16).to_le_bytes();
                 let [low, high, kind] = entry_head(index, TEXT);
-                self.fields.bytes.reserve(5 + bytes);
                 self.fields.bytes.extend_from_slice(&[low, high, kind, length[0], length[1]]);
                 self.fields.bytes.extend_from_slice(value.as_bytes());
                 return;
             }
         }
-        self.text(self.callsite.key_of(field), |out| out.write_str(value));
+        self.str_slow(field, value);
     }
 
     /// Records bytes as lower-case hex digits without separators, the usual form in which tools accept bytes

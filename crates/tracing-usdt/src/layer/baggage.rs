@@ -43,7 +43,7 @@ impl UsdtLayer {
     fn find_baggage<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> Baggage {
         let mut has_parent_aside = false;
         for span in span.scope() {
-            let tracked = self.spans.with(&span.id(), |open| (open.identity, open.record.baggage()));
+            let tracked = self.spans.look(&span.id(), |open| (open.identity, open.record.baggage()));
             let untracked =
                 span.extensions().get::<Untracked>().map(|span| (span.identity, span.baggage.clone()));
             let Some(&(identity, _)) = tracked.as_ref().or(untracked.as_ref()) else { continue };

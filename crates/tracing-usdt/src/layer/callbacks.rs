@@ -9,6 +9,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::access::access_of;
 use super::usdt_layer::UsdtLayer;
+use crate::aside;
 use crate::callsite;
 use crate::clock::{Monotonic, wall_offset};
 use crate::encode;
@@ -18,7 +19,8 @@ use crate::on_demand;
 use crate::probes::{self, Probe};
 use crate::propagation::remote;
 use crate::sampler;
-use crate::span::{Link, reuse};
+use crate::span::{Found, Link, Timing, reuse};
+use crate::thread_context;
 
 impl<S> Layer<S> for UsdtLayer
 where
@@ -60,8 +62,12 @@ where
         Interest::always()
     }
 
+    #[inline(always)]
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if (self.is_sending() || probes::any_attached()) && !self.is_duplicate {
+        let any_attached = probes::any_attached();
+        if self.sends_plainly() && !any_attached && !remote::inspects_new_spans() && !aside::is_used() {
+            self.begin_plainly(attributes, id, ctx);
+        } else if (self.is_sending() || any_attached) && !self.is_duplicate {
             self.begin(attributes, id, &ctx);
         } else if remote::inspects_new_spans() {
             self.begin_idle(attributes, id, &ctx);
@@ -72,7 +78,7 @@ where
         if !self.is_active(Probe::Record) {
             return;
         }
-        let recorded = self.spans.with(id, |span| span.callsite.is_some()) == Some(true);
+        let recorded = self.spans.look(id, |span| span.callsite.is_some()) == Some(true);
         if !(probes::attached(Probe::Record) || recorded) {
             return;
         }
@@ -101,7 +107,7 @@ where
         let (Some(span), Some(follows)) = (ctx.span(id), ctx.span(follows_id)) else {
             return;
         };
-        let recorded = self.spans.with(id, |span| span.callsite.is_some()) == Some(true);
+        let recorded = self.spans.look(id, |span| span.callsite.is_some()) == Some(true);
         let probed = probes::attached(Probe::FollowsFrom);
         if !(probed || recorded) {
             return;
@@ -129,7 +135,7 @@ where
         let now = Monotonic::now();
         let span = self.event_span(event, &ctx);
         let recorded =
-            span.as_ref().and_then(|span| self.spans.with(&span.id(), |span| span.callsite)).flatten();
+            span.as_ref().and_then(|span| self.spans.look(&span.id(), |span| span.callsite)).flatten();
         let probed = probes::attached(Probe::Event);
         if !probed && recorded.is_none() {
             return;
@@ -160,21 +166,45 @@ where
         });
     }
 
+    #[inline(always)]
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.is_active_for([Probe::Enter, Probe::ThreadRegister], || self.spans.may_need_enter_exit(id)) {
-            self.enter(id, &ctx);
+        if probes::attached_to_one([Probe::Enter, Probe::ThreadRegister]) || self.uses_opentelemetry_ids() {
+            self.enter(id, ctx);
+        } else if self.tracks_spans() {
+            self.spans.time(id, Timing::enter);
         }
     }
 
+    #[inline(always)]
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.is_active_for([Probe::Exit, Probe::ThreadRegister], || self.spans.may_need_enter_exit(id)) {
-            self.exit(id, &ctx);
+        if probes::attached_to_one([Probe::Exit, Probe::ThreadRegister]) {
+            self.exit(id, ctx);
+        } else if self.tracks_spans() {
+            if thread_context::exists() {
+                self.exit(id, ctx);
+            } else {
+                self.spans.time(id, Timing::exit);
+            }
         }
     }
 
+    #[inline(always)]
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        if self.is_active_for([Probe::Close, Probe::BatchEmit], || self.spans.may_contain(&id)) {
-            self.end(&id, &ctx);
+        if probes::attached_to_one([Probe::Close, Probe::BatchEmit, Probe::SpanEmit]) {
+            self.end(id, ctx);
+        } else if self.tracks_spans() {
+            let is_done = match self.spans.find(&id) {
+                Found::Plain(span) => self.end_plainly(
+                    span,
+                    #[cfg(feature = "fmt")]
+                    &id,
+                ),
+                Found::Perhaps => false,
+                Found::Nowhere => true,
+            };
+            if !is_done {
+                self.end(id, ctx);
+            }
         }
     }
 }

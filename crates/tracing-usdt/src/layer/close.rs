@@ -14,14 +14,38 @@ use crate::callsite;
 use crate::clock::Monotonic;
 use crate::probes::{self, Probe};
 use crate::propagation::{SpanId, TraceState};
-use crate::span::{ClosedSpan, Identity, OpenSpan, RecordView, Timing, reuse};
+use crate::span::{ClosedSpan, Identity, OpenSpan, PlainSpan, RecordView, Timing, reuse};
 
 impl UsdtLayer {
+    /// The close of a span that has nothing but what all spans have. No probe for it may have a consumer. Returns whether
+    /// the delivery took the span; if it can't at once, [`end`](Self::end) is for all spans.
     #[inline(never)]
-    pub(super) fn end<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    pub(super) fn end_plainly(&self, closing: PlainSpan<'_>, #[cfg(feature = "fmt")] id: &Id) -> bool {
+        let Some(exporter) = &self.exporter else { return false };
+        if self.uses_opentelemetry_ids() || self.inherited.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        let needs_wake = closing.close(|span, timing, callsite| {
+            let record = &span.record.plain_view();
+            let (identity, start_ns, elapsed) = (&span.identity, timing.start_wall_ns(), timing.finished()?);
+            let sent = exporter.try_send(&ClosedSpan { identity, callsite, start_ns, elapsed, record })?;
+            #[cfg(feature = "fmt")]
+            last_closed::keep(self.number, id, identity.ids);
+            Some(sent)
+        });
+        needs_wake.map(|needs_wake| exporter.finish_send(needs_wake)).is_some()
+    }
+
+    /// The close of any span.
+    #[inline(never)]
+    pub(super) fn end<S>(&self, id: Id, ctx: Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
+        if !self.is_active_for([Probe::Close, Probe::BatchEmit], || self.spans.may_contain(&id)) {
+            return;
+        }
+        let (id, ctx) = (&id, &ctx);
         let (probed, batched) = (probes::attached(Probe::Close), probes::attached(Probe::BatchEmit));
         if self.uses_opentelemetry_ids() {
             if let Some(span) = ctx.span(id) {
@@ -70,7 +94,7 @@ impl UsdtLayer {
         }
         match (&span.timing, elapsed, span.callsite) {
             (Some(timing), Some(elapsed), Some(callsite)) => {
-                let start_ns = timing.start_wall_ns();
+                let (identity, start_ns) = (&identity, timing.start_wall_ns());
                 let record = || RecordView { trace_state: trace_state.as_str(), ..span.record.view() };
                 // The probes and the exporter each make a view of the span. If they shared one, the compiler would keep it in
                 // memory also where only the exporter needs it.
@@ -94,7 +118,7 @@ impl UsdtLayer {
             }
             _ => {}
         }
-        reuse::give_back(span);
+        self.spans.give_back(id, span);
     }
 
     /// Gives a span that closes the attributes from its baggage, and returns its trace state.
@@ -134,7 +158,8 @@ impl UsdtLayer {
                 &now
             }
         };
-        let (start_ns, elapsed) = (timing.start_wall_ns(), timing.finish(Monotonic::now));
+        let (identity, start_ns, elapsed) =
+            (&identity, timing.start_wall_ns(), timing.finish(Monotonic::now));
         let record = &RecordView { trace_state, began_before: true, ..RecordView::default() };
         self.batches.send(&ClosedSpan { identity, callsite, start_ns, elapsed, record });
     }

@@ -13,11 +13,17 @@ use crate::span::{OpenSpan, Timing};
 use crate::thread_context::{self, Entered, ThreadContext};
 
 impl UsdtLayer {
+    /// The enter of a span, if a probe has a consumer for it, or it may decide the span's ids.
     #[inline(never)]
-    pub(super) fn enter<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    pub(super) fn enter<S>(&self, id: &Id, ctx: Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
+        let probes = [Probe::Enter, Probe::ThreadRegister];
+        if !self.is_active_for(probes, || self.spans.may_need_enter_exit(id)) {
+            return;
+        }
+        let ctx = &ctx;
         if self.is_undecided(id) {
             if let Some(span) = ctx.span(id) {
                 self.adopt_opentelemetry_identity(&span);
@@ -27,13 +33,7 @@ impl UsdtLayer {
         let context = if probes::attached(Probe::ThreadRegister) { thread_context::own() } else { None };
         match context {
             Some(context) => self.enter_published(id, ctx, context),
-            None => {
-                self.spans.with(id, |span| {
-                    if let Some(timing) = &mut span.timing {
-                        timing.enter(Monotonic::now());
-                    }
-                });
-            }
+            None => self.spans.time(id, Timing::enter),
         }
         if probes::attached(Probe::Enter) {
             self.fire(probes::enter, id, ctx);
@@ -58,7 +58,7 @@ impl UsdtLayer {
         };
         let now = self.spans.with(id, publish).flatten().or_else(|| {
             self.identity(&ctx.span(id)?);
-            self.spans.update(id, |span| {
+            self.spans.with(id, |span| {
                 // Another thread may have entered it in the meantime.
                 if span.timing.is_none() {
                     span.began_before = true;
@@ -72,19 +72,21 @@ impl UsdtLayer {
         }
     }
 
+    /// The exit of a span, if a probe has a consumer for it, or the thread's context may have the span.
     #[inline(never)]
-    pub(super) fn exit<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    pub(super) fn exit<S>(&self, id: &Id, ctx: Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
+        let probes = [Probe::Exit, Probe::ThreadRegister];
+        if !self.is_active_for(probes, || self.spans.may_need_enter_exit(id)) {
+            return;
+        }
+        let ctx = &ctx;
         if thread_context::exists() {
             self.exit_published(id);
         } else {
-            self.spans.with(id, |span| {
-                if let Some(timing) = &mut span.timing {
-                    timing.exit(Monotonic::now());
-                }
-            });
+            self.spans.time(id, Timing::exit);
         }
         if probes::attached(Probe::Exit) {
             self.fire(probes::exit, id, ctx);

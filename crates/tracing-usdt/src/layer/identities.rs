@@ -19,13 +19,21 @@ pub(crate) struct Identities {
     sampler: Sampler,
     /// Whether the sampler takes every trace that begins in this process, without being asked.
     takes_all_new: bool,
+    /// Whether each span without a parent begins a new trace, and the sampler takes it.
+    pub(super) begins_all_sampled: bool,
     /// The span of another process that root spans of this process continue.
     pub(crate) remote_parent: Option<Arc<SpanContext>>,
 }
 
 impl Identities {
     pub(crate) fn new(sampler: Sampler, remote_parent: Option<SpanContext>) -> Self {
-        Self { takes_all_new: sampler.takes_all_new(), sampler, remote_parent: remote_parent.map(Arc::new) }
+        let takes_all_new = sampler.takes_all_new();
+        Self {
+            takes_all_new,
+            begins_all_sampled: takes_all_new && remote_parent.is_none(),
+            sampler,
+            remote_parent: remote_parent.map(Arc::new),
+        }
     }
 
     /// Draws an identity for a child of `parent`. Without a parent, the span continues `remote`, a span of

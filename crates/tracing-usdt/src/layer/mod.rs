@@ -4,7 +4,9 @@
 //! callback first checks whether it is active: a socket is set, its probe has a consumer, or a span is tracked
 //! already. If not, it returns.
 //!
-//! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span.
+//! `new_span`, `enter` and `close` handle the creation, the enters and exits, and the close of a span. Each has a short way
+//! for *plain* spans, which are sent and have nothing but what all spans have, while no probe has a consumer; and one for
+//! all.
 //! `identities` gives spans their ids, and `span_identity` returns them. `trace_state` and `baggage` pass on W3C's
 //! headers of these names, and `opentelemetry` takes over the ids of another layer. `span_ext` is the trait by which a
 //! program changes a span itself, through `access` and `span_changes`. `logged` has the ids for the lines of a log, for

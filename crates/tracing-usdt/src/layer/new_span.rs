@@ -18,7 +18,7 @@ use crate::otel::OpenTelemetry;
 use crate::probes::{self, Probe};
 use crate::propagation::{SpanId, remote};
 use crate::sampler;
-use crate::span::{Identity, OpenSpan, Record, Timing, Untracked, reuse};
+use crate::span::{Identity, OpenSpan, Record, Timing, Untracked};
 
 /// The parent of a new span.
 enum Parent {
@@ -37,10 +37,9 @@ impl UsdtLayer {
     {
         // Most parents are in the table, and no filter hides them. Asking the registry takes 300 instructions
         // more. With OpenTelemetry's ids, sampling is decided later, so all spans are tracked.
-        let tracked_identity = |open: &mut OpenSpan| {
-            (open.had_listener && !self.uses_opentelemetry_ids()).then_some(open.identity)
-        };
-        if let Some(known) = self.spans.with(parent_id, tracked_identity).flatten() {
+        let tracked_identity =
+            |open: &OpenSpan| (open.had_listener && !self.uses_opentelemetry_ids()).then_some(open.identity);
+        if let Some(known) = self.spans.look(parent_id, tracked_identity).flatten() {
             let sampled_out = !known.ids.sampled && self.skip_sampled_out_child(attributes.metadata());
             return if sampled_out { Parent::SampledOut } else { Parent::Known(known) };
         }
@@ -65,6 +64,49 @@ impl UsdtLayer {
         Parent::Known(self.identity(&parent))
     }
 
+    /// The creation of a span while no probe has a consumer, and there is nothing to look for that only some programs use.
+    /// If the span's parent is not tracked, or another span has its slot, [`begin`](Self::begin) creates it.
+    #[inline(never)]
+    pub(super) fn begin_plainly<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let current;
+        let parent_id = if attributes.is_contextual() {
+            current = ctx.current_span();
+            current.id()
+        } else {
+            attributes.parent()
+        };
+        let identity = match parent_id {
+            None => Identity::first_of_sampled_trace(),
+            Some(parent_id) => {
+                let known = |open: &OpenSpan| open.had_listener && open.identity.ids.sampled;
+                let parent =
+                    self.spans.look(parent_id, |open| known(open).then_some(open.identity)).flatten();
+                let Some(parent) = parent else { return self.begin(attributes, id, &ctx) };
+                parent.child(SpanId::random())
+            }
+        };
+        let callsite = callsite::of(attributes.metadata());
+        // `inspects_new_spans` need not show it: the subscriber may not have been asked for its interest in the callsite yet,
+        // while another thread is asking, or a layer around this one may not pass the question on.
+        if callsite.has_priority {
+            return self.begin(attributes, id, &ctx);
+        }
+        let Some(mut new) = self.spans.begin_near(id, identity) else {
+            return self.begin(attributes, id, &ctx);
+        };
+        let (span, now) = (&mut *new.span, Monotonic::now());
+        span.had_listener = true;
+        span.record.fields.visit(callsite, Owner::Span, &self.limits, |visitor| attributes.record(visitor));
+        span.timing = Some(Timing::start(now));
+        span.callsite = Some(callsite);
+        let is_plain = span.record.is_plain();
+        self.spans.insert_near(new, is_plain, false);
+    }
+
+    /// The creation of any span.
     #[inline(never)]
     pub(super) fn begin<S>(&self, attributes: &Attributes<'_>, id: &Id, ctx: &Context<'_, S>)
     where
@@ -83,7 +125,8 @@ impl UsdtLayer {
             Some(Parent::None) | None => None,
         };
         let identity = self.identities.draw(attributes.metadata(), parent.as_ref(), remote::ids());
-        let mut span = reuse::open_span(identity);
+        let mut new = self.spans.begin(id, identity);
+        let span = &mut *new.span;
         if parent.is_none() && remote::inspects_new_spans() {
             self.set_extras(&mut span.record);
         }
@@ -94,7 +137,7 @@ impl UsdtLayer {
         span.had_listener = true;
         // In a trace that is not sampled, a span needs no more than its identity while no probe has a consumer.
         if !span.identity.ids.sampled && !self.uses_opentelemetry_ids() && !probes::any_attached() {
-            self.spans.insert(id, span, self.counts_open_spans());
+            self.spans.insert(id, new, self.counts_open_spans());
             return;
         }
         let (now, probed) = (Monotonic::now(), probes::attached(Probe::NewSpan));
@@ -110,11 +153,12 @@ impl UsdtLayer {
         let fields = fires_now.then(|| encode::fields_object(span.record.fields.view(callsite), &[]));
         span.timing = Some(Timing::start(now));
         span.callsite = recorded.then_some(callsite);
-        let identity = self.spans.insert(id, span, self.counts_open_spans());
+        self.spans.insert(id, new, self.counts_open_spans());
         if self.inherited.load(Ordering::Relaxed) != 0 {
             self.inherit(id, parent_id.as_ref(), ctx);
         }
         if let Some(fields) = fields {
+            let identity = self.spans.look(id, |span| span.identity).unwrap_or(identity);
             new_span(callsite, &identity, &fields);
         }
     }

@@ -39,7 +39,7 @@ impl UsdtLayer {
     /// Whether OpenTelemetry has not been asked for the span's identity yet.
     #[inline]
     pub(super) fn is_undecided(&self, id: &Id) -> bool {
-        self.uses_opentelemetry_ids() && self.spans.with(id, |open| open.origin) == Some(Origin::Undecided)
+        self.uses_opentelemetry_ids() && self.spans.look(id, |open| open.origin) == Some(Origin::Undecided)
     }
 
     /// Asks OpenTelemetry for the span's identity and stores it; if OpenTelemetry does not have the span,
@@ -86,7 +86,7 @@ impl UsdtLayer {
         trace_id: TraceId,
     ) -> Option<SpanId> {
         let known = |above: SpanRef<'a, R>| {
-            let known = self.spans.with(&above.id(), |open| (open.origin, open.identity.ids));
+            let known = self.spans.look(&above.id(), |open| (open.origin, open.identity.ids));
             known.and_then(|(origin, ids)| (origin == Origin::OpenTelemetry).then_some(ids))
         };
         let parent = span.scope().skip(1).find_map(known)?;
@@ -110,10 +110,10 @@ impl UsdtLayer {
     pub(super) fn resolve_at_close<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) {
         let Some(otel) = &self.otel else { return };
         let id = span.id();
-        match self.spans.with(&id, |open| open.origin) {
+        match self.spans.look(&id, |open| open.origin) {
             Some(Origin::Undecided) => {
                 self.adopt_opentelemetry_identity(span);
-                let is_own = self.spans.with(&id, |open| open.origin) == Some(Origin::Own);
+                let is_own = self.spans.look(&id, |open| open.origin) == Some(Origin::Own);
                 if is_own && otel.closes_first() == Some(true) {
                     self.reporter.report(Error::LayerOrder);
                 }

@@ -56,7 +56,7 @@ impl UsdtLayer {
         if let Some(known) = self.spans.identity(&span.id()) {
             let identity = self.identities.with_remote_parent(parent.ids, metadata, &known);
             self.spans
-                .update(&span.id(), |open| self.continue_from(open, identity, metadata, parent.trace_state));
+                .with(&span.id(), |open| self.continue_from(open, identity, metadata, parent.trace_state));
             if let Some(changed) = self.spans.identity(&span.id()) {
                 thread_context::change(&span.id(), changed.ids);
             }

@@ -81,7 +81,7 @@ impl UsdtLayer {
             return None;
         }
         let tracked_identity = |above: SpanRef<'a, R>| {
-            self.spans.with(&above.id(), |open| open.had_listener.then_some(open.identity)).flatten()
+            self.spans.look(&above.id(), |open| open.had_listener.then_some(open.identity)).flatten()
         };
         span.scope().skip(1).find_map(tracked_identity)
     }

@@ -60,8 +60,8 @@ impl UsdtLayer {
     #[cold]
     pub(super) fn trace_state<'a, R: LookupSpan<'a>>(&self, span: &SpanRef<'a, R>) -> TraceState {
         for span in span.scope() {
-            let read = |open: &mut OpenSpan| (open.identity, open.record.trace_state());
-            let tracked = self.spans.with(&span.id(), read);
+            let read = |open: &OpenSpan| (open.identity, open.record.trace_state());
+            let tracked = self.spans.look(&span.id(), read);
             let untracked =
                 span.extensions().get::<Untracked>().map(|span| (span.identity, span.trace_state.clone()));
             let Some((identity, _)) = tracked.as_ref().or(untracked.as_ref()).cloned() else { continue };

@@ -1,7 +1,7 @@
 //! The layer's type, and the checks that all callbacks share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::handle::Handle;
 use super::identities::Identities;
@@ -137,8 +137,13 @@ impl UsdtLayer {
         probes: [Probe; N],
         is_tracked: impl Fn() -> bool,
     ) -> bool {
-        let tracks = || (self.is_sending() || !self.spans.is_empty()) && is_tracked();
-        (probes::attached_to_one(probes) || tracks()) && !self.is_duplicate
+        (probes::attached_to_one(probes) || self.tracks_spans() && is_tracked()) && !self.is_duplicate
+    }
+
+    /// Whether there may be tracked spans. A duplicate layer has none.
+    #[inline]
+    pub(super) fn tracks_spans(&self) -> bool {
+        self.is_sending() || !self.spans.is_empty()
     }
 
     /// Whether spans get the ids that OpenTelemetry exports.
@@ -150,6 +155,16 @@ impl UsdtLayer {
     #[inline]
     pub(super) fn is_sending(&self) -> bool {
         self.exporter.is_some()
+    }
+
+    /// Whether the layer sends, has given no span a trace state or baggage yet, and gives new traces ids of its own and
+    /// samples them all.
+    #[inline]
+    pub(super) fn sends_plainly(&self) -> bool {
+        self.is_sending()
+            && self.identities.begins_all_sampled
+            && !self.uses_opentelemetry_ids()
+            && self.inherited.load(Ordering::Relaxed) == 0
     }
 
     /// Whether to count open spans. Only `is_active` needs the count, and only without a socket.

@@ -14,15 +14,18 @@ use crate::process;
 /// The state of this thread's generator, in cells that need no destructor, so that a thread finds them with one load
 /// and may draw ids until its end.
 struct Generator {
-    /// The fork generation in which the generator was seeded; none if it was not yet.
-    forks: Cell<Option<u32>>,
+    /// The fork generation in which the generator was seeded; [`UNSEEDED`] if it was not yet.
+    forks: Cell<u32>,
     /// Two generators, because one has 64 bits of state and a trace id needs 128.
     halves: [Cell<u64>; 2],
 }
 
+/// More forks than there can be.
+const UNSEEDED: u32 = u32::MAX;
+
 thread_local! {
     static GENERATOR: Generator =
-        const { Generator { forks: Cell::new(None), halves: [const { Cell::new(0) }; 2] } };
+        const { Generator { forks: Cell::new(UNSEEDED), halves: [const { Cell::new(0) }; 2] } };
 }
 
 impl Generator {
@@ -39,7 +42,7 @@ impl Generator {
     #[cold]
     fn seed(&self, forks: u32) {
         self.halves.iter().for_each(|half| half.set(seed()));
-        self.forks.set(Some(forks));
+        self.forks.set(forks);
     }
 }
 
@@ -47,7 +50,7 @@ impl Generator {
 fn with_generator<T>(f: impl FnOnce(&Generator) -> T) -> T {
     let forks = process::forks();
     GENERATOR.with(|generator| {
-        if generator.forks.get() != Some(forks) {
+        if generator.forks.get() != forks {
             generator.seed(forks);
         }
         f(generator)

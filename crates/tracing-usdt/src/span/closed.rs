@@ -10,21 +10,24 @@ use crate::fields::{DroppedFields, FieldsView};
 /// A closed span: everything that an encoder needs.
 #[derive(Clone, Copy)]
 pub(crate) struct ClosedSpan<'a> {
-    pub(crate) identity: Identity,
+    /// By reference, like `record`: the parts are then read where they are written, not copied before.
+    pub(crate) identity: &'a Identity,
     pub(crate) callsite: &'static Callsite,
     /// Time of creation, in nanoseconds since 1970.
     pub(crate) start_ns: u64,
     pub(crate) elapsed: Elapsed,
-    /// By reference: copying freshly written words in larger chunks would stall store forwarding.
     pub(crate) record: &'a RecordView<'a>,
 }
 
 /// What was recorded of a span. `fields`, `events` and `links` are in the binary form of their modules.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct RecordView<'a> {
     /// The kernel's thread id; 0 if unknown.
     pub(crate) thread_id: u64,
     pub(crate) thread_name: &'a str,
+    /// The thread's id, the length of its name, and its name padded to whole words, for a ring. Nothing if the record was
+    /// read from a ring.
+    pub(crate) thread_words: &'a [u64],
     pub(crate) fields: &'a [u8],
     pub(crate) events: &'a [u8],
     pub(crate) links: &'a [u8],
@@ -39,6 +42,25 @@ pub(crate) struct RecordView<'a> {
     pub(crate) is_unfinished: bool,
     /// The span began before anyone listened: its start is not that of the span, and nothing else is known.
     pub(crate) began_before: bool,
+}
+
+impl Default for RecordView<'_> {
+    fn default() -> Self {
+        Self {
+            thread_id: 0,
+            thread_name: "",
+            thread_words: &[0, 0],
+            fields: &[],
+            events: &[],
+            links: &[],
+            error: None,
+            dropped: DroppedItems::default(),
+            has_reserved_name: false,
+            trace_state: "",
+            is_unfinished: false,
+            began_before: false,
+        }
+    }
 }
 
 /// Counts of items of a span that the limits dropped, and of values that they shortened.

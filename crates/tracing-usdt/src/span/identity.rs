@@ -1,6 +1,6 @@
 //! The identity of a span: its ids and its parent.
 
-use crate::propagation::{Baggage, Ids, SpanId, TraceState};
+use crate::propagation::{Baggage, Ids, SpanId, TraceId, TraceState};
 
 /// The ids of a span and of its parent.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -33,6 +33,21 @@ pub(crate) enum Origin {
 }
 
 impl Identity {
+    /// The identity of the first span of a new trace, which is sampled.
+    #[inline]
+    pub(crate) fn first_of_sampled_trace() -> Self {
+        let (trace_id, span_id) = TraceId::begin();
+        // A new trace id is random, and W3C's random flag says so.
+        Self { ids: Ids { trace_id, span_id, sampled: true, random: true }, parent_id: None, remote: false }
+    }
+
+    /// The identity of memory that waits for a span.
+    pub(super) fn nobody() -> Self {
+        let trace_id = TraceId::new(1).unwrap_or_else(|| unreachable!("it is not 0"));
+        let span_id = SpanId::new(1).unwrap_or_else(|| unreachable!("it is not 0"));
+        Self { ids: Ids { trace_id, span_id, sampled: false, random: false }, parent_id: None, remote: false }
+    }
+
     /// The identity of a child of this span.
     #[inline]
     pub(crate) fn child(&self, span_id: SpanId) -> Self {

@@ -1,7 +1,7 @@
 //! The state of a span, from its creation to its close.
 //!
 //! An `open` span has an `identity`, a `timing` and a `record` with its `link`s and the `thread` that created
-//! it. The `table` holds all open spans, and `reuse` keeps their memory for later spans. A `closed` span is
+//! it. The `table` holds all open spans, each in a `slot`, and `reuse` keeps the memory of others for later spans. A `closed` span is
 //! what an encoder reads. A span that is still open at the end of the program is `unfinished`.
 
 mod closed;
@@ -10,6 +10,7 @@ mod link;
 mod open;
 mod record;
 pub(crate) mod reuse;
+mod slot;
 mod table;
 mod thread;
 mod timing;
@@ -20,6 +21,6 @@ pub(crate) use identity::{Identity, Origin, Untracked};
 pub(crate) use link::Link;
 pub(crate) use open::OpenSpan;
 pub(crate) use record::Record;
-pub(crate) use table::{OpenSpans, OpenSpansAtExit};
+pub(crate) use table::{Found, OpenSpans, OpenSpansAtExit, PlainSpan};
 pub(crate) use timing::{Elapsed, Timing};
 pub(crate) use unfinished::UnfinishedSpan;

@@ -6,6 +6,7 @@
 
 use super::identity::{Identity, Origin};
 use super::record::Record;
+use super::slot::State;
 use super::timing::Timing;
 use crate::callsite::Callsite;
 
@@ -42,11 +43,27 @@ impl OpenSpan {
         }
     }
 
-    /// Whether the layer must handle the span's enters and exits: to measure its times, or because its first
-    /// enter decides its ids in tracing-opentelemetry.
+    /// What the table says of the span without access to it. A span needs its enters and exits if it has times, or if its
+    /// first enter decides its ids in tracing-opentelemetry. It is plain if it is sent, and nothing is known of it but
+    /// what all spans have: its creation, fields, enters and exits.
     #[inline]
-    pub(super) fn needs_enter_exit(&self) -> bool {
-        self.timing.is_some() || self.origin == Origin::Undecided
+    pub(super) fn state(&self) -> State {
+        match &self.timing {
+            Some(timing) if self.is_sent_plainly(timing) => State::Plain,
+            None if self.origin != Origin::Undecided => State::Untimed,
+            _ => State::Timed,
+        }
+    }
+
+    #[inline]
+    fn is_sent_plainly(&self, timing: &Timing) -> bool {
+        self.identity.ids.sampled
+            && self.origin == Origin::Own
+            && self.callsite.is_some()
+            && !self.new_span_pending
+            && !self.began_before
+            && timing.entered_nowhere()
+            && self.record.is_plain()
     }
 
     /// Removes everything of the span except its buffers, which the next span uses.
@@ -60,5 +77,14 @@ impl OpenSpan {
         if self.timing.take().is_some() || self.record.has_extras() {
             self.record.clear();
         }
+    }
+
+    /// Like [`clear`](Self::clear), for a span in the state [`Plain`](State::Plain).
+    #[inline]
+    pub(super) fn clear_plain(&mut self) {
+        self.had_listener = false;
+        self.callsite = None;
+        self.timing = None;
+        self.record.fields.clear();
     }
 }

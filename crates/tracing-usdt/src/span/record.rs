@@ -9,7 +9,7 @@ use super::link::{self, Link};
 use super::thread::Thread;
 use crate::bounds::shorten_to_cost;
 use crate::callsite::Callsite;
-use crate::fields::{AttributeValue, Fields, Limits, Value, Vocabulary};
+use crate::fields::{AttributeValue, DroppedFields, Fields, Limits, Value, Vocabulary};
 use crate::propagation::{Baggage, TraceState};
 
 // The limits of a span keep it below 64 KiB in each format, so that every receiver's buffer and every
@@ -32,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) fields: Fields,
     /// An attribute with a reserved name was set by name.
     pub(crate) has_reserved_name: bool,
+    /// `extras` has something of this span, not only memory for it.
+    has_extras: bool,
     /// Boxed, because most spans have none.
     extras: Option<Box<Extras>>,
 }
@@ -70,6 +72,7 @@ impl Record {
     pub(super) fn clear(&mut self) {
         self.fields.clear();
         self.has_reserved_name = false;
+        self.has_extras = false;
         if let Some(extras) = &mut self.extras {
             let (mut events, mut links) =
                 (std::mem::take(&mut extras.events), std::mem::take(&mut extras.links));
@@ -81,20 +84,29 @@ impl Record {
         }
     }
 
-    /// Sets the thread that created the span.
+    /// Whether the record is of the thread with this number.
     #[inline]
-    pub(crate) fn set_thread(&mut self, thread: &Arc<Thread>) {
-        // A reused box normally stays on its thread. Comparing is cheaper than counting a reference.
-        if !self.thread.as_ref().is_some_and(|known| Arc::ptr_eq(known, thread)) {
-            self.thread = Some(Arc::clone(thread));
-        }
+    pub(super) fn is_of_thread(&self, number: usize) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.number == number)
+    }
+
+    /// Sets the thread that created the span.
+    pub(super) fn set_thread(&mut self, thread: Arc<Thread>) {
+        self.thread = Some(thread);
     }
 
     pub(super) fn has_extras(&self) -> bool {
-        self.extras.is_some()
+        self.has_extras
+    }
+
+    /// Whether it has a thread and fields only, and the limits dropped nothing.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has_extras && !self.has_reserved_name && self.fields.dropped == DroppedFields::default()
     }
 
     fn extras(&mut self) -> &mut Extras {
+        self.has_extras = true;
         self.extras.get_or_insert_default()
     }
 
@@ -155,7 +167,7 @@ impl Record {
     }
 
     pub(crate) fn set_trace_state(&mut self, trace_state: TraceState) {
-        if !trace_state.is_empty() || self.extras.is_some() {
+        if !trace_state.is_empty() || self.has_extras {
             self.extras().trace_state = trace_state;
         }
     }
@@ -175,7 +187,7 @@ impl Record {
 
     /// Sets the attributes from the baggage, in place of the earlier ones.
     pub(crate) fn set_baggage_attributes(&mut self, attributes: Vec<(Box<str>, Box<str>)>, limits: Limits) {
-        if !attributes.is_empty() || self.extras.is_some() {
+        if !attributes.is_empty() || self.has_extras {
             self.extras().from_baggage = Some(FromBaggage { attributes, limits });
         }
     }
@@ -226,19 +238,23 @@ impl Record {
         link.write(&mut extras.links);
     }
 
+    /// The record as the encoder reads it, if it is plain: it then has no more than this.
+    #[inline]
+    pub(crate) fn plain_view(&self) -> RecordView<'_> {
+        let view = RecordView { fields: self.fields.bytes(), ..RecordView::default() };
+        let Some(thread) = self.thread.as_deref() else { return view };
+        RecordView { thread_id: thread.id, thread_name: &thread.name, thread_words: &thread.words, ..view }
+    }
+
     /// The record as the encoder reads it, without its trace state.
     #[inline]
     pub(crate) fn view(&self) -> RecordView<'_> {
-        let thread = self.thread.as_deref();
         let mut view = RecordView {
-            thread_id: thread.map_or(0, |thread| thread.id),
-            thread_name: thread.map_or("", |thread| &thread.name),
-            fields: self.fields.bytes(),
             has_reserved_name: self.has_reserved_name,
             dropped: DroppedItems { fields: self.fields.dropped, ..DroppedItems::default() },
-            ..RecordView::default()
+            ..self.plain_view()
         };
-        if let Some(extras) = &self.extras {
+        if let Some(extras) = self.extras.as_ref().filter(|_| self.has_extras) {
             view.events = &extras.events;
             view.links = &extras.links;
             view.error = extras.error.as_deref();

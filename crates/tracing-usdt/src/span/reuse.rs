@@ -1,6 +1,8 @@
 //! Memory that each thread keeps for its next spans, so that recording a span does not allocate. Also keeps
 //! the thread's id and name.
 //!
+//! The memory of most spans stays in their slots of the table. Here is that of spans whose slot was taken by another.
+//!
 //! A forked child starts with a copy of the forking thread's block, which holds the thread id of the parent.
 //! So a block of an older fork generation is replaced.
 
@@ -9,6 +11,7 @@ use std::sync::Arc;
 
 use super::identity::Identity;
 use super::open::OpenSpan;
+use super::record::Record;
 use super::thread::Thread;
 use crate::fields::Fields;
 use crate::process;
@@ -65,26 +68,31 @@ fn with_block<T>(f: impl FnOnce(&mut Block) -> T) -> Option<T> {
         .flatten()
 }
 
-/// A box for a span that the calling thread creates.
-#[inline]
-pub(crate) fn open_span(identity: Identity) -> Box<OpenSpan> {
-    let taken = with_block(|block| {
-        let mut span = block.boxes.pop().unwrap_or_else(|| Box::new(OpenSpan::new(identity)));
-        span.identity = identity;
-        span.record.set_thread(&block.thread);
-        span
-    });
-    taken.unwrap_or_else(|| {
-        let mut span = Box::new(OpenSpan::new(identity));
-        span.record.set_thread(&Arc::new(Thread::current()));
-        span
-    })
+/// A box for a span whose slot in the table has none.
+#[cold]
+pub(super) fn open_span() -> Box<OpenSpan> {
+    let taken = with_block(|block| block.boxes.pop()).flatten();
+    taken.unwrap_or_else(|| Box::new(OpenSpan::new(Identity::nobody())))
 }
 
-/// Keeps the box of a closed span for another span.
+/// Sets the calling thread as the one that creates the span.
 #[inline]
-pub(crate) fn give_back(mut span: Box<OpenSpan>) {
-    span.clear();
+pub(super) fn set_thread(record: &mut Record) {
+    // A reused box normally stays on its thread.
+    if !record.is_of_thread(process::thread_number()) {
+        set_other_thread(record);
+    }
+}
+
+#[cold]
+fn set_other_thread(record: &mut Record) {
+    let known = with_block(|block| Arc::clone(&block.thread));
+    record.set_thread(known.unwrap_or_else(|| Arc::new(Thread::current())));
+}
+
+/// Keeps the box of a closed span, which is cleared, for another span.
+#[cold]
+pub(super) fn give_back(span: Box<OpenSpan>) {
     with_block(|block| {
         if block.boxes.len() < MAX_BOXES {
             block.boxes.push(span);

@@ -2,19 +2,27 @@
 //!
 //! The table replaces the registry's extensions, which need a reference count, a lock, a lookup by type and
 //! an allocation for each span. This took 40 of the 190 ns of a span.
+//!
+//! The order of the locks: the mutex of the spans that are far, then the slot, then the ring of the delivery. So no thread
+//! may take the mutex while it holds a slot. One that has only claimed a slot may: nobody waits for that.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_core::span::Id;
 
 use super::identity::{Identity, Origin};
 use super::open::OpenSpan;
+use super::reuse;
+use super::slot::{Access, PlainSlot, STATE_BITS, Slot, State};
+use super::timing::Timing;
 use super::unfinished::UnfinishedSpan;
+use crate::callsite::Callsite;
 use crate::clock::Monotonic;
 use crate::process::{self, PerProcess};
+use crate::sync::Backoff;
 
 /// The open spans of one subscriber. A forked child has its own table.
 pub(crate) struct OpenSpans {
@@ -25,127 +33,129 @@ pub(crate) struct OpenSpans {
     origin: Origin,
 }
 
-/// Split into parts with a lock each, so that threads seldom wait for each other.
+/// Split into parts, so that threads seldom use the same memory.
 struct Table(Box<[Part; PARTS]>);
 
 const PARTS: usize = 64;
 
-/// Aligned so that no two parts share a cache line, or a pair of lines that the processor fetches together.
-#[repr(align(128))]
+/// Aligned so that no two parts share a cache line, and so that finding one takes a shift instead of a multiplication.
+#[repr(align(1024))]
 struct Part {
-    /// Two bits for each place `n` of [`Slots::near`]. Bit `n` is set while the part may contain a span of that
-    /// place. Bit `n + NEAR` is set while such a span may need its enters and exits.
-    /// So the callbacks of an untracked span cost only a load, and so do the enters and exits of a span that
-    /// is not sampled.
-    ///
-    /// Written under the lock, read without it. A thread learns an id after the insertion, so it sees the bits.
-    marks: AtomicU64,
-    slots: Mutex<Slots>,
+    /// Most spans, each in the slot that the lower bits of its id give. A free slot keeps the box of its last span.
+    near: [Slot<Box<OpenSpan>>; NEAR],
+    /// Spans whose slot was taken by another. Under this lock, no code of the application runs, and nothing waits but for
+    /// the slot of a span.
+    far: Mutex<FarSpans>,
+    /// The number of spans in `far`. Written under its lock, read without it. A thread learns an id after the insertion,
+    /// so it sees a number that includes the span.
+    far_count: AtomicUsize,
 }
 
-/// A map from ids to spans, with an array for the common case.
-struct Slots {
-    /// Most spans, each at the place that the lower bits of its id give.
-    near: [Option<(u64, Box<OpenSpan>)>; NEAR],
-    /// Spans whose place was taken by another.
-    far: HashMap<u64, Box<OpenSpan>, IdHasher>,
-}
+type FarSpans = HashMap<u64, Box<OpenSpan>, IdHasher>;
 
-/// Number of places in [`Slots::near`]: half of the bits of [`Part::marks`].
-const NEAR: usize = 32;
+/// Number of slots in [`Part::near`]. Their spans have the same lower bits in the id, for which slots have the state.
+const NEAR: usize = 1 << STATE_BITS;
 
 impl Part {
     fn new() -> Self {
-        Self { marks: AtomicU64::new(0), slots: Mutex::new(Slots::new()) }
-    }
-
-    #[inline]
-    fn bit(id: u64) -> u64 {
-        1 << (id as usize % NEAR)
-    }
-
-    #[inline]
-    fn may_contain(&self, id: u64) -> bool {
-        self.marks.load(Ordering::Relaxed) & Self::bit(id) != 0
-    }
-
-    #[inline]
-    fn may_need_enter_exit(&self, id: u64) -> bool {
-        self.marks.load(Ordering::Relaxed) & Self::bit(id) << NEAR != 0
-    }
-
-    /// Under this lock, no code of the application runs, and nothing waits.
-    #[inline]
-    fn lock(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the bits of a span that has been inserted or changed.
-    #[inline]
-    fn mark(&self, id: u64, needs_enter_exit: bool) {
-        let marks = Self::bit(id) | if needs_enter_exit { Self::bit(id) << NEAR } else { 0 };
-        self.marks.store(self.marks.load(Ordering::Relaxed) | marks, Ordering::Relaxed);
-    }
-
-    /// Clears the bits of a span that has been removed. Keeps them while `far` has spans, since one may have
-    /// the same place.
-    #[inline]
-    fn unmark(&self, locked: &Slots, id: u64) {
-        if locked.near[id as usize % NEAR].is_none() && locked.far.is_empty() {
-            let marks = Self::bit(id) | Self::bit(id) << NEAR;
-            self.marks.store(self.marks.load(Ordering::Relaxed) & !marks, Ordering::Relaxed);
+        Self {
+            near: std::array::from_fn(|_| Slot::new()),
+            far: Mutex::new(FarSpans::default()),
+            far_count: AtomicUsize::new(0),
         }
     }
-}
 
-impl Slots {
-    fn new() -> Self {
-        Self { near: [const { None }; NEAR], far: HashMap::default() }
+    #[inline]
+    fn slot(&self, id: u64) -> &Slot<Box<OpenSpan>> {
+        &self.near[id as usize % NEAR]
     }
 
     #[inline]
-    fn get(&mut self, id: u64) -> Option<&mut OpenSpan> {
-        let near = &mut self.near[id as usize % NEAR];
-        match near {
-            Some((near_id, span)) if *near_id == id => Some(span),
-            _ => get_far(&mut self.far, id),
+    fn has_far(&self) -> bool {
+        self.far_count.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the span is tracked, in a state from `state` on. May return a false positive.
+    #[inline]
+    fn may_have(&self, id: u64, state: State) -> bool {
+        self.slot(id).may_have(id, state) || self.has_far()
+    }
+
+    /// Finds the span, in a state from `state` on, without access to it.
+    #[inline]
+    fn find(&self, id: u64, state: State) -> Found<'_> {
+        match self.slot(id).find(id, state) {
+            Ok(_) => Found::Plain(PlainSpan { part: self, id }),
+            Err(may_be_near) if may_be_near || self.has_far() => Found::Perhaps,
+            Err(_) => Found::Nowhere,
         }
+    }
+
+    /// Runs `f` with the spans that are far.
+    #[cold]
+    fn with_far<T>(&self, f: impl FnOnce(&mut FarSpans) -> T) -> T {
+        let mut far = self.far.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = f(&mut far);
+        self.far_count.store(far.len(), Ordering::Relaxed);
+        result
+    }
+
+    /// Runs `f` with the span, which it must not change.
+    #[inline]
+    fn look<T>(&self, id: u64, f: impl FnOnce(&OpenSpan) -> T) -> Option<T> {
+        match self.slot(id).hold(id) {
+            Some(mut access) => access.with(|span| span.as_deref().map(f)),
+            None if self.has_far() => self.with_far(|far| far.get(&id).map(|span| f(span))),
+            None => None,
+        }
+    }
+
+    #[inline]
+    fn with<T>(&self, id: u64, f: impl FnOnce(&mut OpenSpan) -> T) -> Option<T> {
+        let Some(mut access) = self.slot(id).hold(id) else {
+            return self
+                .has_far()
+                .then(|| self.with_far(|far| far.get_mut(&id).map(|span| f(span))))
+                .flatten();
+        };
+        let (result, state) = access.with(|span| {
+            let span = span.as_deref_mut()?;
+            Some((f(span), span.state()))
+        })?;
+        access.set(id, state);
+        Some(result)
     }
 
     /// Inserts a span. Returns the previous span of the same id.
-    #[inline]
-    fn insert(&mut self, id: u64, span: Box<OpenSpan>) -> Option<Box<OpenSpan>> {
-        // The previous span of this id may be in `far`, although its place has become free since.
-        let old = if self.far.is_empty() { None } else { self.far.remove(&id) };
-        let place = &mut self.near[id as usize % NEAR];
-        match place {
-            Some((near_id, _)) if *near_id != id => self.far.insert(id, span).or(old),
-            _ => place.replace((id, span)).map(|(_, near)| near).or(old),
-        }
+    fn insert(&self, id: u64, span: Box<OpenSpan>) -> Option<Box<OpenSpan>> {
+        self.with_far(|far| {
+            let old = far.remove(&id);
+            let slot = self.slot(id);
+            let Some(mut access) = slot.hold(id).or_else(|| slot.claim(id)) else {
+                return far.insert(id, span).or(old);
+            };
+            let is_claimed = access.is_free();
+            access.set(id, span.state());
+            // The box in a free slot is that of an earlier span.
+            let near = access.with(|near| near.replace(span));
+            drop(access);
+            near.filter(|_| !is_claimed).or(old)
+        })
     }
 
     #[inline]
-    fn remove(&mut self, id: u64) -> Option<Box<OpenSpan>> {
-        match self.near[id as usize % NEAR].take_if(|(near_id, _)| *near_id == id) {
-            Some((_, span)) => Some(span),
-            None => self.remove_far(id),
-        }
+    fn remove_near(&self, id: u64) -> Option<Box<OpenSpan>> {
+        let mut access = self.slot(id).hold(id)?;
+        access.set_free();
+        access.with(Option::take)
     }
 
-    #[cold]
-    fn remove_far(&mut self, id: u64) -> Option<Box<OpenSpan>> {
-        self.far.remove(&id)
+    /// To be called for each span that closes, when its slot is no longer held: it has an entry here, too, if another thread
+    /// gave it an identity when its creation was about to end, see [`OpenSpans::identity_or_insert`].
+    #[inline]
+    fn remove_far(&self, id: u64) -> Option<Box<OpenSpan>> {
+        self.has_far().then(|| self.with_far(|far| far.remove(&id))).flatten()
     }
-
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut OpenSpan> {
-        let near = self.near.iter_mut().flatten().map(|(_, span)| &mut **span);
-        near.chain(self.far.values_mut().map(|span| &mut **span))
-    }
-}
-
-#[cold]
-fn get_far(far: &mut HashMap<u64, Box<OpenSpan>, IdHasher>, id: u64) -> Option<&mut OpenSpan> {
-    far.get_mut(&id).map(|span| &mut **span)
 }
 
 impl Table {
@@ -193,14 +203,14 @@ impl OpenSpans {
     #[inline]
     pub(crate) fn may_need_enter_exit(&self, id: &Id) -> bool {
         let id = id.into_u64();
-        self.tables.own().is_none_or(|table| table.part(id).may_need_enter_exit(id))
+        self.tables.own().is_none_or(|table| table.part(id).may_have(id, State::Timed))
     }
 
     /// Whether the span is tracked. May return a false positive: rarely, and always in a forked child.
     #[inline]
     pub(crate) fn may_contain(&self, id: &Id) -> bool {
         let id = id.into_u64();
-        self.tables.own().is_none_or(|table| table.part(id).may_contain(id))
+        self.tables.own().is_none_or(|table| table.part(id).may_have(id, State::Untimed))
     }
 
     /// Whether there are no spans, of those inserted with `count`. Callers that don't need this pass
@@ -210,23 +220,67 @@ impl OpenSpans {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Inserts a span at its creation, and returns its identity. Keeps an identity that an event has already
+    /// The place and the memory for a span that is being created. It is not tracked before it is inserted.
+    #[inline(always)]
+    pub(crate) fn begin(&self, id: &Id, identity: Identity) -> NewSpan<Option<Place<'_>>> {
+        let mut new = self.begin_near(id, identity).map_or_else(
+            || NewSpan { span: reuse::open_span(), place: None },
+            |NewSpan { span, place }| NewSpan { span, place: Some(place) },
+        );
+        new.span.identity = identity;
+        new.span.origin = self.origin;
+        reuse::set_thread(&mut new.span.record);
+        new
+    }
+
+    /// Like [`begin`](Self::begin) for a span with the layer's own ids. `None` if another span has its slot.
+    #[inline(always)]
+    pub(crate) fn begin_near(&self, id: &Id, identity: Identity) -> Option<NewSpan<Place<'_>>> {
+        let id = id.into_u64();
+        let part = self.part(id);
+        let mut slot = part.slot(id).claim(id)?;
+        let mut span = slot.with(Option::take).unwrap_or_else(reuse::open_span);
+        span.identity = identity;
+        reuse::set_thread(&mut span.record);
+        Some(NewSpan { span, place: Place { id, slot, part } })
+    }
+
+    /// Inserts a span at its creation. Keeps an identity that an event has already
     /// assigned: a layer below may log while it handles the creation. Replaces an older span of this id that
     /// was never closed.
-    #[inline]
-    pub(crate) fn insert(&self, id: &Id, mut span: Box<OpenSpan>, count: bool) -> Identity {
-        let (id, drawn) = (id.into_u64(), span.identity);
-        span.origin = self.origin;
+    #[inline(always)]
+    pub(crate) fn insert(&self, id: &Id, new: NewSpan<Option<Place<'_>>>, count: bool) {
+        let NewSpan { span, place } = new;
+        match place {
+            Some(place) => self.insert_near(NewSpan { span, place }, false, count),
+            None => self.insert_late(id.into_u64(), span, count),
+        }
+    }
+
+    /// Like [`insert`](Self::insert). `is_plain` if the span is known to be in the state [`Plain`](State::Plain).
+    #[inline(always)]
+    pub(crate) fn insert_near(&self, new: NewSpan<Place<'_>>, is_plain: bool, count: bool) {
+        let NewSpan { span, place: Place { id, mut slot, part } } = new;
+        if part.has_far() {
+            drop(slot);
+            return self.insert_late(id, span, count);
+        }
+        debug_assert!(!is_plain || span.state() == State::Plain);
+        slot.set(id, if is_plain { State::Plain } else { span.state() });
+        slot.with(|value| *value = Some(span));
+        drop(slot);
+        self.increment(count);
+    }
+
+    #[cold]
+    fn insert_late(&self, id: u64, span: Box<OpenSpan>, count: bool) {
         let part = self.part(id);
-        let mut slots = part.lock();
-        part.mark(id, span.needs_enter_exit());
-        let Some(old) = slots.insert(id, span) else {
-            drop(slots);
-            self.increment(count);
-            return drawn;
+        let drawn = span.identity;
+        let Some(old) = part.insert(id, span) else {
+            return self.increment(count);
         };
         if old.had_listener {
-            return drawn;
+            return;
         }
         let mut identity = old.identity;
         // The layer's own sampling decision has already decided what is recorded of the span, so the new one
@@ -234,15 +288,14 @@ impl OpenSpans {
         if old.origin != Origin::OpenTelemetry {
             identity.ids.sampled = drawn.ids.sampled;
         }
-        if let Some(span) = slots.get(id) {
+        part.with(id, |span| {
             span.identity = identity;
             span.origin = old.origin;
             span.record.set_trace_state(old.record.trace_state());
             if let Some(baggage) = old.record.baggage() {
                 span.record.set_baggage(baggage);
             }
-        }
-        identity
+        });
     }
 
     #[inline]
@@ -256,18 +309,49 @@ impl OpenSpans {
     #[inline]
     pub(crate) fn with<T>(&self, id: &Id, f: impl FnOnce(&mut OpenSpan) -> T) -> Option<T> {
         let id = id.into_u64();
-        self.part(id).lock().get(id).map(f)
+        self.part(id).with(id, f)
     }
 
-    /// Like [`with`](Self::with), where `f` may change whether the span needs its enters and exits.
-    pub(crate) fn update(&self, id: &Id, f: impl FnOnce(&mut OpenSpan)) {
+    /// Like [`with`](Self::with), where `f` changes nothing.
+    #[inline]
+    pub(crate) fn look<T>(&self, id: &Id, f: impl FnOnce(&OpenSpan) -> T) -> Option<T> {
+        let id = id.into_u64();
+        self.part(id).look(id, f)
+    }
+
+    /// Finds the span without access to it.
+    #[inline]
+    pub(crate) fn find(&self, id: &Id) -> Found<'_> {
+        let id = id.into_u64();
+        self.part(id).find(id, State::Untimed)
+    }
+
+    /// Notes an enter or an exit, which is all that `note` may change.
+    #[inline]
+    pub(crate) fn time(&self, id: &Id, note: impl Fn(&mut Timing, Monotonic)) {
+        let (own, number) = (self.tables.own(), id.into_u64());
+        // A forked child looks again, so that a call to find its table is not on the path of all others.
+        match own.map_or(Found::Perhaps, |table| table.part(number).find(number, State::Timed)) {
+            Found::Plain(span) => span.time(note),
+            Found::Perhaps => self.time_any(id, note),
+            Found::Nowhere => {}
+        }
+    }
+
+    #[cold]
+    fn time_any(&self, id: &Id, note: impl Fn(&mut Timing, Monotonic)) {
         let id = id.into_u64();
         let part = self.part(id);
-        let mut slots = part.lock();
-        if let Some(span) = slots.get(id) {
-            f(span);
-            part.mark(id, span.needs_enter_exit());
-        }
+        let note = |span: &mut OpenSpan| {
+            if let Some(timing) = &mut span.timing {
+                note(timing, Monotonic::now());
+            }
+        };
+        match part.slot(id).hold(id) {
+            Some(mut access) => access.with(|span| span.as_deref_mut().map(note)),
+            None if part.has_far() => part.with_far(|far| far.get_mut(&id).map(|span| note(span))),
+            None => None,
+        };
     }
 
     /// Removes the span. `count` must be the same as when it was inserted.
@@ -275,28 +359,73 @@ impl OpenSpans {
     pub(crate) fn remove(&self, id: &Id, count: bool) -> Option<Box<OpenSpan>> {
         let id = id.into_u64();
         let part = self.part(id);
-        let mut slots = part.lock();
-        let span = slots.remove(id);
-        part.unmark(&slots, id);
-        drop(slots);
-        if count && span.is_some() {
+        let near = part.remove_near(id);
+        if part.has_far() {
+            return self.remove_far(part, id, near, count);
+        }
+        if count && near.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        span
+        near
+    }
+
+    #[cold]
+    fn remove_far(
+        &self,
+        part: &Part,
+        id: u64,
+        near: Option<Box<OpenSpan>>,
+        count: bool,
+    ) -> Option<Box<OpenSpan>> {
+        let far = part.remove_far(id);
+        if count {
+            let entries = usize::from(near.is_some()) + usize::from(far.is_some());
+            self.count.fetch_sub(entries, Ordering::Relaxed);
+        }
+        near.or(far)
+    }
+
+    /// Keeps the memory of a removed span for another: in its slot, if that is free, else in the thread.
+    #[inline]
+    pub(crate) fn give_back(&self, id: &Id, mut span: Box<OpenSpan>) {
+        let id = id.into_u64();
+        span.clear();
+        match self.part(id).slot(id).claim(id) {
+            Some(mut slot) => slot.with(|kept| *kept = Some(span)),
+            None => reuse::give_back(span),
+        }
     }
 
     /// The identity of the span, if this process or one that it was forked from tracks the span.
     #[inline]
     pub(crate) fn identity(&self, id: &Id) -> Option<Identity> {
-        self.with(id, |span| span.identity).or_else(|| self.inherited(id.into_u64()))
+        self.look(id, |span| span.identity).or_else(|| self.inherited(id.into_u64()))
     }
 
     /// The identity of the span in the tables of the processes that this one was forked from.
     #[cold]
     fn inherited(&self, id: u64) -> Option<Identity> {
-        // Not `lock`: if a thread of the parent held the lock at the fork, it stays locked for ever. To this
-        // process, the spans behind it are then like spans created while nobody listened.
-        let known = |table: &Table| Some(table.part(id).slots.try_lock().ok()?.get(id)?.identity);
+        // A few attempts, for another thread of this process that looks it up, too. If a thread of the parent accessed the
+        // span at the fork, it does so for ever. To this process, the span is then like one created while nobody listened.
+        const ATTEMPTS: u32 = 50;
+        let known = |table: &Table| {
+            let part = table.part(id);
+            if let Some(mut access) = part.slot(id).hold_within(id, ATTEMPTS) {
+                return access.with(|span| Some(span.as_ref()?.identity));
+            }
+            if !part.has_far() {
+                return None;
+            }
+            let mut backoff = Backoff::default();
+            let far = (0..ATTEMPTS).find_map(|_| {
+                let far = part.far.try_lock().ok();
+                if far.is_none() {
+                    backoff.pause();
+                }
+                far
+            })?;
+            Some(far.get(&id)?.identity)
+        };
         self.tables.inherited().filter_map(known).last()
     }
 
@@ -304,16 +433,98 @@ impl OpenSpans {
     pub(crate) fn identity_or_insert(&self, id: &Id, drawn: Identity, count: bool) -> Identity {
         let id = id.into_u64();
         let part = self.part(id);
-        let mut slots = part.lock();
-        if let Some(known) = slots.get(id) {
-            return known.identity;
+        let new = || Box::new(OpenSpan { origin: self.origin, ..OpenSpan::new(drawn) });
+        // Another thread may be about to insert the span, too, so both look for it under the lock.
+        let known = part.with_far(|far| {
+            if let Some(known) = far.get(&id) {
+                return Some(known.identity);
+            }
+            let slot = part.slot(id);
+            if let Some(mut access) = slot.hold(id) {
+                return access.with(|span| Some(span.as_ref()?.identity));
+            }
+            match slot.claim(id) {
+                Some(mut access) => {
+                    let span = new();
+                    access.set(id, span.state());
+                    access.with(|near| *near = Some(span));
+                }
+                None => _ = far.insert(id, new()),
+            }
+            None
+        });
+        if known.is_none() {
+            self.increment(count);
         }
-        slots.insert(id, Box::new(OpenSpan { origin: self.origin, ..OpenSpan::new(drawn) }));
-        part.mark(id, self.origin == Origin::Undecided);
-        drop(slots);
-        self.increment(count);
-        drawn
+        known.unwrap_or(drawn)
     }
+}
+
+/// What is known of a span without access to it.
+pub(crate) enum Found<'a> {
+    /// It is tracked and plain, or was a moment ago.
+    Plain(PlainSpan<'a>),
+    /// It may be tracked.
+    Perhaps,
+    /// It is not tracked.
+    Nowhere,
+}
+
+/// A span that is in the state [`Plain`](State::Plain), or was a moment ago.
+pub(crate) struct PlainSpan<'a> {
+    part: &'a Part,
+    id: u64,
+}
+
+impl<'a> PlainSpan<'a> {
+    #[inline]
+    fn slot(&self) -> PlainSlot<'a, Box<OpenSpan>> {
+        self.part.slot(self.id).plain(self.id)
+    }
+
+    #[inline(never)]
+    fn time(self, note: impl Fn(&mut Timing, Monotonic)) {
+        if let Some(mut access) = self.slot().hold() {
+            access.with(|span| {
+                if let Some(timing) = span.as_deref_mut().and_then(|span| span.timing.as_mut()) {
+                    note(timing, Monotonic::now());
+                }
+            });
+        }
+    }
+
+    /// Runs `send` with the span if it is still plain. Removes it unless `send` returns `None`. Only for spans that were
+    /// inserted without `count`.
+    #[inline]
+    pub(crate) fn close<T>(
+        self,
+        send: impl FnOnce(&OpenSpan, &Timing, &'static Callsite) -> Option<T>,
+    ) -> Option<T> {
+        let mut access = self.slot().try_hold()?;
+        let sent = access.with(|span| {
+            let span = span.as_deref_mut()?;
+            let sent = send(span, span.timing.as_ref()?, span.callsite?)?;
+            span.clear_plain();
+            Some(sent)
+        })?;
+        access.set_free();
+        drop(access);
+        self.part.remove_far(self.id);
+        Some(sent)
+    }
+}
+
+/// A span that is being created. It has no place if another span has its slot.
+pub(crate) struct NewSpan<P> {
+    pub(crate) span: Box<OpenSpan>,
+    place: P,
+}
+
+/// The place of a span that is being created.
+pub(crate) struct Place<'a> {
+    id: u64,
+    slot: Access<'a, Box<OpenSpan>>,
+    part: &'a Part,
 }
 
 /// Access to the open spans of one subscriber at the end of the program.
@@ -332,8 +543,21 @@ impl OpenSpansAtExit {
     pub(crate) fn take(&self) -> Vec<UnfinishedSpan> {
         let (now, mut taken) = (Monotonic::now(), Vec::new());
         for part in self.tables.known().into_iter().flat_map(|table| table.0.iter()) {
-            if let Some(mut slots) = process::lock_for_a_moment(&part.slots) {
-                taken.extend(slots.all_mut().filter_map(|open| UnfinishedSpan::take(open, now)));
+            for (number, slot) in part.near.iter().enumerate() {
+                let access =
+                    slot.id(number as u64).and_then(|id| Some((id, slot.hold_within(id, Backoff::MOMENT)?)));
+                let Some((id, mut access)) = access else { continue };
+                let (unfinished, state) = access.with(|span| {
+                    let span = span.as_deref_mut();
+                    span.map_or((None, State::Untimed), |span| {
+                        (UnfinishedSpan::take(span, now), span.state())
+                    })
+                });
+                access.set(id, state);
+                taken.extend(unfinished);
+            }
+            if let Some(mut far) = process::lock_for_a_moment(&part.far) {
+                taken.extend(far.values_mut().filter_map(|open| UnfinishedSpan::take(open, now)));
             }
         }
         taken
@@ -378,7 +602,6 @@ mod tests {
     use super::*;
     use crate::callsite::{self, tests::metadata};
     use crate::propagation::{Ids, SpanId, TraceId};
-    use crate::span::Timing;
     use proptest::prelude::*;
 
     fn identity() -> Identity {
@@ -393,15 +616,22 @@ mod tests {
         span
     }
 
+    fn insert(spans: &OpenSpans, id: &Id, span: Box<OpenSpan>, count: bool) -> Identity {
+        let mut new = spans.begin(id, span.identity);
+        new.span = Box::new(OpenSpan { origin: new.span.origin, ..*span });
+        spans.insert(id, new, count);
+        spans.identity(id).expect("it was inserted")
+    }
+
     #[test]
     fn insert_keeps_an_identity_assigned_by_an_event() {
         let (spans, id) = (OpenSpans::new(Origin::Own), Id::from_u64(7));
         let known = spans.identity_or_insert(&id, identity(), true);
-        assert_eq!(spans.insert(&id, open(identity()), true), known);
+        assert_eq!(insert(&spans, &id, open(identity()), true), known);
         assert_eq!(spans.identity(&id), Some(known));
         // A span that was never closed does not affect the next span of the same id.
         let fresh = identity();
-        assert_eq!(spans.insert(&id, open(fresh), true), fresh);
+        assert_eq!(insert(&spans, &id, open(fresh), true), fresh);
         assert!(!spans.is_empty());
         assert!(spans.remove(&id, true).is_some());
         assert!(spans.is_empty());
@@ -415,27 +645,100 @@ mod tests {
         {
             let spans = OpenSpans::new(Origin::Undecided);
             spans.identity_or_insert(&id, identity(), true);
-            spans.update(&id, |span| {
+            spans.with(&id, |span| {
                 span.origin = origin;
                 span.identity.ids.sampled = false;
             });
-            assert_eq!(spans.insert(&id, open(identity()), true).ids.sampled, !keeps, "{origin:?}");
+            assert_eq!(insert(&spans, &id, open(identity()), true).ids.sampled, !keeps, "{origin:?}");
         }
     }
 
     #[test]
-    fn the_marks_of_a_span_are_set_and_cleared() {
+    fn a_span_is_found_by_its_state() {
         let (spans, id) = (OpenSpans::new(Origin::Own), Id::from_u64(7));
         assert!(!spans.may_contain(&id) && !spans.may_need_enter_exit(&id));
-        spans.insert(&id, open(identity()), false);
+        insert(&spans, &id, open(identity()), false);
         assert!(spans.may_contain(&id) && spans.may_need_enter_exit(&id));
         spans.remove(&id, false);
         assert!(!spans.may_contain(&id) && !spans.may_need_enter_exit(&id));
         // A span with only an identity is found, but does not need its enters and exits until it has times.
         spans.identity_or_insert(&id, identity(), false);
         assert!(spans.may_contain(&id) && !spans.may_need_enter_exit(&id));
-        spans.update(&id, |span| span.timing = Some(Timing::start(Monotonic::now())));
+        spans.with(&id, |span| span.timing = Some(Timing::start(Monotonic::now())));
         assert!(spans.may_need_enter_exit(&id));
+    }
+
+    /// The application's `Debug` may panic, and may create spans.
+    #[test]
+    fn a_slot_is_free_after_a_panic_and_not_waited_for_before() {
+        let (spans, id, other) =
+            (OpenSpans::new(Origin::Own), Id::from_u64(7), Id::from_u64(7 + NEAR as u64));
+        let panicked = std::panic::catch_unwind(|| {
+            let mut new = spans.begin(&id, identity());
+            new.span.had_listener = true;
+            assert!(!spans.may_contain(&id) && spans.look(&id, |_| ()).is_none());
+            insert(&spans, &other, open(identity()), false);
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(panicked.is_err() && spans.look(&id, |_| ()).is_none());
+        assert!(spans.remove(&other, false).is_some());
+        assert!(!spans.begin(&id, identity()).span.had_listener, "with new memory");
+        insert(&spans, &id, open(identity()), false);
+        assert_eq!(spans.part(7).far_count.load(Ordering::Relaxed), 0);
+    }
+
+    /// What a span leaves in its slot, the next one there must not have.
+    #[test]
+    fn a_plain_span_leaves_nothing_but_memory() {
+        let (spans, id) = (OpenSpans::new(Origin::Own), Id::from_u64(7));
+        for _ in 0..2 {
+            let mut new = spans.begin(&id, identity());
+            assert!(new.span.timing.is_none() && new.span.callsite.is_none() && !new.span.had_listener);
+            assert!(new.span.record.fields.bytes().is_empty());
+            let callsite = callsite::of(metadata());
+            new.span.callsite = Some(callsite);
+            new.span.had_listener = true;
+            new.span.timing = Some(Timing::start(Monotonic::now()));
+            new.span.record.fields.set_text(callsite, "k", "v", &crate::fields::Limits::default());
+            spans.insert(&id, new, false);
+            let Found::Plain(span) = spans.find(&id) else { unreachable!("it is plain") };
+            assert!(span.close(|_, _, _| None::<()>).is_none(), "it stays if it is not taken");
+            let [first, second] = [(); 2].map(|()| spans.find(&id));
+            let (Found::Plain(first), Found::Plain(second)) = (first, second) else {
+                unreachable!("it still is")
+            };
+            assert!(first.close(|_, _, _| Some(())).is_some());
+            assert!(second.close(|_, _, _| Some(())).is_none(), "it is taken once");
+        }
+    }
+
+    /// An event on another thread may ask for the identity when the creation is about to end.
+    #[test]
+    fn a_span_with_two_entries_leaves_none() {
+        let id = Id::from_u64(7);
+        for is_plain in [false, true] {
+            let spans = OpenSpans::new(Origin::Own);
+            let count = !is_plain;
+            let mut new = spans.begin_near(&id, identity()).expect("its slot is free");
+            new.span.had_listener = true;
+            new.span.timing = Some(Timing::start(Monotonic::now()));
+            new.span.callsite = is_plain.then(|| callsite::of(metadata()));
+            let part = new.place.part;
+            // The other thread finds the slot claimed, after this one has found that no span is far.
+            spans.identity_or_insert(&id, identity(), count);
+            part.far_count.store(0, Ordering::Relaxed);
+            spans.insert_near(new, is_plain, count);
+            part.with_far(|far| assert_eq!(far.len(), 1));
+            if is_plain {
+                let Found::Plain(span) = spans.find(&id) else { unreachable!("it is plain") };
+                assert!(span.close(|_, _, _| Some(())).is_some());
+            } else {
+                assert!(spans.remove(&id, count).is_some());
+            }
+            assert!(spans.is_empty() && spans.look(&id, |_| ()).is_none());
+            let next = identity();
+            assert_eq!(spans.identity_or_insert(&id, next, false), next);
+        }
     }
 
     /// At the end of the program, the thread that holds a lock may never run again.
@@ -446,15 +749,17 @@ mod tests {
         for id in &ids {
             let mut span = open(identity());
             span.callsite = Some(callsite::of(metadata()));
-            spans.insert(id, span, false);
+            insert(&spans, id, span, false);
         }
         // Not taken: a span of a trace that is not sampled, and one without a record.
         let mut dropped = identity();
         dropped.ids.sampled = false;
-        spans.insert(&Id::from_u64(9), open(dropped), false);
+        insert(&spans, &Id::from_u64(9), open(dropped), false);
         spans.identity_or_insert(&Id::from_u64(10), identity(), false);
         let unfinished = spans.unfinished();
-        let held = spans.part(ids[3].into_u64()).lock();
+        let part = spans.part(ids[3].into_u64());
+        let held = part.slot(ids[3].into_u64()).hold(ids[3].into_u64());
+        assert!(held.is_some());
         assert_eq!(unfinished.take().len(), 3);
         drop(held);
         assert_eq!(unfinished.take().len(), 1);
@@ -465,7 +770,7 @@ mod tests {
     proptest! {
         /// Even while other spans of the same place are inserted and removed.
         #[test]
-        fn marks_never_miss_a_tracked_span(
+        fn states_never_miss_a_tracked_span(
             steps in prop::collection::vec((0..3, 1..4u64, 0..3u64), 1..200),
         ) {
             let (spans, mut model) = (OpenSpans::new(Origin::Own), HashMap::new());
@@ -480,7 +785,7 @@ mod tests {
                     spans.remove(&Id::from_u64(id), false);
                     model.remove(&id);
                 } else {
-                    spans.insert(&Id::from_u64(id), span, false);
+                    insert(&spans, &Id::from_u64(id), span, false);
                     model.insert(id, timed);
                 }
                 for (id, timed) in &model {
@@ -491,12 +796,12 @@ mod tests {
             }
         }
 
-        /// `Slots` behaves like a map, whether spans are near or far.
+        /// A part behaves like a map, whether spans are near or far.
         #[test]
         fn spans_are_found_by_their_ids(
             steps in prop::collection::vec((any::<bool>(), 1..4u64, 0..3u64), 1..200),
         ) {
-            let (mut part, mut model) = (Slots::new(), HashMap::new());
+            let (part, mut model) = (Part::new(), HashMap::new());
             for (insert, low, high) in steps {
                 let id = low + high * NEAR as u64;
                 if insert {
@@ -504,12 +809,13 @@ mod tests {
                     let old = part.insert(id, open(identity)).map(|span| span.identity);
                     prop_assert_eq!(old, model.insert(id, identity));
                 } else {
-                    prop_assert_eq!(part.remove(id).map(|span| span.identity), model.remove(&id));
+                    prop_assert_eq!(part.remove_near(id).or(part.remove_far(id)).map(|span| span.identity), model.remove(&id));
                 }
                 for (id, identity) in &model {
-                    prop_assert_eq!(part.get(*id).map(|span| span.identity), Some(*identity));
+                    prop_assert_eq!(part.look(*id, |span| span.identity), Some(*identity));
                 }
-                prop_assert_eq!(part.all_mut().count(), model.len());
+                let near = part.near.iter().enumerate().filter(|(n, slot)| slot.id(*n as u64).is_some()).count();
+                prop_assert_eq!(near + part.far_count.load(Ordering::Relaxed), model.len());
             }
         }
     }

@@ -1,13 +1,18 @@
 //! The thread that created a span.
 
 use crate::bounds::{MAX_NAME_BYTES, floor_char_boundary};
+use crate::process;
 
 /// Id and name of a thread, as they are sent.
 pub(crate) struct Thread {
+    /// The process's number of it, see [`process::thread_number`].
+    pub(super) number: usize,
     /// The kernel's id of the thread, which bpftrace calls `tid`. 0 on systems without one.
     pub(crate) id: u64,
     /// Empty if the thread has no name.
     pub(crate) name: String,
+    /// Both as in [`RecordView::thread_words`](super::RecordView::thread_words).
+    pub(super) words: Box<[u64]>,
 }
 
 impl Thread {
@@ -15,7 +20,14 @@ impl Thread {
     pub(super) fn current() -> Self {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or_default();
-        Self { id: kernel_id(), name: name[..floor_char_boundary(name, MAX_NAME_BYTES)].to_owned() }
+        let (id, name) = (kernel_id(), &name[..floor_char_boundary(name, MAX_NAME_BYTES)]);
+        let padded = name.as_bytes().chunks(8).map(|bytes| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        });
+        let words = [id, name.len() as u64].into_iter().chain(padded).collect();
+        Self { number: process::thread_number(), id, name: name.to_owned(), words }
     }
 }
 

@@ -65,6 +65,19 @@ impl Timing {
         self.entered_ns = self.entered_ns.saturating_add(ns);
     }
 
+    /// Whether no thread has said that it was in the span.
+    #[inline]
+    pub(super) fn entered_nowhere(&self) -> bool {
+        self.entered_ns == 0
+    }
+
+    /// The elapsed times of a plain span that has been exited as often as entered, as most are when they are closed.
+    #[inline]
+    pub(crate) fn finished(&self) -> Option<Elapsed> {
+        let end = self.last_exit.filter(|_| self.depth == 0)?;
+        Some(Elapsed { entered_ns: 0, ..self.elapsed(end, self.busy_ns) })
+    }
+
     /// The elapsed times of a span that is closed. Its duration ends with the last exit, or `now` if the span
     /// was never entered or is still entered.
     #[inline]

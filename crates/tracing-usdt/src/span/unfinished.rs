@@ -39,7 +39,8 @@ impl UnfinishedSpan {
         let trace_state = self.record.trace_state();
         let record =
             RecordView { trace_state: trace_state.as_str(), is_unfinished: true, ..self.record.view() };
-        let Self { identity, callsite, start_ns, elapsed, .. } = *self;
+        let Self { identity, callsite, start_ns, elapsed, .. } = self;
+        let (callsite, start_ns, elapsed) = (*callsite, *start_ns, *elapsed);
         f(&ClosedSpan { identity, callsite, start_ns, elapsed, record: &record })
     }
 }
