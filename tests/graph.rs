@@ -322,6 +322,23 @@ fn hostile_names_are_only_text_in_a_picture() {
 }
 
 #[test]
+fn hostile_names_are_only_text_in_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = hostile_file(folder.path());
+    let json = shown(&[path.to_str().unwrap(), "--by", "span", "--json"]);
+    let (line, rest) = json.split_once('\n').unwrap();
+    assert!(
+        rest.is_empty() && !line.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c)),
+        "{line:?}"
+    );
+    let graph: Value = serde_json::from_str(line).unwrap();
+    let names: BTreeSet<&str> =
+        graph["nodes"].as_array().unwrap().iter().filter_map(|node| node["name"].as_str()).collect();
+    let distinct: BTreeSet<String> = hostile().into_iter().collect();
+    assert_eq!(names.len(), distinct.len(), "{names:?}");
+}
+
+#[test]
 fn graphviz_reads_hostile_names_as_text() {
     if !need(&["dot"]) {
         return;

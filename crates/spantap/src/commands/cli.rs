@@ -288,7 +288,7 @@ pub(super) struct Graph {
     /// Print a picture
     #[arg(long, group = "format")]
     pub(super) svg: bool,
-    /// Print a JSON object; docs/json.md describes it
+    /// Print a JSON object; the page "Traces as JSON" of the documentation describes it
     #[arg(long, group = "format")]
     pub(super) json: bool,
     /// When to use colors

@@ -28,7 +28,8 @@ fn show(options: Graph) -> Result<ExitCode> {
         GraphBy::Service => By::Service,
         GraphBy::Span => By::Span,
     };
-    let mut found = graph::read(&Files::open(&options.files), by, options.query);
+    let files = Files::open(&options.files);
+    let mut found = graph::read(&files, by, options.query);
     if options.limit > 0 {
         found.graph.limit(options.limit);
     }
@@ -37,7 +38,7 @@ fn show(options: Graph) -> Result<ExitCode> {
         () if options.dot => graph::dot(&found.graph),
         () if options.mermaid => graph::mermaid(&found.graph),
         () if options.svg => graph::svg(&found.graph),
-        () if options.json => format!("{}\n", graph::json(&found.graph)),
+        () if options.json => graph::json(&found.graph),
         // A header alone would say nothing.
         () if found.graph.edges.is_empty() => String::new(),
         () => graph::table(&found.graph, screen.columns(), screen.colour()),
@@ -48,7 +49,7 @@ fn show(options: Graph) -> Result<ExitCode> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
         written => written.context("can't write the graph")?,
     }
-    report(&found);
+    report(&found, &files);
     Ok(match () {
         () if found.read.is_damaged() => Failed::EXIT_CODE.into(),
         () if found.graph.edges.is_empty() => NO_CALLS.into(),
@@ -57,7 +58,7 @@ fn show(options: Graph) -> Result<ExitCode> {
 }
 
 /// What the user has to know of the calls that are not shown.
-fn report(found: &Found) {
+fn report(found: &Found, files: &Files) {
     let mut err = io::stderr().lock();
     let mut say = |line: String| _ = writeln!(err, "spantap: {}", safe(&line));
     let (graph, uncounted) = (&found.graph, &found.graph.uncounted);
@@ -77,10 +78,10 @@ fn report(found: &Found) {
     }
     if uncounted.parent_missing > 0 {
         let count = spans(uncounted.parent_missing);
-        say(format!("{count} not counted: the parent is in none of the files"));
+        say(format!("{count} not counted: the parent is in none of the files, or too far away in them"));
     }
     if uncounted.repeated > 0 {
         say(format!("{} not counted again: the files have them more than once", spans(uncounted.repeated)));
     }
-    found.read.lines().into_iter().for_each(say);
+    found.read.lines().into_iter().chain(files.older()).for_each(say);
 }

@@ -1,7 +1,6 @@
 //! `spantap view`: shows traces from files.
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -60,7 +59,7 @@ fn show(options: View) -> Result<ExitCode> {
         written => written.context("can't write the traces")?,
     }
     let mut err = io::stderr().lock();
-    for line in report(&choice, &wanted, shown).into_iter().chain(older(&paths)) {
+    for line in report(&choice, &wanted, shown).into_iter().chain(files.older()) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
     }
     Ok(match () {
@@ -94,15 +93,4 @@ fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
     }
     lines.extend(choice.read.lines());
     lines
-}
-
-/// Older parts of a recording, to which `spantap record` gives these names, if they are not among the files.
-fn older(files: &[PathBuf]) -> impl Iterator<Item = String> {
-    let parts = files.iter().map(|path| {
-        let mut older = path.clone().into_os_string();
-        older.push(".1");
-        PathBuf::from(older)
-    });
-    let left_out = parts.filter(|older| !files.contains(older) && older.exists());
-    left_out.map(|older| format!("{} was not read: it has the spans from before", older.display()))
 }

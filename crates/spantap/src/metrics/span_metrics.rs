@@ -10,6 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::registry::Unit;
 
+use crate::stats::shortened;
+
 /// The most pairs of a service and a name. The spans of others are counted together: a name that holds an id must
 /// fill neither the memory nor the backend.
 const MAX_SERIES: usize = 1000;
@@ -103,14 +105,15 @@ impl SpanMetrics {
 
 impl Known {
     fn count(&mut self, service: &str, span: Counted<'_>) {
+        let [service, name] = [service, span.name].map(shortened);
         self.key.clear();
         // With its length, because either text may contain anything. Writing to a string doesn't fail.
-        let _ = write!(self.key, "{}:{service}{}", service.len(), span.name);
+        let _ = write!(self.key, "{}:{service}{name}", service.len());
         if let Some(series) = self.series.get_mut(&self.key) {
             return series.count(span);
         }
         let series = if self.series.len() < MAX_SERIES {
-            let labels = || vec![("service", service.to_owned()), ("span", span.name.to_owned())];
+            let labels = || vec![("service", service.to_owned()), ("span", name.to_owned())];
             self.series.entry(self.key.clone()).or_insert_with(|| Series::new(labels()))
         } else {
             self.rest.get_or_insert_with(|| Series::new(vec![("rest", "true".to_owned())]))
@@ -198,6 +201,17 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line}\n{page}");
         }
+    }
+
+    /// Each series repeats them in some twenty lines.
+    #[test]
+    fn long_names_are_cut() {
+        let metrics = SpanMetrics::default();
+        let [one, other] = ["1", "2"].map(|end| "é".repeat(10_000) + end);
+        metrics.count(&one, [span(&one, 1, true), span(&other, 1, true)].into_iter());
+        let page = page(metrics);
+        assert!(page.len() < 20_000, "{}", page.len());
+        assert!(page.contains(&format!("span=\"{}\"}} 2\n", "é".repeat(100))), "{page}");
     }
 
     #[test]

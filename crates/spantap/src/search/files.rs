@@ -64,6 +64,31 @@ impl Files {
     }
 }
 
+impl Files {
+    /// A line about each older part of a recording that is not among the files.
+    pub(crate) fn older(&self) -> Vec<String> {
+        let paths: Vec<&PathBuf> = self.open.iter().map(|(path, _)| path).collect();
+        let older = paths
+            .iter()
+            .map(|path| next_older(path))
+            .filter(|older| !paths.contains(&older) && older.exists());
+        older.map(|older| format!("{} was not read: it has the spans from before", older.display())).collect()
+    }
+}
+
+/// The part of a recording before this one: `spantap record` renames `CAPTURE` to `CAPTURE.1`, and that to `CAPTURE.2`.
+fn next_older(path: &Path) -> PathBuf {
+    let number = path.extension().and_then(|number| number.to_str()?.parse::<u32>().ok());
+    match number {
+        Some(number) => path.with_extension(number.saturating_add(1).to_string()),
+        None => {
+            let mut older = path.as_os_str().to_owned();
+            older.push(".1");
+            older.into()
+        }
+    }
+}
+
 /// What a pass over the files has found beside spans.
 #[derive(Debug)]
 pub struct Read {

@@ -21,7 +21,7 @@ use crate::decode::Found;
 use crate::process::{MAX_SENDERS, Sender};
 use missed::NO_PROCESS;
 
-/// The most characters of a service name or a reason.
+/// The most characters of a name or a reason.
 const MAX_NAME: usize = 100;
 
 /// The stats of all senders, updated from any thread.
@@ -43,7 +43,8 @@ pub struct Stats {
     waits: Mutex<Vec<Wait>>,
 }
 
-fn shortened(name: &str) -> &str {
+/// The beginning of a name that a sender has chosen.
+pub(crate) fn shortened(name: &str) -> &str {
     name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end])
 }
 

@@ -1,15 +1,18 @@
 //! Text for the user.
 //!
-//! `duration` formats durations, `number` counts, and `timestamp` points in time. `safe` makes untrusted text safe for a terminal. `notices` takes
+//! `duration` formats durations, `number` counts, and `timestamp` points in time. `safe` makes untrusted text safe for a terminal,
+//! and `json` writes it for scripts. `notices` takes
 //! lines for the user from any part.
 
 pub(crate) mod duration;
+mod json;
 mod notices;
 mod number;
 mod safe;
 mod timestamp;
 
 pub use duration::readable;
+pub(crate) use json::write_json;
 pub use notices::Notices;
 pub use number::{bytes, counted, grouped};
 pub use safe::{cut, safe};

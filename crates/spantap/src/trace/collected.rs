@@ -30,8 +30,9 @@ pub(super) struct Collected {
     pub(super) trace: Trace<EncodedSpan>,
     /// The ids of its spans, if they are more than [`SMALL_TRACE`].
     ids: HashSet<u64>,
-    /// The memory of its spans, encoded and decoded.
+    /// The memory of its spans, encoded.
     pub(super) bytes: usize,
+    /// The memory of its spans, decoded.
     decoded_bytes: usize,
 }
 

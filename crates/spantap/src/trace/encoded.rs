@@ -17,8 +17,9 @@ pub struct EncodedSpan {
     /// The start and the end, in nanoseconds since 1970.
     pub(crate) times: (u64, u64),
     pub(crate) is_error: bool,
-    /// The memory that it takes, encoded and decoded.
+    /// The memory that it takes, encoded.
     pub(super) size: usize,
+    /// The memory that it takes, decoded.
     pub(super) decoded_size: usize,
     /// A `ScopeSpans` with this span only.
     bytes: Box<[u8]>,

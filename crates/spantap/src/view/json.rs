@@ -10,13 +10,12 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use serde::Serialize;
-use serde_json::ser::Formatter;
-use serde_json::{Map, Serializer, Value};
+use serde_json::{Map, Value};
 
 use crate::process::Process;
 use crate::span::attributes::{count, find};
 use crate::span::is_error;
-use crate::text::timestamp;
+use crate::text::{timestamp, write_json};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Trace, self_times_ns};
 
@@ -28,10 +27,9 @@ const VERSION: u32 = 1;
 /// # Errors
 ///
 /// When `out` fails.
-pub fn json(trace: &Trace, mut out: impl Write) -> io::Result<()> {
+pub fn json(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let rows = rows(trace);
-    of_trace(trace, &rows).serialize(&mut Serializer::with_formatter(&mut out, Escaping))?;
-    out.write_all(b"\n")
+    write_json(&of_trace(trace, &rows), out)
 }
 
 #[derive(Serialize)]
@@ -205,42 +203,5 @@ fn any(value: &AnyValue) -> Value {
         Some(Any::ArrayValue(list)) => list.values.iter().map(any).collect(),
         Some(Any::KvlistValue(map)) => attributes(&map.values).into(),
         Some(Any::BytesValue(bytes)) => STANDARD.encode(bytes).into(),
-    }
-}
-
-/// Escapes characters that a terminal could take for a command or that change the direction of text. To a reader of
-/// JSON, they are the same.
-struct Escaping;
-
-impl Formatter for Escaping {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        let mut from = 0;
-        for (at, character) in fragment.char_indices().filter(|(_, character)| is_escaped(*character)) {
-            out.write_all(fragment.get(from..at).unwrap_or_default().as_bytes())?;
-            write!(out, "\\u{:04x}", u32::from(character))?;
-            from = at + character.len_utf8();
-        }
-        out.write_all(fragment.get(from..).unwrap_or_default().as_bytes())
-    }
-}
-
-/// All are below U+10000, so they take one escape.
-fn is_escaped(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_terminal_could_obey_is_escaped() {
-        let text = "a\u{9b}2J\u{7f}\u{1b}\u{202e}\u{2068}ü\"\\\n🦀";
-        let mut out = Vec::new();
-        text.serialize(&mut Serializer::with_formatter(&mut out, Escaping)).expect("a list takes everything");
-        let out = String::from_utf8(out).expect("UTF-8");
-        assert_eq!(out, "\"a\\u009b2J\\u007f\\u001b\\u202e\\u2068ü\\\"\\\\\\n🦀\"");
-        assert_eq!(serde_json::from_str::<String>(&out).expect("JSON"), text);
     }
 }

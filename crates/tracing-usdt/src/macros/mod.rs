@@ -110,8 +110,8 @@ fn happen<A: Arguments>(
     values: &ValueSet<'_>,
     fields: &A,
 ) -> Words {
-    // Before the arguments, which may be formatted: a `Debug` that logs would change what filters of layers have just
-    // decided about this event.
+    // The arguments are formatted already. Filters of layers are asked only here, so a `Debug` that logs can't change what
+    // they decide about this event.
     if is_wanted(callsite) {
         parent.dispatch(callsite.metadata(), values);
     }

@@ -34,7 +34,12 @@ pub(crate) fn span(
     has_exit: bool,
 ) -> Span {
     let Some(dispatch) = dispatcher::get_default(|subscriber| second::of(subscriber, has_exit)) else {
-        return tracing::__macro_support::__disabled_span(metadata);
+        let span = tracing::__macro_support::__disabled_span(metadata);
+        // What `tracing`'s macros do with a disabled span.
+        tracing::if_log_enabled! { *metadata.level(), {
+            span.record_all(values);
+        }};
+        return span;
     };
     aside::use_from_now_on();
     match parent {

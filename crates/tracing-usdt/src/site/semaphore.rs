@@ -1,8 +1,8 @@
 //! The counters of the consumers that are attached to the probes of a callsite.
 //!
-//! They are symbols that the assembler makes, named by the version of their layout and a number for the provider and name. Callsites of one name so have
-//! the same counters, wherever they are in the program: bpftrace and bcc take the counter of the first location for all
-//! locations of a probe.
+//! They are symbols that the assembler makes. Their names have the version of their layout, and a number for the provider
+//! and name. So callsites of one name have the same counters, wherever they are in the program: bpftrace and bcc take the
+//! counter of the first location for all locations of a probe.
 
 use super::Site;
 use super::note::Names;

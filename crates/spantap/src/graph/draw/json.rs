@@ -4,12 +4,20 @@ use serde_json::{Value, json};
 
 use super::super::call_graph::{CallGraph, Edge};
 use super::super::names::{By, Node};
+use crate::text::write_json;
 
 /// The version of the schema.
 const VERSION: u32 = 1;
 
-/// The graph as an object.
-pub fn json(graph: &CallGraph) -> Value {
+/// The graph as an object, in a line.
+pub fn json(graph: &CallGraph) -> String {
+    let mut line = Vec::new();
+    // Writing to a list doesn't fail.
+    let _ = write_json(&object(graph), &mut line);
+    String::from_utf8(line).unwrap_or_default()
+}
+
+fn object(graph: &CallGraph) -> Value {
     let uncounted = &graph.uncounted;
     json!({
         "version": VERSION,

@@ -4,7 +4,7 @@
 //! `words` has what they all say about nodes and edges, and `severity` the classes of edges by their share of errors, with
 //! a colour for each. `layout` finds places for nodes and edges.
 //!
-//! All text from senders is escaped twice: first by `text::safe`, which shows control characters and those that change the
+//! In all of them but JSON, text from senders is escaped twice: first by `text::safe`, which shows control characters and those that change the
 //! direction of writing, then by the rules of the format.
 
 mod dot;

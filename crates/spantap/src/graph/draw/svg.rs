@@ -19,6 +19,8 @@ const LABEL_FONT: f64 = 11.0;
 const LINE: f64 = 18.0;
 /// The most columns of a line in a box. The tooltip has the whole text.
 const COLUMNS: usize = 36;
+/// The width of the legend.
+const MIN_WIDTH: f64 = 760.0;
 const MARGIN: f64 = 24.0;
 const HEADING: f64 = 46.0;
 const LEGEND: f64 = 62.0;
@@ -34,7 +36,7 @@ pub fn svg(graph: &CallGraph) -> String {
     });
     let drawn = layout(&boxes, &links.collect::<Vec<_>>());
     let size = Size {
-        width: (drawn.size.width + 2.0 * MARGIN).max(720.0),
+        width: (drawn.size.width + 2.0 * MARGIN).max(MIN_WIDTH),
         height: drawn.size.height + 2.0 * MARGIN + HEADING + LEGEND,
     };
     let mut out = String::new();

@@ -1,0 +1,50 @@
+//! JSON for scripts that is also safe to look at in a terminal.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+/// Writes a value in a line.
+pub(crate) fn write_json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, Escaping))?;
+    out.write_all(b"\n")
+}
+
+/// Escapes characters that a terminal could take for a command or that change the direction of text. To a reader of
+/// JSON, they are the same.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut from = 0;
+        for (at, character) in fragment.char_indices().filter(|(_, character)| is_escaped(*character)) {
+            out.write_all(fragment.get(from..at).unwrap_or_default().as_bytes())?;
+            write!(out, "\\u{:04x}", u32::from(character))?;
+            from = at + character.len_utf8();
+        }
+        out.write_all(fragment.get(from..).unwrap_or_default().as_bytes())
+    }
+}
+
+/// All are below U+10000, so they take one escape.
+fn is_escaped(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_could_obey_is_escaped() {
+        let text = "a\u{9b}2J\u{7f}\u{1b}\u{202e}\u{2068}ü\"\\\n🦀";
+        let mut out = Vec::new();
+        write_json(&text, &mut out).expect("a list takes everything");
+        let out = String::from_utf8(out).expect("UTF-8");
+        assert_eq!(out, "\"a\\u009b2J\\u007f\\u001b\\u202e\\u2068ü\\\"\\\\\\n🦀\"\n");
+        assert_eq!(serde_json::from_str::<String>(&out).expect("JSON"), text);
+    }
+}
