@@ -164,7 +164,9 @@ fn spans_that_could_not_be_recorded_are_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("removed");
     std::fs::create_dir(&inner).unwrap();
-    let spantap = Spantap::record(&inner.join("capture.spans"), &["--flush-timeout", "100ms"]);
+    let capture = inner.join("capture.spans");
+    let spantap = Spantap::record(&capture, &["--flush-timeout", "100ms"]);
+    wait_until("spantap has opened the capture", || capture.exists());
     std::fs::remove_dir_all(&inner).unwrap();
     send(spantap.socket(), &MadeUp::many(3));
     let ended = spantap.terminate();
