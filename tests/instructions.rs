@@ -158,6 +158,7 @@ fn the_feature_for_opentelemetry_alone_takes_at_most_a_fiftieth_more_instruction
     if !need(&["valgrind"]) {
         return;
     }
+    let mut exceeded = Vec::new();
     for way in ["idle", "sampled out", "sampled out, a child", "background", "inline"] {
         // Beyond the base of the same build: the compiler may inline the registry in one of them and not in the other.
         let base = if way.ends_with(", a child") { "base, a child" } else { "base" };
@@ -167,6 +168,9 @@ fn the_feature_for_opentelemetry_alone_takes_at_most_a_fiftieth_more_instruction
         // The layer checks a field a few times more, but not while nobody listens; and the compiler, given more
         // code, leaves calls that it inlined without (22 instructions of a span that is sampled out).
         let tolerance = if way == "idle" { 1.0 } else { without / 50.0 };
-        assert!(with <= without + tolerance, "{way}: {with:.0} instead of {without:.0}");
+        if with > without + tolerance {
+            exceeded.push(format!("{way}: {with:.0} instead of {without:.0}"));
+        }
     }
+    assert!(exceeded.is_empty(), "{exceeded:?}");
 }

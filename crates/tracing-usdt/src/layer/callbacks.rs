@@ -168,10 +168,14 @@ where
 
     #[inline(always)]
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if probes::attached_to_one([Probe::Enter, Probe::ThreadRegister]) || self.uses_opentelemetry_ids() {
+        if probes::attached_to_one([Probe::Enter, Probe::ThreadRegister]) {
             self.enter(id, ctx);
         } else if self.tracks_spans() {
-            self.spans.time(id, Timing::enter);
+            if self.uses_opentelemetry_ids() {
+                self.enter(id, ctx);
+            } else {
+                self.spans.time(id, Timing::enter);
+            }
         }
     }
 
