@@ -87,7 +87,10 @@ shop       stock      1        0  4.00 ms  4.00 ms
 stock      shop       1        0  1.00 ms  1.00 ms
 ";
     assert_eq!(stdout(&output), expected);
-    assert_eq!(stderr(&output), "spantap: 1 span not counted: the parent is in none of the files, or too far away in them\n");
+    assert_eq!(
+        stderr(&output),
+        "spantap: 1 span not counted: the parent is in none of the files, or too far away in them\n"
+    );
     assert!(output.status.success());
 
     let expected = "\
