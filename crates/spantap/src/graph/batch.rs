@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::names::{By, Node};
 use crate::capture::Spans;
-use crate::query::{Query, Subject};
-use crate::span::{Summary, decode_field};
+use crate::query::{LazySpan, Query, Subject};
+use crate::span::Summary;
 
 /// Identifies a span: the halves of its trace's id, and its own id. As one `u128`, it would take 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,9 +62,8 @@ impl Batch {
                 nodes.push(Node::named(service, name.as_deref()));
                 nodes.len() - 1
             });
-            let chooses = |query: &Query| {
-                decode_field(field).is_some_and(|span| query.matches(&Subject::new(&span, &spans.process)))
-            };
+            let lazy = LazySpan::new(span, field);
+            let chooses = |query: &Query| query.matches(&Subject::encoded(&lazy, &spans.process));
             batch.spans.push(Seen::new(span, node, kind, query.is_none_or(chooses)));
         }
         batch
@@ -73,9 +72,8 @@ impl Batch {
 
 impl Seen {
     fn new(span: &Summary, node: usize, kind: i32, is_chosen: bool) -> Self {
-        let (start, end) = span.times;
         let called = Called {
-            duration_ns: end.saturating_sub(start),
+            duration_ns: span.duration_ns(),
             is_error: span.is_error,
             is_request: [SpanKind::Server as i32, SpanKind::Consumer as i32].contains(&kind),
         };

@@ -1,12 +1,12 @@
 //! A capture: a batch becomes a frame.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use bytes::Bytes;
 
+use super::append::append;
 use super::outcome::Outcome;
 use crate::capture::{self, CaptureFile, Rotation};
 use crate::encode::{Chunk, request};
@@ -40,15 +40,6 @@ impl Capture {
     }
 
     pub(super) async fn send(&self, frame: Bytes) -> Outcome {
-        let file = self.file.clone();
-        let append = move || file.lock().unwrap_or_else(PoisonError::into_inner).append(&frame);
-        let appended =
-            tokio::task::spawn_blocking(append).await.unwrap_or_else(|cause| Err(io::Error::other(cause)));
-        match appended {
-            Ok(()) => Outcome::ACCEPTED,
-            Err(cause) => {
-                Outcome::Failed { why: format!("can't write {}: {cause}", self.path.display()), after: None }
-            }
-        }
+        append(&self.path, &self.file, frame, CaptureFile::append).await
     }
 }

@@ -7,12 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, TracesData};
 
+use super::append::append;
 use super::outcome::Outcome;
 use crate::capture::Appender;
 use crate::encode::Chunk;
@@ -52,16 +53,7 @@ impl Jsonl {
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Outcome {
-        let lines = self.lines.clone();
-        let append = move || lines.lock().unwrap_or_else(PoisonError::into_inner).append(&body);
-        let appended =
-            tokio::task::spawn_blocking(append).await.unwrap_or_else(|cause| Err(io::Error::other(cause)));
-        match appended {
-            Ok(()) => Outcome::ACCEPTED,
-            Err(cause) => {
-                Outcome::Failed { why: format!("can't write {}: {cause}", self.path.display()), after: None }
-            }
-        }
+        append(&self.path, &self.lines, body, Appender::append).await
     }
 }
 

@@ -1,8 +1,10 @@
 //! The backends: what is sent to each, and how its answers are read.
 //!
-//! `otlp_http`, `otlp_grpc`, `zipkin`, `jsonl` and `capture` each implement one backend. The first three share `http`.
+//! `otlp_http`, `otlp_grpc`, `zipkin`, `jsonl` and `capture` each implement one backend. The first three share
+//! `http`, and the last two `append`.
 //! Each returns an `outcome`.
 
+mod append;
 mod capture;
 pub(super) mod http;
 mod jsonl;
