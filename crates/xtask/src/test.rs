@@ -43,6 +43,9 @@ const PACKAGES: [Package; 10] = [
     Package { program: "dot", packages: &["graphviz"] },
 ];
 
+/// Installed by itself: Ubuntu has no package of this name, and one that is missing would keep all others from being installed.
+const PERF: Package = Package { program: "perf", packages: &["linux-perf"] };
+
 /// The version of an OpenTelemetry collector, as a Python package; the tests read the same file.
 const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
 
@@ -82,7 +85,9 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     })?;
 
     steps.heading("set-up")?;
-    setup::ensure(&PACKAGES).iter().for_each(|missing| steps.skip(missing.to_string()));
+    for packages in [&PACKAGES[..], &[PERF]] {
+        setup::ensure(packages).iter().for_each(|missing| steps.skip(missing.to_string()));
+    }
     let missing = setup::ensure(&setup::EBPF);
     missing.iter().for_each(|missing| steps.skip(missing.to_string()));
     let ebpf: &[&str] = if missing.is_empty() { &["--features", "spantap/ebpf"] } else { &[] };
