@@ -32,11 +32,16 @@ pub struct Chunk {
 impl Chunk {
     /// Encodes spans that `process` sent.
     pub fn encode(process: &Process, scopes: &[ScopeSpans]) -> Self {
-        Self::encode_each(process, scopes, |_, _| {})
+        Self::encode_each(process, scopes, |_, _, _| {})
     }
 
-    /// Encodes spans, and passes each to `each` together with its encoding as the field `spans` of a `ScopeSpans`.
-    pub fn encode_each(process: &Process, scopes: &[ScopeSpans], mut each: impl FnMut(&Span, &[u8])) -> Self {
+    /// Encodes spans, and passes each to `each` together with its scope and its encoding, as the field `spans` of a
+    /// `ScopeSpans`.
+    pub fn encode_each(
+        process: &Process,
+        scopes: &[ScopeSpans],
+        mut each: impl FnMut(&ScopeSpans, &Span, &[u8]),
+    ) -> Self {
         let mut resource = Vec::new();
         prost::encoding::message::encode(RESOURCE, &process.resource, &mut resource);
         let (scope_spans, spans) = encode_scopes(scopes, &mut each);
@@ -69,7 +74,7 @@ impl Chunk {
         }
         rest.retain(|scope| !scope.spans.is_empty());
         let half = |scopes: &[ScopeSpans]| {
-            let (scope_spans, spans) = encode_scopes(scopes, &mut |_, _| {});
+            let (scope_spans, spans) = encode_scopes(scopes, &mut |_, _, _| {});
             Self { scope_spans, spans, ..self.clone() }
         };
         Some([half(&first), half(&rest)])
@@ -94,7 +99,7 @@ impl Chunk {
 }
 
 /// Encodes the fields `scope_spans` of a `ResourceSpans`, and counts their spans.
-fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&Span, &[u8])) -> (Bytes, u32) {
+fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&ScopeSpans, &Span, &[u8])) -> (Bytes, u32) {
     let mut scope_spans = Vec::new();
     // prost computes the length of a message again at each level above it. Encoding the spans first and then taking
     // their length saves a fifth of the time.
@@ -113,17 +118,17 @@ fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&Span, &[u8])) -> 
 }
 
 /// Encodes the fields of a `ScopeSpans`.
-fn scope_fields(scope: &ScopeSpans, out: &mut Vec<u8>, each: &mut impl FnMut(&Span, &[u8])) {
-    if let Some(scope) = &scope.scope {
+fn scope_fields(spans: &ScopeSpans, out: &mut Vec<u8>, each: &mut impl FnMut(&ScopeSpans, &Span, &[u8])) {
+    if let Some(scope) = &spans.scope {
         prost::encoding::message::encode(SCOPE, scope, out);
     }
-    for span in &scope.spans {
+    for span in &spans.spans {
         let start = out.len();
         prost::encoding::message::encode(SPANS, span, out);
-        each(span, &out[start..]);
+        each(spans, span, &out[start..]);
     }
-    if !scope.schema_url.is_empty() {
-        prost::encoding::string::encode(SCHEMA_URL, &scope.schema_url, out);
+    if !spans.schema_url.is_empty() {
+        prost::encoding::string::encode(SCHEMA_URL, &spans.schema_url, out);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is measured on an edge: how many calls, how many of them failed, and how long they took.
+//! What is measured of calls: how many, how many of them failed, and how long they took.
 
 use sketches_ddsketch::{Config, DDSketch};
 
@@ -7,12 +7,13 @@ const ERROR: f64 = 0.01;
 /// The most bins of a sketch, of 8 bytes each. With this error, they cover 17 orders of magnitude, so that none is merged.
 const BINS: u32 = 2048;
 
-/// The calls of an edge. A sketch grows with the range of the durations: 1 KiB for calls that differ by a factor of ten,
+/// Calls of the same kind, such as those of an edge. A sketch grows with the range of the durations: 1 KiB for calls that differ by a factor of ten,
 /// at most 16 KiB.
-pub(super) struct Measure {
-    pub(super) calls: u64,
-    pub(super) errors: u64,
-    pub(super) total_ns: u128,
+#[derive(Clone)]
+pub(crate) struct Measure {
+    pub(crate) calls: u64,
+    pub(crate) errors: u64,
+    pub(crate) total_ns: u128,
     durations: DDSketch,
 }
 
@@ -24,28 +25,47 @@ impl Default for Measure {
 }
 
 impl Measure {
-    pub(super) fn add(&mut self, duration_ns: u64, is_error: bool) {
+    pub(crate) fn add(&mut self, duration_ns: u64, is_error: bool) {
         self.calls += 1;
         self.errors += u64::from(is_error);
         self.total_ns += u128::from(duration_ns);
         self.durations.add(duration_ns as f64);
     }
 
-    pub(super) fn average_ns(&self) -> u64 {
+    /// Adds the calls of another.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.errors += other.errors;
+        self.total_ns += other.total_ns;
+        // It fails if the sketches are of different kinds, and all are of one.
+        let _ = self.durations.merge(&other.durations);
+    }
+
+    pub(crate) fn average_ns(&self) -> u64 {
         let average = self.total_ns / u128::from(self.calls.max(1));
         u64::try_from(average).unwrap_or(u64::MAX)
     }
 
-    /// The duration that 95 % of the calls do not exceed, to within 1 %: the smallest of the durations for which that is
-    /// true.
+    /// The duration that 95 % of the calls do not exceed.
     pub(super) fn p95_ns(&self) -> u64 {
-        let rank = (self.calls * 19).div_ceil(20).saturating_sub(1);
+        self.percentile_ns(95)
+    }
+
+    /// The duration that this share of the calls do not exceed, to within 1 %: the smallest of the durations for which
+    /// that is true. 0 without a call.
+    pub(crate) fn percentile_ns(&self, percent: u64) -> u64 {
+        let rank = (u128::from(self.calls) * u128::from(percent)).div_ceil(100).saturating_sub(1);
         // The sketch rounds the rank down. The half keeps it from being rounded to the rank before.
         let quantile = (rank as f64 + 0.5) / (self.calls.saturating_sub(1)) as f64;
         let found = self.durations.quantile(quantile.min(1.0)).ok().flatten().unwrap_or(0.0);
         let at_least = self.durations.min().unwrap_or(0.0);
         let at_most = self.durations.max().unwrap_or(f64::MAX);
         found.max(at_least).min(at_most).round() as u64
+    }
+
+    /// The longest call.
+    pub(crate) fn max_ns(&self) -> u64 {
+        self.durations.max().unwrap_or(0.0).round() as u64
     }
 }
 

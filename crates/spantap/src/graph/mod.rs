@@ -22,5 +22,6 @@ mod tests;
 
 pub use call_graph::{CallGraph, Edge, Uncounted};
 pub use draw::{dot, json, mermaid, svg, table};
+pub(crate) use measure::Measure;
 pub use names::{By, Node};
 pub use read::{Found, read};

@@ -40,7 +40,8 @@ impl Pending {
         let own = self.scopes.iter().filter(|spans| !is_kernel_scope(spans)).flat_map(|scope| &scope.spans);
         let own = own.filter(|span| span.name != LOSSES);
         let own = own.filter_map(move |span| Some(counted(&Summary::of(span)?, &*span.name)));
-        own.chain(self.encoded.iter().map(move |(span, field)| counted(span, name_of_field(field))))
+        let encoded = self.encoded.iter().filter(|(span, _)| !span.is_kernel);
+        own.chain(encoded.map(move |(span, field)| counted(span, name_of_field(field))))
     }
 }
 

@@ -77,9 +77,9 @@ impl Pipeline {
             if self.view.is_some() {
                 to_view.extend(encoded.iter().map(|(span, bytes)| EncodedSpan::new(&process, span, bytes)));
             }
-            let mut chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
+            let mut chunk = Chunk::encode_each(&process, &scopes, |scope, span, bytes| {
                 if self.view.is_some() && span.name != LOSSES {
-                    let span = Summary::of(span);
+                    let span = Summary::in_scope(span, scope);
                     to_view.extend(span.map(|span| EncodedSpan::new(&process, &span, bytes)));
                 }
             });

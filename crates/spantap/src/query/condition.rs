@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Found;
 use regex::Regex;
 
 use super::literal::{Number, duration_of, write_duration, write_quoted};
+use super::name::Intrinsic;
 use super::operand::{Attribute, Operand};
 use super::operator::Operator;
 use super::subject::{Actual, Subject};
@@ -37,6 +38,14 @@ pub(super) enum Value {
 }
 
 impl Condition {
+    /// The name that it is on, if it is not on an attribute.
+    pub(super) fn intrinsic(&self) -> Option<Intrinsic> {
+        match self {
+            Self::Is(Operand::Name(name)) | Self::Compare(Operand::Name(name), ..) => Some(name.intrinsic),
+            _ => None,
+        }
+    }
+
     pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Is(Operand::Name(name)) => subject.value_of(name.intrinsic) == Some(Actual::Bool(true)),

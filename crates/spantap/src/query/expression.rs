@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::condition::Condition;
+use super::name::Intrinsic;
 use super::subject::Subject;
 
 /// A condition. Its depth is bounded by that of the query's parentheses, because chains of `and` and `or` are lists.
@@ -21,6 +22,15 @@ impl Expression {
             Self::And(parts) => parts.iter().all(|part| part.matches(subject)),
             Self::Not(negated) => !negated.matches(subject),
             Self::Condition(condition) => condition.matches(subject),
+        }
+    }
+
+    /// Whether all conditions are on these names.
+    pub(super) fn asks_only(&self, names: &[Intrinsic]) -> bool {
+        match self {
+            Self::Or(parts) | Self::And(parts) => parts.iter().all(|part| part.asks_only(names)),
+            Self::Not(negated) => negated.asks_only(names),
+            Self::Condition(condition) => condition.intrinsic().is_some_and(|name| names.contains(&name)),
         }
     }
 

@@ -57,11 +57,16 @@ mod token;
 use std::fmt;
 use std::str::FromStr;
 
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+
 pub use error::QueryError;
 pub use name::{Name, names};
 pub use subject::{LazySpan, Subject};
 
+use crate::process::{Process, Sender};
 use expression::Expression;
+use name::Intrinsic;
 
 /// Chooses spans.
 ///
@@ -82,6 +87,19 @@ impl Query {
     /// Whether the query chooses this span.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
         self.0.matches(subject)
+    }
+
+    /// Whether it asks for nothing but the service and the name of a span.
+    pub(crate) fn asks_only_names(&self) -> bool {
+        self.0.asks_only(&[Intrinsic::Service, Intrinsic::Name])
+    }
+
+    /// Whether it chooses spans of this service and name, if it [asks only for these](Self::asks_only_names).
+    pub(crate) fn matches_name(&self, service: &str, name: &str) -> bool {
+        let span = Span { name: name.to_owned(), ..Span::default() };
+        let (sender, resource) = (Sender::UNKNOWN, Resource::default());
+        let process = Process { sender, service: service.to_owned(), resource };
+        self.matches(&Subject::new(&span, &process))
     }
 }
 

@@ -11,10 +11,10 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use prost::encoding::{encode_key, encode_varint, message};
 
 use super::attributes::{BEGAN_BEFORE, TOLD_BUSY, TOLD_ENTERED, count, find, value};
-use super::is_error;
 use super::numbers::NAME;
 #[cfg(feature = "ebpf")]
 use super::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
+use super::{is_error, is_kernel_scope};
 
 /// Encoded spans of a process, as the fields `scope_spans` of a `ResourceSpans`.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -41,6 +41,8 @@ pub struct Summary {
     pub(crate) entered_ns: Option<u64>,
     /// The layer says that it began before anyone listened.
     pub(crate) began_before: bool,
+    /// Whether it is kernel activity.
+    pub(crate) is_kernel: bool,
     pub(crate) decoded: DecodedSize,
 }
 
@@ -115,7 +117,12 @@ fn put_message(number: u32, message: &[u8], out: &mut Vec<u8>) {
 }
 
 impl Summary {
-    /// The summary of a decoded span. `None` if it has no valid ids.
+    /// The summary of a decoded span, one of those in `scope`. `None` if it has no valid ids.
+    pub fn in_scope(span: &Span, scope: &ScopeSpans) -> Option<Self> {
+        Some(Self { is_kernel: is_kernel_scope(scope), ..Self::of(span)? })
+    }
+
+    /// The summary of a decoded span that is no kernel activity. `None` if it has no valid ids.
     pub fn of(span: &Span) -> Option<Self> {
         let mut decoded = DecodedSize::default();
         let attributes = |decoded: &mut DecodedSize, attributes: &[KeyValue]| {
@@ -149,6 +156,7 @@ impl Summary {
                 find(&span.attributes, BEGAN_BEFORE),
                 Some(any_value::Value::BoolValue(true))
             ),
+            is_kernel: false,
             decoded,
         })
     }
@@ -165,9 +173,10 @@ impl Summary {
     /// than needed.
     pub fn fits(&self, decoded: &Self) -> bool {
         let size = decoded.decoded;
-        // OpenTelemetry's type does not have the layer's own fields.
-        let (busy_ns, entered_ns) = (decoded.busy_ns, decoded.entered_ns);
-        self.decoded >= size && Self { decoded: size, busy_ns, entered_ns, ..self.clone() } == *decoded
+        // OpenTelemetry's type does not have the layer's own fields, and a span does not know its scope.
+        let (busy_ns, entered_ns, is_kernel) = (decoded.busy_ns, decoded.entered_ns, decoded.is_kernel);
+        self.decoded >= size
+            && Self { decoded: size, busy_ns, entered_ns, is_kernel, ..self.clone() } == *decoded
     }
 }
 

@@ -15,7 +15,5 @@ pub(crate) mod zipkin;
 
 pub(crate) use encoded::{ALLOCATION, DecodedSize, decode_field, name_of_field};
 pub use encoded::{EncodedScopes, Summary};
-#[cfg(feature = "ebpf")]
-pub(crate) use kernel::KERNEL_SCOPE;
-pub(crate) use kernel::is_kernel_scope;
+pub(crate) use kernel::{KERNEL_SCOPE, is_kernel_scope};
 pub(crate) use status::is_error;

@@ -48,7 +48,8 @@ impl Feeder {
 }
 
 impl Feed {
-    pub(super) fn next(&self, at_most: Duration) -> Result<Vec<EncodedSpan>, RecvTimeoutError> {
+    /// Waits for the next spans, at most for a while.
+    pub(crate) fn next(&self, at_most: Duration) -> Result<Vec<EncodedSpan>, RecvTimeoutError> {
         let batch = self.batches.recv_timeout(at_most)?;
         self.queued_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
         Ok(batch.spans)

@@ -3,22 +3,26 @@
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::assembled::{Trace, TraceSpan};
 use crate::process::Process;
-use crate::span::{ALLOCATION, Summary, decode_field};
+use crate::span::{ALLOCATION, Summary, decode_field, name_of_field};
 
 /// An encoded span, with its process and what the assembly needs to know before decoding it.
 #[derive(Clone, Debug)]
 pub struct EncodedSpan {
-    pub(super) process: Arc<Process>,
+    pub(crate) process: Arc<Process>,
     pub(super) trace_id: u128,
-    pub(super) span_id: u64,
-    pub(super) parent_id: Option<u64>,
+    pub(crate) span_id: u64,
+    pub(crate) parent_id: Option<u64>,
     /// The start and the end, in nanoseconds since 1970.
     pub(crate) times: (u64, u64),
     pub(crate) is_error: bool,
+    /// Whether it is kernel activity.
+    pub(crate) is_kernel: bool,
     /// The memory that it takes, encoded.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// The memory that it takes, decoded.
     pub(super) decoded_size: usize,
     /// A `ScopeSpans` with this span only.
@@ -35,10 +39,27 @@ impl EncodedSpan {
             parent_id: span.parent_id,
             times: span.times,
             is_error: span.is_error,
+            is_kernel: span.is_kernel,
             size: size(process, bytes.len()),
             decoded_size: size_of::<TraceSpan>() + 3 * ALLOCATION + bytes.len() + span.decoded.0,
             bytes: bytes.into(),
         }
+    }
+
+    /// The name. Empty if it can't be read.
+    pub(crate) fn name(&self) -> &str {
+        name_of_field(&self.bytes)
+    }
+
+    /// From the start to the end.
+    pub(crate) fn duration_ns(&self) -> u64 {
+        let (start, end) = self.times;
+        end.saturating_sub(start)
+    }
+
+    /// Whether the encoding contains this text, such as the key of an attribute.
+    pub(crate) fn contains(&self, text: &Finder<'_>) -> bool {
+        text.find(&self.bytes).is_some()
     }
 
     /// The span. `None` if it can't be decoded.

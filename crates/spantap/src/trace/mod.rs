@@ -19,4 +19,5 @@ pub use assembly::Assembly;
 pub use collected::Limits;
 pub use encoded::EncodedSpan;
 pub use gathering::Gathering;
+pub(crate) use self_time::own_times_ns;
 pub use self_time::self_times_ns;

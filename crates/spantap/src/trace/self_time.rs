@@ -2,29 +2,40 @@
 
 use super::tree::{Place, Row};
 
+/// A span's parent, and its start and end in nanoseconds.
+pub(crate) type Timed = (Option<usize>, (u64, u64));
+
 /// The own time of each row's span, in nanoseconds. Children that overlap count once, and only as far as they are within
 /// the span.
 pub fn self_times_ns(rows: &[Row<'_>]) -> Vec<u64> {
-    let times = |row: &Row<'_>| (row.span.span.start_time_unix_nano, row.span.span.end_time_unix_nano);
-    // Rows of siblings are in the order of their start, so what the children before cover ends at a single time.
-    let mut covered: Vec<(u64, u64)> = rows.iter().map(|row| (times(row).0, 0)).collect();
-    for row in rows {
-        let Place::Child(parent) = row.place else { continue };
-        let (start, end) = times(row);
-        let of_parent = times(&rows[parent]);
+    let timed = |row: &Row<'_>| {
+        let parent = match row.place {
+            Place::Child(parent) => Some(parent),
+            _ => None,
+        };
+        (parent, (row.span.span.start_time_unix_nano, row.span.span.end_time_unix_nano))
+    };
+    // Rows of siblings are in the order of their start.
+    own_times_ns(&rows.iter().map(timed).collect::<Vec<_>>(), 0..rows.len())
+}
+
+/// The own time of each span. `by_start` has the places of the spans, siblings in the order of their start.
+pub(crate) fn own_times_ns(spans: &[Timed], by_start: impl Iterator<Item = usize>) -> Vec<u64> {
+    // In that order, what the children before cover ends at a single time.
+    let mut covered: Vec<(u64, u64)> = spans.iter().map(|(_, (start, _))| (*start, 0)).collect();
+    for place in by_start {
+        let (Some(parent), (start, end)) = spans[place] else { continue };
+        let (_, of_parent) = spans[parent];
         let (until, sum) = covered[parent];
         let (start, end) = (start.max(until), end.min(of_parent.1));
         if end > start {
             covered[parent] = (end, sum + (end - start));
         }
     }
-    rows.iter()
-        .zip(covered)
-        .map(|(row, (_, covered))| {
-            let (start, end) = times(row);
-            end.saturating_sub(start).saturating_sub(covered)
-        })
-        .collect()
+    let own = |((_, (start, end)), (_, covered)): (&Timed, (u64, u64))| {
+        end.saturating_sub(*start).saturating_sub(covered)
+    };
+    spans.iter().zip(covered).map(own).collect()
 }
 
 #[cfg(test)]

@@ -150,6 +150,19 @@ fn value(field: &KeyValue) -> String {
     if value.is_empty() || value.contains([' ', '"', '=']) { format!("\"{value}\"") } else { value }
 }
 
+/// The value as it is, on one line, without escapes. Times of the kernel have a unit.
+pub(super) fn whole(field: &KeyValue) -> String {
+    match number(field).filter(|_| field.key.ends_with(NANOSECONDS)) {
+        Some(ns) => readable(ns),
+        None => on_one_line(&value_text(field.value.as_ref())),
+    }
+}
+
+/// The key, as far as it is shown.
+pub(super) fn label(field: &KeyValue) -> &str {
+    clipped(&field.key)
+}
+
 /// The first [`MAX_LENGTH`] characters.
 fn clipped(text: &str) -> &str {
     match text.char_indices().nth(MAX_LENGTH) {

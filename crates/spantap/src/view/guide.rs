@@ -10,19 +10,19 @@ const LEVEL: usize = 2;
 const NUMBER_LEVELS: usize = 3;
 
 /// The guides in front of rows. Beyond the room, the upper levels are replaced by their number: `…12  │ ├ `.
-pub(super) struct Guides<'a, 'b> {
+pub(crate) struct Guides<'a, 'b> {
     rows: &'b [Row<'a>],
     max_levels: usize,
 }
 
 impl<'a, 'b> Guides<'a, 'b> {
     /// Guides of about `columns` columns.
-    pub(super) fn new(rows: &'b [Row<'a>], columns: usize) -> Self {
+    pub(crate) fn new(rows: &'b [Row<'a>], columns: usize) -> Self {
         Self { rows, max_levels: (columns / LEVEL).max(NUMBER_LEVELS + 1) }
     }
 
     /// The guide before the row's name.
-    pub(super) fn span(&self, index: usize) -> String {
+    pub(crate) fn span(&self, index: usize) -> String {
         let mut levels = Vec::new();
         let row = &self.rows[index];
         if row.depth > 0 {

@@ -6,16 +6,17 @@
 //! and `location` shortens source locations. Below a span, `account` draws how its threads spent their time, `notes`
 //! says what is odd about the span, and `event` is the text of an event.
 //!
-//! [`json()`] is the trace for scripts.
+//! [`json()`] is the trace for scripts, and `details` has all that is known of one span.
 //!
 //! All text from senders that is drawn passes through `line`, which escapes it and keeps to the width.
 
 mod account;
 mod bar;
+mod details;
 mod event;
 mod excerpt;
 mod fields;
-mod guide;
+pub(crate) mod guide;
 mod head;
 mod json;
 mod line;
@@ -25,6 +26,7 @@ mod notes;
 mod service;
 mod tree;
 
+pub(crate) use details::{About, details};
 pub use json::json;
 pub use look::Look;
 pub use tree::tree;

@@ -91,8 +91,8 @@ impl Contents {
 /// Encodes decoded spans, without the reports of losses among them.
 fn encode(process: &Process, scopes: &[ScopeSpans]) -> EncodedScopes {
     let mut encoded = EncodedScopes::default();
-    Chunk::encode_each(process, scopes, |span, field| {
-        if let Some(summary) = Summary::of(span).filter(|_| span.name != LOSSES) {
+    Chunk::encode_each(process, scopes, |scope, span, field| {
+        if let Some(summary) = Summary::in_scope(span, scope).filter(|_| span.name != LOSSES) {
             let start = encoded.bytes.len();
             encoded.bytes.extend_from_slice(field);
             encoded.spans.push((summary, start..encoded.bytes.len()));

@@ -10,7 +10,7 @@ use super::super::otlp::DEEPEST;
 use super::super::value::{LONG, is_reserved};
 use super::fields::{Fields, Value};
 use crate::span::numbers::{BUSY, ENTERED, RESOURCE, SCHEMA_URL, SCOPE, SCOPE_SPANS, SPANS};
-use crate::span::{DecodedSize, EncodedScopes, Summary};
+use crate::span::{DecodedSize, EncodedScopes, KERNEL_SCOPE, Summary};
 
 /// The resource and the spans of a `ResourceSpans`. `None` if there is anything in it that has to be corrected, left out
 /// or reported, or that is not usual.
@@ -47,33 +47,39 @@ fn scope_spans(
 ) -> Option<()> {
     let position = |fields: &Fields<'_>| start + message.len() - fields.0.len();
     let mut fields = Fields(message);
-    let mut has_scope = false;
+    let (mut has_scope, mut is_kernel) = (false, false);
     loop {
         let begin = position(&fields);
         let Some((number, value)) = fields.next().ok()? else { return Some(()) };
         match (number, value) {
             (SCOPE, Value::Bytes(bytes)) if !has_scope => {
                 has_scope = true;
-                scope(bytes)?;
+                is_kernel = scope(bytes)? == KERNEL_SCOPE;
             }
-            (SPANS, Value::Bytes(bytes)) => spans.push((span(bytes, faults)?, begin..position(&fields))),
+            (SPANS, Value::Bytes(bytes)) => {
+                let summary = Summary { is_kernel, ..span(bytes, faults)? };
+                spans.push((summary, begin..position(&fields)));
+            }
             (SCHEMA_URL, Value::Bytes(bytes)) => _ = text(bytes)?,
             _ => return None,
         }
     }
 }
 
-fn scope(message: &[u8]) -> Option<()> {
+/// Reads a scope, and returns its name.
+fn scope(message: &[u8]) -> Option<&str> {
+    let mut name = "";
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next().ok()? {
         match (number, value) {
-            (1 | 2, Value::Bytes(bytes)) => _ = text(bytes)?,
+            (1, Value::Bytes(bytes)) => name = text(bytes)?,
+            (2, Value::Bytes(bytes)) => _ = text(bytes)?,
             (3, Value::Bytes(bytes)) => _ = attribute(bytes)?,
             (4, Value::Integer(_)) => {}
             _ => return None,
         }
     }
-    Some(())
+    Some(name)
 }
 
 fn span(message: &[u8], faults: &Faults) -> Option<Summary> {
@@ -128,6 +134,7 @@ fn span(message: &[u8], faults: &Faults) -> Option<Summary> {
         busy_ns: told_busy_ns.or(busy_ns),
         entered_ns,
         began_before,
+        is_kernel: false,
         decoded,
     })
 }

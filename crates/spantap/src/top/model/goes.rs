@@ -1,0 +1,144 @@
+//! Where the time of spans goes: to what they called, and what their threads did in the rest.
+
+use std::collections::HashMap;
+
+use memchr::memmem::Finder;
+
+use crate::span::account::{Account, KEYS};
+use crate::trace::{EncodedSpan, own_times_ns};
+
+/// A part of a span's time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// A thread ran.
+    Cpu,
+    /// A thread was ready, and waited for a CPU: in the queue, preempted or throttled.
+    RunQueue,
+    /// A thread waited for block I/O.
+    Disk,
+    /// A thread waited for a lock, a timer, the network or another program.
+    Sleep,
+    /// A thread waited and could not be interrupted, but not for block I/O.
+    Blocked,
+    /// No child was open, and nothing tells what the threads did.
+    Own,
+    /// No child was open, and no thread was inside, as in a task that waits.
+    Idle,
+    /// A child was open.
+    Called,
+}
+
+/// The number of parts.
+pub(crate) const PARTS: usize = 8;
+
+impl Part {
+    /// All parts, in the order in which they are drawn.
+    pub(crate) const ALL: [Self; PARTS] = [
+        Self::Cpu,
+        Self::RunQueue,
+        Self::Disk,
+        Self::Sleep,
+        Self::Blocked,
+        Self::Own,
+        Self::Idle,
+        Self::Called,
+    ];
+
+    /// The part for each state of an [`Account`].
+    const OF_STATES: [Self; KEYS.len()] = [
+        Self::Cpu,
+        Self::RunQueue,
+        Self::RunQueue,
+        Self::RunQueue,
+        Self::Sleep,
+        Self::Disk,
+        Self::Blocked,
+        Self::Own,
+        Self::Own,
+    ];
+}
+
+/// The time of spans by [`Part`], in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Goes {
+    /// The number of spans.
+    pub(crate) spans: u64,
+    ns: [u64; PARTS],
+}
+
+impl Goes {
+    pub(crate) fn ns(&self, part: Part) -> u64 {
+        self.ns[part as usize]
+    }
+
+    /// The whole duration.
+    pub(crate) fn total_ns(&self) -> u64 {
+        self.ns.iter().fold(0, |sum, ns| sum.saturating_add(*ns))
+    }
+
+    /// The time in which no child was open, for each span.
+    pub(crate) fn self_ns(&self) -> Option<u64> {
+        (self.total_ns() - self.ns(Part::Called)).checked_div(self.spans)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.spans += other.spans;
+        self.ns.iter_mut().zip(other.ns).for_each(|(sum, ns)| *sum = sum.saturating_add(ns));
+    }
+
+    /// One span that lasted `duration_ns`, of which no child was open for `own_ns`. In that time its threads did what
+    /// `states` says, if it is known.
+    fn of_span(duration_ns: u64, own_ns: u64, states: Option<[u64; KEYS.len()]>) -> Self {
+        let mut goes = Self { spans: 1, ns: [0; PARTS] };
+        goes.ns[Part::Called as usize] = duration_ns.saturating_sub(own_ns);
+        let mut left = own_ns;
+        for (part, ns) in Part::OF_STATES.into_iter().zip(states.unwrap_or_default()) {
+            // Several threads inside at once have more time than there is.
+            let ns = ns.min(left);
+            left -= ns;
+            goes.ns[part as usize] += ns;
+        }
+        let rest = if states.is_some() { Part::Idle } else { Part::Own };
+        goes.ns[rest as usize] += left;
+        goes
+    }
+}
+
+/// Where the time of each span of a trace goes. `None` for kernel activity, which is no call.
+pub(super) fn goes(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Goes>> {
+    let places: HashMap<u64, usize> =
+        spans.iter().enumerate().rev().map(|(place, span)| (span.span_id, place)).collect();
+    let parent = |place: usize, span: &EncodedSpan| {
+        let parent = span.parent_id.and_then(|id| places.get(&id)).copied();
+        parent.filter(|parent| *parent != place)
+    };
+    let timed: Vec<_> =
+        spans.iter().enumerate().map(|(place, span)| (parent(place, span), span.times)).collect();
+    let mut by_start: Vec<usize> = (0..spans.len()).filter(|place| !spans[*place].is_kernel).collect();
+    by_start.sort_by_key(|place| spans[*place].times.0);
+    let own_ns = own_times_ns(&timed, by_start.iter().copied());
+
+    let account = |span: &EncodedSpan| {
+        let span = if span.contains(accounts) { span.decode() } else { None };
+        span.and_then(|of| Account::of(&of.span.attributes)).map(|account| account.0)
+    };
+    let mut states: Vec<Option<[u64; KEYS.len()]>> = spans.iter().map(account).collect();
+    let whole = states.clone();
+    for (child, (parent, _)) in timed.iter().enumerate() {
+        // What a thread did in a child, it did in the parent as well.
+        if let (Some(of_child), Some(Some(own))) = (whole[child], parent.map(|parent| &mut states[parent])) {
+            own.iter_mut().zip(of_child).for_each(|(own, ns)| *own = own.saturating_sub(ns));
+        }
+    }
+    let each = spans.iter().zip(own_ns).zip(states);
+    each.map(|((span, own_ns), states)| {
+        (!span.is_kernel).then(|| Goes::of_span(span.duration_ns(), own_ns, states))
+    })
+    .collect()
+}
+
+/// Finds the spans that may have an account.
+pub(super) fn finder() -> Finder<'static> {
+    // The states of the kernel are in the order of their keys, and a span's time on a CPU is never zero.
+    Finder::new(KEYS[0])
+}
