@@ -105,6 +105,17 @@ trace 00000000000000000000000000000003  2027-01-15 08:00:00.040  5.00 ms  1 span
 }
 
 #[test]
+fn the_bars_show_the_critical_path_with_one_legend() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let output = view(&[shop.to_str().unwrap(), "--critical-path"]);
+    let drawn = stdout(&output);
+    assert_eq!(drawn.matches("critical path").count(), 1, "{drawn}");
+    assert!(drawn.contains(" 3.00 ms ━━━━━━╾──────╼━━━━━━  67%  GET /\n"), "{drawn}");
+    assert!(drawn.contains(" 1.00 ms       ╺━━━━━━╸        33%  └ sql"), "{drawn}");
+}
+
+#[test]
 fn a_trace_in_json_has_what_the_document_says() {
     let folder = tempfile::tempdir().unwrap();
     let shop = shop(folder.path());
@@ -121,17 +132,22 @@ fn a_trace_in_json_has_what_the_document_says() {
         "missing_parents": 0,
         "left_out_spans": 0,
         "duplicate_spans": 0,
+        "critical_path": [
+            { "span": 0, "offset_ns": 0, "duration_ns": 1_000_000 },
+            { "span": 1, "offset_ns": 1_000_000, "duration_ns": 1_000_000 },
+            { "span": 0, "offset_ns": 2_000_000, "duration_ns": 1_000_000 },
+        ],
         "processes": [{ "service": "shop", "resource": { "service.name": "shop" } }],
         "spans": [
             {
                 "span_id": "0000000000000001", "parent_span_id": null, "parent": null, "depth": 0, "name": "GET /", "kind": "server",
-                "process": 0, "offset_ns": 0, "duration_ns": 3_000_000, "self_ns": 2_000_000, "busy_ns": null,
+                "process": 0, "offset_ns": 0, "duration_ns": 3_000_000, "self_ns": 2_000_000, "critical_path_ns": 2_000_000, "busy_ns": null,
                 "error": false, "status_message": null, "attributes": {}, "events": [], "links": [],
             },
             {
                 "span_id": "0000000000000002", "parent_span_id": "0000000000000001", "parent": 0, "depth": 1, "name": "sql",
                 "kind": null, "process": 0, "offset_ns": 1_000_000, "duration_ns": 1_000_000, "self_ns": 1_000_000,
-                "busy_ns": 400_000, "error": false, "status_message": null,
+                "critical_path_ns": 1_000_000, "busy_ns": 400_000, "error": false, "status_message": null,
                 "attributes": { "rows": 3, "busy_ns": 400_000 },
                 "events": [{ "name": "hit", "offset_ns": 1_500_000, "attributes": {} }], "links": [],
             },
@@ -156,7 +172,13 @@ fn a_trace_in_json_has_what_the_document_says() {
             _ => {}
         }
     }
-    let headings = ["## The trace", "## A process", "## A span", "## An event, a link"];
+    let headings = [
+        "## The trace",
+        "## A part of the critical path",
+        "## A process",
+        "## A span",
+        "## An event, a link",
+    ];
     let rows = headings.into_iter().flat_map(|heading| document.table(heading));
     let documented: BTreeSet<String> =
         rows.flat_map(|row| e2e::quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>()).collect();

@@ -157,8 +157,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_tree_fits_its_terminal_and_accounts_for_each_span(trace in trace(), columns in 0usize..220, lines in 0usize..60) {
-        let look = Look { columns, colour: false, lines, begin: true };
+    fn a_tree_fits_its_terminal_and_accounts_for_each_span(
+        trace in trace(), columns in 0usize..220, lines in 0usize..60, critical_path in any::<bool>()
+    ) {
+        let look = Look { columns, colour: false, lines, begin: true, critical_path };
         let drawn = tree(&trace, &look);
         prop_assert!(!drawn.chars().any(|c| c.is_control() && c != '\n'), "{drawn:?}");
         for line in drawn.lines() {

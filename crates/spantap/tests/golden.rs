@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use spantap::process::{Process, Sender};
 use spantap::trace::{Shown, Trace, TraceSpan};
-use spantap::view::{Look, tree};
+use spantap::view::{Look, path_legend, tree};
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 const NOON_NS: u64 = 1_700_000_000_000_000_000;
@@ -378,6 +378,12 @@ fn draws_a_failed_request_in_a_narrow_terminal() {
 fn draws_a_failed_request_in_colour() {
     let drawn = tree(&request(), &Look::new(80, true));
     check("request_colour", &drawn.replace('\x1b', "␛"));
+}
+
+#[test]
+fn draws_the_critical_path() {
+    let look = Look { critical_path: true, ..Look::new(80, false) };
+    check("critical_path", &(path_legend(&look) + &tree(&request(), &look)));
 }
 
 #[test]

@@ -243,6 +243,9 @@ pub(super) struct View {
     /// Draw at most N lines for the spans of a trace: its beginning, and spans with errors; 0 draws all
     #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "json")]
     pub(super) lines: usize,
+    /// Show in the bars what each trace waited for, and how much of that is in each span, instead of the busy share
+    #[arg(long, conflicts_with = "json")]
+    pub(super) critical_path: bool,
     /// Print a JSON object for each trace, one per line; the page "Traces as JSON" of the documentation describes it
     #[arg(long)]
     pub(super) json: bool,

@@ -27,7 +27,8 @@ pub(super) fn view(options: View) -> Result<ExitCode> {
 }
 
 fn show(options: View) -> Result<ExitCode> {
-    let View { files: paths, query, trace_ids, since, until, sort, limit, lines, json, color } = options;
+    let View { files: paths, query, trace_ids, since, until, sort, limit, lines, critical_path, json, color } =
+        options;
     let files = Files::open(&paths);
     let screen = Screen::new(Stream::Stdout, color.into());
     let default = if io::stdout().is_terminal() { ON_A_TERMINAL } else { 0 };
@@ -43,12 +44,14 @@ fn show(options: View) -> Result<ExitCode> {
     let mut look = Look::new(screen.columns(), screen.colour());
     look.lines = if lines == 0 { usize::MAX } else { lines };
     look.begin = true;
+    look.critical_path = critical_path;
+    let mut legend = if critical_path { view::path_legend(&look) + "\n" } else { String::new() };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = None;
     let shown = load(&files, &choice.trace_ids, |trace| {
         let written = match json {
             true => view::json(trace, &mut out),
-            false => writeln!(out, "{}", view::tree(trace, &look)),
+            false => writeln!(out, "{}{}", std::mem::take(&mut legend), view::tree(trace, &look)),
         };
         failed = written.err();
         failed.is_none()

@@ -14,6 +14,9 @@ pub(crate) const BEGAN_BEFORE: &str = "tracing_usdt.began_before";
 pub(crate) const WAKER: &str = "kernel.waker";
 pub(crate) const WAKER_SPAN: &str = "kernel.waker.span";
 
+/// In a span that stands for many short ones of a kind: how many they are.
+pub(crate) const SUMMARY_COUNT: &str = "kernel.count";
+
 /// Stand for the fields `BUSY` and `ENTERED` in a span of OpenTelemetry's type, which does not have them. They are removed
 /// from the spans of batches; others do not have these fields.
 pub(crate) const TOLD_BUSY: &str = "spantap.busy_ns";

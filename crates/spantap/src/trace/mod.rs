@@ -3,20 +3,24 @@
 //! `assembly` collects spans that arrive, and `gathering` those that are there, such as in a file; both keep what they have
 //! `collected` of a trace, in which spans stay `encoded` until it is shown. `assembled` is the trace that it
 //! returns, `parents` finds the parent of each span, and `tree` puts the spans in the order in which they are drawn.
-//! `self_time` finds how long each span was open without a child.
+//! `self_time` finds how long each span was open without a child, and `critical_path` what the trace waited for.
 
 mod assembled;
 mod assembly;
 mod collected;
+mod critical_path;
 mod encoded;
 mod gathering;
 mod parents;
 mod self_time;
+#[cfg(test)]
+mod timed;
 pub mod tree;
 
 pub use assembled::{Shown, Trace, TraceSpan};
 pub use assembly::Assembly;
 pub use collected::Limits;
+pub use critical_path::{Segment, critical_path};
 pub use encoded::EncodedSpan;
 pub use gathering::Gathering;
 pub(crate) use self_time::own_times_ns;

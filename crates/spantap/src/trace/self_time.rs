@@ -41,35 +41,14 @@ pub(crate) fn own_times_ns(spans: &[Timed], by_start: impl Iterator<Item = usize
 #[cfg(test)]
 mod tests {
     use std::ops::Range;
-    use std::sync::Arc;
-
-    use opentelemetry_proto::tonic::resource::v1::Resource;
-    use opentelemetry_proto::tonic::trace::v1::Span;
 
     use super::*;
-    use crate::process::{Process, Sender};
-    use crate::trace::{Shown, Trace, TraceSpan, tree};
+    use crate::trace::timed::{id, timed};
+    use crate::trace::tree;
 
     fn self_times(spans: &[(u64, u64, Range<u64>)]) -> Vec<(u64, u64)> {
-        let process = Arc::new(Process {
-            sender: Sender::UNKNOWN,
-            service: String::new(),
-            resource: Resource::default(),
-        });
-        let spans = spans.iter().map(|(id, parent, time)| TraceSpan {
-            process: Arc::clone(&process),
-            span: Span {
-                span_id: id.to_be_bytes().to_vec(),
-                parent_span_id: if *parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() },
-                start_time_unix_nano: time.start,
-                end_time_unix_nano: time.end,
-                ..Span::default()
-            },
-        });
-        let (spans, shown) = (spans.collect(), Shown::Complete);
-        let trace = Trace { id: 1, spans, shown, duplicates: 0, left_out: 0, late: 0 };
+        let trace = timed(spans);
         let rows = tree::rows(&trace);
-        let id = |row: &Row<'_>| row.span.span.span_id.iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
         rows.iter().map(id).zip(self_times_ns(&rows)).collect()
     }
 

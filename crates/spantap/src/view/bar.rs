@@ -1,5 +1,9 @@
-//! Draws a span's time within its parent's, to the half column: `  ━━╾───▸`. The busy share is heavy, the idle share
-//! light. Only the shares are known, not when the span was busy, so the busy share is drawn first.
+//! Draws a span's time within its parent's, to the half column: `  ━━╾───▸`. One part of it is heavy, the rest light.
+//!
+//! The heavy part is the busy share. Only the shares are known, not when the span was busy, so the busy share is drawn
+//! first. Or it is the part on the critical path, at its place.
+
+use std::ops::Range;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
@@ -68,6 +72,17 @@ impl Shares {
     }
 }
 
+/// Which part of a bar is heavy.
+#[derive(Clone, Copy)]
+pub(super) enum Heavy<'a> {
+    /// All of it.
+    All,
+    /// The busy share.
+    Busy(Shares),
+    /// These parts, which lie within the span.
+    Parts(&'a [Interval]),
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Ink {
     None,
@@ -78,7 +93,7 @@ enum Ink {
 /// The bar of `span`, in which `columns` columns stand for `parent`, without trailing spaces. An arrow at an end means
 /// that the span goes on beyond it. A span outside of its parent, as when clocks differ, is drawn at the nearer end with
 /// its own length.
-pub(super) fn bar(span: Interval, parent: Interval, shares: Option<Shares>, columns: usize) -> String {
+pub(super) fn bar(span: Interval, parent: Interval, heavy: Heavy<'_>, columns: usize) -> String {
     let halves = 2 * columns;
     let drawn = span.moved_to(parent);
     let (start, end) = match parent.duration_ns() {
@@ -87,13 +102,19 @@ pub(super) fn bar(span: Interval, parent: Interval, shares: Option<Shares>, colu
     };
     let start = start.min(halves - 1);
     let end = end.max(start + 1);
-    let heavy = shares.map_or(end - start, |shares| shares.busy_of(end - start));
-    let ink = |half: usize| match half {
-        _ if half < start || half >= end => Ink::None,
-        _ if half < start + heavy => Ink::Heavy,
-        _ => Ink::Light,
-    };
-    let column = |column: usize| match (ink(2 * column), ink(2 * column + 1)) {
+    let mut ink = vec![Ink::None; halves];
+    ink[start..end].fill(Ink::Light);
+    let mut fill = |halves: Range<usize>| ink[halves].fill(Ink::Heavy);
+    match heavy {
+        Heavy::All => fill(start..end),
+        Heavy::Busy(shares) => fill(start..start + shares.busy_of(end - start)),
+        Heavy::Parts(parts) => parts.iter().for_each(|part| {
+            // A part stays visible, however short it is.
+            let from = parent.part(part.start_ns, halves).clamp(start, end - 1);
+            fill(from..parent.part(part.end_ns, halves).clamp(from + 1, end));
+        }),
+    }
+    let column = |column: usize| match (ink[2 * column], ink[2 * column + 1]) {
         _ if column == 0 && span.start_ns < parent.start_ns => '◂',
         _ if column + 1 == columns && span.end_ns > parent.end_ns => '▸',
         (Ink::None, Ink::None) => ' ',
@@ -127,8 +148,8 @@ mod tests {
     const PARENT: Interval = Interval { start_ns: 100, end_ns: 200 };
 
     fn drawn(start_ns: u64, end_ns: u64, shares: Option<(u64, u64)>) -> String {
-        let shares = shares.map(|(busy, idle)| Shares { busy, idle });
-        bar(Interval { start_ns, end_ns }, PARENT, shares, 10)
+        let heavy = shares.map_or(Heavy::All, |(busy, idle)| Heavy::Busy(Shares { busy, idle }));
+        bar(Interval { start_ns, end_ns }, PARENT, heavy, 10)
     }
 
     #[test]
@@ -155,6 +176,20 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_heavy_at_their_place_and_stay_visible() {
+        let parts = |parts: &[(u64, u64)]| {
+            let parts: Vec<_> =
+                parts.iter().map(|&(start_ns, end_ns)| Interval { start_ns, end_ns }).collect();
+            bar(Interval { start_ns: 120, end_ns: 180 }, PARENT, Heavy::Parts(&parts), 10)
+        };
+        assert_eq!(parts(&[(120, 130), (150, 165)]), "  ━──━╾─");
+        assert_eq!(parts(&[(141, 142), (179, 180)]), "  ──╾──╼");
+        assert_eq!(parts(&[(120, 121)]), "  ╾─────");
+        assert_eq!(parts(&[]), "  ──────");
+        assert_eq!(parts(&[(120, 180)]), "  ━━━━━━");
+    }
+
+    #[test]
     fn parts_outside_the_parent_are_arrows() {
         assert_eq!(drawn(90, 150, None), "◂━━━━");
         assert_eq!(drawn(150, 201, None), "     ━━━━▸");
@@ -171,9 +206,9 @@ mod tests {
     #[test]
     fn a_parent_without_duration_still_has_the_full_width() {
         let now = Interval { start_ns: 7, end_ns: 7 };
-        assert_eq!(bar(now, now, None, 4), "━━━━");
-        assert_eq!(bar(Interval { start_ns: 7, end_ns: 9 }, now, None, 4), "━━━▸");
-        assert_eq!(bar(Interval { start_ns: 1, end_ns: 2 }, now, None, 4), "◂━━━");
+        assert_eq!(bar(now, now, Heavy::All, 4), "━━━━");
+        assert_eq!(bar(Interval { start_ns: 7, end_ns: 9 }, now, Heavy::All, 4), "━━━▸");
+        assert_eq!(bar(Interval { start_ns: 1, end_ns: 2 }, now, Heavy::All, 4), "◂━━━");
     }
 
     #[test]

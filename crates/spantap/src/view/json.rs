@@ -17,7 +17,7 @@ use crate::span::attributes::{count, find};
 use crate::span::is_error;
 use crate::text::{timestamp, write_json};
 use crate::trace::tree::{Place, Row, rows};
-use crate::trace::{Trace, self_times_ns};
+use crate::trace::{Segment, Trace, critical_path, self_times_ns};
 
 /// The version of the schema.
 const VERSION: u32 = 1;
@@ -43,8 +43,16 @@ struct OfTrace<'a> {
     missing_parents: usize,
     left_out_spans: u64,
     duplicate_spans: u64,
+    critical_path: Vec<OfSegment>,
     processes: Vec<OfProcess<'a>>,
     spans: Vec<OfSpan<'a>>,
+}
+
+#[derive(Serialize)]
+struct OfSegment {
+    span: usize,
+    offset_ns: u64,
+    duration_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -65,6 +73,7 @@ struct OfSpan<'a> {
     offset_ns: u64,
     duration_ns: u64,
     self_ns: u64,
+    critical_path_ns: u64,
     busy_ns: Option<u64>,
     error: bool,
     status_message: Option<&'a str>,
@@ -91,8 +100,14 @@ fn of_trace<'a>(trace: &Trace, rows: &[Row<'a>]) -> OfTrace<'a> {
     let mut processes = Processes::default();
     let start_ns = rows.iter().map(|row| row.span.span.start_time_unix_nano).min().unwrap_or(0);
     let end_ns = rows.iter().map(|row| row.span.span.end_time_unix_nano).max().unwrap_or(0);
-    let of_rows = rows.iter().zip(self_times_ns(rows));
-    let spans = of_rows.map(|(row, self_ns)| of_span(row, self_ns, start_ns, processes.index(row))).collect();
+    let critical_path: Vec<OfSegment> =
+        critical_path(rows).into_iter().map(|segment| of_segment(segment, start_ns)).collect();
+    let mut on_path_ns = vec![0; rows.len()];
+    critical_path.iter().for_each(|segment| on_path_ns[segment.span] += segment.duration_ns);
+    let of_rows = rows.iter().zip(self_times_ns(rows)).zip(on_path_ns);
+    let spans = of_rows
+        .map(|((row, self_ns), on_path_ns)| of_span(row, self_ns, on_path_ns, start_ns, processes.index(row)))
+        .collect();
     OfTrace {
         version: VERSION,
         trace_id: format!("{:032x}", trace.id),
@@ -103,6 +118,7 @@ fn of_trace<'a>(trace: &Trace, rows: &[Row<'a>]) -> OfTrace<'a> {
         missing_parents: rows.iter().filter(|row| row.place == Place::ParentMissing).count(),
         left_out_spans: trace.left_out,
         duplicate_spans: trace.duplicates,
+        critical_path,
         processes: processes.list.into_iter().map(of_process).collect(),
         spans,
     }
@@ -131,7 +147,21 @@ fn of_process(process: &Process) -> OfProcess<'_> {
     OfProcess { service: &process.service, resource: attributes(&process.resource.attributes) }
 }
 
-fn of_span<'a>(row: &Row<'a>, self_ns: u64, start_ns: u64, process: usize) -> OfSpan<'a> {
+fn of_segment(segment: Segment, start_ns: u64) -> OfSegment {
+    OfSegment {
+        span: segment.row,
+        offset_ns: segment.start_ns - start_ns,
+        duration_ns: segment.end_ns - segment.start_ns,
+    }
+}
+
+fn of_span<'a>(
+    row: &Row<'a>,
+    self_ns: u64,
+    critical_path_ns: u64,
+    start_ns: u64,
+    process: usize,
+) -> OfSpan<'a> {
     let span = &row.span.span;
     let message = span.status.as_ref().map(|status| &*status.message);
     OfSpan {
@@ -155,6 +185,7 @@ fn of_span<'a>(row: &Row<'a>, self_ns: u64, start_ns: u64, process: usize) -> Of
         offset_ns: span.start_time_unix_nano - start_ns,
         duration_ns: span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
         self_ns,
+        critical_path_ns,
         busy_ns: find(&span.attributes, "busy_ns").and_then(count),
         error: is_error(span),
         status_message: message.filter(|message| !message.is_empty()),

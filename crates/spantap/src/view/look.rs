@@ -11,12 +11,14 @@ pub struct Look {
     pub lines: usize,
     /// Whether the head says when the trace began.
     pub begin: bool,
+    /// Whether the bars show the critical path instead of the busy share. [`path_legend`](super::path_legend) explains it.
+    pub critical_path: bool,
 }
 
 impl Look {
     /// Options with up to 200 lines per trace.
     pub fn new(columns: usize, colour: bool) -> Self {
-        Self { columns, colour, lines: 200, begin: false }
+        Self { columns, colour, lines: 200, begin: false, critical_path: false }
     }
 
     pub(super) fn width(&self) -> usize {

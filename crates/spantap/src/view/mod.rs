@@ -2,7 +2,7 @@
 //!
 //! [`tree()`] draws a trace: a `head`, and a line for each span. `look` has the options for it. If there is no room for
 //! all spans, `excerpt` chooses those that are drawn. `guide` draws the lines from a span to its children, and `bar`
-//! the span's time within its parent's. `service` is the label of a process, `fields` chooses and formats attributes,
+//! the span's time within its parent's, of which `path` finds the part on the critical path. `service` is the label of a process, `fields` chooses and formats attributes,
 //! and `location` shortens source locations. Below a span, `account` draws how its threads spent their time, `notes`
 //! says what is odd about the span, and `event` is the text of an event.
 //!
@@ -23,10 +23,12 @@ mod line;
 mod location;
 mod look;
 mod notes;
+mod path;
 mod service;
 mod tree;
 
 pub(crate) use details::{About, details};
 pub use json::json;
 pub use look::Look;
+pub use path::path_legend;
 pub use tree::tree;

@@ -4,6 +4,8 @@
 //!   duration  bar (when in its parent)  busy  span  fields
 //! ```
 //!
+//! With [`Look::critical_path`], the bar and the column `busy` show the part on the critical path instead.
+//!
 //! The columns of fixed width come first, so that they are at the same place in all traces, and fields can use the room
 //! after a short name.
 
@@ -16,7 +18,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 
-use super::bar::{Interval, bar, point};
+use super::bar::{Heavy, Interval, bar, point};
 use super::event::{event_text, is_exception, repeats_error, target_elsewhere};
 use super::excerpt::{Part, excerpt};
 use super::guide::Guides;
@@ -24,6 +26,7 @@ use super::head::head;
 use super::line::{BOLD, BOLD_RED, CYAN, DIM, Line, PLAIN, RED, YELLOW};
 use super::look::Look;
 use super::notes::notes;
+use super::path::Path;
 use super::service::is_same;
 use super::{account, fields, service};
 use crate::span::account::Account;
@@ -70,6 +73,7 @@ struct Drawing<'a, 'b> {
     guides: Guides<'a, 'b>,
     columns: Columns,
     has_processes: bool,
+    path: Option<Path>,
 }
 
 /// The layout, which is the same for all trees in a terminal.
@@ -107,6 +111,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
             guides: Guides::new(rows, (look.width() - columns.tree) / 2),
             has_processes: trace.spans.iter().any(|span| !is_same(&span.process, &rows[0].span.process)),
             columns,
+            path: look.critical_path.then(|| Path::new(rows)),
         }
     }
 
@@ -161,12 +166,19 @@ impl<'a, 'b> Drawing<'a, 'b> {
     fn span(&self, index: usize, row: &Row<'a>) -> String {
         let TraceSpan { process, span } = row.span;
         let (parent, is_error) = (self.parent(row), is_error(span));
-        let (interval, shares) = (Interval::of(span), fields::shares(span));
+        let interval = Interval::of(span);
+        let (heavy, shares) = match &self.path {
+            Some(path) => (Heavy::Parts(path.parts(index)), path.share(index)),
+            None => {
+                let shares = fields::shares(span);
+                (shares.map_or(Heavy::All, Heavy::Busy), shares)
+            }
+        };
         let mut line = Line::new(self.look);
         line.put(PLAIN, &format!(" {}", duration::column(interval.duration_ns())));
         line.to(TOOK + 1);
         let bar_style = if is_error { RED } else { CYAN };
-        line.put(bar_style, &bar(interval, self.scale(row), shares, self.columns.bar));
+        line.put(bar_style, &bar(interval, self.scale(row), heavy, self.columns.bar));
         if let (Some(end), Some(shares)) = (self.columns.busy, shares) {
             let percent = shares.percent();
             line.to(end - percent.len());

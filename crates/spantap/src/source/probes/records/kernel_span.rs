@@ -12,7 +12,7 @@ use super::program::NameAt;
 use super::record::{Address, CallPath, Connection, Detail, KernelKind, KernelRecord, Owner, Slot, SpanIds};
 use crate::source::probes::clock::WallOffset;
 use crate::span::KERNEL_SCOPE;
-use crate::span::attributes::{WAKER, WAKER_SPAN, attribute};
+use crate::span::attributes::{SUMMARY_COUNT, WAKER, WAKER_SPAN, attribute};
 
 pub(in crate::source::probes) fn scope() -> InstrumentationScope {
     InstrumentationScope {
@@ -53,7 +53,7 @@ pub(in crate::source::probes) fn of_slot(ids: SpanIds, owner: &Owner, slot: &Slo
     span.start_time_unix_nano = slot.first_ns.saturating_add_signed(wall);
     span.end_time_unix_nano = slot.last_ns.max(slot.first_ns).saturating_add_signed(wall);
     span.attributes.extend([
-        number("kernel.count", slot.count),
+        number(SUMMARY_COUNT, slot.count),
         number("kernel.total_ns", slot.total_ns),
         number("kernel.longest_ns", slot.longest_ns),
     ]);
