@@ -20,13 +20,13 @@
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
-//! `search` finds traces in captures, and `graph` who calls whom.
+//! `search` finds traces in captures, and `graph` who calls whom. `top` is the full screen.
 //!
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, capture, trace, search, graph, view, sink, stats, terminal, metrics, pipeline,
-//! source, commands
+//! text, span, process, notes, query, decode, encode, capture, trace, search, graph, view, sink, stats, terminal, metrics, top,
+//! pipeline, source, commands
 //! ```
 
 pub mod capture;
@@ -46,5 +46,6 @@ pub mod span;
 pub mod stats;
 pub mod terminal;
 pub mod text;
+pub mod top;
 pub mod trace;
 pub mod view;

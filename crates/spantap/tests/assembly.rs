@@ -35,7 +35,7 @@ fn span(trace: u128, id: u64, parent: u64) -> EncodedSpan {
     let mut encoded = None;
     let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
     let process = process(1);
-    Chunk::encode_each(&process, &[scope], |span, bytes| {
+    Chunk::encode_each(&process, &[scope], |_, span, bytes| {
         encoded = Summary::of(span).map(|span| EncodedSpan::new(&process, &span, bytes))
     });
     encoded.unwrap()

@@ -58,7 +58,7 @@ fn send(datagrams: &[Vec<(u32, String)>]) -> Seen {
         let decoded = decoder.decode(format!("[{}]", texts.join(",")).as_bytes(), sender, NOW);
         assert_eq!(decoded.faults.iter().count(), 0);
         for (process, scopes) in decoded.processes {
-            Chunk::encode_each(&process, &scopes, |span, bytes| {
+            Chunk::encode_each(&process, &scopes, |_, span, bytes| {
                 let encoded = EncodedSpan::new(&process, &Summary::of(span).unwrap(), bytes);
                 assembly.add(encoded, now, &mut |trace| shown.push(trace.decode()));
                 spans.insert(span.name.clone(), span.clone());

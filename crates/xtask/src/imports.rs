@@ -74,7 +74,7 @@ const SPANTAP: Crate = Crate {
     name: "spantap",
     parts: &[
         "text", "span", "process", "notes", "query", "decode", "encode", "capture", "trace", "search",
-        "graph", "view", "sink", "stats", "terminal", "metrics", "pipeline", "source", "commands",
+        "graph", "view", "sink", "stats", "terminal", "metrics", "top", "pipeline", "source", "commands",
     ],
 };
 

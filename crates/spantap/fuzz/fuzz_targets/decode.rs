@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     for (process, scopes) in decoded.processes {
         assert_eq!(process.sender, SENDER);
         let mut encoded = Vec::new();
-        let chunk = Chunk::encode_each(&process, &scopes, |span, bytes| {
+        let chunk = Chunk::encode_each(&process, &scopes, |_, span, bytes| {
             let span = Summary::of(span).expect("the decoder has checked its ids");
             encoded.push(EncodedSpan::new(&process, &span, bytes));
         });

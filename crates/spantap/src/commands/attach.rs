@@ -33,12 +33,14 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> 
         common: attach.common,
         rotation: output.rotation,
         stream: output.stream,
+        top: output.top,
         owns_terminal: true,
     };
     let end = async move {
         tokio::select! {
             _ = signals.next() => {}
             () = lifetime.end() => {}
+            () = Output::quit(output.quits) => {}
         }
         Ok(((), signals))
     };

@@ -38,6 +38,8 @@ pub(super) enum Command {
     View(View),
     /// Show who calls whom in such files, with counts, errors and durations: as a table or as a picture
     Graph(Graph),
+    /// Show which spans are slow, how often they fail and where their time goes, on a full screen
+    Top(Box<Top>),
     /// List the probes of a program, with their arguments and a bpftrace command for each
     Probes(Probes),
     /// Print a completion script for a shell
@@ -214,6 +216,64 @@ const RECORD_HELP: &str = "The file is readable while it is recorded, and after 
                            sudo, it belongs to the user who called sudo. A file that exists keeps its permissions. When the \
                            disk is full, spantap goes on when there is room, and counts the spans that it lost. The exit \
                            code is 1 if spans could not be recorded; with -- COMMAND, it is that of the program.";
+
+/// The options of `top`.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "spantap top [OPTIONS] <SOCKET>\n       \
+                      spantap top [OPTIONS] -- <COMMAND>...\n       \
+                      spantap top [OPTIONS] --pid <PID>\n       \
+                      spantap top [OPTIONS] --exe <FILE>\n       \
+                      spantap top [OPTIONS] <FILE>...",
+    after_help = TOP_HELP,
+    mut_arg("mode", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("allow_uid", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("kernel", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
+    mut_arg("min", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
+    mut_arg("callsite", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
+)]
+pub(super) struct Top {
+    /// Where spans come from.
+    #[command(flatten)]
+    pub(super) from: TopFrom,
+    /// Write what the program prints to this file; it can't be on the screen [default: it is thrown away]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "command")]
+    pub(super) output: Option<PathBuf>,
+    /// The options of a socket.
+    #[command(flatten)]
+    pub(super) access: Access,
+    /// The options of attaching.
+    #[command(flatten)]
+    pub(super) tap: Tap,
+    /// The options that all collecting commands share, except those of the view.
+    #[command(flatten)]
+    pub(super) forwarding: Forwarding,
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
+}
+
+/// Where `top` takes spans from.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct TopFrom {
+    /// Read these captures, or listen on this socket, which is created, as spantap listen does
+    #[arg(value_name = "FILE|SOCKET", value_hint = ValueHint::FilePath)]
+    pub(super) paths: Vec<PathBuf>,
+    /// Attach to this process, until it ends
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(super) pid: Option<i32>,
+    /// Attach to all processes of this executable or library, present and future
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) exe: Option<PathBuf>,
+    /// The program to run, and its arguments; q ends it with SIGTERM
+    #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
+}
+
+const TOP_HELP: &str = "Press ? for the keys, and q to quit. A path is read as a file if it is one; otherwise it is a socket. The \
+                        table counts spans as they end: an open span is not in it. It has up to 1,000 rows, for pairs of \
+                        a service and a name; other spans are counted together. All of it takes at most about 200 MiB.";
 
 /// The options of `view`.
 #[derive(Args, Debug)]

@@ -1,5 +1,6 @@
 //! One run of the collector: from a source that is ready to the counters that it prints at the end.
 
+use std::fs::File;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -21,8 +22,9 @@ use crate::process::Programs;
 use crate::sink::{Settings, Sinks, SpoolSettings};
 use crate::source::{End, Source};
 use crate::stats::Stats;
-use crate::terminal::{Feeder, Live, LiveOptions, Screen, Stream, feed, final_stats};
+use crate::terminal::{Feed, Feeder, Live, LiveOptions, Screen, Stream, feed, final_stats};
 use crate::text::{Notices, safe};
+use crate::top;
 
 /// How long the terminal may take for the last traces, and how long after a second signal.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,11 +44,46 @@ pub(super) struct Output {
     pub(super) stream: Stream,
     /// Whether the first target is what the command is for, so that a loss there is a failure.
     pub(super) records: bool,
+    /// Shows a full screen instead of traces.
+    pub(super) top: Option<FullScreen>,
+    /// Completes when the user quits the full screen.
+    pub(super) quits: Option<oneshot::Receiver<()>>,
+    /// Where a program that is run writes to, instead of the terminal.
+    pub(super) of_program: Option<File>,
+}
+
+impl Output {
+    /// Completes when the user quits the full screen.
+    pub(super) async fn quit(quits: Option<oneshot::Receiver<()>>) {
+        // Without a screen, nobody can quit.
+        let has_quit = match quits {
+            Some(quits) => quits.await.is_ok(),
+            None => false,
+        };
+        if !has_quit {
+            pending().await
+        }
+    }
+}
+
+/// The full screen of `top`.
+pub(super) struct FullScreen {
+    /// Where the spans come from.
+    pub(super) source: String,
+    /// Told when the user quits.
+    pub(super) quit: oneshot::Sender<()>,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { rotation: Rotation::default(), stream: Stream::Stdout, records: false }
+        Self {
+            rotation: Rotation::default(),
+            stream: Stream::Stdout,
+            records: false,
+            top: None,
+            quits: None,
+            of_program: None,
+        }
     }
 }
 
@@ -60,6 +97,8 @@ pub(super) struct Collect {
     pub(super) rotation: Rotation,
     /// Where traces are shown.
     pub(super) stream: Stream,
+    /// Shows a full screen instead of traces.
+    pub(super) top: Option<FullScreen>,
     /// Whether no other program writes to the same terminal: only then it may hold a status line.
     pub(super) owns_terminal: bool,
 }
@@ -156,7 +195,7 @@ impl Collect {
     }
 
     async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
-        let Self { source, common: Common { forwarding, display }, rotation, owns_terminal, .. } = self;
+        let Self { source, common: Common { forwarding, display }, rotation, owns_terminal, top, .. } = self;
         let stats = Arc::new(Stats::default());
         let spool = forwarding.spool.map(|dir| SpoolSettings { dir, max_bytes: forwarding.spool_size << 20 });
         let settings = Settings { targets: forwarding.to, spool, rotation };
@@ -192,7 +231,10 @@ impl Collect {
         };
         let (all_shown, shown) = oneshot::channel();
         spawn("view", move || {
-            live.run(&feed);
+            match top {
+                Some(top) => full_screen(top, live, &feed),
+                None => live.run(&feed),
+            }
             let _ = all_shown.send(());
         })?;
 
@@ -235,6 +277,29 @@ impl Finish {
             None if records && self.lost_by_first > 0 => ExitCode::FAILURE,
             None => ExitCode::SUCCESS,
         }
+    }
+}
+
+/// Shows the spans on a full screen, until the feed is closed.
+fn full_screen(top: FullScreen, live: Live, feed: &Feed) {
+    let Live { screen, stats, sinks, .. } = live;
+    screen.hold();
+    let held = Arc::clone(&screen);
+    let shown = top::Live {
+        source: top.source,
+        colour: screen.colour(),
+        stats,
+        sinks,
+        notices: Arc::new(move || held.held_notices()),
+    };
+    let released = Arc::clone(&screen);
+    let shown = shown.run(feed, move || {
+        released.release();
+        // If nobody waits for it, spantap ends already.
+        let _ = top.quit.send(());
+    });
+    if let Err(error) = shown {
+        screen.print_notice(&format!("spantap: {error:#}\n"));
     }
 }
 

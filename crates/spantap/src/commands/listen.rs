@@ -22,10 +22,14 @@ pub(super) async fn listen(listen: Listen, blocked: Blocked, output: Output) -> 
         common: listen.common,
         rotation: output.rotation,
         stream: output.stream,
+        top: output.top,
         owns_terminal: true,
     };
     let end = async move {
-        signals.next().await;
+        tokio::select! {
+            _ = signals.next() => {}
+            () = Output::quit(output.quits) => {}
+        }
         Ok(((), signals))
     };
     let ((), finish) = collect.run(end).await?;

@@ -2,7 +2,7 @@
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
 //! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user
-//! wants spantap to end. `view` and `graph` show what was recorded; `failed` is their exit code for errors. `probes` lists
+//! wants spantap to end. `top` is one of them with a full screen, or shows what was recorded, as do `view` and `graph`; `failed` is their exit code for errors. `probes` lists
 //! the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
 
 mod attach;
@@ -17,6 +17,7 @@ mod probes;
 mod record;
 mod run;
 mod signals;
+mod top;
 mod view;
 
 use std::process::ExitCode;
@@ -25,7 +26,6 @@ use anyhow::Result;
 
 pub use cli::Cli;
 
-use crate::capture::Rotation;
 use crate::source::Folder;
 use cli::Command;
 use collect::Output;
@@ -41,7 +41,7 @@ impl Cli {
         match self.command {
             // Signals are blocked before other threads start and before the folder exists that must be removed.
             Command::Run(options) => {
-                block_on(run::run(options, Blocked::all()?, Folder::new()?, Rotation::default()))
+                block_on(run::run(options, Blocked::all()?, Folder::new()?, Output::default()))
             }
             Command::Listen(options) => {
                 block_on(listen::listen(options, Blocked::ending()?, Output::default()))
@@ -52,6 +52,7 @@ impl Cli {
             Command::Record(options) => record::record(*options),
             Command::View(options) => view::view(options),
             Command::Graph(options) => graph::graph(options),
+            Command::Top(options) => top::top(*options),
             Command::Probes(options) => probes::list(&options),
             Command::Completions { shell } => completions::print(shell),
             Command::Man => man::print(),

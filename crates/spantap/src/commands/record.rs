@@ -27,13 +27,13 @@ pub(super) fn record(record: Record) -> Result<ExitCode> {
     forwarding.to.insert(0, Target::Capture(capture));
     let common = Common { forwarding, display: Display::none(color) };
     // stdout stays empty, as it is no view.
-    let output = Output { rotation, stream: Stream::Stderr, records: true };
+    let output = Output { rotation, stream: Stream::Stderr, records: true, ..Output::default() };
     match from {
         RecordFrom { socket: Some(socket), .. } => {
             block_on(listen(Listen { socket, access, common }, Blocked::ending()?, output))
         }
         RecordFrom { command, .. } if !command.is_empty() => {
-            block_on(run(Run { common, command }, Blocked::all()?, Folder::new()?, rotation))
+            block_on(run(Run { common, command }, Blocked::all()?, Folder::new()?, output))
         }
         RecordFrom { pid, exe, .. } if pid.is_some() || exe.is_some() => {
             let to = AttachTo { pid, exe };

@@ -4,19 +4,20 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::pin::pin;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpgid, getpgrp};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::cli::Run;
-use super::collect::Collect;
+use super::collect::{Collect, Output};
 use super::signals::{Blocked, Received, Signals, stop};
-use crate::capture::Rotation;
 use crate::source::{Folder, Source};
 use crate::terminal::Stream;
 
@@ -25,7 +26,7 @@ use crate::terminal::Stream;
 /// # Errors
 ///
 /// When the program can't be started, or the collector can't run.
-pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, rotation: Rotation) -> Result<ExitCode> {
+pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, output: Output) -> Result<ExitCode> {
     let socket = folder.bind()?;
     let mut command = Command::new(run.command.first().cloned().unwrap_or_default());
     command.args(run.command.iter().skip(1)).env("TRACING_USDT_SOCKET", socket.path());
@@ -34,18 +35,23 @@ pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, rotation: Ro
     if std::env::var_os("TRACING_USDT_FORMAT").is_none() {
         command.env("TRACING_USDT_FORMAT", "otlp-protobuf");
     }
+    if let Some(file) = output.of_program {
+        command.stdin(Stdio::null());
+        command.stdout(file.try_clone().context("can't write the program's output")?).stderr(file);
+    }
     blocked.leave_to(&mut command);
     let signals = blocked.read()?;
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: Vec::new() },
         common: run.common,
-        rotation,
-        // stdout belongs to the program.
-        stream: Stream::Stderr,
+        rotation: output.rotation,
+        // stdout belongs to the program, unless there is a full screen.
+        stream: if output.top.is_some() { Stream::Stdout } else { Stream::Stderr },
+        top: output.top,
         owns_terminal: false,
     };
     // The program's exit code, even if a second signal came.
-    let (code, _) = collect.run(child(command, signals)).await?;
+    let (code, _) = collect.run(child(command, signals, output.quits)).await?;
     Ok(ExitCode::from(code))
 }
 
@@ -56,13 +62,18 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// spantap stops and continues together with the program. On a stop signal from the terminal or a supervisor, the
 /// program stops first and spantap after it, so that a shell sees the job stopped and `fg` continues both. If the
-/// program does not stop, neither does spantap.
-async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> {
+/// program does not stop, neither does spantap. When the user quits the full screen, the program gets SIGTERM.
+async fn child(
+    command: Command,
+    mut signals: Signals,
+    quits: Option<oneshot::Receiver<()>>,
+) -> Result<(u8, Signals)> {
     let name = command.get_program().to_owned();
     let mut child = tokio::process::Command::from(command).spawn().map_err(|why| StartError { name, why })?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let mut changes = signal(SignalKind::child()).context("can't watch the program")?;
     let mut stopping: Option<(Signal, Instant)> = None;
+    let (mut quit, mut has_quit) = (pin!(Output::quit(quits)), false);
     loop {
         tokio::select! {
             status = child.wait() => {
@@ -79,6 +90,11 @@ async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> 
                 }
             }
             _ = changes.recv() => {}
+            () = &mut quit, if !has_quit => {
+                has_quit = true;
+                // The child was not reaped yet, so the pid is still its own.
+                let _ = pid.map(|pid| kill(pid, Signal::SIGTERM));
+            }
         }
         // A program that ignored the signal and stops much later was stopped alone: spantap does not follow.
         stopping = stopping.filter(|(_, since)| since.elapsed() < STOP_TIMEOUT);

@@ -1,5 +1,7 @@
 //! What is measured of calls: how many, how many of them failed, and how long they took.
 
+use std::fmt;
+
 use sketches_ddsketch::{Config, DDSketch};
 
 /// The largest relative error of a percentile.
@@ -21,6 +23,12 @@ impl Default for Measure {
     fn default() -> Self {
         let durations = DDSketch::new(Config::new(ERROR, BINS, 1.0));
         Self { calls: 0, errors: 0, total_ns: 0, durations }
+    }
+}
+
+impl fmt::Debug for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Measure").field("calls", &self.calls).finish_non_exhaustive()
     }
 }
 

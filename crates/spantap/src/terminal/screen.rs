@@ -2,7 +2,7 @@
 //! writes to the terminal.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anstream::ColorChoice;
 
@@ -23,10 +23,15 @@ pub struct Screen {
     terminal: bool,
     colour: bool,
     status: Mutex<String>,
+    /// The lines that wait while a full screen is shown.
+    held: Mutex<Option<Vec<String>>>,
 }
 
 /// The width for a pipe or a file, if `COLUMNS` is not set.
 const DEFAULT_COLUMNS: usize = 100;
+
+/// The most notices that are held back.
+const MAX_HELD: usize = 10_000;
 
 /// Moves the cursor to the first column and clears the line.
 const CLEAR: &str = "\r\x1b[K";
@@ -44,7 +49,7 @@ impl Screen {
             ColorChoice::Never => false,
             ColorChoice::Always | ColorChoice::AlwaysAnsi => true,
         };
-        Self { stream, terminal, colour, status: Mutex::default() }
+        Self { stream, terminal, colour, status: Mutex::default(), held: Mutex::default() }
     }
 
     /// Whether the stream is a terminal.
@@ -78,8 +83,35 @@ impl Screen {
         self.write(lines, &status);
     }
 
+    /// Holds back all notices until [`release`](Self::release): another part has the terminal.
+    pub fn hold(&self) {
+        self.held().get_or_insert_default();
+    }
+
+    /// The notices that are held back.
+    pub fn held_notices(&self) -> Vec<String> {
+        self.held().clone().unwrap_or_default()
+    }
+
+    /// Writes what was held back.
+    pub fn release(&self) {
+        let held = self.held().take();
+        held.into_iter().flatten().for_each(|lines| self.print_notice(&lines));
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes whole lines to stderr, above the status line.
     pub fn print_notice(&self, lines: &str) {
+        if let Some(held) = &mut *self.held() {
+            // Each kind of notice is written once for each sender, and there are at most so many senders.
+            if held.len() < MAX_HELD {
+                held.push(lines.to_owned());
+            }
+            return;
+        }
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if !status.is_empty() {
             self.raw(CLEAR);

@@ -39,6 +39,16 @@ pub fn minute_line(stats: &Stats, sinks: &Sinks) -> String {
     format!("spantap: {}\n", parts.join(" · "))
 }
 
+/// The losses and faults in a few words, if there are any.
+pub(crate) fn trouble(stats: &Stats, sinks: &Sinks) -> Option<String> {
+    let mut parts = troubles(stats, &stats.total());
+    let failing = |sink: &SinkStats| matches!(sink.state, State::Failing { .. }) || sink.dropped.total() > 0;
+    parts.extend(
+        sinks.stats().iter().filter(|sink| failing(sink)).map(|sink| format!("{} is failing", sink.target)),
+    );
+    (!parts.is_empty()).then(|| parts.join(" · "))
+}
+
 /// The counts of spans and datagrams; spans from probes come without datagrams.
 fn spans_in_datagrams(total: &FromSender) -> String {
     let spans = counted(total.spans, "span", "spans");

@@ -41,7 +41,10 @@ pub(super) const BINDINGS: [Binding; 15] = [
     Binding { keys: "Ctrl-d Ctrl-u", meaning: "half a page down, up" },
     Binding { keys: "PgDn PgUp", meaning: "a page down, up" },
     Binding { keys: "g G Home End", meaning: "to the first, to the last" },
-    Binding { keys: "h l ← →", meaning: "sort by the column to the left, right; in a trace: close, open a span" },
+    Binding {
+        keys: "h l ← →",
+        meaning: "sort by the column to the left, right; in a trace: close, open a span",
+    },
     Binding { keys: "i", meaning: "invert the order" },
     Binding { keys: "Enter", meaning: "look closer: the traces of a row, the spans of a trace" },
     Binding { keys: "Esc", meaning: "back; at the top: remove the filter" },

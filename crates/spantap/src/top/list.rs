@@ -40,7 +40,8 @@ impl<K: Clone + PartialEq> Place<K> {
     pub(super) fn scroll(&mut self, lines: usize, items: usize) -> usize {
         let lines = lines.max(1);
         let last_first = items.saturating_sub(lines);
-        self.first = self.first.clamp((self.selected + 1).saturating_sub(lines), self.selected).min(last_first);
+        self.first =
+            self.first.clamp((self.selected + 1).saturating_sub(lines), self.selected).min(last_first);
         self.first
     }
 }
@@ -79,7 +80,9 @@ mod tests {
     fn the_selected_item_is_on_the_screen() {
         let mut place = Place::default();
         let keys: Vec<usize> = (0..100).collect();
-        for (index, lines, first) in [(0, 10, 0), (9, 10, 0), (10, 10, 1), (99, 10, 90), (95, 10, 90), (50, 10, 50)] {
+        for (index, lines, first) in
+            [(0, 10, 0), (9, 10, 0), (10, 10, 1), (99, 10, 90), (95, 10, 90), (50, 10, 50)]
+        {
             place.select(index, &keys);
             assert_eq!(place.scroll(lines, keys.len()), first, "{index}");
         }

@@ -11,9 +11,7 @@ pub(super) struct Sort<C> {
 }
 
 /// A column that a table can be sorted by.
-pub(super) trait Column: Copy + PartialEq + 'static {
-    /// All of them, from left to right.
-    const ALL: &'static [Self];
+pub(super) trait Column: Copy + PartialEq {
     /// Whether it has names, which are sorted from A to Z, and not figures, of which the largest is first.
     fn is_name(self) -> bool;
     fn title(self) -> &'static str;
@@ -71,19 +69,6 @@ pub(super) enum SeriesColumn {
 }
 
 impl Column for SeriesColumn {
-    const ALL: &'static [Self] = &[
-        Self::Service,
-        Self::Name,
-        Self::Rate,
-        Self::Errors,
-        Self::P50,
-        Self::P95,
-        Self::P99,
-        Self::Max,
-        Self::Own,
-        Self::Total,
-    ];
-
     fn is_name(self) -> bool {
         matches!(self, Self::Service | Self::Name)
     }
@@ -116,9 +101,6 @@ pub(super) enum TraceColumn {
 }
 
 impl Column for TraceColumn {
-    const ALL: &'static [Self] =
-        &[Self::Began, Self::Service, Self::Name, Self::Duration, Self::Spans, Self::Errors];
-
     fn is_name(self) -> bool {
         matches!(self, Self::Service | Self::Name)
     }

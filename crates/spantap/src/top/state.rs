@@ -101,7 +101,7 @@ impl State {
             series: None,
             window,
             is_paused: false,
-            sort: (Sort::by(SeriesColumn::Total), Sort::by(TraceColumn::Duration)),
+            sort: (Sort::by(SeriesColumn::P95), Sort::by(TraceColumn::Duration)),
             spans: Place::default(),
             traces: Place::default(),
             from: 0,

@@ -50,8 +50,13 @@ pub(super) struct Span {
 impl Waterfall {
     pub(super) fn new(kept: Arc<Kept>) -> Self {
         let trace = kept.trace.decode();
-        let kernel: HashSet<[u8; 8]> =
-            kept.trace.spans.iter().filter(|span| span.is_kernel).map(|span| span.span_id.to_be_bytes()).collect();
+        let kernel: HashSet<Vec<u8>> = kept
+            .trace
+            .spans
+            .iter()
+            .filter(|span| span.is_kernel)
+            .map(|span| span.span_id.to_be_bytes().to_vec())
+            .collect();
         let rows = rows(&trace);
         let guides = Guides::new(&rows, GUIDE_COLUMNS);
         let self_ns = self_times_ns(&rows);
@@ -65,7 +70,7 @@ impl Waterfall {
                 times: (span.start_time_unix_nano, span.end_time_unix_nano),
                 self_ns,
                 is_error: crate::span::is_error(span),
-                is_kernel: kernel.iter().any(|id| **id == *span.span_id),
+                is_kernel: kernel.contains(&span.span_id),
                 critical: Vec::new(),
                 parent: match row.place {
                     tree::Place::Child(parent) => Some(parent),
@@ -128,7 +133,9 @@ impl Waterfall {
         let Some(span) = self.spans.get(selected) else { return };
         if span.has_children && self.closed.insert(selected) {
             self.find_shown();
-        } else if let Some(place) = span.parent.and_then(|of| self.shown.iter().position(|shown| *shown == of)) {
+        } else if let Some(place) =
+            span.parent.and_then(|of| self.shown.iter().position(|shown| *shown == of))
+        {
             self.select(place);
         }
     }

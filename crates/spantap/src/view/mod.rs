@@ -27,7 +27,7 @@ mod path;
 mod service;
 mod tree;
 
-pub(crate) use details::{About, details};
+pub(crate) use details::{About, Detail, details};
 pub use json::json;
 pub use look::Look;
 pub use path::path_legend;

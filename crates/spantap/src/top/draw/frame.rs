@@ -37,7 +37,10 @@ pub(in crate::top) fn draw(frame: &mut Frame<'_>, state: &mut State, data: &Data
     let area = frame.area();
     state.areas = Areas::default();
     if area.width < LEAST.0 || area.height < LEAST.1 {
-        let words = format!("{}x{} is too small: top needs {}x{}; q quits", area.width, area.height, LEAST.0, LEAST.1);
+        let words = format!(
+            "{}x{} is too small: top needs {}x{}; q quits",
+            area.width, area.height, LEAST.0, LEAST.1
+        );
         let lines = crate::text::wrap(&words, area.width.into(), area.height.into());
         frame.render_widget(Text::from_iter(lines), area);
         return;
@@ -88,15 +91,13 @@ fn head_line(area: Rect, state: &State, data: &Data, context: &Context<'_>) -> L
     if state.is_paused {
         right.push(span(" PAUSED ", theme.selected()));
     }
-    let time = local_time(data.now_ns);
-    let time = time.split_once(' ').map_or("", |(_, time)| time.get(..8).unwrap_or_default());
-    let counts = format!("  {}  {} spans  {}/s", time, grouped(data.spans), rate(data.rate));
-    let used: usize = right.iter().map(Span::width).sum::<usize>() + width(&counts) + "spantap top  ".len() + 1;
+    let counts = format!("  {}  {} spans  {}/s  ", clock(data.now_ns), grouped(data.spans), rate(data.rate));
+    let name = "spantap top  ";
+    let used = name.len() + width(&counts) + right.iter().map(Span::width).sum::<usize>();
     let source = cut(context.source, usize::from(area.width).saturating_sub(used));
-    let left = [span("spantap top", theme.title()), span(format!("  {source}"), theme.plain()), span(counts, theme.plain())];
-    let left_width: usize = left.iter().map(Span::width).sum();
-    let gap = usize::from(area.width).saturating_sub(used - width(&counts) - "spantap top  ".len() + left_width - 1);
-    Line::from_iter(left.into_iter().chain([span(" ".repeat(gap), theme.plain())]).chain(right))
+    let gap = usize::from(area.width).saturating_sub(used + width(&source));
+    let left = [span(name, theme.title()), span(source + &counts + &" ".repeat(gap), theme.plain())];
+    Line::from_iter(left.into_iter().chain(right))
 }
 
 /// The titles of the pages, and what they are restricted to.
@@ -153,19 +154,43 @@ fn keys_line(state: &State, theme: Theme) -> Line<'static> {
         (Some(Above::Trace(trace)), _) if trace.is_in_details => {
             &[("j k", "scroll"), ("Tab", "to the spans"), ("Esc", "back"), ("?", "help"), ("q", "quit")]
         }
-        (Some(Above::Trace(_)), _) => {
-            &[("j k", "move"), ("h l", "close, open"), ("Tab", "to the details"), ("Esc", "back"), ("?", "help"), ("q", "quit")]
-        }
-        (None, Page::Spans) => {
-            &[("h l", "sort"), ("i", "invert"), ("Enter", "traces"), ("/", "filter"), ("w", "window"), ("Space", "pause"), ("?", "help"), ("q", "quit")]
-        }
-        (None, Page::Traces) => {
-            &[("h l", "sort"), ("i", "invert"), ("Enter", "spans"), ("/", "filter"), ("Esc", "back"), ("Space", "pause"), ("?", "help"), ("q", "quit")]
-        }
-        (None, _) => &[("j k", "scroll"), ("1-5 Tab", "pages"), ("w", "window"), ("Space", "pause"), ("?", "help"), ("q", "quit")],
+        (Some(Above::Trace(_)), _) => &[
+            ("j k", "move"),
+            ("h l", "close, open"),
+            ("Tab", "to the details"),
+            ("Esc", "back"),
+            ("?", "help"),
+            ("q", "quit"),
+        ],
+        (None, Page::Spans) => &[
+            ("h l", "sort"),
+            ("Enter", "traces"),
+            ("/", "filter"),
+            ("w", "window"),
+            ("Space", "pause"),
+            ("?", "help"),
+            ("q", "quit"),
+        ],
+        (None, Page::Traces) => &[
+            ("h l", "sort"),
+            ("Enter", "spans"),
+            ("/", "filter"),
+            ("Esc", "back"),
+            ("Space", "pause"),
+            ("?", "help"),
+            ("q", "quit"),
+        ],
+        (None, _) => &[
+            ("j k", "scroll"),
+            ("1-5 Tab", "pages"),
+            ("w", "window"),
+            ("Space", "pause"),
+            ("?", "help"),
+            ("q", "quit"),
+        ],
     };
     let each = keys.iter().flat_map(|(key, meaning)| {
-        [span(format!(" {key} "), theme.selected()), span(format!(" {meaning}  "), theme.plain())]
+        [span(format!(" {key} "), theme.selected()), span(format!(" {meaning} "), theme.plain())]
     });
     Line::from_iter(each)
 }
@@ -194,7 +219,11 @@ fn draw_editor(frame: &mut Frame<'_>, area: Rect, editor: &Editor, theme: Theme)
             is_before
         })
         .collect();
-    let hint = if text.is_empty() { "duration > 100ms and service == \"shop\"   Enter: filter  Esc: cancel" } else { "" };
+    let hint = if text.is_empty() {
+        "duration > 100ms and service == \"shop\"   Enter: filter  Esc: cancel"
+    } else {
+        ""
+    };
     lines.push(Line::from_iter([
         span("/", theme.title()),
         span(cut(&shown, columns.saturating_sub(1)), theme.plain()),

@@ -17,7 +17,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
         let lines = wrap(meaning, columns, 2).into_iter().enumerate();
         let line = |(index, text)| {
             let of = if index == 0 { of } else { &"" };
-            Line::from_iter([span(format!(" {}  ", left(of, keys)), theme.title()), span(text, theme.plain())])
+            Line::from_iter([
+                span(format!(" {}  ", left(of, keys)), theme.title()),
+                span(text, theme.plain()),
+            ])
         };
         lines.map(line).collect::<Vec<_>>()
     };
@@ -26,7 +29,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
     let mut parts = vec![span(" TIME  ", theme.title())];
     for part in Part::ALL {
         let (sign, style, name) = theme.part(part);
-        if parts.iter().map(|span| width(&span.content)).sum::<usize>() + width(name) + 5 > usize::from(area.width) {
+        if parts.iter().map(|span| width(&span.content)).sum::<usize>() + width(name) + 5
+            > usize::from(area.width)
+        {
             lines.push(Line::from(std::mem::replace(&mut parts, vec![span("       ", theme.plain())])));
         }
         parts.extend([span(sign, style), span(format!(" {name}  "), theme.plain())]);

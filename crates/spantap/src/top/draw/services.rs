@@ -53,7 +53,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &
     frame.render_widget(Text::from_iter(lines.into_iter().skip(state.from).take(height)), list);
 }
 
-fn line(guide: &str, call: &Call, is_above: bool, [name, bar]: [usize; 2], most: u128, theme: Theme) -> Line<'static> {
+fn line(
+    guide: &str,
+    call: &Call,
+    is_above: bool,
+    [name, bar]: [usize; 2],
+    most: u128,
+    theme: Theme,
+) -> Line<'static> {
     let mark = if is_above { " (see above)" } else { "" };
     let errors = if call.errors > 0 { theme.bad() } else { theme.plain() };
     let filled = (call.total_ns * bar as u128).div_ceil(most) as usize;
@@ -120,7 +127,8 @@ mod tests {
 
     #[test]
     fn each_call_is_drawn_once_below_who_calls() {
-        let calls = [("", "web"), ("web", "shop"), ("web", "users"), ("shop", "db"), ("users", "db"), ("db", "disk")];
+        let calls =
+            [("", "web"), ("web", "shop"), ("web", "users"), ("shop", "db"), ("users", "db"), ("db", "disk")];
         assert_eq!(drawn(&calls), ["web", "├ shop", "│ └ db", "│   └ disk", "└ users", "  └ db*"]);
     }
 

@@ -4,10 +4,10 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span, Text};
 
+use super::bar;
 use super::frame::Context;
 use super::table::{self, Shown};
-use super::text::{left, percent, rate, right, sparkline, span, time};
-use super::bar;
+use super::text::{left, percent, rate, right, span, sparkline, time};
 use crate::text::duration::COLUMNS;
 use crate::top::data::Data;
 use crate::top::model::{Part, Row, SeriesName};
@@ -39,7 +39,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &
 
 fn empty(state: &State, context: &Context<'_>) -> &'static str {
     match (&state.query, context.is_reading) {
-        (Some(_), _) => "No span that the filter chooses has ended yet. / changes the filter, Esc removes it.",
+        (Some(_), _) => {
+            "No span that the filter chooses has ended yet. / changes the filter, Esc removes it."
+        }
         (None, true) => "Reading …",
         (None, false) => "No span has ended yet.",
     }

@@ -59,7 +59,12 @@ pub(super) fn draw_titles<C: Column>(
 }
 
 /// A row. One that is selected is drawn as such up to the end of the line.
-pub(super) fn row(cells: Vec<Vec<Span<'static>>>, is_selected: bool, columns: usize, theme: Theme) -> Line<'static> {
+pub(super) fn row(
+    cells: Vec<Vec<Span<'static>>>,
+    is_selected: bool,
+    columns: usize,
+    theme: Theme,
+) -> Line<'static> {
     let mut spans: Vec<Span<'static>> = Vec::new();
     for cell in cells {
         spans.extend(cell);

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn text_has_exactly_its_width() {
-        for text in ["", "GET", "a long name of a span", "\x1b[2J\u{202e}", "日本語の名前です", "two\nlines"] {
+        for text in ["", "GET", "a long name of a span", "\x1b[2J\u{202e}", "日本語の名前です", "two\nlines"]
+        {
             for columns in [0, 1, 2, 7, 12] {
                 assert_eq!(width(&left(text, columns)), columns, "{text:?}");
             }
@@ -85,7 +86,14 @@ mod tests {
 
     #[test]
     fn rates_fit_in_six_columns() {
-        let all = [(0.0, "0.0"), (9.94, "9.9"), (9.96, "10"), (99_999.4, "99,999"), (99_999.6, "100k"), (2_345_678.0, "2.3M")];
+        let all = [
+            (0.0, "0.0"),
+            (9.94, "9.9"),
+            (9.96, "10"),
+            (99_999.4, "99,999"),
+            (99_999.6, "100k"),
+            (2_345_678.0, "2.3M"),
+        ];
         for (number, text) in all {
             assert_eq!(rate(number), text);
         }
@@ -93,7 +101,14 @@ mod tests {
 
     #[test]
     fn only_all_are_a_hundred_percent_and_only_none_are_zero() {
-        let all = [(0, 0, "0"), (0, 5, "0"), (1, 10_000, "<0.1"), (1, 40, "2.5"), (999, 1_000, ">99"), (7, 7, "100")];
+        let all = [
+            (0, 0, "0"),
+            (0, 5, "0"),
+            (1, 10_000, "<0.1"),
+            (1, 40, "2.5"),
+            (999, 1_000, ">99"),
+            (7, 7, "100"),
+        ];
         for (part, whole, text) in all {
             assert_eq!(percent(part, whole), text);
         }

@@ -67,7 +67,10 @@ fn head_line(trace: &Waterfall, theme: Theme) -> Line<'static> {
         spans.push(span(format!("  {}", counted(kept.errors as u64, "error", "errors")), theme.bad()));
     }
     if kept.trace.left_out > 0 {
-        spans.push(span(format!("  {} left out", counted(kept.trace.left_out, "span", "spans")), theme.warn()));
+        spans.push(span(
+            format!("  {} left out", counted(kept.trace.left_out, "span", "spans")),
+            theme.warn(),
+        ));
     }
     spans.push(span(format!("  {}", local_time(kept.times.0)), theme.dim()));
     Line::from(spans)
@@ -88,7 +91,14 @@ impl Columns {
         Self { name, own, bar: width.saturating_sub(used + name) }
     }
 
-    fn line(&self, trace: &Waterfall, of: &waterfall::Span, is_closed: bool, data: &Data, theme: Theme) -> Line<'static> {
+    fn line(
+        &self,
+        trace: &Waterfall,
+        of: &waterfall::Span,
+        is_closed: bool,
+        data: &Data,
+        theme: Theme,
+    ) -> Line<'static> {
         let mark = match () {
             () if !of.has_children => "  ",
             () if is_closed => "▸ ",
@@ -142,14 +152,19 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, trace: &mut Waterfall, theme:
     let details = trace.details();
     let key = details.iter().map(|detail| width(&cut(&detail.label, KEY))).max().unwrap_or(0);
     let room = usize::from(area.width).saturating_sub(key + 3).max(8);
-    let lines: Vec<Line<'static>> = details.iter().flat_map(|detail| detail_lines(detail, key, room, theme)).collect();
+    let lines: Vec<Line<'static>> =
+        details.iter().flat_map(|detail| detail_lines(detail, key, room, theme)).collect();
     let lines_on_screen = usize::from(area.height);
     trace.details_from = trace.details_from.min(lines.len().saturating_sub(lines_on_screen));
     let more = lines.len().saturating_sub(trace.details_from + lines_on_screen);
-    let mut shown: Vec<Line<'static>> = lines.into_iter().skip(trace.details_from).take(lines_on_screen).collect();
+    let mut shown: Vec<Line<'static>> =
+        lines.into_iter().skip(trace.details_from).take(lines_on_screen).collect();
     if more > 0 {
         shown.pop();
-        shown.push(Line::styled(format!("… {} below; Tab, then j", counted(more as u64 + 1, "line", "lines")), theme.warn()));
+        shown.push(Line::styled(
+            format!("… {} below; Tab, then j", counted(more as u64 + 1, "line", "lines")),
+            theme.warn(),
+        ));
     }
     frame.render_widget(Text::from(shown), area);
 }

@@ -44,7 +44,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &
     let list = Rect { y: area.y + 1, height: area.height.saturating_sub(2), ..area };
     let last = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
     let words = match &state.series {
-        Some(SeriesName::Of(service, name)) => format!("traces with {service} {name}, of those that are kept: slow, failed and some of the latest"),
+        Some(SeriesName::Of(service, name)) => format!(
+            "traces with {service} {name}, of those that are kept: slow, failed and some of the latest"
+        ),
         _ => "slow and failed traces, and some of the latest".to_owned(),
     };
     frame.render_widget(span(crate::text::cut(&words, width), theme.dim()), last);

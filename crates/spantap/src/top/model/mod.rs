@@ -16,7 +16,7 @@ use memchr::memmem::Finder;
 
 pub(crate) use calls::Call;
 pub(crate) use goes::{Goes, Part};
-pub(crate) use series::{Figures, SECONDS, Window};
+pub(crate) use series::{Figures, Window};
 pub(crate) use table::{Row, SeriesName};
 pub(crate) use traces::Kept;
 

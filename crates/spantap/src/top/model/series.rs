@@ -8,7 +8,7 @@ use super::traces::Kept;
 use crate::graph::Measure;
 
 /// The seconds that are known one by one.
-pub(crate) const SECONDS: usize = 60;
+const SECONDS: usize = 60;
 
 /// The seconds that a rate is the average of.
 const RATE_SECONDS: u64 = 10;
@@ -152,7 +152,8 @@ impl Series {
             Window::Recent => {
                 let now = now_ns / SECOND_NS;
                 // Without the second that has not ended, unless there is no other.
-                let is_recent = |second: &&Second| (1..=RATE_SECONDS).contains(&now.saturating_sub(second.number));
+                let is_recent =
+                    |second: &&Second| (1..=RATE_SECONDS).contains(&now.saturating_sub(second.number));
                 let calls: u64 = self.seconds.iter().filter(is_recent).map(|second| second.calls).sum();
                 let seconds = (now - (started_ns / SECOND_NS).min(now)).clamp(1, RATE_SECONDS);
                 match calls {
@@ -197,7 +198,8 @@ mod tests {
         let mut series = Series::new(0);
         series.count(1_000, true, 0);
         series.count(3_000, false, 100 * SECOND_NS);
-        let figures = |window| series.figures(window, 0, 100 * SECOND_NS).map(|of| (of.calls, of.errors, of.max_ns));
+        let figures =
+            |window| series.figures(window, 0, 100 * SECOND_NS).map(|of| (of.calls, of.errors, of.max_ns));
         assert_eq!(figures(Window::All), Some((2, 1, 3_000)));
         assert_eq!(figures(Window::Recent), Some((1, 0, 3_000)));
         assert!(series.figures(Window::Recent, 0, 300 * SECOND_NS).is_none());

@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn what_has_no_row_is_counted_with_the_others_and_idle_rows_make_room() {
         let mut table = Table::new(0);
-        let count = |table: &mut Table, name: usize, now_ns| table.count("shop", &name.to_string(), 1, true, now_ns);
+        let count =
+            |table: &mut Table, name: usize, now_ns| table.count("shop", &name.to_string(), 1, true, now_ns);
         for name in 0..MAX_SERIES + 7 {
             count(&mut table, name, SECOND_NS);
         }

@@ -140,12 +140,12 @@ impl Traces {
     /// Whether the traces take too much memory, after all that is possible here was given up for it.
     pub(super) fn is_too_large(&mut self) -> bool {
         while self.held.load(Ordering::Relaxed) > MAX_BYTES {
-            let slowest = || self.slow.all_mut().max_by_key(|half| half.len());
-            let dropped = self.latest.pop_front().or_else(|| self.failed.pop_front());
-            let dropped = dropped.or_else(|| slowest().filter(|half| !half.is_empty()).map(|half| half.remove(0)));
-            if dropped.is_none() {
-                return true;
+            if self.latest.pop_front().is_some() || self.failed.pop_front().is_some() {
+                continue;
             }
+            let half = self.slow.all_mut().max_by_key(|half| half.len());
+            let Some(half) = half.filter(|half| !half.is_empty()) else { return true };
+            half.remove(0);
         }
         false
     }

@@ -1,0 +1,167 @@
+//! Brings spans into the model: as they arrive, or from files.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::model::Model;
+use crate::capture::{Filter, Spans};
+use crate::query::Query;
+use crate::search::{Files, Read};
+use crate::terminal::Feed;
+use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
+
+/// How often the clock of the model is set when no span arrives.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The spans that are counted while the model is locked, at most: a screen that waits for it must not wait for long.
+const AT_ONCE: usize = 256;
+
+pub(super) fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
+    model.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time by this machine's clock, in nanoseconds since 1970.
+pub(super) fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Takes spans as they arrive, until the feed is closed.
+pub(super) fn take(feed: &Feed, model: &Mutex<Model>) {
+    let mut assembly = Assembly::new(Limits::default());
+    let mut show = |trace: &Trace<EncodedSpan>| lock(model).trace(trace);
+    loop {
+        let until = assembly.next_due().map_or(TICK, |due| due.saturating_duration_since(Instant::now()));
+        let received = feed.next(until.min(TICK));
+        let now = Instant::now();
+        match received {
+            Ok(spans) => {
+                count(&spans, model, now_ns());
+                spans.into_iter().for_each(|span| assembly.add(span, now, &mut show));
+            }
+            Err(RecvTimeoutError::Timeout) => lock(model).set_time(now_ns()),
+            Err(RecvTimeoutError::Disconnected) => {
+                assembly.finish(now, &mut show);
+                return;
+            }
+        }
+        assembly.due(now, &mut show);
+    }
+}
+
+fn count(spans: &[EncodedSpan], model: &Mutex<Model>, now_ns: u64) {
+    for spans in spans.chunks(AT_ONCE) {
+        let mut model = lock(model);
+        model.set_time(now_ns);
+        spans.iter().for_each(|span| model.span(span));
+    }
+}
+
+/// Files that are read, and read again for each new query: the answer is about all of their spans.
+pub(super) struct Reader {
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) model: Arc<Mutex<Model>>,
+    /// The next query.
+    pub(super) queries: Receiver<Option<Query>>,
+    pub(super) is_reading: Arc<AtomicBool>,
+    /// What there is to say of the files once they were read.
+    pub(super) read: Arc<Mutex<Vec<String>>>,
+}
+
+impl Reader {
+    /// Reads until nobody asks any more.
+    pub(super) fn run(self) {
+        let files = Files::open(&self.paths);
+        let mut query = None;
+        loop {
+            self.is_reading.store(true, Ordering::Relaxed);
+            let (read, next) = self.read(&files, query);
+            self.is_reading.store(false, Ordering::Relaxed);
+            if let Some(read) = read {
+                let lines = read.lines().into_iter().chain(files.older()).collect();
+                *self.read.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+            }
+            query = match next.map_or_else(|| self.queries.recv().ok(), Some) {
+                Some(query) => query,
+                None => return,
+            };
+        }
+    }
+
+    /// Reads the files. Ends early, and returns the query, if there is another one.
+    fn read(&self, files: &Files, query: Option<Query>) -> (Option<Read>, Option<Option<Query>>) {
+        *lock(&self.model) = Model::new(0);
+        let mut replay: Option<Replay<'_>> = None;
+        let mut next = None;
+        let each = |spans: Spans| -> Vec<EncodedSpan> {
+            spans.iter().map(|(span, field)| EncodedSpan::new(&spans.process, span, field)).collect()
+        };
+        let take = |spans: Vec<EncodedSpan>| {
+            if next.is_some() {
+                return;
+            }
+            match self.queries.try_recv() {
+                Ok(query) => next = Some(query),
+                // Nobody looks any more.
+                Err(TryRecvError::Disconnected) => next = Some(None),
+                Err(TryRecvError::Empty) => {
+                    let end_ns = spans.iter().map(|span| span.times.1).max().unwrap_or(0);
+                    let replay =
+                        replay.get_or_insert_with(|| Replay::new(&self.model, end_ns, query.clone()));
+                    replay.add(spans, end_ns);
+                }
+            }
+        };
+        let read = files.read(&Filter::default(), each, take);
+        match next {
+            Some(query) => (None, Some(query)),
+            None => {
+                replay.into_iter().for_each(Replay::finish);
+                (Some(read), None)
+            }
+        }
+    }
+}
+
+/// Spans from files, whose clock is that of their ends.
+struct Replay<'a> {
+    model: &'a Mutex<Model>,
+    assembly: Assembly,
+    began: Instant,
+    began_ns: u64,
+    now_ns: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(model: &'a Mutex<Model>, began_ns: u64, query: Option<Query>) -> Self {
+        let mut new = Model::new(began_ns);
+        new.choose(query);
+        *lock(model) = new;
+        let (assembly, began) = (Assembly::new(Limits::default()), Instant::now());
+        Self { model, assembly, began, began_ns, now_ns: began_ns }
+    }
+
+    fn add(&mut self, spans: Vec<EncodedSpan>, end_ns: u64) {
+        // The files of several hosts, or of several programs, are not in one order.
+        self.now_ns = self.now_ns.max(end_ns);
+        let now = self.now();
+        count(&spans, self.model, self.now_ns);
+        let mut show = |trace: &Trace<EncodedSpan>| lock(self.model).trace(trace);
+        spans.into_iter().for_each(|span| self.assembly.add(span, now, &mut show));
+        self.assembly.due(now, &mut show);
+    }
+
+    /// The time of the file, as the assembly of traces measures it.
+    fn now(&self) -> Instant {
+        let elapsed = Duration::from_nanos(self.now_ns - self.began_ns);
+        self.began.checked_add(elapsed).unwrap_or(self.began)
+    }
+
+    fn finish(mut self) {
+        let now = self.now();
+        self.assembly.finish(now, &mut |trace| lock(self.model).trace(trace));
+    }
+}

@@ -1,0 +1,149 @@
+//! The full screen of `spantap top`.
+//!
+//! `feed` brings spans into the `model`, which knows the figures. Twice a second, `data` copies what the screen shows,
+//! in the order that `sort` says. `keys` says what each key asks for, and `state` does it: `list` is a place in a list,
+//! `waterfall` a trace that is looked at, `open` a span that has not ended, and `editor` the line in which a query is
+//! written. `draw` draws all of it in the styles of `theme`, and `screen` has the terminal.
+
+mod data;
+mod draw;
+mod editor;
+mod feed;
+mod keys;
+mod list;
+mod model;
+mod open;
+mod screen;
+mod sort;
+mod state;
+mod theme;
+mod waterfall;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::query::Query;
+use crate::sink::Sinks;
+use crate::stats::Stats;
+use crate::terminal::{Feed, final_stats, trouble};
+use feed::{Reader, lock};
+use model::{Model, Window};
+use screen::{Beside, Screen};
+
+/// What is shown of spans that arrive.
+pub struct Live {
+    /// Where they come from.
+    pub source: String,
+    /// Whether to use colours.
+    pub colour: bool,
+    /// The counters of the receiving side.
+    pub stats: Arc<Stats>,
+    /// The sinks, whose counters are shown.
+    pub sinks: Arc<Sinks>,
+    /// The lines for the user so far.
+    pub notices: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+impl Live {
+    /// Shows the spans until the feed is closed. Calls `quit` when the user quits, and goes on taking spans.
+    ///
+    /// # Errors
+    ///
+    /// When the terminal can't be read or written.
+    pub fn run(self, feed: &Feed, quit: impl FnOnce() + Send) -> Result<()> {
+        let Self { source, colour, stats, sinks, notices } = self;
+        let model = Arc::new(Mutex::new(Model::new(feed::now_ns())));
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let beside = move || Beside {
+            open: Vec::new(),
+            losses: lines(&final_stats(&stats, &sinks)).chain(notices()).collect(),
+            trouble: trouble(&stats, &sinks),
+        };
+        let chooser = Arc::clone(&model);
+        let screen = Screen {
+            model: Arc::clone(&model),
+            source,
+            colour,
+            window: Window::Recent,
+            is_reading: Arc::default(),
+            has_ended: Arc::clone(&has_ended),
+            beside,
+            choose: move |query: Option<Query>| lock(&chooser).choose(query),
+        };
+        thread::scope(|scope| {
+            let shown = scope.spawn(|| {
+                let shown = screen.run();
+                quit();
+                shown
+            });
+            feed::take(feed, &model);
+            has_ended.store(true, Ordering::Relaxed);
+            shown.join().unwrap_or_else(|_| Err(anyhow!("the screen's thread panicked")))
+        })
+    }
+}
+
+/// What is shown of files.
+pub struct FromFiles {
+    /// The files.
+    pub paths: Vec<PathBuf>,
+    /// Whether to use colours.
+    pub colour: bool,
+    /// Set by another thread to end it.
+    pub has_ended: Arc<AtomicBool>,
+}
+
+impl FromFiles {
+    /// Reads the files and shows their spans, until the user quits. Returns what there is to say of the files.
+    ///
+    /// # Errors
+    ///
+    /// When the terminal can't be read or written.
+    pub fn run(self) -> Result<Vec<String>> {
+        let Self { paths, colour, has_ended } = self;
+        let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+        let model = Arc::new(Mutex::new(Model::new(0)));
+        let (queries, received) = channel();
+        let (is_reading, read) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
+        let reader = Reader {
+            paths,
+            model: Arc::clone(&model),
+            queries: received,
+            is_reading: Arc::clone(&is_reading),
+            read: Arc::clone(&read),
+        };
+        // It ends once nobody asks any more, and may be in the middle of a large file when the program ends.
+        thread::Builder::new()
+            .name("read".into())
+            .spawn(move || reader.run())
+            .context("can't start the thread `read`")?;
+        let of_files = Arc::clone(&read);
+        let beside = move || {
+            let losses = of_files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Beside { open: Vec::new(), trouble: losses.first().cloned(), losses }
+        };
+        let screen = Screen {
+            model,
+            source,
+            colour,
+            window: Window::All,
+            is_reading,
+            has_ended,
+            beside,
+            // The thread that reads ends only after this does.
+            choose: move |query| _ = queries.send(query),
+        };
+        screen.run()?;
+        let read = read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(read)
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = String> {
+    text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+}

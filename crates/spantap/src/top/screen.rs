@@ -1,0 +1,147 @@
+//! The terminal: takes it over, draws on it, reads keys, and gives it back.
+
+use std::io::{self, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{
+    self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event,
+};
+use ratatui::crossterm::execute;
+
+use super::data::Data;
+use super::draw::{Context, draw};
+use super::feed::lock;
+use super::model::{Model, Window};
+use super::open::Open;
+use super::state::{Effect, State};
+use super::theme::Theme;
+use crate::query::Query;
+
+/// How often the figures are copied.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// The longest time until the end is noticed.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The most keys between two screens: a paste or a resize storm must not keep the screen from being drawn.
+const MAX_EVENTS: usize = 100;
+
+/// What the pages show beside what the model has.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Beside {
+    pub(super) open: Vec<Open>,
+    /// What was lost, in lines.
+    pub(super) losses: Vec<String>,
+    /// The same in a few words.
+    pub(super) trouble: Option<String>,
+}
+
+/// What a screen needs.
+pub(super) struct Screen<B, C> {
+    pub(super) model: Arc<Mutex<Model>>,
+    pub(super) source: String,
+    pub(super) colour: bool,
+    pub(super) window: Window,
+    /// Whether a file is being read.
+    pub(super) is_reading: Arc<AtomicBool>,
+    /// Set when there is nothing more to show.
+    pub(super) has_ended: Arc<AtomicBool>,
+    pub(super) beside: B,
+    /// Counts only the spans that a query chooses.
+    pub(super) choose: C,
+}
+
+impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
+    /// Shows the model until the user quits or nothing more is to show.
+    ///
+    /// # Errors
+    ///
+    /// When the terminal can't be read or written.
+    pub(super) fn run(mut self) -> Result<()> {
+        let mut terminal = Terminal::take()?;
+        let mut state = State::new(self.window);
+        let mut data = self.copy(&mut state, &Data::default());
+        let mut beside = (self.beside)();
+        let mut copied = Instant::now();
+        while !self.has_ended.load(Ordering::Relaxed) {
+            if copied.elapsed() >= REFRESH {
+                copied = Instant::now();
+                beside = (self.beside)();
+                if !state.is_paused {
+                    data = self.copy(&mut state, &data);
+                }
+            }
+            let context = Context {
+                theme: Theme { colour: self.colour },
+                source: &self.source,
+                is_reading: self.is_reading.load(Ordering::Relaxed),
+                open: &beside.open,
+                losses: &beside.losses,
+                trouble: beside.trouble.as_deref(),
+            };
+            terminal.0.draw(|frame| draw(frame, &mut state, &data, &context)).context("can't draw")?;
+            if !self.keys(&mut state, &mut data)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for keys, at most until the next copy is due. Returns false if the user quits.
+    fn keys(&mut self, state: &mut State, data: &mut Data) -> Result<bool> {
+        let mut wait = PATIENCE;
+        for _ in 0..MAX_EVENTS {
+            if !event::poll(wait).context("can't read the terminal")? {
+                break;
+            }
+            wait = Duration::ZERO;
+            let event: Event = event::read().context("can't read the terminal")?;
+            match state.event(&event, data) {
+                Effect::None => {}
+                Effect::Quit => return Ok(false),
+                Effect::Copy if state.is_paused => {}
+                Effect::Copy => *data = self.copy(state, data),
+                Effect::Choose(query) => {
+                    (self.choose)(query);
+                    *data = self.copy(state, data);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn copy(&self, state: &mut State, before: &Data) -> Data {
+        let mut data = Data::copy(&lock(&self.model), &state.wanted(), before);
+        state.arrange(&mut data);
+        data
+    }
+}
+
+/// A terminal that is taken over until this is dropped, also by a panic.
+struct Terminal(DefaultTerminal);
+
+impl Terminal {
+    fn take() -> Result<Self> {
+        // This also has a panic give the terminal back before its message is written.
+        let terminal = ratatui::try_init().context("can't take over the terminal")?;
+        let terminal = Self(terminal);
+        execute!(stdout(), EnableMouseCapture, EnableBracketedPaste)
+            .context("can't take over the terminal")?;
+        Ok(terminal)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let give_back = || -> io::Result<()> {
+            execute!(stdout(), DisableMouseCapture, DisableBracketedPaste)?;
+            ratatui::try_restore()
+        };
+        // If the terminal is gone, nobody reads it.
+        let _ = give_back();
+    }
+}
