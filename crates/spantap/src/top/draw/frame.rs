@@ -4,33 +4,18 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span, Text};
 
+use super::context::Context;
 use super::text::{rate, span};
 use super::{help, losses, open, services, spans, trace, traces};
 use crate::text::{cut, grouped, local_time, width};
 use crate::top::data::Data;
 use crate::top::editor::Editor;
 use crate::top::model::Window;
-use crate::top::open::Open;
 use crate::top::state::{Above, Areas, Page, State};
 use crate::top::theme::Theme;
 
 /// The smallest screen that anything is drawn on.
 const LEAST: (u16, u16) = (40, 8);
-
-/// What is shown beside the data.
-pub(in crate::top) struct Context<'a> {
-    pub(in crate::top) theme: Theme,
-    /// Where the spans come from.
-    pub(in crate::top) source: &'a str,
-    /// Whether a file is being read.
-    pub(in crate::top) is_reading: bool,
-    /// The spans that are open.
-    pub(in crate::top) open: &'a [Open],
-    /// What was lost, and what there is to say, in lines.
-    pub(in crate::top) losses: &'a [String],
-    /// What there is to say of losses in a few words, if there were any.
-    pub(in crate::top) trouble: Option<&'a str>,
-}
 
 /// Draws the screen, and notes where things are on it.
 pub(in crate::top) fn draw(frame: &mut Frame<'_>, state: &mut State, data: &Data, context: &Context<'_>) {

@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Text};
 
-use super::frame::Context;
+use super::context::Context;
 use crate::text::cut;
 use crate::top::state::State;
 

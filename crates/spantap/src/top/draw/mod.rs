@@ -1,9 +1,10 @@
-//! Draws a screen: a head, the page, and the keys at the bottom.
+//! Draws a screen: `frame` has a head, the page, and the keys at the bottom.
 //!
-//! `spans`, `traces`, `open`, `services` and `losses` are the pages; `trace` and `help` are shown above them. `bar` draws bars, `table`
+//! `spans`, `traces`, `open`, `services` and `losses` are the pages; `trace` and `help` are shown above them. `context` is what all are drawn with. `bar` draws bars, `table`
 //! has what the tables share, and `text` text of a fixed width.
 
 mod bar;
+mod context;
 mod frame;
 mod help;
 mod losses;
@@ -15,4 +16,5 @@ mod text;
 mod trace;
 mod traces;
 
-pub(super) use frame::{Context, draw};
+pub(super) use context::Context;
+pub(super) use frame::draw;

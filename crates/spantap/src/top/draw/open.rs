@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Text};
 
-use super::frame::Context;
+use super::context::Context;
 use super::table;
 use super::text::{left, right, span, time};
 use crate::text::duration::COLUMNS;

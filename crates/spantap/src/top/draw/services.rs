@@ -7,7 +7,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span, Text};
 
-use super::frame::Context;
+use super::context::Context;
 use super::table;
 use super::text::{left, percent, right, span, time};
 use crate::text::duration::COLUMNS;

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span, Text};
 
 use super::bar;
-use super::frame::Context;
+use super::context::Context;
 use super::table::{self, Shown};
 use super::text::{left, percent, rate, right, span, sparkline, time};
 use crate::text::duration::COLUMNS;

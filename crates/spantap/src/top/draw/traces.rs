@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Span, Text};
 
-use super::frame::Context;
+use super::context::Context;
 use super::table::{self, Shown};
 use super::text::{left, right, span, time};
 use crate::text::{grouped, local_time};

@@ -1,0 +1,19 @@
+//! What the pages are drawn with.
+
+use crate::top::open::Open;
+use crate::top::theme::Theme;
+
+/// What is shown beside the data.
+pub(in crate::top) struct Context<'a> {
+    pub(in crate::top) theme: Theme,
+    /// Where the spans come from.
+    pub(in crate::top) source: &'a str,
+    /// Whether a file is being read.
+    pub(in crate::top) is_reading: bool,
+    /// The spans that are open.
+    pub(in crate::top) open: &'a [Open],
+    /// What was lost, and what there is to say, in lines.
+    pub(in crate::top) losses: &'a [String],
+    /// What there is to say of losses in a few words, if there were any.
+    pub(in crate::top) trouble: Option<&'a str>,
+}
