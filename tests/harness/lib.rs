@@ -1,7 +1,7 @@
 //! Shared by the end-to-end tests: the traced program in all its builds, and its consumers and receivers.
 //!
 //! `build` compiles the fixture, and `fixture` runs it. `bpftrace` attaches to it; `collector` and `spantap`
-//! receive its spans, and `rotel` receives them from spantap. `net` has requests on loopback, and `need` skips
+//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen. `net` has requests on loopback, and `need` skips
 //! a test that this machine can't run, and reports that.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
@@ -18,6 +18,7 @@ mod process;
 mod rotel;
 mod spans;
 mod spantap;
+mod terminal;
 
 pub use backend::ZipkinBackend;
 pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
@@ -32,6 +33,7 @@ pub use process::Process;
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
 pub use spantap::{EBPF, Ended, Killed, Spantap, program, take_unreported};
+pub use terminal::Terminal;
 
 use std::time::{Duration, Instant};
 

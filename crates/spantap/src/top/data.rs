@@ -14,7 +14,7 @@ use crate::query::{Query, Subject};
 pub(super) struct Data {
     pub(super) now_ns: u64,
     pub(super) spans: u64,
-    /// Spans a second, since the copy before.
+    /// Spans a second: since the copy before, or since the start.
     pub(super) rate: f64,
     /// Since when the table counts only what the query chooses.
     pub(super) chosen_since_ns: Option<u64>,
@@ -50,10 +50,11 @@ impl Data {
     pub(super) fn copy(model: &Model, wanted: &Wanted<'_>, before: &Self) -> Self {
         let (rows, now_ns, spans) = (model.rows(wanted.window), model.now_ns(), model.spans());
         let seconds = now_ns.saturating_sub(before.now_ns) as f64 / 1e9;
-        let rate = match before.now_ns {
-            0 => 0.0,
-            _ if seconds < 0.001 => before.rate,
-            _ => spans.saturating_sub(before.spans) as f64 / seconds,
+        let rate = match wanted.window {
+            Window::All => spans as f64 / (now_ns.saturating_sub(model.started_ns()) as f64 / 1e9).max(1.0),
+            Window::Recent if before.now_ns == 0 => 0.0,
+            Window::Recent if seconds < 0.001 => before.rate,
+            Window::Recent => spans.saturating_sub(before.spans) as f64 / seconds,
         };
         let (calls, other_calls) = model.calls(wanted.window);
         let percentile = |row: &Row| (row.of.clone(), (row.figures.p95_ns, row.figures.p99_ns));

@@ -36,16 +36,12 @@ pub(super) struct Binding {
 }
 
 /// All keys, for the help.
-pub(super) const BINDINGS: [Binding; 15] = [
+pub(super) const BINDINGS: [Binding; 14] = [
     Binding { keys: "j k ↓ ↑", meaning: "down, up" },
     Binding { keys: "Ctrl-d Ctrl-u", meaning: "half a page down, up" },
     Binding { keys: "PgDn PgUp", meaning: "a page down, up" },
     Binding { keys: "g G Home End", meaning: "to the first, to the last" },
-    Binding {
-        keys: "h l ← →",
-        meaning: "sort by the column to the left, right; in a trace: close, open a span",
-    },
-    Binding { keys: "i", meaning: "invert the order" },
+    Binding { keys: "h l ← → i", meaning: "sort by another column, i inverts; in a trace: close, open" },
     Binding { keys: "Enter", meaning: "look closer: the traces of a row, the spans of a trace" },
     Binding { keys: "Esc", meaning: "back; at the top: remove the filter" },
     Binding { keys: "1 to 5, Tab", meaning: "another page" },

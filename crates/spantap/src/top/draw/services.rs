@@ -11,7 +11,7 @@ use super::context::Context;
 use super::table;
 use super::text::{left, percent, right, span, time};
 use crate::text::duration::COLUMNS;
-use crate::text::{counted, grouped};
+use crate::text::{counted, cut, grouped, width};
 use crate::top::data::Data;
 use crate::top::model::Call;
 use crate::top::state::State;
@@ -64,8 +64,12 @@ fn line(
     let mark = if is_above { " (see above)" } else { "" };
     let errors = if call.errors > 0 { theme.bad() } else { theme.plain() };
     let filled = (call.total_ns * bar as u128).div_ceil(most) as usize;
-    let spans: [Span<'static>; 4] = [
-        span(left(&format!("{guide}{}{mark}", call.to), name), theme.plain()),
+    // The guide is not from a sender, and its blanks count.
+    let guide = cut(guide, name);
+    let service = left(&format!("{}{mark}", call.to), name - width(&guide));
+    let spans: [Span<'static>; 5] = [
+        span(guide, theme.dim()),
+        span(service, theme.plain()),
         span(format!(" {}", right(&grouped(call.calls), CALLS)), theme.plain()),
         span(format!(" {}", right(&percent(call.errors, call.calls), ERRORS)), errors),
         span(format!(" {} {} ", time(call.average_ns), time(call.p95_ns)), theme.plain()),

@@ -31,6 +31,7 @@ use traces::Traces;
 pub(crate) struct Model {
     /// The time, in nanoseconds since 1970: now, or how far a file was read.
     now_ns: u64,
+    started_ns: u64,
     spans: u64,
     all: Table,
     /// The spans that a query chooses, since it was asked.
@@ -44,6 +45,7 @@ impl Model {
     pub(crate) fn new(now_ns: u64) -> Self {
         Self {
             now_ns,
+            started_ns: now_ns,
             spans: 0,
             all: Table::new(now_ns),
             chosen: None,
@@ -55,6 +57,11 @@ impl Model {
 
     pub(crate) fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+
+    /// The time of the first span of a file, or when the program began.
+    pub(crate) fn started_ns(&self) -> u64 {
+        self.started_ns
     }
 
     /// The spans that were counted so far.
