@@ -246,6 +246,8 @@ fn a_small_screen_says_so_and_a_storm_of_sizes_ends_well() {
             thread::sleep(Duration::from_millis(3));
         }
     }
+    // Escape and a key at once would be one key with Alt.
+    terminal.wait_for("q  quit");
     terminal.press("1");
     has_read(&terminal);
     let screen = terminal.wait_for("SELECT orders");

@@ -50,7 +50,7 @@ impl Editor {
         if key.kind == KeyEventKind::Release {
             return Edited::Going;
         }
-        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let is_control = key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
         match key.code {
             KeyCode::Esc => return Edited::Cancelled,
             KeyCode::Char('c' | 'g') if is_control => return Edited::Cancelled,
