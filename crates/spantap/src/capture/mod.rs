@@ -6,8 +6,9 @@
 //!
 //! `frame` is the format: layout, invariants, versions and damage. `index` is what a header says about the spans, `filter`
 //! which of them are wanted, `damage` what could not be read, and `compress` the compression. `encode` makes frames.
-//! `append` appends to any file all or nothing; `file` does so with a capture, and `rotate` begins a new one in time.
-//! `read` reads files of all formats, and `scan` finds frames behind damage.
+//! `append` appends to any file all or nothing; `file` does so with a capture, and `rotate`
+//! begins a new one in time. `read` reads files of all formats, and `scan` finds frames behind damage. `follow` reads a file that
+//! is still written, and `pace` says when recorded spans are due in a replay.
 
 mod append;
 mod compress;
@@ -15,8 +16,10 @@ mod damage;
 mod encode;
 mod file;
 mod filter;
+mod follow;
 mod frame;
 mod index;
+mod pace;
 mod read;
 mod rotate;
 mod scan;
@@ -26,6 +29,8 @@ pub use damage::Damage;
 pub use encode::encode;
 pub use file::CaptureFile;
 pub use filter::{Filter, TraceIds};
+pub use follow::Follow;
+pub use pace::Pace;
 pub use read::{Capture, InParallel, Spans, open};
 pub use rotate::{KEEP, MAX_BYTES, Rotation};
 
