@@ -240,6 +240,16 @@ pub(super) struct View {
     /// Show at most N traces; 0 shows all [default: 20 on a terminal, else 0]
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
+    /// Replay: show the traces when they came, N times as fast as they were recorded, such as 1 or 10x
+    ///
+    /// Pauses of more than 5 s are shortened to that.
+    #[arg(long, value_name = "N", value_parser = speed, conflicts_with_all = ["sort", "limit", "follow"])]
+    pub(super) speed: Option<f64>,
+    /// Show the traces of the last 10 s, and then those that are added to the files, until Ctrl-C
+    ///
+    /// Goes on with the new file when a recording begins one. --since shows earlier traces first.
+    #[arg(long, short, conflicts_with_all = ["sort", "limit", "until"])]
+    pub(super) follow: bool,
     /// Draw at most N lines for the spans of a trace: its beginning, and spans with errors; 0 draws all
     #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "json")]
     pub(super) lines: usize,
@@ -453,6 +463,13 @@ fn time(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Reads a speed: a number above 0, which may be followed by an x.
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix(['x', 'X']).unwrap_or(text);
+    let speed = number.parse::<f64>().ok().filter(|speed| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "write a number above 0, such as 1, 0.5 or 10x".into())
+}
+
 fn trace_id(text: &str) -> Result<u128, String> {
     // Some tracers have ids of 64 bits, and some programs print these without the zeros before them.
     let is_hex = matches!(text.len(), 16 | 32) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -555,6 +572,29 @@ mod tests {
             "trace.sock --max-age 1",
         ];
         for args in bad {
+            assert!(parse(args).is_err(), "{args}");
+        }
+    }
+
+    #[test]
+    fn speeds_are_above_0() {
+        assert_eq!(["1", "10x", "0.5X"].map(speed), [Ok(1.0), Ok(10.0), Ok(0.5)]);
+        for text in ["", "x", "0", "-1", "inf", "NaN", "1e999", "10xx", "fast"] {
+            assert!(speed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_replay_has_no_other_order_than_time() {
+        let parse =
+            |args: &str| Cli::try_parse_from(["spantap", "view", "a"].into_iter().chain(args.split(' ')));
+        for args in ["--speed 2x --json --where error", "-f --since 1h", "--speed 1 --since 1h --until 1min"]
+        {
+            assert!(parse(args).is_ok(), "{args}: {:?}", parse(args).map(drop));
+        }
+        for args in
+            ["--speed 1 --limit 2", "--speed 1 --sort time", "--speed 1 -f", "-f --limit 2", "-f --until 1h"]
+        {
             assert!(parse(args).is_err(), "{args}");
         }
     }

@@ -1,9 +1,10 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user
-//! wants spantap to end. `view` and `graph` show what was recorded; `failed` is their exit code for errors. `probes` lists
-//! the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
+//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports
+//! when the user wants spantap to end. `view` and `graph` show what was recorded; `replay` does so at the pace at which it was or
+//! is recorded, `shown` is how a trace is written, and `failed` is their exit code for errors. `probes` lists the probes of a
+//! program. `completions` prints a script for a shell, and `man` the manual pages.
 
 mod attach;
 mod cli;
@@ -15,7 +16,9 @@ mod listen;
 mod man;
 mod probes;
 mod record;
+mod replay;
 mod run;
+mod shown;
 mod signals;
 mod view;
 

@@ -138,6 +138,27 @@ impl Signals {
         }
     }
 
+    /// Calls `end` at the first signal that asks spantap to end, from another thread. The next one ends the process.
+    ///
+    /// # Errors
+    ///
+    /// When the thread can't be started.
+    pub(super) fn on_first(mut self, end: impl FnOnce() + Send + 'static) -> Result<()> {
+        let wait = move || {
+            while let Some(received) = self.0.blocking_recv() {
+                if received.signal().is_some_and(|signal| ENDING.contains(&signal)) {
+                    break;
+                }
+            }
+            end();
+            // No other thread of the process takes them.
+            let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
+            std::thread::park();
+        };
+        thread::Builder::new().name("end".into()).spawn(wait).context("can't start the thread `end`")?;
+        Ok(())
+    }
+
     /// Waits for any signal.
     pub(super) async fn receive(&mut self) -> Received {
         match self.0.recv().await {
