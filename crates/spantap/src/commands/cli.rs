@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::capture::KEEP;
 use crate::metrics::Address;
 use crate::notes::Pattern;
 use crate::query::{Query, QueryError, names};
@@ -169,14 +168,19 @@ pub(super) struct Record {
     #[command(flatten)]
     pub(super) from: RecordFrom,
     /// Begin a new file when this one would get larger, such as 500MiB; the older one is renamed to CAPTURE.1
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB", conflicts_with = "keep_last")]
     pub(super) max_size: u64,
     /// Begin a new file when this one is older, such as 1h [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = age)]
+    #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "keep_last")]
     pub(super) max_age: Option<Duration>,
-    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; older ones are removed when a new file begins
-    #[arg(long, value_name = "N", default_value_t = KEEP)]
-    pub(super) keep: u32,
+    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; older ones are removed when a new file begins [default: 1]
+    ///
+    /// With --keep-last, keep this many files beside CAPTURE, as CAPTURE-TIME. [default: 9]
+    #[arg(long, value_name = "N")]
+    pub(super) keep: Option<u32>,
+    /// The flight recorder.
+    #[command(flatten)]
+    pub(super) flight: Flight,
     /// The options of a socket.
     #[command(flatten)]
     pub(super) access: Access,
@@ -189,6 +193,28 @@ pub(super) struct Record {
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: Color,
+}
+
+/// The options of the flight recorder.
+#[derive(Args, Debug)]
+pub(super) struct Flight {
+    /// Keep the spans of this time in memory, such as 5m, and write them when something happens
+    ///
+    /// That is SIGUSR1 to spantap, a span that --on chooses, or the death of the program: with -- COMMAND its end by a signal or
+    /// with another exit code than 0, with --pid any end. The first file is CAPTURE, unless it exists; later ones have a time in
+    /// their name. At an end without a trigger, nothing is written, and
+    /// SIGKILL of spantap loses what is kept.
+    #[arg(long, value_name = "DURATION", value_parser = kept_time, conflicts_with = "spool", help_heading = FLIGHT)]
+    pub(super) keep_last: Option<Duration>,
+    /// Write when a span matches this query, such as 'duration > 1s' or error; may be repeated
+    ///
+    /// spantap waits five seconds for the rest of its trace. The next file for a query comes after half of the time of
+    /// --keep-last, at the earliest.
+    #[arg(long, value_name = "QUERY", value_parser = query, requires = "keep_last", help_heading = FLIGHT)]
+    pub(super) on: Vec<Query>,
+    /// Keep at most this much, compressed; if it is full, the time is shorter, and spantap says so
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", requires = "keep_last", help_heading = FLIGHT)]
+    pub(super) keep_memory: u64,
 }
 
 /// Where `record` takes spans from.
@@ -405,6 +431,7 @@ impl Display {
 
 const FORWARDING: &str = "Forwarding options";
 const DISPLAY: &str = "Display options";
+const FLIGHT: &str = "Flight recorder";
 const LISTENING: &str = "Options with a socket";
 const ATTACHING: &str = "Options with --pid and --exe";
 
@@ -512,6 +539,16 @@ fn age(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a duration for which spans are kept.
+fn kept_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(1) {
+        Err("the spans of a trace take some time to arrive; write a longer time, such as 5m".into())
+    } else {
+        Ok(time)
+    }
+}
+
 /// Reads a number of bytes.
 fn size(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
@@ -556,6 +593,8 @@ mod tests {
             "--pid 7 --kernel none",
             "trace.sock --max-size 1MiB --max-age 1h --keep 0",
             "trace.sock --max-age 5m",
+            "trace.sock --keep-last 5m --on error --on duration>1s --keep 3 --keep-memory 1GiB --to jsonl=a",
+            "--keep-last 1h -- ./a --on x",
         ];
         for args in good {
             assert!(parse(args).is_ok(), "{args}: {:?}", parse(args));
@@ -570,6 +609,13 @@ mod tests {
             "--kernel none -- a",
             "trace.sock --max-age 0s",
             "trace.sock --max-age 1",
+            "trace.sock --on error",
+            "trace.sock --keep-memory 1GiB",
+            "trace.sock --keep-last 0s",
+            "trace.sock --keep-last 5m --on duration>1",
+            "trace.sock --keep-last 5m --max-age 1h",
+            "trace.sock --keep-last 5m --max-size 1GiB",
+            "trace.sock --keep-last 5m --to jsonl=a --spool b",
         ];
         for args in bad {
             assert!(parse(args).is_err(), "{args}");

@@ -1,7 +1,7 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports
+//! `collect` does the rest. `record` is one of the three with a capture or the flight recorder as its target. `signals` reports
 //! when the user wants spantap to end. `view` and `graph` show what was recorded; `replay` does so at the pace at which it was or
 //! is recorded, `shown` is how a trace is written, and `failed` is their exit code for errors. `probes` lists the probes of a
 //! program. `completions` prints a script for a shell, and `man` the manual pages.
@@ -28,8 +28,8 @@ use anyhow::Result;
 
 pub use cli::Cli;
 
-use crate::capture::Rotation;
 use crate::source::Folder;
+use crate::terminal::Stream;
 use cli::Command;
 use collect::Output;
 use signals::Blocked;
@@ -44,7 +44,8 @@ impl Cli {
         match self.command {
             // Signals are blocked before other threads start and before the folder exists that must be removed.
             Command::Run(options) => {
-                block_on(run::run(options, Blocked::all()?, Folder::new()?, Rotation::default()))
+                let output = Output { stream: Stream::Stderr, ..Output::default() };
+                block_on(run::run(options, Blocked::all()?, Folder::new()?, output))
             }
             Command::Listen(options) => {
                 block_on(listen::listen(options, Blocked::ending()?, Output::default()))

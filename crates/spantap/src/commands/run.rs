@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,18 +15,17 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::cli::Run;
-use super::collect::Collect;
+use super::collect::{Collect, Output};
 use super::signals::{Blocked, Received, Signals, stop};
-use crate::capture::Rotation;
+use crate::flight::{FlightRecorder, Trigger};
 use crate::source::{Folder, Source};
-use crate::terminal::Stream;
 
 /// Runs the program and shows its traces until it ends. Passes all signals in `blocked` on to the program.
 ///
 /// # Errors
 ///
 /// When the program can't be started, or the collector can't run.
-pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, rotation: Rotation) -> Result<ExitCode> {
+pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, output: Output) -> Result<ExitCode> {
     let socket = folder.bind()?;
     let mut command = Command::new(run.command.first().cloned().unwrap_or_default());
     command.args(run.command.iter().skip(1)).env("TRACING_USDT_SOCKET", socket.path());
@@ -35,17 +35,20 @@ pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, rotation: Ro
         command.env("TRACING_USDT_FORMAT", "otlp-protobuf");
     }
     blocked.leave_to(&mut command);
-    let signals = blocked.read()?;
+    let mut signals = blocked.read()?;
+    signals.trigger(output.flight.clone());
+    let flight = output.flight.clone();
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: Vec::new() },
         common: run.common,
-        rotation,
+        rotation: output.rotation,
+        flight: output.flight,
         // stdout belongs to the program.
-        stream: Stream::Stderr,
+        stream: output.stream,
         owns_terminal: false,
     };
     // The program's exit code, even if a second signal came.
-    let (code, _) = collect.run(child(command, signals)).await?;
+    let (code, _) = collect.run(child(command, signals, flight)).await?;
     Ok(ExitCode::from(code))
 }
 
@@ -57,22 +60,31 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// spantap stops and continues together with the program. On a stop signal from the terminal or a supervisor, the
 /// program stops first and spantap after it, so that a shell sees the job stopped and `fg` continues both. If the
 /// program does not stop, neither does spantap.
-async fn child(command: Command, mut signals: Signals) -> Result<(u8, Signals)> {
+async fn child(
+    command: Command,
+    mut signals: Signals,
+    flight: Option<Arc<FlightRecorder>>,
+) -> Result<(u8, Signals)> {
     let name = command.get_program().to_owned();
     let mut child = tokio::process::Command::from(command).spawn().map_err(|why| StartError { name, why })?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let mut changes = signal(SignalKind::child()).context("can't watch the program")?;
     let mut stopping: Option<(Signal, Instant)> = None;
+    let mut asked = None;
     loop {
         tokio::select! {
             status = child.wait() => {
-                let code = exit_code(status.context("can't wait for the program")?);
-                return Ok((code, signals));
+                let status = status.context("can't wait for the program")?;
+                if let Some((flight, how)) = flight.zip(death(status, asked)) {
+                    flight.trigger(Trigger::Death(how));
+                }
+                return Ok((exit_code(status), signals));
             }
             received = signals.receive() => {
                 if received.stops().is_some() || received.continues() {
                     stopping = received.stops().map(|signal| (signal, Instant::now()));
                 }
+                asked = received.asks_to_end().or(asked);
                 // The child was not reaped yet, so the pid is still its own.
                 if let Some(pid) = pid {
                     pass_on(received, pid);
@@ -136,8 +148,51 @@ impl StartError {
     }
 }
 
+/// How the program died, if it did. It did not if it ended because `asked` asked it to, as far as its status tells.
+fn death(status: ExitStatus, asked: Option<Signal>) -> Option<String> {
+    let asked = asked.map(|signal| signal as i32);
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        // Shells, and programs that clean up first, exit like this.
+        (Some(code), _) if asked.is_some_and(|signal| code == 128 + signal) => None,
+        (_, Some(signal)) if asked == Some(signal) => None,
+        (Some(code), _) => Some(format!("the program ended with exit code {code}")),
+        (None, Some(number)) => Some(match Signal::try_from(number) {
+            Ok(signal) => format!("{signal} ended the program"),
+            Err(_) => format!("signal {number} ended the program"),
+        }),
+        (None, None) => Some("the program ended".to_owned()),
+    }
+}
+
 /// The program's own code, or 128 plus the number of the signal that ended it, as shells return.
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_asked_to_end_has_not_died() {
+        let code = |code: i32| ExitStatus::from_raw(code << 8);
+        let signal = ExitStatus::from_raw;
+        let cases = [
+            (code(0), None, None),
+            (code(3), None, Some("the program ended with exit code 3")),
+            (code(139), Some(Signal::SIGINT), Some("the program ended with exit code 139")),
+            (signal(11), None, Some("SIGSEGV ended the program")),
+            (signal(11 | 0x80), None, Some("SIGSEGV ended the program")),
+            (signal(9), Some(Signal::SIGTERM), Some("SIGKILL ended the program")),
+            (signal(15), None, Some("SIGTERM ended the program")),
+            (signal(15), Some(Signal::SIGTERM), None),
+            (code(130), Some(Signal::SIGINT), None),
+            (code(1), Some(Signal::SIGINT), Some("the program ended with exit code 1")),
+        ];
+        for (status, asked, expected) in cases {
+            assert_eq!(death(status, asked).as_deref(), expected, "{status} {asked:?}");
+        }
+    }
 }
