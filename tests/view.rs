@@ -338,3 +338,127 @@ fn span_id(field: &[u8]) -> String {
     let span = ScopeSpans::decode(field).unwrap().spans.remove(0);
     span.span_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The ids and the number of spans of the traces in lines of JSON.
+fn shown(output: &str) -> BTreeSet<String> {
+    let trace =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["trace_id"].as_str().unwrap().to_owned();
+    output.lines().map(trace).collect()
+}
+
+#[test]
+fn a_replay_shows_the_same_traces_in_the_time_that_they_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop(folder.path());
+    let shop = shop.to_str().unwrap();
+    for args in
+        [&[][..], &["--where", "error"], &["--since", "2027-01-15 08:00:00.0301"], &["--where", "rows == 3"]]
+    {
+        let args = [&[shop, "--json"], args].concat();
+        let replay = view(&[&args[..], &["--speed", "10x"]].concat());
+        assert!(replay.status.success() && stderr(&replay).is_empty(), "{replay:?}");
+        assert_eq!(shown(&stdout(&replay)), shown(&stdout(&view(&args))), "{args:?}");
+    }
+    let replay = view(&[shop, "--speed", "1", "--where", "duration > 1min"]);
+    assert_eq!(replay.status.code(), Some(1), "{replay:?}");
+    assert!(stderr(&replay).contains("no trace matches"), "{replay:?}");
+    let replay = view(&[shop, "missing", "--speed", "1"]);
+    assert_eq!(replay.status.code(), Some(2), "{replay:?}");
+
+    // Two roots, a second apart: at half the speed, two seconds. How exact it is, `capture::Pace` tests.
+    let span = |id: u8, at: &str| {
+        json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [{
+            "traceId": format!("{id:032x}"), "spanId": format!("{id:016x}"), "name": "root",
+            "startTimeUnixNano": at, "endTimeUnixNano": at,
+        }] }] }] })
+        .to_string()
+    };
+    let path = folder.path().join("pause.jsonl");
+    write(&path, [span(1, "1800000000000000000"), span(2, "1800000001000000000")].join("\n")).unwrap();
+    let begin = std::time::Instant::now();
+    assert!(view(&[path.to_str().unwrap(), "--speed", "0.5"]).status.success());
+    assert!(begin.elapsed() >= std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+/// `spantap view --follow` while it runs.
+struct Following {
+    child: e2e::Process,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Following {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=INT,TERM")
+            .arg(program("spantap"))
+            .args(["view", "--json", "-f"])
+            .args(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (line, lines) = std::sync::mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|read| line.send(read)));
+        Self { child: e2e::Process(child), lines }
+    }
+
+    /// The next trace that it shows.
+    fn next(&self) -> Value {
+        serde_json::from_str(&self.lines.recv_timeout(e2e::TIMEOUT).unwrap()).unwrap()
+    }
+
+    fn interrupt(mut self) -> (Option<i32>, String) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let status = self.child.wait().unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut said).unwrap();
+        (status.code(), said)
+    }
+}
+
+#[test]
+fn traces_are_shown_while_they_are_recorded_also_into_new_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("capture.spans");
+    let spantap = Spantap::record(&capture, &["--max-size", "1KiB", "--keep", "3"]);
+    wait_until("the capture is there", || capture.exists());
+    let following = Following::start(&[capture.to_str().unwrap()]);
+    let mut fixture = Fixture::start(
+        &Build::Release.path(Linkage::Executable, 0),
+        Linkage::Executable,
+        Some(spantap.socket()),
+    );
+    let first_file = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&capture).unwrap());
+    let before = first_file();
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        fixture.run("tree");
+        // Its two traces are shown before the next ones are made.
+        for trace in [following.next(), following.next()] {
+            assert!(seen.insert(trace["trace_id"].as_str().unwrap().to_owned()), "{trace}");
+            assert_eq!(trace["missing_parents"], 0, "{trace}");
+        }
+    }
+    assert_ne!(first_file(), before, "a new file was begun");
+    fixture.end();
+    assert!(spantap.terminate().status.success());
+    assert_eq!(following.interrupt(), (Some(0), String::new()));
+}
+
+#[test]
+fn following_without_a_trace_is_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("capture.spans");
+    write(&capture, "").unwrap();
+    let following = Following::start(&[capture.to_str().unwrap(), "--where", "error"]);
+    wait_until("it waits for signals", || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", following.child.id())).unwrap();
+        let mut names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+        names.any(|name| name.is_ok_and(|name| name == "end\n"))
+    });
+    let (code, said) = following.interrupt();
+    assert_eq!((code, &*said), (Some(1), "spantap: no trace matches, among 0 spans\n"));
+    // A pipe has no end to wait at.
+    let output = view(&["-", "-f"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

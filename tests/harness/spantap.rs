@@ -145,10 +145,15 @@ impl Spantap {
 
     /// Starts `spantap record` to `capture` with a program.
     pub fn record_program(capture: &Path, program: &[&str]) -> Self {
+        Self::record_program_with(capture, &[], program)
+    }
+
+    /// Starts `spantap record` to `capture` with options and a program.
+    pub fn record_program_with(capture: &Path, args: &[&str], program: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("not used");
         let mut command = command();
-        command.arg("record").arg(capture).arg("--").args(program);
+        command.arg("record").arg(capture).args(args).arg("--").args(program);
         Self::spawn(&mut command, folder, socket)
     }
 

@@ -20,12 +20,13 @@
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
-//! `search` finds traces in captures, and `graph` who calls whom. `top` is the full screen.
+//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, and `graph` who
+//! calls whom. `top` is the full screen.
 //!
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, capture, trace, search, graph, view, sink, stats, terminal, metrics, top,
+//! text, span, process, notes, query, decode, encode, capture, flight, trace, search, graph, view, sink, stats, terminal, metrics, top,
 //! pipeline, source, commands
 //! ```
 
@@ -33,6 +34,7 @@ pub mod capture;
 pub mod commands;
 pub mod decode;
 pub mod encode;
+pub mod flight;
 pub mod graph;
 pub mod metrics;
 pub mod notes;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 
 use super::compress::compress;
-use super::frame::{Header, MAX_BODY, MAX_HEADER};
+use super::frame::{Found, Header, MAX_BODY, MAX_HEADER};
 use super::index::Index;
 
 /// Encodes an `ExportTraceServiceRequest` as a frame.
@@ -28,6 +28,14 @@ pub fn encode(request: Bytes) -> Result<Vec<u8>> {
     header.put(&mut frame);
     frame.extend_from_slice(&body);
     Ok(frame)
+}
+
+/// The number of spans in a frame of [`encode`].
+pub(crate) fn spans_of(frame: &[u8]) -> u64 {
+    match Header::read(frame) {
+        Found::Header(header) => header.spans.into(),
+        _ => 0,
+    }
 }
 
 /// The time, in nanoseconds since 1970.

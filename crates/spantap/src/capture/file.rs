@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Gid, Uid, fchown, geteuid};
 
 use super::append::Appender;
 use super::damage::Damage;
 use super::encode::now_ns;
 use super::filter::Filter;
 use super::frame::Found;
+use super::owner::give_to_user;
 use super::read::Frames;
 use super::rotate::Rotation;
 use super::scan::Scan;
@@ -78,10 +78,7 @@ fn open(path: &Path) -> io::Result<Flock<File>> {
     options.read(true).append(true).mode(0o600);
     let file = match options.clone().create_new(true).open(path) {
         Ok(file) => {
-            if let Some((user, group)) = sudo_user(geteuid().is_root(), |name| std::env::var(name).ok()) {
-                // Some file systems have no owners, and the spans are recorded all the same.
-                let _ = fchown(&file, Some(user), Some(group));
-            }
+            give_to_user(&file);
             file
         }
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => options.create(true).open(path)?,
@@ -102,13 +99,6 @@ fn open(path: &Path) -> io::Result<Flock<File>> {
     }
 }
 
-/// The user who runs spantap through `sudo`, and the group.
-fn sudo_user(is_root: bool, variable: impl Fn(&str) -> Option<String>) -> Option<(Uid, Gid)> {
-    let id = |name| variable(name)?.parse().ok();
-    let (user, group) = (id("SUDO_UID")?, id("SUDO_GID")?);
-    is_root.then(|| (Uid::from_raw(user), Gid::from_raw(group)))
-}
-
 /// Cuts off what comes after the last whole frame.
 fn cut_tail(file: &File) -> Result<u64> {
     let mut frames = Frames::new(file.try_clone()?);
@@ -120,18 +110,4 @@ fn cut_tail(file: &File) -> Result<u64> {
         file.set_len(frames.end())?;
     }
     Ok(damage.tail_bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_file_belongs_to_the_user_of_sudo() {
-        let sudo = |name: &str| Some(if name == "SUDO_UID" { "1000" } else { "1001" }.to_owned());
-        assert_eq!(sudo_user(true, sudo), Some((Uid::from_raw(1000), Gid::from_raw(1001))));
-        assert_eq!(sudo_user(false, sudo), None, "another program may set the variables");
-        assert_eq!(sudo_user(true, |_| None), None);
-        assert_eq!(sudo_user(true, |_| Some("-1".into())), None);
-    }
 }

@@ -100,7 +100,7 @@ fn older(path: &Path) -> io::Result<Vec<u32>> {
 }
 
 /// Whether a file is a capture, of any version, also if it is damaged.
-fn is_capture(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_capture(path: &Path) -> io::Result<bool> {
     if !path.metadata()?.is_file() {
         return Ok(false);
     }

@@ -27,6 +27,7 @@ use crate::span::attributes::attribute;
 
 mod collector;
 mod damaged;
+mod growing;
 mod pipes;
 
 /// 2027, in nanoseconds since 1970.

@@ -16,10 +16,12 @@ use super::signals::Blocked;
 #[cfg(feature = "ebpf")]
 pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> Result<ExitCode> {
     use super::collect::Collect;
+    use crate::flight::Trigger;
     use crate::source::Source;
     use crate::source::probes::{Lifetime, Probes, Target, check_kernel};
 
     let mut signals = blocked.read()?;
+    signals.trigger(output.flight.clone());
     check_kernel()?;
     let target = match (attach.to.pid, &attach.to.exe) {
         (Some(pid), _) => Target::process(pid)?,
@@ -28,10 +30,13 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> 
     };
     let lifetime = Lifetime::of(&target)?;
     let probes = Probes::attach(target, &attach.tap.kernel, attach.tap.min, attach.tap.callsite)?;
+    let flight = output.flight.clone();
+    let pid = attach.to.pid;
     let collect = Collect {
         source: Source::Probes(Box::new(probes)),
         common: attach.common,
         rotation: output.rotation,
+        flight: output.flight,
         stream: output.stream,
         top: output.top,
         owns_terminal: true,
@@ -39,8 +44,12 @@ pub(super) async fn attach(attach: Attach, blocked: Blocked, output: Output) -> 
     let end = async move {
         tokio::select! {
             _ = signals.next() => {}
-            () = lifetime.end() => {}
             () = Output::quit(output.quits) => {}
+            () = lifetime.end() => {
+                if let (Some(flight), Some(pid)) = (flight, pid) {
+                    flight.trigger(Trigger::Death(format!("process {pid} has ended")));
+                }
+            }
         }
         Ok(((), signals))
     };

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::capture::KEEP;
 use crate::metrics::Address;
 use crate::notes::Pattern;
 use crate::query::{Query, QueryError, names};
@@ -171,14 +170,19 @@ pub(super) struct Record {
     #[command(flatten)]
     pub(super) from: RecordFrom,
     /// Begin a new file when this one would get larger, such as 500MiB; the older one is renamed to CAPTURE.1
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB", conflicts_with = "keep_last")]
     pub(super) max_size: u64,
     /// Begin a new file when this one is older, such as 1h [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = age)]
+    #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "keep_last")]
     pub(super) max_age: Option<Duration>,
-    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; older ones are removed when a new file begins
-    #[arg(long, value_name = "N", default_value_t = KEEP)]
-    pub(super) keep: u32,
+    /// Keep this many older files, as CAPTURE.1 to CAPTURE.N; older ones are removed when a new file begins [default: 1]
+    ///
+    /// With --keep-last, keep this many files beside CAPTURE, as CAPTURE-TIME. [default: 9]
+    #[arg(long, value_name = "N")]
+    pub(super) keep: Option<u32>,
+    /// The flight recorder.
+    #[command(flatten)]
+    pub(super) flight: Flight,
     /// The options of a socket.
     #[command(flatten)]
     pub(super) access: Access,
@@ -191,6 +195,28 @@ pub(super) struct Record {
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: Color,
+}
+
+/// The options of the flight recorder.
+#[derive(Args, Debug)]
+pub(super) struct Flight {
+    /// Keep the spans of this time in memory, such as 5m, and write them when something happens
+    ///
+    /// That is SIGUSR1 to spantap, a span that --on chooses, or the death of the program: with -- COMMAND its end by a signal or
+    /// with another exit code than 0, with --pid any end. The first file is CAPTURE, unless it exists; later ones have a time in
+    /// their name. At an end without a trigger, nothing is written, and
+    /// SIGKILL of spantap loses what is kept.
+    #[arg(long, value_name = "DURATION", value_parser = kept_time, conflicts_with = "spool", help_heading = FLIGHT)]
+    pub(super) keep_last: Option<Duration>,
+    /// Write when a span matches this query, such as 'duration > 1s' or error; may be repeated
+    ///
+    /// spantap waits five seconds for the rest of its trace. The next file for a query comes after half of the time of
+    /// --keep-last, at the earliest.
+    #[arg(long, value_name = "QUERY", value_parser = query, requires = "keep_last", help_heading = FLIGHT)]
+    pub(super) on: Vec<Query>,
+    /// Keep at most this much, compressed; if it is full, the time is shorter, and spantap says so
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", requires = "keep_last", help_heading = FLIGHT)]
+    pub(super) keep_memory: u64,
 }
 
 /// Where `record` takes spans from.
@@ -300,6 +326,16 @@ pub(super) struct View {
     /// Show at most N traces; 0 shows all [default: 20 on a terminal, else 0]
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
+    /// Replay: show the traces when they came, N times as fast as they were recorded, such as 1 or 10x
+    ///
+    /// Pauses of more than 5 s are shortened to that.
+    #[arg(long, value_name = "N", value_parser = speed, conflicts_with_all = ["sort", "limit", "follow"])]
+    pub(super) speed: Option<f64>,
+    /// Show the traces of the last 10 s, and then those that are added to the files, until Ctrl-C
+    ///
+    /// Goes on with the new file when a recording begins one. --since shows earlier traces first.
+    #[arg(long, short, conflicts_with_all = ["sort", "limit", "until"])]
+    pub(super) follow: bool,
     /// Draw at most N lines for the spans of a trace: its beginning, and spans with errors; 0 draws all
     #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "json")]
     pub(super) lines: usize,
@@ -458,6 +494,7 @@ impl Display {
 
 const FORWARDING: &str = "Forwarding options";
 const DISPLAY: &str = "Display options";
+const FLIGHT: &str = "Flight recorder";
 const LISTENING: &str = "Options with a socket";
 const ATTACHING: &str = "Options with --pid and --exe";
 
@@ -516,6 +553,13 @@ fn time(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Reads a speed: a number above 0, which may be followed by an x.
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix(['x', 'X']).unwrap_or(text);
+    let speed = number.parse::<f64>().ok().filter(|speed| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "write a number above 0, such as 1, 0.5 or 10x".into())
+}
+
 fn trace_id(text: &str) -> Result<u128, String> {
     // Some tracers have ids of 64 bits, and some programs print these without the zeros before them.
     let is_hex = matches!(text.len(), 16 | 32) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -555,6 +599,16 @@ fn age(text: &str) -> Result<Duration, String> {
         Err("each frame would begin a new file; write a longer time, such as 1h".into())
     } else {
         Ok(age)
+    }
+}
+
+/// Reads a duration for which spans are kept.
+fn kept_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(1) {
+        Err("the spans of a trace take some time to arrive; write a longer time, such as 5m".into())
+    } else {
+        Ok(time)
     }
 }
 
@@ -602,6 +656,8 @@ mod tests {
             "--pid 7 --kernel none",
             "trace.sock --max-size 1MiB --max-age 1h --keep 0",
             "trace.sock --max-age 5m",
+            "trace.sock --keep-last 5m --on error --on duration>1s --keep 3 --keep-memory 1GiB --to jsonl=a",
+            "--keep-last 1h -- ./a --on x",
         ];
         for args in good {
             assert!(parse(args).is_ok(), "{args}: {:?}", parse(args));
@@ -616,8 +672,38 @@ mod tests {
             "--kernel none -- a",
             "trace.sock --max-age 0s",
             "trace.sock --max-age 1",
+            "trace.sock --on error",
+            "trace.sock --keep-memory 1GiB",
+            "trace.sock --keep-last 0s",
+            "trace.sock --keep-last 5m --on duration>1",
+            "trace.sock --keep-last 5m --max-age 1h",
+            "trace.sock --keep-last 5m --max-size 1GiB",
+            "trace.sock --keep-last 5m --to jsonl=a --spool b",
         ];
         for args in bad {
+            assert!(parse(args).is_err(), "{args}");
+        }
+    }
+
+    #[test]
+    fn speeds_are_above_0() {
+        assert_eq!(["1", "10x", "0.5X"].map(speed), [Ok(1.0), Ok(10.0), Ok(0.5)]);
+        for text in ["", "x", "0", "-1", "inf", "NaN", "1e999", "10xx", "fast"] {
+            assert!(speed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_replay_has_no_other_order_than_time() {
+        let parse =
+            |args: &str| Cli::try_parse_from(["spantap", "view", "a"].into_iter().chain(args.split(' ')));
+        for args in ["--speed 2x --json --where error", "-f --since 1h", "--speed 1 --since 1h --until 1min"]
+        {
+            assert!(parse(args).is_ok(), "{args}: {:?}", parse(args).map(drop));
+        }
+        for args in
+            ["--speed 1 --limit 2", "--speed 1 --sort time", "--speed 1 -f", "-f --limit 2", "-f --until 1h"]
+        {
             assert!(parse(args).is_err(), "{args}");
         }
     }

@@ -11,11 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 
 use super::cli::Common;
 use super::signals::Signals;
 use crate::capture::Rotation;
+use crate::flight::{FlightRecorder, Trigger};
 use crate::metrics::{self, SpanMetrics};
 use crate::pipeline::Pipeline;
 use crate::process::Programs;
@@ -40,6 +42,8 @@ const TRACES_PER_SECOND: u32 = 5;
 pub(super) struct Output {
     /// When a capture is followed by another.
     pub(super) rotation: Rotation,
+    /// The flight recorder, instead of a capture.
+    pub(super) flight: Option<Arc<FlightRecorder>>,
     /// Where the status is shown, and traces.
     pub(super) stream: Stream,
     /// Whether the first target is what the command is for, so that a loss there is a failure.
@@ -78,6 +82,7 @@ impl Default for Output {
     fn default() -> Self {
         Self {
             rotation: Rotation::default(),
+            flight: None,
             stream: Stream::Stdout,
             records: false,
             top: None,
@@ -95,6 +100,8 @@ pub(super) struct Collect {
     pub(super) common: Common,
     /// When a capture is followed by another.
     pub(super) rotation: Rotation,
+    /// The flight recorder, if it is among the targets.
+    pub(super) flight: Option<Arc<FlightRecorder>>,
     /// Where traces are shown.
     pub(super) stream: Stream,
     /// Shows a full screen instead of traces.
@@ -143,12 +150,14 @@ impl Collect {
     ) -> (Result<(T, Finish)>, Option<String>) {
         let flush_timeout = self.common.forwarding.flush_timeout;
         let owns_terminal = self.owns_terminal;
+        let flight = self.flight.clone();
         let Started { stats, sinks, programs, end, mut received, shown, view } =
             match self.start(screen, notices).await {
                 Ok(started) => started,
                 // Notices from before the error are still printed.
                 Err(error) => return (Err(error), Some(String::new())),
             };
+        let writing = flight.as_ref().map(|flight| tokio::spawn(Arc::clone(flight).run()));
         let outcome = until_or_broken(until, &mut received, owns_terminal, notices, &end, &programs).await;
         end.end();
         let (outcome, mut signals) = match outcome {
@@ -182,6 +191,25 @@ impl Collect {
             }
         };
         sinks.finish_until(deadline).await;
+        let mut wrote_last = true;
+        if let Some(flight) = flight {
+            if let Err(error) = result.as_ref().and(outcome.as_ref().map(drop)) {
+                if !flight.is_empty() {
+                    flight.trigger(Trigger::Death(format!("spantap failed: {error:#}")));
+                }
+            }
+            let finish = spawn_blocking(move || flight.finish());
+            tokio::select! {
+                finished = finish => wrote_last = finished.unwrap_or(false),
+                // The disk may not answer any more.
+                signal = &mut next_signal, if second_signal.is_none() => {
+                    (second_signal, wrote_last) = (Some(signal), false);
+                }
+            }
+        }
+        if let Some(writing) = writing {
+            writing.abort();
+        }
         let show_timeout = match second_signal {
             Some(_) => SHOW_TIMEOUT_AFTER_SIGNAL,
             None => flush_timeout.max(SHOW_TIMEOUT),
@@ -190,15 +218,20 @@ impl Collect {
         let final_text = shown.then(|| final_stats(&stats, &sinks));
         let first = sinks.stats().into_iter().next();
         let lost_by_first = first.map_or(0, |sink| sink.dropped.total() + sink.rejected);
-        let finish = Finish { second_signal, lost_by_first };
+        let finish = Finish { second_signal, lost_by_first, wrote_last };
         (result.and(outcome).map(|value| (value, finish)), final_text)
     }
 
     async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
-        let Self { source, common: Common { forwarding, display }, rotation, owns_terminal, top, .. } = self;
+        let Self {
+            source, common: Common { forwarding, display }, rotation, flight, owns_terminal, top, ..
+        } = self;
         let stats = Arc::new(Stats::default());
         let spool = forwarding.spool.map(|dir| SpoolSettings { dir, max_bytes: forwarding.spool_size << 20 });
-        let settings = Settings { targets: forwarding.to, spool, rotation };
+        if let Some(flight) = &flight {
+            flight.report_to(notices.clone());
+        }
+        let settings = Settings { targets: forwarding.to, spool, rotation, flight: flight.clone() };
         // A value that is not UTF-8 is invalid, not unset.
         let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         let sinks = Arc::new(Sinks::open(&settings, &environment, notices)?);
@@ -247,6 +280,7 @@ impl Collect {
             sinks: Arc::clone(&sinks),
             programs: Arc::clone(&programs),
             span_metrics,
+            flight: flight.filter(|flight| flight.has_queries()),
             view: to_view,
         };
         let (ended, received) = oneshot::channel();
@@ -266,15 +300,17 @@ pub(super) struct Finish {
     second_signal: Option<Signal>,
     /// The spans that the first target lost or rejected since the start.
     lost_by_first: u64,
+    /// Whether the flight recorder has written what it was to write.
+    wrote_last: bool,
 }
 
 impl Finish {
     /// 128 plus the number of the second signal, as shells report it. Without one, failure if `records`, and the first
-    /// target lost spans; else success.
+    /// target lost spans or a file was not written; else success.
     pub(super) fn exit_code(&self, records: bool) -> ExitCode {
         match self.second_signal.and_then(|signal| u8::try_from(128 + signal as i32).ok()) {
             Some(code) => code.into(),
-            None if records && self.lost_by_first > 0 => ExitCode::FAILURE,
+            None if records && (self.lost_by_first > 0 || !self.wrote_last) => ExitCode::FAILURE,
             None => ExitCode::SUCCESS,
         }
     }

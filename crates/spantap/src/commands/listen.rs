@@ -16,11 +16,13 @@ use crate::source::{Socket, Source};
 /// When the socket can't be bound, or the collector can't run.
 pub(super) async fn listen(listen: Listen, blocked: Blocked, output: Output) -> Result<ExitCode> {
     let mut signals = blocked.read()?;
+    signals.trigger(output.flight.clone());
     let socket = Socket::bind(&listen.socket, listen.access.mode)?;
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: listen.access.allow_uid },
         common: listen.common,
         rotation: output.rotation,
+        flight: output.flight,
         stream: output.stream,
         top: output.top,
         owns_terminal: true,

@@ -1,9 +1,10 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `record` is one of the three with a capture as its target. `signals` reports when the user
-//! wants spantap to end. `top` is one of them with a full screen, or shows what was recorded, as do `view` and `graph`; `failed` is their exit code for errors. `probes` lists
-//! the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
+//! `collect` does the rest. `record` is one of the three with a capture or the flight recorder as its target, and `top` one with a
+//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded; `replay` does
+//! so at the pace at which it was or is recorded, `shown` is how a trace is written, and `failed` is their exit code for errors.
+//! `probes` lists the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
 
 mod attach;
 mod cli;
@@ -15,7 +16,9 @@ mod listen;
 mod man;
 mod probes;
 mod record;
+mod replay;
 mod run;
+mod shown;
 mod signals;
 mod top;
 mod view;
@@ -27,6 +30,7 @@ use anyhow::Result;
 pub use cli::Cli;
 
 use crate::source::Folder;
+use crate::terminal::Stream;
 use cli::Command;
 use collect::Output;
 use signals::Blocked;
@@ -41,7 +45,8 @@ impl Cli {
         match self.command {
             // Signals are blocked before other threads start and before the folder exists that must be removed.
             Command::Run(options) => {
-                block_on(run::run(options, Blocked::all()?, Folder::new()?, Output::default()))
+                let output = Output { stream: Stream::Stderr, ..Output::default() };
+                block_on(run::run(options, Blocked::all()?, Folder::new()?, output))
             }
             Command::Listen(options) => {
                 block_on(listen::listen(options, Blocked::ending()?, Output::default()))

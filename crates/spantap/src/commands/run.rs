@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -18,8 +19,8 @@ use tokio::sync::oneshot;
 use super::cli::Run;
 use super::collect::{Collect, Output};
 use super::signals::{Blocked, Received, Signals, stop};
+use crate::flight::{FlightRecorder, Trigger};
 use crate::source::{Folder, Source};
-use crate::terminal::Stream;
 
 /// Runs the program and shows its traces until it ends. Passes all signals in `blocked` on to the program.
 ///
@@ -40,18 +41,21 @@ pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, output: Outp
         command.stdout(file.try_clone().context("can't write the program's output")?).stderr(file);
     }
     blocked.leave_to(&mut command);
-    let signals = blocked.read()?;
+    let mut signals = blocked.read()?;
+    signals.trigger(output.flight.clone());
+    let flight = output.flight.clone();
     let collect = Collect {
         source: Source::Socket { socket, allowed_uids: Vec::new() },
         common: run.common,
         rotation: output.rotation,
+        flight: output.flight,
         // stdout belongs to the program, unless there is a full screen.
-        stream: if output.top.is_some() { Stream::Stdout } else { Stream::Stderr },
+        stream: output.stream,
         top: output.top,
         owns_terminal: false,
     };
     // The program's exit code, even if a second signal came.
-    let (code, _) = collect.run(child(command, signals, output.quits)).await?;
+    let (code, _) = collect.run(child(command, signals, flight, output.quits)).await?;
     Ok(ExitCode::from(code))
 }
 
@@ -66,6 +70,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 async fn child(
     command: Command,
     mut signals: Signals,
+    flight: Option<Arc<FlightRecorder>>,
     quits: Option<oneshot::Receiver<()>>,
 ) -> Result<(u8, Signals)> {
     let name = command.get_program().to_owned();
@@ -74,16 +79,21 @@ async fn child(
     let mut changes = signal(SignalKind::child()).context("can't watch the program")?;
     let mut stopping: Option<(Signal, Instant)> = None;
     let (mut quit, mut has_quit) = (pin!(Output::quit(quits)), false);
+    let mut asked = None;
     loop {
         tokio::select! {
             status = child.wait() => {
-                let code = exit_code(status.context("can't wait for the program")?);
-                return Ok((code, signals));
+                let status = status.context("can't wait for the program")?;
+                if let Some((flight, how)) = flight.zip(death(status, asked)) {
+                    flight.trigger(Trigger::Death(how));
+                }
+                return Ok((exit_code(status), signals));
             }
             received = signals.receive() => {
                 if received.stops().is_some() || received.continues() {
                     stopping = received.stops().map(|signal| (signal, Instant::now()));
                 }
+                asked = received.asks_to_end().or(asked);
                 // The child was not reaped yet, so the pid is still its own.
                 if let Some(pid) = pid {
                     pass_on(received, pid);
@@ -152,8 +162,51 @@ impl StartError {
     }
 }
 
+/// How the program died, if it did. It did not if it ended because `asked` asked it to, as far as its status tells.
+fn death(status: ExitStatus, asked: Option<Signal>) -> Option<String> {
+    let asked = asked.map(|signal| signal as i32);
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        // Shells, and programs that clean up first, exit like this.
+        (Some(code), _) if asked.is_some_and(|signal| code == 128 + signal) => None,
+        (_, Some(signal)) if asked == Some(signal) => None,
+        (Some(code), _) => Some(format!("the program ended with exit code {code}")),
+        (None, Some(number)) => Some(match Signal::try_from(number) {
+            Ok(signal) => format!("{signal} ended the program"),
+            Err(_) => format!("signal {number} ended the program"),
+        }),
+        (None, None) => Some("the program ended".to_owned()),
+    }
+}
+
 /// The program's own code, or 128 plus the number of the signal that ended it, as shells return.
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_asked_to_end_has_not_died() {
+        let code = |code: i32| ExitStatus::from_raw(code << 8);
+        let signal = ExitStatus::from_raw;
+        let cases = [
+            (code(0), None, None),
+            (code(3), None, Some("the program ended with exit code 3")),
+            (code(139), Some(Signal::SIGINT), Some("the program ended with exit code 139")),
+            (signal(11), None, Some("SIGSEGV ended the program")),
+            (signal(11 | 0x80), None, Some("SIGSEGV ended the program")),
+            (signal(9), Some(Signal::SIGTERM), Some("SIGKILL ended the program")),
+            (signal(15), None, Some("SIGTERM ended the program")),
+            (signal(15), Some(Signal::SIGTERM), None),
+            (code(130), Some(Signal::SIGINT), None),
+            (code(1), Some(Signal::SIGINT), Some("the program ended with exit code 1")),
+        ];
+        for (status, asked, expected) in cases {
+            assert_eq!(death(status, asked).as_deref(), expected, "{status} {asked:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::flight::{FlightRecorder, Trigger};
 
 /// Signals that ask spantap to end.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
@@ -53,6 +56,17 @@ impl Blocked {
         let mut set: SigSet = ENDING.into_iter().collect();
         // With SIGXFSZ blocked, a write beyond RLIMIT_FSIZE fails instead of ending the process.
         set.add(Signal::SIGXFSZ);
+        Self::block(set)
+    }
+
+    /// Blocks these, and SIGUSR1.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(super) fn ending_and_usr1() -> Result<Self> {
+        let mut set: SigSet = ENDING.into_iter().collect();
+        [Signal::SIGXFSZ, Signal::SIGUSR1].into_iter().for_each(|signal| set.add(signal));
         Self::block(set)
     }
 
@@ -118,14 +132,22 @@ impl Blocked {
             .name("signals".into())
             .spawn(read)
             .context("can't start the thread `signals`")?;
-        Ok(Signals(signals))
+        Ok(Signals { arrived: signals, flight: None })
     }
 }
 
 /// The blocked signals, as they arrive.
-pub(super) struct Signals(UnboundedReceiver<Received>);
+pub(super) struct Signals {
+    arrived: UnboundedReceiver<Received>,
+    flight: Option<Arc<FlightRecorder>>,
+}
 
 impl Signals {
+    /// Takes SIGUSR1 for a request to this flight recorder, and does not return it any more.
+    pub(super) fn trigger(&mut self, flight: Option<Arc<FlightRecorder>>) {
+        self.flight = flight;
+    }
+
     /// Waits for a signal that asks spantap to end.
     pub(super) async fn next(&mut self) -> Signal {
         loop {
@@ -138,12 +160,39 @@ impl Signals {
         }
     }
 
+    /// Calls `end` at the first signal that asks spantap to end, from another thread. The next one ends the process.
+    ///
+    /// # Errors
+    ///
+    /// When the thread can't be started.
+    pub(super) fn on_first(mut self, end: impl FnOnce() + Send + 'static) -> Result<()> {
+        let wait = move || {
+            while let Some(received) = self.arrived.blocking_recv() {
+                if received.signal().is_some_and(|signal| ENDING.contains(&signal)) {
+                    break;
+                }
+            }
+            end();
+            // No other thread of the process takes them.
+            let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
+            std::thread::park();
+        };
+        thread::Builder::new().name("end".into()).spawn(wait).context("can't start the thread `end`")?;
+        Ok(())
+    }
+
     /// Waits for any signal.
     pub(super) async fn receive(&mut self) -> Received {
-        match self.0.recv().await {
-            Some(received) => received,
-            // The thread has ended, because it could not read.
-            None => std::future::pending().await,
+        loop {
+            let received = match self.arrived.recv().await {
+                Some(received) => received,
+                // The thread has ended, because it could not read.
+                None => std::future::pending().await,
+            };
+            match &self.flight {
+                Some(flight) if received.signal() == Some(Signal::SIGUSR1) => flight.trigger(Trigger::Signal),
+                _ => return received,
+            }
         }
     }
 }
@@ -170,6 +219,11 @@ impl Received {
 
     fn signal(self) -> Option<Signal> {
         Signal::try_from(self.number).ok()
+    }
+
+    /// The signal, if it asks a program to end. SIGQUIT asks for a core dump, as after an error.
+    pub(super) fn asks_to_end(self) -> Option<Signal> {
+        self.signal().filter(|signal| ENDING.contains(signal) && *signal != Signal::SIGQUIT)
     }
 
     /// The signal, if its default is to stop the process.

@@ -1,4 +1,4 @@
-//! `spantap view`: shows traces from files.
+//! `spantap view`: shows traces from files. `replay` does so while time passes.
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -7,15 +7,14 @@ use anyhow::{Context, Result};
 
 use super::cli::{Sort, View};
 use super::failed::Failed;
+use super::replay::{follow, replay};
+use super::shown::{NONE_MATCHES, Shown};
 use crate::search::{Choice, Files, Order, Wanted, choose, load};
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, grouped, safe};
-use crate::view::{self, Look};
 
 /// How many traces are shown on a terminal if the user does not say how many.
 const ON_A_TERMINAL: usize = 20;
-
-const NONE_MATCHES: u8 = 1;
 
 /// Shows the traces that match.
 ///
@@ -23,37 +22,33 @@ const NONE_MATCHES: u8 = 1;
 ///
 /// When the output fails.
 pub(super) fn view(options: View) -> Result<ExitCode> {
-    show(options).context(Failed("can't show traces"))
+    let shown = match options.speed {
+        _ if options.follow => follow(&options),
+        Some(speed) => replay(&options, speed),
+        None => show(options),
+    };
+    shown.context(Failed("can't show traces"))
 }
 
 fn show(options: View) -> Result<ExitCode> {
-    let View { files: paths, query, trace_ids, since, until, sort, limit, lines, critical_path, json, color } =
-        options;
-    let files = Files::open(&paths);
-    let screen = Screen::new(Stream::Stdout, color.into());
+    let files = Files::open(&options.files);
+    let screen = Screen::new(Stream::Stdout, options.color.into());
+    let mut shown_as = Shown::new(&options);
+    let mut out = BufWriter::new(io::stdout().lock());
     let default = if io::stdout().is_terminal() { ON_A_TERMINAL } else { 0 };
-    let order = match sort {
+    let order = match options.sort {
         Sort::Time => Order::Time,
         Sort::Duration => Order::Duration,
     };
-    let limit = Some(limit.unwrap_or(default)).filter(|limit| *limit > 0);
-    let times_ns = (since.unwrap_or(0), until.unwrap_or(u64::MAX));
+    let limit = Some(options.limit.unwrap_or(default)).filter(|limit| *limit > 0);
+    let times_ns = (options.since.unwrap_or(0), options.until.unwrap_or(u64::MAX));
+    let (query, trace_ids) = (options.query.clone(), options.trace_ids.clone());
     let wanted = Wanted { query, trace_ids, times_ns, order, limit };
     let choice = choose(&files, &wanted);
 
-    let mut look = Look::new(screen.columns(), screen.colour());
-    look.lines = if lines == 0 { usize::MAX } else { lines };
-    look.begin = true;
-    look.critical_path = critical_path;
-    let mut legend = if critical_path { view::path_legend(&look) + "\n" } else { String::new() };
-    let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = None;
     let shown = load(&files, &choice.trace_ids, |trace| {
-        let written = match json {
-            true => view::json(trace, &mut out),
-            false => writeln!(out, "{}{}", std::mem::take(&mut legend), view::tree(trace, &look)),
-        };
-        failed = written.err();
+        failed = shown_as.write(trace, &screen, &mut out).err();
         failed.is_none()
     });
     match failed.map_or_else(|| out.flush(), Err) {

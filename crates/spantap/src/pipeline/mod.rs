@@ -19,6 +19,7 @@ pub use intake::Intake;
 
 use crate::decode::LOSSES;
 use crate::encode::Chunk;
+use crate::flight::FlightRecorder;
 use crate::metrics::SpanMetrics;
 use crate::process::Programs;
 use crate::sink::Sinks;
@@ -44,6 +45,8 @@ pub struct Pipeline {
     pub(crate) programs: Arc<Programs>,
     /// Counts the spans by service and name, if somebody may ask for it.
     pub span_metrics: Option<Arc<SpanMetrics>>,
+    /// The flight recorder, if a span may trigger it.
+    pub flight: Option<Arc<FlightRecorder>>,
     /// The view, if traces are shown. It may fall behind, and then misses spans.
     pub view: Option<Feeder>,
 }
@@ -77,10 +80,19 @@ impl Pipeline {
             if self.view.is_some() {
                 to_view.extend(encoded.iter().map(|(span, bytes)| EncodedSpan::new(&process, span, bytes)));
             }
+            if let Some(flight) = &self.flight {
+                encoded.iter().for_each(|(span, bytes)| flight.look(&process, span, bytes));
+            }
             let mut chunk = Chunk::encode_each(&process, &scopes, |scope, span, bytes| {
-                if self.view.is_some() && span.name != LOSSES {
-                    let span = Summary::in_scope(span, scope);
-                    to_view.extend(span.map(|span| EncodedSpan::new(&process, &span, bytes)));
+                if (self.view.is_none() && self.flight.is_none()) || span.name == LOSSES {
+                    return;
+                }
+                let Some(span) = Summary::in_scope(span, scope) else { return };
+                if let Some(flight) = &self.flight {
+                    flight.look(&process, &span, bytes);
+                }
+                if self.view.is_some() {
+                    to_view.push(EncodedSpan::new(&process, &span, bytes));
                 }
             });
             if !encoded.spans.is_empty() {

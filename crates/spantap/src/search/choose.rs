@@ -7,6 +7,7 @@ use super::files::{Files, Read};
 use crate::capture::{Filter, Spans};
 use crate::query::{LazySpan, Query, Subject};
 use crate::span::Summary;
+use crate::trace::{EncodedSpan, Trace};
 
 /// Which traces are wanted.
 #[derive(Debug)]
@@ -78,6 +79,12 @@ pub fn choose(files: &Files, wanted: &Wanted) -> Choice {
         trace_ids.reverse();
     }
     Choice { trace_ids, matching: matching.len(), spans: read_spans, read }
+}
+
+/// Whether a query chooses a span of the trace.
+pub fn is_chosen(trace: &Trace<EncodedSpan>, query: &Query) -> bool {
+    let mut spans = trace.spans.iter().filter_map(EncodedSpan::decode);
+    spans.any(|of| query.matches(&Subject::new(&of.span, &of.process)))
 }
 
 /// What some spans of a process add to the choice.

@@ -54,8 +54,7 @@ impl Files {
         each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
         mut take: impl FnMut(T),
     ) -> Read {
-        let failed = self.failed.iter().map(|error| anyhow::anyhow!("{error:#}")).collect();
-        let mut read = Read { lost_by_senders: 0, unread: Vec::new(), failed };
+        let mut read = self.nothing_read();
         for (path, file) in &self.open {
             let result = read.file(path, file, filter, each.clone(), &mut take);
             read.failed.extend(result.err());
@@ -65,6 +64,17 @@ impl Files {
 }
 
 impl Files {
+    /// The files that are open.
+    pub(super) fn open_files(&self) -> impl Iterator<Item = (&Path, &File)> {
+        self.open.iter().map(|(path, file)| (path.as_path(), file))
+    }
+
+    /// What is known before they are read.
+    pub(super) fn nothing_read(&self) -> Read {
+        let failed = self.failed.iter().map(|error| anyhow::anyhow!("{error:#}")).collect();
+        Read { lost_by_senders: 0, unread: Vec::new(), failed }
+    }
+
     /// A line about each older part of a recording that is not among the files.
     pub(crate) fn older(&self) -> Vec<String> {
         let paths: Vec<&PathBuf> = self.open.iter().map(|(path, _)| path).collect();
@@ -90,7 +100,7 @@ fn next_older(path: &Path) -> PathBuf {
 }
 
 /// What a pass over the files has found beside spans.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Read {
     /// The spans that the programs reported as lost, as far as the reports were read.
     pub lost_by_senders: u64,
@@ -114,11 +124,22 @@ impl Read {
         let mut results = capture.in_parallel(each)?;
         let read = results.by_ref().try_for_each(|result| result.map(&mut *take));
         let capture = results.capture();
-        self.lost_by_senders = self.lost_by_senders.saturating_add(capture.lost_by_senders());
-        if !capture.damage().is_none() {
-            self.unread.push(Unread { path: path.to_owned(), damage: capture.damage().clone() });
-        }
+        self.note(path, capture.damage(), capture.lost_by_senders());
         read
+    }
+
+    /// Adds what a file had beside spans.
+    pub(super) fn note(&mut self, path: &Path, damage: &Damage, lost_by_senders: u64) {
+        self.lost_by_senders = self.lost_by_senders.saturating_add(lost_by_senders);
+        if !damage.is_none() {
+            self.unread.push(Unread { path: path.to_owned(), damage: damage.clone() });
+        }
+    }
+
+    /// Takes the ends of files that are not whole for ones that are still being written.
+    pub fn forgive_tails(&mut self) {
+        self.unread.iter_mut().for_each(|of| of.damage.tail_bytes = 0);
+        self.unread.retain(|of| !of.damage.is_none());
     }
 
     /// Whether spans that were in the files could not be read.

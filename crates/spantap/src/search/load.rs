@@ -1,11 +1,8 @@
 //! The second pass: the spans of the chosen traces.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use super::files::Files;
+use super::processes::Processes;
 use crate::capture::{Filter, Spans};
-use crate::process::Process;
 use crate::trace::{EncodedSpan, Gathering, Limits, Trace};
 
 /// How many traces are gathered at first. If they take little memory, there are more in the next pass.
@@ -47,22 +44,4 @@ fn gather(files: &Files, trace_ids: &[u128]) -> Gathering {
     let filter = Filter { traces: Some(trace_ids.iter().copied().collect()), ..Filter::default() };
     let _ = files.read(&filter, |spans| spans, take);
     gathering
-}
-
-/// The processes of the spans, by service. Each thread that reads has its own description of a process, and so has each
-/// file, but the spans of one process have to share one.
-#[derive(Default)]
-struct Processes(HashMap<String, Vec<Arc<Process>>>);
-
-impl Processes {
-    fn known(&mut self, process: &Arc<Process>) -> Arc<Process> {
-        let of_service = self.0.entry(process.service.clone()).or_default();
-        match of_service.iter().find(|known| **known == *process) {
-            Some(known) => Arc::clone(known),
-            None => {
-                of_service.push(Arc::clone(process));
-                Arc::clone(process)
-            }
-        }
-    }
 }

@@ -58,11 +58,13 @@ impl Store for Memory {
             let Some(oldest) = chunks.pop() else { break };
             self.counters.lose(&Tally::of(oldest.sender, oldest.spans.into()), Loss::QueueFull);
             if !std::mem::replace(&mut chunks.full, true) {
+                let (target, most) = (self.counters.target(), self.max_bytes);
+                let until = match self.counters.snapshot().is_flight_recorder {
+                    true => "there is more time to compress them",
+                    false => "the backend accepts spans faster; --spool DIR has room for more",
+                };
                 self.notices.say(format!(
-                    "{}: the queue has reached {} bytes; its oldest spans are dropped until the backend accepts \
-                     spans faster; --spool DIR has room for more",
-                    self.counters.target(),
-                    self.max_bytes
+                    "{target}: the queue has reached {most} bytes; its oldest spans are dropped until {until}"
                 ));
             }
         }

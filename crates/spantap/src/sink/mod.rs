@@ -2,7 +2,7 @@
 //! backend does not delay the others.
 //!
 //! ```text
-//! push --> queue (memory | spool) --> worker --> export (otlp_http | otlp_grpc | zipkin | jsonl | capture)
+//! push --> queue (memory | spool) --> worker --> export (otlp_http | otlp_grpc | zipkin | jsonl | capture | flight)
 //!              \_______ stats _______/    \____ pace, limit, reports
 //! ```
 //!
@@ -38,6 +38,7 @@ pub use target::{Target, TargetError};
 
 use crate::capture::Rotation;
 use crate::encode::Chunk;
+use crate::flight::FlightRecorder;
 use crate::process::Senders;
 use crate::text::Notices;
 use environment::resolve;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub spool: Option<SpoolSettings>,
     /// When a capture is followed by another.
     pub rotation: Rotation,
+    /// The flight recorder, if it is among the targets.
+    pub flight: Option<Arc<FlightRecorder>>,
 }
 
 /// The settings of `--spool`.
@@ -127,8 +130,10 @@ impl Sinks {
         let mut workers = Vec::new();
         for ((target, resolved), (exporter, timeout)) in targets.iter().zip(&resolved).zip(exporters) {
             let counters = Arc::new(Counters::new(resolved));
-            if let Target::Capture(_) = target {
-                counters.is_capture();
+            match target {
+                Target::Capture(_) => counters.is_capture(),
+                Target::FlightRecorder => counters.is_flight_recorder(),
+                _ => {}
             }
             let timing = Timing { linger: exporter.linger(timing.linger), ..timing };
             let store: Box<dyn Store> = match (&directory, &settings.spool) {

@@ -38,6 +38,8 @@ pub struct SinkStats {
     pub is_spooled: bool,
     /// The bytes written to a capture since the start; `None` for other targets.
     pub recorded_bytes: Option<u64>,
+    /// Whether the spans stay in memory, in the flight recorder.
+    pub is_flight_recorder: bool,
     /// The state of the backend.
     pub state: State,
     /// The same by sender, for up to 1,000 senders; [`OTHERS`](super::OTHERS) has the rest.
@@ -136,6 +138,7 @@ impl Counters {
             retries: 0,
             is_spooled: false,
             recorded_bytes: None,
+            is_flight_recorder: false,
             state: State::Ok,
             senders: BTreeMap::new(),
         }))
@@ -166,6 +169,11 @@ impl Counters {
     /// Marks the target as a capture.
     pub(super) fn is_capture(&self) {
         self.get().recorded_bytes = Some(0);
+    }
+
+    /// Marks the target as the flight recorder.
+    pub(super) fn is_flight_recorder(&self) {
+        self.get().is_flight_recorder = true;
     }
 
     /// Adds the bytes of a request that was accepted, if the target is a capture.

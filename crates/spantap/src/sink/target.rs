@@ -24,6 +24,8 @@ pub enum Target {
     Jsonl(PathBuf),
     /// A capture.
     Capture(PathBuf),
+    /// The memory of the flight recorder. It has no form as a value of `--to`.
+    FlightRecorder,
 }
 
 /// An unusable value of `--to`.
@@ -123,6 +125,7 @@ impl fmt::Display for Target {
             Self::Zipkin(url) => write!(f, "zipkin={}", shown(url)),
             Self::Jsonl(path) => write!(f, "jsonl={}", path.display()),
             Self::Capture(path) => write!(f, "capture={}", path.display()),
+            Self::FlightRecorder => write!(f, "flight recorder"),
         }
     }
 }

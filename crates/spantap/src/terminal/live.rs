@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::feed::Feed;
 use super::screen::Screen;
 use super::summary::{minute_line, status_line};
-use crate::query::{Query, Subject};
+use crate::query::Query;
+use crate::search::is_chosen;
 use crate::sink::Sinks;
 use crate::stats::Stats;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
@@ -97,11 +98,7 @@ impl Live {
     }
 
     fn is_chosen(&self, trace: &Trace<EncodedSpan>) -> bool {
-        let chooses = |query: &Query| {
-            let mut spans = trace.spans.iter().filter_map(EncodedSpan::decode);
-            spans.any(|of| query.matches(&Subject::new(&of.span, &of.process)))
-        };
-        self.options.query.as_ref().is_none_or(chooses)
+        self.options.query.as_ref().is_none_or(|query| is_chosen(trace, query))
     }
 
     fn is_long_enough(&self, trace: &Trace<EncodedSpan>) -> bool {

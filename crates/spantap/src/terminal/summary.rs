@@ -94,6 +94,7 @@ fn sink_in_short(sink: &SinkStats) -> String {
 fn taken(sink: &SinkStats) -> String {
     match sink.recorded_bytes {
         Some(recorded) => format!("recorded, {}", bytes(recorded)),
+        None if sink.is_flight_recorder => "kept in memory".to_owned(),
         None => "forwarded".to_owned(),
     }
 }
@@ -244,6 +245,7 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
     for sink in sinks.stats() {
         let (request, requests) = match sink.recorded_bytes {
             Some(_) => ("write", "writes"),
+            None if sink.is_flight_recorder => ("frame", "frames"),
             None => ("request", "requests"),
         };
         let _ = write!(
@@ -258,15 +260,22 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
         for (number, what) in sink_troubles(&sink) {
             let _ = write!(out, ", {} {what}", grouped(number));
         }
+        let (queue_full, shutdown) = match sink.is_flight_recorder {
+            true => (
+                "they came faster than they could be compressed",
+                "they were not compressed within --flush-timeout",
+            ),
+            false => (
+                "the queue was full (use --spool DIR for more room)",
+                "they were not sent within --flush-timeout (use --spool DIR to keep them)",
+            ),
+        };
         for (number, why) in [
-            (sink.dropped.queue_full, "the queue was full (use --spool DIR for more room)"),
+            (sink.dropped.queue_full, queue_full),
             (sink.dropped.spool_full, "the spool was full (raise --spool-size)"),
             (sink.dropped.spool_write, "the spool could not be written"),
             (sink.dropped.unreadable, "the spool was damaged"),
-            (
-                sink.dropped.shutdown,
-                "they were not sent within --flush-timeout (use --spool DIR to keep them)",
-            ),
+            (sink.dropped.shutdown, shutdown),
         ] {
             if number > 0 {
                 let _ = write!(out, "; {} because {why}", grouped(number));

@@ -11,6 +11,7 @@ use ratatui::crossterm::event::{
     self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event,
 };
 use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType};
 
 use super::data::Data;
 use super::draw::{Context, draw};
@@ -84,25 +85,31 @@ impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
                 trouble: beside.trouble.as_deref(),
             };
             terminal.0.draw(|frame| draw(frame, &mut state, &data, &context)).context("can't draw")?;
-            if !self.keys(&mut state, &mut data)? {
-                break;
+            match self.keys(&mut state, &mut data)? {
+                Next::Draw => {}
+                // A terminal that got smaller and larger again has lost what was on it.
+                Next::DrawAll => terminal.clear().context("can't draw")?,
+                Next::Quit => break,
             }
         }
         Ok(())
     }
 
-    /// Waits for keys, at most until the next copy is due. Returns false if the user quits.
-    fn keys(&mut self, state: &mut State, data: &mut Data) -> Result<bool> {
-        let mut wait = PATIENCE;
+    /// Waits for keys, at most until the next copy is due.
+    fn keys(&mut self, state: &mut State, data: &mut Data) -> Result<Next> {
+        let (mut wait, mut next) = (PATIENCE, Next::Draw);
         for _ in 0..MAX_EVENTS {
             if !event::poll(wait).context("can't read the terminal")? {
                 break;
             }
             wait = Duration::ZERO;
             let event: Event = event::read().context("can't read the terminal")?;
+            if let Event::Resize(..) = event {
+                next = Next::DrawAll;
+            }
             match state.event(&event, data) {
                 Effect::None => {}
-                Effect::Quit => return Ok(false),
+                Effect::Quit => return Ok(Next::Quit),
                 Effect::Copy if state.is_paused => {}
                 Effect::Copy => *data = self.copy(state, data),
                 Effect::Choose(query) => {
@@ -111,7 +118,7 @@ impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
                 }
             }
         }
-        Ok(true)
+        Ok(next)
     }
 
     fn copy(&self, state: &mut State, before: &Data) -> Data {
@@ -119,6 +126,14 @@ impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
         state.arrange(&mut data);
         data
     }
+}
+
+/// What comes after some keys.
+enum Next {
+    Draw,
+    /// Draw also what is on the screen already.
+    DrawAll,
+    Quit,
 }
 
 /// A terminal that is taken over until this is dropped, also by a panic.
@@ -132,6 +147,16 @@ impl Terminal {
         execute!(stdout(), EnableMouseCapture, EnableBracketedPaste)
             .context("can't take over the terminal")?;
         Ok(terminal)
+    }
+}
+
+impl Terminal {
+    /// Clears the screen, so that all of it is drawn next. ratatui's own way asks the terminal where its cursor is, and
+    /// waits for the answer.
+    fn clear(&mut self) -> io::Result<()> {
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.0.draw(|_| ())?;
+        Ok(())
     }
 }
 

@@ -62,6 +62,11 @@ impl EncodedSpan {
         text.find(&self.bytes).is_some()
     }
 
+    /// The memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.size
+    }
+
     /// The span. `None` if it can't be decoded.
     pub(crate) fn decode(&self) -> Option<TraceSpan> {
         Some(TraceSpan { process: Arc::clone(&self.process), span: decode_field(&self.bytes)? })

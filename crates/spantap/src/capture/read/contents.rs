@@ -69,21 +69,21 @@ impl Contents {
             }
         }
         for (process, scopes) in encoded {
-            contents.add(process, scopes, filter);
+            contents.add(process, scopes, *written_ns, filter);
         }
         for (process, scopes) in processes {
             let lost = scopes.iter().flat_map(|scope| &scope.spans).flat_map(losses).map(|(_, lost)| lost);
             contents.lost = lost.fold(contents.lost, u64::saturating_add);
             let scopes = encode(&process, &scopes);
-            contents.add(process, scopes, filter);
+            contents.add(process, scopes, *written_ns, filter);
         }
         contents
     }
 
-    fn add(&mut self, process: Arc<Process>, mut encoded: EncodedScopes, filter: &Filter) {
+    fn add(&mut self, process: Arc<Process>, mut encoded: EncodedScopes, written_ns: u64, filter: &Filter) {
         encoded.spans.retain(|(span, _)| filter.selects(span));
         if !encoded.spans.is_empty() {
-            self.spans.push(Spans { process, encoded });
+            self.spans.push(Spans { process, encoded, written_ns });
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::capture::frame::{Found, Header, MAGIC};
 use crate::capture::scan::{Next, Scan, read_at};
 use crate::decode::Decoder;
 
+/// The bytes that are enough to tell the format.
+pub(in crate::capture) const MIN_FOR_FORMAT: u64 = 64;
+
 /// A file of a known format.
 pub(super) enum Format {
     Frames(Frames),
@@ -30,7 +33,7 @@ impl Format {
         let shown = shown(path);
         let context = || format!("can't read {shown}");
         let mut start = Vec::new();
-        read_at(&file, 0, 64, &mut start).with_context(context)?;
+        read_at(&file, 0, MIN_FOR_FORMAT as usize, &mut start).with_context(context)?;
         if start.starts_with(&MAGIC) || Header::read(&start) != Found::Other {
             return Ok(Self::Frames(Frames::new(file)));
         }
@@ -60,6 +63,15 @@ impl Format {
     /// A decoder of the documents.
     pub(super) fn decoder(&self) -> Decoder {
         Decoder::of_file(matches!(self, Self::Frames(_)))
+    }
+
+    /// Everything before this byte was read or is damaged.
+    pub(super) fn position(&self) -> u64 {
+        match self {
+            Self::Frames(frames) => frames.end(),
+            Self::Lines(lines) => lines.position(),
+            Self::Messages(messages) => messages.position(),
+        }
     }
 
     /// The next request that may have spans which `filter` selects. `None` at the end of the file so far.

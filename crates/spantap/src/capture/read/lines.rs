@@ -49,6 +49,11 @@ impl Lines {
         }
     }
 
+    /// Where the next line begins.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
     /// The next line with spans.
     pub(super) fn next(&mut self, damage: &mut Damage) -> Result<Option<Document>> {
         damage.tail_bytes = 0;

@@ -34,6 +34,11 @@ impl Messages {
         Self { file, at: 0, waste: Waste::default() }
     }
 
+    /// Where the next message begins.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
     /// The next message.
     pub(super) fn next(&mut self, damage: &mut Damage) -> Result<Option<Document>> {
         damage.tail_bytes = 0;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+pub(super) use format::MIN_FOR_FORMAT;
 pub(super) use frames::Frames;
 pub use open::open;
 pub use parallel::InParallel;
@@ -67,12 +68,31 @@ pub struct Spans {
     /// The process.
     pub process: Arc<Process>,
     encoded: EncodedScopes,
+    /// When they were written, in nanoseconds since 1970. 0: unknown.
+    written_ns: u64,
 }
+
+/// How long it may take from the end of a span to its frame, on a busy machine.
+const MAX_DELAY_NS: u64 = 2_000_000_000;
 
 impl Spans {
     /// The spans that the filter selects, at least one; each with its encoding as the field `spans` of a `ScopeSpans`.
     pub fn iter(&self) -> impl Iterator<Item = (&Summary, &[u8])> {
         self.encoded.iter()
+    }
+
+    /// When a span arrived at the recorder, in nanoseconds since 1970: when it ended. If its clock differs from the
+    /// recorder's, or the span had to wait, when it was written.
+    pub fn arrived_ns(&self, span: &Summary) -> u64 {
+        let (_, end) = span.times;
+        let written = self.written_ns;
+        let is_right = written == 0 || (written.saturating_sub(MAX_DELAY_NS)..=written).contains(&end);
+        if is_right { end } else { written }
+    }
+
+    /// By when spans that come after these have arrived, in nanoseconds since 1970; 0 if that is unknown.
+    pub fn written_ns(&self) -> u64 {
+        self.written_ns
     }
 }
 
@@ -124,6 +144,11 @@ impl Capture {
     /// The spans that the traced programs have reported as lost, as far as the file was read.
     pub fn lost_by_senders(&self) -> u64 {
         self.lost
+    }
+
+    /// Everything before this byte was read or is damaged.
+    pub(super) fn position(&self) -> u64 {
+        self.format.position()
     }
 
     fn document(&mut self) -> Result<Option<Document>> {

@@ -12,6 +12,14 @@ use crate::capture::{self, CaptureFile, Rotation};
 use crate::encode::{Chunk, request};
 use crate::text::{Notices, counted};
 
+/// Encodes a frame. Also returns the number of spans that are left out because they can't be decoded.
+pub(super) fn encode(chunks: &[Chunk]) -> (Bytes, u64) {
+    match capture::encode(request(chunks)) {
+        Ok(frame) => (frame.into(), 0),
+        Err(_) => (Bytes::new(), chunks.iter().map(|chunk| u64::from(chunk.spans)).sum()),
+    }
+}
+
 /// A capture that spans are recorded to.
 pub(in crate::sink) struct Capture {
     path: PathBuf,
@@ -29,14 +37,6 @@ impl Capture {
             ));
         }
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)) })
-    }
-
-    /// Encodes a frame. Also returns the number of spans that are left out because they can't be decoded.
-    pub(super) fn encode(&self, chunks: &[Chunk]) -> (Bytes, u64) {
-        match capture::encode(request(chunks)) {
-            Ok(frame) => (frame.into(), 0),
-            Err(_) => (Bytes::new(), chunks.iter().map(|chunk| u64::from(chunk.spans)).sum()),
-        }
     }
 
     pub(super) async fn send(&self, frame: Bytes) -> Outcome {

@@ -1,11 +1,11 @@
 //! The backends: what is sent to each, and how its answers are read.
 //!
-//! `otlp_http`, `otlp_grpc`, `zipkin`, `jsonl` and `capture` each implement one backend. The first three share
-//! `http`, and the last two `append`.
-//! Each returns an `outcome`.
+//! `otlp_http`, `otlp_grpc`, `zipkin`, `jsonl`, `capture` and `flight` each implement one backend. The first three share
+//! `http`, the next two `append`, and the last two the encoding. Each returns an `outcome`.
 
 mod append;
 mod capture;
+mod flight;
 pub(super) mod http;
 mod jsonl;
 mod otlp_grpc;
@@ -26,6 +26,7 @@ use super::target::Target;
 use crate::encode::{Chunk, request};
 use crate::text::Notices;
 use capture::Capture;
+use flight::Flight;
 use jsonl::Jsonl;
 use otlp_grpc::OtlpGrpc;
 use otlp_http::OtlpHttp;
@@ -38,6 +39,7 @@ pub(super) enum Exporter {
     Zipkin(Zipkin),
     Jsonl(Jsonl),
     Capture(Capture),
+    Flight(Flight),
 }
 
 impl Exporter {
@@ -64,6 +66,7 @@ impl Exporter {
             // No timeout: repeating a write does not make a slow disk faster.
             Target::Jsonl(path) => (Self::Jsonl(Jsonl::open(path)?), None),
             Target::Capture(path) => (Self::Capture(Capture::open(path, settings.rotation, notices)?), None),
+            Target::FlightRecorder => (Self::Flight(Flight::new(settings.flight.as_ref())?), None),
         })
     }
 
@@ -71,7 +74,7 @@ impl Exporter {
     /// capture repeats the resources, so fewer and larger ones take less room. A kill of spantap loses what waits.
     pub(super) fn linger(&self, usual: Duration) -> Duration {
         match self {
-            Self::Capture(_) => 5 * usual,
+            Self::Capture(_) | Self::Flight(_) => 5 * usual,
             _ => usual,
         }
     }
@@ -83,7 +86,7 @@ impl Exporter {
             Self::OtlpGrpc(_) => (request(chunks), 0),
             Self::Zipkin(sink) => sink.encode(chunks),
             Self::Jsonl(sink) => sink.encode(chunks),
-            Self::Capture(sink) => sink.encode(chunks),
+            Self::Capture(_) | Self::Flight(_) => capture::encode(chunks),
         }
     }
 
@@ -94,6 +97,7 @@ impl Exporter {
             Self::Zipkin(sink) => sink.send(body).await,
             Self::Jsonl(sink) => sink.send(body).await,
             Self::Capture(sink) => sink.send(body).await,
+            Self::Flight(sink) => sink.send(body),
         }
     }
 
