@@ -7,7 +7,8 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 use crate::decode::LOSSES;
 use crate::metrics::Counted;
 use crate::process::{Process, Progress};
-use crate::span::{EncodedScopes, Summary, is_kernel_scope, name_of_field};
+use crate::span::numbers::NAME;
+use crate::span::{EncodedScopes, Summary, Undecoded, is_kernel_scope};
 
 /// Decoded spans of one process.
 pub(super) struct Pending {
@@ -40,7 +41,8 @@ impl Pending {
         let own = self.scopes.iter().filter(|spans| !is_kernel_scope(spans)).flat_map(|scope| &scope.spans);
         let own = own.filter(|span| span.name != LOSSES);
         let own = own.filter_map(move |span| Some(counted(&Summary::of(span)?, &*span.name)));
-        own.chain(self.encoded.iter().map(move |(span, field)| counted(span, name_of_field(field))))
+        let name_of = |field| Undecoded::of_field(field).text(NAME).unwrap_or_default();
+        own.chain(self.encoded.iter().map(move |(span, field)| counted(span, name_of(field))))
     }
 }
 

@@ -59,7 +59,7 @@ use std::str::FromStr;
 
 pub use error::QueryError;
 pub use name::{Name, names};
-pub use subject::{LazySpan, Subject};
+pub use subject::Subject;
 
 use expression::Expression;
 
