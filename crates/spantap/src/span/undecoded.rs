@@ -7,6 +7,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::numbers::{ATTRIBUTES, CODE, KEY, STATUS};
+use super::short::short_bytes;
 
 /// An encoded `Span`.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,15 @@ impl<'a> Undecoded<'a> {
 }
 
 /// Reads a field.
+#[inline]
 fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
+    match short_bytes(rest) {
+        Some((number, bytes)) => Some((number, Value::Bytes(bytes))),
+        None => next_of_any(rest),
+    }
+}
+
+fn next_of_any<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     let (number, wire_type) = decode_key(rest).ok()?;
     let value = match wire_type {
         WireType::Varint => Value::Number(decode_varint(rest).ok()?),
