@@ -7,8 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 use crate::decode::LOSSES;
 use crate::metrics::Counted;
 use crate::process::{Process, Progress};
-use crate::span::numbers::NAME;
-use crate::span::{EncodedScopes, Summary, Undecoded, is_kernel_scope};
+use crate::span::{EncodedScopes, Summary, is_kernel_scope, name_of_field};
 
 /// Decoded spans of one process.
 pub(super) struct Pending {
@@ -41,8 +40,7 @@ impl Pending {
         let own = self.scopes.iter().filter(|spans| !is_kernel_scope(spans)).flat_map(|scope| &scope.spans);
         let own = own.filter(|span| span.name != LOSSES);
         let own = own.filter_map(move |span| Some(counted(&Summary::of(span)?, &*span.name)));
-        let name_of = |field| Undecoded::of_field(field).text(NAME).unwrap_or_default();
-        own.chain(self.encoded.iter().map(move |(span, field)| counted(span, name_of(field))))
+        own.chain(self.encoded.iter().map(move |(span, field)| counted(span, name_of_field(field))))
     }
 }
 

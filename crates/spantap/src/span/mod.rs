@@ -22,4 +22,4 @@ pub(crate) use kernel::KERNEL_SCOPE;
 pub(crate) use kernel::is_kernel_scope;
 pub(crate) use short::short_bytes;
 pub(crate) use status::is_error;
-pub(crate) use undecoded::Undecoded;
+pub(crate) use undecoded::{Undecoded, name_of_field};

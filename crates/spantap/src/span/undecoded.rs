@@ -6,12 +6,17 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use super::numbers::{ATTRIBUTES, CODE, KEY, STATUS};
+use super::numbers::{ATTRIBUTES, CODE, KEY, NAME, STATUS};
 use super::short::short_bytes;
 
 /// An encoded `Span`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Undecoded<'a>(&'a [u8]);
+
+/// The name of a span, as the field `spans` of a `ScopeSpans`. Empty if it can't be read.
+pub(crate) fn name_of_field(field: &[u8]) -> &str {
+    Undecoded::of_field(field).text(NAME).unwrap_or_default()
+}
 
 /// The value of a field.
 enum Value<'a> {
@@ -135,7 +140,7 @@ mod tests {
     use super::*;
     use crate::span::attributes::find;
     use crate::span::decode_field;
-    use crate::span::numbers::{KIND, NAME, PARENT_ID, SPAN_ID, TRACE_ID};
+    use crate::span::numbers::{KIND, PARENT_ID, SPAN_ID, TRACE_ID};
 
     const KEYS: [&str; 4] = ["", "a", "b", "long.key"];
 
