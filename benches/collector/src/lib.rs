@@ -2,7 +2,7 @@
 //!
 //! `record` records what the layer sends. `blast` sends the recording to spantap, or to `count`, the least that
 //! a receiver can do. `http_sink` is a backend that accepts everything. `stages` runs the parts of spantap
-//! without a socket. This is a package of its own, because cargo unifies features: the programs that make spans
+//! without a socket. `large_capture` makes a file of a recording. This is a package of its own, because cargo unifies features: the programs that make spans
 //! would be built with features that spantap's dependencies need.
 
 pub mod recording;

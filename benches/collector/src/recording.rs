@@ -81,4 +81,10 @@ impl Recording {
         }
         (&self.bytes[bytes.clone()], ids.len())
     }
+
+    /// The id of the first trace of a datagram in protobuf, in hex, as the last pass left it.
+    pub fn trace_id(&self, index: usize) -> Option<String> {
+        let at = *self.datagrams[index].ids.first()?;
+        Some(self.bytes.get(at..at + 16)?.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }

@@ -7,11 +7,13 @@
 //!                     end_to_end  spans a second into a receiver, losses --+
 //!                     collectors  spans a second that spantap can take   --+
 //!                     attached    what spantap attach and bpftrace add   --+
+//!                     captures    how fast spantap view answers          --+
 //! ```
 //!
 //! `stage` holds the receiver and the bpftrace processes that run meanwhile. `programs` builds and runs the programs.
 
 mod attached;
+mod captures;
 mod collectors;
 mod cores;
 mod counts;
@@ -30,11 +32,13 @@ mod table;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::process::Folder;
 use crate::terminal::Terminal;
 use crate::workspace;
 use attached::Attached;
+use captures::{Captures, Measured};
 use collectors::Collectors;
 use counts::Counts;
 use end_to_end::Flood;
@@ -48,6 +52,8 @@ use table::Style;
 pub(crate) struct Options {
     quick: bool,
     markdown: bool,
+    /// Measures only how fast `spantap view` answers.
+    captures: bool,
 }
 
 impl Options {
@@ -57,6 +63,7 @@ impl Options {
             match *argument {
                 "--quick" => options.quick = true,
                 "--markdown" => options.markdown = true,
+                "--captures" => options.captures = true,
                 _ => return None,
             }
         }
@@ -75,6 +82,7 @@ struct Results {
     floods: Vec<Flood>,
     collectors: Collectors,
     attached: Attached,
+    captures: Option<Captures>,
     hits: Hits,
     skipped: Vec<String>,
     took: Duration,
@@ -82,6 +90,14 @@ struct Results {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = workspace()?;
+    let style = if options.markdown { Style::Markdown } else { Style::Aligned(Terminal::of_stdout()) };
+    if options.captures {
+        let (programs, folder) = (Programs::build_for_captures(&root)?, Folder::new()?);
+        return match Captures::measure(&programs, folder.path(), options.quick)? {
+            Measured::All(captures) => report::print_captures(&captures, style),
+            Measured::Skipped(what, why) => bail!("skipped {what}: {why}"),
+        };
+    }
     let programs = Programs::build(&root)?;
     let begin = Instant::now();
     let machine = machine::describe();
@@ -95,6 +111,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (rounds_of_collectors, collector_ms) = if options.quick { (3, 400) } else { (7, 1000) };
     let collectors = Collectors::measure(&mut stage, rounds_of_collectors, collector_ms)?;
     let attached = Attached::measure(&mut stage, if options.quick { 3 } else { 7 })?;
+    let captures = match Captures::measure(&stage.programs, stage.folder(), options.quick)? {
+        Measured::All(captures) => Some(captures),
+        Measured::Skipped(what, why) => {
+            stage.skip(&what, &why);
+            None
+        }
+    };
     let after = machine::core_to_core(&stage.programs)?;
     stage.clear_progress();
     let (hits, skipped) = stage.finish()?;
@@ -108,10 +131,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         floods,
         collectors,
         attached,
+        captures,
         hits,
         skipped,
         took: begin.elapsed(),
     };
-    let style = if options.markdown { Style::Markdown } else { Style::Aligned(Terminal::of_stdout()) };
     report::print(&results, style)
 }

@@ -11,7 +11,7 @@ mod histogram;
 mod service;
 mod spans;
 mod summary;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::fs;
 use std::io::{Write, stdout};

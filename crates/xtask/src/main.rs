@@ -29,6 +29,7 @@ usage: cargo xtask <command> [--no-install]
               --debug     without optimisation, which builds faster
   bench     measures what a span costs with tracing-usdt and with comparable crates
               --quick     runs a few short rounds, to check that it works
+              --captures  measures only how fast spantap view answers from a capture of 1 GB
               --markdown  prints Markdown tables
   picture   runs a program under `spantap attach` and draws the terminal to docs/images/attach.svg
   imports   reports modules that import in the wrong direction or in circles; part of `test`

@@ -187,6 +187,13 @@ impl Started {
         kill(self.pid, signal).with_context(|| format!("can't send {signal} to {}", self.name))
     }
 
+    /// The most memory that the process has had at once so far, in bytes. `None` if it has ended.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(1024 * line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?)
+    }
+
     /// The exit status if the process has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let mut run = run();

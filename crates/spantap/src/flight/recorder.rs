@@ -20,7 +20,7 @@ use super::window::Window;
 use super::write::Names;
 use crate::capture::spans_of;
 use crate::process::Process;
-use crate::query::{LazySpan, Query, Subject};
+use crate::query::{Query, Subject};
 use crate::span::{Summary, name_of_field};
 use crate::text::{Notices, bytes, counted};
 
@@ -133,8 +133,7 @@ impl FlightRecorder {
 
     /// Triggers if a query chooses the span. `field` is the span as the field `spans` of a `ScopeSpans`.
     pub fn look(&self, process: &Process, span: &Summary, field: &[u8]) {
-        let lazy = LazySpan::new(span, field);
-        let subject = Subject::encoded(&lazy, process);
+        let subject = Subject::encoded(span, field, process);
         let Some(query) = self.settings.queries.iter().find(|query| query.matches(&subject)) else { return };
         let mut state = self.state();
         let now = Instant::now();

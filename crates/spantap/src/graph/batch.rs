@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use prost::Message;
 
 use super::names::{By, Node};
 use crate::capture::Spans;
-use crate::query::{LazySpan, Query, Subject};
-use crate::span::Summary;
+use crate::query::{Query, Subject};
+use crate::span::numbers::{KIND, NAME};
+use crate::span::{Summary, Undecoded};
 
 /// Identifies a span: the halves of its trace's id, and its own id. As one `u128`, it would take 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,15 +55,15 @@ impl Batch {
         let mut places = HashMap::new();
         let service = &spans.process.service;
         for (span, field) in spans.iter() {
-            let Part { name, kind } = Scope::decode(field).ok().and_then(Scope::span).unwrap_or_default();
-            let name = (by == By::Span).then_some(name);
+            let undecoded = Undecoded::of_field(field);
+            let kind = undecoded.code(KIND).unwrap_or_default();
+            let name = (by == By::Span).then(|| undecoded.text(NAME).unwrap_or_default());
             let nodes = &mut batch.nodes;
             let node = *places.entry(name).or_insert_with_key(|name| {
-                nodes.push(Node::named(service, name.as_deref()));
+                nodes.push(Node::named(service, *name));
                 nodes.len() - 1
             });
-            let lazy = LazySpan::new(span, field);
-            let chooses = |query: &Query| query.matches(&Subject::encoded(&lazy, &spans.process));
+            let chooses = |query: &Query| query.matches(&Subject::encoded(span, field, &spans.process));
             batch.spans.push(Seen::new(span, node, kind, query.is_none_or(chooses)));
         }
         batch
@@ -84,27 +84,5 @@ impl Seen {
             called,
             is_chosen,
         }
-    }
-}
-
-// The few fields of OTLP's messages that are needed. The rest is skipped without being decoded.
-
-#[derive(Clone, PartialEq, Message)]
-struct Scope {
-    #[prost(message, repeated, tag = "2")]
-    spans: Vec<Part>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Part {
-    #[prost(string, tag = "5")]
-    name: String,
-    #[prost(int32, tag = "6")]
-    kind: i32,
-}
-
-impl Scope {
-    fn span(mut self) -> Option<Part> {
-        self.spans.pop()
     }
 }

@@ -50,7 +50,7 @@ impl Condition {
         match self {
             Self::Is(Operand::Name(name)) => subject.value_of(name.intrinsic) == Some(Actual::Bool(true)),
             Self::Is(Operand::Attribute(attribute)) => {
-                subject.attribute(attribute).is_some_and(|found| bool_of(found) != Some(false))
+                subject.attribute(attribute).is_some_and(|found| bool_of(&found) != Some(false))
             }
             // A missing value makes every comparison false, `!=` included.
             Self::Compare(Operand::Name(name), operator, value) => {
@@ -60,8 +60,8 @@ impl Condition {
             }
             Self::Compare(Operand::Attribute(attribute), operator, value) => {
                 let found = subject.attribute(attribute);
-                let holds = |found| value.compare_attribute(found, attribute, *operator);
-                found.is_some_and(|found| holds(found) != operator.is_negated())
+                let holds = |found: &Found| value.compare_attribute(found, attribute, *operator);
+                found.is_some_and(|found| holds(&found) != operator.is_negated())
             }
         }
     }
@@ -72,11 +72,11 @@ impl Value {
         let mut digits = [0; 64];
         let order = match (self, actual) {
             (Self::Duration(ns), Actual::Duration(actual)) => actual.cmp(ns),
-            (Self::Text(text, _), Actual::Text(actual)) => actual.cmp(text),
+            (Self::Text(text, _), Actual::Text(actual)) => (*actual).cmp(text),
             (Self::Bool(value), Actual::Bool(actual)) => actual.cmp(value),
             (Self::Word(_, place), Actual::Word(actual)) => actual.cmp(place),
             (Self::Id(_, id), Actual::Id(actual)) => actual.cmp(id),
-            (_, Actual::Text(actual)) => return self.is_pattern_of(actual),
+            (_, Actual::Text(actual)) => return self.is_pattern_of(&actual),
             (_, Actual::Word(actual)) => {
                 return words.get(actual).is_some_and(|word| self.is_pattern_of(word));
             }

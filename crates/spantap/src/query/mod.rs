@@ -62,7 +62,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 
 pub use error::QueryError;
 pub use name::{Name, names};
-pub use subject::{LazySpan, Subject};
+pub use subject::Subject;
 
 use crate::process::{Process, Sender};
 use expression::Expression;

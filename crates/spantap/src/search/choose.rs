@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::best::Best;
 use super::files::{Files, Read};
 use crate::capture::{Filter, Spans};
-use crate::query::{LazySpan, Query, Subject};
+use crate::query::{Query, Subject};
 use crate::span::Summary;
 use crate::trace::{EncodedSpan, Trace};
 
@@ -55,8 +55,7 @@ pub fn choose(files: &Files, wanted: &Wanted) -> Choice {
     let (query, order) = (wanted.query.clone(), wanted.order);
     let each = move |spans: Spans| -> Found {
         let is_chosen = |(span, field): &(&Summary, &[u8])| {
-            let span = LazySpan::new(span, field);
-            query.as_ref().is_none_or(|query| query.matches(&Subject::encoded(&span, &spans.process)))
+            query.as_ref().is_none_or(|query| query.matches(&Subject::encoded(span, field, &spans.process)))
         };
         let chosen = spans.iter().filter(is_chosen);
         Found {

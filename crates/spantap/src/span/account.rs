@@ -43,7 +43,12 @@ pub(crate) struct Account(pub(crate) [u64; STATES]);
 impl Account {
     /// Reads the account from a span's attributes; `None` if they have none.
     pub(crate) fn of(attributes: &[KeyValue]) -> Option<Self> {
-        let account = KEYS.map(|key| find(attributes, key).and_then(count).unwrap_or(0));
+        Self::read(|key| find(attributes, key).and_then(count))
+    }
+
+    /// Reads the account by a function that returns the count in an attribute; `None` if there is none.
+    pub(crate) fn read(count_of: impl Fn(&str) -> Option<u64>) -> Option<Self> {
+        let account = KEYS.map(|key| count_of(key).unwrap_or(0));
         account.iter().any(|ns| *ns > 0).then_some(Self(account))
     }
 

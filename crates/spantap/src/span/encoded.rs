@@ -6,12 +6,10 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 #[cfg(feature = "ebpf")]
-use prost::encoding::{encode_key, encode_varint, message};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
 
 use super::attributes::{BEGAN_BEFORE, TOLD_BUSY, TOLD_ENTERED, count, find, value};
-use super::numbers::NAME;
 #[cfg(feature = "ebpf")]
 use super::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
 use super::{is_error, is_kernel_scope};
@@ -100,6 +98,7 @@ impl EncodedScopes {
     }
 }
 
+#[cfg(feature = "ebpf")]
 /// Reads a field that is a message, and returns the message.
 fn next_message<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     decode_key(rest).ok()?;
@@ -183,22 +182,6 @@ impl Summary {
 /// Decodes a span from the field `spans` of a `ScopeSpans`.
 pub(crate) fn decode_field(field: &[u8]) -> Option<Span> {
     ScopeSpans::decode(field).ok()?.spans.pop()
-}
-
-/// The name of a span, as the field `spans` of a `ScopeSpans`, without decoding the rest. Empty if it can't be read.
-pub(crate) fn name_of_field(mut field: &[u8]) -> &str {
-    let name = next_message(&mut field).and_then(|mut span| {
-        while !span.is_empty() {
-            let (number, wire_type) = decode_key(&mut span).ok()?;
-            if number == NAME && wire_type == WireType::LengthDelimited {
-                let length = usize::try_from(decode_varint(&mut span).ok()?).ok()?;
-                return std::str::from_utf8(span.get(..length)?).ok();
-            }
-            skip_field(wire_type, number, &mut span, DecodeContext::default()).ok()?;
-        }
-        None
-    });
-    name.unwrap_or_default()
 }
 
 fn span_id(bytes: &[u8]) -> Option<u64> {

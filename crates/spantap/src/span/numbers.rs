@@ -15,6 +15,16 @@ pub(crate) const SCHEMA_URL: u32 = 3;
 /// Of `Span`. The first two are fields of this project's layer; see `docs/wire.md`.
 pub(crate) const BUSY: u32 = 1017;
 pub(crate) const ENTERED: u32 = 1018;
+pub(crate) const TRACE_ID: u32 = 1;
+pub(crate) const SPAN_ID: u32 = 2;
+pub(crate) const PARENT_ID: u32 = 4;
 pub(crate) const NAME: u32 = 5;
-#[cfg(feature = "ebpf")]
+pub(crate) const KIND: u32 = 6;
 pub(crate) const ATTRIBUTES: u32 = 9;
+pub(crate) const STATUS: u32 = 15;
+
+/// Of `Status`.
+pub(crate) const CODE: u32 = 3;
+
+/// Of `KeyValue`.
+pub(crate) const KEY: u32 = 1;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::model::{Call, Figures, Kept, Model, Row, SeriesName, Window};
 use super::sort::{SeriesColumn, Sort, TraceColumn};
-use crate::query::{Query, Subject};
+use crate::query::Query;
+use crate::search::is_chosen;
 
 /// The copy.
 #[derive(Default, Debug)]
@@ -148,10 +149,7 @@ fn traces(model: &Model, wanted: &Wanted<'_>) -> Vec<Arc<Kept>> {
         traces.dedup_by_key(|kept| kept.trace.id);
     }
     if let Some(query) = wanted.query {
-        traces.retain(|kept| {
-            let mut spans = kept.trace.spans.iter().filter_map(|span| span.decode());
-            spans.any(|of| query.matches(&Subject::new(&of.span, &of.process)))
-        });
+        traces.retain(|kept| is_chosen(&kept.trace, query));
     }
     traces
 }

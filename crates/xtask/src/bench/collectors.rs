@@ -342,7 +342,7 @@ impl Sent {
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The CPU time of the child process that `reap` reaps. `reap` may reap no other.
-fn busy_of(reap: impl FnOnce() -> Result<()>) -> Result<Duration> {
+pub(super) fn busy_of(reap: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let of_reaped = || -> Result<i64> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         Ok(usage.user_time().num_microseconds() + usage.system_time().num_microseconds())
@@ -353,14 +353,14 @@ fn busy_of(reap: impl FnOnce() -> Result<()>) -> Result<Duration> {
 }
 
 /// A program that receives datagrams until an empty one arrives, and then prints its counts.
-struct Counter {
+pub(super) struct Counter {
     process: Started,
     output: Lines<String>,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 impl Counter {
-    fn start(command: &mut Command, socket: PathBuf) -> Result<Self> {
+    pub(super) fn start(command: &mut Command, socket: PathBuf) -> Result<Self> {
         let mut process = Started::spawn("the receiver", command.stderr(Stdio::inherit()))?;
         let output = lines(process.output()?.0);
         output.recv_timeout(TIMEOUT).context("the receiver did not get ready; see its message above")?;
@@ -368,13 +368,13 @@ impl Counter {
     }
 
     /// Its counts, and when it printed them.
-    fn end(&self) -> Result<(Value, Instant)> {
+    pub(super) fn end(&self) -> Result<(Value, Instant)> {
         UnixDatagram::unbound()?.send_to(&[], &self.socket)?;
         let line = self.output.recv_timeout(TIMEOUT).context("the receiver printed no counts")?;
         Ok((serde_json::from_str(&line)?, Instant::now()))
     }
 
-    fn reap(mut self) -> Result<()> {
+    pub(super) fn reap(mut self) -> Result<()> {
         self.process.wait(TIMEOUT)?;
         Ok(std::fs::remove_file(&self.socket)?)
     }

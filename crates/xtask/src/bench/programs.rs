@@ -1,4 +1,5 @@
-//! Builds the programs of `benches/` and spantap, and runs them without the user's settings in the environment.
+//! Builds the programs of `benches/`, spantap and the example `shop`, and runs them without the user's settings in the
+//! environment.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,16 +19,23 @@ pub(crate) struct Programs(HashMap<String, PathBuf>);
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Programs {
-    /// Builds them, with cargo's usual progress on stderr.
+    /// Builds all, with cargo's usual progress on stderr.
     pub(crate) fn build(root: &Path) -> Result<Self> {
-        // Two builds, because cargo unifies features: in one build, the programs that make spans would get the features
-        // that spantap needs. Programs have the usual release profile, and spantap the one with which it is installed.
+        // Several builds, because cargo unifies features: in one build, the programs that make spans would get the
+        // features that spantap needs.
         let programs = cargo_build(root, &["--release", "--package", "bench", "--bins"])?;
+        Ok(Self(programs.into_iter().chain(Self::build_for_captures(root)?.0).collect()))
+    }
+
+    /// Builds spantap, the programs that feed it, and the shop. Programs have the usual release profile, and spantap the
+    /// one with which it is installed.
+    pub(crate) fn build_for_captures(root: &Path) -> Result<Self> {
         let spantap = ["--profile", "dist", "--package", "spantap", "--package", "bench-collector", "--bins"];
         let ebpf: &[&str] =
             if setup::ensure(&setup::EBPF).is_empty() { &["--features", "spantap/ebpf"] } else { &[] };
         let spantap = cargo_build(root, &[&spantap[..], ebpf].concat())?;
-        Ok(Self(programs.into_iter().chain(spantap).collect()))
+        let shop = cargo_build(root, &["--release", "--package", "examples", "--bin", "shop"])?;
+        Ok(Self(spantap.into_iter().chain(shop).collect()))
     }
 
     /// The path of a built program, or a path that does not exist.

@@ -5,6 +5,7 @@ use std::io::{Write, stdout};
 use anyhow::Result;
 
 use super::attached::{CONSUMERS, Consumer, OPERATIONS};
+use super::captures::{self, Captures};
 use super::collectors::{self, COLLECTORS, FORMATS};
 use super::end_to_end::Reader;
 use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
@@ -34,6 +35,9 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     if !results.attached.throughput.is_empty() {
         style.table(&mut out, &attached(results))?;
         style.table(&mut out, &throughput(results))?;
+    }
+    if let Some(captures) = &results.captures {
+        of_captures(&mut out, captures, style)?;
     }
     let of_floods = results.floods.iter().flat_map(|flood| &flood.mismatches);
     let mismatches: Vec<&String> = of_floods.chain(&results.collectors.mismatches).collect();
@@ -70,6 +74,20 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
         style.item(&mut out, Colour::Plain, "no row")?;
     }
     style.item(&mut out, Colour::Dim, &format!("took {:.0} s", results.took.as_secs_f64()))
+}
+
+/// Prints only how fast `spantap view` answers.
+pub(crate) fn print_captures(captures: &Captures, style: Style) -> Result<()> {
+    of_captures(&mut stdout().lock(), captures, style)
+}
+
+fn of_captures(out: &mut impl Write, of: &Captures, style: Style) -> Result<()> {
+    style.table(out, &captures(of))?;
+    writeln!(out)?;
+    for line in captures::NOTES {
+        style.line(out, Colour::Dim, line)?;
+    }
+    Ok(())
 }
 
 fn machine(out: &mut impl Write, results: &Results, style: Style) -> Result<()> {
@@ -237,6 +255,23 @@ fn throughput(results: &Results) -> Table {
         columns: owned(["", "threads", "made/s", "lost", "counts"]),
         rows: rows.collect(),
     }
+}
+
+fn captures(captures: &Captures) -> Table {
+    let rows = captures.answers.iter().map(|answer| {
+        vec![
+            answer.question.name.to_owned(),
+            format!("{:.2} s", answer.seconds),
+            format!("{:.2} s", answer.cpu_s),
+            format!("{:.0} MB", answer.peak_bytes as f64 / 1e6),
+        ]
+    });
+    let title = format!(
+        "spantap view of a capture of {:.2} GB with {:.1} million spans",
+        captures.bytes as f64 / 1e9,
+        captures.spans as f64 / 1e6
+    );
+    Table { title, columns: owned(["", "time", "CPU time", "memory"]), rows: rows.collect() }
 }
 
 fn owned<const N: usize>(names: [&str; N]) -> Vec<String> {

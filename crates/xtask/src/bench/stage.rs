@@ -143,15 +143,19 @@ impl Stage {
         Ok((counted, self.skipped))
     }
 
-    /// Shows the current step on a terminal, on a line that the next step overwrites.
     pub(crate) fn progress(&self, what: &str) {
-        if stderr().is_terminal() {
-            let _ = write!(stderr(), "\r\x1b[K{what}");
-        }
+        progress(what);
     }
 
     pub(crate) fn clear_progress(&self) {
         self.progress("");
+    }
+}
+
+/// Shows the current step on a terminal, on a line that the next step overwrites.
+pub(crate) fn progress(what: &str) {
+    if stderr().is_terminal() {
+        let _ = write!(stderr(), "\r\x1b[K{what}");
     }
 }
 

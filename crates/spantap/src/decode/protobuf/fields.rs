@@ -3,6 +3,7 @@
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use super::super::fault::{Fault, Found};
+use crate::span::short_bytes;
 
 /// The value of a field.
 pub(super) enum Value<'a> {
@@ -20,9 +21,14 @@ impl<'a> Fields<'a> {
     /// The number and the value of the next field.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Found> {
-        if self.0.is_empty() {
-            return Ok(None);
+        match short_bytes(&mut self.0) {
+            Some((number, bytes)) => Ok(Some((number, Value::Bytes(bytes)))),
+            None if self.0.is_empty() => Ok(None),
+            None => self.next_of_any().map(Some),
         }
+    }
+
+    fn next_of_any(&mut self) -> Result<(u32, Value<'a>), Found> {
         let before = self.0.len();
         let (number, wire) = decode_key(&mut self.0)?;
         self.check_varint(before)?;
@@ -44,7 +50,7 @@ impl<'a> Fields<'a> {
                 return Err(Found::new(Fault::BadProtobuf, format!("a group (field {number})")));
             }
         };
-        Ok(Some((number, value)))
+        Ok((number, value))
     }
 
     /// Some readers of protobuf refuse a key or a length of more than 5 bytes.

@@ -88,6 +88,8 @@ fn span(message: &[u8], faults: &Faults) -> Option<Summary> {
     let (mut is_error, mut began_before) = (None, false);
     let (mut busy_ns, mut told_busy_ns, mut entered_ns) = (None, None, None);
     let mut decoded = DecodedSize::default();
+    let nested =
+        |bytes: &[u8]| if faults.were_checked { Some(nested_bytes(bytes)) } else { attribute(bytes) };
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next().ok()? {
         match (number, value) {
@@ -102,16 +104,13 @@ fn span(message: &[u8], faults: &Faults) -> Option<Summary> {
             (7, Value::Fixed64(time)) => start = time,
             (8, Value::Fixed64(time)) => end = time,
             (9, Value::Bytes(bytes)) => {
-                decoded.add_attribute(match faults.were_checked {
-                    true => nested_bytes(bytes),
-                    false => attribute(bytes)?,
-                });
+                decoded.add_attribute(nested(bytes)?);
                 busy_ns = busy_ns.or_else(|| busy_ns_of(bytes));
                 began_before |= bytes == BEGAN_BEFORE_TRUE;
             }
             (10 | 12 | 14, Value::Integer(_)) => {}
-            (11, Value::Bytes(bytes)) => event(bytes, &mut decoded)?,
-            (13, Value::Bytes(bytes)) => link(bytes, &mut decoded)?,
+            (11, Value::Bytes(bytes)) => event(bytes, nested, &mut decoded)?,
+            (13, Value::Bytes(bytes)) => link(bytes, nested, &mut decoded)?,
             (15, Value::Bytes(bytes)) if is_error.is_none() => is_error = Some(is_failed(bytes)?),
             (16, Value::Fixed32) => {}
             (BUSY, Value::Integer(ns)) => told_busy_ns = Some(ns),
@@ -153,14 +152,14 @@ fn busy_ns_of(attribute: &[u8]) -> Option<u64> {
     }
 }
 
-fn event(message: &[u8], decoded: &mut DecodedSize) -> Option<()> {
+fn event(message: &[u8], nested: impl Fn(&[u8]) -> Option<usize>, decoded: &mut DecodedSize) -> Option<()> {
     let mut has_time = false;
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next().ok()? {
         match (number, value) {
             (1, Value::Fixed64(time)) => has_time = time > 0,
             (2, Value::Bytes(bytes)) => _ = text(bytes)?,
-            (3, Value::Bytes(bytes)) => decoded.add_attribute(attribute(bytes)?),
+            (3, Value::Bytes(bytes)) => decoded.add_attribute(nested(bytes)?),
             (4, Value::Integer(_)) => {}
             _ => return None,
         }
@@ -169,7 +168,7 @@ fn event(message: &[u8], decoded: &mut DecodedSize) -> Option<()> {
     has_time.then_some(())
 }
 
-fn link(message: &[u8], decoded: &mut DecodedSize) -> Option<()> {
+fn link(message: &[u8], nested: impl Fn(&[u8]) -> Option<usize>, decoded: &mut DecodedSize) -> Option<()> {
     let (mut has_trace, mut has_span) = (false, false);
     let is_id = |bytes: &[u8], length| bytes.len() == length && bytes.iter().any(|byte| *byte != 0);
     let mut fields = Fields(message);
@@ -178,7 +177,7 @@ fn link(message: &[u8], decoded: &mut DecodedSize) -> Option<()> {
             (1, Value::Bytes(bytes)) => has_trace = is_id(bytes, 16),
             (2, Value::Bytes(bytes)) => has_span = is_id(bytes, 8),
             (3, Value::Bytes(bytes)) => _ = text(bytes)?,
-            (4, Value::Bytes(bytes)) => decoded.add_attribute(attribute(bytes)?),
+            (4, Value::Bytes(bytes)) => decoded.add_attribute(nested(bytes)?),
             (5, Value::Integer(_)) | (6, Value::Fixed32) => {}
             _ => return None,
         }

@@ -1,8 +1,9 @@
 //! What holds for every query and for every text.
 
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use proptest::prelude::*;
 
-use super::{bare, order};
+use super::{Sample, bare, number, order};
 use crate::query::{Query, Subject, names};
 
 /// Parts of which queries are made, right and wrong ones.
@@ -89,6 +90,19 @@ fn condition() -> impl Strategy<Value = String> {
         "name =~ '\\d+'",
         "retried",
         "level < info",
+        "level =~ 'w'",
+        "level >= warn",
+        "busy >= 7ns",
+        "kernel.disk == 6ms",
+        "kernel.sleep < 1ns",
+        "status != ok",
+        "target glob 'shop*'",
+        "trace_id =~ '^4b'",
+        "parent_id == \"00f067aa0ba902b7\"",
+        "header == \"text/plain\"",
+        "nothing",
+        "empty == ''",
+        "only",
     ];
     prop_oneof![compared, prop::sample::select(others.to_vec()).prop_map(str::to_owned)]
 }
@@ -106,6 +120,24 @@ fn readable() -> impl Strategy<Value = String> {
             prop::collection::vec(inner.clone(), 1..4).prop_map(joined(" || ")),
             inner.prop_map(|inner| format!("not ({inner})")),
         ]
+    })
+}
+
+/// An order with any of its attributes in any order, also twice, and with other fields.
+fn sample() -> impl Strategy<Value = Sample> {
+    let order = order();
+    let mut attributes = order.span.attributes.clone();
+    attributes.push(number("busy_ns", 7));
+    attributes.push(number("level", 7));
+    let attributes = prop::collection::vec(prop::sample::select(attributes), 0..30);
+    let fields = (attributes, any::<String>(), -1..9_i32, prop::option::of(-1..4_i32), any::<bool>());
+    fields.prop_map(|(attributes, name, kind, status, is_root)| {
+        let Sample { mut span, process } = self::order();
+        span.status = status.map(|code| Status { code, ..Status::default() });
+        if is_root {
+            span.parent_span_id.clear();
+        }
+        Sample { span: Span { attributes, name, kind, ..span }, process }
     })
 }
 
@@ -140,6 +172,12 @@ proptest! {
             let subject = Subject::new(&sample.span, &sample.process);
             prop_assert_eq!(query.matches(&subject), again.matches(&subject));
         }
+    }
+
+    #[test]
+    fn an_encoded_span_gets_the_same_answer(text in readable(), sample in sample()) {
+        // Checks both.
+        sample.is_chosen(&text);
     }
 
     #[test]

@@ -11,12 +11,13 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 use prost::Message;
 
-use super::{LazySpan, Query, Subject};
+use super::{Query, Subject};
 use crate::process::{Process, Sender};
 use crate::span::Summary;
 use crate::span::attributes::attribute;
 
 /// A span and its process.
+#[derive(Debug)]
 struct Sample {
     span: Span,
     process: Process,
@@ -35,7 +36,7 @@ impl Sample {
         // As read from a file: such a summary has `busy_ns` only if it is a number.
         let summary = Summary { busy_ns: None, ..Summary::of(&self.span)? };
         let field = ScopeSpans { spans: vec![self.span.clone()], ..ScopeSpans::default() }.encode_to_vec();
-        Some(query.matches(&Subject::encoded(&LazySpan::new(&summary, &field), &self.process)))
+        Some(query.matches(&Subject::encoded(&summary, &field, &self.process)))
     }
 }
 
