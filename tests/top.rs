@@ -176,6 +176,25 @@ fn figures_are_right_and_sorted() {
 }
 
 #[test]
+fn a_replay_ends_with_the_same_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = shop(folder.path());
+    let file = file.to_str().unwrap();
+    let (at_once, mut replayed) = (top(&[file], 140, 30), top(&[file, "--speed", "10x"], 140, 30));
+    // It is shown while it goes on, by the clock of the recording: some 2 s for 20.
+    replayed.wait_until("some of the spans", |screen| {
+        screen.contains("reading") && screen.contains("last minute") && screen.contains("SELECT orders")
+    });
+    replayed.press("w");
+    for terminal in [&at_once, &replayed] {
+        has_read(terminal);
+        thread::sleep(Duration::from_secs(1));
+    }
+    let screens = [&at_once, &replayed].map(|terminal| terminal.settled("since the start"));
+    assert_eq!(screens[0], screens[1]);
+}
+
+#[test]
 fn a_query_chooses_spans_and_says_what_is_wrong_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = shop(folder.path());
@@ -342,6 +361,17 @@ fn the_terminal_is_given_back_whatever_ends_it() {
         terminal.signal(signal);
         let (_, screen) = terminal.wait();
         assert!(!screen.contains("1 Spans") && screen.contains("refused"), "{signal} {screen}");
+    }
+    // The window is closed: the program neither stays nor spins.
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, file) = (folder.path().join("trace.sock"), shop(folder.path()));
+    let ignoring = format!("trap '' HUP; exec {} top {}", program("spantap").display(), socket.display());
+    let mut ignores_hangup = Command::new("sh");
+    ignores_hangup.args(["-c", &ignoring]);
+    let ignores_hangup = Terminal::start(ignores_hangup, 80, 24);
+    for terminal in [top(&[file.to_str().unwrap()], 80, 24), ignores_hangup] {
+        terminal.wait_for("1 Spans");
+        assert!(terminal.close(), "it still runs");
     }
     // Without a terminal, there is nothing to show.
     let piped = Command::new(program("spantap")).args(["top", "trace.sock"]).output().unwrap();

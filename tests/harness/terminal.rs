@@ -2,14 +2,17 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
@@ -27,6 +30,9 @@ pub struct Terminal {
     child: Process,
     master: File,
     screen: Arc<Mutex<Shown>>,
+    /// Ends the thread that reads.
+    is_closed: Arc<AtomicBool>,
+    reader: thread::JoinHandle<()>,
 }
 
 /// What was written to the terminal.
@@ -43,6 +49,10 @@ impl Terminal {
     /// Starts a program in a terminal of so many columns and rows.
     pub fn start(mut command: Command, columns: u16, rows: u16) -> Self {
         let pty = openpty(Some(&size(columns, rows)), None).unwrap();
+        // Otherwise the program would hold its own terminal open.
+        for end in [&pty.master, &pty.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let stdio = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
         command.stdin(stdio(&pty.slave)).stdout(stdio(&pty.slave)).stderr(stdio(&pty.slave));
         command.env("TERM", "xterm-256color").env("TZ", "UTC").env_remove("NO_COLOR").env_remove("COLUMNS");
@@ -65,16 +75,27 @@ impl Terminal {
         let parser = Parser::new(rows, columns, 0);
         let screen = Arc::new(Mutex::new(Shown { parser, bytes: Vec::new() }));
         let (mut read, shown) = (master.try_clone().unwrap(), Arc::clone(&screen));
-        thread::spawn(move || {
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let closed = Arc::clone(&is_closed);
+        let reader = thread::spawn(move || {
             let mut bytes = [0; 65536];
-            // A terminal whose program has ended reports an error.
-            while let Ok(count @ 1..) = read.read(&mut bytes) {
+            loop {
+                let mut input = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+                let is_ready = poll(&mut input, PollTimeout::from(20_u8)).is_ok_and(|ready| ready > 0);
+                if closed.load(Ordering::Relaxed) {
+                    return;
+                }
+                if !is_ready {
+                    continue;
+                }
+                // A terminal whose program has ended reports an error.
+                let Ok(count @ 1..) = read.read(&mut bytes) else { return };
                 let mut shown = shown.lock().unwrap();
                 shown.parser.process(&bytes[..count]);
                 shown.bytes.extend_from_slice(&bytes[..count]);
             }
         });
-        Self { child, master, screen }
+        Self { child, master, screen, is_closed, reader }
     }
 
     /// Presses keys.
@@ -151,6 +172,22 @@ impl Terminal {
     /// The program's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Takes the terminal away, as when its window is closed. Returns whether the program ends then.
+    pub fn close(self) -> bool {
+        let Self { mut child, master, is_closed, reader, .. } = self;
+        is_closed.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        drop(master);
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_secs(10) {
+            if child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     /// Waits until the program has ended. Returns its exit status, and what is on the screen then.

@@ -262,6 +262,9 @@ pub(super) struct Top {
     /// Where spans come from.
     #[command(flatten)]
     pub(super) from: TopFrom,
+    /// Replay the files at N times the speed with which they were recorded; otherwise they are read at once
+    #[arg(long, value_name = "N", value_parser = speed, conflicts_with_all = ["pid", "exe", "command"])]
+    pub(super) speed: Option<f64>,
     /// Write what the program prints to this file; it can't be on the screen [default: it is thrown away]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "command")]
     pub(super) output: Option<PathBuf>,

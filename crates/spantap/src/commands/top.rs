@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::attach::attach;
 use super::block_on;
@@ -22,6 +24,9 @@ use crate::source::Folder;
 use crate::terminal::{Screen, Stream};
 use crate::text::safe;
 use crate::top::FromFiles;
+
+/// How long the screen may take to end after a signal.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What files of spans are called. A path that ends so and does not exist is a typing error, not a socket.
 const FILES: [&str; 6] = ["spans", "json", "jsonl", "pb", "proto", "otlp"];
@@ -37,7 +42,8 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
             "top needs a terminal for its input and output; spantap view and spantap graph write to a file or a pipe"
         );
     }
-    let Top { from: TopFrom { paths, pid, exe, command }, output, access, tap, forwarding, color } = top;
+    let Top { from: TopFrom { paths, pid, exe, command }, speed, output, access, tap, forwarding, color } =
+        top;
     if let Some(path) = paths.first().filter(|_| paths.len() > 1 || paths.iter().any(|path| is_file(path))) {
         if !forwarding.to.is_empty() || forwarding.metrics.is_some() {
             bail!(
@@ -45,7 +51,10 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
                 path.display()
             );
         }
-        return files(paths, color);
+        return files(paths, speed, color);
+    }
+    if speed.is_some() {
+        bail!("--speed is for files; from a socket, spans are shown as they arrive");
     }
     let (quit, quits) = oneshot::channel();
     let common = Common { forwarding, display: Display { quiet: false, ..Display::none(color) } };
@@ -93,14 +102,14 @@ fn open_output(path: Option<&Path>) -> Result<File> {
     file.with_context(|| format!("can't write the program's output to {}", path.display()))
 }
 
-fn files(paths: Vec<PathBuf>, color: Color) -> Result<ExitCode> {
+fn files(paths: Vec<PathBuf>, speed: Option<f64>, color: Color) -> Result<ExitCode> {
     // What can't be opened is an error before the screen is taken over.
     for path in &paths {
         File::open(path).with_context(|| format!("can't read {}", path.display()))?;
     }
     let screen = Screen::new(Stream::Stdout, color.into());
     let has_ended = Arc::new(AtomicBool::new(false));
-    let top = FromFiles { paths, colour: screen.colour(), has_ended: Arc::clone(&has_ended) };
+    let top = FromFiles { paths, speed, colour: screen.colour(), has_ended: Arc::clone(&has_ended) };
     let blocked = Blocked::ending()?;
     block_on(async move {
         let mut signals = blocked.read()?;
@@ -109,7 +118,11 @@ fn files(paths: Vec<PathBuf>, color: Color) -> Result<ExitCode> {
             shown = &mut shown => shown,
             _ = signals.next() => {
                 has_ended.store(true, Ordering::Relaxed);
-                shown.await
+                // A terminal that is paused takes nothing, and never ends.
+                match timeout(PATIENCE, shown).await {
+                    Ok(shown) => shown,
+                    Err(_) => return Ok(ExitCode::FAILURE),
+                }
             }
         };
         let mut err = io::stderr().lock();

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::model::Model;
-use crate::capture::{Filter, Spans};
+use crate::capture::{Filter, Pace, Spans};
 use crate::query::Query;
-use crate::search::{Files, Read};
+use crate::search::{Arrived, Files, Replay as Recorded};
 use crate::terminal::Feed;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 
@@ -63,6 +63,8 @@ fn count(spans: &[EncodedSpan], model: &Mutex<Model>, now_ns: u64) {
 /// Files that are read, and read again for each new query: the answer is about all of their spans.
 pub(super) struct Reader {
     pub(super) paths: Vec<PathBuf>,
+    /// The speed of a replay; `None` reads as fast as possible.
+    pub(super) speed: Option<f64>,
     pub(super) model: Arc<Mutex<Model>>,
     /// The next query.
     pub(super) queries: Receiver<Option<Query>>,
@@ -71,6 +73,9 @@ pub(super) struct Reader {
     pub(super) read: Arc<Mutex<Vec<String>>>,
 }
 
+/// What there is to say of the files if they were read, and the next query if there is one already.
+type Answer = (Option<Vec<String>>, Option<Option<Query>>);
+
 impl Reader {
     /// Reads until nobody asks any more.
     pub(super) fn run(self) {
@@ -78,10 +83,13 @@ impl Reader {
         let mut query = None;
         loop {
             self.is_reading.store(true, Ordering::Relaxed);
-            let (read, next) = self.read(&files, query);
+            let (lines, next) = match self.speed {
+                Some(speed) => self.replay(&files, query, speed),
+                None => self.read(&files, query),
+            };
             self.is_reading.store(false, Ordering::Relaxed);
-            if let Some(read) = read {
-                let lines = read.lines().into_iter().chain(files.older()).collect();
+            if let Some(lines) = lines {
+                let lines = lines.into_iter().chain(files.older()).collect();
                 *self.read.lock().unwrap_or_else(PoisonError::into_inner) = lines;
             }
             query = match next.map_or_else(|| self.queries.recv().ok(), Some) {
@@ -91,8 +99,30 @@ impl Reader {
         }
     }
 
+    /// Reads the files at the pace at which they were recorded. A new query does not begin it again: from then on, it
+    /// chooses.
+    fn replay(&self, files: &Files, query: Option<Query>, speed: f64) -> Answer {
+        *lock(&self.model) = Model::new(0);
+        let (filter, mut pace) = (Filter::default(), Pace::new(speed));
+        let mut spans = Recorded::new(files, &filter);
+        let mut replay: Option<Replay<'_>> = None;
+        for Arrived { at_ns, span } in spans.by_ref() {
+            match self.queries.try_recv() {
+                Ok(query) => lock(&self.model).choose(query),
+                Err(TryRecvError::Disconnected) => return (None, Some(None)),
+                Err(TryRecvError::Empty) => {}
+            }
+            // The clock goes on with the spans, so a wait is never for long.
+            pace.wait_until(at_ns, &|| false);
+            let replay = replay.get_or_insert_with(|| Replay::new(&self.model, at_ns, query.clone()));
+            replay.add(vec![span], at_ns);
+        }
+        replay.into_iter().for_each(Replay::finish);
+        (Some(spans.read().lines()), None)
+    }
+
     /// Reads the files. Ends early, and returns the query, if there is another one.
-    fn read(&self, files: &Files, query: Option<Query>) -> (Option<Read>, Option<Option<Query>>) {
+    fn read(&self, files: &Files, query: Option<Query>) -> Answer {
         *lock(&self.model) = Model::new(0);
         let mut replay: Option<Replay<'_>> = None;
         let mut next = None;
@@ -120,7 +150,7 @@ impl Reader {
             Some(query) => (None, Some(query)),
             None => {
                 replay.into_iter().for_each(Replay::finish);
-                (Some(read), None)
+                (Some(read.lines()), None)
             }
         }
     }

@@ -21,9 +21,10 @@ mod waterfall;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -34,6 +35,9 @@ use crate::terminal::{Feed, final_stats, trouble};
 use feed::{Reader, lock};
 use model::{Model, Window};
 use screen::{Beside, Screen};
+
+/// How long the screen may take to end. A terminal that is paused takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is shown of spans that arrive.
 pub struct Live {
@@ -55,7 +59,7 @@ impl Live {
     /// # Errors
     ///
     /// When the terminal can't be read or written.
-    pub fn run(self, feed: &Feed, quit: impl FnOnce() + Send) -> Result<()> {
+    pub fn run(self, feed: &Feed, quit: impl FnOnce() + Send + 'static) -> Result<()> {
         let Self { source, colour, stats, sinks, notices } = self;
         let model = Arc::new(Mutex::new(Model::new(feed::now_ns())));
         let has_ended = Arc::new(AtomicBool::new(false));
@@ -75,16 +79,24 @@ impl Live {
             beside,
             choose: move |query: Option<Query>| lock(&chooser).choose(query),
         };
-        thread::scope(|scope| {
-            let shown = scope.spawn(|| {
-                let shown = screen.run();
-                quit();
-                shown
-            });
-            feed::take(feed, &model);
-            has_ended.store(true, Ordering::Relaxed);
-            shown.join().unwrap_or_else(|_| Err(anyhow!("the screen's thread panicked")))
-        })
+        let (ended, shown) = channel();
+        let show = move || {
+            let shown = screen.run();
+            quit();
+            // If nobody waits for it any more, the program ends.
+            let _ = ended.send(shown);
+        };
+        let thread = thread::Builder::new().name("screen".into()).spawn(show);
+        thread.context("can't start the thread `screen`")?;
+        feed::take(feed, &model);
+        has_ended.store(true, Ordering::Relaxed);
+        match shown.recv_timeout(PATIENCE) {
+            Ok(shown) => shown,
+            Err(RecvTimeoutError::Timeout) => {
+                Err(anyhow!("the terminal does not take what is written to it"))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the screen's thread panicked")),
+        }
     }
 }
 
@@ -92,6 +104,8 @@ impl Live {
 pub struct FromFiles {
     /// The files.
     pub paths: Vec<PathBuf>,
+    /// The speed of a replay, in seconds of the recording for a second; `None` reads as fast as possible.
+    pub speed: Option<f64>,
     /// Whether to use colours.
     pub colour: bool,
     /// Set by another thread to end it.
@@ -105,13 +119,14 @@ impl FromFiles {
     ///
     /// When the terminal can't be read or written.
     pub fn run(self) -> Result<Vec<String>> {
-        let Self { paths, colour, has_ended } = self;
+        let Self { paths, speed, colour, has_ended } = self;
         let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         let model = Arc::new(Mutex::new(Model::new(0)));
         let (queries, received) = channel();
         let (is_reading, read) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
         let reader = Reader {
             paths,
+            speed,
             model: Arc::clone(&model),
             queries: received,
             is_reading: Arc::clone(&is_reading),
@@ -131,7 +146,8 @@ impl FromFiles {
             model,
             source,
             colour,
-            window: Window::All,
+            // A replay is looked at as it goes on.
+            window: if speed.is_some() { Window::Recent } else { Window::All },
             is_reading,
             has_ended,
             beside,

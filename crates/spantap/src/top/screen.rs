@@ -1,11 +1,14 @@
 //! The terminal: takes it over, draws on it, reads keys, and gives it back.
 
-use std::io::{self, stdout};
+use std::io::{self, stdin, stdout};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{
     self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event,
@@ -99,7 +102,10 @@ impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
     fn keys(&mut self, state: &mut State, data: &mut Data) -> Result<Next> {
         let (mut wait, mut next) = (PATIENCE, Next::Draw);
         for _ in 0..MAX_EVENTS {
-            if !event::poll(wait).context("can't read the terminal")? {
+            if !has_terminal(wait)? {
+                return Ok(Next::Quit);
+            }
+            if !event::poll(Duration::ZERO).context("can't read the terminal")? {
                 break;
             }
             wait = Duration::ZERO;
@@ -126,6 +132,20 @@ impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
         state.arrange(&mut data);
         data
     }
+}
+
+/// Waits for input. Returns false if the terminal is gone: crossterm would try to read it for ever.
+fn has_terminal(wait: Duration) -> Result<bool> {
+    let input = stdin();
+    let mut input = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut input, wait) {
+        // A signal, such as that of a new size.
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno).context("can't read the terminal"),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    Ok(!input.iter().filter_map(PollFd::revents).any(|events| events.intersects(gone)))
 }
 
 /// What comes after some keys.
