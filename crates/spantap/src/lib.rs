@@ -18,6 +18,8 @@
 //! capture    a file of frames, read back as spans of a `Process`
 //! ```
 //!
+//! Spans that are still open are not on this way: `decode` hands them to `open`, and the `terminal` shows them.
+//!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
 //! `search` finds traces in captures, and `graph` who calls whom.
@@ -25,7 +27,7 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, capture, trace, search, graph, view, sink, stats, terminal, metrics, pipeline,
+//! text, span, process, notes, query, decode, encode, capture, trace, open, search, graph, view, sink, stats, terminal, metrics, pipeline,
 //! source, commands
 //! ```
 
@@ -36,6 +38,7 @@ pub mod encode;
 pub mod graph;
 pub mod metrics;
 pub mod notes;
+pub mod open;
 pub mod pipeline;
 pub mod process;
 pub mod query;

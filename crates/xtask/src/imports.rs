@@ -73,8 +73,8 @@ const TRACING_USDT_TOWER: Crate =
 const SPANTAP: Crate = Crate {
     name: "spantap",
     parts: &[
-        "text", "span", "process", "notes", "query", "decode", "encode", "capture", "trace", "search",
-        "graph", "view", "sink", "stats", "terminal", "metrics", "pipeline", "source", "commands",
+        "text", "span", "process", "notes", "query", "decode", "encode", "capture", "trace", "open",
+        "search", "graph", "view", "sink", "stats", "terminal", "metrics", "pipeline", "source", "commands",
     ],
 };
 

@@ -16,6 +16,7 @@ use super::cli::Common;
 use super::signals::Signals;
 use crate::capture::Rotation;
 use crate::metrics::{self, SpanMetrics};
+use crate::open::OpenSpans;
 use crate::pipeline::Pipeline;
 use crate::process::Programs;
 use crate::sink::{Settings, Sinks, SpoolSettings};
@@ -174,6 +175,7 @@ impl Collect {
         }
         let (running, end) = source.start()?;
 
+        let open = Arc::new(OpenSpans::default());
         let (feeder, feed) = feed();
         let live = Live {
             options: LiveOptions {
@@ -184,11 +186,13 @@ impl Collect {
                 },
                 min_duration: display.min_duration,
                 query: display.query,
+                quiet: display.quiet,
                 status: owns_terminal && screen.has_status(),
             },
             screen: Arc::clone(screen),
             stats: Arc::clone(&stats),
             sinks: Arc::clone(&sinks),
+            open: Arc::clone(&open),
         };
         let (all_shown, shown) = oneshot::channel();
         spawn("view", move || {
@@ -205,6 +209,7 @@ impl Collect {
             sinks: Arc::clone(&sinks),
             programs: Arc::clone(&programs),
             span_metrics,
+            open: Arc::clone(&open),
             view: to_view,
         };
         let (ended, received) = oneshot::channel();

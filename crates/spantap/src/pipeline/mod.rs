@@ -20,6 +20,7 @@ pub use intake::Intake;
 use crate::decode::LOSSES;
 use crate::encode::Chunk;
 use crate::metrics::SpanMetrics;
+use crate::open::OpenSpans;
 use crate::process::Programs;
 use crate::sink::Sinks;
 use crate::span::Summary;
@@ -44,6 +45,8 @@ pub struct Pipeline {
     pub(crate) programs: Arc<Programs>,
     /// Counts the spans by service and name, if somebody may ask for it.
     pub span_metrics: Option<Arc<SpanMetrics>>,
+    /// The spans that are open for long.
+    pub open: Arc<OpenSpans>,
     /// The view, if traces are shown. It may fall behind, and then misses spans.
     pub view: Option<Feeder>,
 }
@@ -61,7 +64,8 @@ impl Pipeline {
             let thread = thread::Builder::new().name("encode".into()).spawn_scoped(scope, pass_on);
             thread.context("can't start the thread `encode`")?;
             let senders = self.sinks.senders();
-            source(&mut Intake::new(&self.stats, &self.notices, &self.programs, senders, to_pass_on))
+            let (stats, notices, programs, open) = (&self.stats, &self.notices, &self.programs, &self.open);
+            source(&mut Intake::new(stats, notices, programs, open, senders, to_pass_on))
         })
     }
 

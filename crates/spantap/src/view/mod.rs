@@ -6,7 +6,7 @@
 //! and `location` shortens source locations. Below a span, `account` draws how its threads spent their time, `notes`
 //! says what is odd about the span, and `event` is the text of an event.
 //!
-//! [`json()`] is the trace for scripts.
+//! [`json()`] is the trace for scripts. [`open_span`] is a line about a span that is open for long.
 //!
 //! All text from senders that is drawn passes through `line`, which escapes it and keeps to the width.
 
@@ -22,9 +22,11 @@ mod line;
 mod location;
 mod look;
 mod notes;
+mod open;
 mod service;
 mod tree;
 
 pub use json::json;
 pub use look::Look;
+pub use open::open_span;
 pub use tree::tree;
