@@ -127,10 +127,11 @@ fn what_was_open_when_a_program_aborted_is_shown_by_run() {
 #[test]
 fn spans_that_are_sent_at_the_end_of_the_program_are_not_shown_twice() {
     let fixture = Build::Release.path(Linkage::Executable, 0);
-    let script = format!("(echo enter; sleep 3) | exec {}", fixture.display());
+    let script = format!("(echo enter; sleep 3; echo exit) | exec {}", fixture.display());
     let ended = Spantap::run(&[], &["sh", "-c", &script]).wait();
-    assert!(ended.status.success() && ended.stderr.contains("still open after "), "{ended:?}");
-    assert_eq!(ended.stderr.matches(" entered ").count(), 2, "the notice, and the trace: {}", ended.stderr);
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    assert!(ended.stderr.contains("still open after "), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches(" entered (unfinished)").count(), 1, "{}", ended.stderr);
     assert!(
         !ended.stderr.contains("has ended") && !ended.stderr.contains("still open when"),
         "{}",

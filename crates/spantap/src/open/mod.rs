@@ -96,6 +96,8 @@ struct Last {
     threshold_ns: u64,
     count: u64,
     spans: Vec<Held>,
+    /// The ids of these spans.
+    ids: HashSet<u64>,
     bytes: usize,
     /// When the process was first found to have ended.
     ended: Option<Instant>,
@@ -145,7 +147,8 @@ impl OpenSpans {
                 .map(|held| &*held.span.span_id)
                 .collect();
             let held = |span: Span| Held { is_known: known.contains(&*span.span_id), span: Arc::new(span) };
-            let spans = report.spans.into_iter().filter(|_| fits).map(held).collect();
+            let spans: Vec<Held> = report.spans.into_iter().filter(|_| fits).map(held).collect();
+            let ids = spans.iter().filter_map(|held| id(&held.span)).collect();
             let life = before.map_or_else(|| Life::of(process.sender), |last| last.life);
             let last = Last {
                 process: Arc::clone(process),
@@ -154,6 +157,7 @@ impl OpenSpans {
                 threshold_ns: report.threshold_ns,
                 count: report.count,
                 spans,
+                ids,
                 bytes: if fits { bytes } else { 0 },
                 ended: None,
             };
@@ -170,20 +174,14 @@ impl OpenSpans {
     /// Removes spans of a process that have ended by now.
     pub(crate) fn closed(&self, of: Sender, ids: impl Iterator<Item = u64>) {
         let mut reports = self.reports();
-        let mut open: Vec<&mut Last> =
-            reports.iter_mut().filter(|((sender, _), _)| *sender == of).map(|(_, last)| last).collect();
-        let has = |last: &Last, id: u64| last.spans.iter().any(|held| *held.span.span_id == id.to_be_bytes());
+        let of_sender = reports.iter_mut().filter(|((sender, _), _)| *sender == of);
+        let mut open: Vec<&mut Last> = of_sender.map(|(_, last)| last).collect();
         if open.is_empty() {
             return;
         }
-        let watched: HashSet<u64> = open
-            .iter()
-            .flat_map(|last| &last.spans)
-            .filter_map(|held| Some(u64::from_be_bytes((&*held.span.span_id).try_into().ok()?)))
-            .collect();
-        for id in ids.filter(|id| watched.contains(id)) {
-            for last in open.iter_mut().filter(|last| has(last, id)) {
-                last.spans.retain(|held| *held.span.span_id != id.to_be_bytes());
+        for closed in ids {
+            for last in open.iter_mut().filter_map(|last| last.ids.remove(&closed).then_some(last)) {
+                last.spans.retain(|held| id(&held.span) != Some(closed));
                 last.count = last.count.saturating_sub(1);
             }
         }
@@ -256,6 +254,10 @@ impl OpenSpans {
         self.set_empty(&reports);
         ended
     }
+}
+
+fn id(span: &Span) -> Option<u64> {
+    Some(u64::from_be_bytes((&*span.span_id).try_into().ok()?))
 }
 
 /// Those that are open for longest first.

@@ -110,7 +110,7 @@ impl Builder {
     /// reports, of spans that are open for more than a second.
     ///
     /// The sender thread looks at the open spans twice in the time of `threshold`, but not more often than every 50 ms, and
-    /// sends a report of those that it finds. It then starts when the layer is built. A span pays nothing for it. Only
+    /// sends a report of those that it finds. It then starts before the first span. A span pays nothing for it. Only
     /// [`Delivery::Background`] and the formats of OTLP have reports. [The crate documentation](crate#open-spans) describes them.
     pub fn with_open_spans(mut self, threshold: Duration) -> Self {
         self.open_spans = Some(threshold);

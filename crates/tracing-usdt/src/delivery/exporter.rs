@@ -73,14 +73,15 @@ impl Exporter {
             Self::Inline(inline) => in_use::add(inline),
         }
         at_exit::prepare();
-        exporter.watch();
         Some(exporter)
     }
 
     /// Looks at the open spans of this process from now on, if they are to be reported. That takes the sender thread.
     pub(crate) fn watch(&self) {
         match self {
-            Self::Background(background) if background.outlet.long_open.is_some() => background.wake(),
+            Self::Background(background) if background.outlet.long_open.is_some() && background.is_idle() => {
+                background.wake();
+            }
             Self::Background(_) | Self::Inline(_) => {}
         }
     }
