@@ -168,7 +168,8 @@
 //! No report has spans that were created before anyone listened, and spans of traces that are not sampled are only in those
 //! of `batch_emit`. A span in a report has neither events nor links, nor attributes from its baggage.
 //!
-//! Spans pay nothing for this. The sender thread looks at those that are open, at most twenty times a second and
+//! The sender thread starts before the first span then, and in a forked child with its first span, instead of with the first
+//! that closes. Spans pay nothing for this. The sender thread looks at those that are open, at most twenty times a second and
 //! one at a time. Inline delivery has no such thread, and Zipkin's format no place for a report, so with these there is none.
 //!
 //! # Records of the `log` crate
