@@ -325,13 +325,15 @@ fn a_report_in_protobuf_is_no_span_to_readers_of_otlp() {
 #[ignore = "a program"]
 fn hangs_in_a_forked_child() {
     tracing_subscriber::registry().with(tracing_usdt::layer()).init();
-    let _parents = info_span!("in the parent").entered();
+    // One callsite, which is known when the child makes its first span.
+    let hang = |place| info_span!(parent: None, "hangs", place).entered();
+    let _parents = hang("in the parent");
     // SAFETY: the child makes a span, which the layer allows, and ends by `_exit`.
     #[allow(unsafe_code)]
     let fork = unsafe { nix::unistd::fork() }.unwrap();
     if fork.is_child() {
         // Its first, and it never closes one.
-        let _childs = info_span!(parent: None, "in the child").entered();
+        let _childs = hang("in the child");
         std::thread::sleep(Duration::from_secs(2));
         // SAFETY: ends the process.
         #[allow(unsafe_code)]
@@ -356,14 +358,15 @@ fn a_forked_child_reports_its_own_open_spans_and_not_its_parents() {
         ended = ended.or(program.try_wait().unwrap());
         for received in receive(&collector) {
             let sender = received.sequence["sender"].as_str().unwrap().to_owned();
-            let names =
-                received.report.iter().flat_map(|report| names(report).into_iter().map(str::to_owned));
-            reported.entry(sender).or_default().extend(names.collect::<Vec<_>>());
+            let spans = received.report.iter().flat_map(|report| report["spans"].as_array().unwrap());
+            let places = spans.map(|span| attribute(span, "place").unwrap()["stringValue"].as_str().unwrap());
+            let places: Vec<String> = places.map(str::to_owned).collect();
+            reported.entry(sender).or_default().extend(places);
         }
         ended.is_some()
     });
     assert_eq!(ended.unwrap().code(), Some(7));
     let reported: BTreeSet<_> =
-        reported.into_values().flat_map(|names| names.into_iter().collect::<Vec<_>>().pop()).collect();
+        reported.into_values().flat_map(|places| places.into_iter().collect::<Vec<_>>().pop()).collect();
     assert_eq!(reported, ["in the child", "in the parent"].map(str::to_owned).into(), "one from each sender");
 }
