@@ -8,13 +8,15 @@ use e2e::{Build, Collector, Fixture, Linkage, need};
 
 /// Recorded instructions for a span with two fields, beyond those of a registry with a layer that does nothing.
 /// A change that costs more raises its number here, on purpose.
-const RECORDED: [(&str, f64); 6] = [
+const RECORDED: [(&str, f64); 7] = [
     ("idle", 77.0),
     ("on demand", 20.0),
     // A root: its ids are drawn, and kept for its children and for propagation.
     ("sampled out", 725.0),
     ("sampled out, a child", 505.0),
     ("background", 1026.0),
+    // Looks at the open spans take none of the thread that makes them.
+    ("background, looked at", 1026.0),
     ("inline", 4495.0),
 ];
 
@@ -63,10 +65,16 @@ fn instructions(build: Build, way: &str, without: &[&str], spans: u32) -> f64 {
         _ => "plain",
     };
     valgrind.env("FIXTURE_STACK", stack);
-    let collector = ["background", "inline", "sampled out"].contains(&way).then(Collector::start);
+    let collector = ["background", "background, looked at", "inline", "sampled out"]
+        .contains(&way)
+        .then(Collector::start);
     match way {
         "sampled out" => {
             _ = valgrind.env("OTEL_TRACES_SAMPLER", "traceidratio").env("OTEL_TRACES_SAMPLER_ARG", "0")
+        }
+        "background, looked at" => {
+            let looks = [("TRACING_USDT_OPEN_SPANS", "1ms"), ("TRACING_USDT_FORMAT", "otlp-protobuf")];
+            _ = valgrind.env("TRACING_USDT_DELIVERY", "background").envs(looks);
         }
         "background" | "inline" => _ = valgrind.env("TRACING_USDT_DELIVERY", way),
         _ => {}

@@ -15,8 +15,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use e2e::{Terminal, program, send_bytes, wait_until};
-use nix::sys::signal::Signal;
+use e2e::{Build, Fixture, Linkage, Terminal, program, send_bytes, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const NOON_NS: u64 = 1_800_000_000_000_000_000;
@@ -345,6 +346,37 @@ fn a_program_is_shown_while_it_runs_and_ends_with_the_screen() {
     assert!(screen.contains("spans in") && !screen.contains("sent"), "{screen}");
     let printed = std::fs::read_to_string(output).unwrap();
     assert!(printed.contains("sent 1\n") && printed.contains("to stderr 1\n"), "{printed}");
+}
+
+#[test]
+fn what_is_open_is_shown_and_stays_when_its_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("trace.sock");
+    let mut terminal = top(&[socket.to_str().unwrap()], 140, 24);
+    terminal.wait_for("No span has ended yet");
+    let mut command = Command::new(Build::Debug.path(Linkage::Executable, 0));
+    command.env("TRACING_USDT_DELIVERY", "background").env("TRACING_USDT_FORMAT", "otlp-protobuf");
+    let mut fixture = Fixture::spawn(command.env("TRACING_USDT_OPEN_SPANS", "200ms"), Some(&socket));
+    terminal.press("3");
+    terminal.wait_for("No program reports a span");
+    fixture.run("hold 2");
+    let screen = terminal.wait_until("both spans", |screen| screen.matches(" held ").count() == 2);
+    assert!(
+        screen.contains("3 Open (2)") && screen.contains("fixture") && screen.contains("n=1"),
+        "{screen}"
+    );
+    // The age grows although the program says nothing new.
+    let before = terminal.text();
+    terminal.wait_until("an older span", |screen| screen != before);
+    let pid = fixture.pid();
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    drop(fixture);
+    let screen = terminal.wait_for("OPEN WHEN THE PROCESS ENDED");
+    assert!(screen.contains(&format!("fixture (pid {pid}")) && screen.contains("held {n=1}"), "{screen}");
+    terminal.press("q");
+    // It is said again where it stays.
+    let (_, screen) = terminal.wait();
+    assert!(screen.contains("2 spans were open by its last report"), "{screen}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod exec;
 mod foreign;
 mod found;
 mod names;
+mod open;
 mod process;
 mod reach;
 mod replaced;

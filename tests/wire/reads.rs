@@ -203,3 +203,63 @@ fn spantap_reads_the_examples_of_losses() {
         assert_eq!((*reason, spans.trim_matches('"')), ("tracing_usdt.dropped.no_receiver", "3"));
     }
 }
+
+/// Checks the report of the example, and that there are no other spans.
+#[track_caller]
+fn assert_report(decoded: Decoded) {
+    assert!(decoded.processes.is_empty() && decoded.encoded.is_empty(), "{decoded:?}");
+    let sequence = Sequence { sender: 0x5d1c_a0f3_9b7e_4421, sent_before: 0, spans: 0, lost_before: 0 };
+    assert_eq!(decoded.sequence, Some(sequence));
+    let (process, report) = decoded.open.unwrap();
+    assert_eq!((&*process.service, process.sender), ("shop", SENDER));
+    assert_eq!((report.at_ns, report.threshold_ns, report.count), (BEGIN + 1_201_337_045, 100_000_000, 1));
+    let [order] = &report.spans[..] else { panic!("{report:?}") };
+    assert_eq!(order.span_id, ORDER.to_be_bytes());
+    assert_eq!((&*order.name, order.start_time_unix_nano), ("POST /orders", BEGIN));
+    assert_eq!(order.end_time_unix_nano, BEGIN + 1_201_337_045);
+    assert!(attributes(&order.attributes).contains(&("tracing_usdt.unfinished", "true".to_owned())));
+}
+
+#[test]
+fn spantap_reads_the_example_of_open_spans() {
+    assert_report(decode("otlp-open"));
+}
+
+/// With the numbers of the table.
+#[test]
+fn spantap_reads_the_example_of_open_spans_in_protobuf() {
+    #[derive(Clone, PartialEq, Message)]
+    struct Extra {
+        #[prost(message, optional, tag = "1017")]
+        sequence: Option<SequenceMessage>,
+        #[prost(message, optional, tag = "1018")]
+        open: Option<Report>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct SequenceMessage {
+        #[prost(string, tag = "1")]
+        sender: String,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Report {
+        #[prost(fixed64, tag = "1")]
+        at_ns: u64,
+        #[prost(message, repeated, tag = "2")]
+        spans: Vec<otlp::Span>,
+        #[prost(uint64, tag = "3")]
+        threshold_ns: u64,
+        #[prost(uint64, tag = "4")]
+        count: u64,
+    }
+    let report = decode("otlp-open").open.unwrap().1;
+    let report = Report {
+        at_ns: report.at_ns,
+        spans: report.spans,
+        threshold_ns: report.threshold_ns,
+        count: report.count,
+    };
+    let sequence = SequenceMessage { sender: "5d1ca0f39b7e4421".into() };
+    let extra = Extra { sequence: Some(sequence), open: Some(report) };
+    let datagram = [protobuf("otlp-open"), extra.encode_to_vec()].concat();
+    assert_report(decode_bytes("otlp-open", &datagram));
+}

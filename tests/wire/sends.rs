@@ -287,3 +287,26 @@ fn the_layer_reports_losses_as_in_the_examples() {
         assert_eq!([report, second].map(|datagram| sequence(datagram)["sentBefore"].clone()), [1, 1]);
     }
 }
+
+#[test]
+fn the_layer_reports_open_spans_as_in_the_example() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.sock");
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    receiver.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let builder = builder(&path, Format::OtlpJson).with_open_spans(Duration::from_millis(100));
+    let report = trace(builder.with_delivery(Delivery::Background), |_| {
+        let _order = info_span!(
+            target: "shop::orders", "POST /orders", otel.kind = "server", http.request.method = "POST"
+        )
+        .entered();
+        let mut buffer = vec![0; 1 << 18];
+        let length = receiver.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    });
+    assert_example("otlp-open", Format::OtlpJson, &report, &mut Normaliser::default());
+    let table = Document::wire().table("## Open spans");
+    let documented: BTreeSet<&str> = table.iter().flat_map(|row| quoted(&row[0])).collect();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert!(report["tracingUsdtOpen"].as_object().unwrap().keys().eq(documented), "{report}");
+}

@@ -18,6 +18,8 @@
 //! capture    a file of frames, read back as spans of a `Process`
 //! ```
 //!
+//! Spans that are still open are not on this way: `decode` hands them to `open`, and the `terminal` shows them.
+//!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
 //! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, and `graph` who
@@ -26,8 +28,8 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, capture, flight, trace, search, graph, view, sink, stats, terminal, metrics, top,
-//! pipeline, source, commands
+//! text, span, process, notes, query, decode, encode, capture, flight, trace, open, search, graph, view, sink, stats, terminal, metrics,
+//! top, pipeline, source, commands
 //! ```
 
 pub mod capture;
@@ -38,6 +40,7 @@ pub mod flight;
 pub mod graph;
 pub mod metrics;
 pub mod notes;
+pub mod open;
 pub mod pipeline;
 pub mod process;
 pub mod query;

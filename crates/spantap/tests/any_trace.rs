@@ -132,7 +132,13 @@ fn trace() -> impl Strategy<Value = Trace> {
         Arc::new(Process { sender: Sender { pid, uid: 0, gid: 0 }, service, resource })
     });
     let spans = prop::collection::vec((span(), any::<prop::sample::Index>()), 0..25);
-    let shown = prop::sample::select(vec![Shown::Complete, Shown::Waited, Shown::NoRoom, Shown::End]);
+    let shown = prop::sample::select(vec![
+        Shown::Complete,
+        Shown::Waited,
+        Shown::NoRoom,
+        Shown::End,
+        Shown::ProcessEnded,
+    ]);
     let counts = (any::<u64>(), any::<u64>(), 0usize..30);
     (any::<u128>(), prop::collection::vec(process, 1..4), spans, shown, counts).prop_map(
         |(id, processes, spans, shown, (duplicates, left_out, late))| {

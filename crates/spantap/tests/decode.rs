@@ -536,3 +536,64 @@ proptest! {
         prop_assert!(spans(&decoded).len() == 1 || !faults(&decoded).is_empty() || otlp);
     }
 }
+
+/// An OTLP request in JSON with this report of open spans.
+fn with_report(report: &str) -> Decoded {
+    let resource = r#"{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]}}"#;
+    decode(format!(r#"{{"resourceSpans":[{resource}],"tracingUsdtOpen":{report}}}"#).as_bytes())
+}
+
+const OPEN_SPAN: &str = r#"{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","spanId":"00f067aa0ba902b7","name":"hangs","startTimeUnixNano":"1767225598000000000","endTimeUnixNano":"1767225600000000000"}"#;
+
+#[test]
+fn a_report_of_open_spans_is_apart_from_the_spans() {
+    let decoded = with_report(&format!(r#"{{"count":3,"thresholdNano":"1000","spans":[{OPEN_SPAN}]}}"#));
+    assert!(decoded.processes.is_empty() && decoded.encoded.is_empty() && faults(&decoded).is_empty());
+    let (process, report) = decoded.open.unwrap();
+    assert_eq!((&*process.service, report.count, report.threshold_ns), ("shop", 3, 1000));
+    assert_eq!((report.spans.len(), &*report.spans[0].name), (1, "hangs"));
+}
+
+#[test]
+fn what_cannot_be_read_of_a_report_of_open_spans_is_counted() {
+    for report in ["7", "[7]", "\"x\"", r#"{"spans":7}"#, r#"{"count":"x"}"#] {
+        let decoded = with_report(report);
+        assert_eq!(faults(&decoded).len(), 1, "{report}: {decoded:?}");
+        assert!(faults(&decoded)[0].0.refuses(), "{report}: {decoded:?}");
+    }
+    let spans = |spans: &str| with_report(&format!(r#"{{"count":1,"spans":[{spans}]}}"#));
+    // Without ids, and without times: the others are kept, and all of them count.
+    let without_id = OPEN_SPAN.replace("00f067aa0ba902b7", "0000000000000000");
+    let decoded = spans(&format!("{without_id},{OPEN_SPAN}"));
+    assert_eq!(faults(&decoded), [(Fault::ZeroId, 1)]);
+    assert_eq!(decoded.open.unwrap().1.spans.len(), 1);
+    let without_end = OPEN_SPAN.replace(r#","endTimeUnixNano":"1767225600000000000""#, "");
+    let decoded = spans(&format!("{without_end},{OPEN_SPAN}"));
+    assert!(faults(&decoded).contains(&(Fault::WrongType, 1)), "{decoded:?}");
+    let report = decoded.open.unwrap().1;
+    assert_eq!((report.spans.len(), report.count), (1, 2));
+    let decoded = spans(&vec![OPEN_SPAN; 1500].join(","));
+    assert_eq!(faults(&decoded), [(Fault::LeftOut, 1)]);
+    let report = decoded.open.unwrap().1;
+    assert_eq!((report.spans.len(), report.count), (1000, 1500));
+    // Nobody knows whose spans these are.
+    let decoded =
+        decode(format!(r#"{{"resourceSpans":[],"tracingUsdtOpen":{{"spans":[{OPEN_SPAN}]}}}}"#).as_bytes());
+    assert!(decoded.open.is_none());
+    assert_eq!(faults(&decoded), [(Fault::WrongType, 1)]);
+}
+
+#[test]
+fn rubbish_in_a_report_in_protobuf_is_counted() {
+    let resource = ExportTraceServiceRequest { resource_spans: vec![Default::default()] }.encode_to_vec();
+    // The field 1018 with a length, and then what it has.
+    let report = |bytes: &[u8]| decode(&[&resource[..], &[0xd2, 0x3f, bytes.len() as u8], bytes].concat());
+    let decoded = report(b"");
+    assert_eq!((faults(&decoded).len(), decoded.open.unwrap().1.count), (0, 0));
+    for rubbish in [&b"\x12\x05ab"[..], b"\xff\xff\xff", b"\x12\x02\xff\xff", b"\x12\x00"] {
+        let decoded = report(rubbish);
+        assert_eq!(faults(&decoded).len(), 1, "{rubbish:?}: {decoded:?}");
+        assert!(faults(&decoded)[0].0.refuses(), "{rubbish:?}: {decoded:?}");
+        assert!(decoded.open.is_none_or(|(_, report)| report.spans.is_empty()));
+    }
+}

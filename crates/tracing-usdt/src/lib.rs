@@ -157,6 +157,21 @@
 //!
 //! `docs/wire.md` in the repository defines the format, with examples.
 //!
+//! # Open spans
+//!
+//! A span that hangs is not sent until it closes. With [`Builder::with_open_spans`], or `TRACING_USDT_OPEN_SPANS=1s`, the
+//! layer reports the spans that are open for longer, while they are open: their ids, times and fields so far, the oldest
+//! first, as many as a datagram of 32 KiB holds, and how many there are. A report replaces the report before it, and a span
+//! in it counts as nothing: when it closes, it is sent like any other. Consumers of `batch_emit` get such reports as well, by
+//! default of spans that are open for more than a second.
+//!
+//! No report has spans that were created before anyone listened, and spans of traces that are not sampled are only in those
+//! of `batch_emit`. A span in a report has neither events nor links, nor attributes from its baggage.
+//!
+//! The sender thread starts before the first span then, and in a forked child with its first span, instead of with the first
+//! that closes. Spans pay nothing for this. The sender thread looks at those that are open, at most twenty times a second and
+//! one at a time. Inline delivery has no such thread, and Zipkin's format no place for a report, so with these there is none.
+//!
 //! # Records of the `log` crate
 //!
 //! `tracing-log`, which `tracing_subscriber`'s `init` installs, turns records of the `log` crate into events.
@@ -283,6 +298,7 @@
 //! | `TRACING_USDT_FORMAT` | `zipkin`, `otlp-json` (also `otlp`) or `otlp-protobuf` | `zipkin` | no datagrams |
 //! | `TRACING_USDT_DELIVERY` | `background`: a thread sends many spans at once; `inline`: a span is sent before its close returns | `background` | the default |
 //! | `TRACING_USDT_MAX_WAIT_MS` | how many milliseconds a closing span may wait for room before it is dropped and counted | 0 | the default |
+//! | `TRACING_USDT_OPEN_SPANS` | report spans that are open for so long, while they are open: `500ms`, `1s`, `2m`; only with background delivery and the formats of OTLP | no reports | the default |
 //! | `OTEL_SDK_DISABLED` | `true`: no datagrams, even if the socket is set in code; probes stay | `false` | the default |
 //! | `OTEL_SERVICE_NAME` | the service's name in the datagrams | [the program's name](crate#names-of-processes) | |
 //! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value` pairs with commas between, keys and values percent-encoded, up to 4 KiB | none | none of them is used; those beyond 4 KiB are left out |

@@ -19,6 +19,7 @@ use super::signals::Signals;
 use crate::capture::Rotation;
 use crate::flight::{FlightRecorder, Trigger};
 use crate::metrics::{self, SpanMetrics};
+use crate::open::OpenSpans;
 use crate::pipeline::Pipeline;
 use crate::process::Programs;
 use crate::sink::{Settings, Sinks, SpoolSettings};
@@ -246,6 +247,7 @@ impl Collect {
         }
         let (running, end) = source.start()?;
 
+        let open = Arc::new(OpenSpans::default());
         let (feeder, feed) = feed();
         let live = Live {
             options: LiveOptions {
@@ -256,11 +258,13 @@ impl Collect {
                 },
                 min_duration: display.min_duration,
                 query: display.query,
+                quiet: display.quiet,
                 status: owns_terminal && screen.has_status(),
             },
             screen: Arc::clone(screen),
             stats: Arc::clone(&stats),
             sinks: Arc::clone(&sinks),
+            open: Arc::clone(&open),
         };
         let (all_shown, shown) = oneshot::channel();
         spawn("view", move || {
@@ -281,6 +285,7 @@ impl Collect {
             programs: Arc::clone(&programs),
             span_metrics,
             flight: flight.filter(|flight| flight.has_queries()),
+            open: Arc::clone(&open),
             view: to_view,
         };
         let (ended, received) = oneshot::channel();
@@ -318,16 +323,9 @@ impl Finish {
 
 /// Shows the spans on a full screen, until the feed is closed.
 fn full_screen(top: FullScreen, live: Live, feed: &Feed) {
-    let Live { screen, stats, sinks, .. } = live;
+    let Live { screen, stats, sinks, open, .. } = live;
     screen.hold();
-    let held = Arc::clone(&screen);
-    let shown = top::Live {
-        source: top.source,
-        colour: screen.colour(),
-        stats,
-        sinks,
-        notices: Arc::new(move || held.held_notices()),
-    };
+    let shown = top::Live { source: top.source, screen: Arc::clone(&screen), stats, sinks, open };
     let released = Arc::clone(&screen);
     let shown = shown.run(feed, move || {
         released.release();

@@ -40,6 +40,17 @@ pub(super) async fn run(run: Run, blocked: Blocked, folder: Folder, output: Outp
         command.stdin(Stdio::null());
         command.stdout(file.try_clone().context("can't write the program's output")?).stderr(file);
     }
+    // A format or a delivery that has no reports of open spans would complain.
+    let is_set = |variable, values: &[&str]| {
+        let value = std::env::var(variable).unwrap_or_default().trim().to_ascii_lowercase();
+        values.contains(&&*value)
+    };
+    if std::env::var_os("TRACING_USDT_OPEN_SPANS").is_none()
+        && !is_set("TRACING_USDT_FORMAT", &["zipkin"])
+        && !is_set("TRACING_USDT_DELIVERY", &["inline"])
+    {
+        command.env("TRACING_USDT_OPEN_SPANS", "1s");
+    }
     blocked.leave_to(&mut command);
     let mut signals = blocked.read()?;
     signals.trigger(output.flight.clone());

@@ -2,7 +2,7 @@
 //!
 //! `zipkin`, `otlp` (JSON) and `protobuf` read the formats, with what they share in `value`, and with `json` below the
 //! first two. `processes` keeps the descriptions of the processes that send, and `sequence` reads the number of a
-//! datagram. `fault` defines the possible faults, and `faults` counts them. The `spans` of a datagram are kept by
+//! datagram. `open` has the reports of open spans. `fault` defines the possible faults, and `faults` counts them. The `spans` of a datagram are kept by
 //! process. Once all are read, `place` finds times for spans without any, and `shared` gives each half of a shared span
 //! of Zipkin an id of its own.
 //!
@@ -13,6 +13,7 @@
 mod fault;
 mod faults;
 mod json;
+mod open;
 mod otlp;
 mod place;
 mod processes;
@@ -30,6 +31,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 
 pub use fault::{Fault, Found};
 pub use faults::Faults;
+pub use open::OpenReport;
 
 use crate::process::{Process, Sender, Sequence};
 use crate::span::{EncodedScopes, attributes};
@@ -51,6 +53,8 @@ pub struct Decoded {
     pub encoded: Vec<(Arc<Process>, EncodedScopes)>,
     /// The faults that were found.
     pub faults: Faults,
+    /// The report of spans that are still open, if the datagram is one.
+    pub open: Option<(Arc<Process>, OpenReport)>,
     /// The position among the sender's datagrams, if the sender numbers its spans.
     pub sequence: Option<Sequence>,
 }
@@ -126,10 +130,12 @@ impl Decoder {
         }
         // RFC 8259 lets a reader ignore a byte order mark.
         let mut json = Json::new(text.strip_prefix('\u{feff}').unwrap_or(&text), faults);
-        let read = self.read_text(&mut json, sender);
+        let mut last = None;
+        let read = self.read_text(&mut json, sender, &mut last);
         let read =
             read.map_err(|found| odd.map_or(found, |error| Found::new(Fault::NotUtf8, error.to_string())));
-        (read, Decoded { faults: json.faults, sequence: json.sequence, ..Decoded::default() })
+        let open = of_process(json.open.take(), last, &mut json.faults);
+        (read, Decoded { faults: json.faults, open, sequence: json.sequence, ..Decoded::default() })
     }
 
     fn read_protobuf(
@@ -138,9 +144,10 @@ impl Decoder {
         sender: Sender,
         mut faults: Faults,
     ) -> (Result<Spans, Found>, Decoded) {
-        let (mut spans, mut encoded) = (Vec::new(), Vec::new());
+        let (mut spans, mut encoded, mut last) = (Vec::new(), Vec::new(), None);
         let read = protobuf::request(bytes, &mut faults, |resource, scopes, faults| {
             let process = self.processes.of_encoded(sender, resource, faults);
+            last = Some(Arc::clone(&process));
             match scopes {
                 protobuf::Scopes::Encoded(scopes) if scopes.spans.is_empty() => {}
                 protobuf::Scopes::Encoded(scopes) => encoded.push((process, scopes)),
@@ -152,12 +159,21 @@ impl Decoder {
             place::place(&mut spans, &mut faults);
         }
         match read {
-            Ok(sequence) => (Ok(spans), Decoded { encoded, faults, sequence, ..Decoded::default() }),
+            Ok((sequence, open)) => {
+                let open = of_process(open, last, &mut faults);
+                (Ok(spans), Decoded { encoded, faults, open, sequence, ..Decoded::default() })
+            }
             Err(found) => (Err(found), Decoded { faults, ..Decoded::default() }),
         }
     }
 
-    fn read_text(&mut self, json: &mut Json<'_>, sender: Sender) -> Result<Spans, Found> {
+    /// Reads JSON. `last` becomes the process of an OTLP request.
+    fn read_text(
+        &mut self,
+        json: &mut Json<'_>,
+        sender: Sender,
+        last: &mut Option<Arc<Process>>,
+    ) -> Result<Spans, Found> {
         let mut spans = Vec::new();
         let is_zipkin = match json.peek() {
             Some(b'[') => {
@@ -166,7 +182,7 @@ impl Decoder {
             }
             Some(b'{') => {
                 let text = json.rest();
-                let read = self.otlp(json, sender, &mut spans);
+                let read = self.otlp(json, sender, &mut spans, last);
                 if let Err(found @ Found { fault: Fault::UnknownFormat, .. }) = read {
                     return self.one_of_zipkin(text, sender, &mut json.faults).ok_or(found);
                 }
@@ -196,7 +212,7 @@ impl Decoder {
     fn one_of_zipkin(&mut self, text: &str, sender: Sender, faults: &mut Faults) -> Option<Spans> {
         let array = format!("[{text}]");
         let mut json = Json::new(&array, Faults::at(faults.now_ns));
-        let spans = self.read_text(&mut json, sender).ok()?;
+        let spans = self.read_text(&mut json, sender, &mut None).ok()?;
         *faults = json.faults;
         (!spans.is_empty()).then_some(spans)
     }
@@ -208,9 +224,16 @@ impl Decoder {
         })
     }
 
-    fn otlp(&mut self, json: &mut Json<'_>, sender: Sender, found: &mut Spans) -> Result<(), Found> {
+    fn otlp(
+        &mut self,
+        json: &mut Json<'_>,
+        sender: Sender,
+        found: &mut Spans,
+        last: &mut Option<Arc<Process>>,
+    ) -> Result<(), Found> {
         let has_unknown = otlp::request(json, |resource, scopes, faults| {
             let process = self.processes.of_resource(sender, resource, faults);
+            *last = Some(Arc::clone(&process));
             if !scopes.is_empty() {
                 found.push((process, scopes));
             }
@@ -221,6 +244,19 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// The report with the process that sent it.
+fn of_process(
+    report: Option<OpenReport>,
+    process: Option<Arc<Process>>,
+    faults: &mut Faults,
+) -> Option<(Arc<Process>, OpenReport)> {
+    let report = report?;
+    if process.is_none() {
+        faults.add(Found::new(Fault::WrongType, "a report of open spans without a resource"));
+    }
+    Some((process?, report))
 }
 
 /// The losses that a span reports, if it is such a report: how many spans were lost for each reason.

@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::St
 use super::fault::{Fault, Found};
 use super::faults::Faults;
 use super::json::{Json, members};
+use super::open::OpenReport;
 use super::place::Times;
 use super::sequence;
 use super::value::{
@@ -28,6 +29,7 @@ pub(super) const DEEPEST: usize = 30;
 members! { pub(super) RequestMember {
     ResourceSpans = "resourceSpans" | "resource_spans",
     Sequence = "tracingUsdt",
+    Open = "tracingUsdtOpen",
 } }
 members! { pub(super) ResourceMember {
     Resource = "resource",
@@ -56,6 +58,12 @@ members! { pub(super) SpanMember {
     Links = "links",
     DroppedLinks = "droppedLinksCount" | "dropped_links_count",
     Status = "status",
+} }
+members! { OpenMember {
+    At = "timeUnixNano",
+    Threshold = "thresholdNano",
+    Count = "count",
+    Spans = "spans",
 } }
 members! { EventMember {
     Time = "timeUnixNano" | "time_unix_nano",
@@ -104,6 +112,10 @@ pub(super) fn request(
     json.members_of_spans(|json, member| {
         if let RequestMember::Sequence = member {
             return sequence::take(json);
+        }
+        if let RequestMember::Open = member {
+            json.open = Some(open_report(json)?);
+            return Ok(());
         }
         let has_unknown = has_unknown.get_or_insert(false);
         let unknown_before = json.unknown;
@@ -161,6 +173,21 @@ fn scope_spans(json: &mut Json<'_>) -> Result<ScopeSpans, Found> {
         Ok(())
     })?;
     Ok(read)
+}
+
+/// Reads the member `tracingUsdtOpen`.
+fn open_report(json: &mut Json<'_>) -> Result<OpenReport, Found> {
+    let mut report = OpenReport::default();
+    json.members_of_spans(|json, member| {
+        match member {
+            OpenMember::At => report.at_ns = json.time()?,
+            OpenMember::Threshold => report.threshold_ns = json.integer()?,
+            OpenMember::Count => report.count = json.integer()?,
+            OpenMember::Spans => json.elements(|json| add_span(json, &mut report.spans))?,
+        }
+        Ok(())
+    })?;
+    Ok(report.checked(&mut json.faults))
 }
 
 fn add_span(json: &mut Json<'_>, spans: &mut Vec<Span>) -> Result<(), Found> {

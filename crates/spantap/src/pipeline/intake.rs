@@ -9,9 +9,11 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 use super::batch::{Batch, Pending};
 use super::datagram::Datagram;
 use crate::decode::{Decoded, Decoder, Faults, Found, losses};
+use crate::open::OpenSpans;
 #[cfg(feature = "ebpf")]
 use crate::process::Process;
 use crate::process::{Before, Programs, Progress, Sender, Senders, Sequence};
+use crate::span::Summary;
 use crate::stats::Stats;
 use crate::text::Notices;
 
@@ -27,6 +29,7 @@ pub struct Intake<'a> {
     stats: &'a Stats,
     notices: &'a Notices,
     programs: &'a Programs,
+    open: &'a OpenSpans,
     decoder: Decoder,
     /// The progress of each sender.
     senders: Senders,
@@ -43,6 +46,7 @@ impl<'a> Intake<'a> {
         stats: &'a Stats,
         notices: &'a Notices,
         programs: &'a Programs,
+        open: &'a OpenSpans,
         senders: Senders,
         to_pass_on: SyncSender<Batch>,
     ) -> Self {
@@ -50,6 +54,7 @@ impl<'a> Intake<'a> {
             stats,
             notices,
             programs,
+            open,
             decoder: Decoder::default(),
             senders,
             pending: Vec::new(),
@@ -64,7 +69,8 @@ impl<'a> Intake<'a> {
         if !self.may_send(datagram, allowed_uids) {
             return;
         }
-        let decoded = self.decode(datagram);
+        let mut decoded = self.decode(datagram);
+        self.note_open(datagram.sender, &mut decoded);
         let lost = self.count(datagram.sender, &decoded);
         let progress = decoded.sequence.map(|sequence| self.progress(datagram.sender, sequence, lost));
         let mut pending = pending(decoded);
@@ -86,6 +92,7 @@ impl<'a> Intake<'a> {
         let sender = datagram.sender;
         self.stats.probed(sender, datagram.bytes.len());
         let mut decoded = self.decode(datagram);
+        self.note_open(sender, &mut decoded);
         complete(&mut decoded);
         // The programs in the kernel count the batches, and the reports of losses, for which they have no room. By the
         // sender's numbers these would be counted twice. (Linux before 6.0 may skip a program now and then. What the batch
@@ -127,8 +134,34 @@ impl<'a> Intake<'a> {
         self.decoder.process_of(sender, resource)
     }
 
-    /// Passes on what was taken. Returns false if the receiving end is gone.
+    /// Takes the report of open spans out of a datagram, or notes the spans that have ended.
+    fn note_open(&self, sender: Sender, decoded: &mut Decoded) {
+        self.open.set_caught_up(false);
+        match decoded.open.take() {
+            Some((process, report)) => {
+                self.open.report(&process, decoded.sequence.map_or(0, |sequence| sequence.sender), report);
+            }
+            None if self.open.is_empty() => {}
+            None => {
+                let encoded = decoded.encoded.iter().flat_map(|(_, scopes)| scopes.iter());
+                let typed = decoded.processes.iter().flat_map(|(_, scopes)| scopes);
+                let typed = typed.flat_map(|scope| &scope.spans).filter_map(Summary::of);
+                self.open.closed(
+                    sender,
+                    encoded.map(|(span, _)| span.span_id).chain(typed.map(|span| span.span_id)),
+                );
+            }
+        }
+    }
+
+    /// Passes on what was taken. To be called when the source has nothing more for now. Returns false if the receiving end is
+    /// gone.
     pub(crate) fn pass_on(&mut self) -> bool {
+        self.open.set_caught_up(true);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> bool {
         let batch =
             Batch { pending: std::mem::take(&mut self.pending), bytes: std::mem::take(&mut self.bytes) };
         self.is_closed |= !batch.pending.is_empty() && self.to_pass_on.send(batch).is_err();
@@ -138,7 +171,7 @@ impl<'a> Intake<'a> {
     fn grow(&mut self, bytes: usize) {
         self.bytes += bytes;
         if self.bytes >= BATCH_BYTES {
-            self.pass_on();
+            self.flush();
         }
     }
 

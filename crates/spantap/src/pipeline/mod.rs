@@ -21,6 +21,7 @@ use crate::decode::LOSSES;
 use crate::encode::Chunk;
 use crate::flight::FlightRecorder;
 use crate::metrics::SpanMetrics;
+use crate::open::OpenSpans;
 use crate::process::Programs;
 use crate::sink::Sinks;
 use crate::span::Summary;
@@ -47,6 +48,8 @@ pub struct Pipeline {
     pub span_metrics: Option<Arc<SpanMetrics>>,
     /// The flight recorder, if a span may trigger it.
     pub flight: Option<Arc<FlightRecorder>>,
+    /// The spans that are open for long.
+    pub open: Arc<OpenSpans>,
     /// The view, if traces are shown. It may fall behind, and then misses spans.
     pub view: Option<Feeder>,
 }
@@ -64,7 +67,8 @@ impl Pipeline {
             let thread = thread::Builder::new().name("encode".into()).spawn_scoped(scope, pass_on);
             thread.context("can't start the thread `encode`")?;
             let senders = self.sinks.senders();
-            source(&mut Intake::new(&self.stats, &self.notices, &self.programs, senders, to_pass_on))
+            let (stats, notices, programs, open) = (&self.stats, &self.notices, &self.programs, &self.open);
+            source(&mut Intake::new(stats, notices, programs, open, senders, to_pass_on))
         })
     }
 

@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 
 use super::feed::Feed;
 use super::screen::Screen;
-use super::summary::{minute_line, status_line};
-use crate::query::Query;
+use super::summary::{ended_line, minute_line, status_line, still_open_line};
+use crate::open::OpenSpans;
+use crate::query::{Query, Subject};
 use crate::search::is_chosen;
 use crate::sink::Sinks;
 use crate::stats::Stats;
+use crate::text::counted;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 use crate::view::{self, Look};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The most lines in a second about spans that were reported open for the first time.
+const MAX_NEW_OPEN: usize = 3;
 
 /// What the live view shows.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub struct LiveOptions {
     pub min_duration: Duration,
     /// Only traces with a span that this query chooses are shown.
     pub query: Option<Query>,
+    /// Whether nothing is shown but the status.
+    pub quiet: bool,
     /// Whether there is a status line; without it, a line with the counters is written every minute.
     pub status: bool,
 }
@@ -41,6 +48,8 @@ pub struct Live {
     pub stats: Arc<Stats>,
     /// The sinks, whose counters the view shows.
     pub sinks: Arc<Sinks>,
+    /// The spans that are open for long.
+    pub open: Arc<OpenSpans>,
 }
 
 impl Live {
@@ -66,9 +75,11 @@ impl Live {
             assembly.due(now, &mut show);
             if now >= next_second {
                 next_second = now + SECOND;
+                self.show_open(now);
+                self.show_ended(false);
                 if self.options.status {
                     let total = self.stats.total();
-                    let line = status_line(&self.stats, &total, &self.sinks, spans_before);
+                    let line = status_line(&self.stats, &total, &self.sinks, &self.open, spans_before);
                     spans_before = total.spans;
                     self.screen.status(&line);
                 }
@@ -76,11 +87,63 @@ impl Live {
             if now >= next_minute {
                 next_minute = now + MINUTE;
                 if !self.options.status {
-                    self.screen.print_notice(&minute_line(&self.stats, &self.sinks));
+                    self.screen.print_notice(&minute_line(&self.stats, &self.sinks, &self.open));
                 }
             }
         }
+        self.show_open(Instant::now());
+        self.show_ended(true);
+        if let Some(line) = still_open_line(&self.open).filter(|_| !self.options.quiet) {
+            self.screen.print_notice(&line);
+        }
         self.screen.status("");
+    }
+
+    /// Tells the user of spans that were reported open for the first time.
+    fn show_open(&self, now: Instant) {
+        if self.options.quiet || self.open.is_empty() {
+            return;
+        }
+        let (new, others) = self.open.take_new(MAX_NEW_OPEN);
+        let chosen = new.iter().filter(|open| {
+            let chooses = |query: &Query| query.matches(&Subject::new(&open.span, &open.process));
+            self.options.query.as_ref().is_none_or(chooses)
+        });
+        let mut lines: String = chosen
+            .map(|open| {
+                let text = view::open_span(&open.process, &open.span, open.age_ns(now));
+                format!("spantap: still open after {text}\n")
+            })
+            .collect();
+        if others > 0 && !lines.is_empty() {
+            lines +=
+                &format!("spantap: and {} that are still open\n", counted(others, "more span", "more spans"));
+        }
+        if !lines.is_empty() {
+            self.screen.print_notice(&lines);
+        }
+    }
+
+    /// Shows what was open in processes that have ended.
+    fn show_ended(&self, is_last: bool) {
+        if self.open.is_empty() {
+            return;
+        }
+        for ended in self.open.take_ended(is_last) {
+            if self.options.quiet {
+                continue;
+            }
+            self.screen.print_notice(&ended_line(&ended));
+            let look = Look::new(self.screen.columns(), self.screen.colour());
+            for trace in ended.traces() {
+                let chooses = |query: &Query| {
+                    trace.spans.iter().any(|of| query.matches(&Subject::new(&of.span, &of.process)))
+                };
+                if self.options.query.as_ref().is_none_or(chooses) {
+                    self.screen.print(&(view::tree(&trace, &look) + "\n"));
+                }
+            }
+        }
     }
 
     fn show(&self, trace: &Trace<EncodedSpan>, budget: &mut Budget, now: Instant) {

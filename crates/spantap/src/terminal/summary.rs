@@ -6,11 +6,12 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use crate::decode::Fault;
+use crate::open::{EndedProcess, OpenCount, OpenSpans};
 use crate::process::Sender;
 use crate::sink::{OTHERS, SenderStats, SinkStats, Sinks, State};
 use crate::stats::{FromSender, Stats, Wait};
 use crate::text::duration::column;
-use crate::text::{bytes, counted, cut, grouped, safe, width};
+use crate::text::{bytes, counted, cut, grouped, readable, safe, width};
 
 /// How many senders are listed at the end.
 const LISTED_SENDERS: usize = 20;
@@ -22,18 +23,26 @@ const LISTED_WAITS: usize = 10;
 const NAME_COLUMNS: usize = 40;
 
 /// The status line of the terminal, drawn every second; `spans_before` is the count of spans one second ago.
-pub fn status_line(stats: &Stats, total: &FromSender, sinks: &Sinks, spans_before: u64) -> String {
+pub fn status_line(
+    stats: &Stats,
+    total: &FromSender,
+    sinks: &Sinks,
+    open: &OpenSpans,
+    spans_before: u64,
+) -> String {
     let mut parts =
         vec![format!("{} spans, {}/s", grouped(total.spans), grouped(total.spans - spans_before))];
+    parts.extend(open_in_short(open));
     parts.extend(troubles(stats, total));
     parts.extend(sinks.stats().iter().map(sink_in_short));
     parts.join(" · ")
 }
 
 /// The line that is written every minute, for a log.
-pub fn minute_line(stats: &Stats, sinks: &Sinks) -> String {
+pub fn minute_line(stats: &Stats, sinks: &Sinks, open: &OpenSpans) -> String {
     let total = stats.total();
     let mut parts = vec![spans_in_datagrams(&total)];
+    parts.extend(open_in_short(open));
     parts.extend(troubles(stats, &total));
     parts.extend(sinks.stats().iter().map(sink_in_short));
     format!("spantap: {}\n", parts.join(" · "))
@@ -47,6 +56,34 @@ pub(crate) fn trouble(stats: &Stats, sinks: &Sinks) -> Option<String> {
         sinks.stats().iter().filter(|sink| failing(sink)).map(|sink| format!("{} is failing", sink.target)),
     );
     (!parts.is_empty()).then(|| parts.join(" · "))
+}
+
+/// `2 open > 1.00 s`, if spans are open for long.
+fn open_in_short(open: &OpenSpans) -> Option<String> {
+    let OpenCount { spans, threshold_ns } = open.count()?;
+    Some(format!("{} open > {}", grouped(spans), readable(threshold_ns)))
+}
+
+/// What is open when spantap ends, in processes that run on.
+pub(super) fn still_open_line(open: &OpenSpans) -> Option<String> {
+    let OpenCount { spans, threshold_ns } = open.count()?;
+    let (are, spans) = (if spans == 1 { "is" } else { "are" }, counted(spans, "span", "spans"));
+    Some(format!("spantap: {spans} {are} still open for more than {}\n", readable(threshold_ns)))
+}
+
+/// The line above the traces that were open when a process ended.
+pub(crate) fn ended_line(ended: &EndedProcess) -> String {
+    let EndedProcess { process, spans, count, silent } = ended;
+    let ago = readable(u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX));
+    let were = if *count == 1 { "was" } else { "were" };
+    let shown = spans.len() as u64;
+    let more = if shown < *count { format!(" (shown: {})", grouped(shown)) } else { String::new() };
+    format!(
+        "spantap: {} ({}) has ended; {} {were} open by its last report, {ago} ago{more}\n",
+        cut(&process.service, NAME_COLUMNS),
+        process.sender,
+        counted(*count, "span", "spans"),
+    )
 }
 
 /// The counts of spans and datagrams; spans from probes come without datagrams.

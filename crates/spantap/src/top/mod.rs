@@ -28,13 +28,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::open::OpenSpans;
 use crate::query::Query;
 use crate::sink::Sinks;
 use crate::stats::Stats;
-use crate::terminal::{Feed, final_stats, trouble};
+use crate::terminal::{Feed, Screen as Output, final_stats, trouble};
 use feed::{Reader, lock};
 use model::{Model, Window};
+use open::Open;
 use screen::{Beside, Screen};
+
+/// The most lines about processes that have ended.
+const MAX_ENDED: usize = 500;
 
 /// How long the screen may take to end. A terminal that is paused takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,14 +48,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Live {
     /// Where they come from.
     pub source: String,
-    /// Whether to use colours.
-    pub colour: bool,
+    /// What holds back the lines for the user meanwhile.
+    pub screen: Arc<Output>,
     /// The counters of the receiving side.
     pub stats: Arc<Stats>,
     /// The sinks, whose counters are shown.
     pub sinks: Arc<Sinks>,
-    /// The lines for the user so far.
-    pub notices: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// The spans that are open for long.
+    pub open: Arc<OpenSpans>,
 }
 
 impl Live {
@@ -60,13 +65,23 @@ impl Live {
     ///
     /// When the terminal can't be read or written.
     pub fn run(self, feed: &Feed, quit: impl FnOnce() + Send + 'static) -> Result<()> {
-        let Self { source, colour, stats, sinks, notices } = self;
+        let Self { source, screen: output, stats, sinks, open } = self;
+        let colour = output.colour();
         let model = Arc::new(Mutex::new(Model::new(feed::now_ns())));
         let has_ended = Arc::new(AtomicBool::new(false));
-        let beside = move || Beside {
-            open: Vec::new(),
-            losses: lines(&final_stats(&stats, &sinks)).chain(notices()).collect(),
-            trouble: trouble(&stats, &sinks),
+        let (mut ended, spans, last) = (Vec::new(), Arc::clone(&open), Arc::clone(&output));
+        let beside = move || {
+            ended.extend(say_ended(&open, false, &output));
+            ended.drain(..ended.len().saturating_sub(MAX_ENDED));
+            let notices = output.held_notices();
+            Beside {
+                open: open.list().iter().map(Open::new).collect(),
+                ended: ended.clone(),
+                losses: lines(&final_stats(&stats, &sinks))
+                    .chain(notices.iter().flat_map(|of| lines(of)))
+                    .collect(),
+                trouble: trouble(&stats, &sinks),
+            }
         };
         let chooser = Arc::clone(&model);
         let screen = Screen {
@@ -90,7 +105,9 @@ impl Live {
         thread.context("can't start the thread `screen`")?;
         feed::take(feed, &model);
         has_ended.store(true, Ordering::Relaxed);
-        match shown.recv_timeout(PATIENCE) {
+        let shown = shown.recv_timeout(PATIENCE);
+        say_ended(&spans, true, &last);
+        match shown {
             Ok(shown) => shown,
             Err(RecvTimeoutError::Timeout) => {
                 Err(anyhow!("the terminal does not take what is written to it"))
@@ -98,6 +115,13 @@ impl Live {
             Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the screen's thread panicked")),
         }
     }
+}
+
+/// Says what was open in processes that have ended, and returns these lines.
+fn say_ended(open: &OpenSpans, is_last: bool, output: &Output) -> Vec<String> {
+    let lines: Vec<String> = open.take_ended(is_last).iter().flat_map(open::ended_lines).collect();
+    lines.iter().for_each(|line| output.print_notice(&format!("{line}\n")));
+    lines
 }
 
 /// What is shown of files.
@@ -140,7 +164,7 @@ impl FromFiles {
         let of_files = Arc::clone(&read);
         let beside = move || {
             let losses = of_files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            Beside { open: Vec::new(), trouble: losses.first().cloned(), losses }
+            Beside { trouble: losses.first().cloned(), losses, ..Beside::default() }
         };
         let screen = Screen {
             model,

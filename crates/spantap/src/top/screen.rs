@@ -38,6 +38,8 @@ const MAX_EVENTS: usize = 100;
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Beside {
     pub(super) open: Vec<Open>,
+    /// What was open in processes that have ended, in lines.
+    pub(super) ended: Vec<String>,
     /// What was lost, in lines.
     pub(super) losses: Vec<String>,
     /// The same in a few words.
@@ -59,7 +61,7 @@ pub(super) struct Screen<B, C> {
     pub(super) choose: C,
 }
 
-impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
+impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
     /// Shows the model until the user quits or nothing more is to show.
     ///
     /// # Errors
@@ -84,6 +86,7 @@ impl<B: Fn() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
                 source: &self.source,
                 is_reading: self.is_reading.load(Ordering::Relaxed),
                 open: &beside.open,
+                ended: &beside.ended,
                 losses: &beside.losses,
                 trouble: beside.trouble.as_deref(),
             };

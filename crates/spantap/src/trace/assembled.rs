@@ -26,6 +26,8 @@ pub enum Shown {
     NoRoom,
     /// The collector ends.
     End,
+    /// The process ended while the spans were open. They are as its last report has them.
+    ProcessEnded,
 }
 
 /// A trace with the spans that were received when it is shown.

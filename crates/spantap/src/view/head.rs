@@ -129,6 +129,9 @@ fn notes(trace: &Trace, rows: &[Row<'_>]) -> Vec<String> {
         Shown::Complete | Shown::Waited => {}
         Shown::NoRoom => notes.push("shown early because too many spans wait: more may follow".to_owned()),
         Shown::End => notes.push("shown early because spantap ends: spans may be missing".to_owned()),
+        Shown::ProcessEnded => {
+            notes.push("still open when the process ended, as its last report has them".to_owned());
+        }
     }
     if trace.late > 0 {
         let spans = counted(trace.late as u64, "span", "spans");

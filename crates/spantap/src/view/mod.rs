@@ -6,7 +6,8 @@
 //! and `location` shortens source locations. Below a span, `account` draws how its threads spent their time, `notes`
 //! says what is odd about the span, and `event` is the text of an event.
 //!
-//! [`json()`] is the trace for scripts, and `details` has all that is known of one span.
+//! [`json()`] is the trace for scripts, and `details` has all that is known of one span. [`open_span`] is a line about a span that
+//! is open for long.
 //!
 //! All text from senders that is drawn passes through `line`, which escapes it and keeps to the width.
 
@@ -23,6 +24,7 @@ mod line;
 mod location;
 mod look;
 mod notes;
+mod open;
 mod path;
 mod service;
 mod tree;
@@ -30,5 +32,7 @@ mod tree;
 pub(crate) use details::{About, Detail, details};
 pub use json::json;
 pub use look::Look;
+pub(crate) use open::fields_of;
+pub use open::open_span;
 pub use path::path_legend;
 pub use tree::tree;

@@ -34,7 +34,7 @@ use crate::span::attributes::{WAKER, WAKER_SPAN, find, find_text};
 use crate::span::is_error;
 use crate::text::{counted, cut, duration, on_one_line, readable, width, wrap};
 use crate::trace::tree::{Place, Row, rows};
-use crate::trace::{Trace, TraceSpan};
+use crate::trace::{Shown, Trace, TraceSpan};
 
 /// The most events and links of a span that are shown. Others are counted.
 const MAX_EVENTS: usize = 4;
@@ -163,6 +163,11 @@ impl<'a, 'b> Drawing<'a, 'b> {
         }
     }
 
+    /// The word for spans without an end. Those of a program that ends normally are sent as far as they got.
+    fn unfinished(&self) -> &'static str {
+        if self.trace.shown == Shown::ProcessEnded { "still open" } else { "unfinished" }
+    }
+
     fn span(&self, index: usize, row: &Row<'a>) -> String {
         let TraceSpan { process, span } = row.span;
         let (parent, is_error) = (self.parent(row), is_error(span));
@@ -194,7 +199,7 @@ impl<'a, 'b> Drawing<'a, 'b> {
         let is_other = self.has_processes && parent.is_none_or(|parent| !is_same(&parent.process, process));
         let marks = [
             level(&span.attributes).map(|(style, level)| (style, 1, level.to_owned())),
-            is_unfinished(span).then(|| (YELLOW, 1, "(unfinished)".to_owned())),
+            is_unfinished(span).then(|| (YELLOW, 1, format!("({})", self.unfinished()))),
             self.is_late(row).then(|| (YELLOW, 1, "(late)".to_owned())),
             is_other.then(|| (DIM, 2, cut(&service::label(process), MAX_SERVICE))),
         ];

@@ -115,6 +115,10 @@ impl Environment<'_> {
             .map_or(Duration::ZERO, Duration::from_millis)
     }
 
+    pub(super) fn open_spans(&self) -> Option<Duration> {
+        self.word("TRACING_USDT_OPEN_SPANS", "a time such as 500ms, 1s or 2m", parse_time)
+    }
+
     pub(super) fn resource_attributes(&self) -> Vec<(String, String)> {
         self.parsed(
             "OTEL_RESOURCE_ATTRIBUTES",
@@ -168,6 +172,18 @@ impl Environment<'_> {
             keys.map(|key| is_token(key).then(|| key.to_owned())).collect()
         })
         .unwrap_or_default()
+    }
+}
+
+/// Reads a whole number with a unit. `None` also for 0.
+fn parse_time(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let number = digits.parse().ok().filter(|number| *number > 0)?;
+    match unit.trim_start() {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        _ => None,
     }
 }
 

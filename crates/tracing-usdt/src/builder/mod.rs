@@ -51,6 +51,7 @@ pub struct Builder {
     format: Option<Format>,
     delivery: Option<Delivery>,
     max_wait: Option<Duration>,
+    open_spans: Option<Duration>,
     service_name: Option<String>,
     resource_attributes: Option<Vec<(String, String)>>,
     max_attributes: Option<u32>,
@@ -64,6 +65,9 @@ pub struct Builder {
     uses_opentelemetry_ids: bool,
     on_error: Option<Callback>,
 }
+
+/// After what time consumers of the probe `batch_emit` are told of an open span, unless the program sets another time.
+const OPEN_SPANS_THRESHOLD: Duration = Duration::from_secs(1);
 
 impl Builder {
     /// Sends every closed span to the `SOCK_DGRAM` socket that a receiver has bound at `path`. The receiver
@@ -98,6 +102,18 @@ impl Builder {
     /// Takes precedence over `TRACING_USDT_MAX_WAIT_MS`.
     pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = Some(max_wait);
+        self
+    }
+
+    /// Reports spans that are open for longer than `threshold`, while they are open, so that a hang is visible while it
+    /// hangs. Takes precedence over `TRACING_USDT_OPEN_SPANS`. By default, only consumers of the probe `batch_emit` get
+    /// reports, of spans that are open for more than a second.
+    ///
+    /// The sender thread looks at the open spans twice in the time of `threshold`, but not more often than every 50 ms, and
+    /// sends a report of those that it finds. It then starts before the first span. A span pays nothing for it. Only
+    /// [`Delivery::Background`] and the formats of OTLP have reports. [The crate documentation](crate#open-spans) describes them.
+    pub fn with_open_spans(mut self, threshold: Duration) -> Self {
+        self.open_spans = Some(threshold);
         self
     }
 
@@ -299,6 +315,7 @@ impl Builder {
         let vocabulary = self.vocabulary;
         let limits = Limits { vocabulary, ..env.limits(self.max_attributes, self.max_characters) };
         let max_wait = self.max_wait.unwrap_or_else(|| env.max_wait());
+        let open_spans = self.open_spans.or_else(|| env.open_spans());
         let delivery = self.delivery.unwrap_or_else(|| env.delivery());
         // An unknown format means no datagrams: a collector should not get a format that it does not expect.
         let format = self.format.or_else(|| env.format());
@@ -311,12 +328,17 @@ impl Builder {
         }
         let otel = otel(self.uses_opentelemetry_ids);
         let origin = if otel.is_some() { Origin::Undecided } else { Origin::Own };
-        let spans = OpenSpans::new(origin);
+        let mut spans = OpenSpans::new(origin);
         let exporter = socket.and_then(|path| {
             let (encoder, reporter) = (Arc::clone(&encoder), Arc::clone(&reporter));
-            Exporter::open(delivery, path, max_wait, encoder, reporter, spans.unfinished())
+            Exporter::open(delivery, path, max_wait, encoder, reporter, spans.view(), open_spans)
         });
-        let batches = Batches::new(Arc::clone(&encoder), Arc::clone(&reporter), max_wait);
+        if let Some(exporter) = exporter.clone().filter(|_| open_spans.is_some()) {
+            spans.on_child(move || exporter.watch());
+        }
+        let threshold = open_spans.unwrap_or(OPEN_SPANS_THRESHOLD);
+        let batches =
+            Batches::new(Arc::clone(&encoder), Arc::clone(&reporter), max_wait, spans.view(), threshold);
         UsdtLayer::new(identities, limits, encoder.for_text(), (exporter, batches), reporter, spans, otel)
             .with_baggage(baggage)
     }
@@ -405,6 +427,9 @@ mod tests {
             ("TRACING_USDT_FORMAT", "xml"),
             ("TRACING_USDT_DELIVERY", "pigeon"),
             ("TRACING_USDT_MAX_WAIT_MS", "-1"),
+            ("TRACING_USDT_OPEN_SPANS", "1"),
+            ("TRACING_USDT_OPEN_SPANS", "0s"),
+            ("TRACING_USDT_OPEN_SPANS", "1.5s"),
             ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
             ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1"),
             ("OTEL_RESOURCE_ATTRIBUTES", "no-equals-sign"),
@@ -462,6 +487,7 @@ mod tests {
             ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "7\n"),
             ("TRACING_USDT_DELIVERY", "INLINE "),
             ("TRACING_USDT_MAX_WAIT_MS", " 5"),
+            ("TRACING_USDT_OPEN_SPANS", " 500 MS"),
             ("OTEL_SDK_DISABLED", "\n"),
             ("OTEL_RESOURCE_ATTRIBUTES", " "),
             ("OTEL_SERVICE_NAME", " "),

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::in_use::DeliveryInUse;
+use super::long_open::Looks;
 use super::outlet::{DATAGRAM_BYTES, Outlet, Undelivered};
 use super::reported::ReportedLosses;
 use super::ring::{BeforeExec, Full, MAX_RINGS, Offer, ReadGuard, Ring};
@@ -33,6 +34,9 @@ const QUIET_ROUNDS: u32 = 25;
 
 /// How often the sender thread looks for a receiver while there is none.
 const RECEIVER_CHECK: Duration = Duration::from_millis(250);
+
+/// The same while there is nothing to send but, maybe, a report of open spans.
+const ABSENT_CHECK: Duration = Duration::from_secs(1);
 
 /// The longest single wait for room. After it, the waiting thread checks whether the delivery closes.
 const WAIT_STEP: Duration = Duration::from_millis(50);
@@ -404,11 +408,54 @@ impl Background {
         self.outlet.report_losses(&queue.counters, &queue.reported, is_last)
     }
 
+    /// Reports spans that have been open for long, if somebody asks for it and it is time.
+    fn report_long_open(&self, queue: &Queue, looks: &mut Looks) {
+        let Some(spans) = self.outlet.long_open.as_ref().filter(|spans| looks.next_in(spans).is_zero())
+        else {
+            return;
+        };
+        if !self.outlet.has_receiver() {
+            return;
+        }
+        let Some(found) = looks.look(spans) else { return };
+        // No other thread may send until the report is sent. If one is sending, the next look reports.
+        let readers: Option<Vec<ReadGuard<'_>>> = queue.rings.iter().map(Ring::try_read).collect();
+        if readers.is_none() || queue.is_closing() {
+            return;
+        }
+        let sequence = queue.counters.sequence(0, queue.reported.total());
+        let limit = queue.datagram_bytes.load(Ordering::Relaxed);
+        let Some(report) = looks.report(spans, &found, &self.outlet.encoder, &sequence, limit) else {
+            return;
+        };
+        // Does not wait for room: the next report replaces this one.
+        match self.outlet.send(&report.datagram, 0, Duration::ZERO) {
+            Outcome::Sent => looks.sent(&report),
+            Outcome::TooLarge => queue.datagram_bytes.store(report.datagram.len() / 2, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// How long the sender thread may rest until it has to look at the open spans; `None` if nobody may ask for that without
+    /// waking it.
+    fn rest_time(&self, looks: &Looks) -> Option<Duration> {
+        let way = &self.outlet.way;
+        let spans = self.outlet.long_open.as_ref().filter(|_| way.may_be_asked())?;
+        Some(if way.has_known_receiver() { looks.next_in(spans).max(GATHER_TIME) } else { ABSENT_CHECK })
+    }
+
+    /// Whether the sender thread has to be woken or started to look at the open spans now and then.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue().waker.is_idle()
+    }
+
     /// The loop of the sender thread.
     fn run(&self) {
         let queue = self.queue();
         queue.waker.register_current_thread();
         let mut buffers = Buffers::default();
+        let mut looks = Looks::new();
         let patience = || (!queue.is_closing()).then_some(WAIT_STEP);
         let mut quiet_rounds = 0;
         while !queue.is_closing() {
@@ -419,6 +466,7 @@ impl Background {
                     self.drain(queue, ring, &mut buffers, usize::MAX, &patience) != DrainResult::NoReceiver;
             }
             self.report_losses(queue, queue.report_now.swap(false, Ordering::Relaxed));
+            self.report_long_open(queue, &mut looks);
             let all_reported = self.outlet.has_reported(queue.counters.read().dropped, &queue.reported);
             let sent = queue.counters.read().sent > before;
             quiet_rounds = if sent { 0 } else { quiet_rounds + 1 };
@@ -429,7 +477,12 @@ impl Background {
             } else if !all_reported || quiet_rounds < QUIET_ROUNDS {
                 queue.waker.gather(GATHER_TIME, || queue.is_closing());
             } else {
-                queue.waker.sleep(|| queue.is_closing() || !queue.is_empty());
+                let stay_awake = || queue.is_closing() || !queue.is_empty();
+                match self.rest_time(&looks) {
+                    Some(time) if !queue.waker.rest(time, stay_awake) => continue,
+                    Some(_) => {}
+                    None => queue.waker.sleep(|| stay_awake() || self.rest_time(&looks).is_some()),
+                }
                 quiet_rounds = 0;
                 queue.waker.gather(GATHER_TIME, || queue.is_closing());
             }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 
 use super::background::Background;
+use super::long_open::LongOpenSpans;
 use super::outlet::Outlet;
 use super::stats::Stats;
 use super::way::Way;
 use super::{at_exec, at_exit, in_use};
 use crate::encode::Encoder;
 use crate::error::{FlushError, Reporter};
-use crate::span::ClosedSpan;
+use crate::span::{ClosedSpan, OpenSpansView};
 
 /// The batches of one layer. They take no memory and no thread before the first span that a consumer gets.
 pub(crate) struct Batches {
@@ -22,6 +23,9 @@ pub(crate) struct Batches {
     reporter: Arc<Reporter>,
     /// How long a closing thread may wait for room.
     max_wait: Duration,
+    open_spans: OpenSpansView,
+    /// A span that is open for so long is reported.
+    threshold: Duration,
     /// Not a `OnceLock`, on which a forked child could wait for ever; see `PerProcess`.
     background: OnceBox<Arc<Background>>,
     /// A thread makes the rings, which may have 16 MiB.
@@ -29,11 +33,18 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn new(encoder: Arc<Encoder>, reporter: Arc<Reporter>, max_wait: Duration) -> Self {
+    pub(crate) fn new(
+        encoder: Arc<Encoder>,
+        reporter: Arc<Reporter>,
+        max_wait: Duration,
+        open_spans: OpenSpansView,
+        threshold: Duration,
+    ) -> Self {
         // Now, because the first span of a consumer may be that of a forked child, in which neither is safe.
         at_exec::watch();
         at_exit::prepare();
-        Self { encoder, reporter, max_wait, background: OnceBox::new(), is_beginning: AtomicBool::new(false) }
+        let (background, is_beginning) = (OnceBox::new(), AtomicBool::new(false));
+        Self { encoder, reporter, max_wait, open_spans, threshold, background, is_beginning }
     }
 
     /// Takes a closed span. Not inlined, so that the path to the socket stays short.
@@ -43,6 +54,20 @@ impl Batches {
             Some(background) => background.send(span),
             None => self.begin().send(span),
         }
+    }
+
+    /// Looks at the open spans from now on. To be called for each new span while the probe has a consumer.
+    #[inline]
+    pub(crate) fn watch(&self) {
+        let background = self.background.get();
+        if background.is_none_or(|background| background.is_idle()) {
+            self.begin_to_watch();
+        }
+    }
+
+    #[cold]
+    fn begin_to_watch(&self) {
+        self.begin().wake();
     }
 
     #[cold]
@@ -62,6 +87,11 @@ impl Batches {
             reporter: Arc::clone(&self.reporter),
             max_wait: self.max_wait,
             unfinished: None,
+            long_open: Some(LongOpenSpans {
+                spans: self.open_spans.clone(),
+                threshold: self.threshold,
+                with_unsampled: true,
+            }),
         };
         let background = Arc::new(Background::new(outlet));
         // If another thread was faster, this one is dropped unused, and from the list, too.

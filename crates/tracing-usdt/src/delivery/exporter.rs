@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::background::{Background, NeedsWake};
 use super::inline::Inline;
+use super::long_open::LongOpenSpans;
 use super::outlet::Outlet;
 use super::socket::Socket;
 use super::stats::Stats;
 use super::way::Way;
 use super::{at_exit, in_use};
-use crate::encode::Encoder;
-use crate::error::{FlushError, Reporter};
-use crate::span::{ClosedSpan, OpenSpansAtExit};
+use crate::encode::{Encoder, Format};
+use crate::error::{Error, FlushError, Reporter};
+use crate::span::{ClosedSpan, OpenSpansView};
 
 /// How a closed span gets to the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -26,6 +27,17 @@ pub enum Delivery {
     /// The span is sent before its close returns, in a datagram of its own. It has then left the process,
     /// even if the next instruction is `abort()`.
     Inline,
+}
+
+/// Whether the delivery has reports of open spans. Reports an error if it has not.
+fn can_report_open_spans(delivery: Delivery, encoder: &Encoder, reporter: &Reporter) -> bool {
+    let reason = match (delivery, encoder.format()) {
+        (Delivery::Inline, _) => "inline delivery has no thread that could look at them",
+        (_, Format::Zipkin) => "Zipkin's format can't tell an open span from one that has ended",
+        (Delivery::Background, Format::OtlpJson | Format::OtlpProtobuf) => return true,
+    };
+    reporter.report(Error::OpenSpans { reason });
+    false
 }
 
 /// The delivery of one layer.
@@ -44,10 +56,14 @@ impl Exporter {
         max_wait: Duration,
         encoder: Arc<Encoder>,
         reporter: Arc<Reporter>,
-        unfinished: OpenSpansAtExit,
+        open_spans: OpenSpansView,
+        threshold: Option<Duration>,
     ) -> Option<Self> {
         let way = Way::Socket(Socket::open(path, &reporter)?);
-        let outlet = Outlet { way, encoder, reporter, max_wait, unfinished: Some(unfinished) };
+        let long_open = threshold.filter(|_| can_report_open_spans(delivery, &encoder, &reporter));
+        let spans = open_spans.clone();
+        let long_open = long_open.map(|threshold| LongOpenSpans { spans, threshold, with_unsampled: false });
+        let outlet = Outlet { way, encoder, reporter, max_wait, unfinished: Some(open_spans), long_open };
         let exporter = match delivery {
             Delivery::Background => Self::Background(Arc::new(Background::new(outlet))),
             Delivery::Inline => Self::Inline(Arc::new(Inline::new(outlet))),
@@ -58,6 +74,16 @@ impl Exporter {
         }
         at_exit::prepare();
         Some(exporter)
+    }
+
+    /// Looks at the open spans of this process from now on, if they are to be reported. That takes the sender thread.
+    pub(crate) fn watch(&self) {
+        match self {
+            Self::Background(background) if background.outlet.long_open.is_some() && background.is_idle() => {
+                background.wake();
+            }
+            Self::Background(_) | Self::Inline(_) => {}
+        }
     }
 
     /// The format of datagrams.

@@ -8,7 +8,8 @@
 //! All deliveries send through an `outlet`, which also reports losses in the stream. `way` is the socket or the probe.
 //! `socket` connects and
 //! reconnects (`socket_none` replaces it on platforms without Unix sockets), `stats` counts, `reported` holds
-//! the losses that the receiver already knows, and `waiting` queues the threads that wait for room. `in_use`
+//! the losses that the receiver already knows, and `waiting` queues the threads that wait for room. `long_open` reports the
+//! spans that have been open for long. `in_use`
 //! lists the deliveries that are in use: when the program ends, `at_exit` sends what is still queued and the
 //! spans that are `unfinished`; when it calls `exec`, `at_exec` waits for the sender thread.
 
@@ -19,6 +20,7 @@ mod batches;
 mod exporter;
 mod in_use;
 mod inline;
+mod long_open;
 mod outlet;
 mod reported;
 mod ring;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::long_open::LongOpenSpans;
 use super::reported::{LastReport, ReportedLosses};
 use super::stats::{Counters, Dropped, Outcome, Stats};
 use super::way::Way;
@@ -12,7 +13,7 @@ use crate::clock::{Monotonic, wall_offset};
 use crate::encode::{Encoder, Losses};
 use crate::error::Reporter;
 use crate::propagation::{Ids, TraceId};
-use crate::span::{OpenSpansAtExit, UnfinishedSpan};
+use crate::span::{OpenSpansView, UnfinishedSpan};
 
 /// A datagram holds as many spans as fit, or one larger span.
 pub(super) const DATAGRAM_BYTES: usize = 32 * 1024;
@@ -24,7 +25,9 @@ pub(super) struct Outlet {
     /// How long a closing thread may wait for room.
     pub(super) max_wait: Duration,
     /// The spans that are still open, if they are to be sent when the program ends.
-    pub(super) unfinished: Option<OpenSpansAtExit>,
+    pub(super) unfinished: Option<OpenSpansView>,
+    /// The spans that are reported while they are open.
+    pub(super) long_open: Option<LongOpenSpans>,
 }
 
 impl Outlet {
@@ -50,7 +53,7 @@ impl Outlet {
     }
 
     pub(super) fn take_unfinished(&self) -> Vec<UnfinishedSpan> {
-        self.unfinished.as_ref().map(OpenSpansAtExit::take).unwrap_or_default()
+        self.unfinished.as_ref().map(OpenSpansView::take).unwrap_or_default()
     }
 
     /// Reports that the socket takes no datagram of this size.
@@ -161,8 +164,14 @@ mod tests {
         let reporter = Arc::new(Reporter::default());
         let resource = Arc::new(Resource::new(None, Vec::new(), false, &reporter));
         let encoder = Arc::new(Encoder::new(Format::OtlpProtobuf, resource, Vocabulary::ALL));
-        let outlet =
-            Outlet { way: Way::Probe, encoder, reporter, max_wait: Duration::ZERO, unfinished: None };
+        let outlet = Outlet {
+            way: Way::Probe,
+            encoder,
+            reporter,
+            max_wait: Duration::ZERO,
+            unfinished: None,
+            long_open: None,
+        };
         let (counters, reported) = (Counters::new(), ReportedLosses::new());
         counters.close(Outcome::NoReceiver, 2);
         assert!(outlet.has_reported(counters.read().dropped, &reported), "nobody misses them");

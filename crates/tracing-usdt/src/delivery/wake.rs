@@ -16,10 +16,12 @@ const AWAKE: u32 = 0;
 const GATHERING: u32 = 1;
 /// Waits for a receiver; no record wakes it.
 const PAUSED: u32 = 2;
+/// Rests until it looks at the open spans again; a record wakes it.
+const RESTING: u32 = 3;
 /// Sleeps until the next record wakes it.
-const ASLEEP: u32 = 3;
+const ASLEEP: u32 = 4;
 /// The thread has not been started, or has ended.
-const ABSENT: u32 = 4;
+const ABSENT: u32 = 5;
 
 /// Whether there is a thread to wake.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -39,7 +41,13 @@ impl SenderWaker {
     #[inline]
     pub(super) fn needs_wake(&self, is_filling: bool) -> bool {
         let state = self.state.load(Ordering::Relaxed);
-        state >= ASLEEP || (is_filling && state == GATHERING)
+        state >= RESTING || (is_filling && state == GATHERING)
+    }
+
+    /// Whether the thread does nothing, not even now and then, until it is woken or started.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.load(Ordering::Relaxed) >= ASLEEP
     }
 
     #[cold]
@@ -76,12 +84,20 @@ impl SenderWaker {
         self.park_as(PAUSED, at_most, stay_awake);
     }
 
-    fn park_as(&self, state: u32, at_most: Duration, stay_awake: impl Fn() -> bool) {
+    /// Like [`sleep`](Self::sleep), and returns after `at_most`. Whether it returned before that.
+    pub(super) fn rest(&self, at_most: Duration, stay_awake: impl Fn() -> bool) -> bool {
+        let is_over = self.park_as(RESTING, at_most, stay_awake);
+        !is_over
+    }
+
+    /// Whether no other thread has woken this one, and it did not stay awake.
+    fn park_as(&self, state: u32, at_most: Duration, stay_awake: impl Fn() -> bool) -> bool {
         self.state.store(state, Ordering::SeqCst);
-        if !stay_awake() {
+        let stays_awake = stay_awake();
+        if !stays_awake {
             park_timeout(at_most);
         }
-        self.state.store(AWAKE, Ordering::SeqCst);
+        self.state.swap(AWAKE, Ordering::SeqCst) == state && !stays_awake
     }
 
     /// Returns when another thread calls [`wake`](Self::wake); at once if `stay_awake` returns true.

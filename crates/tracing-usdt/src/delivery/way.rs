@@ -49,6 +49,12 @@ impl Way {
         }
     }
 
+    /// Whether a receiver may come without anything that wakes the sender thread: a new span does so for a consumer of the
+    /// probe.
+    pub(super) fn may_be_asked(&self) -> bool {
+        self.keeps_for_later() || self.has_known_receiver()
+    }
+
     /// Whether spans may wait for a receiver that comes later. A socket's receiver may be restarting. A consumer of
     /// the probe that comes later has not asked for spans from before.
     pub(super) fn keeps_for_later(&self) -> bool {

@@ -2,12 +2,13 @@
 //!
 //! `span` interprets a span's fields and decides which attributes it has; `zipkin` and `otlp` write it in
 //! their formats, with the parts that `callsite` has encoded before and the values that `value` encodes.
-//! `resource` describes the process, `losses` reports lost spans, and `sequence` is a datagram's place among
-//! all that its sender sends. `format` names the formats, and `properties` tests them.
+//! `resource` describes the process, `losses` reports lost spans and `open_report` open ones, and `sequence` is a datagram's
+//! place among all that its sender sends. `format` names the formats, and `properties` tests them.
 
 mod callsite;
 mod format;
 mod losses;
+mod open_report;
 mod otlp;
 #[cfg(test)]
 mod properties;
@@ -19,6 +20,7 @@ mod zipkin;
 
 pub use format::Format;
 pub(crate) use losses::Losses;
+pub(crate) use open_report::{OpenReport, OpenReportWriter};
 pub(crate) use resource::Resource;
 pub(crate) use sequence::Sequence;
 pub(crate) use value::{fields_object, value_text};
@@ -84,6 +86,10 @@ impl Encoder {
     /// Adds a span.
     pub(crate) fn span(&self, out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
         self.separate(out);
+        self.write_span(out, span);
+    }
+
+    fn write_span(&self, out: &mut Vec<u8>, span: &ClosedSpan<'_>) {
         let span =
             SpanView::new(span, callsite::encoded(span.callsite), &self.vocabulary, self.is_for_batches);
         match self.format {

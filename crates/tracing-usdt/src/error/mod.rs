@@ -67,6 +67,12 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// Spans that are open for long can't be reported. See [`Builder::with_open_spans`](crate::Builder::with_open_spans).
+    #[non_exhaustive]
+    OpenSpans {
+        /// The reason.
+        reason: &'static str,
+    },
     /// The program ends, spans were lost, and not all of these losses could be reported to the receiver. Only
     /// printed on stderr, and only if there is no callback: no callback is called at the end of the program.
     #[non_exhaustive]
@@ -95,6 +101,7 @@ impl std::error::Error for Error {
             | Self::ResourceTooLarge { .. }
             | Self::SecondLayer
             | Self::LayerOrder
+            | Self::OpenSpans { .. }
             | Self::Undelivered { .. } => None,
             Self::Connect { source, .. }
             | Self::Send { source, .. }
@@ -134,6 +141,11 @@ impl fmt::Display for Error {
                 f,
                 "can't start the thread that sends spans: {source}. Spans are kept while there is room; \
                  TRACING_USDT_DELIVERY=inline needs no thread"
+            ),
+            Self::OpenSpans { reason } => write!(
+                f,
+                "spans that are open for long are not reported: {reason}. Use background delivery and \
+                 TRACING_USDT_FORMAT=otlp-protobuf, or leave TRACING_USDT_OPEN_SPANS unset"
             ),
             Self::Undelivered { path, spans } => write!(
                 f,

@@ -29,6 +29,7 @@ enum Kind {
     Connect(Option<i32>),
     Thread,
     ThreadContext,
+    OpenSpans,
     Undelivered,
     Send(Option<i32>),
 }
@@ -68,6 +69,7 @@ impl Reporter {
             Error::Connect { source, .. } => Kind::Connect(source.raw_os_error()),
             Error::Thread { .. } => Kind::Thread,
             Error::ThreadContext { .. } => Kind::ThreadContext,
+            Error::OpenSpans { .. } => Kind::OpenSpans,
             Error::Undelivered { .. } => Kind::Undelivered,
             Error::Send { source, .. } => Kind::Send(source.raw_os_error()),
         };

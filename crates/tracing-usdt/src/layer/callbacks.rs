@@ -59,6 +59,10 @@ where
         {
             remote::inspect_new_spans();
         }
+        // Comes before the first span, which may be the one that hangs.
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| metadata.is_span()) {
+            exporter.watch();
+        }
         Interest::always()
     }
 

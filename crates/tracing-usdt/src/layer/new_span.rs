@@ -157,6 +157,9 @@ impl UsdtLayer {
         if self.inherited.load(Ordering::Relaxed) != 0 {
             self.inherit(id, parent_id.as_ref(), ctx);
         }
+        if probes::attached(Probe::BatchEmit) {
+            self.batches.watch();
+        }
         if let Some(fields) = fields {
             let identity = self.spans.look(id, |span| span.identity).unwrap_or(identity);
             new_span(callsite, &identity, &fields);

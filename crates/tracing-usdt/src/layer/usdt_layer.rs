@@ -117,7 +117,7 @@ impl UsdtLayer {
         if let Some(exporter) = self.exporter.take() {
             on_demand::set_sending(false);
             // A subscriber outlives its spans, so spans are open only if `reload` takes the layer out.
-            exporter.abandon(self.spans.unfinished().take().len() as u64);
+            exporter.abandon(self.spans.view().take().len() as u64);
             exporter.close();
         }
         self.batches.close();

@@ -31,27 +31,32 @@ pub(crate) struct OpenSpans {
     count: AtomicUsize,
     /// The origin of every new identity.
     origin: Origin,
+    on_child: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
+// The function that is called in a child changes nothing here.
+impl std::panic::UnwindSafe for OpenSpans {}
+impl std::panic::RefUnwindSafe for OpenSpans {}
+
 /// Split into parts, so that threads seldom use the same memory.
-struct Table(Box<[Part; PARTS]>);
+pub(super) struct Table(pub(super) Box<[Part; PARTS]>);
 
 const PARTS: usize = 64;
 
 /// Aligned so that no two parts share a cache line, and so that finding one takes a shift instead of a multiplication.
 #[repr(align(1024))]
-struct Part {
+pub(super) struct Part {
     /// Most spans, each in the slot that the lower bits of its id give. A free slot keeps the box of its last span.
-    near: [Slot<Box<OpenSpan>>; NEAR],
+    pub(super) near: [Slot<Box<OpenSpan>>; NEAR],
     /// Spans whose slot was taken by another. Under this lock, no code of the application runs, and nothing waits but for
     /// the slot of a span.
     far: Mutex<FarSpans>,
     /// The number of spans in `far`. Written under its lock, read without it. A thread learns an id after the insertion,
     /// so it sees a number that includes the span.
-    far_count: AtomicUsize,
+    pub(super) far_count: AtomicUsize,
 }
 
-type FarSpans = HashMap<u64, Box<OpenSpan>, IdHasher>;
+pub(super) type FarSpans = HashMap<u64, Box<OpenSpan>, IdHasher>;
 
 /// Number of slots in [`Part::near`]. Their spans have the same lower bits in the id, for which slots have the state.
 const NEAR: usize = 1 << STATE_BITS;
@@ -66,7 +71,7 @@ impl Part {
     }
 
     #[inline]
-    fn slot(&self, id: u64) -> &Slot<Box<OpenSpan>> {
+    pub(super) fn slot(&self, id: u64) -> &Slot<Box<OpenSpan>> {
         &self.near[id as usize % NEAR]
     }
 
@@ -93,7 +98,7 @@ impl Part {
 
     /// Runs `f` with the spans that are far.
     #[cold]
-    fn with_far<T>(&self, f: impl FnOnce(&mut FarSpans) -> T) -> T {
+    pub(super) fn with_far<T>(&self, f: impl FnOnce(&mut FarSpans) -> T) -> T {
         let mut far = self.far.lock().unwrap_or_else(PoisonError::into_inner);
         let result = f(&mut far);
         self.far_count.store(far.len(), Ordering::Relaxed);
@@ -170,25 +175,38 @@ impl Table {
     /// below it an index among that thread's spans. So each thread's spans have a part that other threads
     /// seldom use, and places of their own. Ids of any other form work too, but slower.
     #[inline]
-    fn part(&self, id: u64) -> &Part {
+    pub(super) fn part(&self, id: u64) -> &Part {
         &self.0[(id >> 38) as usize % PARTS]
     }
 }
 
 impl OpenSpans {
     pub(crate) fn new(origin: Origin) -> Self {
-        Self { tables: Arc::new(PerProcess::new(Table::new())), count: AtomicUsize::new(0), origin }
+        Self {
+            tables: Arc::new(PerProcess::new(Table::new())),
+            count: AtomicUsize::new(0),
+            origin,
+            on_child: None,
+        }
     }
 
-    /// Access to these spans for the end of the program.
-    pub(crate) fn unfinished(&self) -> OpenSpansAtExit {
-        OpenSpansAtExit { tables: Arc::clone(&self.tables) }
+    /// Access to these spans for other threads than those of the program.
+    pub(crate) fn view(&self) -> OpenSpansView {
+        OpenSpansView { tables: Arc::clone(&self.tables) }
+    }
+
+    /// Calls `begin` in each forked child, when it first has to do with a span.
+    pub(crate) fn on_child(&mut self, begin: impl Fn() + Send + Sync + 'static) {
+        self.on_child = Some(Box::new(begin));
     }
 
     #[inline]
     fn table(&self) -> &Table {
         self.tables.get(|| {
             self.count.store(0, Ordering::Relaxed);
+            if let Some(begin) = &self.on_child {
+                begin();
+            }
             Table::new()
         })
     }
@@ -527,12 +545,13 @@ pub(crate) struct Place<'a> {
     part: &'a Part,
 }
 
-/// Access to the open spans of one subscriber at the end of the program.
-pub(crate) struct OpenSpansAtExit {
-    tables: Arc<PerProcess<Table>>,
+/// Access to the open spans of one subscriber for the layer's own threads, and at the end of the program.
+#[derive(Clone)]
+pub(crate) struct OpenSpansView {
+    pub(super) tables: Arc<PerProcess<Table>>,
 }
 
-impl OpenSpansAtExit {
+impl OpenSpansView {
     /// Takes the records of this process's open spans. Their identities stay, for the probes of threads that
     /// still run.
     ///
@@ -567,7 +586,7 @@ impl OpenSpansAtExit {
 /// Hashes an id with one multiplication. Ids don't come from outside the process, so collisions can't be
 /// provoked.
 #[derive(Clone, Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl BuildHasher for IdHasher {
     type Hasher = Self;
@@ -756,7 +775,7 @@ mod tests {
         dropped.ids.sampled = false;
         insert(&spans, &Id::from_u64(9), open(dropped), false);
         spans.identity_or_insert(&Id::from_u64(10), identity(), false);
-        let unfinished = spans.unfinished();
+        let unfinished = spans.view();
         let part = spans.part(ids[3].into_u64());
         let held = part.slot(ids[3].into_u64()).hold(ids[3].into_u64());
         assert!(held.is_some());

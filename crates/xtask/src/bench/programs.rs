@@ -65,6 +65,7 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         "TRACING_USDT_DELIVERY",
         "TRACING_USDT_FORMAT",
         "TRACING_USDT_MAX_WAIT_MS",
+        "TRACING_USDT_OPEN_SPANS",
         "TRACING_USDT_SOCKET",
     ] {
         command.env_remove(variable);

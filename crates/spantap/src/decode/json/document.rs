@@ -7,6 +7,7 @@ use serde::de::{Deserialize, IgnoredAny};
 use super::member::Member;
 use crate::decode::fault::{Fault, Found};
 use crate::decode::faults::Faults;
+use crate::decode::open::OpenReport;
 use crate::process::Sequence;
 
 /// JSON text, the position in it, and the faults found so far.
@@ -19,11 +20,13 @@ pub(in crate::decode) struct Json<'a> {
     pub(in crate::decode) faults: Faults,
     /// The position of the datagram among its sender's, from the member `tracingUsdt`.
     pub(in crate::decode) sequence: Option<Sequence>,
+    /// The report of open spans, from the member `tracingUsdtOpen`.
+    pub(in crate::decode) open: Option<OpenReport>,
 }
 
 impl<'a> Json<'a> {
     pub(in crate::decode) fn new(text: &'a str, faults: Faults) -> Self {
-        Self { text, at: 0, unknown: 0, faults, sequence: None }
+        Self { text, at: 0, unknown: 0, faults, sequence: None, open: None }
     }
 
     /// Skips white space. Returns the next byte.

@@ -1,9 +1,11 @@
 //! Decodes an OTLP `ExportTraceServiceRequest` in protobuf of any OpenTelemetry exporter.
 //!
 //! `fields` reads the fields of a message. Spans stay encoded if `plain` finds nothing in them that has to be changed
-//! or reported. Otherwise `typed` decodes and checks the spans of the same process one by one.
+//! or reported. Otherwise `typed` decodes and checks the spans of the same process one by one. `open` reads a report of open
+//! spans.
 
 mod fields;
+mod open;
 mod plain;
 mod typed;
 
@@ -14,6 +16,7 @@ use prost::Message;
 
 use super::fault::{Fault, Found};
 use super::faults::Faults;
+use super::open::OpenReport;
 use crate::process::Sequence;
 use crate::span::EncodedScopes;
 use crate::span::numbers::RESOURCE_SPANS;
@@ -23,6 +26,9 @@ pub(super) use typed::resource;
 
 /// The field of a request in which this project's layer numbers its datagrams; see `docs/wire.md`.
 const SEQUENCE: u32 = 1017;
+
+/// The field of a request in which the layer reports its open spans.
+const OPEN: u32 = 1018;
 
 /// The field `SEQUENCE`.
 #[derive(Clone, PartialEq, Message)]
@@ -71,17 +77,21 @@ pub(super) fn request(
     bytes: &[u8],
     faults: &mut Faults,
     mut take: impl FnMut(&[u8], Scopes, &mut Faults),
-) -> Result<Option<Sequence>, Found> {
-    let mut sequence = None;
+) -> Result<(Option<Sequence>, Option<OpenReport>), Found> {
+    let (mut sequence, mut open) = (None, None);
     fields::each(bytes, |number, bytes| match number {
         RESOURCE_SPANS => match resource_spans(bytes, faults) {
             Ok((resource, scopes)) => take(&resource, scopes, faults),
             Err(found) => faults.add(found),
         },
         SEQUENCE => sequence = SequenceMessage::decode(bytes).ok().and_then(SequenceMessage::read),
+        OPEN => match open::report(bytes, faults) {
+            Ok(report) => open = Some(report),
+            Err(found) => faults.add(found),
+        },
         _ => {}
     })?;
-    Ok(sequence)
+    Ok((sequence, open))
 }
 
 impl SequenceMessage {

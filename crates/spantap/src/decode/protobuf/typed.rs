@@ -87,7 +87,7 @@ pub(in super::super) fn resource(bytes: &[u8], faults: &mut Faults) -> Result<(V
 }
 
 /// Checks a span and corrects it where that is possible.
-fn checked(mut span: Span, faults: &mut Faults) -> Result<Span, Found> {
+pub(super) fn checked(mut span: Span, faults: &mut Faults) -> Result<Span, Found> {
     id::<16>(&span.trace_id, "traceId")?;
     id::<8>(&span.span_id, "spanId")?;
     check_attributes(&mut span.attributes, &mut span.dropped_attributes_count, faults);

@@ -12,6 +12,8 @@ pub(in crate::top) struct Context<'a> {
     pub(in crate::top) is_reading: bool,
     /// The spans that are open.
     pub(in crate::top) open: &'a [Open],
+    /// What was open in processes that have ended, in lines.
+    pub(in crate::top) ended: &'a [String],
     /// What was lost, and what there is to say, in lines.
     pub(in crate::top) losses: &'a [String],
     /// What there is to say of losses in a few words, if there were any.

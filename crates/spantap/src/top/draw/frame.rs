@@ -53,7 +53,7 @@ pub(in crate::top) fn draw(frame: &mut Frame<'_>, state: &mut State, data: &Data
         None => match state.page {
             Page::Spans => spans::draw(frame, body, state, data, context),
             Page::Traces => traces::draw(frame, body, state, data, context),
-            Page::Open => open::draw(frame, body, state, data, context),
+            Page::Open => open::draw(frame, body, state, context),
             Page::Services => services::draw(frame, body, state, data, context),
             Page::Losses => losses::draw(frame, body, state, context),
         },

@@ -7,33 +7,49 @@ use ratatui::text::{Line, Text};
 use super::context::Context;
 use super::table;
 use super::text::{left, right, span, time};
+use crate::text::cut;
 use crate::text::duration::COLUMNS;
-use crate::top::data::Data;
+use crate::top::open::Open;
 use crate::top::state::State;
 
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data, context: &Context<'_>) {
+const EMPTY: &str = "No program reports a span that is open for long. spantap run asks for it; for other programs, set \
+                     TRACING_USDT_OPEN_SPANS=1s.";
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, context: &Context<'_>) {
     let theme = context.theme;
     let width = usize::from(area.width);
     let service = (width / 8).clamp(8, 24);
     let name = (width / 4).clamp(8, 40);
-    let rest = width.saturating_sub(COLUMNS + service + name + 3);
-    let titles = [right("AGE", COLUMNS), left("SERVICE", service), left("SPAN", name), "FIELDS".to_owned()];
+    let id = if width >= 110 { 33 } else { 0 };
+    let rest = width.saturating_sub(COLUMNS + service + name + id + 3);
+    let titles = [
+        right("AGE", COLUMNS),
+        left("SERVICE", service),
+        left("SPAN", name),
+        left("FIELDS", rest),
+        if id > 0 { "TRACE ID" } else { "" }.to_owned(),
+    ];
     frame.render_widget(Line::styled(titles.join(" "), theme.title()), Rect { height: 1, ..area });
     let list = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    if context.open.is_empty() {
-        table::draw_empty(frame, list, "No program says that a span is open for long.", theme);
+    if context.open.is_empty() && context.ended.is_empty() {
+        table::draw_empty(frame, list, EMPTY, theme);
         return;
     }
-    let height = usize::from(list.height);
-    state.from = state.from.min(context.open.len().saturating_sub(height));
-    let lines = context.open.iter().skip(state.from).take(height).map(|open| {
-        let age = time(data.now_ns.saturating_sub(open.began_ns));
+    let row = |open: &Open| {
         Line::from_iter([
-            span(age, theme.warn()),
+            span(time(open.age_ns), theme.warn()),
             span(format!(" {} ", left(&open.service, service)), theme.dim()),
             span(left(&open.name, name), theme.plain()),
             span(format!(" {}", left(&open.fields, rest)), theme.dim()),
+            span(if id > 0 { format!(" {}", open.trace_id) } else { String::new() }, theme.dim()),
         ])
-    });
-    frame.render_widget(Text::from_iter(lines), list);
+    };
+    let mut lines: Vec<Line<'static>> = context.open.iter().map(row).collect();
+    if !context.ended.is_empty() {
+        lines.extend([Line::default(), Line::styled("OPEN WHEN THE PROCESS ENDED", theme.title())]);
+        lines.extend(context.ended.iter().rev().map(|line| Line::from(cut(line, width))));
+    }
+    let height = usize::from(list.height);
+    state.from = state.from.min(lines.len().saturating_sub(height));
+    frame.render_widget(Text::from_iter(lines.into_iter().skip(state.from).take(height)), list);
 }

@@ -1,0 +1,114 @@
+//! Reports of spans that have been open for long, so that a hang is visible while it hangs.
+//!
+//! The sender thread looks at the open spans now and then, as long as somebody asks for it and receives. A report has the
+//! oldest of them, and replaces the report before it. So a report that is lost is repaired by the next one.
+
+use std::time::Duration;
+
+use super::ring_codec::{self, SpanRecord};
+use crate::clock::{Monotonic, wall_offset};
+use crate::encode::{Encoder, OpenReport, OpenReportWriter, Sequence};
+use crate::span::{ClosedSpan, LongOpen, OpenSpansView, RecordView};
+
+/// The most spans of a report; a datagram may have room for fewer.
+const MAX_REPORTED: usize = 256;
+
+/// How often to look: twice in the time after which a span is reported, within these bounds.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to report.
+pub(super) struct LongOpenSpans {
+    pub(super) spans: OpenSpansView,
+    /// Spans that are open for less are not reported.
+    pub(super) threshold: Duration,
+    /// Whether to report spans of traces that are not sampled.
+    pub(super) with_unsampled: bool,
+}
+
+/// A report, ready to be sent.
+pub(super) struct Report {
+    pub(super) datagram: Vec<u8>,
+    has_spans: bool,
+}
+
+/// What the sender thread remembers from one look to the next.
+pub(super) struct Looks {
+    last: Monotonic,
+    /// The receiver's last report had spans.
+    has_reported: bool,
+}
+
+impl Looks {
+    pub(super) fn new() -> Self {
+        Self { last: Monotonic::of_kernel(), has_reported: false }
+    }
+
+    /// How long to wait until the next look.
+    pub(super) fn next_in(&self, spans: &LongOpenSpans) -> Duration {
+        let interval = (spans.threshold / 2).clamp(MIN_INTERVAL, MAX_INTERVAL);
+        interval.saturating_sub(Duration::from_nanos(Monotonic::of_kernel().since(self.last)))
+    }
+
+    /// Finds the spans to report. `None` if there is nothing to say.
+    pub(super) fn look(&mut self, spans: &LongOpenSpans) -> Option<LongOpen> {
+        self.last = Monotonic::of_kernel();
+        let threshold_ns = u64::try_from(spans.threshold.as_nanos()).unwrap_or(u64::MAX);
+        let before = Monotonic::from_ns(self.last.as_ns().checked_sub(threshold_ns)?);
+        let found = spans.spans.find_long_open(before, MAX_REPORTED, spans.with_unsampled);
+        // That there are none any more is said once.
+        (!found.is_empty() || self.has_reported).then_some(found)
+    }
+
+    /// A report of those of `found` that are still open, in a datagram of up to `limit` bytes. `None` if there is nothing to
+    /// say.
+    ///
+    /// From before this until the report is sent, no closed span may be sent: otherwise, a span could arrive as closed, and
+    /// then as open.
+    pub(super) fn report(
+        &self,
+        spans: &LongOpenSpans,
+        found: &LongOpen,
+        encoder: &Encoder,
+        sequence: &Sequence,
+        limit: usize,
+    ) -> Option<Report> {
+        let (mut records, mut words) = (Vec::new(), 0);
+        let now = Monotonic::now();
+        let gone = spans.spans.copy_long_open(found, now, spans.with_unsampled, |span| {
+            let record = SpanRecord::new(span).to_words();
+            words += record.len();
+            records.push(record);
+            // A span takes more bytes when it is encoded.
+            words * size_of::<u64>() < limit
+        });
+        let count = found.count.saturating_sub(gone);
+        let report = OpenReport {
+            at_ns: wall_offset(now).nanos(now),
+            threshold_ns: u64::try_from(spans.threshold.as_nanos()).unwrap_or(u64::MAX),
+            count: count as u64,
+        };
+        if count == 0 && !self.has_reported {
+            return None;
+        }
+        let mut datagram = Vec::new();
+        let mut writer = OpenReportWriter::open(encoder, &mut datagram, &report, sequence)?;
+        for record in &records {
+            let bytes: Vec<u8> = record.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let add = |span: &ClosedSpan<'_>| {
+                let record = &RecordView { is_unfinished: true, ..*span.record };
+                writer.add(&ClosedSpan { record, ..*span }, limit)
+            };
+            if ring_codec::read(&bytes, add) == Some(false) {
+                break;
+            }
+        }
+        writer.close();
+        Some(Report { datagram, has_spans: count > 0 })
+    }
+
+    /// The receiver has got the report.
+    pub(super) fn sent(&mut self, report: &Report) {
+        self.has_reported = report.has_spans;
+    }
+}
