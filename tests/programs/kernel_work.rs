@@ -702,6 +702,13 @@ fn keep_busy() {
     }
 }
 
+/// Spans in each other. In the innermost, the thread leaves the CPU, so the kernel's side looks at it.
 fn deep(spans: u64) -> Value {
-    info_span!("deep", spans).in_scope(|| if spans > 1 { deep(spans - 1) } else { json!({}) })
+    info_span!("deep", spans).in_scope(|| {
+        if spans > 1 {
+            return deep(spans - 1);
+        }
+        thread::sleep(Duration::from_millis(1));
+        json!({})
+    })
 }
