@@ -71,7 +71,7 @@ pub(crate) fn run(debug: bool) -> Result<Found> {
     // From now on, spantap writes to the same terminal.
     let mut service = Service::start(&binaries, &file, folder.path())?;
     traffic::one_of_each(service.address, PAUSE)?;
-    let traffic = traffic::drive(service.address)?;
+    let traffic = traffic::drive(service.address, traffic::CONNECTIONS)?;
     service.stop()?;
     let not_attached = watch.as_ref().err().map(|why| format!("{why:#}"));
     let histogram = watch.and_then(Watch::finish);

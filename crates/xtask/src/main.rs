@@ -31,7 +31,7 @@ usage: cargo xtask <command> [--no-install]
               --quick     runs a few short rounds, to check that it works
               --captures  measures only how fast spantap view answers from a capture of 1 GB
               --markdown  prints Markdown tables
-  picture   runs a program under `spantap attach` and draws the terminal to docs/images/attach.svg
+  picture   runs the examples under spantap, and draws the pictures in docs/images: needs root, takes two minutes
   imports   reports modules that import in the wrong direction or in circles; part of `test`
 
 test, demo, bench and picture install what is missing, and announce it first: Debian packages with apt-get (as root,

@@ -1,35 +1,77 @@
-//! `cargo xtask picture`: draws the terminal in the README from a real run.
+//! `cargo xtask picture`: draws the pictures of the README and the manual from real runs.
 //!
 //! ```text
-//! checkout --probes--> spantap attach --coloured text--> one trace --anstyle-svg--> docs/images/attach.svg
+//! checkout --probes--> spantap attach ----------------------------------> attach.svg
+//! shop --probes--> spantap record --> shop.spans --> spantap top, view --> top.svg, top-trace.svg, view.svg
+//! four services --datagrams--> spantap record --------------------------> record.svg
+//!                                  \--> calls.spans --> spantap graph --> graph.svg
 //! ```
+//!
+//! `screen` has a terminal for a program that needs one, and `svg` draws what is on a terminal.
+
+mod attach;
+mod screen;
+mod services;
+mod shop;
+mod svg;
 
 use std::fs;
-use std::io::{Read, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
-use anstyle::{Color, RgbColor};
-use anstyle_svg::{Palette, Term};
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
+use anyhow::{Context, Result, bail, ensure};
+use roxmltree::Document;
 
-use crate::process::{Started, cargo_build};
+use crate::process::{Folder, cargo_build};
 use crate::setup;
 use crate::workspace;
+use services::Programs;
 
-const PICTURE: &str = "docs/images/attach.svg";
+const FOLDER: &str = "docs/images";
 
 /// The width of a README on a forge's page.
 const COLUMNS: &str = "92";
 
-/// Long enough for about fifteen traces. The least disturbed one is drawn.
-const WATCH: Duration = Duration::from_secs(8);
+/// Pages load all of them.
+const MAX_BYTES: usize = 60_000;
 
-/// Texts in each complete trace. The last is the thread that releases the lock for which the program waits.
-const PARTS: [&str; 6] = ["checkout", "reserve", "price", "charge", "write_receipt", "stock-report"];
+struct Picture {
+    file: &'static str,
+    /// Texts that it has to show.
+    says: &'static [&'static str],
+}
+
+#[rustfmt::skip] // a table
+const PICTURES: [Picture; 6] = [
+    Picture { file: "attach.svg", says: &["checkout", "reserve", "price", "charge", "write_receipt", "wake"] },
+    Picture { file: "top.svg", says: &["spantap top", "SPAN", "P95", "GET /report", "sqlite", "cpu"] },
+    Picture { file: "top-trace.svg", says: &["GET /products/{id}", "exchange_rate", "sqlite", "on the critical path", "db.query.text"] },
+    Picture { file: "view.svg", says: &["spantap view", "trace", "POST /orders", "place_order", "ERROR"] },
+    Picture { file: "record.svg", says: &["spantap record", "spans recorded", "gateway", "0 dropped"] },
+    Picture { file: "graph.svg", says: &["(outside)", "website", "app", "gateway", "health", "errors"] },
+];
+
+impl Picture {
+    /// Checks that a page can show it, and that it shows what it should.
+    fn check(&self, svg: &str) -> Result<()> {
+        let Self { file, says } = self;
+        let document = Document::parse(svg).with_context(|| format!("{file} is not XML"))?;
+        let root = document.root_element();
+        ensure!(root.has_tag_name(("http://www.w3.org/2000/svg", "svg")), "{file} is no SVG");
+        ensure!(root.attribute("viewBox").is_some(), "{file} can't be scaled, as it has no viewBox");
+        ensure!(svg.len() <= MAX_BYTES, "{file} has {} bytes, more than {MAX_BYTES}", svg.len());
+        // A page shows nothing that a picture loads or runs.
+        let foreign = |name: &str| ["image", "script", "foreignObject", "a", "use"].contains(&name);
+        if let Some(node) = document.descendants().find(|node| foreign(node.tag_name().name())) {
+            bail!("{file} has the element {}", node.tag_name().name());
+        }
+        let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
+        for text in *says {
+            ensure!(texts.iter().any(|shown| shown.contains(text)), "{file} does not show {text:?}");
+        }
+        Ok(())
+    }
+}
 
 pub(crate) fn run() -> Result<()> {
     if !setup::is_root() {
@@ -39,143 +81,43 @@ pub(crate) fn run() -> Result<()> {
         bail!("{missing}");
     }
     let root = workspace()?;
-    let mut built = cargo_build(
-        &root,
-        &["--workspace", "--bin", "checkout", "--bin", "spantap", "--features", "spantap/ebpf"],
-    )?;
+    let mut arguments = vec!["--workspace", "--features", "spantap/ebpf"];
+    let programs = ["checkout", "shop", "hyper_client", "axum_server", "tonic_server", "spantap"];
+    arguments.extend(programs.iter().flat_map(|program| ["--bin", program]));
+    let mut built = cargo_build(&root, &arguments)?;
     let mut executable = |name| built.remove(name).with_context(|| format!("cargo built no {name}"));
-    let (checkout, spantap) = (executable("checkout")?, executable("spantap")?);
+    let (checkout, shop) = (executable("checkout")?, executable("shop")?);
+    let programs = Programs {
+        spantap: executable("spantap")?,
+        caller: executable("hyper_client")?,
+        gateway: executable("axum_server")?,
+        health: executable("tonic_server")?,
+    };
+    let spantap = &programs.spantap;
 
-    let output = watch(&spantap, &checkout)?;
-    let trace = least_disturbed(&output).with_context(|| {
-        format!("no trace of {} was complete and waited for the lock; try again", checkout.display())
-    })?;
-    let shown = format!("\x1b[2m$\x1b[0m sudo spantap attach --exe target/debug/checkout\n\n{trace}");
-    let path = root.join(PICTURE);
-    fs::create_dir_all(root.join("docs/images")).context("can't make docs/images")?;
-    fs::write(&path, draw(&shown)).with_context(|| format!("can't write {}", path.display()))?;
-    writeln!(stdout(), "{shown}\n\ndrawn to {}", path.display())?;
+    let folder = Folder::new()?;
+    let attach = attach::draw(spantap, &checkout)?;
+    shop::record(spantap, &shop, folder.path())?;
+    let (top, top_trace) = shop::draw_top(spantap, folder.path())?;
+    let view = shop::draw_view(spantap, folder.path())?;
+    let record = services::record(&programs, folder.path())?;
+    let graph = services::draw_graph(spantap, folder.path())?;
+    let drawn = [attach, top, top_trace, view, record, graph];
+
+    // All or none, so that they are of one version.
+    for (picture, svg) in PICTURES.iter().zip(&drawn) {
+        picture.check(svg)?;
+    }
+    for (picture, svg) in PICTURES.iter().zip(&drawn) {
+        write(&root.join(FOLDER).join(picture.file), svg)?;
+    }
     Ok(())
 }
 
-/// The coloured output of spantap for a few seconds of the program.
-fn watch(spantap: &Path, checkout: &Path) -> Result<String> {
-    let mut attach = Command::new(spantap);
-    attach
-        .args(["attach", "--color", "always", "--exe"])
-        .arg(checkout)
-        .env("COLUMNS", COLUMNS)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut spantap = Started::spawn("spantap", &mut attach)?;
-    let mut pipe = spantap.output()?.0;
-    let text = thread::spawn(move || {
-        let mut text = String::new();
-        pipe.read_to_string(&mut text).map(|_| text)
-    });
-    let mut command = Command::new(checkout);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let checkout = Started::spawn("checkout", &mut command)?;
-    thread::sleep(WATCH);
-    drop(checkout);
-    spantap.signal(Signal::SIGTERM)?;
-    let status = spantap.wait(Duration::from_secs(20))?;
-    if !status.success() {
-        bail!("spantap failed ({status}); see its message above");
-    }
-    let Ok(text) = text.join() else { bail!("the thread that reads from spantap panicked") };
-    text.context("can't read the output of spantap")
-}
-
-/// The complete trace with the fewest lines: other programs of the machine add lines of their own, such as
-/// preemptions.
-fn least_disturbed(output: &str) -> Option<&str> {
-    let traces = output.split("\n\n").map(str::trim_end);
-    let complete = traces.filter(|trace| PARTS.iter().all(|part| trace.contains(part)));
-    complete.min_by_key(|trace| trace.lines().count())
-}
-
-const fn rgb(hex: u32) -> RgbColor {
-    let [_, r, g, b] = hex.to_be_bytes();
-    RgbColor(r, g, b)
-}
-
-/// The picture has its own dark background, so that it looks the same on light and dark pages.
-const GROUND: Color = Color::Rgb(rgb(0x1c2129));
-const TEXT: Color = Color::Rgb(rgb(0xd5dae2));
-const EDGE: &str = "#4a5361";
-
-/// Black, red, green, yellow, blue, magenta, cyan, white; the same again for bright.
-const PALETTE: Palette = Palette([
-    rgb(0x1c2129),
-    rgb(0xf07178),
-    rgb(0x8fce73),
-    rgb(0xf0c674),
-    rgb(0x6cb0f5),
-    rgb(0xcf9bf0),
-    rgb(0x62d0cf),
-    rgb(0xd5dae2),
-    rgb(0x8b94a3),
-    rgb(0xff8b92),
-    rgb(0xa9e38d),
-    rgb(0xffdb8f),
-    rgb(0x8fc6ff),
-    rgb(0xe0b8ff),
-    rgb(0x86e6e5),
-    rgb(0xffffff),
-]);
-
-/// anstyle-svg's distance of text from the edge, and its width of a column.
-const PADDING: f64 = 10.0;
-const COLUMN: f64 = 8.4;
-
-fn draw(coloured: &str) -> String {
-    let svg = Term::new().palette(PALETTE).fg_color(TEXT).bg_color(GROUND).render_svg(coloured);
-    let ground = format!(r#"rx="4.5" stroke="{EDGE}""#);
-    // Browsers do not apply `opacity` to parts of a text.
-    let svg = svg.replace(".dimmed { opacity: 0.4; }", ".dimmed { fill-opacity: 0.65 }");
-    let lines = svg.lines().map(|line| with_view_box(&on_columns(line)));
-    lines.map(|line| line.replace(r#"rx="4.5""#, &ground) + "\n").collect()
-}
-
-/// Sets position and width of each run of text by its columns, because fonts differ in width, and many have no glyphs for
-/// the bars. Glyphs are stretched, so that a bar has no gaps.
-fn on_columns(line: &str) -> String {
-    const RUN: &str = "<tspan";
-    let mut runs = line.split(RUN);
-    let mut placed = runs.next().unwrap_or_default().to_owned();
-    let mut column = 0;
-    for run in runs {
-        placed.push_str(RUN);
-        // The first run is the whole line. It has no text of its own and already has a position.
-        let text = run.split_once('>').map_or("", |(_, rest)| rest.split('<').next().unwrap_or_default());
-        let columns = columns(text);
-        if columns > 0 {
-            let (x, width) = (PADDING + COLUMN * column as f64, COLUMN * columns as f64);
-            placed
-                .push_str(&format!(r#" x="{x:.1}" textLength="{width:.1}" lengthAdjust="spacingAndGlyphs""#));
-        }
-        column += columns;
-        placed.push_str(run);
-    }
-    placed
-}
-
-/// The number of columns of text in which `&`, `<` and `>` are escaped.
-fn columns(text: &str) -> usize {
-    let escapes = ["&amp;", "&lt;", "&gt;"];
-    escapes.iter().fold(text.to_owned(), |text, escape| text.replace(escape, "x")).chars().count()
-}
-
-/// Adds a `viewBox`, with which a page can scale the picture down.
-fn with_view_box(line: &str) -> String {
-    let size = |name: &str| line.split_once(name)?.1.split_once("px")?.0.parse::<u32>().ok();
-    match (line.starts_with("<svg "), size("width=\""), size("height=\"")) {
-        (true, Some(width), Some(height)) => {
-            line.replacen("<svg ", &format!("<svg viewBox=\"0 0 {width} {height}\" "), 1)
-        }
-        _ => line.to_owned(),
-    }
+fn write(path: &Path, svg: &str) -> Result<()> {
+    fs::write(path, svg).with_context(|| format!("can't write {}", path.display()))?;
+    writeln!(stdout(), "drawn to {}", path.display())?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -183,34 +125,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_position_and_width_of_each_run_of_text() {
-        let svg = draw("a <b> \x1b[32m██\x1b[0m 50%\n\x1b[1mend\x1b[0m");
-        let runs: Vec<&str> = svg.lines().filter(|line| line.contains("textLength")).collect();
-        assert_eq!(runs.len(), 2, "two lines were drawn as {svg}");
-        let (first, second) = (runs[0], runs[1]);
-        assert!(first.contains(r#"x="10.0" textLength="50.4""#), "{first}");
-        assert!(
-            first.contains(
-                r#"x="60.4" textLength="16.8" lengthAdjust="spacingAndGlyphs" class="fg-green">██<"#
-            ),
-            "{first}"
-        );
-        assert!(first.contains(r#"x="77.2" textLength="33.6""#), "{first}");
-        assert!(second.contains(r#"x="10.0" textLength="25.2""#), "{second}");
+    fn the_pictures_in_the_repository_show_what_they_should() -> Result<()> {
+        let folder = workspace()?.join(FOLDER);
+        for picture in &PICTURES {
+            let svg = fs::read_to_string(folder.join(picture.file)).context(picture.file)?;
+            picture.check(&svg)?;
+        }
+        Ok(())
     }
 
     #[test]
-    fn the_picture_can_be_scaled() {
-        let svg = draw("one line");
-        assert!(svg.starts_with(r#"<svg viewBox="0 0 740 38" width="740px" height="38px" "#), "{svg}");
+    fn the_manual_has_each_picture_with_a_description() -> Result<()> {
+        let manual = fs::read_to_string(workspace()?.join("docs/manual.md"))?;
+        for Picture { file, .. } in &PICTURES {
+            let (before, _) = manual.split_once(&format!("](images/{file})")).unwrap_or_default();
+            let description = before.rsplit_once("![").map_or("", |(_, description)| description);
+            let is_described = (20..400).contains(&description.len());
+            ensure!(is_described, "docs/manual.md has no description of {file}: {description:?}");
+        }
+        Ok(())
     }
 
     #[test]
-    fn draws_no_incomplete_trace() {
-        let whole = "trace 1\ncheckout\nreserve\nprice\ncharge\nwrite_receipt\nwaker=stock-report\npreempted";
-        let short = "trace 2\ncheckout\nreserve\nprice\ncharge\nwrite_receipt\nwaker=stock-report";
-        let output = format!("trace 0\nreserve\n\n{whole}\n\n{short}\n\n");
-        assert_eq!(least_disturbed(&output), Some(short));
-        assert_eq!(least_disturbed("trace 0\nreserve\n\n"), None);
+    fn a_picture_that_shows_something_else_is_refused() {
+        let picture = Picture { file: "x.svg", says: &["P95", "a < b"] };
+        let check = |body: &str| {
+            let svg = format!("<svg viewBox=\"0 0 1 1\" xmlns=\"http://www.w3.org/2000/svg\">{body}</svg>");
+            picture.check(&svg).map_err(|why| why.to_string())
+        };
+        assert_eq!(check("<text>P95 P99</text><text>a &lt; b</text>"), Ok(()));
+        assert_eq!(check("<text>P95</text>"), Err("x.svg does not show \"a < b\"".to_owned()));
+        assert_eq!(check("<script>P95 a &lt; b</script>"), Err("x.svg has the element script".to_owned()));
+        assert_eq!(check("<text>P95"), Err("x.svg is not XML".to_owned()));
     }
 }

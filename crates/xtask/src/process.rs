@@ -183,6 +183,10 @@ impl Started {
         self.child.stdin.take().with_context(|| format!("no pipe to {}", self.name))
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.pid, signal).with_context(|| format!("can't send {signal} to {}", self.name))
     }

@@ -88,3 +88,21 @@ pub(super) fn action(key: KeyEvent) -> Option<Action> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_lists_the_keys() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/manual.md");
+        let manual = std::fs::read_to_string(path).expect("the manual is in the repository");
+        let row = |Binding { keys, meaning }: &Binding| match *keys {
+            "mouse" => format!("| mouse | {meaning} |"),
+            keys => format!("| `{keys}` | {meaning} |"),
+        };
+        for row in BINDINGS.iter().map(row) {
+            assert!(manual.lines().any(|line| line == row), "docs/manual.md does not have the line {row}");
+        }
+    }
+}

@@ -31,6 +31,9 @@ const REFRESH: Duration = Duration::from_millis(500);
 /// The longest time until the end is noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// crossterm looks at nothing if it may not wait at all.
+const A_MOMENT: Duration = Duration::from_millis(1);
+
 /// The most keys between two screens: a paste or a resize storm must not keep the screen from being drawn.
 const MAX_EVENTS: usize = 100;
 
@@ -108,7 +111,7 @@ impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
             if !has_terminal(wait)? {
                 return Ok(Next::Quit);
             }
-            if !event::poll(Duration::ZERO).context("can't read the terminal")? {
+            if !event::poll(A_MOMENT).context("can't read the terminal")? {
                 break;
             }
             wait = Duration::ZERO;

@@ -140,7 +140,7 @@ fn record_shop(programs: &Programs, folder: &Path) -> Result<PathBuf> {
     let address = line.rsplit_once("http://").and_then(|(_, address)| address.parse().ok());
     let address = address.with_context(|| format!("the shop printed {line:?} instead of its address"))?;
     for _ in 0..DRIVES {
-        traffic::drive(address)?;
+        traffic::drive(address, traffic::CONNECTIONS)?;
     }
     shop.signal(Signal::SIGTERM)?;
     let status = shop.wait(TIMEOUT)?;

@@ -1,4 +1,4 @@
-//! Sends requests of all kinds, mixed, over several connections at once.
+//! Sends requests of all kinds, mixed, over several connections at once, to the shop of `examples/`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-const CONNECTIONS: usize = 8;
+/// So many requests at once that some wait for others.
+pub(crate) const CONNECTIONS: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A kind of request and the expected status.
@@ -63,7 +64,7 @@ pub(crate) fn one_of_each(address: SocketAddr, pause: Duration) -> Result<()> {
 }
 
 /// Sends all requests. A response with an unexpected status is an error.
-pub(crate) fn drive(address: SocketAddr) -> Result<Report> {
+pub(crate) fn drive(address: SocketAddr, connections: usize) -> Result<Report> {
     let requests = mixed();
     let next = AtomicUsize::new(0);
     let began = Instant::now();
@@ -77,10 +78,10 @@ pub(crate) fn drive(address: SocketAddr) -> Result<Report> {
             }
             Ok(())
         };
-        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(client)).collect();
+        let clients: Vec<_> = (0..connections).map(|_| scope.spawn(client)).collect();
         clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
     })?;
-    Ok(Report { requests: requests.len(), connections: CONNECTIONS, took: began.elapsed() })
+    Ok(Report { requests: requests.len(), connections, took: began.elapsed() })
 }
 
 /// All requests, with each kind spread evenly over the run.

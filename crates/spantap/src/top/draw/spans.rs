@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span, Text};
 use super::bar;
 use super::context::Context;
 use super::table::{self, Shown};
-use super::text::{left, percent, rate, right, span, sparkline, time};
+use super::text::{left, percent, rate, right, span, sparkline, time, without_blanks};
 use crate::text::duration::COLUMNS;
 use crate::top::data::Data;
 use crate::top::model::{Part, Row, SeriesName};
@@ -85,7 +85,8 @@ impl Columns {
         let total = if width >= 90 { COLUMNS } else { 0 };
         let own = if width >= 100 { COLUMNS } else { 0 };
         let goes = if width >= 70 { (width / 10).clamp(8, 20) } else { 0 };
-        let latency = if width >= 116 { (width / 10).clamp(12, 30) } else { 0 };
+        // As wide as its title.
+        let latency = if width >= 116 { (width / 10).clamp(14, 30) } else { 0 };
         let others = [service, RATE, ERRORS, own, total, goes, latency];
         let used: usize = others.iter().filter(|columns| **columns > 0).map(|columns| columns + 1).sum();
         let name = width.saturating_sub(used + TIMES * (COLUMNS + 1)).max(4);
@@ -141,7 +142,7 @@ impl Columns {
             cells.push(bar::goes(&figures.goes, self.goes, theme));
         }
         if self.latency > 0 {
-            cells.push(one(sparkline(&figures.latency_ns, self.latency), theme.accent()));
+            cells.push(without_blanks(&sparkline(&figures.latency_ns, self.latency), theme.accent()));
         }
         cells
     }

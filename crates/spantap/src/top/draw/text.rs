@@ -69,6 +69,15 @@ pub(super) fn span(text: impl Into<String>, style: Style) -> Span<'static> {
     Span::styled(text.into(), style)
 }
 
+/// Text in a style that leaves out the blanks around it. In the selected row, which is reversed, they would look like a
+/// bar themselves.
+pub(super) fn without_blanks(text: &str, style: Style) -> Vec<Span<'static>> {
+    let before = text.len() - text.trim_start().len();
+    let (before, text) = text.split_at(before);
+    let (text, after) = text.split_at(text.trim_end().len());
+    vec![span(before, Style::new()), span(text, style), span(after, Style::new())]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +130,21 @@ mod tests {
         assert_eq!(sparkline(&values, 2), "▁█");
         assert_eq!(sparkline(&[None; 60], 10), " ".repeat(10));
         assert_eq!(sparkline(&[Some(u64::MAX / 60); 60], 1), "█");
+    }
+
+    #[test]
+    fn blanks_around_a_bar_have_no_style() {
+        let style = Style::new().fg(ratatui::style::Color::Cyan);
+        let plain = Style::new();
+        let all = |text| {
+            let spans = without_blanks(text, style).into_iter();
+            spans.map(|span| (span.content.into_owned(), span.style)).collect::<Vec<_>>()
+        };
+        let expected = |before: &str, text: &str, after: &str| {
+            vec![(before.to_owned(), plain), (text.to_owned(), style), (after.to_owned(), plain)]
+        };
+        assert_eq!(all("  ━ ─   "), expected("  ", "━ ─", "   "));
+        assert_eq!(all("━"), expected("", "━", ""));
+        assert_eq!(all("   "), expected("   ", "", ""));
     }
 }

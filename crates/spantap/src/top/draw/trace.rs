@@ -5,7 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span, Text};
 
 use super::bar;
-use super::text::{left, span, time};
+use super::text::{left, span, time, without_blanks};
 use super::traces::{RANK, rank};
 use crate::text::duration::COLUMNS;
 use crate::text::{counted, cut, local_time, on_one_line, readable, width, wrap};
@@ -143,7 +143,8 @@ impl Columns {
             () if of.is_kernel => theme.kernel(),
             () => theme.accent(),
         };
-        spans.push(span(bar::times(trace.kept.times, of.times, &of.critical, self.bar), style));
+        let bar = bar::times(trace.kept.times, of.times, &of.critical, self.bar);
+        spans.extend(without_blanks(&bar, style));
         Line::from(spans)
     }
 }
