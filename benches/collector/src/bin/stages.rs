@@ -89,7 +89,7 @@ fn encode(
         let start = Instant::now();
         let mut encoded = Vec::new();
         for (process, scopes) in typed {
-            let each = |span: &Span, bytes: &[u8]| {
+            let each = |_: &ScopeSpans, span: &Span, bytes: &[u8]| {
                 encoded.extend(Summary::of(span).map(|span| EncodedSpan::new(&process, &span, bytes)));
             };
             spans += black_box(Chunk::encode_each(&process, &scopes, each)).spans as usize;
