@@ -332,6 +332,8 @@ fn full_screen(top: FullScreen, live: Live, feed: &Feed) {
         // If nobody waits for it, spantap ends already.
         let _ = top.quit.send(());
     });
+    // A screen that hangs has not released them.
+    screen.release();
     if let Err(error) = shown {
         screen.print_notice(&format!("spantap: {error:#}\n"));
     }

@@ -2,11 +2,12 @@
 //! writes to the terminal.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anstream::ColorChoice;
 
-use crate::text::cut;
+use crate::text::{counted, cut};
 
 /// The stream for traces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +26,8 @@ pub struct Screen {
     status: Mutex<String>,
     /// The lines that wait while a full screen is shown.
     held: Mutex<Option<Vec<String>>>,
+    /// How many notices there were beyond [`MAX_HELD`].
+    not_held: AtomicU64,
 }
 
 /// The width for a pipe or a file, if `COLUMNS` is not set.
@@ -49,7 +52,14 @@ impl Screen {
             ColorChoice::Never => false,
             ColorChoice::Always | ColorChoice::AlwaysAnsi => true,
         };
-        Self { stream, terminal, colour, status: Mutex::default(), held: Mutex::default() }
+        Self {
+            stream,
+            terminal,
+            colour,
+            status: Mutex::default(),
+            held: Mutex::default(),
+            not_held: AtomicU64::new(0),
+        }
     }
 
     /// Whether the stream is a terminal.
@@ -97,6 +107,11 @@ impl Screen {
     pub fn release(&self) {
         let held = self.held().take();
         held.into_iter().flatten().for_each(|lines| self.print_notice(&lines));
+        let more = self.not_held.swap(0, Ordering::Relaxed);
+        if more > 0 {
+            let notices = counted(more, "more notice", "more notices");
+            self.print_notice(&format!("spantap: and {notices}, for which there was no room\n"));
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Vec<String>>> {
@@ -106,9 +121,9 @@ impl Screen {
     /// Writes whole lines to stderr, above the status line.
     pub fn print_notice(&self, lines: &str) {
         if let Some(held) = &mut *self.held() {
-            // Each kind of notice is written once for each sender, and there are at most so many senders.
-            if held.len() < MAX_HELD {
-                held.push(lines.to_owned());
+            match held.len() < MAX_HELD {
+                true => held.push(lines.to_owned()),
+                false => _ = self.not_held.fetch_add(1, Ordering::Relaxed),
             }
             return;
         }

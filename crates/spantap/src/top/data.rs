@@ -9,6 +9,7 @@ use super::model::{Call, Figures, Kept, Model, Row, SeriesName, Window};
 use super::sort::{SeriesColumn, Sort, TraceColumn};
 use crate::query::Query;
 use crate::search::is_chosen;
+use crate::stats::shortened;
 
 /// The copy.
 #[derive(Default, Debug)]
@@ -47,7 +48,7 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Data {
-    /// Copies what is wanted. `before` is the copy before, for the rate.
+    /// Copies what is known. `before` is the copy before, for the rate.
     pub(super) fn copy(model: &Model, wanted: &Wanted<'_>, before: &Self) -> Self {
         let (rows, now_ns, spans) = (model.rows(wanted.window), model.now_ns(), model.spans());
         let seconds = now_ns.saturating_sub(before.now_ns) as f64 / 1e9;
@@ -70,7 +71,7 @@ impl Data {
             chosen_since_ns: model.chosen_since_ns(),
             percentiles,
             rows,
-            traces: traces(model, wanted),
+            traces: wanted.series.map_or_else(|| model.traces(), |of| model.traces_and_slowest_of(of)),
             calls,
             other_calls,
         }
@@ -80,7 +81,8 @@ impl Data {
     pub(super) fn keep_rows(&mut self, query: &Query) {
         self.rows.retain(|row| match &row.of {
             SeriesName::Of(service, name) => query.matches_name(service, name),
-            SeriesName::Others => false,
+            // Some of them may be chosen.
+            SeriesName::Others => true,
         });
     }
 
@@ -120,12 +122,17 @@ impl Data {
 
     /// How a span of this duration compares with others of its service and name.
     pub(super) fn rank(&self, service: &str, name: &str, duration_ns: u64) -> Rank {
-        match self.percentiles.get(&SeriesName::Of(service.into(), name.into())) {
-            Some((_, p99)) if duration_ns > *p99 => Rank::Highest,
-            Some((p95, _)) if duration_ns > *p95 => Rank::High,
+        match self.percentiles.get(&SeriesName::Of(shortened(service).into(), shortened(name).into())) {
+            Some((_, p99)) if is_longer(duration_ns, *p99) => Rank::Highest,
+            Some((p95, _)) if is_longer(duration_ns, *p95) => Rank::High,
             _ => Rank::Usual,
         }
     }
+}
+
+/// Whether a duration is longer than a percentile, which may be 1 % less than what it stands for.
+fn is_longer(duration_ns: u64, percentile_ns: u64) -> bool {
+    u128::from(duration_ns) * 100 > u128::from(percentile_ns) * 102
 }
 
 fn total_ns(figures: &Figures) -> u128 {
@@ -140,22 +147,18 @@ pub(super) fn name(kept: &Kept) -> &str {
     kept.root().map_or("", |span| span.name())
 }
 
-fn traces(model: &Model, wanted: &Wanted<'_>) -> Vec<Arc<Kept>> {
-    let mut traces = model.traces();
-    if let Some(series) = wanted.series {
-        traces.retain(|kept| has_span_of(kept, series));
-        traces.extend(model.slowest_of(series));
-        traces.sort_by_key(|kept| kept.trace.id);
-        traces.dedup_by_key(|kept| kept.trace.id);
+impl Data {
+    /// Leaves only the traces that are wanted. It decodes them, so it is not part of the copy, for which spans wait.
+    pub(super) fn keep_traces(&mut self, wanted: &Wanted<'_>) {
+        self.traces.retain(|kept| {
+            wanted.series.is_none_or(|series| has_span_of(kept, series))
+                && wanted.query.is_none_or(|query| is_chosen(&kept.trace, query))
+        });
     }
-    if let Some(query) = wanted.query {
-        traces.retain(|kept| is_chosen(&kept.trace, query));
-    }
-    traces
 }
 
 fn has_span_of(kept: &Kept, series: &SeriesName) -> bool {
     let SeriesName::Of(service, name) = series else { return true };
     let mut spans = kept.trace.spans.iter();
-    spans.any(|span| *span.process.service == **service && span.name() == &**name)
+    spans.any(|span| shortened(&span.process.service) == &**service && shortened(span.name()) == &**name)
 }

@@ -23,14 +23,27 @@ pub(super) fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
     model.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time by this machine's clock, in nanoseconds since 1970.
-pub(super) fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+/// The time of spans that arrive. A machine's clock that is set does not change it.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    began: Instant,
+    began_ns: u64,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { began: Instant::now(), began_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+    }
+
+    /// In nanoseconds since 1970.
+    pub(super) fn now_ns(self) -> u64 {
+        self.began_ns.saturating_add(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
 }
 
 /// Takes spans as they arrive, until the feed is closed.
-pub(super) fn take(feed: &Feed, model: &Mutex<Model>) {
+pub(super) fn take(feed: &Feed, model: &Mutex<Model>, clock: Clock) {
     let mut assembly = Assembly::new(Limits::default());
     let mut show = |trace: &Trace<EncodedSpan>| lock(model).trace(trace);
     loop {
@@ -39,10 +52,10 @@ pub(super) fn take(feed: &Feed, model: &Mutex<Model>) {
         let now = Instant::now();
         match received {
             Ok(spans) => {
-                count(&spans, model, now_ns());
+                count(&spans, model, clock.now_ns());
                 spans.into_iter().for_each(|span| assembly.add(span, now, &mut show));
             }
-            Err(RecvTimeoutError::Timeout) => lock(model).set_time(now_ns()),
+            Err(RecvTimeoutError::Timeout) => lock(model).set_time(clock.now_ns()),
             Err(RecvTimeoutError::Disconnected) => {
                 assembly.finish(now, &mut show);
                 return;
@@ -84,7 +97,9 @@ impl Reader {
         loop {
             self.is_reading.store(true, Ordering::Relaxed);
             let (lines, next) = match self.speed {
-                Some(speed) => self.replay(&files, query, speed),
+                Some(speed) => self.in_order(&files, query, Some(Pace::new(speed))),
+                // The spans of several files are read side by side, so that their traces come together.
+                None if self.paths.len() > 1 => self.in_order(&files, query, None),
                 None => self.read(&files, query),
             };
             self.is_reading.store(false, Ordering::Relaxed);
@@ -99,21 +114,25 @@ impl Reader {
         }
     }
 
-    /// Reads the files at the pace at which they were recorded. A new query does not begin it again: from then on, it
-    /// chooses.
-    fn replay(&self, files: &Files, query: Option<Query>, speed: f64) -> Answer {
+    /// Reads the files in the order in which their spans arrived, at a pace if there is one. Then a new query does not begin
+    /// it again: from then on, it chooses.
+    fn in_order(&self, files: &Files, mut query: Option<Query>, mut pace: Option<Pace>) -> Answer {
         *lock(&self.model) = Model::new(0);
-        let (filter, mut pace) = (Filter::default(), Pace::new(speed));
+        let filter = Filter::default();
         let mut spans = Recorded::new(files, &filter);
         let mut replay: Option<Replay<'_>> = None;
         for Arrived { at_ns, span } in spans.by_ref() {
             match self.queries.try_recv() {
-                Ok(query) => lock(&self.model).choose(query),
+                Ok(next) if pace.is_none() => return (None, Some(next)),
+                Ok(next) => {
+                    lock(&self.model).choose(next.clone());
+                    query = next;
+                }
                 Err(TryRecvError::Disconnected) => return (None, Some(None)),
                 Err(TryRecvError::Empty) => {}
             }
             // The clock goes on with the spans, so a wait is never for long.
-            pace.wait_until(at_ns, &|| false);
+            pace.iter_mut().for_each(|pace| _ = pace.wait_until(at_ns, &|| false));
             let replay = replay.get_or_insert_with(|| Replay::new(&self.model, at_ns, query.clone()));
             replay.add(vec![span], at_ns);
         }
@@ -121,15 +140,17 @@ impl Reader {
         (Some(spans.read().lines()), None)
     }
 
-    /// Reads the files. Ends early, and returns the query, if there is another one.
+    /// Reads the file. If there is another query, it counts no more, and returns the query.
     fn read(&self, files: &Files, query: Option<Query>) -> Answer {
         *lock(&self.model) = Model::new(0);
         let mut replay: Option<Replay<'_>> = None;
         let mut next = None;
-        let each = |spans: Spans| -> Vec<EncodedSpan> {
-            spans.iter().map(|(span, field)| EncodedSpan::new(&spans.process, span, field)).collect()
+        let each = |spans: Spans| -> (u64, Vec<EncodedSpan>) {
+            let arrived_ns = spans.iter().map(|(span, _)| spans.arrived_ns(span)).max();
+            let spans = spans.iter().map(|(span, field)| EncodedSpan::new(&spans.process, span, field));
+            (arrived_ns.unwrap_or(0), spans.collect())
         };
-        let take = |spans: Vec<EncodedSpan>| {
+        let take = |(end_ns, spans): (u64, Vec<EncodedSpan>)| {
             if next.is_some() {
                 return;
             }
@@ -138,7 +159,6 @@ impl Reader {
                 // Nobody looks any more.
                 Err(TryRecvError::Disconnected) => next = Some(None),
                 Err(TryRecvError::Empty) => {
-                    let end_ns = spans.iter().map(|span| span.times.1).max().unwrap_or(0);
                     let replay =
                         replay.get_or_insert_with(|| Replay::new(&self.model, end_ns, query.clone()));
                     replay.add(spans, end_ns);

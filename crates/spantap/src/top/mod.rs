@@ -33,7 +33,7 @@ use crate::query::Query;
 use crate::sink::Sinks;
 use crate::stats::Stats;
 use crate::terminal::{Feed, Screen as Output, final_stats, trouble};
-use feed::{Reader, lock};
+use feed::{Clock, Reader, lock};
 use model::{Model, Window};
 use open::Open;
 use screen::{Beside, Screen};
@@ -67,7 +67,8 @@ impl Live {
     pub fn run(self, feed: &Feed, quit: impl FnOnce() + Send + 'static) -> Result<()> {
         let Self { source, screen: output, stats, sinks, open } = self;
         let colour = output.colour();
-        let model = Arc::new(Mutex::new(Model::new(feed::now_ns())));
+        let clock = Clock::start();
+        let model = Arc::new(Mutex::new(Model::new(clock.now_ns())));
         let has_ended = Arc::new(AtomicBool::new(false));
         let (mut ended, spans, last) = (Vec::new(), Arc::clone(&open), Arc::clone(&output));
         let beside = move || {
@@ -96,14 +97,14 @@ impl Live {
         };
         let (ended, shown) = channel();
         let show = move || {
+            let _quit = OnDrop(Some(quit));
             let shown = screen.run();
-            quit();
             // If nobody waits for it any more, the program ends.
             let _ = ended.send(shown);
         };
         let thread = thread::Builder::new().name("screen".into()).spawn(show);
         thread.context("can't start the thread `screen`")?;
-        feed::take(feed, &model);
+        feed::take(feed, &model, clock);
         has_ended.store(true, Ordering::Relaxed);
         let shown = shown.recv_timeout(PATIENCE);
         say_ended(&spans, true, &last);
@@ -181,6 +182,15 @@ impl FromFiles {
         screen.run()?;
         let read = read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(read)
+    }
+}
+
+/// Calls a function when it is dropped, also by a panic.
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|call| call());
     }
 }
 

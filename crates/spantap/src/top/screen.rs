@@ -79,8 +79,9 @@ impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
         while !self.has_ended.load(Ordering::Relaxed) {
             if copied.elapsed() >= REFRESH {
                 copied = Instant::now();
-                beside = (self.beside)();
+                let now = (self.beside)();
                 if !state.is_paused {
+                    beside = now;
                     data = self.copy(&mut state, &data);
                 }
             }
@@ -104,7 +105,7 @@ impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
         Ok(())
     }
 
-    /// Waits for keys, at most until the next copy is due.
+    /// Waits for keys, at most for a while.
     fn keys(&mut self, state: &mut State, data: &mut Data) -> Result<Next> {
         let (mut wait, mut next) = (PATIENCE, Next::Draw);
         for _ in 0..MAX_EVENTS {
@@ -122,7 +123,6 @@ impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
             match state.event(&event, data) {
                 Effect::None => {}
                 Effect::Quit => return Ok(Next::Quit),
-                Effect::Copy if state.is_paused => {}
                 Effect::Copy => *data = self.copy(state, data),
                 Effect::Choose(query) => {
                     (self.choose)(query);
@@ -134,7 +134,9 @@ impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
     }
 
     fn copy(&self, state: &mut State, before: &Data) -> Data {
-        let mut data = Data::copy(&lock(&self.model), &state.wanted(), before);
+        let wanted = state.wanted();
+        let mut data = Data::copy(&lock(&self.model), &wanted, before);
+        data.keep_traces(&wanted);
         state.arrange(&mut data);
         data
     }

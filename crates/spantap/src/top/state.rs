@@ -166,9 +166,23 @@ impl State {
 
     fn choose(&mut self, query: Option<Query>, text: String) -> Effect {
         self.editor = None;
-        self.query = query.clone().map(|query| (query, text));
-        // Rows can be chosen by their names, so all that was counted before stays.
-        Effect::Choose(query.filter(|query| !query.asks_only_names()))
+        let was_counted = self.is_counted();
+        self.query = query.map(|query| (query, text));
+        self.count_or_copy(was_counted)
+    }
+
+    /// Whether spans are counted for the query. Rows can be chosen by their names, so all that was counted before stays.
+    fn is_counted(&self) -> bool {
+        self.query.as_ref().is_some_and(|(query, _)| !query.asks_only_names())
+    }
+
+    fn count_or_copy(&self, was_counted: bool) -> Effect {
+        let query = self.query.as_ref().map(|(query, _)| query);
+        match self.is_counted() {
+            true => Effect::Choose(query.cloned()),
+            false if was_counted => Effect::Choose(None),
+            false => Effect::Copy,
+        }
     }
 
     fn move_about(&mut self, action: Action, data: &mut Data) -> Effect {
@@ -261,8 +275,9 @@ impl State {
             self.page = Page::Spans;
             return Effect::Copy;
         }
+        let was_counted = self.is_counted();
         if self.query.take().is_some() {
-            return Effect::Choose(None);
+            return self.count_or_copy(was_counted);
         }
         Effect::None
     }

@@ -1,10 +1,13 @@
 //! Where the time of spans goes: to what they called, and what their threads did in the rest.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
+use crate::process::Process;
 use crate::span::account::{Account, KEYS};
+use crate::span::attributes::{count, find};
 use crate::trace::{EncodedSpan, own_times_ns};
 
 /// A part of a span's time.
@@ -104,6 +107,30 @@ impl Goes {
     }
 }
 
+/// What the threads of a span did.
+struct Known {
+    states: [u64; KEYS.len()],
+    process: Arc<Process>,
+    thread: Option<u64>,
+}
+
+impl Known {
+    fn of(span: &EncodedSpan, accounts: &Finder<'_>) -> Option<Self> {
+        let of = if span.contains(accounts) { span.decode() } else { None }?;
+        let thread = find(&of.span.attributes, "thread.id").and_then(count);
+        let states = Account::of(&of.span.attributes)?.0;
+        Some(Self { states, process: of.process, thread })
+    }
+
+    /// Whether both were made in one thread, so that the second was most likely entered within the first.
+    fn is_same_thread(&self, other: &Self) -> bool {
+        let (one, other_process) = (&self.process, &other.process);
+        one.sender == other_process.sender
+            && one.service == other_process.service
+            && self.thread == other.thread
+    }
+}
+
 /// Where the time of each span of a trace goes. `None` for kernel activity, which is no call.
 pub(super) fn goes(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Goes>> {
     let places: HashMap<u64, usize> =
@@ -118,16 +145,15 @@ pub(super) fn goes(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<G
     by_start.sort_by_key(|place| spans[*place].times.0);
     let own_ns = own_times_ns(&timed, by_start.iter().copied());
 
-    let account = |span: &EncodedSpan| {
-        let span = if span.contains(accounts) { span.decode() } else { None };
-        span.and_then(|of| Account::of(&of.span.attributes)).map(|account| account.0)
-    };
-    let mut states: Vec<Option<[u64; KEYS.len()]>> = spans.iter().map(account).collect();
-    let whole = states.clone();
+    let known: Vec<Option<Known>> = spans.iter().map(|span| Known::of(span, accounts)).collect();
+    let mut states: Vec<Option<[u64; KEYS.len()]>> =
+        known.iter().map(|known| known.as_ref().map(|known| known.states)).collect();
     for (child, (parent, _)) in timed.iter().enumerate() {
-        // What a thread did in a child, it did in the parent as well.
-        if let (Some(of_child), Some(Some(own))) = (whole[child], parent.map(|parent| &mut states[parent])) {
-            own.iter_mut().zip(of_child).for_each(|(own, ns)| *own = own.saturating_sub(ns));
+        let (Some(of_child), Some(parent)) = (&known[child], *parent) else { continue };
+        let is_same = known[parent].as_ref().is_some_and(|of_parent| of_parent.is_same_thread(of_child));
+        // What a thread did in a child, it did in the parent as well, if it was inside both.
+        if let Some(own) = states[parent].as_mut().filter(|_| is_same) {
+            own.iter_mut().zip(of_child.states).for_each(|(own, ns)| *own = own.saturating_sub(ns));
         }
     }
     let each = spans.iter().zip(own_ns).zip(states);

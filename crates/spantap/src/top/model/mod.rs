@@ -105,14 +105,14 @@ impl Model {
         // The others were there when it was first shown.
         let first = if trace.late > 0 { spans.len() - trace.late } else { 0 };
         let times = traces::times(trace);
-        let mut kept: Option<Arc<Kept>> = None;
+        let (mut kept, fits): (Option<Arc<Kept>>, bool) = (None, traces::fits_a_row(trace));
         let each = spans.iter().zip(goes::goes(spans, &self.accounts)).skip(first);
         for (span, goes) in each.filter_map(|(span, goes)| Some((span, goes?))) {
             let (service, name) = (&span.process.service, span.name());
             self.all.add_goes(service, name, &goes, now_ns);
-            if let Some(series) = self.all.known(service, name) {
+            if let Some(series) = self.all.known(service, name).filter(|_| fits) {
                 if series.is_slowest(span.duration_ns(), now_ns) {
-                    let kept = kept.get_or_insert_with(|| self.traces.copy(trace, times));
+                    let kept = kept.get_or_insert_with(|| Kept::new(trace, times));
                     series.keep_slowest(span.duration_ns(), Arc::clone(kept), now_ns);
                 }
             }
@@ -123,11 +123,8 @@ impl Model {
             }
         }
         self.calls.add(spans, first, now_ns);
-        let copy = |traces: &Traces| Arc::clone(kept.get_or_insert_with(|| traces.copy(trace, times)));
+        let copy = || Arc::clone(kept.get_or_insert_with(|| Kept::new(trace, times)));
         self.traces.offer(trace, times, now_ns, copy);
-        if self.traces.is_too_large() {
-            self.all.forget_traces();
-        }
     }
 
     /// The rows of the table: of the spans that the query chooses, if there is one.
@@ -146,9 +143,9 @@ impl Model {
         self.traces.all()
     }
 
-    /// The slowest traces with a span of a series.
-    pub(crate) fn slowest_of(&self, series: &SeriesName) -> Vec<Arc<Kept>> {
-        self.all.slowest(series)
+    /// The same, with the slowest ones that have a span of a series.
+    pub(crate) fn traces_and_slowest_of(&self, series: &SeriesName) -> Vec<Arc<Kept>> {
+        traces::once([self.traces.all(), self.all.slowest(series)].concat())
     }
 
     /// The calls between services, and the number of those that are not listed.

@@ -110,10 +110,6 @@ impl Series {
         self.recent.kept().filter_map(|counted| Some(&counted.slowest.as_ref()?.1))
     }
 
-    pub(super) fn forget_traces(&mut self) {
-        self.recent.all_mut().for_each(|counted| counted.slowest = None);
-    }
-
     /// Adds what was counted of another series. Its seconds and its traces are not taken.
     pub(super) fn absorb(&mut self, other: &Self, now_ns: u64) {
         self.all.add(&other.all);

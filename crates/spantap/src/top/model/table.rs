@@ -97,10 +97,6 @@ impl Table {
         named.map(|named| named.series.slowest().cloned().collect()).unwrap_or_default()
     }
 
-    pub(super) fn forget_traces(&mut self) {
-        self.series.iter_mut().for_each(|named| named.series.forget_traces());
-    }
-
     pub(super) fn rows(&self, window: Window, now_ns: u64) -> Vec<Row> {
         let known = self.series.iter().map(|Named { service, name, series }| {
             (SeriesName::Of(Arc::clone(service), Arc::clone(name)), series)

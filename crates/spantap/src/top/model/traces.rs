@@ -1,14 +1,17 @@
 //! The traces that are kept to be looked at: slow ones, failed ones, and some of the latest.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::halves::Halves;
 use crate::trace::{EncodedSpan, Trace};
 
-/// The most memory for traces.
+/// The most memory for traces. One that is kept for two reasons counts twice.
 const MAX_BYTES: usize = 64 << 20;
+
+/// A larger trace is not kept for a row of the table: there may be a thousand of them.
+const MAX_BYTES_FOR_A_ROW: usize = 32 << 10;
 
 /// The most traces of each kind. Slow ones are kept for each half of the window.
 const MAX_TRACES: usize = 100;
@@ -28,8 +31,6 @@ pub(crate) struct Kept {
     /// The place of the span that begins it.
     root: usize,
     bytes: usize,
-    /// The memory of all traces.
-    held: Arc<AtomicUsize>,
 }
 
 /// The traces that are kept.
@@ -41,7 +42,6 @@ pub(super) struct Traces {
     latest: VecDeque<Arc<Kept>>,
     /// The current second, and how many of the latest traces were kept in it.
     second: (u64, u32),
-    held: Arc<AtomicUsize>,
 }
 
 impl Kept {
@@ -55,26 +55,27 @@ impl Kept {
         self.trace.spans.get(self.root)
     }
 
-    fn new(trace: &Trace<EncodedSpan>, times: (u64, u64), held: &Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(trace: &Trace<EncodedSpan>, times: (u64, u64)) -> Arc<Self> {
         let spans = &trace.spans;
-        let bytes = size_of::<Self>() + spans.iter().map(|span| span.size).sum::<usize>();
-        held.fetch_add(bytes, Ordering::Relaxed);
         let order = |place: &usize| (spans[*place].parent_id.is_some(), spans[*place].times.0);
-        Self {
+        Arc::new(Self {
             trace: trace.clone(),
             times,
             errors: spans.iter().filter(|span| span.is_error).count(),
             root: (0..spans.len()).min_by_key(order).unwrap_or(0),
-            bytes,
-            held: Arc::clone(held),
-        }
+            bytes: bytes(trace),
+        })
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+/// The memory of a trace.
+fn bytes(trace: &Trace<EncodedSpan>) -> usize {
+    size_of::<Kept>() + trace.spans.iter().map(|span| span.size).sum::<usize>()
+}
+
+/// Whether a trace is small enough to be kept for a row of the table.
+pub(super) fn fits_a_row(trace: &Trace<EncodedSpan>) -> bool {
+    bytes(trace) <= MAX_BYTES_FOR_A_ROW
 }
 
 /// The start and the end of all spans of a trace.
@@ -86,18 +87,7 @@ pub(super) fn times(trace: &Trace<EncodedSpan>) -> (u64, u64) {
 
 impl Traces {
     pub(super) fn new(now_ns: u64) -> Self {
-        Self {
-            slow: Halves::new(now_ns),
-            failed: VecDeque::new(),
-            latest: VecDeque::new(),
-            second: (0, 0),
-            held: Arc::default(),
-        }
-    }
-
-    /// Copies a trace, to keep it.
-    pub(super) fn copy(&self, trace: &Trace<EncodedSpan>, times: (u64, u64)) -> Arc<Kept> {
-        Arc::new(Kept::new(trace, times, &self.held))
+        Self { slow: Halves::new(now_ns), failed: VecDeque::new(), latest: VecDeque::new(), second: (0, 0) }
     }
 
     /// Offers a trace, which `copy` copies if it is kept. A trace that has grown replaces what was kept of it.
@@ -106,7 +96,7 @@ impl Traces {
         trace: &Trace<EncodedSpan>,
         (start_ns, end_ns): (u64, u64),
         now_ns: u64,
-        mut copy: impl FnMut(&Self) -> Arc<Kept>,
+        mut copy: impl FnMut() -> Arc<Kept>,
     ) {
         if trace.late > 0 {
             self.forget(trace.id);
@@ -114,7 +104,7 @@ impl Traces {
         let duration_ns = end_ns.saturating_sub(start_ns);
         let slow = self.slow.at(now_ns);
         if slow.len() < MAX_TRACES || slow.first().is_some_and(|least| least.duration_ns() < duration_ns) {
-            let kept = copy(self);
+            let kept = copy();
             let slow = self.slow.at(now_ns);
             let place = slow.partition_point(|other| other.duration_ns() < duration_ns);
             slow.insert(place, kept);
@@ -123,7 +113,7 @@ impl Traces {
             }
         }
         if trace.spans.iter().any(|span| span.is_error) {
-            let kept = copy(self);
+            let kept = copy();
             push(&mut self.failed, kept);
         }
         let second = now_ns / SECOND_NS;
@@ -132,31 +122,30 @@ impl Traces {
         }
         if self.second.1 < LATEST_PER_SECOND {
             self.second.1 += 1;
-            let kept = copy(self);
+            let kept = copy();
             push(&mut self.latest, kept);
         }
+        self.make_room();
     }
 
-    /// Whether the traces take too much memory, after all that is possible here was given up for it.
-    pub(super) fn is_too_large(&mut self) -> bool {
-        while self.held.load(Ordering::Relaxed) > MAX_BYTES {
-            if self.latest.pop_front().is_some() || self.failed.pop_front().is_some() {
-                continue;
-            }
-            let half = self.slow.all_mut().max_by_key(|half| half.len());
-            let Some(half) = half.filter(|half| !half.is_empty()) else { return true };
-            half.remove(0);
+    /// Gives up traces until the others fit: the oldest of the latest, then of the failed, then the least slow.
+    fn make_room(&mut self) {
+        let all = self.slow.kept().flatten().chain(&self.failed).chain(&self.latest);
+        let mut bytes: usize = all.map(|kept| kept.bytes).sum();
+        while bytes > MAX_BYTES {
+            let given_up = self.latest.pop_front().or_else(|| self.failed.pop_front()).or_else(|| {
+                let half = self.slow.all_mut().max_by_key(|half| half.len());
+                half.filter(|half| !half.is_empty()).map(|half| half.remove(0))
+            });
+            let Some(given_up) = given_up else { return };
+            bytes -= given_up.bytes;
         }
-        false
     }
 
-    /// All traces, each once.
+    /// All traces, each once: of one that came in parts, the longest.
     pub(super) fn all(&self) -> Vec<Arc<Kept>> {
         let slow = self.slow.kept().flatten();
-        let mut all: Vec<Arc<Kept>> = slow.chain(&self.failed).chain(&self.latest).cloned().collect();
-        all.sort_by_key(|kept| kept.trace.id);
-        all.dedup_by_key(|kept| kept.trace.id);
-        all
+        once(slow.chain(&self.failed).chain(&self.latest).cloned().collect())
     }
 
     fn forget(&mut self, id: u128) {
@@ -165,6 +154,13 @@ impl Traces {
         self.failed.retain(is_other);
         self.latest.retain(is_other);
     }
+}
+
+/// Each trace once: of one that came in parts, the longest.
+pub(super) fn once(mut traces: Vec<Arc<Kept>>) -> Vec<Arc<Kept>> {
+    traces.sort_by_key(|kept| (kept.trace.id, Reverse((kept.duration_ns(), kept.trace.spans.len()))));
+    traces.dedup_by_key(|kept| kept.trace.id);
+    traces
 }
 
 fn push(traces: &mut VecDeque<Arc<Kept>>, kept: Arc<Kept>) {
