@@ -1,5 +1,6 @@
 //! `spantap top`: as `listen`, `run` or `attach`, on a full screen; or the spans of files.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -92,7 +93,13 @@ fn is_file(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     match path.metadata() {
         Ok(metadata) => !metadata.file_type().is_socket(),
-        Err(_) => path.extension().is_some_and(|end| FILES.iter().any(|known| end == *known)),
+        Err(_) => {
+            // An older part of a recording has a number at its end.
+            let is_number = |end: &OsStr| end.to_str().is_some_and(|end| end.parse::<u32>().is_ok());
+            let older = path.extension().filter(|end| is_number(end)).map(|_| path.with_extension(""));
+            let name = older.as_deref().unwrap_or(path);
+            name.extension().is_some_and(|end| FILES.iter().any(|known| end == *known))
+        }
     }
 }
 
@@ -105,7 +112,11 @@ fn open_output(path: Option<&Path>) -> Result<File> {
 fn files(paths: Vec<PathBuf>, speed: Option<f64>, color: Color) -> Result<ExitCode> {
     // What can't be opened is an error before the screen is taken over.
     for path in &paths {
-        File::open(path).with_context(|| format!("can't read {}", path.display()))?;
+        let context = || format!("can't read {}", path.display());
+        // A pipe must not be opened twice.
+        if path.metadata().with_context(context)?.is_file() {
+            File::open(path).with_context(context)?;
+        }
     }
     let screen = Screen::new(Stream::Stdout, color.into());
     let has_ended = Arc::new(AtomicBool::new(false));

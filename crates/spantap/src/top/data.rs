@@ -100,7 +100,7 @@ impl Data {
                 SeriesColumn::P99 => a.p99_ns.cmp(&b.p99_ns),
                 SeriesColumn::Max => a.max_ns.cmp(&b.max_ns),
                 SeriesColumn::Own => a.goes.self_ns().cmp(&b.goes.self_ns()),
-                SeriesColumn::Total => total_ns(a).cmp(&total_ns(b)),
+                SeriesColumn::Total => one.total_ns().cmp(&other.total_ns()),
             }
         };
         self.rows.sort_by(|one, other| {
@@ -133,10 +133,6 @@ impl Data {
 /// Whether a duration is longer than a percentile, which may be 1 % less than what it stands for.
 fn is_longer(duration_ns: u64, percentile_ns: u64) -> bool {
     u128::from(duration_ns) * 100 > u128::from(percentile_ns) * 102
-}
-
-fn total_ns(figures: &Figures) -> u128 {
-    u128::from(figures.average_ns) * u128::from(figures.calls)
 }
 
 pub(super) fn service(kept: &Kept) -> &str {

@@ -38,8 +38,9 @@ use model::{Model, Window};
 use open::Open;
 use screen::{Beside, Screen};
 
-/// The most lines about processes that have ended.
-const MAX_ENDED: usize = 500;
+/// The most processes that have ended, of which is shown what was open, and the most spans that are.
+const MAX_ENDED: usize = 50;
+const MAX_OPEN: usize = 1_000;
 
 /// How long the screen may take to end. A terminal that is paused takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -76,7 +77,8 @@ impl Live {
             ended.drain(..ended.len().saturating_sub(MAX_ENDED));
             let notices = output.held_notices();
             Beside {
-                open: open.list().iter().map(Open::new).collect(),
+                open: open.list().iter().take(MAX_OPEN).map(Open::new).collect(),
+                open_count: open.count().map_or(0, |count| count.spans),
                 ended: ended.clone(),
                 losses: lines(&final_stats(&stats, &sinks))
                     .chain(notices.iter().flat_map(|of| lines(of)))
@@ -118,11 +120,11 @@ impl Live {
     }
 }
 
-/// Says what was open in processes that have ended, and returns these lines.
-fn say_ended(open: &OpenSpans, is_last: bool, output: &Output) -> Vec<String> {
-    let lines: Vec<String> = open.take_ended(is_last).iter().flat_map(open::ended_lines).collect();
-    lines.iter().for_each(|line| output.print_notice(&format!("{line}\n")));
-    lines
+/// Says what was open in processes that have ended, and returns the lines for each.
+fn say_ended(open: &OpenSpans, is_last: bool, output: &Output) -> Vec<Vec<String>> {
+    let ended: Vec<Vec<String>> = open.take_ended(is_last).iter().map(open::ended_lines).collect();
+    ended.iter().for_each(|lines| output.print_notice(&(lines.join("\n") + "\n")));
+    ended
 }
 
 /// What is shown of files.

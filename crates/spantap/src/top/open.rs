@@ -33,6 +33,9 @@ impl Open {
     }
 }
 
+/// The most spans of a process that has ended. Others are counted in the first line.
+const MAX_OF_A_PROCESS: usize = 20;
+
 /// What was open in a process that has ended, in lines.
 pub(super) fn ended_lines(ended: &EndedProcess) -> Vec<String> {
     let span = |of: &OpenSpan| {
@@ -40,5 +43,5 @@ pub(super) fn ended_lines(ended: &EndedProcess) -> Vec<String> {
         format!("  open for {}", view::open_span(&of.process, &of.span, so_far))
     };
     let head = ended_line(ended).trim_end().to_owned();
-    std::iter::once(head).chain(ended.spans.iter().map(span)).collect()
+    std::iter::once(head).chain(ended.spans.iter().take(MAX_OF_A_PROCESS).map(span)).collect()
 }

@@ -41,8 +41,10 @@ const MAX_EVENTS: usize = 100;
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Beside {
     pub(super) open: Vec<Open>,
-    /// What was open in processes that have ended, in lines.
-    pub(super) ended: Vec<String>,
+    /// How many spans are open.
+    pub(super) open_count: u64,
+    /// What was open in processes that have ended, in lines for each.
+    pub(super) ended: Vec<Vec<String>>,
     /// What was lost, in lines.
     pub(super) losses: Vec<String>,
     /// The same in a few words.
@@ -90,6 +92,7 @@ impl<B: FnMut() -> Beside, C: FnMut(Option<Query>)> Screen<B, C> {
                 source: &self.source,
                 is_reading: self.is_reading.load(Ordering::Relaxed),
                 open: &beside.open,
+                open_count: beside.open_count,
                 ended: &beside.ended,
                 losses: &beside.losses,
                 trouble: beside.trouble.as_deref(),

@@ -28,6 +28,8 @@ pub(super) struct Waterfall {
     pub(super) details_from: usize,
     /// Whether the keys move the details.
     pub(super) is_in_details: bool,
+    /// Those of a span: to find its row takes long in a large trace.
+    details: (Option<usize>, Vec<Detail>),
 }
 
 /// A span of the trace, in the order of the tree.
@@ -95,6 +97,7 @@ impl Waterfall {
             place: Place::default(),
             details_from: 0,
             is_in_details: false,
+            details: (None, Vec::new()),
         }
     }
 
@@ -104,9 +107,12 @@ impl Waterfall {
     }
 
     /// All that is known of the selected span.
-    pub(super) fn details(&self) -> Vec<Detail> {
-        let Some(selected) = self.selected() else { return Vec::new() };
-        view::details(&rows(&self.trace), selected)
+    pub(super) fn details(&mut self) -> &[Detail] {
+        let Some(selected) = self.selected() else { return &[] };
+        if self.details.0 != Some(selected) {
+            self.details = (Some(selected), view::details(&rows(&self.trace), selected));
+        }
+        &self.details.1
     }
 
     pub(super) fn move_by(&mut self, lines: isize) {

@@ -12,8 +12,10 @@ pub(in crate::top) struct Context<'a> {
     pub(in crate::top) is_reading: bool,
     /// The spans that are open.
     pub(in crate::top) open: &'a [Open],
-    /// What was open in processes that have ended, in lines.
-    pub(in crate::top) ended: &'a [String],
+    /// How many are open. The reports may not have room for all.
+    pub(in crate::top) open_count: u64,
+    /// What was open in processes that have ended, in lines for each, the latest at the end.
+    pub(in crate::top) ended: &'a [Vec<String>],
     /// What was lost, and what there is to say, in lines.
     pub(in crate::top) losses: &'a [String],
     /// What there is to say of losses in a few words, if there were any.

@@ -71,6 +71,8 @@ fn head_line(area: Rect, state: &State, data: &Data, context: &Context<'_>) -> L
         right.push(span("reading ", theme.warn()));
     }
     if let Some(trouble) = context.trouble {
+        // The page of losses has it whole.
+        let trouble = cut(trouble, usize::from(area.width) / 4);
         right.push(span(format!("! {trouble} "), theme.warn()));
     }
     if state.is_paused {
@@ -91,9 +93,9 @@ fn draw_pages(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data,
     let mut spans: Vec<Span<'static>> = Vec::new();
     let mut x = area.x;
     for (index, page) in Page::ALL.into_iter().enumerate() {
-        let open = context.open.len();
+        let open = context.open_count;
         let mark = match page {
-            Page::Open if open > 0 => format!(" ({open})"),
+            Page::Open if open > 0 => format!(" ({})", grouped(open)),
             Page::Losses if context.trouble.is_some() => "!".to_owned(),
             _ => String::new(),
         };
@@ -104,7 +106,15 @@ fn draw_pages(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data,
         spans.push(span(title, if page == state.page { theme.selected() } else { theme.plain() }));
     }
     let room = usize::from(area.width).saturating_sub(usize::from(x - area.x) + 1);
-    let (text, style) = match &state.query {
+    // Not all pages have all of them.
+    let (has_query, has_window) = match state.page {
+        Page::Spans => (true, true),
+        Page::Traces => (true, false),
+        Page::Services => (false, true),
+        Page::Open | Page::Losses => (false, false),
+    };
+    let window = if has_window { window_words(state.window) } else { "" };
+    let (text, style) = match state.query.as_ref().filter(|_| has_query) {
         Some((_, text)) => {
             let since = match data.chosen_since_ns {
                 Some(since_ns) if state.page == Page::Spans => format!(" (since {})", clock(since_ns)),
@@ -112,7 +122,7 @@ fn draw_pages(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data,
             };
             (format!("/{text}{since}"), theme.warn())
         }
-        None => (window_words(state.window).to_owned(), theme.dim()),
+        None => (window.to_owned(), theme.dim()),
     };
     let text = cut(&text, room);
     spans.push(span(" ".repeat(room - width(&text)), theme.plain()));
@@ -165,7 +175,7 @@ fn keys_line(state: &State, theme: Theme) -> Line<'static> {
             ("?", "help"),
             ("q", "quit"),
         ],
-        (None, _) => &[
+        (None, Page::Services) => &[
             ("j k", "scroll"),
             ("1-5 Tab", "pages"),
             ("w", "window"),
@@ -173,6 +183,9 @@ fn keys_line(state: &State, theme: Theme) -> Line<'static> {
             ("?", "help"),
             ("q", "quit"),
         ],
+        (None, Page::Open | Page::Losses) => {
+            &[("j k", "scroll"), ("1-5 Tab", "pages"), ("Space", "pause"), ("?", "help"), ("q", "quit")]
+        }
     };
     let each = keys.iter().flat_map(|(key, meaning)| {
         [span(format!(" {key} "), theme.selected()), span(format!(" {meaning} "), theme.plain())]

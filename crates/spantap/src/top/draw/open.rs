@@ -7,13 +7,13 @@ use ratatui::text::{Line, Text};
 use super::context::Context;
 use super::table;
 use super::text::{left, right, span, time};
-use crate::text::cut;
 use crate::text::duration::COLUMNS;
+use crate::text::{counted, cut};
 use crate::top::open::Open;
 use crate::top::state::State;
 
-const EMPTY: &str = "No program reports a span that is open for long. spantap run asks for it; for other programs, set \
-                     TRACING_USDT_OPEN_SPANS=1s.";
+const EMPTY: &str = "No program reports a span that is open for long. A program that sends to a socket reports them with \
+                     TRACING_USDT_OPEN_SPANS=1s, which spantap sets for the one that it runs.";
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, context: &Context<'_>) {
     let theme = context.theme;
@@ -31,7 +31,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, context
     ];
     frame.render_widget(Line::styled(titles.join(" "), theme.title()), Rect { height: 1, ..area });
     let list = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    if context.open.is_empty() && context.ended.is_empty() {
+    if context.open_count == 0 && context.ended.is_empty() {
         table::draw_empty(frame, list, EMPTY, theme);
         return;
     }
@@ -45,9 +45,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, context
         ])
     };
     let mut lines: Vec<Line<'static>> = context.open.iter().map(row).collect();
+    let more = context.open_count.saturating_sub(context.open.len() as u64);
+    if more > 0 {
+        let words = format!("and {}, not shown", counted(more, "more span", "more spans"));
+        lines.push(Line::styled(words, theme.warn()));
+    }
     if !context.ended.is_empty() {
         lines.extend([Line::default(), Line::styled("OPEN WHEN THE PROCESS ENDED", theme.title())]);
-        lines.extend(context.ended.iter().rev().map(|line| Line::from(cut(line, width))));
+        lines.extend(context.ended.iter().rev().flatten().map(|line| Line::from(cut(line, width))));
     }
     let height = usize::from(list.height);
     state.from = state.from.min(lines.len().saturating_sub(height));

@@ -9,8 +9,9 @@ use super::context::Context;
 use super::table::{self, Shown};
 use super::text::{left, percent, rate, right, span, sparkline, time, without_blanks};
 use crate::text::duration::COLUMNS;
+use crate::text::{readable, width};
 use crate::top::data::Data;
-use crate::top::model::{Part, Row, SeriesName};
+use crate::top::model::{Part, Row, SECONDS, SeriesName};
 use crate::top::sort::SeriesColumn as Column;
 use crate::top::state::State;
 use crate::top::theme::Theme;
@@ -20,8 +21,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &
     let columns = Columns::new(area.width.into());
     let titles = Rect { height: 1, ..area };
     state.areas.series_columns = table::draw_titles(frame, titles, &columns.shown(), state.sort.0, theme);
-    // The last line explains the bars.
-    let list = Rect { y: area.y + 1, height: area.height.saturating_sub(2), ..area };
+    // The last line explains the bars. Before it is what there is no column for.
+    let below = if columns.latency == 0 { 2 } else { 1 };
+    let list = Rect { y: area.y + 1, height: area.height.saturating_sub(1 + below), ..area };
     if data.rows.is_empty() {
         table::draw_empty(frame, list, empty(state, context), theme);
         return;
@@ -33,6 +35,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &
         table::row(columns.cells(row, theme), index == state.spans.selected(), area.width.into(), theme)
     });
     frame.render_widget(Text::from_iter(lines), list);
+    if let Some(row) = data.rows.get(state.spans.selected()).filter(|_| below > 1) {
+        let line = Rect { y: area.bottom().saturating_sub(2), height: 1, ..area };
+        frame.render_widget(selected_line(row, area.width.into(), theme), line);
+    }
     let last = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
     frame.render_widget(legend(data, area.width.into(), theme), last);
 }
@@ -45,6 +51,18 @@ fn empty(state: &State, context: &Context<'_>) -> &'static str {
         (None, true) => "Reading …",
         (None, false) => "No span has ended yet.",
     }
+}
+
+/// The figures of the selected row that a narrow screen has no column for.
+fn selected_line(row: &Row, columns: usize, theme: Theme) -> Line<'static> {
+    let own = row.figures.goes.self_ns().map_or_else(|| "-".to_owned(), readable);
+    let words =
+        format!("selected: self {own}  total {}  latency in the last minute ", readable(row.total_ns()));
+    let room = columns.saturating_sub(width(&words)).min(SECONDS);
+    Line::from_iter([
+        span(words, theme.dim()),
+        span(sparkline(&row.figures.latency_ns, room), theme.accent()),
+    ])
 }
 
 /// The parts that there are.
@@ -135,8 +153,7 @@ impl Columns {
             cells.push(one(own, theme.plain()));
         }
         if self.total > 0 {
-            let total = u128::from(figures.average_ns) * u128::from(figures.calls);
-            cells.push(one(time(u64::try_from(total).unwrap_or(u64::MAX)), theme.plain()));
+            cells.push(one(time(row.total_ns()), theme.plain()));
         }
         if self.goes > 0 {
             cells.push(bar::goes(&figures.goes, self.goes, theme));

@@ -13,6 +13,7 @@ use crate::top::data::Data;
 use crate::top::state::State;
 use crate::top::theme::Theme;
 use crate::top::waterfall::{self, Waterfall};
+use crate::trace::Shown;
 use crate::view::{About, Detail};
 
 /// The most lines of a value.
@@ -71,6 +72,9 @@ fn head_line(trace: &Waterfall, theme: Theme) -> Line<'static> {
             format!("  {} left out", counted(kept.trace.left_out, "span", "spans")),
             theme.warn(),
         ));
+    }
+    if kept.trace.shown != Shown::Complete {
+        spans.push(span("  incomplete: spans have not arrived", theme.warn()));
     }
     spans.push(span(format!("  {}", local_time(kept.times.0)), theme.dim()));
     Line::from(spans)

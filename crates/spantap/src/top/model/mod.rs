@@ -8,6 +8,8 @@ mod goes;
 mod halves;
 mod series;
 mod table;
+#[cfg(test)]
+mod tests;
 mod traces;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use memchr::memmem::Finder;
 
 pub(crate) use calls::Call;
 pub(crate) use goes::{Goes, Part};
-pub(crate) use series::{Figures, Window};
+pub(crate) use series::{Figures, SECONDS, Window};
 pub(crate) use table::{Row, SeriesName};
 pub(crate) use traces::Kept;
 

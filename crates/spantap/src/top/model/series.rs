@@ -8,7 +8,7 @@ use super::traces::Kept;
 use crate::graph::Measure;
 
 /// The seconds that are known one by one.
-const SECONDS: usize = 60;
+pub(crate) const SECONDS: usize = 60;
 
 /// The seconds that a rate is the average of.
 const RATE_SECONDS: u64 = 10;

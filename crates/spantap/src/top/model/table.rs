@@ -52,6 +52,14 @@ pub(crate) enum SeriesName {
     Others,
 }
 
+impl Row {
+    /// The time of all spans together.
+    pub(crate) fn total_ns(&self) -> u64 {
+        let total = u128::from(self.figures.average_ns) * u128::from(self.figures.calls);
+        u64::try_from(total).unwrap_or(u64::MAX)
+    }
+}
+
 impl SeriesName {
     /// The name of the spans.
     pub(crate) fn name(&self) -> &str {
