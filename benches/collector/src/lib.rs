@@ -1,9 +1,10 @@
 //! Measures the throughput of spantap with recorded datagrams, sent again and again as fast as it takes them.
 //!
-//! `record` records what the layer sends. `blast` sends the recording to spantap, or to `count`, the least that
-//! a receiver can do. `http_sink` is a backend that accepts everything. `stages` runs the parts of spantap
-//! without a socket. `large_capture` makes a file of a recording. This is a package of its own, because cargo unifies features: the programs that make spans
-//! would be built with features that spantap's dependencies need.
+//! `record` records what the layer sends, and `generate` makes a recording of spans with many names. `blast` sends the
+//! recording to spantap, or to `count`, the least that a receiver can do. `http_sink` is a backend that accepts
+//! everything. `stages` runs the parts of spantap without a socket. `large_capture` makes a file of a recording. This is
+//! a package of its own, because cargo unifies features: the programs that make spans would be built with features that
+//! spantap's dependencies need.
 
 pub mod recording;
 

@@ -8,9 +8,10 @@
 //!                     collectors  spans a second that spantap can take   --+
 //!                     attached    what spantap attach and bpftrace add   --+
 //!                     captures    how fast spantap view answers          --+
+//!                     top         how soon spantap top shows a key       --+
 //! ```
 //!
-//! `stage` holds the receiver and the bpftrace processes that run meanwhile. `programs` builds and runs the programs.
+//! `top` presses keys by `key_presses`. `stage` holds the receiver and the bpftrace processes that run meanwhile. `programs` builds and runs the programs.
 
 mod attached;
 mod captures;
@@ -19,6 +20,7 @@ mod cores;
 mod counts;
 mod end_to_end;
 mod goals;
+mod key_presses;
 mod machine;
 mod programs;
 mod receiver;
@@ -29,6 +31,7 @@ mod spantap;
 mod stage;
 mod statistics;
 mod table;
+mod top;
 
 use std::time::{Duration, Instant};
 
@@ -46,6 +49,7 @@ use programs::Programs;
 use rounds::Rounds;
 use stage::{Hits, Stage};
 use table::Style;
+use top::Top;
 
 /// The options of `cargo xtask bench`.
 #[derive(Default)]
@@ -54,6 +58,8 @@ pub(crate) struct Options {
     markdown: bool,
     /// Measures only how fast `spantap view` answers.
     captures: bool,
+    /// Measures only `spantap top`.
+    top: bool,
 }
 
 impl Options {
@@ -64,10 +70,12 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--markdown" => options.markdown = true,
                 "--captures" => options.captures = true,
+                "--top" => options.top = true,
                 _ => return None,
             }
         }
-        Some(options)
+        // Each says that only it is measured.
+        (!(options.captures && options.top)).then_some(options)
     }
 }
 
@@ -83,6 +91,7 @@ struct Results {
     collectors: Collectors,
     attached: Attached,
     captures: Option<Captures>,
+    top: Vec<Top>,
     hits: Hits,
     skipped: Vec<String>,
     took: Duration,
@@ -97,6 +106,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Measured::All(captures) => report::print_captures(&captures, style),
             Measured::Skipped(what, why) => bail!("skipped {what}: {why}"),
         };
+    }
+    if options.top {
+        let (programs, folder) = (Programs::build_for_top(&root)?, Folder::new()?);
+        return report::print_top(&Top::measure(&programs, folder.path(), options.quick)?, style);
     }
     let programs = Programs::build(&root)?;
     let begin = Instant::now();
@@ -118,6 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             None
         }
     };
+    let top = Top::measure(&stage.programs, stage.folder(), options.quick)?;
     let after = machine::core_to_core(&stage.programs)?;
     stage.clear_progress();
     let (hits, skipped) = stage.finish()?;
@@ -132,6 +146,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         collectors,
         attached,
         captures,
+        top,
         hits,
         skipped,
         took: begin.elapsed(),

@@ -6,6 +6,7 @@ mod demo;
 mod imports;
 mod picture;
 mod process;
+mod screen;
 mod setup;
 mod terminal;
 mod test;
@@ -30,6 +31,7 @@ usage: cargo xtask <command> [--no-install]
   bench     measures what a span costs with tracing-usdt and with comparable crates
               --quick     runs a few short rounds, to check that it works
               --captures  measures only how fast spantap view answers from a capture of 1 GB
+              --top       measures only spantap top: how soon it shows a key, at 100,000 spans a second
               --markdown  prints Markdown tables
   picture   runs the examples under spantap, and draws the pictures in docs/images: needs root, takes two minutes
   imports   reports modules that import in the wrong direction or in circles; part of `test`

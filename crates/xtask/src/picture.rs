@@ -7,10 +7,9 @@
 //!                                  \--> calls.spans --> spantap graph --> graph.svg
 //! ```
 //!
-//! `screen` has a terminal for a program that needs one, and `svg` draws what is on a terminal.
+//! `svg` draws what is on a terminal.
 
 mod attach;
-mod screen;
 mod services;
 mod shop;
 mod svg;

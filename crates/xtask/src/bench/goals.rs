@@ -7,12 +7,14 @@ use super::collectors::FORMATS;
 use super::end_to_end::Reader;
 use super::rows::SCENARIOS;
 use super::table::{count, digits, percent, rate};
+use super::top::{SPANS_PER_S, Top};
+use crate::terminal::Colour;
 
 pub(crate) struct Goal {
     what: String,
     measured: String,
     /// None if it was not measured.
-    pub(crate) met: Option<bool>,
+    met: Option<bool>,
 }
 
 /// Nanoseconds of the base on the machine for which the goals were set.
@@ -21,7 +23,18 @@ pub(super) const BASE_NS: f64 = 61.0;
 /// Below this latency, the cores share a cache, and transfers between them are cheap.
 const NEAR_NS: f64 = 120.0;
 
+/// A screen that is drawn within this time follows the keys.
+const SCREEN_MS: f64 = 50.0;
+
 impl Goal {
+    pub(crate) fn colour(&self) -> Colour {
+        match self.met {
+            Some(true) => Colour::Green,
+            Some(false) => Colour::Red,
+            None => Colour::Dim,
+        }
+    }
+
     pub(crate) fn line(&self) -> String {
         let verdict = match self.met {
             Some(true) => "met",
@@ -142,7 +155,22 @@ pub(crate) fn check(results: &Results) -> Vec<Goal> {
         count,
         |bytes| bytes <= 500.0,
     ));
+    goals.extend(of_top(&results.top));
     goals
+}
+
+/// The goals of `spantap top`.
+pub(crate) fn of_top(of: &[Top]) -> Vec<Goal> {
+    let of_run = |run: &Top| {
+        let what = format!("spantap top, {} spans/s, {} names", rate(SPANS_PER_S.into()), run.names);
+        let shown = format!("{what}: 95% of keys shown in {SCREEN_MS} ms");
+        let mismatches = f64::from(u8::from(!run.adds_up));
+        [
+            goal(shown, Some(run.presses.p95_ms), |ms| format!("{ms:.1} ms"), |ms| ms <= SCREEN_MS),
+            goal(format!("{what}: runs with a mismatch"), Some(mismatches), count, is_zero),
+        ]
+    };
+    of.iter().flat_map(of_run).collect()
 }
 
 fn is_zero(value: f64) -> bool {

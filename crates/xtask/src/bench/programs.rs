@@ -30,18 +30,28 @@ impl Programs {
     /// Builds spantap, the programs that feed it, and the shop. Programs have the usual release profile, and spantap the
     /// one with which it is installed.
     pub(crate) fn build_for_captures(root: &Path) -> Result<Self> {
-        let spantap = ["--profile", "dist", "--package", "spantap", "--package", "bench-collector", "--bins"];
-        let ebpf: &[&str] =
-            if setup::ensure(&setup::EBPF).is_empty() { &["--features", "spantap/ebpf"] } else { &[] };
-        let spantap = cargo_build(root, &[&spantap[..], ebpf].concat())?;
+        let spantap = build_spantap(root, &["--bins"])?;
         let shop = cargo_build(root, &["--release", "--package", "examples", "--bin", "shop"])?;
         Ok(Self(spantap.into_iter().chain(shop).collect()))
+    }
+
+    /// Builds spantap, and the programs that make spans for its full screen.
+    pub(crate) fn build_for_top(root: &Path) -> Result<Self> {
+        Ok(Self(build_spantap(root, &["--bin", "spantap", "--bin", "blast", "--bin", "generate"])?))
     }
 
     /// The path of a built program, or a path that does not exist.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.get(name).cloned().unwrap_or_else(|| Path::new("/not-built").join(name))
     }
+}
+
+/// Builds these programs with spantap, in the profile with which it is installed.
+fn build_spantap(root: &Path, programs: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let packages = ["--profile", "dist", "--package", "spantap", "--package", "bench-collector"];
+    let ebpf: &[&str] =
+        if setup::ensure(&setup::EBPF).is_empty() { &["--features", "spantap/ebpf"] } else { &[] };
+    cargo_build(root, &[&packages[..], programs, ebpf].concat())
 }
 
 /// A command without the environment variables that would change its behaviour.

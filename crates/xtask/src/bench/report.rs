@@ -10,6 +10,7 @@ use super::collectors::{self, COLLECTORS, FORMATS};
 use super::end_to_end::Reader;
 use super::rows::{BASE, NOTES, ROWS, Row, SCENARIOS};
 use super::table::{Style, Table, cell, count, digits, percent, rate};
+use super::top::{self, Top};
 use super::{Results, goals};
 use crate::terminal::Colour;
 
@@ -39,6 +40,7 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
     if let Some(captures) = &results.captures {
         of_captures(&mut out, captures, style)?;
     }
+    of_top(&mut out, &results.top, style)?;
     let of_floods = results.floods.iter().flat_map(|flood| &flood.mismatches);
     let mismatches: Vec<&String> = of_floods.chain(&results.collectors.mismatches).collect();
     if !mismatches.is_empty() {
@@ -50,12 +52,7 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
 
     style.heading(&mut out, "Goals")?;
     for goal in goals::check(results) {
-        let colour = match goal.met {
-            Some(true) => Colour::Green,
-            Some(false) => Colour::Red,
-            None => Colour::Dim,
-        };
-        style.item(&mut out, colour, &goal.line())?;
+        style.item(&mut out, goal.colour(), &goal.line())?;
     }
     if let Some((base, _)) = results.rounds.ns("base", &SCENARIOS[0]) {
         let line = format!(
@@ -79,6 +76,25 @@ pub(crate) fn print(results: &Results, style: Style) -> Result<()> {
 /// Prints only how fast `spantap view` answers.
 pub(crate) fn print_captures(captures: &Captures, style: Style) -> Result<()> {
     of_captures(&mut stdout().lock(), captures, style)
+}
+
+/// Prints only the figures of `spantap top`.
+pub(crate) fn print_top(of: &[Top], style: Style) -> Result<()> {
+    let mut out = stdout().lock();
+    of_top(&mut out, of, style)?;
+    for goal in goals::of_top(of) {
+        style.item(&mut out, goal.colour(), &goal.line())?;
+    }
+    Ok(())
+}
+
+fn of_top(out: &mut impl Write, of: &[Top], style: Style) -> Result<()> {
+    style.table(out, &top(of))?;
+    writeln!(out)?;
+    for line in top::NOTES {
+        style.line(out, Colour::Dim, line)?;
+    }
+    Ok(())
 }
 
 fn of_captures(out: &mut impl Write, of: &Captures, style: Style) -> Result<()> {
@@ -272,6 +288,31 @@ fn captures(captures: &Captures) -> Table {
         captures.spans as f64 / 1e6
     );
     Table { title, columns: owned(["", "time", "CPU time", "memory"]), rows: rows.collect() }
+}
+
+fn top(of: &[Top]) -> Table {
+    let ms = |ms: f64| format!("{ms:.1} ms");
+    let rows = of.iter().map(|run| {
+        vec![
+            format!("{} names", run.names),
+            rate(run.sent_per_s),
+            rate(run.counted_per_s),
+            percent(run.missed),
+            run.presses.keys.to_string(),
+            ms(run.presses.p50_ms),
+            ms(run.presses.p95_ms),
+            ms(run.presses.max_ms),
+            ms(run.at_rest.p50_ms),
+            ms(run.at_rest.max_ms),
+            format!("{:.2}", run.busy),
+            format!("{:.0} MB", run.peak_bytes as f64 / 1e6),
+            if run.adds_up { "agree" } else { "MISMATCH" }.to_owned(),
+        ]
+    });
+    let title = format!("spantap top, {}x{}, while spans arrive", top::COLUMNS, top::LINES);
+    let columns = ["", "sent/s", "counted/s", "missed", "keys", "shown p50", "p95", "max"];
+    let more = ["at rest p50", "max", "busy", "memory", "counts"];
+    Table { title, columns: owned(columns).into_iter().chain(owned(more)).collect(), rows: rows.collect() }
 }
 
 fn owned<const N: usize>(names: [&str; N]) -> Vec<String> {

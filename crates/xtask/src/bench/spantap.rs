@@ -60,11 +60,10 @@ impl Spantap {
         while let Ok(line) = self.output.recv_timeout(TIMEOUT) {
             if begins_stats(&line) {
                 at = Some(Instant::now());
-                last_lines.clear();
             }
             last_lines.push(line);
         }
-        Ok((stats(&last_lines)?, at.context("spantap did not print its stats")?))
+        Ok((stats_at_the_end(&last_lines)?, at.context("spantap did not print its stats")?))
     }
 
     /// Waits until the process has ended.
@@ -73,12 +72,18 @@ impl Spantap {
     }
 }
 
-fn is_listening(socket: &Path) -> bool {
+pub(super) fn is_listening(socket: &Path) -> bool {
     UnixDatagram::unbound().is_ok_and(|probe| probe.connect(socket).is_ok())
 }
 
 fn begins_stats(line: &str) -> bool {
     line.starts_with("spantap: ") && line.contains(" datagram") && line.contains(" from ")
+}
+
+/// Reads the stats that come last.
+pub(super) fn stats_at_the_end(lines: &[String]) -> Result<Stats> {
+    let begin = lines.iter().rposition(|line| begins_stats(line)).context("spantap printed no stats")?;
+    stats(&lines[begin..])
 }
 
 fn stats(lines: &[String]) -> Result<Stats> {
@@ -123,7 +128,11 @@ mod tests {
             forwarded: 1_200_000,
             not_viewed: 34_567,
         };
-        assert_eq!(stats(&lines.map(str::to_owned))?, expected);
+        let before =
+            ["spantap: 12 spans in 3 datagrams from 1 sender", "  7 spans came too fast to be shown"];
+        let all: Vec<String> = before.iter().chain(&lines).map(|line| (*line).to_owned()).collect();
+        assert_eq!(stats_at_the_end(&all)?, expected);
+        assert!(stats_at_the_end(&["  1 trace shown".to_owned()]).is_err());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Median and interquartile range of several rounds. A crate for it would save no code.
+//! Median, interquartile range and quantiles of several values. A crate for it would save no code.
 
 pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(&sorted(values), 0.5)
@@ -8,6 +8,11 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 pub(super) fn median_and_spread(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let values = sorted(values);
     (quantile(&values, 0.5), quantile(&values, 0.75) - quantile(&values, 0.25))
+}
+
+pub(super) fn quantiles<const N: usize>(values: impl IntoIterator<Item = f64>, at: [f64; N]) -> [f64; N] {
+    let values = sorted(values);
+    at.map(|at| quantile(&values, at))
 }
 
 fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
@@ -34,5 +39,6 @@ mod tests {
         assert_eq!([0.0, 0.5, 0.75, 1.0].map(|at| quantile(&values, at)), [1.0, 3.0, 5.0, 8.0]);
         assert_eq!(median_and_spread([8.0, 1.0, 4.0, 2.0]), (3.0, 3.25));
         assert_eq!(median([7.0]), 7.0);
+        assert_eq!(quantiles([8.0, 1.0, 4.0, 2.0], [0.5, 1.0]), [3.0, 8.0]);
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use super::screen::Program;
 use super::{COLUMNS, svg};
 use crate::demo::traffic;
 use crate::process::{Started, capture, lines};
+use crate::screen::Program;
 
 /// The name of the capture, as the pictures show it.
 const CAPTURE: &str = "shop.spans";
@@ -60,23 +60,23 @@ pub(super) fn draw_top(spantap: &Path, folder: &Path) -> Result<(String, String)
     let mut command = Command::new(spantap);
     command.args(["top", CAPTURE]).current_dir(folder);
     let mut top = Program::start(command, 124, 28)?;
-    let spans = top.draw(&["P95", "sqlite", "sort"])?;
+    let spans = top.settled(&["P95", "sqlite", "sort"])?;
     top.press("/name == \"GET /products/{id}\"\r")?;
-    top.draw(&["/name =="])?;
+    top.settled(&["/name =="])?;
     top.press("2")?;
-    top.draw(&["ROOT SPAN", "GET /products/{id}"])?;
+    top.settled(&["ROOT SPAN", "GET /products/{id}"])?;
     top.press("\r")?;
-    let mut trace = top.draw(&["on the critical path", "exchange_rate"])?;
+    let mut trace = top.settled(&["on the critical path", "exchange_rate"])?;
     // Down to a query, which has more details than others.
     for _ in 0..10 {
-        if trace.contains("db.query.text") {
+        if trace.contents().contains("db.query.text") {
             break;
         }
         top.press("j")?;
-        trace = top.draw(&["on the critical path"])?;
+        trace = top.settled(&["on the critical path"])?;
     }
     top.quit()?;
-    Ok((spans, trace))
+    Ok((svg::draw(&spans), svg::draw(&trace)))
 }
 
 /// Draws a trace that failed.
