@@ -302,7 +302,7 @@ pub(super) struct TopFrom {
 
 const TOP_HELP: &str = "Press ? for the keys, and q to quit. A path is read as a file if it is one; otherwise it is a socket. The \
                         table counts spans as they end: an open span is not in it. It has up to 1,000 rows, for pairs of \
-                        a service and a name; other spans are counted together. All of it takes at most about 200 MiB.";
+                        a service and a name; other spans are counted together. The memory is bounded.";
 
 /// The options of `view`.
 #[derive(Args, Debug)]
