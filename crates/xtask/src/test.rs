@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use crate::imports;
 use crate::process::Folder;
 use crate::setup::{self, Package};
-use crate::toolchains::{OLDEST, STABLE};
+use crate::toolchains::{OLDEST, OLDEST_FOR_SPANTAP, STABLE};
 use crate::workspace;
 use steps::Steps;
 
@@ -96,6 +96,7 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
         steps.default = Some(stable);
     }
     let oldest = steps.toolchain(&OLDEST);
+    let oldest_for_spantap = steps.toolchain(&OLDEST_FOR_SPANTAP);
     rotel(&mut steps);
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
@@ -120,9 +121,15 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
         published.push("--all-features");
     }
     if let Some(oldest) = &oldest {
-        let args = ["check", "--locked", "--target-dir", "target/oldest-rust"];
-        let args = [&args[..], &published].concat();
+        let args = ["check", "--all-features", "--locked", "--target-dir", "target/oldest-rust"];
+        let args = [&args[..], &LIBRARIES].concat();
         steps.cargo_by(oldest, "compiles with the oldest Rust", &args, &[("RUSTFLAGS", "-D warnings")])?;
+    }
+    if let Some(oldest) = &oldest_for_spantap {
+        let args = ["check", "--package", "spantap", "--locked", "--target-dir", "target/oldest-rust"];
+        let args = [&args[..], ebpf].concat();
+        let step = "spantap compiles with its oldest Rust";
+        steps.cargo_by(oldest, step, &args, &[("RUSTFLAGS", "-D warnings")])?;
     }
     if rank == Rank::Deep {
         deep::run(&mut steps, &published)?;

@@ -47,6 +47,10 @@ pub(crate) const OLDEST: Toolchain = Toolchain {
     targets: &[],
 };
 
+/// The `rust-version` of spantap, which a test compares.
+pub(crate) const OLDEST_FOR_SPANTAP: Toolchain =
+    Toolchain { name: "1.88.0", other: None, components: &[], targets: &[] };
+
 /// For Miri, libFuzzer, docs.rs, and a standard library that is built for ThreadSanitizer.
 pub(crate) const NIGHTLY: Toolchain = Toolchain {
     name: "nightly-2026-10-30",
@@ -191,6 +195,13 @@ mod tests {
             Some("clippy-x86_64-unknown-linux-gnu\nrust-src\nrust-std-wasm32-unknown-unknown\n".to_owned());
         let found = ["clippy", "rust-src", "rust-std-wasm32-unknown-unknown", "miri", "rust-std-riscv64"];
         assert_eq!(found.map(|component| has(&installed, component)), [true, true, true, false, false]);
+    }
+
+    #[test]
+    fn spantap_is_checked_with_the_rust_that_it_states() {
+        let manifest = include_str!("../../spantap/Cargo.toml");
+        let version = OLDEST_FOR_SPANTAP.name.trim_end_matches(".0");
+        assert!(manifest.contains(&format!("rust-version = \"{version}\"\n")), "not {version}");
     }
 
     #[test]
