@@ -119,7 +119,10 @@ impl FlightRecorder {
     pub fn keep(&self, frame: Bytes) {
         let (spans, now) = (spans_of(&frame), Instant::now());
         let mut state = self.state();
-        if state.window.push(frame, spans, now) && !std::mem::replace(&mut state.said_full, true) {
+        let is_full = state.window.push(frame, spans, now);
+        let held = state.window.held(now);
+        state.schedule.set_kept(held);
+        if is_full && !std::mem::replace(&mut state.said_full, true) {
             let (most, time) = (self.settings.max_bytes as u64, self.settings.time);
             let age = state.window.age(now);
             self.say(format!(
@@ -227,7 +230,12 @@ impl FlightRecorder {
         self.was_triggered.store(true, Ordering::Relaxed);
         let why = because(&pending);
         if kept.frames.is_empty() {
-            self.say(format!("a file was due {why}; no span is kept, so it was not written"));
+            let lost = if self.has_failed.load(Ordering::Relaxed) {
+                ": the spans that could not be written are lost"
+            } else {
+                ""
+            };
+            self.say(format!("a file was due {why}; no span is kept, so it was not written{lost}"));
             return;
         }
         match self.names.write(&kept.frames, Timestamp::now()) {
