@@ -266,3 +266,35 @@ impl FlightRecorder {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failing test is a panic
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_that_could_not_be_written_in_time_are_said_to_be_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, time) = (folder.path().join("crash.spans"), Duration::from_secs(1));
+        let settings = Settings { path, time, max_bytes: 1 << 20, keep: 1, queries: Vec::new() };
+        let recorder = FlightRecorder::new(settings).unwrap();
+        let (notices, lines) = Notices::new();
+        recorder.report_to(notices);
+        recorder.trigger(Trigger::Signal);
+        recorder.write_due(None);
+        let said = lines.recv().unwrap();
+        assert!(said.ends_with("no span is kept, so it was not written"), "{said}");
+        folder.close().unwrap();
+        recorder.keep(crate::capture::encode(Bytes::new()).unwrap().into());
+        recorder.trigger(Trigger::Signal);
+        recorder.write_due(None);
+        let said = lines.recv().unwrap();
+        assert!(said.starts_with("can't write the last spans"), "{said}");
+        while !recorder.state().window.content(Instant::now()).frames.is_empty() {
+            std::thread::yield_now();
+        }
+        recorder.write_due(None);
+        let said = lines.recv().unwrap();
+        assert!(said.ends_with("it was not written: the spans that could not be written are lost"), "{said}");
+    }
+}
