@@ -154,3 +154,23 @@ impl Looks {
         self.max_bytes = report.datagram.len() / 2;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::{OpenSpans, Origin};
+
+    #[test]
+    fn a_report_that_could_not_be_sent_is_tried_again_soon() {
+        let spans = OpenSpans::new(Origin::Own).view();
+        let spans = LongOpenSpans { spans, threshold: Duration::from_secs(10), with_unsampled: false };
+        let mut looks = Looks::new();
+        assert!(looks.next_in(&spans) > RETRY_INTERVAL);
+        assert!(looks.look(&spans).is_none() && looks.next_in(&spans) > RETRY_INTERVAL, "nothing to say");
+        // That there are none any more.
+        looks.has_reported = true;
+        assert!(looks.look(&spans).is_some() && looks.next_in(&spans) <= RETRY_INTERVAL);
+        looks.sent(&Report { datagram: Vec::new(), has_spans: false });
+        assert!(looks.next_in(&spans) > RETRY_INTERVAL);
+    }
+}
