@@ -123,6 +123,21 @@ fn what_was_open_when_a_program_aborted_is_shown_by_run() {
     assert!(ended.stderr.contains("still open when the process ended"), "{}", ended.stderr);
 }
 
+/// It shows no traces, so there is a line for each span.
+#[test]
+fn what_was_open_when_a_program_aborted_is_listed_by_record() {
+    let fixture = Build::Release.path(Linkage::Executable, 0);
+    let script = format!("(echo enter; sleep 3; echo abort) | exec {}", fixture.display());
+    let folder = tempfile::tempdir().unwrap();
+    let spantap = Spantap::record_program(&folder.path().join("capture.spans"), &["sh", "-c", &script]);
+    let ended = spantap.wait();
+    assert_eq!(ended.status.code(), Some(128 + 6), "{ended:?}");
+    assert!(ended.stderr.contains(" has ended; 1 span was open by its last report, "), "{}", ended.stderr);
+    let listed = ended.stderr.lines().filter(|line| line.starts_with("spantap: it was open for "));
+    let listed: Vec<_> = listed.collect();
+    assert!(listed.len() == 1 && listed[0].contains("] entered (trace "), "{}", ended.stderr);
+}
+
 /// At a normal end, the layer itself sends what is open.
 #[test]
 fn spans_that_are_sent_at_the_end_of_the_program_are_not_shown_twice() {

@@ -298,7 +298,7 @@
 //! | `TRACING_USDT_FORMAT` | `zipkin`, `otlp-json` (also `otlp`) or `otlp-protobuf` | `zipkin` | no datagrams |
 //! | `TRACING_USDT_DELIVERY` | `background`: a thread sends many spans at once; `inline`: a span is sent before its close returns | `background` | the default |
 //! | `TRACING_USDT_MAX_WAIT_MS` | how many milliseconds a closing span may wait for room before it is dropped and counted | 0 | the default |
-//! | `TRACING_USDT_OPEN_SPANS` | report spans that are open for so long, while they are open: `500ms`, `1s`, `2m`; only with background delivery and the formats of OTLP | no reports | the default |
+//! | `TRACING_USDT_OPEN_SPANS` | report spans that are open for so long, while they are open: `500ms`, `1s`, `2m`; only with background delivery and the formats of OTLP. While nobody receives, a thread of the layer wakes once a second to see whether somebody does | no reports | the default |
 //! | `OTEL_SDK_DISABLED` | `true`: no datagrams, even if the socket is set in code; probes stay | `false` | the default |
 //! | `OTEL_SERVICE_NAME` | the service's name in the datagrams | [the program's name](crate#names-of-processes) | |
 //! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value` pairs with commas between, keys and values percent-encoded, up to 4 KiB | none | none of them is used; those beyond 4 KiB are left out |

@@ -171,6 +171,40 @@ fn of_very_many_open_spans_the_oldest_are_reported_and_the_others_counted() {
     });
 }
 
+#[test]
+fn a_layer_that_is_taken_out_says_that_nothing_is_open_any_more() {
+    let collector = Collector::bind();
+    let (layer, reload) = tracing_subscriber::reload::Layer::new(Some(builder(&collector).build()));
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let _span = info_span!("hangs").entered();
+        wait_for_report(&collector, |report| report["count"] == 1);
+        reload.reload(None).unwrap();
+        wait_for_report(&collector, |report| report["count"] == 0);
+    });
+}
+
+/// The sender thread calls the callback while it sends a report, and keeps other threads from sending meanwhile.
+#[test]
+fn a_callback_during_a_report_may_flush() {
+    let collector = Collector::bind();
+    let (results, received) = std::sync::mpsc::channel();
+    let cell = Arc::new(Mutex::new(None::<tracing_usdt::Handle>));
+    let handle = Arc::clone(&cell);
+    let layer = builder(&collector).on_error(move |_| {
+        let handle = handle.lock().unwrap().clone();
+        _ = results.send(handle.map(|handle| handle.flush(collector::TIMEOUT)));
+    });
+    let layer = layer.build();
+    *cell.lock().unwrap() = Some(layer.handle());
+    with_default(tracing_subscriber::registry().with(layer), || {
+        let _span = info_span!("hangs").entered();
+        wait_for_report(&collector, |_| true);
+        drop(collector);
+        let first = received.recv_timeout(collector::TIMEOUT).unwrap().unwrap();
+        assert!(first.is_err_and(|error| error.in_callback), "the sender thread can't flush");
+    });
+}
+
 /// While other threads make the sender's work themselves, and close spans that were just reported.
 #[test]
 fn no_span_is_reported_as_open_after_it_has_arrived_as_closed() {

@@ -211,7 +211,7 @@ pub(super) struct Flight {
     /// Write when a span matches this query, such as 'duration > 1s' or error; may be repeated
     ///
     /// spantap waits five seconds for the rest of its trace. The next file for a query comes after half of the time of
-    /// --keep-last, at the earliest.
+    /// --keep-last, at the earliest. Both are shorter if --keep-memory has no room for all of that time.
     #[arg(long, value_name = "QUERY", value_parser = query, requires = "keep_last", help_heading = FLIGHT)]
     pub(super) on: Vec<Query>,
     /// Keep at most this much, compressed; if it is full, the time is shorter, and spantap says so

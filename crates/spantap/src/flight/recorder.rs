@@ -119,7 +119,10 @@ impl FlightRecorder {
     pub fn keep(&self, frame: Bytes) {
         let (spans, now) = (spans_of(&frame), Instant::now());
         let mut state = self.state();
-        if state.window.push(frame, spans, now) && !std::mem::replace(&mut state.said_full, true) {
+        let is_full = state.window.push(frame, spans, now);
+        let held = state.window.held(now);
+        state.schedule.set_kept(held);
+        if is_full && !std::mem::replace(&mut state.said_full, true) {
             let (most, time) = (self.settings.max_bytes as u64, self.settings.time);
             let age = state.window.age(now);
             self.say(format!(
@@ -227,7 +230,12 @@ impl FlightRecorder {
         self.was_triggered.store(true, Ordering::Relaxed);
         let why = because(&pending);
         if kept.frames.is_empty() {
-            self.say(format!("a file was due {why}; no span is kept, so it was not written"));
+            let lost = if self.has_failed.load(Ordering::Relaxed) {
+                ": the spans that could not be written are lost"
+            } else {
+                ""
+            };
+            self.say(format!("a file was due {why}; no span is kept, so it was not written{lost}"));
             return;
         }
         match self.names.write(&kept.frames, Timestamp::now()) {
@@ -256,5 +264,37 @@ impl FlightRecorder {
                 self.state().schedule.give_back(pending, now, RETRY);
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failing test is a panic
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_that_could_not_be_written_in_time_are_said_to_be_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, time) = (folder.path().join("crash.spans"), Duration::from_secs(1));
+        let settings = Settings { path, time, max_bytes: 1 << 20, keep: 1, queries: Vec::new() };
+        let recorder = FlightRecorder::new(settings).unwrap();
+        let (notices, lines) = Notices::new();
+        recorder.report_to(notices);
+        recorder.trigger(Trigger::Signal);
+        recorder.write_due(None);
+        let said = lines.recv().unwrap();
+        assert!(said.ends_with("no span is kept, so it was not written"), "{said}");
+        folder.close().unwrap();
+        recorder.keep(crate::capture::encode(Bytes::new()).unwrap().into());
+        recorder.trigger(Trigger::Signal);
+        recorder.write_due(None);
+        let said = lines.recv().unwrap();
+        assert!(said.starts_with("can't write the last spans"), "{said}");
+        while !recorder.state().window.content(Instant::now()).frames.is_empty() {
+            std::thread::yield_now();
+        }
+        recorder.write_due(None);
+        let said = lines.recv().unwrap();
+        assert!(said.ends_with("it was not written: the spans that could not be written are lost"), "{said}");
     }
 }

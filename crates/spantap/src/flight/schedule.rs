@@ -7,7 +7,7 @@ use super::trigger::{Kind, Trigger};
 /// What has happened since the last file.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// The time that is kept.
+    /// How long spans are kept now: not as long as the user wants if the memory is full.
     kept: Duration,
     pending: Option<Pending>,
     /// When the last file was written.
@@ -31,12 +31,17 @@ impl Schedule {
         Self { kept, pending: None, last: None }
     }
 
+    /// Spans are kept for so long from now on.
+    pub(super) fn set_kept(&mut self, kept: Duration) {
+        self.kept = kept;
+    }
+
     /// Adds something that happened to the next file.
     pub(super) fn add(&mut self, trigger: Trigger, now: Instant) {
         let kind = trigger.kind();
         if !self.count(kind, now) {
             let due = self.due_for(kind, now);
-            self.pending = Some(Pending { why: trigger, more: 0, due, latest: due + kind.wait() });
+            self.pending = Some(Pending { why: trigger, more: 0, due, latest: due + kind.wait(self.kept) });
         } else if let Some(pending) = self.pending.as_mut().filter(|_| kind == Kind::Death) {
             pending.why = trigger;
         }
@@ -55,7 +60,7 @@ impl Schedule {
 
     fn due_for(&self, kind: Kind, now: Instant) -> Instant {
         let earliest = self.last.map_or(now, |last| last + kind.spacing(self.kept));
-        earliest.max(now + kind.wait())
+        earliest.max(now + kind.wait(self.kept))
     }
 
     /// When the next file is due.
@@ -137,6 +142,29 @@ mod tests {
         // While they wait, a signal does not.
         let with_signal = [(0, span()), (10, span()), (20, Trigger::Signal)];
         assert_eq!(written(100, &with_signal), [(5, 1), (21, 2)]);
+    }
+
+    /// As when the memory is full, which holds less than the user wants.
+    #[test]
+    fn a_file_has_the_span_that_was_chosen_however_long_spans_are_kept() {
+        let start = Instant::now();
+        for kept in 4..100 {
+            let mut schedule = Schedule::new(300 * SECOND);
+            schedule.set_kept(kept * SECOND);
+            let mut oldest = None;
+            for second in 0..1000 {
+                let now = start + second * SECOND;
+                if schedule.take(Some(now)).is_some() {
+                    let chosen = std::mem::take(&mut oldest).expect("a span was chosen");
+                    assert!(
+                        second - chosen <= kept,
+                        "chosen at {chosen}, written at {second}, kept for {kept}"
+                    );
+                }
+                schedule.add(span(), now);
+                oldest.get_or_insert(second);
+            }
+        }
     }
 
     #[test]

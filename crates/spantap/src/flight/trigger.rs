@@ -10,7 +10,7 @@ const OF_A_TRACE: Duration = Duration::from_secs(5);
 /// How long what was sent before a signal is on its way: twice the time that a frame waits to be filled.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 
-/// The least time between two files, as long as the program runs.
+/// The least time between two files that the user asks for, as long as the program runs.
 pub(super) const SPACING: Duration = Duration::from_secs(10);
 
 /// What happened.
@@ -54,21 +54,22 @@ impl Trigger {
 }
 
 impl Kind {
-    /// How long to wait for spans that are still to come.
-    pub(super) fn wait(self) -> Duration {
+    /// How long to wait for spans that are still to come, if spans are kept for `kept`: with the spacing and another wait, it is
+    /// shorter than that. Otherwise, the file would not have the span that was chosen.
+    pub(super) fn wait(self, kept: Duration) -> Duration {
         match self {
             Self::Signal => ON_THE_WAY,
-            Self::Span => OF_A_TRACE,
+            Self::Span => OF_A_TRACE.min(kept / 4).max(ON_THE_WAY),
             Self::Death => Duration::ZERO,
         }
     }
 
-    /// The least time since the last file, if `kept` is the time that is kept. A query may choose spans all the time. Then each
-    /// span is in two files, rather than in one every ten seconds.
+    /// The least time since the last file, if spans are kept for `kept`. A query may choose spans all the time. Then each span is
+    /// in two files.
     pub(super) fn spacing(self, kept: Duration) -> Duration {
         match self {
             Self::Signal | Self::Death => SPACING,
-            Self::Span => SPACING.max(kept / 2),
+            Self::Span => (kept / 2).max(ON_THE_WAY),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Window {
         self.frames.front().map(|of| now.saturating_duration_since(of.at)).unwrap_or_default()
     }
 
+    /// How long frames stay: the time, or less while the memory has no room for all that comes within it.
+    pub(super) fn held(&self, now: Instant) -> Duration {
+        if self.squeezed_out.is_empty() { self.time } else { self.age(now) }
+    }
+
     fn forget_old(&mut self, now: Instant) {
         let time = self.time;
         let is_old = |at: Instant| now.saturating_duration_since(at) > time;
@@ -133,6 +138,7 @@ mod tests {
         let lengths: Vec<usize> = content.frames.iter().map(Bytes::len).collect();
         assert_eq!(lengths, (19..30).collect::<Vec<_>>());
         assert_eq!((content.spans, content.age, content.squeezed_out), (22, 10 * SECOND, 0));
+        assert_eq!(window.held(start + 29 * SECOND), 10 * SECOND);
         // While nothing comes, too.
         let empty = Content { frames: Vec::new(), spans: 0, age: Duration::ZERO, squeezed_out: 0 };
         assert_eq!((window.content(start + 60 * SECOND), window.bytes()), (empty, 0));
@@ -146,6 +152,7 @@ mod tests {
         assert_eq!(full.collect::<Vec<_>>(), [vec![false; 3], vec![true; 7]].concat());
         let content = window.content(start + 9 * SECOND);
         assert_eq!((content.spans, content.age, content.squeezed_out), (15, 2 * SECOND, 35));
+        assert_eq!(window.held(start + 9 * SECOND), 2 * SECOND);
         // Of those that came after 0 to 6 s, two would be left.
         assert_eq!(window.content(start + 105 * SECOND).squeezed_out, 10);
         assert_eq!(window.content(start + 200 * SECOND).squeezed_out, 0);

@@ -1,16 +1,27 @@
 //! Writes a capture as a whole, under a name that no file has yet, and removes the oldest ones.
+//!
+//! Until a file is whole, it is `.CAPTURE-XXXXXX.part`, locked (`flock`). What a crash has left is not locked any more.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::capture::{give_to_user, is_capture};
 
 /// How a time is written in a name, in UTC, so that names sort by time.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
+
+/// The ending of a file that is being written, and the number of random characters before it.
+const PART: &str = ".part";
+const RANDOM: usize = 6;
+
+/// A file that is not locked and younger than this may be locked in a moment.
+const UNLOCKED: Duration = Duration::from_secs(60);
 
 /// The names of the files: `CAPTURE`, and with a time `CAPTURE-20261130T162005Z`; the ending stays an ending.
 #[derive(Debug)]
@@ -19,6 +30,8 @@ pub(super) struct Names {
     folder: PathBuf,
     stem: String,
     ending: String,
+    /// Of a file that is being written.
+    prefix: String,
 }
 
 impl Names {
@@ -34,9 +47,11 @@ impl Names {
         let ending = text(path.extension()).map(|of| format!(".{of}")).unwrap_or_default();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).to_owned();
-        let names = Self { path: path.to_owned(), folder, stem, ending };
+        let names = Self { path: path.to_owned(), folder, prefix: format!(".{stem}-"), stem, ending };
         // Found out now, not when the spans matter.
         names.temporary()?;
+        // What is left of a crash does no harm but take room.
+        let _ = names.remove_abandoned();
         Ok(names)
     }
 
@@ -47,13 +62,19 @@ impl Names {
     /// When it can't be written. Then there is no file.
     pub(super) fn write(&self, frames: &[Bytes], now: Timestamp) -> io::Result<PathBuf> {
         let mut file = self.temporary()?;
+        // Unlocked when the file has its name.
+        let _lock = lock(file.as_file().try_clone()?)?;
         give_to_user(file.as_file());
         frames.iter().try_for_each(|frame| file.write_all(frame))?;
         file.as_file().sync_all()?;
         let with_time = (1..).map(|number| self.with_time(now, number));
         for path in std::iter::once(self.path.clone()).chain(with_time) {
             match file.persist_noclobber(&path) {
-                Ok(_) => return Ok(path),
+                Ok(_) => {
+                    // The name is on the disk then, too. Some file systems can't do that; the file is there in any case.
+                    let _ = File::open(&self.folder).and_then(|folder| folder.sync_all());
+                    return Ok(path);
+                }
                 Err(failed) if failed.error.kind() == ErrorKind::AlreadyExists => file = failed.file,
                 Err(failed) => return Err(failed.error),
             }
@@ -80,8 +101,28 @@ impl Names {
 
     /// A file with only its owner's permissions, which is removed if it is not given another name.
     fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
-        let prefix = format!(".{}-", self.stem);
-        tempfile::Builder::new().prefix(&prefix).suffix(".part").tempfile_in(&self.folder)
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&self.prefix).suffix(PART).rand_bytes(RANDOM).tempfile_in(&self.folder)
+    }
+
+    /// Removes the temporary files of earlier runs that crashed. Another run may be writing one.
+    fn remove_abandoned(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let random = entry.file_name().to_str().and_then(|name| {
+                let random = name.strip_prefix(&*self.prefix)?.strip_suffix(PART)?;
+                Some(random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+            });
+            let metadata = entry.metadata()?;
+            let is_old = metadata.modified()?.elapsed().is_ok_and(|age| age > UNLOCKED);
+            if random != Some(true) || !metadata.is_file() || !is_old {
+                continue;
+            }
+            if let Ok(_lock) = File::open(entry.path()).and_then(lock) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The name with a time; `number` tells those of the same second apart.
@@ -101,6 +142,13 @@ impl Names {
         let civil = jiff::civil::DateTime::strptime(TIME.trim_end_matches('Z'), time.strip_suffix('Z')?);
         (civil.is_ok() && time.len() == 16).then(|| (time.to_owned(), number))
     }
+}
+
+/// # Errors
+///
+/// When another has locked it.
+fn lock(file: File) -> io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
 
 #[cfg(test)]
@@ -171,6 +219,23 @@ mod tests {
         names.prune(1, &newest).unwrap();
         assert!(newest.exists());
         assert_eq!(files(folder.path()).len(), 2 + others.len());
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let hour_ago = std::time::SystemTime::now() - 60 * UNLOCKED;
+        let others =
+            [".crash-aBc123.other", ".crash-other-aBc123.part", ".crash-notes.part", "crash-aBc123.part"];
+        for name in others.iter().chain(&[".crash-aBc123.part", ".crash-inUse1.part"]) {
+            File::create(folder.path().join(name)).unwrap().set_modified(hour_ago).unwrap();
+        }
+        File::create(folder.path().join(".crash-young1.part")).unwrap();
+        let _in_use = lock(File::open(folder.path().join(".crash-inUse1.part")).unwrap()).unwrap();
+        Names::new(&folder.path().join("crash.spans")).unwrap();
+        let mut expected = [&others[..], &[".crash-inUse1.part", ".crash-young1.part"]].concat();
+        expected.sort_unstable();
+        assert_eq!(files(folder.path()), expected);
     }
 
     #[test]

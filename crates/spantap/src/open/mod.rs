@@ -21,13 +21,18 @@ pub use ended::EndedProcess;
 
 use crate::decode::OpenReport;
 use crate::process::{Process, Sender};
+use crate::span::{ALLOCATION, DecodedSize};
 use life::Life;
 
-/// The most senders whose reports are kept. Each takes a file descriptor while it has open spans.
+/// The most senders whose reports are kept. Each takes a file descriptor while it has open spans. That there are more is known.
 const MAX_REPORTS: usize = 200;
 
-/// The most bytes of all spans that are kept, encoded. Of spans beyond them, only the number is known.
+/// The most memory of all spans that are kept, in bytes, roughly. Of spans beyond them, only the number is known.
 const MAX_BYTES: usize = 16 << 20;
+
+/// After so long without a report, a sender is silent: it may be stopped, or reports no longer. Its spans are not shown. Senders
+/// report at least once a second.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// After so long without a report, a process of which nobody knows whether it still runs is forgotten.
 const FORGET_UNKNOWN: Duration = Duration::from_secs(60);
@@ -63,6 +68,8 @@ pub struct OpenCount {
     pub spans: u64,
     /// For how long at least, in nanoseconds. If processes have different thresholds, the lowest.
     pub threshold_ns: u64,
+    /// Whether there are more, in processes that are not counted because there are too many.
+    pub has_more: bool,
 }
 
 /// The open spans of all processes.
@@ -84,8 +91,30 @@ impl Default for IsEmpty {
     }
 }
 
-/// By process, and by the sender's number: a process may have several layers.
-type Reports = HashMap<(Sender, u64), Last>;
+#[derive(Debug, Default)]
+struct Reports {
+    /// By process, and by the sender's number: a process may have several layers.
+    last: HashMap<(Sender, u64), Last>,
+    /// When a report was last refused for want of room.
+    refused: Option<Instant>,
+}
+
+impl Reports {
+    /// Makes room for another sender. Returns false if there is none.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.last.len() < MAX_REPORTS {
+            return true;
+        }
+        let silent = self.last.iter().filter(|(_, last)| last.is_silent(now));
+        let oldest = silent.min_by_key(|(_, last)| last.arrived).map(|(key, _)| *key);
+        oldest.is_some_and(|oldest| self.last.remove(&oldest).is_some())
+    }
+
+    /// The reports of senders that are not silent.
+    fn current(&self, now: Instant) -> impl Iterator<Item = &Last> {
+        self.last.values().filter(move |last| !last.is_silent(now))
+    }
+}
 
 /// The last report of a sender.
 #[derive(Debug)]
@@ -95,9 +124,12 @@ struct Last {
     arrived: Instant,
     threshold_ns: u64,
     count: u64,
+    /// Those for which there is memory.
     spans: Vec<Held>,
-    /// The ids of these spans.
+    /// The ids of all spans of the report that have not closed since.
     ids: HashSet<u64>,
+    /// Whether the report had spans.
+    has_listed: bool,
     bytes: usize,
     /// When the process was first found to have ended.
     ended: Option<Instant>,
@@ -115,6 +147,15 @@ impl Last {
         let (process, span) = (Arc::clone(&self.process), Arc::clone(&held.span));
         OpenSpan { process, span, reported: self.arrived }
     }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.arrived) > SILENT
+    }
+
+    /// Whether all spans of the report have closed. Then those for which it had no room have closed, too, as far as is known.
+    fn has_closed(&self) -> bool {
+        self.has_listed && self.ids.is_empty()
+    }
 }
 
 impl OpenSpans {
@@ -123,22 +164,21 @@ impl OpenSpans {
     }
 
     fn set_empty(&self, reports: &Reports) {
-        self.is_empty.0.store(reports.is_empty(), Ordering::Relaxed);
+        self.is_empty.0.store(reports.last.is_empty(), Ordering::Relaxed);
     }
 
     /// Takes a report of `process`, in place of the earlier one of the same `sender`, its number in the member `tracingUsdt`.
     pub fn report(&self, process: &Arc<Process>, sender: u64, report: OpenReport) {
-        let mut reports = self.reports();
+        let (mut reports, now) = (self.reports(), Instant::now());
         let key = (process.sender, sender);
-        let before = reports.remove(&key);
+        let before = reports.last.remove(&key);
         if report.count > 0 {
-            if reports.len() >= MAX_REPORTS {
-                // For example of processes that were stopped.
-                let oldest = reports.iter().min_by_key(|(_, last)| last.arrived).map(|(key, _)| *key);
-                oldest.and_then(|oldest| reports.remove(&oldest));
+            if !reports.make_room(now) {
+                reports.refused = Some(now);
+                return;
             }
-            let others: usize = reports.values().map(|last| last.bytes).sum();
-            let bytes: usize = report.spans.iter().map(Message::encoded_len).sum();
+            let others: usize = reports.last.values().map(|last| last.bytes).sum();
+            let bytes: usize = report.spans.iter().map(memory).sum();
             let fits = others + bytes <= MAX_BYTES;
             let known: HashSet<&[u8]> = before
                 .iter()
@@ -147,21 +187,22 @@ impl OpenSpans {
                 .map(|held| &*held.span.span_id)
                 .collect();
             let held = |span: Span| Held { is_known: known.contains(&*span.span_id), span: Arc::new(span) };
+            let ids: HashSet<u64> = report.spans.iter().filter_map(id).collect();
             let spans: Vec<Held> = report.spans.into_iter().filter(|_| fits).map(held).collect();
-            let ids = spans.iter().filter_map(|held| id(&held.span)).collect();
             let life = before.map_or_else(|| Life::of(process.sender), |last| last.life);
             let last = Last {
                 process: Arc::clone(process),
                 life,
-                arrived: Instant::now(),
+                arrived: now,
                 threshold_ns: report.threshold_ns,
                 count: report.count,
                 spans,
+                has_listed: !ids.is_empty(),
                 ids,
                 bytes: if fits { bytes } else { 0 },
                 ended: None,
             };
-            reports.insert(key, last);
+            reports.last.insert(key, last);
         }
         self.set_empty(&reports);
     }
@@ -174,7 +215,7 @@ impl OpenSpans {
     /// Removes spans of a process that have ended by now.
     pub(crate) fn closed(&self, of: Sender, ids: impl Iterator<Item = u64>) {
         let mut reports = self.reports();
-        let of_sender = reports.iter_mut().filter(|((sender, _), _)| *sender == of);
+        let of_sender = reports.last.iter_mut().filter(|((sender, _), _)| *sender == of);
         let mut open: Vec<&mut Last> = of_sender.map(|(_, last)| last).collect();
         if open.is_empty() {
             return;
@@ -185,7 +226,7 @@ impl OpenSpans {
                 last.count = last.count.saturating_sub(1);
             }
         }
-        reports.retain(|_, last| last.count > 0);
+        reports.last.retain(|_, last| last.count > 0);
         self.set_empty(&reports);
     }
 
@@ -197,25 +238,29 @@ impl OpenSpans {
     /// The open spans, those that are open for longest first.
     pub fn list(&self) -> Vec<OpenSpan> {
         let reports = self.reports();
+        let current = reports.current(Instant::now());
         let mut open: Vec<OpenSpan> =
-            reports.values().flat_map(|last| last.spans.iter().map(|held| last.open(held))).collect();
+            current.flat_map(|last| last.spans.iter().map(|held| last.open(held))).collect();
         sort(&mut open);
         open
     }
 
     /// How many spans are open for long; `None` if none is.
     pub fn count(&self) -> Option<OpenCount> {
-        let reports = self.reports();
-        let threshold_ns = reports.values().map(|last| last.threshold_ns).min()?;
-        Some(OpenCount { spans: reports.values().map(|last| last.count).sum(), threshold_ns })
+        let (reports, now) = (self.reports(), Instant::now());
+        let threshold_ns = reports.current(now).map(|last| last.threshold_ns).min()?;
+        // Senders choose the numbers.
+        let spans = reports.current(now).map(|last| last.count).fold(0, u64::saturating_add);
+        let has_more = reports.refused.is_some_and(|at| now.saturating_duration_since(at) <= SILENT);
+        Some(OpenCount { spans, threshold_ns, has_more })
     }
 
-    /// The spans that were reported for the first time since the last call: those `most` that are open for longest, and the
-    /// number of the others.
-    pub fn take_new(&self, most: usize) -> (Vec<OpenSpan>, u64) {
+    /// The spans that were reported for the first time since the last call, and that `is_chosen` chooses: those `most` that are
+    /// open for longest, and the number of the others.
+    pub fn take_new(&self, most: usize, is_chosen: impl Fn(&OpenSpan) -> bool) -> (Vec<OpenSpan>, u64) {
         let mut reports = self.reports();
         let mut new = Vec::new();
-        for last in reports.values_mut() {
+        for last in reports.last.values_mut() {
             let Last { process, arrived, spans, .. } = last;
             for held in spans.iter_mut().filter(|held| !held.is_known) {
                 held.is_known = true;
@@ -223,6 +268,8 @@ impl OpenSpans {
                 new.push(OpenSpan { process, span, reported: *arrived });
             }
         }
+        drop(reports);
+        new.retain(is_chosen);
         sort(&mut new);
         let others = new.len().saturating_sub(most);
         new.truncate(most);
@@ -230,14 +277,14 @@ impl OpenSpans {
     }
 
     /// Forgets processes that have ended or executed another program, and returns them with the spans that were open by
-    /// their last report. To be called about once a second: what a process sent before its end must have been taken in. At
+    /// their last report, unless all that the report lists have closed. To be called about once a second: what a process sent before its end must have been taken in. At
     /// the end of the collector, `is_last`, it has been.
     pub fn take_ended(&self, is_last: bool) -> Vec<EndedProcess> {
         let has_caught_up = self.has_caught_up.load(Ordering::Relaxed);
         let now = Instant::now();
         let mut reports = self.reports();
         let mut ended = Vec::new();
-        for (key, last) in reports.iter_mut() {
+        for (key, last) in &mut reports.last {
             if !last.life.has_ended() {
                 continue;
             }
@@ -246,14 +293,20 @@ impl OpenSpans {
                 ended.push(*key);
             }
         }
-        let ended = ended.into_iter().filter_map(|key| Some(EndedProcess::of(reports.remove(&key)?, now)));
+        let ended = ended.into_iter().filter_map(|key| reports.last.remove(&key));
+        let ended = ended.filter(|last| !last.has_closed()).map(|last| EndedProcess::of(last, now));
         let ended = ended.collect();
-        reports.retain(|_, last| {
+        reports.last.retain(|_, last| {
             !(last.life.is_unknown() && now.saturating_duration_since(last.arrived) > FORGET_UNKNOWN)
         });
         self.set_empty(&reports);
         ended
     }
+}
+
+/// Roughly the memory of a span, in bytes.
+fn memory(span: &Span) -> usize {
+    size_of::<Held>() + size_of::<Span>() + 4 * ALLOCATION + span.encoded_len() + DecodedSize::of(span).0
 }
 
 fn id(span: &Span) -> Option<u64> {

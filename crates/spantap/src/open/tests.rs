@@ -44,7 +44,7 @@ fn a_report_replaces_the_report_before_it() {
     open.report(&own, 2, report(&[(3, 3)], 40));
     assert_eq!(ids(&open.list()), [2, 3, 1], "those that are open for longest first");
     assert!(!open.is_empty());
-    assert_eq!(open.count(), Some(OpenCount { spans: 42, threshold_ns: SECOND }));
+    assert_eq!(open.count(), Some(OpenCount { spans: 42, threshold_ns: SECOND, has_more: false }));
     let now = Instant::now() + Duration::from_secs(10);
     let ages: Vec<u64> = open.list().iter().map(|open| open.age_ns(now) / SECOND).collect();
     assert_eq!(ages, [15, 13, 12], "they go on");
@@ -74,11 +74,60 @@ fn a_span_that_has_closed_is_not_open_any_more() {
 fn each_span_is_new_once() {
     let (open, own) = (OpenSpans::default(), process(std::process::id()));
     open.report(&own, 1, report(&[(1, 2), (2, 5), (3, 1), (4, 1)], 4));
-    let (new, others) = open.take_new(2);
+    let (new, others) = open.take_new(2, |_| true);
     assert_eq!((ids(&new), others), (vec![2, 1], 2));
     open.report(&own, 1, report(&[(1, 3), (2, 6), (3, 2), (4, 2), (5, 1)], 5));
-    let (new, others) = open.take_new(2);
+    let (new, others) = open.take_new(2, |_| true);
     assert_eq!((ids(&new), others), (vec![5], 0));
+}
+
+#[test]
+fn only_chosen_spans_are_new_or_counted_as_others() {
+    let (open, own) = (OpenSpans::default(), process(std::process::id()));
+    open.report(&own, 1, report(&[(1, 9), (2, 8), (3, 7), (4, 6), (5, 5)], 5));
+    let is_chosen = |open: &OpenSpan| ids(std::slice::from_ref(open))[0] >= 3;
+    let (new, others) = open.take_new(2, is_chosen);
+    assert_eq!((ids(&new), others), (vec![3, 4], 1));
+}
+
+/// A report has no room for all, and nobody says which of the others have closed.
+#[test]
+fn a_process_that_closes_all_listed_spans_and_ends_leaves_none() {
+    let (open, mut child) = (OpenSpans::default(), started());
+    let process = process(child.id());
+    open.report(&process, 1, report(&[(1, 2), (2, 5)], 920));
+    open.closed(process.sender, [1, 2].into_iter());
+    assert_eq!(open.count().unwrap().spans, 918, "until it ends");
+    // A report that lists none.
+    open.report(&process, 2, report(&[], 7));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ended = open.take_ended(true);
+    assert_eq!((ended.len(), ended[0].count), (1, 7));
+    assert!(open.is_empty());
+}
+
+#[test]
+fn spans_of_a_silent_sender_are_not_shown_until_it_ends() {
+    let (open, mut child) = (OpenSpans::default(), started());
+    let process = process(child.id());
+    open.report(&process, 1, report(&[(1, 2)], 1));
+    make_silent(&open);
+    assert!(open.list().is_empty() && open.count().is_none());
+    open.report(&process, 1, report(&[(1, 9)], 1));
+    assert_eq!(open.list().len(), 1, "it goes on");
+    make_silent(&open);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ended = open.take_ended(true);
+    assert_eq!(ids(&ended[0].spans), [1]);
+    assert!(ended[0].silent > SILENT);
+}
+
+/// As if the last reports had come long ago.
+fn make_silent(open: &OpenSpans) {
+    let past = Instant::now().checked_sub(2 * SILENT).expect("the machine runs for some seconds");
+    open.reports().last.values_mut().for_each(|last| last.arrived = past);
 }
 
 #[test]
@@ -137,6 +186,35 @@ fn memory_is_bounded_and_what_is_left_out_still_counts() {
     for sender in 0..MAX_REPORTS as u64 + 50 {
         open.report(&own, sender, large(sender));
     }
-    assert_eq!(open.count().unwrap().spans, MAX_REPORTS as u64);
+    let count = open.count().unwrap();
+    assert_eq!((count.spans, count.has_more), (MAX_REPORTS as u64, true));
     assert!(open.list().len() <= MAX_BYTES / (200 << 10));
+    assert!(open.reports().last.contains_key(&(own.sender, 0)), "those that came first stay");
+    // A silent sender makes room for another.
+    make_silent(&open);
+    open.report(&own, 1000, large(1000));
+    assert_eq!(open.count().unwrap().spans, 1);
+    assert_eq!(open.reports().last.len(), MAX_REPORTS);
+}
+
+#[test]
+fn the_memory_of_decoded_spans_is_bounded() {
+    use opentelemetry_proto::tonic::common::v1::KeyValue;
+    let (open, own) = (OpenSpans::default(), process(std::process::id()));
+    for sender in 0..100 {
+        let mut report = report(&[(sender, 2)], 1);
+        // Two bytes each, encoded.
+        report.spans[0].attributes = vec![KeyValue::default(); 20_000];
+        open.report(&own, sender, report);
+    }
+    let kept = open.list().len();
+    assert!((1..=MAX_BYTES / (20_000 * size_of::<KeyValue>())).contains(&kept), "{kept} of 100");
+}
+
+#[test]
+fn numbers_that_senders_choose_do_not_overflow() {
+    let (open, own) = (OpenSpans::default(), process(std::process::id()));
+    open.report(&own, 1, report(&[], u64::MAX));
+    open.report(&own, 2, report(&[], 7));
+    assert_eq!(open.count().unwrap().spans, u64::MAX);
 }

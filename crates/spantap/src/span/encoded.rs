@@ -123,25 +123,6 @@ impl Summary {
 
     /// The summary of a decoded span that is no kernel activity. `None` if it has no valid ids.
     pub fn of(span: &Span) -> Option<Self> {
-        let mut decoded = DecodedSize::default();
-        let attributes = |decoded: &mut DecodedSize, attributes: &[KeyValue]| {
-            for attribute in attributes {
-                decoded.add_attribute(match value(attribute) {
-                    Some(any_value::Value::ArrayValue(list)) => list.encoded_len(),
-                    Some(any_value::Value::KvlistValue(map)) => map.encoded_len(),
-                    _ => 0,
-                });
-            }
-        };
-        attributes(&mut decoded, &span.attributes);
-        for event in &span.events {
-            decoded.add_event();
-            attributes(&mut decoded, &event.attributes);
-        }
-        for link in &span.links {
-            decoded.add_link();
-            attributes(&mut decoded, &link.attributes);
-        }
         let number = |key| find(&span.attributes, key).and_then(count);
         Some(Self {
             trace_id: u128::from_be_bytes(span.trace_id.as_slice().try_into().ok()?),
@@ -156,7 +137,7 @@ impl Summary {
                 Some(any_value::Value::BoolValue(true))
             ),
             is_kernel: false,
-            decoded,
+            decoded: DecodedSize::of(span),
         })
     }
 }
@@ -192,6 +173,30 @@ fn span_id(bytes: &[u8]) -> Option<u64> {
 pub(crate) const ALLOCATION: usize = 16;
 
 impl DecodedSize {
+    pub(crate) fn of(span: &Span) -> Self {
+        let mut decoded = Self::default();
+        decoded.add_attributes(&span.attributes);
+        for event in &span.events {
+            decoded.add_event();
+            decoded.add_attributes(&event.attributes);
+        }
+        for link in &span.links {
+            decoded.add_link();
+            decoded.add_attributes(&link.attributes);
+        }
+        decoded
+    }
+
+    fn add_attributes(&mut self, attributes: &[KeyValue]) {
+        for attribute in attributes {
+            self.add_attribute(match value(attribute) {
+                Some(any_value::Value::ArrayValue(list)) => list.encoded_len(),
+                Some(any_value::Value::KvlistValue(map)) => map.encoded_len(),
+                _ => 0,
+            });
+        }
+    }
+
     /// Adds an attribute, whose value contains other values in `nested` bytes.
     pub(crate) fn add_attribute(&mut self, nested: usize) {
         // An empty value in a list takes two bytes encoded, and about 30 decoded.

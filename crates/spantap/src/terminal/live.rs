@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::feed::Feed;
 use super::screen::Screen;
-use super::summary::{ended_line, minute_line, status_line, still_open_line};
-use crate::open::OpenSpans;
+use super::summary::{ended_line, ended_lines, minute_line, status_line, still_open_line};
+use crate::open::{OpenSpan, OpenSpans};
 use crate::query::{Query, Subject};
 use crate::search::is_chosen;
 use crate::sink::Sinks;
@@ -104,18 +104,15 @@ impl Live {
         if self.options.quiet || self.open.is_empty() {
             return;
         }
-        let (new, others) = self.open.take_new(MAX_NEW_OPEN);
-        let chosen = new.iter().filter(|open| {
-            let chooses = |query: &Query| query.matches(&Subject::new(&open.span, &open.process));
-            self.options.query.as_ref().is_none_or(chooses)
-        });
-        let mut lines: String = chosen
+        let (new, others) = self.open.take_new(MAX_NEW_OPEN, |open| self.chooses(open));
+        let mut lines: String = new
+            .iter()
             .map(|open| {
                 let text = view::open_span(&open.process, &open.span, open.age_ns(now));
                 format!("spantap: still open after {text}\n")
             })
             .collect();
-        if others > 0 && !lines.is_empty() {
+        if others > 0 {
             lines +=
                 &format!("spantap: and {} that are still open\n", counted(others, "more span", "more spans"));
         }
@@ -124,13 +121,20 @@ impl Live {
         }
     }
 
-    /// Shows what was open in processes that have ended.
+    /// Whether the user's query, if there is one, chooses the span.
+    fn chooses(&self, open: &OpenSpan) -> bool {
+        let chooses = |query: &Query| query.matches(&Subject::new(&open.span, &open.process));
+        self.options.query.as_ref().is_none_or(chooses)
+    }
+
+    /// Shows what was open in processes that have ended: the traces, or a line for each span if no traces are shown.
     fn show_ended(&self, is_last: bool) {
         if self.open.is_empty() {
             return;
         }
         for ended in self.open.take_ended(is_last) {
             if self.options.quiet {
+                self.screen.print_notice(&ended_lines(&ended, |open| self.chooses(open)));
                 continue;
             }
             self.screen.print_notice(&ended_line(&ended));

@@ -9,5 +9,5 @@ mod summary;
 pub use feed::{Feed, Feeder, feed};
 pub use live::{Live, LiveOptions};
 pub use screen::{Screen, Stream};
-pub(crate) use summary::{ended_line, trouble};
+pub(crate) use summary::{ended_lines, trouble};
 pub use summary::{final_stats, minute_line, status_line};

@@ -6,18 +6,22 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use crate::decode::Fault;
-use crate::open::{EndedProcess, OpenCount, OpenSpans};
+use crate::open::{EndedProcess, OpenCount, OpenSpan, OpenSpans};
 use crate::process::Sender;
 use crate::sink::{OTHERS, SenderStats, SinkStats, Sinks, State};
 use crate::stats::{FromSender, Stats, Wait};
 use crate::text::duration::column;
 use crate::text::{bytes, counted, cut, grouped, readable, safe, width};
+use crate::view;
 
 /// How many senders are listed at the end.
 const LISTED_SENDERS: usize = 20;
 
 /// How many pairs of spans are listed at the end.
 const LISTED_WAITS: usize = 10;
+
+/// How many spans are listed that were open when a process ended.
+const LISTED_OPEN: usize = 20;
 
 /// The most columns for a name.
 const NAME_COLUMNS: usize = 40;
@@ -60,19 +64,21 @@ pub(crate) fn trouble(stats: &Stats, sinks: &Sinks) -> Option<String> {
 
 /// `2 open > 1.00 s`, if spans are open for long.
 fn open_in_short(open: &OpenSpans) -> Option<String> {
-    let OpenCount { spans, threshold_ns } = open.count()?;
-    Some(format!("{} open > {}", grouped(spans), readable(threshold_ns)))
+    let OpenCount { spans, threshold_ns, has_more } = open.count()?;
+    let more = if has_more { "+" } else { "" };
+    Some(format!("{}{more} open > {}", grouped(spans), readable(threshold_ns)))
 }
 
 /// What is open when spantap ends, in processes that run on.
 pub(super) fn still_open_line(open: &OpenSpans) -> Option<String> {
-    let OpenCount { spans, threshold_ns } = open.count()?;
+    let OpenCount { spans, threshold_ns, has_more } = open.count()?;
     let (are, spans) = (if spans == 1 { "is" } else { "are" }, counted(spans, "span", "spans"));
-    Some(format!("spantap: {spans} {are} still open for more than {}\n", readable(threshold_ns)))
+    let at_least = if has_more { "at least " } else { "" };
+    Some(format!("spantap: {at_least}{spans} {are} still open for more than {}\n", readable(threshold_ns)))
 }
 
 /// The line above the traces that were open when a process ended.
-pub(crate) fn ended_line(ended: &EndedProcess) -> String {
+pub(super) fn ended_line(ended: &EndedProcess) -> String {
     let EndedProcess { process, spans, count, silent } = ended;
     let ago = readable(u64::try_from(silent.as_nanos()).unwrap_or(u64::MAX));
     let were = if *count == 1 { "was" } else { "were" };
@@ -84,6 +90,21 @@ pub(crate) fn ended_line(ended: &EndedProcess) -> String {
         process.sender,
         counted(*count, "span", "spans"),
     )
+}
+
+/// The same, and a line for each span that `is_chosen` chooses, up to a limit: for who shows no traces.
+pub(crate) fn ended_lines(ended: &EndedProcess, is_chosen: impl Fn(&OpenSpan) -> bool) -> String {
+    let mut lines = ended_line(ended);
+    let mut chosen = ended.spans.iter().filter(|open| is_chosen(open));
+    for OpenSpan { process, span, .. } in chosen.by_ref().take(LISTED_OPEN) {
+        let so_far = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
+        lines += &format!("spantap: it was open for {}\n", view::open_span(process, span, so_far));
+    }
+    match chosen.count() as u64 {
+        0 => {}
+        others => lines += &format!("spantap: and {}\n", counted(others, "more span", "more spans")),
+    }
+    lines
 }
 
 /// The counts of spans and datagrams; spans from probes come without datagrams.

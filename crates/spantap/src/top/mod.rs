@@ -32,7 +32,7 @@ use crate::open::OpenSpans;
 use crate::query::Query;
 use crate::sink::Sinks;
 use crate::stats::Stats;
-use crate::terminal::{Feed, Screen as Output, final_stats, trouble};
+use crate::terminal::{Feed, Screen as Output, ended_lines, final_stats, trouble};
 use feed::{Clock, Reader, lock};
 use model::{Model, Window};
 use open::Open;
@@ -78,7 +78,7 @@ impl Live {
             let notices = output.held_notices();
             Beside {
                 open: open.list().iter().take(MAX_OPEN).map(Open::new).collect(),
-                open_count: open.count().map_or(0, |count| count.spans),
+                open_count: open.count(),
                 ended: ended.clone(),
                 losses: lines(&final_stats(&stats, &sinks))
                     .chain(notices.iter().flat_map(|of| lines(of)))
@@ -122,7 +122,8 @@ impl Live {
 
 /// Says what was open in processes that have ended, and returns the lines for each.
 fn say_ended(open: &OpenSpans, is_last: bool, output: &Output) -> Vec<Vec<String>> {
-    let ended: Vec<Vec<String>> = open.take_ended(is_last).iter().map(open::ended_lines).collect();
+    let ended: Vec<Vec<String>> =
+        open.take_ended(is_last).iter().map(|of| lines(&ended_lines(of, |_| true)).collect()).collect();
     ended.iter().for_each(|lines| output.print_notice(&(lines.join("\n") + "\n")));
     ended
 }

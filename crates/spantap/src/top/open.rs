@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use crate::open::{EndedProcess, OpenSpan};
-use crate::terminal::ended_line;
+use crate::open::OpenSpan;
 use crate::view;
 
 /// The most columns of the fields: more than any screen shows.
@@ -31,17 +30,4 @@ impl Open {
             age_ns: open.age_ns(Instant::now()),
         }
     }
-}
-
-/// The most spans of a process that has ended. Others are counted in the first line.
-const MAX_OF_A_PROCESS: usize = 20;
-
-/// What was open in a process that has ended, in lines.
-pub(super) fn ended_lines(ended: &EndedProcess) -> Vec<String> {
-    let span = |of: &OpenSpan| {
-        let so_far = of.span.end_time_unix_nano.saturating_sub(of.span.start_time_unix_nano);
-        format!("  open for {}", view::open_span(&of.process, &of.span, so_far))
-    };
-    let head = ended_line(ended).trim_end().to_owned();
-    std::iter::once(head).chain(ended.spans.iter().take(MAX_OF_A_PROCESS).map(span)).collect()
 }

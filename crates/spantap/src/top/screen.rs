@@ -23,6 +23,7 @@ use super::model::{Model, Window};
 use super::open::Open;
 use super::state::{Effect, State};
 use super::theme::Theme;
+use crate::open::OpenCount;
 use crate::query::Query;
 
 /// How often the figures are copied.
@@ -42,7 +43,7 @@ const MAX_EVENTS: usize = 100;
 pub(crate) struct Beside {
     pub(super) open: Vec<Open>,
     /// How many spans are open.
-    pub(super) open_count: u64,
+    pub(super) open_count: Option<OpenCount>,
     /// What was open in processes that have ended, in lines for each.
     pub(super) ended: Vec<Vec<String>>,
     /// What was lost, in lines.

@@ -75,6 +75,8 @@ struct Queue {
     datagram_bytes: AtomicUsize,
     /// The deadline for sending what is queued, in monotonic nanoseconds; 0 while the delivery is not closing.
     end_ns: AtomicU64,
+    /// Whether the delivery closes because its layer was taken out, and not because the program ends.
+    is_taken_out: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_failed_ns: AtomicU64,
 }
@@ -93,6 +95,7 @@ impl Queue {
             waiting: Waiting::new(),
             datagram_bytes: AtomicUsize::new(DATAGRAM_BYTES),
             end_ns: AtomicU64::new(0),
+            is_taken_out: AtomicBool::new(false),
             thread: Mutex::new(None),
             thread_failed_ns: AtomicU64::new(0),
         }
@@ -174,9 +177,17 @@ enum DrainResult {
 }
 
 thread_local! {
-    /// Set while this thread drains a ring. If that calls the program's error callback, and the callback
-    /// closes a span or flushes, neither may wait for the ring that this thread is draining.
+    /// Set while this thread keeps a ring from being read, and sends. If that calls the program's error callback, and the
+    /// callback closes a span or flushes, neither may wait for the ring.
     static SENDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `send` with [`SENDING`] set.
+fn while_sending<T>(send: impl FnOnce() -> T) -> T {
+    let before = SENDING.replace(true);
+    let result = send();
+    SENDING.set(before);
+    result
 }
 
 /// Buffers that are used again from datagram to datagram.
@@ -340,10 +351,7 @@ impl Background {
         patience: &dyn Fn() -> Option<Duration>,
     ) -> DrainResult {
         let Some(reading) = ring.try_read() else { return DrainResult::Busy };
-        let before = SENDING.replace(true);
-        let result = self.drain_guarded(reading, queue, buffers, datagrams, patience);
-        SENDING.set(before);
-        result
+        while_sending(|| self.drain_guarded(reading, queue, buffers, datagrams, patience))
     }
 
     fn drain_guarded(
@@ -418,7 +426,7 @@ impl Background {
             return;
         }
         let Some(found) = looks.look(spans) else { return };
-        // No other thread may send until the report is sent. If one is sending, the next look reports.
+        // No other thread may send until the report is sent. If one is sending, the next look comes soon.
         let readers: Option<Vec<ReadGuard<'_>>> = queue.rings.iter().map(Ring::try_read).collect();
         if readers.is_none() || queue.is_closing() {
             return;
@@ -429,10 +437,21 @@ impl Background {
             return;
         };
         // Does not wait for room: the next report replaces this one.
-        match self.outlet.send(&report.datagram, 0, Duration::ZERO) {
+        match while_sending(|| self.outlet.send(&report.datagram, 0, Duration::ZERO)) {
             Outcome::Sent => looks.sent(&report),
-            Outcome::TooLarge => queue.datagram_bytes.store(report.datagram.len() / 2, Ordering::Relaxed),
+            Outcome::TooLarge => looks.refused(&report),
             _ => {}
+        }
+    }
+
+    /// Reports that nothing is open any more: the layer was taken out, so its spans never close.
+    fn report_none_open(&self, queue: &Queue, looks: &Looks, end: Option<Instant>) {
+        let sequence = queue.counters.sequence(0, queue.reported.total());
+        let spans = self.outlet.long_open.as_ref();
+        if let Some(report) =
+            spans.and_then(|spans| looks.last_report(spans, &self.outlet.encoder, &sequence))
+        {
+            self.outlet.send_patiently(&report.datagram, 0, &patience_until(end));
         }
     }
 
@@ -487,7 +506,11 @@ impl Background {
                 queue.waker.gather(GATHER_TIME, || queue.is_closing());
             }
         }
-        self.finish(queue, queue.begin_to_close(FINISH_TIMEOUT), &[]);
+        let end = queue.begin_to_close(FINISH_TIMEOUT);
+        self.finish(queue, end, &[]);
+        if queue.is_taken_out.load(Ordering::Relaxed) {
+            self.report_none_open(queue, &looks, end);
+        }
     }
 
     pub(super) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
@@ -518,6 +541,7 @@ impl Background {
         let queue = self.queue();
         // Each closing layer keeps a thread and a socket, so only a few may take their time.
         let closing = CLOSING.fetch_add(1, Ordering::Relaxed);
+        queue.is_taken_out.store(true, Ordering::Relaxed);
         queue.begin_to_close(if closing < MAX_CLOSING { FINISH_TIMEOUT } else { Duration::ZERO });
         if queue.waker.wake() == WakeResult::NeedsThread {
             // There is no sender thread: nothing was queued, or it could not be started.

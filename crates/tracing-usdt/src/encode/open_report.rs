@@ -33,6 +33,8 @@ pub(crate) struct OpenReportWriter<'a> {
     /// In protobuf.
     message: Option<Message>,
     has_spans: bool,
+    /// The bytes of the report without spans.
+    empty_bytes: usize,
 }
 
 impl<'a> OpenReportWriter<'a> {
@@ -70,19 +72,22 @@ impl<'a> OpenReportWriter<'a> {
                 None
             }
         };
-        Some(Self { encoder, out, message, has_spans: false })
+        let empty_bytes = out.len();
+        Some(Self { encoder, out, message, has_spans: false, empty_bytes })
     }
 
-    /// Adds a span, unless the datagram would then have more than `limit` bytes and has a span already.
+    /// Adds a span, unless the datagram would then have more than `limit` bytes. Returns whether another one may fit: false
+    /// if the datagram is full, and true if the span alone is too large.
     pub(crate) fn add(&mut self, span: &ClosedSpan<'_>, limit: usize) -> bool {
         let before = self.out.len();
         if self.message.is_none() && self.has_spans {
             self.out.push(b',');
         }
         self.encoder.write_span(self.out, span);
-        if self.has_spans && self.out.len() > limit {
+        if self.out.len() > limit {
+            let alone = self.empty_bytes + self.out.len() - before;
             self.out.truncate(before);
-            return false;
+            return alone > limit;
         }
         self.has_spans = true;
         true
@@ -93,5 +98,53 @@ impl<'a> OpenReportWriter<'a> {
             Some(message) => message.close(self.out),
             None => self.out.extend_from_slice(b"]}}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::callsite::{self, tests::metadata};
+    use crate::clock::Monotonic;
+    use crate::encode::Resource;
+    use crate::error::Reporter;
+    use crate::fields::Vocabulary;
+    use crate::span::{Identity, Record, RecordView, Timing};
+
+    #[test]
+    fn a_span_that_is_too_large_for_a_report_is_left_out_and_hides_no_other() {
+        let resource = Resource::new(Some("shop".into()), Vec::new(), false, &Reporter::default());
+        let encoder = Encoder::new(Format::OtlpJson, Arc::new(resource), Vocabulary::ALL);
+        let sequence = Sequence { sender: *b"0123456789abcdef", sent_before: 0, spans: 0, lost_before: 0 };
+        let start = Monotonic::now();
+        let add = |writer: &mut OpenReportWriter<'_>, trace_state: &str, limit| {
+            let record = Record::default();
+            let span = ClosedSpan {
+                identity: &Identity::first_of_sampled_trace(),
+                callsite: callsite::of(metadata()),
+                start_ns: 1,
+                elapsed: Timing::start(start).finish(|| start),
+                record: &RecordView { trace_state, ..record.view() },
+            };
+            writer.add(&span, limit)
+        };
+        let mut out = Vec::new();
+        let report = OpenReport { at_ns: 1, threshold_ns: 1, count: 4 };
+        let mut writer =
+            OpenReportWriter::open(&encoder, &mut out, &report, &sequence).expect("OTLP has reports");
+        let (large, limit) = ("x".repeat(8000), 8000);
+        assert!(add(&mut writer, &large, limit), "another one may fit");
+        assert!(add(&mut writer, "first=1", limit));
+        assert!(add(&mut writer, &large, limit), "another one may fit");
+        let half = "y".repeat(limit / 2);
+        assert!(add(&mut writer, &half, limit));
+        assert!(!add(&mut writer, &half, limit), "it is full");
+        writer.close();
+        let datagram: serde_json::Value = serde_json::from_slice(&out).expect("a report is JSON");
+        let spans = datagram["tracingUsdtOpen"]["spans"].as_array().expect("a list").clone();
+        assert_eq!(spans.iter().map(|span| &span["traceState"]).collect::<Vec<_>>(), ["first=1", &half]);
+        assert!(out.len() <= limit + 3, "with its end");
     }
 }

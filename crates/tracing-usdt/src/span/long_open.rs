@@ -1,14 +1,15 @@
 //! Finds the spans that have been open for long, while the program runs.
 //!
 //! A thread of the layer looks at all open spans, and threads of the program may wait for it meanwhile. So it looks at one
-//! slot at a time, and at [`AT_ONCE`] of those that are far. It first finds the oldest spans, and then copies only these.
+//! slot at a time. Of the spans that are far, it first takes all ids of a part under the part's lock, and then looks at
+//! [`AT_ONCE`] at a time. It first finds the oldest spans, and then copies only these.
 
 use std::collections::BinaryHeap;
 
 use super::closed::{ClosedSpan, RecordView};
 use super::identity::Origin;
 use super::open::OpenSpan;
-use super::slot::State;
+use super::slot::{Slot, State};
 use super::table::{OpenSpansView, Part};
 use crate::clock::Monotonic;
 use crate::sync::Backoff;
@@ -41,6 +42,15 @@ struct Search {
 }
 
 impl Search {
+    /// Considers the span in a slot. Returns false if another thread holds it for longer than a moment.
+    fn look(&mut self, slot: &Slot<Box<OpenSpan>>, id: u64) -> bool {
+        let Some(mut access) = slot.hold_within(id, Backoff::MOMENT) else {
+            return !slot.may_have(id, State::Timed);
+        };
+        access.with(|span| span.as_deref().map(|span| self.consider(id, span)));
+        true
+    }
+
     fn consider(&mut self, id: u64, span: &OpenSpan) {
         let Some(began) = began(span, self.with_unsampled).filter(|began| *began <= self.before) else {
             return;
@@ -75,13 +85,14 @@ impl OpenSpansView {
     /// Leaves out those of traces that are not sampled, unless `with_unsampled`.
     pub(crate) fn find_long_open(&self, before: Monotonic, most: usize, with_unsampled: bool) -> LongOpen {
         let mut search = Search { before, with_unsampled, most, oldest: BinaryHeap::new(), count: 0 };
+        let mut busy = Vec::new();
         for part in self.tables.known().into_iter().flat_map(|table| table.0.iter()) {
             for (number, slot) in part.near.iter().enumerate() {
                 let Some(id) = slot.id(number as u64).filter(|id| slot.may_have(*id, State::Timed)) else {
                     continue;
                 };
-                if let Some(mut access) = slot.hold_within(id, Backoff::MOMENT) {
-                    access.with(|span| span.as_deref().map(|span| search.consider(id, span)));
+                if !search.look(slot, id) {
+                    busy.push((slot, id));
                 }
             }
             for ids in far_ids(part).chunks(AT_ONCE) {
@@ -92,11 +103,16 @@ impl OpenSpansView {
                 });
             }
         }
+        // Other threads held these. One that is still held is left to the next look: its age is not known.
+        for (slot, id) in busy {
+            search.look(slot, id);
+        }
         LongOpen { oldest: search.oldest.into_sorted_vec(), count: search.count }
     }
 
     /// Calls `copy` with each of the oldest spans that is still open, until it returns false. It has the span's fields, and
-    /// neither events nor links. The span waits meanwhile. Returns how many of `found` are no longer open, as far as it looked.
+    /// neither events nor links. The span waits meanwhile. Returns how many of `found` are no longer open, as far as it looked:
+    /// one that another thread holds is open.
     pub(crate) fn copy_long_open(
         &self,
         found: &LongOpen,
@@ -113,9 +129,10 @@ impl OpenSpansView {
                 is_same.then(|| with_closed(span, now, &mut copy)).flatten()
             };
             let part = table.part(*id);
-            let near = part.slot(*id).hold_within(*id, Backoff::MOMENT);
-            let goes_on = match near {
+            let slot = part.slot(*id);
+            let goes_on = match slot.hold_within(*id, Backoff::MOMENT) {
                 Some(mut access) => access.with(|span| span.as_deref().and_then(look)),
+                None if slot.may_have(*id, State::Timed) => Some(true),
                 None => part.with_far(|far| far.get(id).and_then(|span| look(span))),
             };
             match goes_on {
@@ -215,6 +232,20 @@ mod tests {
         assert_eq!(copied(&spans, &found), (vec![980], 1));
         spans.remove(&Id::from_u64(7 + 32), false);
         assert_eq!(copied(&spans, &found), (vec![], 2));
+    }
+
+    #[test]
+    fn a_span_that_another_thread_holds_is_open() {
+        let spans = OpenSpans::new(Origin::Own);
+        insert(&spans, 7, 10, true);
+        insert(&spans, 8, 20, true);
+        let view = spans.view();
+        let found = view.find_long_open(Monotonic::from_ns(50), 5, false);
+        let held = view.tables.known().and_then(|table| table.part(7).slot(7).hold(7));
+        assert!(held.is_some());
+        assert_eq!(copied(&spans, &found), (vec![980], 0));
+        // Whether it is open for long is not known.
+        assert_eq!(view.find_long_open(Monotonic::from_ns(50), 5, false).count, 1);
     }
 
     /// tracing-opentelemetry may give it other ids.

@@ -1,5 +1,6 @@
 //! What the pages are drawn with.
 
+use crate::open::OpenCount;
 use crate::top::open::Open;
 use crate::top::theme::Theme;
 
@@ -13,7 +14,7 @@ pub(in crate::top) struct Context<'a> {
     /// The spans that are open.
     pub(in crate::top) open: &'a [Open],
     /// How many are open. The reports may not have room for all.
-    pub(in crate::top) open_count: u64,
+    pub(in crate::top) open_count: Option<OpenCount>,
     /// What was open in processes that have ended, in lines for each, the latest at the end.
     pub(in crate::top) ended: &'a [Vec<String>],
     /// What was lost, and what there is to say, in lines.

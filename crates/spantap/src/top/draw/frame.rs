@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span, Text};
 use super::context::Context;
 use super::text::{rate, span};
 use super::{help, losses, open, services, spans, trace, traces};
+use crate::open::OpenCount;
 use crate::text::{cut, grouped, local_time, width};
 use crate::top::data::Data;
 use crate::top::editor::Editor;
@@ -93,10 +94,11 @@ fn draw_pages(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data,
     let mut spans: Vec<Span<'static>> = Vec::new();
     let mut x = area.x;
     for (index, page) in Page::ALL.into_iter().enumerate() {
-        let open = context.open_count;
-        let mark = match page {
-            Page::Open if open > 0 => format!(" ({})", grouped(open)),
-            Page::Losses if context.trouble.is_some() => "!".to_owned(),
+        let mark = match (page, context.open_count) {
+            (Page::Open, Some(OpenCount { spans, has_more, .. })) => {
+                format!(" ({}{})", grouped(spans), if has_more { "+" } else { "" })
+            }
+            (Page::Losses, _) if context.trouble.is_some() => "!".to_owned(),
             _ => String::new(),
         };
         let title = format!(" {} {}{mark} ", index + 1, page.title());

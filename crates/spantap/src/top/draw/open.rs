@@ -31,7 +31,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, context
     ];
     frame.render_widget(Line::styled(titles.join(" "), theme.title()), Rect { height: 1, ..area });
     let list = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    if context.open_count == 0 && context.ended.is_empty() {
+    if context.open_count.is_none() && context.ended.is_empty() {
         table::draw_empty(frame, list, EMPTY, theme);
         return;
     }
@@ -45,7 +45,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, context
         ])
     };
     let mut lines: Vec<Line<'static>> = context.open.iter().map(row).collect();
-    let more = context.open_count.saturating_sub(context.open.len() as u64);
+    let more = context.open_count.map_or(0, |count| count.spans).saturating_sub(context.open.len() as u64);
     if more > 0 {
         let words = format!("and {}, not shown", counted(more, "more span", "more spans"));
         lines.push(Line::styled(words, theme.warn()));
