@@ -176,6 +176,39 @@ fn figures_are_right_and_sorted() {
     terminal.wait_for("▲P50");
 }
 
+/// A click with the left button. Columns and rows are counted from 1.
+fn click(terminal: &mut Terminal, screen: &str, text: &str) {
+    let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains(text)).unwrap();
+    let before = line.split(text).next().unwrap().chars().count();
+    terminal.press(&format!("\x1b[<0;{};{}M", before + 2, row + 1));
+}
+
+#[test]
+fn the_mouse_sorts_selects_and_goes_to_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = shop(folder.path());
+    let mut terminal = top(&[file.to_str().unwrap()], 140, 30);
+    let screen = has_read(&terminal);
+    click(&mut terminal, &screen, "MAX");
+    let screen = terminal.wait_for("▼MAX");
+    click(&mut terminal, &screen, "MAX");
+    let screen = terminal.wait_for("▲MAX");
+    // A click selects, and another one looks closer.
+    click(&mut terminal, &screen, "place_order");
+    let screen = terminal.settled("▲MAX");
+    click(&mut terminal, &screen, "place_order");
+    let screen = terminal.wait_for("traces with shop place_order");
+    click(&mut terminal, &screen, "4 Services");
+    terminal.wait_for("TIME IN CALLS");
+    // The wheel scrolls.
+    terminal.press("2G");
+    let screen = terminal.settled("ROOT SPAN");
+    for _ in 0..40 {
+        terminal.press("\x1b[<64;5;5M");
+    }
+    terminal.wait_until("earlier traces", |now| now != screen);
+}
+
 #[test]
 fn a_replay_ends_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
