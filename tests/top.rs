@@ -229,6 +229,27 @@ fn a_replay_ends_with_the_same_table() {
 }
 
 #[test]
+fn a_file_is_shown_while_it_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("growing.jsonl");
+    write(&file, "").unwrap();
+    let mut terminal = top(&[file.to_str().unwrap(), "--follow"], 100, 24);
+    terminal.wait_for("No span has ended yet");
+    let whole = std::fs::read(shop(folder.path())).unwrap();
+    let (begin, end) = whole.split_at(whole.len() / 2);
+    let add = |bytes: &[u8]| {
+        use std::io::Write;
+        std::fs::File::options().append(true).open(&file).unwrap().write_all(bytes).unwrap();
+    };
+    add(begin);
+    terminal.wait_for("SELECT orders");
+    add(end);
+    terminal.wait_until("all spans", |screen| screen.contains(" 600 spans"));
+    terminal.press("q");
+    assert!(terminal.wait().0.success());
+}
+
+#[test]
 fn a_query_chooses_spans_and_says_what_is_wrong_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = shop(folder.path());

@@ -276,7 +276,7 @@ fn wide(spans: u64) -> Trace {
     let job = |id: u64| {
         let start = id as i64 * 9;
         let new = span(&shop, "job", id, 1, start, start + 900).fields(&[("number", &id.to_string())]);
-        if id % 4_000 == 0 { new.failed("disk full") } else { new }
+        if id.is_multiple_of(4_000) { new.failed("disk full") } else { new }
     };
     let root = span(&shop, "batch", 1, 0, 0, 100_000).busy(99);
     trace([root].into_iter().chain((2..=spans).map(job)))

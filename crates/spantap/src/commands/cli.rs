@@ -265,6 +265,9 @@ pub(super) struct Top {
     /// Replay the files at N times the speed with which they were recorded; otherwise they are read at once
     #[arg(long, value_name = "N", value_parser = speed, conflicts_with_all = ["pid", "exe", "command"])]
     pub(super) speed: Option<f64>,
+    /// Show the files while they are recorded, beginning with the spans of the last ten seconds
+    #[arg(long, short, conflicts_with_all = ["pid", "exe", "command", "speed"])]
+    pub(super) follow: bool,
     /// Write what the program prints to this file; it can't be on the screen [default: it is thrown away]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "command")]
     pub(super) output: Option<PathBuf>,

@@ -194,10 +194,10 @@ impl Collect {
         sinks.finish_until(deadline).await;
         let mut wrote_last = true;
         if let Some(flight) = flight {
-            if let Err(error) = result.as_ref().and(outcome.as_ref().map(drop)) {
-                if !flight.is_empty() {
-                    flight.trigger(Trigger::Death(format!("spantap failed: {error:#}")));
-                }
+            if let Err(error) = result.as_ref().and(outcome.as_ref().map(drop))
+                && !flight.is_empty()
+            {
+                flight.trigger(Trigger::Death(format!("spantap failed: {error:#}")));
             }
             let finish = spawn_blocking(move || flight.finish());
             tokio::select! {

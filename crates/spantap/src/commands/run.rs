@@ -119,11 +119,11 @@ async fn child(
         }
         // A program that ignored the signal and stops much later was stopped alone: spantap does not follow.
         stopping = stopping.filter(|(_, since)| since.elapsed() < STOP_TIMEOUT);
-        if let Some((signal, _)) = stopping {
-            if pid.is_some_and(has_stopped) {
-                stopping = None;
-                stop(signal);
-            }
+        if let Some((signal, _)) = stopping
+            && pid.is_some_and(has_stopped)
+        {
+            stopping = None;
+            stop(signal);
         }
     }
 }

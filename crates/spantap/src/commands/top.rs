@@ -24,7 +24,7 @@ use super::signals::Blocked;
 use crate::source::Folder;
 use crate::terminal::{Screen, Stream};
 use crate::text::safe;
-use crate::top::FromFiles;
+use crate::top::{FromFiles, Way};
 
 /// How long the screen may take to end after a signal.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,8 +43,16 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
             "top needs a terminal for its input and output; spantap view and spantap graph write to a file or a pipe"
         );
     }
-    let Top { from: TopFrom { paths, pid, exe, command }, speed, output, access, tap, forwarding, color } =
-        top;
+    let Top {
+        from: TopFrom { paths, pid, exe, command },
+        speed,
+        follow,
+        output,
+        access,
+        tap,
+        forwarding,
+        color,
+    } = top;
     if let Some(path) = paths.first().filter(|_| paths.len() > 1 || paths.iter().any(|path| is_file(path))) {
         if !forwarding.to.is_empty() || forwarding.metrics.is_some() {
             bail!(
@@ -52,10 +60,15 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
                 path.display()
             );
         }
-        return files(paths, speed, color);
+        let way = match speed {
+            _ if follow => Way::Follow,
+            Some(speed) => Way::Replay(speed),
+            None => Way::AtOnce,
+        };
+        return files(paths, way, color);
     }
-    if speed.is_some() {
-        bail!("--speed is for files; from a socket, spans are shown as they arrive");
+    if speed.is_some() || follow {
+        bail!("--speed and --follow are for files; from a socket, spans are shown as they arrive");
     }
     let (quit, quits) = oneshot::channel();
     let common = Common { forwarding, display: Display { quiet: false, ..Display::none(color) } };
@@ -109,7 +122,7 @@ fn open_output(path: Option<&Path>) -> Result<File> {
     file.with_context(|| format!("can't write the program's output to {}", path.display()))
 }
 
-fn files(paths: Vec<PathBuf>, speed: Option<f64>, color: Color) -> Result<ExitCode> {
+fn files(paths: Vec<PathBuf>, way: Way, color: Color) -> Result<ExitCode> {
     // What can't be opened is an error before the screen is taken over.
     for path in &paths {
         let context = || format!("can't read {}", path.display());
@@ -120,7 +133,7 @@ fn files(paths: Vec<PathBuf>, speed: Option<f64>, color: Color) -> Result<ExitCo
     }
     let screen = Screen::new(Stream::Stdout, color.into());
     let has_ended = Arc::new(AtomicBool::new(false));
-    let top = FromFiles { paths, speed, colour: screen.colour(), has_ended: Arc::clone(&has_ended) };
+    let top = FromFiles { paths, way, colour: screen.colour(), has_ended: Arc::clone(&has_ended) };
     let blocked = Blocked::ending()?;
     block_on(async move {
         let mut signals = blocked.read()?;

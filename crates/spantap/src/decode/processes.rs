@@ -203,10 +203,10 @@ fn add_what_the_kernel_reports(sender: Sender, attributes: &mut Vec<KeyValue>) {
         attributes.retain(|known| known.key != key);
         attributes.push(attribute(key, any_value::Value::IntValue(id.into())));
     }
-    if !attributes.iter().any(|known| known.key == "host.name") {
-        if let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok()) {
-            attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
-        }
+    if !attributes.iter().any(|known| known.key == "host.name")
+        && let Some(name) = gethostname().ok().and_then(|name| name.into_string().ok())
+    {
+        attributes.push(attribute("host.name", any_value::Value::StringValue(name)));
     }
 }
 

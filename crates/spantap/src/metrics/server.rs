@@ -78,11 +78,11 @@ pub(super) async fn serve(listener: TcpListener, registry: Registry) {
             connections.drain(..connections.len().div_ceil(2)).for_each(|oldest| oldest.task.abort());
             continue;
         };
-        if connections.len() >= MAX_CONNECTIONS {
-            if let Some(oldest) = connections.pop_front() {
-                sleep_until(oldest.since + GRACE).await;
-                oldest.task.abort();
-            }
+        if connections.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            sleep_until(oldest.since + GRACE).await;
+            oldest.task.abort();
         }
         let page = Arc::clone(&page);
         let task = tokio::spawn(async move {

@@ -37,11 +37,11 @@ pub(super) fn operand(word: &str, range: &Range<usize>) -> Parsed<Operand> {
 
 /// A name or an attribute without an operator.
 pub(super) fn alone(operand: Operand, range: &Range<usize>) -> Parsed<Condition> {
-    if let Operand::Name(name) = operand {
-        if name.values != Values::Bool {
-            let problem = Problem::NotACondition(name.as_str(), example(name));
-            return fail(range.clone(), problem);
-        }
+    if let Operand::Name(name) = operand
+        && name.values != Values::Bool
+    {
+        let problem = Problem::NotACondition(name.as_str(), example(name));
+        return fail(range.clone(), problem);
     }
     Ok(Condition::Is(operand))
 }

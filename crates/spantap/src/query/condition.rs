@@ -153,10 +153,10 @@ fn bool_of(found: &Found) -> Option<bool> {
 
 /// A number counts units. A text may also be a duration with its own units.
 fn compare_duration(found: &Found, unit_ns: u64, ns: u64) -> Option<Ordering> {
-    if let Found::StringValue(text) = found {
-        if let Some(found) = duration_of(text) {
-            return Some(found.cmp(&ns));
-        }
+    if let Found::StringValue(text) = found
+        && let Some(found) = duration_of(text)
+    {
+        return Some(found.cmp(&ns));
     }
     number_of(found)?.times(unit_ns).compare(Number::Whole(ns.into()))
 }

@@ -128,7 +128,8 @@ fn split(text: &str, is_of: impl Fn(char) -> bool) -> (&str, &str) {
 
 /// The longest unit that needs no fraction.
 pub(super) fn write_duration(ns: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (name, unit) = UNITS.into_iter().find(|(_, unit)| ns > 0 && ns % unit == 0).unwrap_or(("ns", 1));
+    let (name, unit) =
+        UNITS.into_iter().find(|(_, unit)| ns > 0 && ns.is_multiple_of(*unit)).unwrap_or(("ns", 1));
     write!(f, "{}{name}", ns / unit)
 }
 

@@ -54,10 +54,8 @@ impl Tail {
             }
             place += 1;
         }
-        if !has_more {
-            if let Some(later) = self.later.take() {
-                self.files.iter_mut().for_each(|(_, follow)| follow.set_filter(later.clone()));
-            }
+        if !has_more && let Some(later) = self.later.take() {
+            self.files.iter_mut().for_each(|(_, follow)| follow.set_filter(later.clone()));
         }
         has_more
     }

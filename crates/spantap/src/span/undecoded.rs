@@ -70,10 +70,10 @@ impl<'a> Undecoded<'a> {
     pub(crate) fn attribute(self, key: &str) -> Option<any_value::Value> {
         let mut rest = self.0;
         while !rest.is_empty() {
-            if let (ATTRIBUTES, Value::Bytes(attribute)) = next(&mut rest)? {
-                if key_of(attribute)? == key.as_bytes() {
-                    return KeyValue::decode(attribute).ok()?.value?.value;
-                }
+            if let (ATTRIBUTES, Value::Bytes(attribute)) = next(&mut rest)?
+                && key_of(attribute)? == key.as_bytes()
+            {
+                return KeyValue::decode(attribute).ok()?.value?.value;
             }
         }
         None

@@ -4,17 +4,22 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::model::Model;
 use crate::capture::{Filter, Pace, Spans};
 use crate::query::Query;
-use crate::search::{Arrived, Files, Replay as Recorded};
+use crate::search::{Arrived, Files, Replay as Recorded, Tail};
 use crate::terminal::Feed;
+use crate::text::time_ago;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 
 /// How often the clock of the model is set when no span arrives.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How old the spans are with which following begins.
+const BEFORE: Duration = Duration::from_secs(10);
 
 /// The spans that are counted while the model is locked, at most: a screen that waits for it must not wait for long.
 const AT_ONCE: usize = 256;
@@ -73,11 +78,21 @@ fn count(spans: &[EncodedSpan], model: &Mutex<Model>, now_ns: u64) {
     }
 }
 
+/// How files are read.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Way {
+    /// As fast as possible.
+    AtOnce,
+    /// At the pace at which they were recorded: so many seconds of the recording in one.
+    Replay(f64),
+    /// While they are recorded.
+    Follow,
+}
+
 /// Files that are read, and read again for each new query: the answer is about all of their spans.
 pub(super) struct Reader {
     pub(super) paths: Vec<PathBuf>,
-    /// The speed of a replay; `None` reads as fast as possible.
-    pub(super) speed: Option<f64>,
+    pub(super) way: Way,
     pub(super) model: Arc<Mutex<Model>>,
     /// The next query.
     pub(super) queries: Receiver<Option<Query>>,
@@ -96,11 +111,12 @@ impl Reader {
         let mut query = None;
         loop {
             self.is_reading.store(true, Ordering::Relaxed);
-            let (lines, next) = match self.speed {
-                Some(speed) => self.in_order(&files, query, Some(Pace::new(speed))),
+            let (lines, next) = match self.way {
+                Way::Replay(speed) => self.in_order(&files, query, Some(Pace::new(speed))),
+                Way::Follow => self.follow(),
                 // The spans of several files are read side by side, so that their traces come together.
-                None if self.paths.len() > 1 => self.in_order(&files, query, None),
-                None => self.read(&files, query),
+                Way::AtOnce if self.paths.len() > 1 => self.in_order(&files, query, None),
+                Way::AtOnce => self.read(&files, query),
             };
             self.is_reading.store(false, Ordering::Relaxed);
             if let Some(lines) = lines {
@@ -138,6 +154,37 @@ impl Reader {
         }
         replay.into_iter().for_each(Replay::finish);
         (Some(spans.read().lines()), None)
+    }
+
+    /// Reads what is added to the files, until nobody asks any more.
+    fn follow(&self) -> Answer {
+        let clock = Clock::start();
+        *lock(&self.model) = Model::new(clock.now_ns());
+        // The spans of the last seconds, as `view` does: those of traces that are not complete yet.
+        let first = Filter { since_ns: time_ago(BEFORE), ..Filter::default() };
+        let mut tail = Tail::open(&self.paths, &first, Filter::default());
+        let mut assembly = Assembly::new(Limits::default());
+        let mut show = |trace: &Trace<EncodedSpan>| lock(&self.model).trace(trace);
+        loop {
+            match self.queries.try_recv() {
+                Ok(query) => lock(&self.model).choose(query),
+                Err(TryRecvError::Disconnected) => return (None, Some(None)),
+                Err(TryRecvError::Empty) => {}
+            }
+            lock(&self.model).set_time(clock.now_ns());
+            let has_more = tail.read_some(|span| {
+                lock(&self.model).span(&span);
+                assembly.add(span, Instant::now(), &mut show);
+            });
+            assembly.due(Instant::now(), &mut show);
+            self.is_reading.store(has_more, Ordering::Relaxed);
+            if tail.is_over() {
+                return (Some(tail.end().lines()), None);
+            }
+            if !has_more {
+                sleep(TICK);
+            }
+        }
     }
 
     /// Reads the file. If there is another query, it counts no more, and returns the query.

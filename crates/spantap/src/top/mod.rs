@@ -33,6 +33,7 @@ use crate::query::Query;
 use crate::sink::Sinks;
 use crate::stats::Stats;
 use crate::terminal::{Feed, Screen as Output, ended_lines, final_stats, trouble};
+pub use feed::Way;
 use feed::{Clock, Reader, lock};
 use model::{Model, Window};
 use open::Open;
@@ -132,8 +133,8 @@ fn say_ended(open: &OpenSpans, is_last: bool, output: &Output) -> Vec<Vec<String
 pub struct FromFiles {
     /// The files.
     pub paths: Vec<PathBuf>,
-    /// The speed of a replay, in seconds of the recording for a second; `None` reads as fast as possible.
-    pub speed: Option<f64>,
+    /// How they are read.
+    pub way: Way,
     /// Whether to use colours.
     pub colour: bool,
     /// Set by another thread to end it.
@@ -147,14 +148,14 @@ impl FromFiles {
     ///
     /// When the terminal can't be read or written.
     pub fn run(self) -> Result<Vec<String>> {
-        let Self { paths, speed, colour, has_ended } = self;
+        let Self { paths, way, colour, has_ended } = self;
         let source = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         let model = Arc::new(Mutex::new(Model::new(0)));
         let (queries, received) = channel();
         let (is_reading, read) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
         let reader = Reader {
             paths,
-            speed,
+            way,
             model: Arc::clone(&model),
             queries: received,
             is_reading: Arc::clone(&is_reading),
@@ -174,8 +175,8 @@ impl FromFiles {
             model,
             source,
             colour,
-            // A replay is looked at as it goes on.
-            window: if speed.is_some() { Window::Recent } else { Window::All },
+            // What goes on is looked at as it goes on.
+            window: if way == Way::AtOnce { Window::All } else { Window::Recent },
             is_reading,
             has_ended,
             beside,

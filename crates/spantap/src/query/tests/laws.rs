@@ -143,7 +143,7 @@ fn sample() -> impl Strategy<Value = Sample> {
 
 /// What a query of letters is, each a condition that is true or false: found by other means than the parser.
 fn value_of(letters: &str) -> bool {
-    let unary = |unary: &str| unary.ends_with('t') == (unary.matches('!').count() % 2 == 0);
+    let unary = |unary: &str| unary.ends_with('t') == unary.matches('!').count().is_multiple_of(2);
     letters.split('|').any(|all| all.split('&').all(unary))
 }
 

@@ -144,10 +144,10 @@ async fn answer(mut response: Response) -> reqwest::Result<Vec<u8>> {
 /// The message in the body of a failure: a text, or field 2 of a protobuf `google.rpc.Status`, which OTLP sends.
 fn failure_message(body: &[u8]) -> String {
     use prost::Message;
-    if let Ok(text) = std::str::from_utf8(body) {
-        if !text.contains(|char: char| char.is_control() && !char.is_whitespace()) {
-            return one_line(text);
-        }
+    if let Ok(text) = std::str::from_utf8(body)
+        && !text.contains(|char: char| char.is_control() && !char.is_whitespace())
+    {
+        return one_line(text);
     }
     tonic_types::pb::Status::decode(body).map(|status| one_line(&status.message)).unwrap_or_default()
 }

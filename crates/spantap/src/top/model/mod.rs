@@ -94,10 +94,10 @@ impl Model {
         self.spans += 1;
         let (service, name, duration_ns) = (&span.process.service, span.name(), span.duration_ns());
         self.all.count(service, name, duration_ns, span.is_error, self.now_ns);
-        if let Some((query, _, table)) = &mut self.chosen {
-            if matches(query, span) {
-                table.count(service, name, duration_ns, span.is_error, self.now_ns);
-            }
+        if let Some((query, _, table)) = &mut self.chosen
+            && matches(query, span)
+        {
+            table.count(service, name, duration_ns, span.is_error, self.now_ns);
         }
     }
 
@@ -112,16 +112,16 @@ impl Model {
         for (span, goes) in each.filter_map(|(span, goes)| Some((span, goes?))) {
             let (service, name) = (&span.process.service, span.name());
             self.all.add_goes(service, name, &goes, now_ns);
-            if let Some(series) = self.all.known(service, name).filter(|_| fits) {
-                if series.is_slowest(span.duration_ns(), now_ns) {
-                    let kept = kept.get_or_insert_with(|| Kept::new(trace, times));
-                    series.keep_slowest(span.duration_ns(), Arc::clone(kept), now_ns);
-                }
+            if let Some(series) = self.all.known(service, name).filter(|_| fits)
+                && series.is_slowest(span.duration_ns(), now_ns)
+            {
+                let kept = kept.get_or_insert_with(|| Kept::new(trace, times));
+                series.keep_slowest(span.duration_ns(), Arc::clone(kept), now_ns);
             }
-            if let Some((query, _, table)) = &mut self.chosen {
-                if matches(query, span) {
-                    table.add_goes(service, name, &goes, now_ns);
-                }
+            if let Some((query, _, table)) = &mut self.chosen
+                && matches(query, span)
+            {
+                table.add_goes(service, name, &goes, now_ns);
             }
         }
         self.calls.add(spans, first, now_ns);

@@ -103,10 +103,10 @@ impl Target {
                 Err(error) => hidden = Some((error, library.name())),
             }
         }
-        if lacking.is_none() {
-            if let Some(foreign) = Foreign::of(pid)? {
-                return Ok(Self { what: What::Foreign(foreign), pid: Some(pid), name });
-            }
+        if lacking.is_none()
+            && let Some(foreign) = Foreign::of(pid)?
+        {
+            return Ok(Self { what: What::Foreign(foreign), pid: Some(pid), name });
         }
         if let Some((lack, of)) = lacking {
             bail!("process {pid}: {}", lack.message(&of));

@@ -64,10 +64,10 @@ impl Place {
     /// Watches the path of a file.
     pub(in crate::source::probes) fn of(path: &Path) -> io::Result<Self> {
         // A link that the user made to a path in /proc is treated like that path.
-        if let (None, Ok(target)) = (through_process(path), fs::read_link(path)) {
-            if through_process(&target).is_some() {
-                return Self::of(&target);
-            }
+        if let (None, Ok(target)) = (through_process(path), fs::read_link(path))
+            && through_process(&target).is_some()
+        {
+            return Self::of(&target);
         }
         let way = Way::of(path)?;
         let Some((process, _)) = through_process(path).filter(|(_, rest)| rest == Path::new("exe")) else {
@@ -128,10 +128,10 @@ impl Place {
             thread::sleep(CHECK_INTERVAL);
             if Instant::now() >= next_check {
                 next_check = Instant::now() + CONTAINER_CHECK_INTERVAL;
-                if let Some(why) = self.check_container() {
-                    if changes.send(Change::Unusable(why)).is_err() {
-                        return;
-                    }
+                if let Some(why) = self.check_container()
+                    && changes.send(Change::Unusable(why)).is_err()
+                {
+                    return;
                 }
             }
             // A deployment may remove the old file before it adds the new one.
