@@ -214,8 +214,8 @@ fn a_replay_ends_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = shop(folder.path());
     let file = file.to_str().unwrap();
-    let (at_once, mut replayed) = (top(&[file], 140, 30), top(&[file, "--speed", "10x"], 140, 30));
-    // It is shown while it goes on, by the clock of the recording: some 2 s for 20.
+    let (at_once, mut replayed) = (top(&[file], 140, 30), top(&[file, "--speed", "4x"], 140, 30));
+    // It is shown while it goes on, by the clock of the recording: some 5 s for 20.
     replayed.wait_until("some of the spans", |screen| {
         screen.contains("reading") && screen.contains("last minute") && screen.contains("SELECT orders")
     });
