@@ -15,17 +15,13 @@ use super::shown::{NONE_MATCHES, Shown};
 use super::signals::Blocked;
 use crate::capture::{Filter, Pace};
 use crate::query::Query;
-use crate::search::{Files, Order, Read, Replay, Tail, Wanted, choose, is_chosen};
+use crate::search::{BEFORE, Files, Order, Read, Replay, Tail, Wanted, choose, is_chosen};
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe, time_ago};
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 
 /// How often files are looked at for more.
 const POLL: Duration = Duration::from_millis(200);
-
-/// Without `--since`, `--follow` begins with the spans of this time, as `tail -f` begins with some lines: enough for the
-/// traces of which spans are still to come.
-const BEFORE: Duration = Duration::from_secs(10);
 
 /// Shows the traces of files at `speed` times the speed with which they were recorded.
 ///

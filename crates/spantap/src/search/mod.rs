@@ -18,4 +18,4 @@ pub use choose::{Choice, Order, Wanted, choose, is_chosen};
 pub use files::{Files, Read, Unread};
 pub use load::load;
 pub use replay::{Arrived, Replay};
-pub use tail::Tail;
+pub use tail::{BEFORE, Tail};

@@ -1,11 +1,16 @@
 //! The spans that are added to files while somebody looks.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::files::Read;
 use super::processes::Processes;
 use crate::capture::{Filter, Follow};
 use crate::trace::EncodedSpan;
+
+/// Following begins with the spans of this time, unless the user says since when, as `tail -f` begins with some lines: enough
+/// for the traces of which spans are still to come.
+pub const BEFORE: Duration = Duration::from_secs(10);
 
 /// Files that are read while they are written.
 pub struct Tail {

@@ -155,7 +155,7 @@ impl Live {
         if !self.is_long_enough(trace) || !self.is_chosen(trace) {
             return;
         }
-        if !budget.allows(has_error(trace), now) {
+        if !budget.allows(trace.has_error(), now) {
             self.stats.traces_not_shown.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -169,15 +169,9 @@ impl Live {
     }
 
     fn is_long_enough(&self, trace: &Trace<EncodedSpan>) -> bool {
-        let starts = trace.spans.iter().map(|span| span.times.0).min();
-        let ends = trace.spans.iter().map(|span| span.times.1).max();
-        let duration = ends.unwrap_or(0).saturating_sub(starts.unwrap_or(0));
-        u128::from(duration) >= self.options.min_duration.as_nanos()
+        let (start, end) = trace.times();
+        u128::from(end.saturating_sub(start)) >= self.options.min_duration.as_nanos()
     }
-}
-
-fn has_error(trace: &Trace<EncodedSpan>) -> bool {
-    trace.spans.iter().any(|span| span.is_error)
 }
 
 /// Limits the traces that are shown in a second.

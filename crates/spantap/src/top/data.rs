@@ -86,6 +86,14 @@ impl Data {
         });
     }
 
+    /// Leaves only the traces that are wanted. It decodes them, so it is not part of the copy, for which spans wait.
+    pub(super) fn keep_traces(&mut self, wanted: &Wanted<'_>) {
+        self.traces.retain(|kept| {
+            wanted.series.is_none_or(|series| has_span_of(kept, series))
+                && wanted.query.is_none_or(|query| is_chosen(&kept.trace, query))
+        });
+    }
+
     pub(super) fn sort(&mut self, series: Sort<SeriesColumn>, traces: Sort<TraceColumn>) {
         let order = |column: SeriesColumn, one: &Row, other: &Row| {
             let (a, b) = (&one.figures, &other.figures);
@@ -141,16 +149,6 @@ pub(super) fn service(kept: &Kept) -> &str {
 
 pub(super) fn name(kept: &Kept) -> &str {
     kept.root().map_or("", |span| span.name())
-}
-
-impl Data {
-    /// Leaves only the traces that are wanted. It decodes them, so it is not part of the copy, for which spans wait.
-    pub(super) fn keep_traces(&mut self, wanted: &Wanted<'_>) {
-        self.traces.retain(|kept| {
-            wanted.series.is_none_or(|series| has_span_of(kept, series))
-                && wanted.query.is_none_or(|query| is_chosen(&kept.trace, query))
-        });
-    }
 }
 
 fn has_span_of(kept: &Kept, series: &SeriesName) -> bool {

@@ -10,16 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::model::Model;
 use crate::capture::{Filter, Pace, Spans};
 use crate::query::Query;
-use crate::search::{Arrived, Files, Replay as Recorded, Tail};
+use crate::search::{Arrived, BEFORE, Files, Replay as Recorded, Tail};
 use crate::terminal::Feed;
 use crate::text::time_ago;
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 
 /// How often the clock of the model is set when no span arrives.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How old the spans are with which following begins.
-const BEFORE: Duration = Duration::from_secs(10);
 
 /// The spans that are counted while the model is locked, at most: a screen that waits for it must not wait for long.
 const AT_ONCE: usize = 256;

@@ -74,6 +74,18 @@ impl EncodedSpan {
 }
 
 impl Trace<EncodedSpan> {
+    /// The first start and the last end of its spans, in nanoseconds since 1970.
+    pub(crate) fn times(&self) -> (u64, u64) {
+        let starts = self.spans.iter().map(|span| span.times.0).min();
+        let ends = self.spans.iter().map(|span| span.times.1).max();
+        (starts.unwrap_or(0), ends.unwrap_or(0))
+    }
+
+    /// Whether one of its spans has failed.
+    pub(crate) fn has_error(&self) -> bool {
+        self.spans.iter().any(|span| span.is_error)
+    }
+
     /// The same trace with decoded spans.
     pub fn decode(&self) -> Trace {
         let Self { id, ref spans, shown, duplicates, left_out, late } = *self;

@@ -106,7 +106,7 @@ impl Model {
         let (spans, now_ns) = (&trace.spans, self.now_ns);
         // The others were there when it was first shown.
         let first = if trace.late > 0 { spans.len() - trace.late } else { 0 };
-        let times = traces::times(trace);
+        let times = trace.times();
         let (mut kept, fits): (Option<Arc<Kept>>, bool) = (None, traces::fits_a_row(trace));
         let each = spans.iter().zip(goes::goes(spans, &self.accounts)).skip(first);
         for (span, goes) in each.filter_map(|(span, goes)| Some((span, goes?))) {

@@ -78,13 +78,6 @@ pub(super) fn fits_a_row(trace: &Trace<EncodedSpan>) -> bool {
     bytes(trace) <= MAX_BYTES_FOR_A_ROW
 }
 
-/// The start and the end of all spans of a trace.
-pub(super) fn times(trace: &Trace<EncodedSpan>) -> (u64, u64) {
-    let starts = trace.spans.iter().map(|span| span.times.0).min();
-    let ends = trace.spans.iter().map(|span| span.times.1).max();
-    (starts.unwrap_or(0), ends.unwrap_or(0))
-}
-
 impl Traces {
     pub(super) fn new(now_ns: u64) -> Self {
         Self { slow: Halves::new(now_ns), failed: VecDeque::new(), latest: VecDeque::new(), second: (0, 0) }
@@ -112,7 +105,7 @@ impl Traces {
                 slow.remove(0);
             }
         }
-        if trace.spans.iter().any(|span| span.is_error) {
+        if trace.has_error() {
             let kept = copy();
             push(&mut self.failed, kept);
         }
