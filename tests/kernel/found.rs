@@ -71,8 +71,19 @@ impl Found {
     }
 }
 
-pub(crate) const PARTS: [&str; 9] =
-    ["on_cpu", "run_queue", "preempted", "throttled", "sleep", "disk", "blocked", "stopped", "unseen"];
+pub(crate) const PARTS: [&str; 11] = [
+    "on_cpu",
+    "run_queue",
+    "preempted",
+    "throttled",
+    "sleep",
+    "network",
+    "lock",
+    "disk",
+    "blocked",
+    "stopped",
+    "unseen",
+];
 
 /// All spans in the file.
 pub(crate) struct Spans(pub(crate) Vec<Found>);

@@ -6,7 +6,7 @@ use e2e::{Cgroup, wait_until};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-use crate::found::{assert_add_up, assert_between, assert_near, assert_near_of, number, total_ns};
+use crate::found::{Found, assert_add_up, assert_between, assert_near, assert_near_of, number, total_ns};
 use crate::worker::{Attached, Worker, file_on_a_disk};
 use crate::{repeat_if_unreported, with_kernel};
 
@@ -16,6 +16,46 @@ use crate::{repeat_if_unreported, with_kernel};
 fn time_asleep_and_on_the_cpu_agrees_with_the_programs_measurement() {
     with_kernel(&[], || {
         repeat_if_unreported(|| assert_sleeps_and_spins(Attached::start(&["--min", "0us"])));
+    });
+}
+
+/// Waits for sockets, for threads and for anything else are told apart, by the system call. Repeated if the kernel did not
+/// report a context switch.
+#[test]
+fn waits_for_sockets_are_waits_for_the_network() {
+    with_kernel(&[], || {
+        repeat_if_unreported(|| {
+            let ([_], spans, _) = Attached::start(&["--min", "0us"]).run_all(["await_all"]);
+            let mut ways = Vec::new();
+            for waits in spans.own("waits") {
+                let (way, account) = (waits.text("way"), waits.account());
+                let (part, name) = match way.strip_prefix("no socket: ") {
+                    None => ("network", "network wait"),
+                    Some("join") => ("lock", "lock wait"),
+                    Some(_) => ("sleep", "sleep"),
+                };
+                assert_between(way, account[part], 15_000_000, waits.duration_ns());
+                let others = ["network", "lock", "sleep"].into_iter().filter(|other| *other != part);
+                assert_eq!(others.map(|other| account[other]).sum::<u64>(), 0, "{way}: {account:?}");
+                let longest = spans.below(waits, name).into_iter().map(Found::duration_ns).max();
+                assert!(longest.is_some_and(|ns| ns > 15_000_000), "{way}: {:#?}", spans.0);
+                ways.push(way);
+            }
+            ways.sort_unstable();
+            let expected = [
+                "TCP accept",
+                "TCP read",
+                "UDP receive",
+                "Unix read",
+                "Unix write",
+                "no socket: join",
+                "no socket: pipe",
+                "no socket: poll of a pipe",
+                "no socket: timer",
+                "poll of a socket",
+            ];
+            assert_eq!(ways, expected);
+        });
     });
 }
 

@@ -6,14 +6,18 @@ use crate::found::{Found, Spans};
 use crate::worker::Attached;
 use crate::{repeat_if_unreported, with_kernel};
 
+/// The waits of a span that end with a wake-up.
+fn waits_below<'a>(spans: &'a Spans, of: &'a Found) -> impl Iterator<Item = &'a Found> {
+    ["sleep", "lock wait"].into_iter().flat_map(move |name| spans.below(of, name))
+}
+
 /// The wait of the span `waits`, and the id of the span `wakes` that should have ended it.
 fn pairs(spans: &Spans) -> impl Iterator<Item = (String, &Found, &Found)> {
     spans.own("waits").map(|waits| {
         let way = waits.text("way");
         let waker = spans.own("wakes").find(|wakes| wakes.text("way") == way).unwrap();
-        let sleeps = spans.below(waits, "sleep");
-        let longest = sleeps.into_iter().max_by_key(|sleep| sleep.duration_ns());
-        (way.to_owned(), longest.unwrap_or_else(|| panic!("no sleep: {way}")), waker)
+        let longest = waits_below(spans, waits).max_by_key(|wait| wait.duration_ns());
+        (way.to_owned(), longest.unwrap_or_else(|| panic!("no wait: {way}")), waker)
     })
 }
 
@@ -37,6 +41,12 @@ fn a_wait_is_linked_to_the_span_that_ended_it() {
             let mut ways = Vec::new();
             for (way, sleep, waker) in pairs(&spans) {
                 assert!(sleep.duration_ns() > 15_000_000, "{way}: {sleep:#?}");
+                // For other threads it waits in futex().
+                assert_eq!(
+                    sleep.name,
+                    if way == "pipe" { "sleep" } else { "lock wait" },
+                    "{way}: {sleep:#?}"
+                );
                 assert_eq!(sleep.links, [&*waker.id], "{way}: {sleep:#?}");
                 assert_eq!(sleep.text("kernel.waker.span"), "wakes", "{way}: {sleep:#?}");
                 ways.push(way);
@@ -66,7 +76,7 @@ fn a_wait_for_a_thread_in_the_same_span_has_no_link() {
     with_kernel(&[], || {
         repeat_if_unreported(|| {
             let ([_], spans, ended) = Attached::start(&["--min", "0us"]).run_all(["share"]);
-            let sleeps = spans.below(spans.one("shared"), "sleep");
+            let sleeps: Vec<_> = waits_below(&spans, spans.one("shared")).collect();
             // The thread is known, the span is left out.
             let by_thread =
                 sleeps.iter().filter(|sleep| sleep.text("kernel.waker").starts_with("kernel_work"));

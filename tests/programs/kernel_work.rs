@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::sockopt::{RcvBuf, SndBuf};
 use nix::sys::socket::{
@@ -121,6 +122,7 @@ fn main() -> Result<()> {
             "emit" => emit(number(1) as usize),
             "deep" => deep(number(1)),
             "hand_over" => hand_over()?,
+            "await_all" => await_all()?,
             "share" => share(),
             "register" => register(number(1)),
             "abandon" => abandon(),
@@ -250,6 +252,59 @@ fn share() -> Value {
         });
     });
     json!({})
+}
+
+/// A thread waits in the span `waits`, in one of the usual ways, until another one that is in no span ends the wait. What is
+/// no wait for a socket says so.
+fn await_all() -> Result<Value> {
+    fn pair(way: &str, wait: impl FnOnce() + Send, end: impl FnOnce()) {
+        let ready = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                ready.wait();
+                info_span!("waits", way).in_scope(wait);
+            });
+            ready.wait();
+            thread::sleep(Duration::from_millis(40));
+            end();
+        });
+    }
+    let written = |mut stream: &TcpStream| _ = stream.write_all(b"x");
+
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut client = None;
+    pair("TCP accept", || _ = listener.accept(), || client = TcpStream::connect(address).ok());
+    let client = TcpStream::connect(address)?;
+    let (mut server, _) = listener.accept()?;
+    pair("TCP read", || _ = server.read(&mut [0]), || written(&client));
+    pair("poll of a socket", || wait_by_poll(&server), || written(&client));
+
+    let (receiver, sender) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    let to = receiver.local_addr()?;
+    pair("UDP receive", || _ = receiver.recv(&mut [0]), || _ = sender.send_to(b"x", to));
+
+    let (mut near, mut far) = UnixStream::pair()?;
+    pair("Unix read", || _ = near.read(&mut [0]), || _ = far.write_all(b"x"));
+    // More than fits.
+    let large = vec![b'x'; 8 << 20];
+    let read_all = || _ = far.read_exact(&mut vec![0; large.len()]);
+    pair("Unix write", || _ = near.write_all(&large), read_all);
+
+    let (reads, mut writes) = std::io::pipe()?;
+    let mut reader = reads.try_clone()?;
+    pair("no socket: pipe", || _ = reader.read(&mut [0]), || _ = writes.write_all(b"x"));
+    pair("no socket: poll of a pipe", || wait_by_poll(&reads), || _ = writes.write_all(b"x"));
+    pair("no socket: timer", || thread::sleep(Duration::from_millis(40)), || {});
+    let (finish, finished) = channel::<()>();
+    let other = thread::spawn(move || _ = finished.recv());
+    pair("no socket: join", || _ = other.join(), || drop(finish));
+    Ok(json!({}))
+}
+
+/// Waits until it can be read.
+fn wait_by_poll(file: impl AsFd) {
+    let _ = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
 }
 
 /// Threads wait in the span `waits`, each until another one in the span `wakes` ends the wait, in one of the usual ways.

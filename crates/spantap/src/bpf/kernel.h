@@ -39,6 +39,7 @@ struct user_pt_regs {
 
 struct pt_regs {
 	struct user_pt_regs user_regs;
+	s32 syscallno; /* -1: it came to the kernel in another way */
 };
 #endif
 
@@ -54,8 +55,13 @@ struct path {
 	struct dentry *dentry;
 };
 
+struct inode {
+	unsigned short i_mode;
+};
+
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 };
 
 struct fdtable {

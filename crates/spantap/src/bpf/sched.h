@@ -22,7 +22,7 @@ static __always_inline bool in_interrupt(void *ctx, struct thread *scratch)
 	if (!(task->flags & PF_KTHREAD)) {
 		struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
-		return (s64)BPF_CORE_READ(regs, orig_ax) < 0;
+		return call_of(regs) < 0;
 	}
 #endif
 	return false;

@@ -3,7 +3,8 @@
  * without the layer: `foreign.h`.
  *
  * `probes.h` learns where each thread says which spans it is in, and `stack.h` reads that. `thread.h` follows the thread's
- * time. Five files charge the spans when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h`
+ * time. `wait.h` tells what a sleeping
+ * thread waits for, by its system call. Five files charge the spans when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h`
  * and `syscall.h`. User space may leave out any of those. All files use `kernel.h`, the types of the kernel;
  * `records.h`, what user space reads; `maps.h`, what the programs share; and `report.h`, which writes records of
  * kernel spans. */
@@ -19,6 +20,8 @@
 #include "maps.h"
 #include "report.h"
 #include "stack.h"
+#include "calls.h"
+#include "wait.h"
 #include "thread.h"
 #include "probes.h"
 #include "sched.h"

@@ -3,54 +3,6 @@
  * machine slower. */
 #pragma once
 
-/* The calls that take a path or an address, by number. */
-#if defined(__TARGET_ARCH_x86)
-#define OPEN 2
-#define STAT 4
-#define LSTAT 6
-#define ACCESS 21
-#define CONNECT 42
-#define SENDTO 44
-#define BIND 49
-#define EXECVE 59
-#define TRUNCATE 76
-#define CHDIR 80
-#define RENAME 82
-#define MKDIR 83
-#define RMDIR 84
-#define UNLINK 87
-#define READLINK 89
-#define STATFS 137
-#define OPENAT 257
-#define MKDIRAT 258
-#define NEWFSTATAT 262
-#define UNLINKAT 263
-#define RENAMEAT 264
-#define READLINKAT 267
-#define FACCESSAT 269
-#define RENAMEAT2 316
-#define STATX 332
-#else /* asm-generic/unistd.h */
-#define MKDIRAT 34
-#define UNLINKAT 35
-#define RENAMEAT 38
-#define STATFS 43
-#define TRUNCATE 45
-#define FACCESSAT 48
-#define CHDIR 49
-#define OPENAT 56
-#define READLINKAT 78
-#define NEWFSTATAT 79
-#define BIND 200
-#define CONNECT 203
-#define SENDTO 206
-#define EXECVE 221
-#define RENAMEAT2 276
-#define STATX 291
-#endif
-#define OPENAT2 437
-#define FACCESSAT2 439
-
 /* Pointer to the path, or NULL. */
 static __always_inline u64 path_of(struct pt_regs *regs, long number)
 {
@@ -158,14 +110,10 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 /* The last part of the name of the file open as `fd`, if it has one. User space knows which calls take a descriptor. */
 static __always_inline bool name_of(struct task_struct *task, u64 fd, char *name)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file *file = file_of(task, fd);
 	const unsigned char *text;
-	struct file **files, *file;
 
-	if (!table || fd >= BPF_CORE_READ(table, max_fds))
-		return false;
-	files = BPF_CORE_READ(table, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), &files[fd]) || !file)
+	if (!file)
 		return false;
 	text = BPF_CORE_READ(file, f_path.dentry, d_name.name);
 	return bpf_probe_read_kernel_str(name, PATH_BYTES, text) > 1;

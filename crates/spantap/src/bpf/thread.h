@@ -61,7 +61,7 @@ static __always_inline u32 state_off_cpu(struct task_struct *task, bool preempt,
 		return BLOCKED;
 	if ((state & TASK_UNINTERRUPTIBLE) && !(state & TASK_NOLOAD))
 		return BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait) ? DISK : BLOCKED;
-	return SLEEPING;
+	return state_asleep(task);
 }
 
 static __always_inline void report_wait(struct thread *thread, struct task_struct *task, u32 kind, u64 start,

@@ -105,7 +105,7 @@ const fn kernel(of: &'static str, place: usize, meaning: &'static str) -> Name {
     name(of, I::Kernel(place), Values::Duration, meaning)
 }
 
-static NAMES: [Name; 22] = [
+static NAMES: [Name; 24] = [
     name("duration", I::Duration, Values::Duration, "from the start of the span to its end"),
     name("busy", I::Busy, Values::Duration, "for how long a thread was inside the span"),
     name("name", I::Name, Values::Text, "the name of the span"),
@@ -123,11 +123,13 @@ static NAMES: [Name; 22] = [
     kernel("kernel.run_queue", 1, "the thread was ready and waited for a CPU"),
     kernel("kernel.preempted", 2, "the thread lost the CPU to another thread"),
     kernel("kernel.throttled", 3, "the thread had used up its CPU quota"),
-    kernel("kernel.sleep", 4, "the thread waited for a lock, a timer, the network or another program"),
-    kernel("kernel.disk", 5, "the thread waited for block I/O"),
-    kernel("kernel.blocked", 6, "the thread waited and could not be interrupted, but not for block I/O"),
-    kernel("kernel.stopped", 7, "the thread was stopped by a signal or a debugger"),
-    kernel("kernel.unseen", 8, "the kernel did not report what the thread did"),
+    kernel("kernel.sleep", 4, "the thread waited for a timer, a pipe, another program or the like"),
+    kernel("kernel.network", 5, "the thread waited for a socket"),
+    kernel("kernel.lock", 6, "the thread waited for another thread, in a mutex, channel or the like"),
+    kernel("kernel.disk", 7, "the thread waited for block I/O"),
+    kernel("kernel.blocked", 8, "the thread waited and could not be interrupted, but not for block I/O"),
+    kernel("kernel.stopped", 9, "the thread was stopped by a signal or a debugger"),
+    kernel("kernel.unseen", 10, "the kernel did not report what the thread did"),
 ];
 
 /// All names that queries know, apart from the keys of attributes.

@@ -10,7 +10,7 @@ use crate::span::attributes::attribute;
 use crate::span::attributes::{count, find};
 
 /// The number of states that a thread can be in.
-pub(crate) const STATES: usize = 9;
+pub(crate) const STATES: usize = 11;
 
 /// The places of three: on a CPU, waiting for one, and unknown.
 #[cfg(feature = "ebpf")]
@@ -27,6 +27,8 @@ pub(crate) const KEYS: [&str; STATES] = [
     "kernel.preempted_ns",
     "kernel.throttled_ns",
     "kernel.sleep_ns",
+    "kernel.network_ns",
+    "kernel.lock_ns",
     "kernel.disk_ns",
     "kernel.blocked_ns",
     "kernel.stopped_ns",

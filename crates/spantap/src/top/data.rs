@@ -107,7 +107,7 @@ impl Data {
                 SeriesColumn::P95 => a.p95_ns.cmp(&b.p95_ns),
                 SeriesColumn::P99 => a.p99_ns.cmp(&b.p99_ns),
                 SeriesColumn::Max => a.max_ns.cmp(&b.max_ns),
-                SeriesColumn::Own => a.goes.self_ns().cmp(&b.goes.self_ns()),
+                SeriesColumn::Own => a.breakdown.self_ns().cmp(&b.breakdown.self_ns()),
                 SeriesColumn::Total => one.total_ns().cmp(&other.total_ns()),
             }
         };

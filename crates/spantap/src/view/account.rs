@@ -9,6 +9,7 @@ use crate::span::account::{Account, STATES};
 const GREEN: Style = AnsiColor::Green.on_default();
 const MAGENTA: Style = AnsiColor::Magenta.on_default();
 const BLUE: Style = AnsiColor::Blue.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// The sign, style and name of each part, in the order of [`crate::span::account::KEYS`].
 const LOOKS: [(&str, Style, &str); STATES] = [
@@ -17,6 +18,8 @@ const LOOKS: [(&str, Style, &str); STATES] = [
     ("▞", YELLOW, "preempted"),
     ("▓", MAGENTA, "throttled"),
     ("░", BLUE, "sleep"),
+    ("≈", CYAN, "network"),
+    ("▌", MAGENTA, "lock"),
     ("▄", RED, "disk"),
     ("▂", RED, "blocked"),
     ("·", DIM, "stopped"),
@@ -80,19 +83,19 @@ mod tests {
 
     #[test]
     fn the_parts_fill_the_bar_and_are_named_by_size() {
-        let (bar, legend) = drawn([300, 100, 0, 0, 600, 0, 0, 0, 0]);
+        let (bar, legend) = drawn([300, 100, 0, 0, 600, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bar, "███▒░░░░░░");
         assert_eq!(legend, "░ sleep 60% █ cpu 30% ▒ run queue 10%");
-        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ cpu 100%".into()));
-        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1, 1]).1, "█ cpu 99%");
+        assert_eq!(drawn([7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), ("██████████".into(), "█ cpu 100%".into()));
+        assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0]).1, "█ cpu 99%");
         assert_eq!(drawn([1; STATES]).0.chars().count(), 10);
         assert_eq!(drawn([u64::MAX; STATES]).0, "██████████");
     }
 
     #[test]
     fn a_span_on_the_cpu_all_the_time_needs_no_line() {
-        assert!(!is_worth_a_line(Account([1_000_000, 10_000, 0, 0, 0, 0, 0, 0, 0])));
-        assert!(!is_worth_a_line(Account([1, 0, 0, 0, 9_000, 0, 0, 0, 0])));
-        assert!(is_worth_a_line(Account([900_000, 0, 100_000, 0, 0, 0, 0, 0, 0])));
+        assert!(!is_worth_a_line(Account([1_000_000, 10_000, 0, 0, 0, 0, 0, 0, 0, 0, 0])));
+        assert!(!is_worth_a_line(Account([1, 0, 0, 0, 9_000, 0, 0, 0, 0, 0, 0])));
+        assert!(is_worth_a_line(Account([900_000, 0, 100_000, 0, 0, 0, 0, 0, 0, 0, 0])));
     }
 }

@@ -3,16 +3,16 @@
 use ratatui::text::Span;
 
 use super::text::span;
-use crate::top::model::{Goes, Part};
+use crate::top::model::{Breakdown, Part};
 use crate::top::theme::Theme;
 
 /// Where the time goes, as a bar of `columns`. Blank if nothing is known.
-pub(super) fn goes(goes: &Goes, columns: usize, theme: Theme) -> Vec<Span<'static>> {
-    let total = u128::from(goes.total_ns());
+pub(super) fn breakdown(breakdown: &Breakdown, columns: usize, theme: Theme) -> Vec<Span<'static>> {
+    let total = u128::from(breakdown.total_ns());
     let (mut so_far, mut drawn) = (0_u128, 0);
     let mut spans = Vec::new();
     for part in Part::ALL {
-        so_far += u128::from(goes.ns(part));
+        so_far += u128::from(breakdown.ns(part));
         let end = match total {
             0 => 0,
             total => ((so_far * columns as u128 + total / 2) / total) as usize,

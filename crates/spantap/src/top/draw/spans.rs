@@ -55,7 +55,7 @@ fn empty(state: &State, context: &Context<'_>) -> &'static str {
 
 /// The figures of the selected row that a narrow screen has no column for.
 fn selected_line(row: &Row, columns: usize, theme: Theme) -> Line<'static> {
-    let own = row.figures.goes.self_ns().map_or_else(|| "-".to_owned(), readable);
+    let own = row.figures.breakdown.self_ns().map_or_else(|| "-".to_owned(), readable);
     let words =
         format!("selected: self {own}  total {}  latency in the last minute ", readable(row.total_ns()));
     let room = columns.saturating_sub(width(&words)).min(SECONDS);
@@ -67,7 +67,7 @@ fn selected_line(row: &Row, columns: usize, theme: Theme) -> Line<'static> {
 
 /// The parts that there are.
 fn legend(data: &Data, columns: usize, theme: Theme) -> Line<'static> {
-    let is_there = |part: Part| data.rows.iter().any(|row| row.figures.goes.ns(part) > 0);
+    let is_there = |part: Part| data.rows.iter().any(|row| row.figures.breakdown.ns(part) > 0);
     let mut spans = vec![span("time: ", theme.dim())];
     let mut used = 6;
     for part in Part::ALL.into_iter().filter(|part| is_there(*part)) {
@@ -88,7 +88,7 @@ struct Columns {
     name: usize,
     own: usize,
     total: usize,
-    goes: usize,
+    breakdown: usize,
     latency: usize,
 }
 
@@ -102,13 +102,13 @@ impl Columns {
         let service = (width / 9).clamp(8, 20);
         let total = if width >= 90 { COLUMNS } else { 0 };
         let own = if width >= 100 { COLUMNS } else { 0 };
-        let goes = if width >= 70 { (width / 10).clamp(8, 20) } else { 0 };
+        let breakdown = if width >= 70 { (width / 10).clamp(8, 20) } else { 0 };
         // As wide as its title.
         let latency = if width >= 116 { (width / 10).clamp(14, 30) } else { 0 };
-        let others = [service, RATE, ERRORS, own, total, goes, latency];
+        let others = [service, RATE, ERRORS, own, total, breakdown, latency];
         let used: usize = others.iter().filter(|columns| **columns > 0).map(|columns| columns + 1).sum();
         let name = width.saturating_sub(used + TIMES * (COLUMNS + 1)).max(4);
-        Self { service, name, own, total, goes, latency }
+        Self { service, name, own, total, breakdown, latency }
     }
 
     fn shown(&self) -> Vec<Shown<Column>> {
@@ -123,7 +123,7 @@ impl Columns {
             Shown::of(Column::Max, COLUMNS),
             Shown::of(Column::Own, self.own),
             Shown::of(Column::Total, self.total),
-            Shown { column: None, title: "TIME", columns: self.goes },
+            Shown { column: None, title: "TIME", columns: self.breakdown },
             Shown { column: None, title: "LATENCY, 1 MIN", columns: self.latency },
         ];
         shown.retain(|shown| shown.columns > 0);
@@ -149,14 +149,14 @@ impl Columns {
         ];
         cells.extend(times.map(|ns| one(time(ns), theme.plain())));
         if self.own > 0 {
-            let own = figures.goes.self_ns().map_or_else(|| right("-", self.own), time);
+            let own = figures.breakdown.self_ns().map_or_else(|| right("-", self.own), time);
             cells.push(one(own, theme.plain()));
         }
         if self.total > 0 {
             cells.push(one(time(row.total_ns()), theme.plain()));
         }
-        if self.goes > 0 {
-            cells.push(bar::goes(&figures.goes, self.goes, theme));
+        if self.breakdown > 0 {
+            cells.push(bar::breakdown(&figures.breakdown, self.breakdown, theme));
         }
         if self.latency > 0 {
             cells.push(without_blanks(&sparkline(&figures.latency_ns, self.latency), theme.accent()));

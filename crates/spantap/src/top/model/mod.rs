@@ -1,10 +1,10 @@
 //! What `top` knows: figures of all spans, and some traces. It takes bounded memory, whatever is sent for however long.
 //!
-//! `table` has the `series` of each service and name, `halves` what happened lately, and `goes` where the time of spans
+//! `table` has the `series` of each service and name, `halves` what happened lately, and `breakdown` where the time of spans
 //! goes. `calls` has which service calls which. `traces` are kept to be looked at.
 
+mod breakdown;
 mod calls;
-mod goes;
 mod halves;
 mod series;
 mod table;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
+pub(crate) use breakdown::{Breakdown, Part};
 pub(crate) use calls::Call;
-pub(crate) use goes::{Goes, Part};
 pub(crate) use series::{Figures, SECONDS, Window};
 pub(crate) use table::{Row, SeriesName};
 pub(crate) use traces::Kept;
@@ -53,7 +53,7 @@ impl Model {
             chosen: None,
             calls: Calls::default(),
             traces: Traces::new(now_ns),
-            accounts: goes::finder(),
+            accounts: breakdown::finder(),
         }
     }
 
@@ -108,10 +108,10 @@ impl Model {
         let first = if trace.late > 0 { spans.len() - trace.late } else { 0 };
         let times = trace.times();
         let (mut kept, fits): (Option<Arc<Kept>>, bool) = (None, traces::fits_a_row(trace));
-        let each = spans.iter().zip(goes::goes(spans, &self.accounts)).skip(first);
-        for (span, goes) in each.filter_map(|(span, goes)| Some((span, goes?))) {
+        let each = spans.iter().zip(breakdown::breakdowns(spans, &self.accounts)).skip(first);
+        for (span, breakdown) in each.filter_map(|(span, breakdown)| Some((span, breakdown?))) {
             let (service, name) = (&span.process.service, span.name());
-            self.all.add_goes(service, name, &goes, now_ns);
+            self.all.add_breakdown(service, name, &breakdown, now_ns);
             if let Some(series) = self.all.known(service, name).filter(|_| fits)
                 && series.is_slowest(span.duration_ns(), now_ns)
             {
@@ -121,7 +121,7 @@ impl Model {
             if let Some((query, _, table)) = &mut self.chosen
                 && matches(query, span)
             {
-                table.add_goes(service, name, &goes, now_ns);
+                table.add_breakdown(service, name, &breakdown, now_ns);
             }
         }
         self.calls.add(spans, first, now_ns);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::goes::Goes;
+use super::breakdown::Breakdown;
 use super::halves::Halves;
 use super::traces::Kept;
 use crate::graph::Measure;
@@ -28,7 +28,7 @@ pub(super) struct Series {
 #[derive(Default, Debug)]
 struct Counted {
     measure: Measure,
-    goes: Goes,
+    breakdown: Breakdown,
     /// The trace with the longest span.
     slowest: Option<(u64, Arc<Kept>)>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Figures {
     pub(crate) p95_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
-    pub(crate) goes: Goes,
+    pub(crate) breakdown: Breakdown,
     /// The average duration in each of the last [`SECONDS`], the latest last; `None` if no span ended in it.
     pub(crate) latency_ns: Vec<Option<u64>>,
 }
@@ -90,9 +90,9 @@ impl Series {
         self.last_ns = now_ns;
     }
 
-    pub(super) fn add_goes(&mut self, goes: &Goes, now_ns: u64) {
-        self.all.goes.add(goes);
-        self.recent.at(now_ns).goes.add(goes);
+    pub(super) fn add_breakdown(&mut self, breakdown: &Breakdown, now_ns: u64) {
+        self.all.breakdown.add(breakdown);
+        self.recent.at(now_ns).breakdown.add(breakdown);
     }
 
     /// Whether a trace with a span of this duration is the slowest lately.
@@ -120,7 +120,7 @@ impl Series {
     /// The figures, of spans that were counted since `started_ns` at the earliest.
     pub(super) fn figures(&self, window: Window, started_ns: u64, now_ns: u64) -> Option<Figures> {
         let mut recent = Counted::default();
-        let Counted { measure, goes, .. } = match window {
+        let Counted { measure, breakdown, .. } = match window {
             Window::All => &self.all,
             Window::Recent => {
                 self.recent.recent(now_ns).for_each(|counted| recent.add(counted));
@@ -136,7 +136,7 @@ impl Series {
             p95_ns: measure.percentile_ns(95),
             p99_ns: measure.percentile_ns(99),
             max_ns: measure.max_ns(),
-            goes: *goes,
+            breakdown: *breakdown,
             latency_ns: self.latency_ns(now_ns),
         })
     }
@@ -181,7 +181,7 @@ impl Second {
 impl Counted {
     fn add(&mut self, other: &Self) {
         self.measure.merge(&other.measure);
-        self.goes.add(&other.goes);
+        self.breakdown.add(&other.breakdown);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::goes::Goes;
+use super::breakdown::Breakdown;
 use super::series::{Figures, Series, Window};
 use super::traces::Kept;
 use crate::stats::shortened;
@@ -85,10 +85,10 @@ impl Table {
         series.count(duration_ns, is_error, now_ns);
     }
 
-    pub(super) fn add_goes(&mut self, service: &str, name: &str, goes: &Goes, now_ns: u64) {
+    pub(super) fn add_breakdown(&mut self, service: &str, name: &str, breakdown: &Breakdown, now_ns: u64) {
         match self.known(service, name) {
-            Some(series) => series.add_goes(goes, now_ns),
-            None => self.others.iter_mut().for_each(|series| series.add_goes(goes, now_ns)),
+            Some(series) => series.add_breakdown(breakdown, now_ns),
+            None => self.others.iter_mut().for_each(|series| series.add_breakdown(breakdown, now_ns)),
         }
     }
 

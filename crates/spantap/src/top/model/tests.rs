@@ -55,7 +55,7 @@ fn account(thread: i64, on_cpu_ns: i64, disk_ns: i64) -> Span {
 fn parts(model: &Model, name: &str) -> Vec<u64> {
     let rows = model.rows(Window::All);
     let row = rows.iter().find(|row| row.of.name() == name).expect("a row");
-    Part::ALL.map(|part| row.figures.goes.ns(part)).to_vec()
+    Part::ALL.map(|part| row.figures.breakdown.ns(part)).to_vec()
 }
 
 fn counted(trace: &Trace<EncodedSpan>) -> Model {
@@ -76,10 +76,10 @@ fn the_time_of_a_span_is_in_its_children_and_what_its_own_thread_did() {
     ];
     let model = counted(&trace(1, spans));
     // 50 of 100 are in children; of its own 70, 20 were within the first child.
-    //                      cpu queue disk sleep blocked own idle called
-    assert_eq!(parts(&model, "1"), [30, 0, 20, 0, 0, 0, 0, 50]);
-    assert_eq!(parts(&model, "2"), [10, 0, 10, 0, 0, 0, 10, 0]);
-    assert_eq!(parts(&model, "3"), [20, 0, 0, 0, 0, 0, 0, 0]);
+    //                      cpu queue disk network lock sleep blocked own idle called
+    assert_eq!(parts(&model, "1"), [30, 0, 20, 0, 0, 0, 0, 0, 0, 50]);
+    assert_eq!(parts(&model, "2"), [10, 0, 10, 0, 0, 0, 0, 0, 10, 0]);
+    assert_eq!(parts(&model, "3"), [20, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn without_an_account_own_time_is_own_time() {
     let plain = || Span::default();
     let spans = vec![span("a", (1, 1, 0), (0, 100), plain()), span("a", (1, 2, 1), (90, 200), plain())];
     let model = counted(&trace(1, spans));
-    assert_eq!(parts(&model, "1"), [0, 0, 0, 0, 0, 90, 0, 10]);
-    assert_eq!(parts(&model, "2"), [0, 0, 0, 0, 0, 110, 0, 0]);
+    assert_eq!(parts(&model, "1"), [0, 0, 0, 0, 0, 0, 0, 90, 0, 10]);
+    assert_eq!(parts(&model, "2"), [0, 0, 0, 0, 0, 0, 0, 110, 0, 0]);
 }
 
 #[test]

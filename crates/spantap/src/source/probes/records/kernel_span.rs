@@ -78,6 +78,8 @@ fn name(kind: KernelKind, number: u32) -> String {
         KernelKind::Preempted => "preempted",
         KernelKind::Throttled => "throttled",
         KernelKind::Sleep => "sleep",
+        KernelKind::Network => "network wait",
+        KernelKind::Lock => "lock wait",
         KernelKind::Disk => "disk wait",
         KernelKind::Blocked => "blocked",
         KernelKind::Stopped => "stopped",

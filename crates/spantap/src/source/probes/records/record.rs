@@ -104,6 +104,8 @@ pub(in crate::source::probes) enum KernelKind {
     Preempted,
     Throttled,
     Sleep,
+    Network,
+    Lock,
     Disk,
     Blocked,
     Stopped,
@@ -121,11 +123,13 @@ pub(in crate::source::probes) enum KernelKind {
 
 impl KernelKind {
     /// In the order of the C values, from 1 on.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::RunQueue,
         Self::Preempted,
         Self::Throttled,
         Self::Sleep,
+        Self::Network,
+        Self::Lock,
         Self::Disk,
         Self::Blocked,
         Self::Stopped,
@@ -384,9 +388,12 @@ impl<'a> Fields<'a> {
     fn detail(&mut self, kind: KernelKind) -> Option<Detail<'a>> {
         Some(match kind {
             KernelKind::RunQueue | KernelKind::Preempted | KernelKind::Throttled => Detail::None,
-            KernelKind::Sleep | KernelKind::Disk | KernelKind::Blocked | KernelKind::Stopped => {
-                self.waker()?
-            }
+            KernelKind::Sleep
+            | KernelKind::Network
+            | KernelKind::Lock
+            | KernelKind::Disk
+            | KernelKind::Blocked
+            | KernelKind::Stopped => self.waker()?,
             KernelKind::BlockRead | KernelKind::BlockWrite | KernelKind::BlockOther => Detail::Block {
                 device: self.u32()?,
                 error: self.u32()? as i32,

@@ -19,7 +19,11 @@ pub(crate) enum Part {
     RunQueue,
     /// A thread waited for block I/O.
     Disk,
-    /// A thread waited for a lock, a timer, the network or another program.
+    /// A thread waited for a socket.
+    Network,
+    /// A thread waited for another thread.
+    Lock,
+    /// A thread waited for a timer, a pipe, another program or the like.
     Sleep,
     /// A thread waited and could not be interrupted, but not for block I/O.
     Blocked,
@@ -32,7 +36,7 @@ pub(crate) enum Part {
 }
 
 /// The number of parts.
-pub(crate) const PARTS: usize = 8;
+pub(crate) const PARTS: usize = 10;
 
 impl Part {
     /// All parts, in the order in which they are drawn.
@@ -40,6 +44,8 @@ impl Part {
         Self::Cpu,
         Self::RunQueue,
         Self::Disk,
+        Self::Network,
+        Self::Lock,
         Self::Sleep,
         Self::Blocked,
         Self::Own,
@@ -54,6 +60,8 @@ impl Part {
         Self::RunQueue,
         Self::RunQueue,
         Self::Sleep,
+        Self::Network,
+        Self::Lock,
         Self::Disk,
         Self::Blocked,
         Self::Own,
@@ -63,13 +71,13 @@ impl Part {
 
 /// The time of spans by [`Part`], in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Goes {
+pub(crate) struct Breakdown {
     /// The number of spans.
     pub(crate) spans: u64,
     ns: [u64; PARTS],
 }
 
-impl Goes {
+impl Breakdown {
     pub(crate) fn ns(&self, part: Part) -> u64 {
         self.ns[part as usize]
     }
@@ -92,18 +100,18 @@ impl Goes {
     /// One span that lasted `duration_ns`, of which no child was open for `own_ns`. In that time its threads did what
     /// `states` says, if it is known.
     fn of_span(duration_ns: u64, own_ns: u64, states: Option<[u64; KEYS.len()]>) -> Self {
-        let mut goes = Self { spans: 1, ns: [0; PARTS] };
-        goes.ns[Part::Called as usize] = duration_ns.saturating_sub(own_ns);
+        let mut breakdown = Self { spans: 1, ns: [0; PARTS] };
+        breakdown.ns[Part::Called as usize] = duration_ns.saturating_sub(own_ns);
         let mut left = own_ns;
         for (part, ns) in Part::OF_STATES.into_iter().zip(states.unwrap_or_default()) {
             // Several threads inside at once have more time than there is.
             let ns = ns.min(left);
             left -= ns;
-            goes.ns[part as usize] += ns;
+            breakdown.ns[part as usize] += ns;
         }
         let rest = if states.is_some() { Part::Idle } else { Part::Own };
-        goes.ns[rest as usize] += left;
-        goes
+        breakdown.ns[rest as usize] += left;
+        breakdown
     }
 }
 
@@ -132,7 +140,7 @@ impl Known {
 }
 
 /// Where the time of each span of a trace goes. `None` for kernel activity, which is no call.
-pub(super) fn goes(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Goes>> {
+pub(super) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Breakdown>> {
     let places: HashMap<u64, usize> =
         spans.iter().enumerate().rev().map(|(place, span)| (span.span_id, place)).collect();
     let parent = |place: usize, span: &EncodedSpan| {
@@ -158,7 +166,7 @@ pub(super) fn goes(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<G
     }
     let each = spans.iter().zip(own_ns).zip(states);
     each.map(|((span, own_ns), states)| {
-        (!span.is_kernel).then(|| Goes::of_span(span.duration_ns(), own_ns, states))
+        (!span.is_kernel).then(|| Breakdown::of_span(span.duration_ns(), own_ns, states))
     })
     .collect()
 }
