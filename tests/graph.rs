@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use e2e::{Build, Fixture, Linkage, Spantap, need, program, wait_until};
+use e2e::{Build, Fixture, Following, Linkage, Spantap, need, program, wait_until};
 use roxmltree::{Document, ParsingOptions};
 use serde_json::{Value, json};
 
@@ -417,4 +417,61 @@ fn every_span_of_a_capture_is_on_an_edge() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(stderr(&output).contains("damaged and left out"), "{}", stderr(&output));
     assert!(!output.stdout.is_empty());
+}
+
+/// As spans are added, the graph is that of the whole file so far.
+#[test]
+fn the_graph_of_a_file_that_grows_is_shown_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = read(shop(folder.path())).unwrap();
+    let path = folder.path().join("grows.jsonl");
+    let file = path.to_str().unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    write(&path, lines[..4].concat()).unwrap();
+    let at_once = || serde_json::from_str::<Value>(&shown(&[file, "--json"])).unwrap();
+
+    let following = Following::start("graph", &["--json", file]);
+    let first = at_once();
+    assert_eq!(following.next(), first);
+    let mut grows = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    // A line that is not whole yet is neither damage nor a span.
+    let (half, rest) = lines[4].split_at(100);
+    grows.write_all(half).unwrap();
+    grows.write_all(&[rest, &lines[5..].concat()].concat()).unwrap();
+    let then = loop {
+        let then = following.next();
+        if then["spans"] == 10 {
+            break then;
+        }
+    };
+    assert_eq!(then, at_once());
+    assert_ne!(then, first);
+    let (code, said) = following.interrupt();
+    assert_eq!(code, Some(0), "{said}");
+
+    // A picture is a file that is replaced.
+    let picture = folder.path().join("calls.svg");
+    let following = Following::start("graph", &["--svg", "--output", picture.to_str().unwrap(), file]);
+    wait_until("the picture is there", || picture.exists());
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    assert_eq!(svg, shown(&[file, "--svg"]));
+    assert_eq!(following.interrupt().0, Some(0));
+    let output = graph(&[file, "--follow", "--svg"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--output"), "{output:?}");
+}
+
+/// At the end of a replay, the graph is that of the whole file.
+#[test]
+fn a_graph_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let file = path.to_str().unwrap();
+    let replayed = shown(&[file, "--json", "--speed", "0.1", "--where", "duration < 350ms"]);
+    let last = replayed.lines().last().unwrap();
+    assert_eq!(last, shown(&[file, "--json", "--where", "duration < 350ms"]).trim_end());
+    // The last span ends 0.42 s after the first one, which takes 4 s.
+    let spans = replayed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["spans"].clone());
+    let spans: Vec<u64> = spans.map(|spans| spans.as_u64().unwrap()).collect();
+    assert!(spans.len() >= 3 && spans.is_sorted() && spans[0] < 10, "{spans:?}");
 }

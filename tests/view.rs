@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use e2e::{Build, Fixture, Linkage, Spantap, program, wait_until};
+use e2e::{Build, Fixture, Following, Linkage, Spantap, program, wait_until};
 use serde_json::{Value, json};
 use spantap::capture::Capture;
 
@@ -380,49 +380,13 @@ fn a_replay_shows_the_same_traces_in_the_time_that_they_took() {
     assert!(begin.elapsed() >= std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
 }
 
-/// `spantap view --follow` while it runs.
-struct Following {
-    child: e2e::Process,
-    lines: std::sync::mpsc::Receiver<String>,
-}
-
-impl Following {
-    fn start(args: &[&str]) -> Self {
-        let mut command = Command::new("env");
-        command
-            .arg("--default-signal=INT,TERM")
-            .arg(program("spantap"))
-            .args(["view", "--json", "-f"])
-            .args(args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (line, lines) = std::sync::mpsc::channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|read| line.send(read)));
-        Self { child: e2e::Process(child), lines }
-    }
-
-    /// The next trace that it shows.
-    fn next(&self) -> Value {
-        serde_json::from_str(&self.lines.recv_timeout(e2e::TIMEOUT).unwrap()).unwrap()
-    }
-
-    fn interrupt(mut self) -> (Option<i32>, String) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        let status = self.child.wait().unwrap();
-        let mut said = String::new();
-        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut said).unwrap();
-        (status.code(), said)
-    }
-}
-
 #[test]
 fn traces_are_shown_while_they_are_recorded_also_into_new_files() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("capture.spans");
     let spantap = Spantap::record(&capture, &["--max-size", "1KiB", "--keep", "3"]);
     wait_until("the capture is there", || capture.exists());
-    let following = Following::start(&[capture.to_str().unwrap()]);
+    let following = Following::start("view", &["--json", capture.to_str().unwrap()]);
     let mut fixture = Fixture::start(
         &Build::Release.path(Linkage::Executable, 0),
         Linkage::Executable,
@@ -450,12 +414,7 @@ fn following_without_a_trace_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("capture.spans");
     write(&capture, "").unwrap();
-    let following = Following::start(&[capture.to_str().unwrap(), "--where", "error"]);
-    wait_until("it waits for signals", || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", following.child.id())).unwrap();
-        let mut names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
-        names.any(|name| name.is_ok_and(|name| name == "end\n"))
-    });
+    let following = Following::start("view", &["--json", capture.to_str().unwrap(), "--where", "error"]);
     let (code, said) = following.interrupt();
     assert_eq!((code, &*said), (Some(1), "spantap: no trace matches, among 0 spans\n"));
     // A pipe has no end to wait at.

@@ -291,8 +291,8 @@ fn await_all() -> Result<Value> {
     let read_all = || _ = far.read_exact(&mut vec![0; large.len()]);
     pair("Unix write", || _ = near.write_all(&large), read_all);
 
-    let (reads, mut writes) = std::io::pipe()?;
-    let mut reader = reads.try_clone()?;
+    let (reads, writes) = nix::unistd::pipe()?;
+    let (mut reader, reads, mut writes) = (File::from(reads.try_clone()?), reads, File::from(writes));
     pair("no socket: pipe", || _ = reader.read(&mut [0]), || _ = writes.write_all(b"x"));
     pair("no socket: poll of a pipe", || wait_by_poll(&reads), || _ = writes.write_all(b"x"));
     pair("no socket: timer", || thread::sleep(Duration::from_millis(40)), || {});

@@ -396,6 +396,19 @@ pub(super) struct Graph {
     /// Print a JSON object; the page "Traces as JSON" of the documentation describes it
     #[arg(long, group = "format")]
     pub(super) json: bool,
+    /// Write to this file instead, which is replaced as a whole
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: Option<PathBuf>,
+    /// Replay: show the graph as it grew, N times as fast as the files were recorded, such as 1 or 10x
+    ///
+    /// Pauses of more than 5 s are shortened to that.
+    #[arg(long, value_name = "N", value_parser = speed, conflicts_with = "follow")]
+    pub(super) speed: Option<f64>,
+    /// Show the graph anew each second in which spans are added to the files, until Ctrl-C
+    ///
+    /// Goes on with the new file when a recording begins one. A picture needs --output.
+    #[arg(long, short)]
+    pub(super) follow: bool,
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: Color,

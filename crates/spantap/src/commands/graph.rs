@@ -1,18 +1,15 @@
 //! `spantap graph`: shows who calls whom in files of spans.
 
-use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::cli::{Graph, GraphBy};
+use super::cli::Graph;
+use super::drawn::{by, is_closed, limit, report, text, write};
 use super::failed::Failed;
-use crate::graph::{self, By, Found};
+use super::growing;
+use crate::graph;
 use crate::search::Files;
-use crate::terminal::{Screen, Stream};
-use crate::text::{counted, safe};
-
-const NO_CALLS: u8 = 1;
 
 /// Shows who calls whom.
 ///
@@ -20,68 +17,29 @@ const NO_CALLS: u8 = 1;
 ///
 /// When the output fails.
 pub(super) fn graph(options: Graph) -> Result<ExitCode> {
-    show(options).context(Failed("can't show who calls whom"))
+    show(&options).context(Failed("can't show who calls whom"))
 }
 
-fn show(options: Graph) -> Result<ExitCode> {
-    let by = match options.by {
-        GraphBy::Service => By::Service,
-        GraphBy::Span => By::Span,
-    };
+fn show(options: &Graph) -> Result<ExitCode> {
+    let is_picture = options.dot || options.mermaid || options.svg;
+    if (options.follow || options.speed.is_some()) && is_picture && options.output.is_none() {
+        bail!("--follow and --speed make many pictures; --output FILE writes each of them to the same file");
+    }
+    match options.speed {
+        _ if options.follow => growing::follow(options),
+        Some(speed) => growing::replay(options, speed),
+        None => show_once(options),
+    }
+}
+
+fn show_once(options: &Graph) -> Result<ExitCode> {
     let files = Files::open(&options.files);
-    let mut found = graph::read(&files, by, options.query);
-    if options.limit > 0 {
-        found.graph.limit(options.limit);
-    }
-    let screen = Screen::new(Stream::Stdout, options.color.into());
-    let text = match () {
-        () if options.dot => graph::dot(&found.graph),
-        () if options.mermaid => graph::mermaid(&found.graph),
-        () if options.svg => graph::svg(&found.graph),
-        () if options.json => graph::json(&found.graph),
-        // A header alone would say nothing.
-        () if found.graph.edges.is_empty() => String::new(),
-        () => graph::table(&found.graph, screen.columns(), screen.colour()),
-    };
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let mut found = graph::read(&files, by(options), options.query.clone());
+    limit(&mut found.graph, options);
+    match write(text(&found.graph, options).as_bytes(), options.output.as_deref()) {
         // The reader, such as `head`, has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-        written => written.context("can't write the graph")?,
+        Err(error) if is_closed(&error) => return Ok(ExitCode::SUCCESS),
+        written => written?,
     }
-    report(&found, &files);
-    Ok(match () {
-        () if found.read.is_damaged() => Failed::EXIT_CODE.into(),
-        () if found.graph.edges.is_empty() => NO_CALLS.into(),
-        () => ExitCode::SUCCESS,
-    })
-}
-
-/// What the user has to know of the calls that are not shown.
-fn report(found: &Found, files: &Files) {
-    let mut err = io::stderr().lock();
-    let mut say = |line: String| _ = writeln!(err, "spantap: {}", safe(&line));
-    let (graph, uncounted) = (&found.graph, &found.graph.uncounted);
-    let calls = |count| counted(count, "call", "calls");
-    let spans = |count| counted(count, "span", "spans");
-    // If no file could be read, the reason says enough.
-    if graph.edges.is_empty() && (graph.spans > 0 || !found.read.is_damaged()) {
-        say(format!("no call was found, in {}", spans(graph.spans)));
-    }
-    if uncounted.left_out_edges > 0 {
-        let edges = counted(uncounted.left_out_edges, "edge", "edges");
-        say(format!("left out {edges} with {}; --limit 0 shows all", calls(uncounted.left_out_calls)));
-    }
-    if uncounted.beyond_limit > 0 {
-        let count = calls(uncounted.beyond_limit);
-        say(format!("{count} not counted: there are too many edges. --where chooses some of them"));
-    }
-    if uncounted.parent_missing > 0 {
-        let count = spans(uncounted.parent_missing);
-        say(format!("{count} not counted: the parent is in none of the files, or too far away in them"));
-    }
-    if uncounted.repeated > 0 {
-        say(format!("{} not counted again: the files have them more than once", spans(uncounted.repeated)));
-    }
-    found.read.lines().into_iter().chain(files.older()).for_each(say);
+    Ok(report(&found.graph, &found.read, files.older()))
 }

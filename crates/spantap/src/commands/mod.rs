@@ -2,16 +2,19 @@
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
 //! `collect` does the rest. `record` is one of the three with a capture or the flight recorder as its target, and `top` one with a
-//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded; `replay` does
-//! so at the pace at which it was or is recorded, `shown` is how a trace is written, and `failed` is their exit code for errors.
+//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded; `replay` and
+//! `growing` do so at the pace at which it was or is recorded. `shown` is how a trace is written, `drawn` how a graph is, and
+//! `failed` is their exit code for errors.
 //! `probes` lists the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
 
 mod attach;
 mod cli;
 mod collect;
 mod completions;
+mod drawn;
 mod failed;
 mod graph;
+mod growing;
 mod listen;
 mod man;
 mod probes;

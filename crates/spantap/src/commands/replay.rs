@@ -21,7 +21,7 @@ use crate::text::{counted, safe, time_ago};
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
 
 /// How often files are looked at for more.
-const POLL: Duration = Duration::from_millis(200);
+pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// Shows the traces of files at `speed` times the speed with which they were recorded.
 ///
@@ -30,7 +30,6 @@ const POLL: Duration = Duration::from_millis(200);
 /// When the output fails.
 pub(super) fn replay(options: &View, speed: f64) -> Result<ExitCode> {
     let stop = stop_on_signals()?;
-    let stop = || stop.load(Ordering::Relaxed);
     let files = Files::open(&options.files);
     let filter = chosen(options, &files);
     let mut output = Output::new(options, None);
@@ -90,7 +89,7 @@ pub(super) fn follow(options: &View) -> Result<ExitCode> {
     let mut output = Output::new(options, options.query.clone());
     let mut assembly = Assembly::new(Limits::default());
     let mut spans = 0;
-    while !stop.load(Ordering::Relaxed) && !output.has_failed() && !tail.is_over() {
+    while !stop() && !output.has_failed() && !tail.is_over() {
         let has_more = tail.read_some(|span| {
             spans += 1;
             assembly.add(span, Instant::now(), &mut |trace| output.show(trace));
@@ -120,12 +119,16 @@ fn none_matches(options: &View, shown: u64, spans: u64, read: &Read) -> Option<S
     })
 }
 
-/// A flag that is set when a signal asks spantap to end. A second signal ends it at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+/// Whether a signal has asked spantap to end. A second signal ends it at once.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub(super) fn stop_on_signals() -> Result<impl Fn() -> bool> {
     let stop = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stop);
     Blocked::ending()?.read()?.on_first(move || set.store(true, Ordering::Relaxed))?;
-    Ok(stop)
+    Ok(move || stop.load(Ordering::Relaxed))
 }
 
 /// Writes traces as they come.

@@ -9,6 +9,7 @@ use crate::capture::Spans;
 use crate::query::{Query, Subject};
 use crate::span::numbers::{KIND, NAME};
 use crate::span::{Summary, Undecoded};
+use crate::trace::{EncodedSpan, TraceSpan};
 
 /// Identifies a span: the halves of its trace's id, and its own id. As one `u128`, it would take 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,21 +69,39 @@ impl Batch {
         }
         batch
     }
+
+    /// One span. Empty if it can't be decoded.
+    pub(super) fn of_one(encoded: &EncodedSpan, by: By, query: Option<&Query>) -> Self {
+        let Some(TraceSpan { process, span }) = encoded.decode() else { return Self::default() };
+        let is_chosen = query.is_none_or(|query| query.matches(&Subject::new(&span, &process)));
+        let name = (by == By::Span).then_some(&*span.name);
+        let key = |span_id| SpanKey::new(encoded.trace_id, span_id);
+        let seen = Seen {
+            key: key(encoded.span_id),
+            parent: encoded.parent_id.map(key),
+            node: 0,
+            called: Called::new(encoded.duration_ns(), encoded.is_error, span.kind),
+            is_chosen,
+        };
+        Self { nodes: vec![Node::named(&process.service, name)], spans: vec![seen] }
+    }
 }
 
 impl Seen {
     fn new(span: &Summary, node: usize, kind: i32, is_chosen: bool) -> Self {
-        let called = Called {
-            duration_ns: span.duration_ns(),
-            is_error: span.is_error,
-            is_request: [SpanKind::Server as i32, SpanKind::Consumer as i32].contains(&kind),
-        };
         Self {
             key: SpanKey::new(span.trace_id, span.span_id),
             parent: span.parent_id.map(|id| SpanKey::new(span.trace_id, id)),
             node,
-            called,
+            called: Called::new(span.duration_ns(), span.is_error, kind),
             is_chosen,
         }
+    }
+}
+
+impl Called {
+    fn new(duration_ns: u64, is_error: bool, kind: i32) -> Self {
+        let is_request = [SpanKind::Server as i32, SpanKind::Consumer as i32].contains(&kind);
+        Self { duration_ns, is_error, is_request }
     }
 }

@@ -35,27 +35,31 @@ impl Default for Limits {
 
 /// The calls in the spans so far.
 pub(super) struct Calls {
-    by: By,
-    limits: Limits,
     names: Names,
     known: Recent<SpanKey, NodeId>,
     /// By the parent.
     waiting: Recent<SpanKey, Vec<(NodeId, Called)>>,
+    counted: Counted,
+    spans: u64,
+}
+
+/// The calls whose two ends are known.
+#[derive(Clone)]
+struct Counted {
+    by: By,
+    most_edges: usize,
     edges: HashMap<(NodeId, NodeId), Measure>,
     uncounted: Uncounted,
-    spans: u64,
 }
 
 impl Calls {
     pub(super) fn new(by: By, limits: Limits) -> Self {
+        let most_edges = limits.edges;
         Self {
-            by,
-            limits,
             names: Names::new(limits.nodes),
             known: Recent::new(limits.spans),
             waiting: Recent::new(limits.waiting),
-            edges: HashMap::new(),
-            uncounted: Uncounted::default(),
+            counted: Counted { by, most_edges, edges: HashMap::new(), uncounted: Uncounted::default() },
             spans: 0,
         }
     }
@@ -73,33 +77,56 @@ impl Calls {
         self.spans += 1;
         // Exporters repeat spans, and two recordings may have the same ones.
         if self.known.get(&seen.key).is_some() {
-            self.uncounted.repeated += 1;
+            self.counted.uncounted.repeated += 1;
             return;
         }
         *self.known.entry(seen.key).0 = node;
         for (child, called) in self.waiting.remove(&seen.key, Vec::len).into_iter().flatten().flatten() {
-            self.call(node, child, called);
+            self.counted.call(node, child, called);
         }
         match seen.parent {
             _ if !seen.is_chosen => {}
-            None => self.call(OUTSIDE, node, seen.called),
+            None => self.counted.call(OUTSIDE, node, seen.called),
             Some(parent) => match self.known.get(&parent).copied() {
-                Some(parent) => self.call(parent, node, seen.called),
+                Some(parent) => self.counted.call(parent, node, seen.called),
                 None => {
                     let (waiting, forgotten) = self.waiting.entry(parent);
                     waiting.push((node, seen.called));
-                    self.parents_are_missing(forgotten.into_values());
+                    self.counted.parents_are_missing(forgotten.values());
                 }
             },
         }
     }
 
+    /// The graph, if nothing more comes.
+    pub(super) fn finish(self) -> CallGraph {
+        graph(self.counted, &self.waiting, &self.names, self.spans)
+    }
+
+    /// The graph so far.
+    pub(super) fn so_far(&self) -> CallGraph {
+        graph(self.counted.clone(), &self.waiting, &self.names, self.spans)
+    }
+}
+
+/// The parents of those that wait have not come.
+fn graph(
+    mut counted: Counted,
+    waiting: &Recent<SpanKey, Vec<(NodeId, Called)>>,
+    names: &Names,
+    spans: u64,
+) -> CallGraph {
+    counted.parents_are_missing(waiting.values());
+    CallGraph::new(counted.by, names.nodes(), counted.edges, spans, counted.uncounted)
+}
+
+impl Counted {
     fn call(&mut self, from: NodeId, to: NodeId, called: Called) {
         if self.by == By::Service && from == to {
             self.uncounted.within += 1;
             return;
         }
-        let is_full = self.edges.len() >= self.limits.edges;
+        let is_full = self.edges.len() >= self.most_edges;
         match self.edges.entry((from, to)) {
             Entry::Vacant(_) if is_full => self.uncounted.beyond_limit += 1,
             edge => edge.or_default().add(called.duration_ns, called.is_error),
@@ -107,18 +134,12 @@ impl Calls {
     }
 
     /// Nobody knows which span called these.
-    fn parents_are_missing(&mut self, children: impl Iterator<Item = Vec<(NodeId, Called)>>) {
-        for (node, called) in children.flatten() {
+    fn parents_are_missing<'a>(&mut self, children: impl Iterator<Item = &'a Vec<(NodeId, Called)>>) {
+        for &(node, called) in children.flatten() {
             match called.is_request {
                 true => self.call(UNKNOWN, node, called),
                 false => self.uncounted.parent_missing += 1,
             }
         }
-    }
-
-    pub(super) fn finish(mut self) -> CallGraph {
-        let waiting = std::mem::replace(&mut self.waiting, Recent::new(0));
-        self.parents_are_missing(waiting.into_values());
-        CallGraph::new(self.by, self.names.into_nodes(), self.edges, self.spans, self.uncounted)
     }
 }

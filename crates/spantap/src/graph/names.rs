@@ -80,8 +80,8 @@ impl Names {
     }
 
     /// The nodes, in the order of their numbers.
-    pub(super) fn into_nodes(self) -> Vec<Node> {
-        self.nodes
+    pub(super) fn nodes(&self) -> Vec<Node> {
+        self.nodes.clone()
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
         let mut names = Names::new(2);
         let ids = ["a", "b", "a", "c", "d", "b"].map(|name| names.id(&Node::named(name, None)));
         assert_eq!(ids, [3, 4, 3, OTHER, OTHER, 4]);
-        assert_eq!(names.into_nodes().len(), 5);
+        assert_eq!(names.nodes().len(), 5);
     }
 
     #[test]

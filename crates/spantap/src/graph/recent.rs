@@ -46,8 +46,8 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         (self.recent.entry(key).or_default(), forgotten)
     }
 
-    pub(super) fn into_values(self) -> impl Iterator<Item = V> {
-        self.older.into_values().chain(self.recent.into_values())
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.older.values().chain(self.recent.values())
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(forgotten, [0, 1, 2, 3, 4, 5]);
         assert_eq!(map.get(&6), Some(&vec![6]));
         assert_eq!(map.remove(&9, Vec::len), [None, Some(vec![9])]);
-        assert_eq!(map.into_values().map(|of| of.len()).sum::<usize>(), 3);
+        assert_eq!(map.values().map(|of| of.len()).sum::<usize>(), 3);
     }
 
     #[test]

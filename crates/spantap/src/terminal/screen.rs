@@ -79,12 +79,20 @@ impl Screen {
 
     /// The current width of the terminal; without a terminal, the value of `COLUMNS`.
     pub fn columns(&self) -> usize {
-        let size = match self.stream {
+        let variable = || std::env::var("COLUMNS").ok()?.parse().ok();
+        self.size().map(|(width, _)| usize::from(width.0)).or_else(variable).unwrap_or(DEFAULT_COLUMNS)
+    }
+
+    /// The current height of the terminal; `None` without a terminal.
+    pub fn rows(&self) -> Option<usize> {
+        self.size().map(|(_, height)| usize::from(height.0))
+    }
+
+    fn size(&self) -> Option<(terminal_size::Width, terminal_size::Height)> {
+        match self.stream {
             Stream::Stdout => terminal_size::terminal_size_of(io::stdout()),
             Stream::Stderr => terminal_size::terminal_size_of(io::stderr()),
-        };
-        let variable = || std::env::var("COLUMNS").ok()?.parse().ok();
-        size.map(|(width, _)| usize::from(width.0)).or_else(variable).unwrap_or(DEFAULT_COLUMNS)
+        }
     }
 
     /// Writes whole lines to the stream. Ignores errors: forwarding goes on when the reader of the output has left.

@@ -13,7 +13,7 @@ use crate::span::{ALLOCATION, Summary, decode_field, name_of_field};
 #[derive(Clone, Debug)]
 pub struct EncodedSpan {
     pub(crate) process: Arc<Process>,
-    pub(super) trace_id: u128,
+    pub(crate) trace_id: u128,
     pub(crate) span_id: u64,
     pub(crate) parent_id: Option<u64>,
     /// The start and the end, in nanoseconds since 1970.
