@@ -9,13 +9,14 @@
 //! It writes the files, and fails if any of them has changed, so that it can't pass by accident in CI.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::fs::write;
+use std::fs::{File, write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use e2e::{Build, Fixture, Linkage, Terminal, program, send_bytes, wait_until};
+use e2e::{Build, Fixture, Linkage, Process, Spantap, Terminal, get, program, send_bytes, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -228,6 +229,119 @@ fn a_replay_ends_with_the_same_table() {
     assert_eq!(screens[0], screens[1]);
 }
 
+/// The rows of the table without the rates, which depend on when one looks: service and name, and then all figures.
+fn rows_without_rates(screen: &str) -> Vec<String> {
+    let lines: Vec<Vec<char>> = screen.lines().map(|line| line.chars().collect()).collect();
+    let heading: String = lines[2].iter().collect();
+    let column = |title: &str| heading.split(title).next().unwrap().chars().count();
+    let (rate, errors, time) = (column("RATE/s"), column("ERR %") - 2, column("TIME "));
+    let rows = lines[3..].iter().take_while(|line| line.len() > time);
+    let row = |line: &Vec<char>| line[..rate].iter().chain(&line[errors..time]).collect();
+    rows.map(row).collect()
+}
+
+/// The example `shop` answers requests on several connections while it is recorded and looked at.
+#[test]
+fn a_service_that_is_replayed_has_the_table_that_it_had_under_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("shop.spans");
+    let recorder = Spantap::record(&capture, &[]);
+    let mut shop = Command::new(program("shop"));
+    shop.arg("0").env("TRACING_USDT_SOCKET", recorder.socket()).env("TRACING_USDT_FORMAT", "otlp-protobuf");
+    let mut shop = Process(shop.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(shop.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit_once("http://").unwrap().1.parse().unwrap();
+    let file = capture.to_str().unwrap();
+    wait_until("the recording has begun", || capture.exists());
+    let mut live = top(&[file, "--follow"], 140, 30);
+    live.wait_for("No span has ended yet");
+
+    thread::scope(|scope| {
+        for client in 0..4_u32 {
+            scope.spawn(move || {
+                for request in 0..100 {
+                    // Some are not there.
+                    let product = if (client + request) % 20 == 0 { 999_999 } else { request % 9 + 1 };
+                    assert!(get(address, &format!("/products/{product}")).is_some());
+                }
+            });
+        }
+    });
+    kill(Pid::from_raw(shop.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(shop.wait().unwrap().success());
+    assert!(recorder.terminate().status.success());
+
+    let mut graph = Command::new(program("spantap"));
+    let graph = graph.args(["graph", "--json", "--by", "span", file]).output().unwrap();
+    let graph: Value = serde_json::from_slice(&graph.stdout).unwrap();
+    let name = |edge: &Value| graph["nodes"][edge["to"].as_u64().unwrap() as usize]["name"].clone();
+    let mut edges = graph["edges"].as_array().unwrap().iter();
+    let requests = edges.find(|edge| name(edge) == "GET /products/{id}").unwrap();
+    assert_eq!(requests["calls"], 400);
+    let all = graph["spans"].as_u64().unwrap();
+    assert!((1_000..1_000_000).contains(&all), "{all}");
+    let counted = format!(" {},{:03} spans", all / 1000, all % 1000);
+    let (at_once, mut replayed) = (top(&[file], 140, 30), top(&[file, "--speed", "4x"], 140, 30));
+    let has_all = |screen: &str| screen.contains(&counted) && !screen.contains("reading");
+    live.wait_until("all spans live", has_all);
+    // Since the start, as a file that was read at once is shown.
+    live.press("w");
+    replayed.press("w");
+    for terminal in [&live, &at_once, &replayed] {
+        terminal.wait_until("all spans", has_all);
+    }
+    // The last figures are copied to the screen within half a second, and a trace is waited for a little longer.
+    thread::sleep(Duration::from_secs(4));
+    let [live, at_once, replayed] =
+        [&live, &at_once, &replayed].map(|of| rows_without_rates(&of.settled("since the start")));
+    assert!(at_once.iter().any(|row| row.contains("GET /products/{id}")), "{at_once:#?}");
+    assert_eq!(live, at_once);
+    assert_eq!(replayed, at_once);
+}
+
+/// A trace each second for a day, with a new name each minute and a new service each hour: more names than there is room for.
+#[test]
+#[ignore = "deep: reads a file of 100 MB"]
+fn a_day_takes_the_memory_that_the_manual_says() {
+    const DAY_S: u64 = 86_400;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("day.jsonl");
+    let mut file = BufWriter::new(File::create(&path).unwrap());
+    for second in 0..DAY_S {
+        let at = second * 1000 * MS;
+        let (root, child) = ((at, at + (second % 90 + 10) * MS), (at + MS, at + 9 * MS));
+        let failed = json!({ "status": { "code": if second % 97 == 0 { 2 } else { 0 } } });
+        let spans = [
+            span(second + 1, 2, 1, &format!("minute {}", second / 60), child, json!({})),
+            span(second + 1, 1, 0, "all day", root, failed),
+        ];
+        writeln!(file, "{}", request(&format!("hour {}", second / 3600), "day", &spans)).unwrap();
+    }
+    file.flush().unwrap();
+    let mut terminal = top(&[path.to_str().unwrap()], 140, 40);
+    let screen = terminal
+        .wait_until("all spans", |screen| screen.contains(" 172,800 spans") && !screen.contains("reading"));
+    assert!(screen.contains("since the start"), "{screen}");
+    // New names have taken the places of those that had no span for a minute.
+    terminal.press("/name == \"minute 1439\"\r");
+    let screen = terminal.wait_for("hour 23         minute 1439");
+    assert!(screen.contains("(all others)"), "{screen}");
+    terminal.press("\x1b4");
+    terminal.wait_for("hour 23");
+    let peak = peak_bytes(terminal.pid());
+    assert!(peak < 400 << 20, "{} MiB", peak >> 20);
+    terminal.press("q");
+    assert!(terminal.wait().0.success());
+}
+
+/// The most memory that a process had at once.
+fn peak_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
 #[test]
 fn a_file_is_shown_while_it_grows() {
     let folder = tempfile::tempdir().unwrap();
@@ -238,8 +352,7 @@ fn a_file_is_shown_while_it_grows() {
     let whole = std::fs::read(shop(folder.path())).unwrap();
     let (begin, end) = whole.split_at(whole.len() / 2);
     let add = |bytes: &[u8]| {
-        use std::io::Write;
-        std::fs::File::options().append(true).open(&file).unwrap().write_all(bytes).unwrap();
+        File::options().append(true).open(&file).unwrap().write_all(bytes).unwrap();
     };
     add(begin);
     terminal.wait_for("SELECT orders");
