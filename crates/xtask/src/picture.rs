@@ -42,7 +42,7 @@ struct Picture {
 
 #[rustfmt::skip] // a table
 const PICTURES: [Picture; 6] = [
-    Picture { file: "attach.svg", says: &["checkout", "reserve", "price", "charge", "write_receipt", "wake"] },
+    Picture { file: "attach.svg", says: &["checkout", "reserve", "price", "charge", "write_receipt", "lock wait", "network wait", "wake"] },
     Picture { file: "top.svg", says: &["spantap top", "SPAN", "P95", "GET /report", "sqlite", "cpu"] },
     Picture { file: "top-trace.svg", says: &["GET /products/{id}", "exchange_rate", "sqlite", "on the critical path", "db.query.text"] },
     Picture { file: "view.svg", says: &["spantap view", "trace", "POST /orders", "place_order", "ERROR"] },

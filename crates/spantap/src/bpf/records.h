@@ -22,9 +22,9 @@ enum thread_state {
 	RUN_QUEUE, /* woken, waiting for a CPU */
 	PREEMPTED, /* able to run, but another thread has the CPU */
 	THROTTLED, /* its CPU quota was used up */
-	SLEEPING, /* for anything else */
+	SLEEPING, /* for anything but the two below */
 	NETWORK, /* asleep until a socket is ready */
-	LOCK, /* asleep in futex() until another thread goes on */
+	LOCK, /* asleep in futex(): until another thread wakes it, or its time is up */
 	DISK,    /* waiting for a disk, or other I/O that the kernel counts as such */
 	BLOCKED, /* another sleep that signals don't end, such as on a lock of the kernel */
 	STOPPED,

@@ -3,11 +3,10 @@
  * without the layer: `foreign.h`.
  *
  * `probes.h` learns where each thread says which spans it is in, and `stack.h` reads that. `thread.h` follows the thread's
- * time. `wait.h` tells what a sleeping
- * thread waits for, by its system call. Five files charge the spans when the kernel does something: `sched.h`, `block.h`, `net.h`, `exec.h`
- * and `syscall.h`. User space may leave out any of those. All files use `kernel.h`, the types of the kernel;
- * `records.h`, what user space reads; `maps.h`, what the programs share; and `report.h`, which writes records of
- * kernel spans. */
+ * time, and `wait.h` finds what a thread that goes to sleep waits for. Five files charge the spans when the kernel does
+ * something: `sched.h`, `block.h`, `net.h`, `exec.h` and `syscall.h`. User space may leave out any of those. All files use
+ * `kernel.h`, the types of the kernel; `calls.h`, the system calls; `records.h`, what user space reads; `maps.h`, what the
+ * programs share; and `report.h`, which writes records of kernel spans. */
 #include "kernel.h"
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -49,7 +49,7 @@ static __always_inline void enable_preemption(void)
 		bpf_preempt_enable();
 }
 
-static __always_inline u32 state_off_cpu(struct task_struct *task, bool preempt, unsigned int state)
+static __always_inline u32 state_off_cpu(struct thread *thread, struct task_struct *task, bool preempt, unsigned int state)
 {
 	if (bpf_core_field_exists(task->throttled) && BPF_CORE_READ(task, throttled))
 		return THROTTLED;
@@ -61,7 +61,8 @@ static __always_inline u32 state_off_cpu(struct task_struct *task, bool preempt,
 		return BLOCKED;
 	if ((state & TASK_UNINTERRUPTIBLE) && !(state & TASK_NOLOAD))
 		return BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait) ? DISK : BLOCKED;
-	return state_asleep(task);
+	/* Outside of spans nobody asks. */
+	return thread->depth ? state_asleep(task) : SLEEPING;
 }
 
 static __always_inline void report_wait(struct thread *thread, struct task_struct *task, u32 kind, u64 start,
@@ -260,7 +261,7 @@ static __always_inline void leave_cpu(struct thread *thread, struct task_struct 
 	update(thread, task, now);
 	thread->since = now;
 	thread->waited = waited_of(task);
-	thread->state = state_off_cpu(task, preempt, state);
+	thread->state = state_off_cpu(thread, task, preempt, state);
 }
 
 static __always_inline void get_cpu(struct thread *thread, struct task_struct *task, u64 now)

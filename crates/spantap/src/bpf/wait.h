@@ -13,13 +13,33 @@ static __always_inline bool is_socket(struct task_struct *task, u64 fd)
 	return file && (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == S_IFSOCK;
 }
 
-/* NETWORK, LOCK or SLEEPING. It may wait for several descriptors at once: in poll() the first one decides, as nearly all
- * programs that poll within a span have only one; an epoll instance shows none. */
+/* How many descriptors of a poll() are looked at. */
+#define POLLED 4
+
+/* Whether the first descriptor that poll() does not skip is a socket. */
+static __always_inline bool polls_socket(struct task_struct *task, u64 polled, u64 count)
+{
+	struct {
+		s32 fd;
+		s32 events;
+	} each;
+
+	for (u64 i = 0; i < POLLED && i < count; i++) {
+		if (bpf_probe_read_user(&each, sizeof(each), (void *)(polled + i * sizeof(each))))
+			return false;
+		if (each.fd >= 0)
+			return is_socket(task, each.fd);
+	}
+	return false;
+}
+
+/* NETWORK, LOCK or SLEEPING, for a thread that is in a span. Of several descriptors, any may end the wait; the first one has
+ * to stand for all. Those of epoll, select and io_uring are too far to look for: such a wait is SLEEPING, and so is the rest
+ * of one that was interrupted by a stop (restart_syscall). */
 static __noinline int state_asleep(struct task_struct *task)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	u64 descriptor = PT_REGS_PARM1_CORE_SYSCALL(regs);
-	s32 polled;
+	u64 argument = PT_REGS_PARM1_CORE_SYSCALL(regs);
 
 	switch (call_of(regs)) {
 	case FUTEX:
@@ -40,15 +60,13 @@ static __noinline int state_asleep(struct task_struct *task)
 	case READV:
 	case WRITE:
 	case WRITEV:
-		return is_socket(task, descriptor) ? NETWORK : SLEEPING;
+		/* Descriptors are ints: the upper half of the register may be anything. */
+		return is_socket(task, (u32)argument) ? NETWORK : SLEEPING;
 #if defined(__TARGET_ARCH_x86)
 	case POLL:
 #endif
 	case PPOLL:
-		/* The first member of a struct pollfd. */
-		if (bpf_probe_read_user(&polled, sizeof(polled), (void *)descriptor))
-			return SLEEPING;
-		return is_socket(task, (u32)polled) ? NETWORK : SLEEPING;
+		return polls_socket(task, argument, PT_REGS_PARM2_CORE_SYSCALL(regs)) ? NETWORK : SLEEPING;
 	}
 	return SLEEPING;
 }

@@ -1,9 +1,9 @@
 //! How `spantap graph` writes a graph, as the user wants it.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,9 @@ use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe};
 
 const NO_CALLS: u8 = 1;
+
+/// How wide a table in a file may be.
+const COLUMNS_OF_FILE: usize = 200;
 
 /// What a node of the graph is.
 pub(super) fn by(options: &Graph) -> By {
@@ -42,7 +45,8 @@ pub(super) fn text(graph: &CallGraph, options: &Graph) -> String {
         () if options.json => graph::json(graph),
         // A header alone would say nothing.
         () if graph.edges.is_empty() => String::new(),
-        () => graph::table(graph, screen.columns(), screen.colour() && options.output.is_none()),
+        () if options.output.is_some() => graph::table(graph, COLUMNS_OF_FILE, false),
+        () => graph::table(graph, screen.columns(), screen.colour()),
     }
 }
 
@@ -56,11 +60,37 @@ pub(super) fn write(text: &[u8], file: Option<&Path>) -> Result<()> {
         let mut out = io::stdout().lock();
         return out.write_all(text).and_then(|()| out.flush()).context("can't write the graph");
     };
-    // Whoever reads the file meanwhile sees the one before.
-    let mut new = OsString::from(file);
-    new.push(".new");
-    let written = fs::write(&new, text).and_then(|()| fs::rename(&new, file));
-    written.with_context(|| format!("can't write the graph to {}", file.display()))
+    replace(file, text).with_context(|| format!("can't write the graph to {}", file.display()))
+}
+
+/// Replaces a file as a whole: whoever reads it meanwhile has the one before. What is no file, such as a pipe, is written to.
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    // A link stays a link.
+    let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let before = fs::metadata(&path).ok();
+    if before.as_ref().is_some_and(|before| !before.is_file()) {
+        return OpenOptions::new().write(true).open(&path)?.write_all(text);
+    }
+    let mut new = OsString::from(&path);
+    new.push(format!(".{}.new", std::process::id()));
+    // It follows no link, and overwrites nothing.
+    let mut created = OpenOptions::new().write(true).create_new(true).open(&new)?;
+    let permissions = before.map(|before| before.permissions());
+    let written = created
+        .write_all(text)
+        .and_then(|()| permissions.map_or(Ok(()), |permissions| created.set_permissions(permissions)))
+        .and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// Whether the graph would take the place of one of the files that it is of.
+pub(super) fn replaces_its_source(options: &Graph) -> bool {
+    let real = |path: &PathBuf| fs::canonicalize(path).ok();
+    let output = options.output.as_ref().and_then(real);
+    output.is_some() && options.files.iter().any(|file| real(file) == output)
 }
 
 /// Whether nobody reads what is written.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use super::cli::Graph;
-use super::drawn::{by, is_closed, limit, report, text, write};
+use super::drawn::{by, is_closed, limit, replaces_its_source, report, text, write};
 use super::failed::Failed;
 use super::growing;
 use crate::graph;
@@ -25,8 +25,13 @@ fn show(options: &Graph) -> Result<ExitCode> {
     if (options.follow || options.speed.is_some()) && is_picture && options.output.is_none() {
         bail!("--follow and --speed make many pictures; --output FILE writes each of them to the same file");
     }
+    if replaces_its_source(options) {
+        bail!("--output is one of the files to read; choose another");
+    }
+    if options.follow {
+        return growing::follow(options);
+    }
     match options.speed {
-        _ if options.follow => growing::follow(options),
         Some(speed) => growing::replay(options, speed),
         None => show_once(options),
     }
@@ -36,10 +41,13 @@ fn show_once(options: &Graph) -> Result<ExitCode> {
     let files = Files::open(&options.files);
     let mut found = graph::read(&files, by(options), options.query.clone());
     limit(&mut found.graph, options);
-    match write(text(&found.graph, options).as_bytes(), options.output.as_deref()) {
-        // The reader, such as `head`, has seen enough.
-        Err(error) if is_closed(&error) => return Ok(ExitCode::SUCCESS),
-        written => written?,
+    // If nothing could be read, an earlier picture stays.
+    if found.graph.spans > 0 || !found.read.is_damaged() {
+        match write(text(&found.graph, options).as_bytes(), options.output.as_deref()) {
+            // The reader, such as `head`, has seen enough.
+            Err(error) if is_closed(&error) => return Ok(ExitCode::SUCCESS),
+            written => written?,
+        }
     }
     Ok(report(&found.graph, &found.read, files.older()))
 }

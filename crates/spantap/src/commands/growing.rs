@@ -1,6 +1,7 @@
 //! `spantap graph --follow` and `spantap graph --speed`: shows a graph while it grows.
 
 use std::cell::RefCell;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,15 +12,20 @@ use super::cli::Graph;
 use super::drawn::{by, is_closed, limit, report, text, write};
 use super::replay::{POLL, stop_on_signals};
 use crate::capture::{Filter, Pace};
-use crate::graph::{CallGraph, Growing};
+use crate::graph::Growing;
 use crate::search::{Files, Read, Replay, Tail};
 use crate::terminal::{Screen, Stream};
+use crate::text::{counted, safe};
+use crate::trace::EncodedSpan;
 
 /// How often the graph is shown at most.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Moves the cursor to the first line, and clears the screen.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+/// Control sequences: to the first place of the screen, and to clear from the cursor to the end of the line or the screen.
+const HOME: &str = "\x1b[H";
+const END_OF_LINE: &str = "\x1b[K\n";
+const END_OF_SCREEN: &str = "\x1b[J";
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Shows the graph of files while they are written, until a signal asks for the end.
 ///
@@ -28,14 +34,23 @@ const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 /// When the output fails.
 pub(super) fn follow(options: &Graph) -> Result<ExitCode> {
     let stop = stop_on_signals()?;
+    // Those that a recorder renames from now on are read.
+    let older = Files::open(&options.files).older();
     let mut tail = Tail::open(&options.files, &Filter::default(), Filter::default());
+    if !tail.is_over() {
+        // At the end may be too late to know that a file is missing in the graph.
+        let mut err = io::stderr().lock();
+        for line in older.into_iter().chain(tail.not_read()) {
+            let _ = writeln!(err, "spantap: {}", safe(&line));
+        }
+    }
     let mut shown = Shown::new(options);
+    let mut has_all = false;
     while !stop() && shown.failed.is_none() && !tail.is_over() {
-        let has_more = tail.read_some(|span| shown.graph.add(&span));
-        shown.has_changed |= has_more;
-        shown.show_if_due();
+        let has_more = tail.read_some(|span| shown.add(&span));
+        has_all |= !has_more;
+        shown.show_if_due(has_all);
         if !has_more {
-            shown.first_is_due();
             sleep(POLL);
         }
     }
@@ -57,16 +72,14 @@ pub(super) fn replay(options: &Graph, speed: f64) -> Result<ExitCode> {
     let shown = RefCell::new(Shown::new(options));
     // Also in a pause, what came before it is shown.
     let ends = || {
-        shown.borrow_mut().show_if_due();
+        shown.borrow_mut().show_if_due(true);
         stop() || shown.borrow().failed.is_some()
     };
     for arrived in spans.by_ref() {
         if !pace.wait_until(arrived.at_ns, &ends) {
             break;
         }
-        let mut shown = shown.borrow_mut();
-        shown.graph.add(&arrived.span);
-        shown.has_changed = true;
+        shown.borrow_mut().add(&arrived.span);
     }
     shown.into_inner().end(spans.read(), files.older())
 }
@@ -74,74 +87,108 @@ pub(super) fn replay(options: &Graph, speed: f64) -> Result<ExitCode> {
 /// A graph and how it was shown last.
 struct Shown<'a> {
     options: &'a Graph,
+    screen: Screen,
     graph: Growing,
     /// Whether spans have come since it was shown.
     has_changed: bool,
-    due: Instant,
-    was_shown: bool,
+    /// `None` before it was shown.
+    next: Option<Instant>,
     failed: Option<anyhow::Error>,
 }
 
 impl<'a> Shown<'a> {
     fn new(options: &'a Graph) -> Self {
         let graph = Growing::new(by(options), options.query.clone());
-        Self {
-            options,
-            graph,
-            has_changed: false,
-            due: Instant::now() + PERIOD,
-            was_shown: false,
-            failed: None,
-        }
+        let screen = Screen::new(Stream::Stdout, options.color.into());
+        Self { options, screen, graph, has_changed: false, next: None, failed: None }
     }
 
-    fn show_if_due(&mut self) {
-        let now = Instant::now();
-        if self.has_changed && now >= self.due && self.failed.is_none() {
-            self.show();
-            self.due = now + PERIOD;
-        }
+    fn add(&mut self, span: &EncodedSpan) {
+        self.graph.add(span);
+        self.has_changed = true;
     }
 
-    /// All that was there is read.
-    fn first_is_due(&mut self) {
-        if !self.was_shown {
-            self.due = Instant::now();
-            self.show_if_due();
+    /// Shows it if it has changed and was not shown lately. `has_all` says that what was there at the beginning is read, which
+    /// nobody wants to see the half of.
+    fn show_if_due(&mut self, has_all: bool) {
+        let begin = Instant::now();
+        let is_due = self.next.map_or(has_all, |next| next <= begin);
+        if !is_due || !self.has_changed || self.failed.is_some() {
+            return;
         }
-    }
-
-    fn show(&mut self) -> CallGraph {
-        (self.has_changed, self.was_shown) = (false, true);
+        self.has_changed = false;
         let mut graph = self.graph.so_far();
         limit(&mut graph, self.options);
-        let Graph { json, output, .. } = self.options;
         let mut text = text(&graph, self.options);
-        if output.is_none() && !json {
-            text = match Screen::new(Stream::Stdout, self.options.color.into()).rows() {
-                // The edges with the most time come first.
-                Some(rows) => text
-                    .lines()
-                    .take(rows.saturating_sub(1))
-                    .fold(CLEAR.to_owned(), |screen, line| screen + line + "\n"),
-                // One table after the other.
-                None => text + "\n",
-            };
+        if self.is_redrawn() {
+            text = frame(&text, self.screen.rows().unwrap_or(usize::MAX), self.next.is_none());
         }
-        self.failed = write(text.as_bytes(), output.as_deref()).err();
-        graph
+        self.write(&text);
+        // At most a tenth of the time goes into showing.
+        self.next = Some(Instant::now() + PERIOD.max(9 * begin.elapsed()));
+    }
+
+    /// Whether a table takes the place of the one before, on a terminal.
+    fn is_redrawn(&self) -> bool {
+        let Graph { json, output, .. } = self.options;
+        self.screen.has_status() && !json && output.is_none()
+    }
+
+    fn write(&mut self, text: &str) {
+        let Graph { json, output, .. } = self.options;
+        let is_table = !json && output.is_none() && !self.screen.has_status() && !text.is_empty();
+        // One table after the other.
+        let gap = if is_table && self.next.is_some() { "\n" } else { "" };
+        self.failed = write(format!("{gap}{text}").as_bytes(), output.as_deref()).err();
     }
 
     fn end(mut self, read: &Read, more: impl IntoIterator<Item = String>) -> Result<ExitCode> {
-        let graph = match self.failed {
-            None => self.show(),
-            Some(_) => self.graph.so_far(),
-        };
+        let mut graph = self.graph.so_far();
+        limit(&mut graph, self.options);
+        let is_redrawn = self.is_redrawn();
+        // If nothing could be read, an earlier picture stays.
+        let has_read = graph.spans > 0 || !read.is_damaged();
+        if self.failed.is_none() && has_read && (self.has_changed || self.next.is_none() || is_redrawn) {
+            // The last frame may be a part of the table.
+            let clear = if is_redrawn && self.next.is_some() { CLEAR } else { "" };
+            self.write(&format!("{clear}{}", text(&graph, self.options)));
+        }
         match self.failed {
             // The reader, such as `head`, has seen enough.
             Some(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
             Some(error) => Err(error),
             None => Ok(report(&graph, read, more)),
         }
+    }
+}
+
+/// A table as a frame of a screen with so many rows. The edges with the most time come first, and the rest is counted.
+fn frame(table: &str, rows: usize, is_first: bool) -> String {
+    let (room, all) = (rows.saturating_sub(1), table.lines().count());
+    let shown = if all > room { room.saturating_sub(1) } else { all };
+    let mut frame = if is_first { CLEAR } else { HOME }.to_owned();
+    for line in table.lines().take(shown) {
+        frame.extend([line, END_OF_LINE]);
+    }
+    if shown < all {
+        let more = counted((all - shown) as u64, "more edge", "more edges");
+        frame.extend([&*format!("… {more}"), END_OF_LINE]);
+    }
+    frame + END_OF_SCREEN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_too_long_says_how_much_is_missing() {
+        let table = "from to\na b\nb c\nc d\n";
+        assert_eq!(
+            frame(table, 5, true),
+            "\x1b[H\x1b[Jfrom to\x1b[K\na b\x1b[K\nb c\x1b[K\nc d\x1b[K\n\x1b[J"
+        );
+        assert_eq!(frame(table, 4, false), "\x1b[Hfrom to\x1b[K\na b\x1b[K\n… 2 more edges\x1b[K\n\x1b[J");
+        assert_eq!(frame(table, 1, false), "\x1b[H… 4 more edges\x1b[K\n\x1b[J");
     }
 }

@@ -9,7 +9,7 @@ use crate::capture::Spans;
 use crate::query::{Query, Subject};
 use crate::span::numbers::{KIND, NAME};
 use crate::span::{Summary, Undecoded};
-use crate::trace::{EncodedSpan, TraceSpan};
+use crate::trace::EncodedSpan;
 
 /// Identifies a span: the halves of its trace's id, and its own id. As one `u128`, it would take 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -70,20 +70,22 @@ impl Batch {
         batch
     }
 
-    /// One span. Empty if it can't be decoded.
+    /// One span.
     pub(super) fn of_one(encoded: &EncodedSpan, by: By, query: Option<&Query>) -> Self {
-        let Some(TraceSpan { process, span }) = encoded.decode() else { return Self::default() };
-        let is_chosen = query.is_none_or(|query| query.matches(&Subject::new(&span, &process)));
-        let name = (by == By::Span).then_some(&*span.name);
+        let chooses = |query: &Query| {
+            let decoded = encoded.decode();
+            decoded.is_some_and(|of| query.matches(&Subject::new(&of.span, &of.process)))
+        };
+        let name = (by == By::Span).then(|| encoded.name());
         let key = |span_id| SpanKey::new(encoded.trace_id, span_id);
         let seen = Seen {
             key: key(encoded.span_id),
             parent: encoded.parent_id.map(key),
             node: 0,
-            called: Called::new(encoded.duration_ns(), encoded.is_error, span.kind),
-            is_chosen,
+            called: Called::new(encoded.duration_ns(), encoded.is_error, encoded.kind()),
+            is_chosen: query.is_none_or(chooses),
         };
-        Self { nodes: vec![Node::named(&process.service, name)], spans: vec![seen] }
+        Self { nodes: vec![Node::named(&encoded.process.service, name)], spans: vec![seen] }
     }
 }
 

@@ -57,14 +57,14 @@ pub struct Uncounted {
 }
 
 impl CallGraph {
-    pub(super) fn new(
+    pub(super) fn new<'a>(
         by: By,
-        nodes: Vec<Node>,
-        edges: HashMap<(NodeId, NodeId), Measure>,
+        nodes: &[Node],
+        edges: impl Iterator<Item = ((NodeId, NodeId), &'a Measure)>,
         spans: u64,
         uncounted: Uncounted,
     ) -> Self {
-        let edge = |((from, to), measure): ((NodeId, NodeId), Measure)| Edge {
+        let edge = |((from, to), measure): ((NodeId, NodeId), &Measure)| Edge {
             from: from as usize,
             to: to as usize,
             calls: measure.calls,
@@ -73,14 +73,14 @@ impl CallGraph {
             average_ns: measure.average_ns(),
             p95_ns: measure.p95_ns(),
         };
-        let mut edges: Vec<Edge> = edges.into_iter().map(edge).collect();
+        let mut edges: Vec<Edge> = edges.map(edge).collect();
         let name = |place: usize| nodes.get(place);
         edges.sort_by(|one, other| {
             let names = (name(one.from), name(one.to)).cmp(&(name(other.from), name(other.to)));
             other.total_ns.cmp(&one.total_ns).then(names)
         });
-        let mut graph = Self { by, nodes, edges, spans, uncounted };
-        graph.drop_lonely_nodes();
+        let mut graph = Self { by, nodes: Vec::new(), edges, spans, uncounted };
+        graph.keep_nodes(nodes);
         graph
     }
 
@@ -89,19 +89,20 @@ impl CallGraph {
         let left_out = self.edges.split_off(most.min(self.edges.len()));
         self.uncounted.left_out_edges += left_out.len() as u64;
         self.uncounted.left_out_calls += left_out.iter().map(|edge| edge.calls).sum::<u64>();
-        self.drop_lonely_nodes();
+        let nodes = std::mem::take(&mut self.nodes);
+        self.keep_nodes(&nodes);
     }
 
-    /// Removes the nodes without an edge. The others come in the order of the edges, so that the result does not depend on
-    /// the order in which spans were read.
-    fn drop_lonely_nodes(&mut self) {
+    /// Keeps those of `all` that have an edge. They come in the order of the edges, so that the result does not depend on the
+    /// order in which spans were read.
+    fn keep_nodes(&mut self, all: &[Node]) {
         let mut nodes = Vec::new();
         let mut places = HashMap::new();
         for edge in &mut self.edges {
             for end in [&mut edge.from, &mut edge.to] {
                 let old = *end;
                 *end = *places.entry(old).or_insert_with(|| {
-                    nodes.extend(self.nodes.get(old).cloned());
+                    nodes.extend(all.get(old).cloned());
                     nodes.len() - 1
                 });
             }

@@ -44,11 +44,18 @@ pub(super) struct Calls {
 }
 
 /// The calls whose two ends are known.
-#[derive(Clone)]
 struct Counted {
     by: By,
     most_edges: usize,
     edges: HashMap<(NodeId, NodeId), Measure>,
+    rest: Rest,
+}
+
+/// The calls that are not from a known node. A graph that grows has others each time it is shown.
+#[derive(Clone, Default)]
+struct Rest {
+    /// The calls from [`UNKNOWN`], by the called node.
+    unknown: HashMap<NodeId, Measure>,
     uncounted: Uncounted,
 }
 
@@ -59,7 +66,7 @@ impl Calls {
             names: Names::new(limits.nodes),
             known: Recent::new(limits.spans),
             waiting: Recent::new(limits.waiting),
-            counted: Counted { by, most_edges, edges: HashMap::new(), uncounted: Uncounted::default() },
+            counted: Counted { by, most_edges, edges: HashMap::new(), rest: Rest::default() },
             spans: 0,
         }
     }
@@ -77,7 +84,7 @@ impl Calls {
         self.spans += 1;
         // Exporters repeat spans, and two recordings may have the same ones.
         if self.known.get(&seen.key).is_some() {
-            self.counted.uncounted.repeated += 1;
+            self.counted.rest.uncounted.repeated += 1;
             return;
         }
         *self.known.entry(seen.key).0 = node;
@@ -92,53 +99,51 @@ impl Calls {
                 None => {
                     let (waiting, forgotten) = self.waiting.entry(parent);
                     waiting.push((node, seen.called));
-                    self.counted.parents_are_missing(forgotten.values());
+                    let room = self.counted.most_edges - self.counted.edges.len();
+                    self.counted.rest.parents_are_missing(forgotten.values(), room);
                 }
             },
         }
     }
 
-    /// The graph, if nothing more comes.
-    pub(super) fn finish(self) -> CallGraph {
-        graph(self.counted, &self.waiting, &self.names, self.spans)
-    }
-
-    /// The graph so far.
+    /// The graph so far. The parents of those that wait have not come.
     pub(super) fn so_far(&self) -> CallGraph {
-        graph(self.counted.clone(), &self.waiting, &self.names, self.spans)
+        let Counted { by, most_edges, edges, rest } = &self.counted;
+        let mut rest = rest.clone();
+        rest.parents_are_missing(self.waiting.values(), most_edges - edges.len());
+        let known = edges.iter().map(|(ends, measure)| (*ends, measure));
+        let unknown = rest.unknown.iter().map(|(to, measure)| ((UNKNOWN, *to), measure));
+        CallGraph::new(*by, self.names.nodes(), known.chain(unknown), self.spans, rest.uncounted)
     }
-}
-
-/// The parents of those that wait have not come.
-fn graph(
-    mut counted: Counted,
-    waiting: &Recent<SpanKey, Vec<(NodeId, Called)>>,
-    names: &Names,
-    spans: u64,
-) -> CallGraph {
-    counted.parents_are_missing(waiting.values());
-    CallGraph::new(counted.by, names.nodes(), counted.edges, spans, counted.uncounted)
 }
 
 impl Counted {
     fn call(&mut self, from: NodeId, to: NodeId, called: Called) {
         if self.by == By::Service && from == to {
-            self.uncounted.within += 1;
+            self.rest.uncounted.within += 1;
             return;
         }
-        let is_full = self.edges.len() >= self.most_edges;
+        let is_full = self.edges.len() + self.rest.unknown.len() >= self.most_edges;
         match self.edges.entry((from, to)) {
-            Entry::Vacant(_) if is_full => self.uncounted.beyond_limit += 1,
+            Entry::Vacant(_) if is_full => self.rest.uncounted.beyond_limit += 1,
             edge => edge.or_default().add(called.duration_ns, called.is_error),
         }
     }
+}
 
-    /// Nobody knows which span called these.
-    fn parents_are_missing<'a>(&mut self, children: impl Iterator<Item = &'a Vec<(NodeId, Called)>>) {
+impl Rest {
+    /// Nobody knows which span called these. There is room for so many edges.
+    fn parents_are_missing<'a>(
+        &mut self,
+        children: impl Iterator<Item = &'a Vec<(NodeId, Called)>>,
+        room: usize,
+    ) {
         for &(node, called) in children.flatten() {
-            match called.is_request {
-                true => self.call(UNKNOWN, node, called),
-                false => self.uncounted.parent_missing += 1,
+            let is_full = self.unknown.len() >= room;
+            match self.unknown.entry(node) {
+                _ if !called.is_request => self.uncounted.parent_missing += 1,
+                Entry::Vacant(_) if is_full => self.uncounted.beyond_limit += 1,
+                edge => edge.or_default().add(called.duration_ns, called.is_error),
             }
         }
     }

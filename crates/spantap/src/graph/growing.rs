@@ -7,7 +7,7 @@ use super::names::By;
 use crate::query::Query;
 use crate::trace::EncodedSpan;
 
-/// A graph that grows. It takes as much memory as [`read`](super::read()).
+/// A graph that grows. It takes as much memory as [`read`](super::read()), and for a moment a little more while it is shown.
 pub struct Growing {
     by: By,
     query: Option<Query>,

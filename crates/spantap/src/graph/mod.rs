@@ -7,7 +7,8 @@
 //! A span with a parent is a call, from the node of the parent to the node of the span. A [`Node`] is a service, or a name
 //! of a service's spans. `batch` is what has to be known of spans, `names` numbers the nodes. `calls` finds the parents:
 //! children often come first, and `recent` bounds the memory for those that wait. `measure` has the count, the errors and
-//! the durations of an edge. `growing` does the same with spans that come one by one. `call_graph` is the result, and `draw` writes it as a table, as JSON, or as a picture.
+//! the durations of an edge. `growing` does the same with spans that come one by one. `call_graph` is the result, and `draw` writes
+//! it as a table, as JSON, or as a picture.
 
 mod batch;
 mod call_graph;

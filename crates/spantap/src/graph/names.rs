@@ -80,8 +80,8 @@ impl Names {
     }
 
     /// The nodes, in the order of their numbers.
-    pub(super) fn nodes(&self) -> Vec<Node> {
-        self.nodes.clone()
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
     }
 }
 

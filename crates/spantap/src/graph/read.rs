@@ -24,5 +24,5 @@ pub fn read(files: &Files, by: By, query: Option<Query>) -> Found {
     let mut calls = Calls::new(by, Limits::default());
     let each = move |spans: Spans| Batch::new(&spans, by, query.as_ref());
     let read = files.read(&Filter::default(), each, |batch| calls.add(&batch));
-    Found { graph: calls.finish(), read }
+    Found { graph: calls.so_far(), read }
 }

@@ -39,7 +39,7 @@ fn batch(span: &Span, by: By) -> Batch {
 fn graph(spans: &[Span], by: By, limits: Limits) -> CallGraph {
     let mut calls = Calls::new(by, limits);
     spans.iter().for_each(|span| calls.add(&batch(span, by)));
-    calls.finish()
+    calls.so_far()
 }
 
 type Naive = BTreeMap<(Node, Node), (u64, u64, u128)>;

@@ -125,7 +125,7 @@ static NAMES: [Name; 24] = [
     kernel("kernel.throttled", 3, "the thread had used up its CPU quota"),
     kernel("kernel.sleep", 4, "the thread waited for a timer, a pipe, another program or the like"),
     kernel("kernel.network", 5, "the thread waited for a socket"),
-    kernel("kernel.lock", 6, "the thread waited for another thread, in a mutex, channel or the like"),
+    kernel("kernel.lock", 6, "the thread slept in futex(): a mutex, a channel, a parked thread or the like"),
     kernel("kernel.disk", 7, "the thread waited for block I/O"),
     kernel("kernel.blocked", 8, "the thread waited and could not be interrupted, but not for block I/O"),
     kernel("kernel.stopped", 9, "the thread was stopped by a signal or a debugger"),

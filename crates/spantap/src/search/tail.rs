@@ -34,6 +34,11 @@ impl Tail {
         Self { files, processes: Processes::default(), read, later: Some(later) }
     }
 
+    /// Why files are not read, a line each.
+    pub fn not_read(&self) -> impl Iterator<Item = String> {
+        self.read.failed.iter().map(|error| format!("{error:#}"))
+    }
+
     /// Whether no file is read any more.
     pub fn is_over(&self) -> bool {
         self.files.is_empty()

@@ -7,7 +7,8 @@ use memchr::memmem::Finder;
 
 use super::assembled::{Trace, TraceSpan};
 use crate::process::Process;
-use crate::span::{ALLOCATION, Summary, decode_field, name_of_field};
+use crate::span::numbers::KIND;
+use crate::span::{ALLOCATION, Summary, Undecoded, decode_field, name_of_field};
 
 /// An encoded span, with its process and what the assembly needs to know before decoding it.
 #[derive(Clone, Debug)]
@@ -49,6 +50,11 @@ impl EncodedSpan {
     /// The name. Empty if it can't be read.
     pub(crate) fn name(&self) -> &str {
         name_of_field(&self.bytes)
+    }
+
+    /// Its role in a call between services, as OTLP numbers it.
+    pub(crate) fn kind(&self) -> i32 {
+        Undecoded::of_field(&self.bytes).code(KIND).unwrap_or_default()
     }
 
     /// From the start to the end.

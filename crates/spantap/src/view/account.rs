@@ -70,7 +70,10 @@ fn percent(ns: u64, account: Account) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::span::account::KEYS;
     use crate::view::Look;
 
     fn drawn(account: [u64; STATES]) -> (String, String) {
@@ -90,6 +93,17 @@ mod tests {
         assert_eq!(drawn([1000, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0]).1, "█ cpu 99%");
         assert_eq!(drawn([1; STATES]).0.chars().count(), 10);
         assert_eq!(drawn([u64::MAX; STATES]).0, "██████████");
+    }
+
+    #[test]
+    fn each_state_has_its_name() {
+        let names = KEYS.into_iter().zip(LOOKS).filter_map(|(key, (_, _, name))| {
+            let state = key.strip_prefix("kernel.")?.strip_suffix("_ns")?;
+            (state.replace('_', " ") != name).then_some((state, name))
+        });
+        assert_eq!(names.collect::<Vec<_>>(), [("on_cpu", "cpu"), ("unseen", "not seen")]);
+        let signs: HashSet<&str> = LOOKS.iter().map(|(sign, ..)| *sign).collect();
+        assert_eq!(signs.len(), STATES);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use prost::Message;
 use super::*;
 use crate::process::{Process, Sender};
 use crate::span::Summary;
+use crate::span::account::KEYS;
 use crate::span::attributes::attribute;
 use crate::trace::Shown;
 
@@ -80,6 +81,28 @@ fn the_time_of_a_span_is_in_its_children_and_what_its_own_thread_did() {
     assert_eq!(parts(&model, "1"), [30, 0, 20, 0, 0, 0, 0, 0, 0, 50]);
     assert_eq!(parts(&model, "2"), [10, 0, 10, 0, 0, 0, 0, 0, 10, 0]);
     assert_eq!(parts(&model, "3"), [20, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn each_state_is_in_the_part_of_its_name() {
+    for (place, key) in KEYS.into_iter().enumerate() {
+        // A span's time on the CPU is never zero.
+        let mut states = [0; KEYS.len()];
+        (states[0], states[place]) = (1, 99);
+        let attributes = KEYS.into_iter().zip(states).filter(|(_, ns)| *ns > 0);
+        let attributes = attributes.map(|(key, ns)| attribute(key, Value::IntValue(ns))).collect();
+        let spans = vec![span("a", (1, 1, 0), (0, 100), Span { attributes, ..Span::default() })];
+        let found = parts(&counted(&trace(1, spans)), "1");
+        let part = Part::ALL.into_iter().zip(found).find(|(_, ns)| *ns >= 99).map(|(part, _)| part);
+        let state = key.trim_start_matches("kernel.").trim_end_matches("_ns");
+        let name = match state {
+            "on_cpu" => "Cpu",
+            "run_queue" | "preempted" | "throttled" => "RunQueue",
+            "stopped" | "unseen" => "Own",
+            state => &format!("{}{}", state[..1].to_uppercase(), &state[1..]),
+        };
+        assert_eq!(format!("{part:?}"), format!("Some({name})"), "{key}");
+    }
 }
 
 #[test]
