@@ -74,8 +74,8 @@ const SPANTAP: Crate = Crate {
     name: "spantap",
     parts: &[
         "text", "span", "process", "notes", "query", "decode", "encode", "capture", "flight", "trace",
-        "open", "search", "graph", "view", "sink", "stats", "terminal", "metrics", "top", "pipeline",
-        "source", "commands",
+        "open", "search", "graph", "view", "export", "sink", "stats", "terminal", "metrics", "top",
+        "pipeline", "source", "commands",
     ],
 };
 

@@ -27,7 +27,7 @@ use crate::toolchains::{OLDEST, OLDEST_FOR_SPANTAP, STABLE};
 use crate::workspace;
 use steps::Steps;
 
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 11] = [
     setup::BPFTRACE,
     setup::VALGRIND,
     Package { program: "gdb", packages: &["gdb"] },
@@ -41,10 +41,14 @@ const PACKAGES: [Package; 10] = [
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
     Package { program: "ip", packages: &["iproute2"] },
     Package { program: "dot", packages: &["graphviz"] },
+    Package { program: "rsvg-convert", packages: &["librsvg2-bin"] },
 ];
 
 /// Installed by itself: Ubuntu has no package of this name, and one that is missing would keep all others from being installed.
 const PERF: Package = Package { program: "perf", packages: &["linux-perf"] };
+
+/// A browser, likewise: Ubuntu has it as a snap only. GitHub's machines have it.
+const CHROMIUM: Package = Package { program: "chromium", packages: &["chromium"] };
 
 /// The version of an OpenTelemetry collector, as a Python package; the tests read the same file.
 const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
@@ -85,7 +89,7 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     })?;
 
     steps.heading("set-up")?;
-    for packages in [&PACKAGES[..], &[PERF]] {
+    for packages in [&PACKAGES[..], &[PERF], &[CHROMIUM]] {
         setup::ensure(packages).iter().for_each(|missing| steps.skip(missing.to_string()));
     }
     let missing = setup::ensure(&setup::EBPF);

@@ -1,6 +1,7 @@
 //! Reads several files of spans as one.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result};
@@ -64,6 +65,18 @@ impl Files {
 }
 
 impl Files {
+    /// The names of the files, without their folders.
+    pub(crate) fn names(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        self.open.iter().map(|(path, _)| name(path)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether this is one of the files, given by its device and inode.
+    pub(crate) fn have(&self, (device, inode): (u64, u64)) -> bool {
+        let id = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
+        self.open.iter().any(|(_, file)| id(file).is_ok_and(|id| id == (device, inode)))
+    }
+
     /// The files that are open.
     pub(super) fn open_files(&self) -> impl Iterator<Item = (&Path, &File)> {
         self.open.iter().map(|(path, file)| (path.as_path(), file))

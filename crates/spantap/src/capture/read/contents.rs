@@ -1,8 +1,10 @@
 //! The spans of a request that was read from a file.
 
+use std::slice;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use prost::encoding::string;
 
 use super::Spans;
 use crate::capture::compress::decompress;
@@ -11,6 +13,7 @@ use crate::capture::filter::Filter;
 use crate::decode::{Decoded, Decoder, LOSSES, losses};
 use crate::encode::Chunk;
 use crate::process::Process;
+use crate::span::numbers::SCHEMA_URL;
 use crate::span::{EncodedScopes, Summary};
 
 /// The most bytes of a line or message, also without compression. A longer one is damage.
@@ -91,12 +94,25 @@ impl Contents {
 /// Encodes decoded spans, without the reports of losses among them.
 fn encode(process: &Process, scopes: &[ScopeSpans]) -> EncodedScopes {
     let mut encoded = EncodedScopes::default();
-    Chunk::encode_each(process, scopes, |scope, span, field| {
-        if let Some(summary) = Summary::in_scope(span, scope).filter(|_| span.name != LOSSES) {
-            let start = encoded.bytes.len();
-            encoded.bytes.extend_from_slice(field);
-            encoded.spans.push((summary, start..encoded.bytes.len()));
+    for scope in scopes {
+        // The spans follow each other; how much comes before the first one is known at the end.
+        let mut lengths = Vec::new();
+        let scopes = slice::from_ref(scope);
+        let chunk = Chunk::encode_each(process, scopes, |scope, span, field| {
+            let summary = Summary::in_scope(span, scope).filter(|_| span.name != LOSSES);
+            lengths.push((summary, field.len()));
+        });
+        // Behind the spans, only the URL of the schema follows.
+        let after =
+            string::encoded_len(SCHEMA_URL, &scope.schema_url) * usize::from(!scope.schema_url.is_empty());
+        let all: usize = lengths.iter().map(|(_, length)| length).sum();
+        let mut at = encoded.bytes.len() + chunk.scope_spans.len() - after - all;
+        encoded.bytes.extend_from_slice(&chunk.scope_spans);
+        for (summary, length) in lengths {
+            let range = at..at + length;
+            at = range.end;
+            encoded.spans.extend(summary.map(|summary| (summary, range)));
         }
-    });
+    }
     encoded
 }

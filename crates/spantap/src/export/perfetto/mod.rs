@@ -1,0 +1,283 @@
+//! A trace for [Perfetto](https://ui.perfetto.dev), in its own format: TrackEvents in protobuf.
+//!
+//! Perfetto reads the JSON of Chrome's tracer, too, but calls that a legacy format. Tracks below other tracks, any number of
+//! arrows at a slice and times in nanoseconds are only in its own (its documentation, "Writing TrackEvent Protos Synthetically").
+//!
+//! ```text
+//! process ── thread ── spans in which a thread was inside all the time
+//!                 ├─── async spans: the others
+//!                 └─── kernel
+//! ```
+//!
+//! A capture has the thread that *made* a span, its start and end, and for how long threads were inside; not when, and not
+//! which. So a slice is a span from its start to its end, below the thread that made it. On a track, slices have to nest. One that
+//! does not nest goes to another track of the same name, which Perfetto draws as one (`lanes`). `packets` has the messages.
+
+mod lanes;
+mod packets;
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+use crate::process::Process;
+use crate::span::attributes::{SUMMARY_COUNT, count, find, find_text, value};
+use crate::text::{bytes, counted, cut, on_one_line};
+use crate::trace::{EncodedSpan, Trace, TraceSpan};
+use lanes::{Placed, place};
+use packets::{Event, Packets};
+
+/// The most slices, and the most memory for them. The page of Perfetto keeps all of a trace in the memory of the browser.
+const MAX_SLICES: usize = 1_000_000;
+const MAX_BYTES: usize = 256 << 20;
+/// Longer names and values are cut.
+const MAX_COLUMNS: usize = 500;
+/// The most attributes of a slice.
+const MAX_ATTRIBUTES: usize = 50;
+
+/// A span was entered all of its time if the rest is no more than a fiftieth, or than it takes to enter and to exit it.
+const MAX_IDLE_SHARE: u64 = 50;
+const MAX_IDLE_NS: u64 = 20_000;
+
+/// The slices of all traces.
+#[derive(Default)]
+pub(super) struct Perfetto {
+    processes: Vec<Named>,
+    process_places: HashMap<String, usize>,
+    threads: Vec<Thread>,
+    thread_places: HashMap<(usize, Option<u64>), usize>,
+    slices: Vec<Slice>,
+    bytes: usize,
+    left_out: u64,
+}
+
+struct Named {
+    name: String,
+    pid: Option<i32>,
+}
+
+struct Thread {
+    process: usize,
+    name: String,
+    /// The kernel cuts names. That of a span is better.
+    is_kernels_name: bool,
+}
+
+/// The tracks of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Track {
+    /// Spans in which a thread was inside all the time.
+    Entered,
+    /// Spans that were not entered all the time, or of which that is not known.
+    Async,
+    Kernel,
+}
+
+struct Slice {
+    thread: usize,
+    track: Track,
+    times: (u64, u64),
+    /// The event of its beginning.
+    event: Event,
+}
+
+impl Perfetto {
+    /// Adds the spans of a trace.
+    pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>) {
+        let spans: Vec<(&EncodedSpan, TraceSpan)> =
+            trace.spans.iter().filter_map(|span| Some((span, span.decode()?))).collect();
+        let threads: Vec<usize> =
+            spans.iter().map(|(encoded, span)| self.thread(span, encoded.is_kernel)).collect();
+        let places: HashMap<u64, usize> =
+            spans.iter().enumerate().rev().map(|(place, (span, _))| (span.span_id, place)).collect();
+        let mut flows: Vec<Vec<u64>> = vec![Vec::new(); spans.len()];
+        for (place, (span, _)) in spans.iter().enumerate() {
+            let parent = span.parent_id.and_then(|id| places.get(&id)).copied();
+            let Some(parent) = parent.filter(|parent| threads[*parent] != threads[place]) else { continue };
+            let id = flow_id(trace.id, span.span_id);
+            flows[parent].push(id);
+            flows[place].push(id);
+        }
+        for (((encoded, span), thread), flows) in spans.into_iter().zip(threads).zip(flows) {
+            // A summary of short activity has no place in time.
+            let is_summary = find(&span.span.attributes, SUMMARY_COUNT).is_some();
+            if !(encoded.is_kernel && is_summary) {
+                self.add_slice(trace.id, encoded, &span, thread, flows);
+            }
+        }
+    }
+
+    fn add_slice(
+        &mut self,
+        trace_id: u128,
+        encoded: &EncodedSpan,
+        span: &TraceSpan,
+        thread: usize,
+        flows: Vec<u64>,
+    ) {
+        let track = match encoded.is_kernel {
+            true => Track::Kernel,
+            false if is_entered(encoded, &span.span.attributes) => Track::Entered,
+            false => Track::Async,
+        };
+        let name = match &*span.span.name {
+            "" => "(no name)".to_owned(),
+            name => shown(name),
+        };
+        let mut event = Event::begin(name, category(encoded), flows);
+        event.annotate("trace_id", &Value::StringValue(format!("{trace_id:032x}")));
+        event.annotate("span_id", &Value::StringValue(format!("{:016x}", encoded.span_id)));
+        let message = span.span.status.as_ref().map(|status| &*status.message);
+        if let Some(message) = message.filter(|message| !message.is_empty()) {
+            event.annotate("status_message", &Value::StringValue(shown(message)));
+        }
+        for attribute in span.span.attributes.iter().take(MAX_ATTRIBUTES) {
+            if let Some(value) = value(attribute) {
+                event.annotate(&shown(&attribute.key), &shown_value(value));
+            }
+        }
+        let size = size_of::<Slice>() + event.bytes();
+        if self.slices.len() >= MAX_SLICES || self.bytes + size > MAX_BYTES {
+            self.left_out += 1;
+            return;
+        }
+        self.bytes += size;
+        let (start_ns, end_ns) = encoded.times;
+        self.slices.push(Slice { thread, track, times: (start_ns, end_ns.max(start_ns)), event });
+    }
+
+    fn thread(&mut self, span: &TraceSpan, is_kernel: bool) -> usize {
+        let process = self.process(&span.process);
+        let attributes = &span.span.attributes;
+        let id = find(attributes, "thread.id").and_then(count);
+        let next = self.threads.len();
+        let place = *self.thread_places.entry((process, id)).or_insert(next);
+        let is_known = self.threads.get(place).is_some_and(|known| is_kernel || !known.is_kernels_name);
+        if !is_known {
+            let name = find_text(attributes, "thread.name").unwrap_or("thread");
+            let name = id.map_or_else(|| "unknown thread".to_owned(), |id| format!("{} {id}", shown(name)));
+            let thread = Thread { process, name, is_kernels_name: is_kernel };
+            match self.threads.get_mut(place) {
+                Some(known) => *known = thread,
+                None => self.threads.push(thread),
+            }
+        }
+        place
+    }
+
+    fn process(&mut self, process: &Process) -> usize {
+        let attributes = &process.resource.attributes;
+        let pid = find(attributes, "process.pid").and_then(count);
+        let key = format!("{}\0{pid:?}\0{:?}", process.service, find(attributes, "host.name"));
+        let next = self.processes.len();
+        let place = *self.process_places.entry(key).or_insert(next);
+        if place == next {
+            let name = if process.service.is_empty() { "(no service)" } else { &process.service };
+            let pid = pid.and_then(|pid| i32::try_from(pid).ok());
+            self.processes.push(Named { name: shown(name), pid });
+        }
+        place
+    }
+
+    /// A line about spans that were left out.
+    pub(super) fn left_out(&self) -> Option<String> {
+        let spans = counted(self.left_out, "span", "spans");
+        let (most, memory) = (counted(MAX_SLICES as u64, "span", "spans"), bytes(MAX_BYTES as u64));
+        (self.left_out > 0).then(|| {
+            format!("left out {spans}, the latest: a trace for Perfetto has at most {most}, in {memory}. --where or --since chooses some")
+        })
+    }
+
+    /// Writes the trace.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut packets = Packets::new(out);
+        let first_ns = self.slices.iter().map(|slice| slice.times.0).min().unwrap_or(0);
+        packets.clock(first_ns)?;
+        for (place, process) in self.processes.iter().enumerate() {
+            packets.process(place, self.pid(place, process), &process.name)?;
+        }
+        let mut by_track: HashMap<(usize, Track), Vec<usize>> = HashMap::new();
+        for (place, slice) in self.slices.iter().enumerate() {
+            by_track.entry((slice.thread, slice.track)).or_default().push(place);
+        }
+        // A slice that does not nest among those that were entered is drawn with the others.
+        let mut placed: Vec<Placed> = Vec::new();
+        for (number, thread) in self.threads.iter().enumerate() {
+            let parent = packets.thread(thread.process, number, &thread.name)?;
+            let take = |by_track: &mut HashMap<_, Vec<usize>>, track| {
+                by_track.remove(&(number, track)).unwrap_or_default()
+            };
+            let entered = take(&mut by_track, Track::Entered);
+            let mut others = take(&mut by_track, Track::Async);
+            let times = |slice: usize| self.slices[slice].times;
+            for (lane, slices) in place(entered, times).into_iter().enumerate() {
+                match lane {
+                    0 => placed.push(Placed { track: parent, slices }),
+                    _ => others.extend(slices),
+                }
+            }
+            for (track, name, slices) in [
+                (Track::Async, "async spans", others),
+                (Track::Kernel, "kernel", take(&mut by_track, Track::Kernel)),
+            ] {
+                for slices in place(slices, times) {
+                    let track = packets.below(parent, name, track as i32)?;
+                    placed.push(Placed { track, slices });
+                }
+            }
+        }
+        for moment in lanes::in_order(&placed, |slice| self.slices[slice].times) {
+            match moment.is_begin {
+                true => packets.event(moment.at_ns, moment.track, &self.slices[moment.slice].event)?,
+                false => packets.end(moment.at_ns, moment.track)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A process id of its own for each process: Perfetto takes processes with the same id, such as those of two machines, for one.
+    fn pid(&self, place: usize, process: &Named) -> i32 {
+        let is_used = self.processes[..place].iter().any(|other| other.pid == process.pid);
+        // Above the largest process id of Linux.
+        let made_up = (1 << 23) + i32::try_from(place).unwrap_or(0);
+        process.pid.filter(|_| !is_used).unwrap_or(made_up)
+    }
+}
+
+/// Whether a thread was inside all of the time.
+fn is_entered(span: &EncodedSpan, attributes: &[KeyValue]) -> bool {
+    let duration_ns = span.duration_ns();
+    let busy_ns = find(attributes, "busy_ns").and_then(count);
+    busy_ns.is_some_and(|busy_ns| {
+        duration_ns.saturating_sub(busy_ns) <= (duration_ns / MAX_IDLE_SHARE).max(MAX_IDLE_NS)
+    })
+}
+
+fn category(span: &EncodedSpan) -> &'static str {
+    match (span.is_kernel, span.is_error) {
+        (true, _) => "kernel",
+        (false, true) => "span,error",
+        (false, false) => "span",
+    }
+}
+
+/// The id of the arrow from a span's parent to it.
+fn flow_id(trace_id: u128, span_id: u64) -> u64 {
+    // Some ids are random in only one half, or count up.
+    let [high, low] = [(trace_id >> 64) as u64, trace_id as u64];
+    (high.wrapping_mul(31) ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31) ^ span_id
+}
+
+fn shown(text: &str) -> String {
+    cut(&on_one_line(text), MAX_COLUMNS)
+}
+
+fn shown_value(value: &Value) -> Value {
+    match value {
+        Value::BoolValue(_) | Value::IntValue(_) | Value::DoubleValue(_) => value.clone(),
+        Value::StringValue(text) => Value::StringValue(shown(text)),
+        other => Value::StringValue(shown(&format!("{other:?}"))),
+    }
+}
