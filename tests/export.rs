@@ -6,7 +6,7 @@ use std::fs::{read, read_to_string, write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use e2e::{Browser, Build, CHROMIUM, Fixture, Linkage, Spantap, need, program, wait_until};
+use e2e::{Browser, Build, CHROMIUM, Fixture, Linkage, Spantap, need, program, query, wait_until};
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
 use roxmltree::Document;
@@ -743,4 +743,107 @@ fn a_report_is_bounded_and_says_what_it_lacks() {
     for text in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!foreign.contains(text), "{text}");
     }
+}
+
+#[test]
+fn duckdb_reads_the_table_of_spans() {
+    if !need(&["python3", "duckdb"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let table = |path: &Path| {
+        let table = folder.path().join("spans.parquet");
+        exported(&[path.to_str().unwrap(), "--to", &format!("parquet={}", table.display())]);
+        table.to_str().unwrap().to_owned()
+    };
+    let lines = shop(folder.path());
+    let text =
+        read_to_string(&lines).unwrap() + &kernel(1, 9, 4, "disk wait", 13..15, json!({ "bytes": 4096 }));
+    write(&lines, text).unwrap();
+    let spans = table(&lines);
+    let rows = query(&format!(
+        "select name, service, trace_id, span_id, parent_span_id, kind, kernel, start_time::varchar, duration_ns, self_ns, \
+         busy_ns, error, status_message, thread_id, thread_name, attributes->'kernel.disk_ns', resource->>'process.pid' \
+         from '{spans}' where name in ('save;all', 'disk wait') or trace_id like '%2' and name = 'order' order by name"
+    ));
+    let trace = format!("{:032x}", 1);
+    let expected = json!([
+        [
+            "disk wait",
+            "shop",
+            trace,
+            "0000000000000009",
+            "0000000000000004",
+            null,
+            true,
+            "2027-01-15 08:00:00.013+00",
+            2_000_000,
+            null,
+            null,
+            false,
+            null,
+            7,
+            null,
+            null,
+            "4242"
+        ],
+        [
+            "order",
+            "shop",
+            format!("{:032x}", 2),
+            "0000000000000001",
+            null,
+            null,
+            false,
+            "2027-01-15 08:00:00.1+00",
+            10_000_000,
+            4_000_000,
+            null,
+            true,
+            "it is broken",
+            null,
+            null,
+            null,
+            "4242"
+        ],
+        [
+            "save;all",
+            "shop",
+            trace,
+            "0000000000000004",
+            "0000000000000001",
+            null,
+            false,
+            "2027-01-15 08:00:00.012+00",
+            5_000_000,
+            5_000_000,
+            null,
+            false,
+            null,
+            null,
+            null,
+            "2000000",
+            "4242"
+        ],
+    ]);
+    assert_eq!(Value::from(rows), expected);
+    // The columns of the document, in its order.
+    let columns = query(&format!("select column_name from (describe select * from '{spans}')"));
+    let document = read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/parquet.md")).unwrap();
+    let documented = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(Value::from(columns), documented.map(|name| json!([name])).collect::<Value>());
+
+    // Several groups of rows, and names that are no usual text.
+    let many = (1..=120_000).map(|id| made("shop", (1 + id / 100, id, 0), "item", 0..1));
+    let spans = table(&file(folder.path(), "many.jsonl", &many.collect::<Vec<_>>()));
+    let counted = query(&format!("select count(*), count(distinct span_id) from '{spans}'"));
+    assert_eq!(Value::from(counted), json!([[120_000, 120_000]]));
+    let groups = query(&format!("select count(distinct row_group_id) from parquet_metadata('{spans}')"));
+    assert_eq!(Value::from(groups), json!([[2]]));
+    let spans = table(&hostile_file(folder.path()));
+    let names: BTreeSet<String> = query(&format!("select name from '{spans}'"))
+        .into_iter()
+        .map(|row| row[0].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, hostile().into_iter().collect());
 }

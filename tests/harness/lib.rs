@@ -1,7 +1,7 @@
 //! Shared by the end-to-end tests: the traced program in all its builds, and its consumers and receivers.
 //!
 //! `build` compiles the fixture, and `fixture` runs it. `bpftrace` attaches to it; `collector` and `spantap`
-//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, and `browser` shows a page. `net` has requests on loopback, and `need` skips
+//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb` reads a table. `net` has requests on loopback, and `need` skips
 //! a test that this machine can't run, and reports that.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
@@ -12,6 +12,7 @@ mod build;
 mod cgroup;
 mod collector;
 mod document;
+mod duckdb;
 mod fixture;
 mod following;
 mod need;
@@ -29,6 +30,7 @@ pub use build::{Build, Linkage, cargo};
 pub use cgroup::Cgroup;
 pub use collector::{Collector, Span, text};
 pub use document::{Document, quoted};
+pub use duckdb::query;
 pub use fixture::Fixture;
 pub use following::Following;
 pub use need::{need, note};

@@ -53,6 +53,9 @@ const CHROMIUM: Package = Package { program: "chromium", packages: &["chromium"]
 /// The version of an OpenTelemetry collector, as a Python package; the tests read the same file.
 const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
 
+/// The version of DuckDB, likewise.
+const DUCKDB: &str = include_str!("../../../tests/harness/duckdb.version");
+
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
 const TOOLS: &str = "target/tools";
@@ -101,7 +104,8 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     }
     let oldest = steps.toolchain(&OLDEST);
     let oldest_for_spantap = steps.toolchain(&OLDEST_FOR_SPANTAP);
-    rotel(&mut steps);
+    python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent");
+    python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py");
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];
@@ -167,12 +171,12 @@ fn published(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Installs the collector in the folder where the tests look for it.
-fn rotel(steps: &mut Steps) {
-    let package = format!("rotel=={}", ROTEL.trim());
+/// Installs a Python package in the folder where the tests look for `file` of it.
+fn python_package(steps: &mut Steps, name: &str, version: &str, file: &str) {
+    let package = format!("{name}=={}", version.trim());
     let folder = steps.root.join(TOOLS).join(&package);
-    if !folder.join("rotel/rotel-agent").exists() {
+    if !folder.join(file).exists() {
         let folder = folder.to_string_lossy().into_owned();
-        _ = steps.install("rotel", "pip3", &["install", "--quiet", "--target", &folder, &package]);
+        _ = steps.install(name, "pip3", &["install", "--quiet", "--target", &folder, &package]);
     }
 }

@@ -39,7 +39,7 @@ pub(super) enum Command {
     View(View),
     /// Show who calls whom in such files, with counts, errors and durations: as a table or as a picture
     Graph(Graph),
-    /// Write spans from such files as files that others open: a report in HTML, flame graphs, Perfetto, OTLP
+    /// Write spans from such files as files that others open: a report in HTML, flame graphs, Perfetto, Parquet, OTLP
     Export(Export),
     /// Show which spans are slow, how often they fail and where their time goes, on a full screen
     Top(Box<Top>),
@@ -449,7 +449,7 @@ pub(super) struct Export {
     ///
     /// The formats are: html, a report in one file; flamegraph, an SVG of self times; folded, the same as folded stacks, in
     /// nanoseconds; flamegraph-causes and folded-causes, with what threads did in this time; perfetto, a trace for
-    /// ui.perfetto.dev; and otlp-json, OTLP in JSON lines, as a Collector's file exporter writes it. - is the standard output. A
+    /// ui.perfetto.dev; parquet, a table of the spans; and otlp-json, OTLP in JSON lines, as a Collector's file exporter writes it. - is the standard output. A
     /// file that exists is replaced.
     #[arg(long, required = true, value_name = "FORMAT=FILE")]
     pub(super) to: Vec<export::Target>,

@@ -4,6 +4,7 @@
 //! files ─ pass ─┬─> spans, as they are in the files ─> otlp_json                               ─> Output
 //!               └─> whole traces ─> Stacks ─> folded, flamegraph                               ─> Output
 //!                               ─> Perfetto                                                    ─> Output
+//!                               ─> Parquet                                                     ─> Output
 //!                               ─> html::Report, with a table, a graph and the slowest traces  ─> Output
 //! ```
 //!
@@ -19,6 +20,7 @@ mod folded;
 mod html;
 mod otlp_json;
 mod output;
+mod parquet;
 mod pass;
 mod perfetto;
 mod stacks;

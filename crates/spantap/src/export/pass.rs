@@ -10,6 +10,7 @@ use memchr::memmem::Finder;
 
 use super::html::Report;
 use super::output::Output;
+use super::parquet::Parquet;
 use super::perfetto::Perfetto;
 use super::stacks::Stacks;
 use super::target::Format;
@@ -81,10 +82,11 @@ struct Made {
     stacks: Option<Stacks>,
     perfetto: Option<Perfetto>,
     report: Option<Report>,
+    parquet: Option<Parquet>,
 }
 
 impl Made {
-    fn for_formats(formats: impl Iterator<Item = Format>, files: &Files) -> Self {
+    fn for_formats(formats: impl Iterator<Item = Format>, files: &Files) -> Result<Self> {
         let mut made = Self::default();
         for format in formats {
             match format {
@@ -93,22 +95,26 @@ impl Made {
                     made.stacks.get_or_insert_default();
                 }
                 Format::Perfetto => _ = made.perfetto.get_or_insert_default(),
+                Format::Parquet if made.parquet.is_none() => made.parquet = Some(Parquet::new()?),
+                Format::Parquet => {}
                 Format::Html => {
                     made.stacks.get_or_insert_default();
                     made.report.get_or_insert_with(|| Report::new(files.names()));
                 }
             }
         }
-        made
+        Ok(made)
     }
 
-    fn add(&mut self, trace: &Trace<EncodedSpan>, accounts: &Finder<'_>) {
-        if let Some(stacks) = &mut self.stacks {
+    fn add(&mut self, trace: &Trace<EncodedSpan>, accounts: &Finder<'_>) -> Result<()> {
+        if self.stacks.is_some() || self.parquet.is_some() {
             let breakdowns = breakdowns(&trace.spans, accounts);
-            stacks.add(trace, &breakdowns);
+            self.stacks.iter_mut().for_each(|stacks| stacks.add(trace, &breakdowns));
             self.report.iter_mut().for_each(|report| report.add(trace, &breakdowns));
+            self.parquet.iter_mut().try_for_each(|parquet| parquet.add(trace, &breakdowns))?;
         }
         self.perfetto.iter_mut().for_each(|perfetto| perfetto.add(trace));
+        Ok(())
     }
 
     /// Writes a format. `lacks` says what is missing in the files.
@@ -121,6 +127,7 @@ impl Made {
                 flamegraph::write(stacks, true, out)
             }
             (Format::Perfetto, Self { perfetto: Some(perfetto), .. }) => perfetto.write(out),
+            (Format::Parquet, Self { parquet: Some(parquet), .. }) => parquet.write(out),
             (Format::Html, Self { stacks: Some(stacks), report: Some(report), .. }) => {
                 report.write(stacks, lacks, out)
             }
@@ -143,13 +150,16 @@ fn write_traces(
     outputs: &mut [Output],
     exported: &mut Exported,
 ) -> Result<()> {
-    let mut made = Made::for_formats(outputs.iter().map(|output| output.format), files);
+    let mut made = Made::for_formats(outputs.iter().map(|output| output.format), files)?;
     let (mut left_out, accounts) = (0, finder());
+    let mut added = Ok(());
     let loaded = load(files, trace_ids, |trace| {
         left_out += trace.left_out;
-        made.add(trace, &accounts);
-        true
+        added = made.add(trace, &accounts);
+        added.is_ok()
     });
+    added?;
+    made.parquet.as_mut().map_or(Ok(()), Parquet::finish)?;
     if let Some(missing) = trace_ids.len().checked_sub(loaded).filter(|missing| *missing > 0) {
         let traces = counted(missing as u64, "trace", "traces");
         exported.notes.push(format!("{traces} could not be read again: was a file changed meanwhile?"));

@@ -20,18 +20,21 @@ pub enum Format {
     Perfetto,
     /// A report in one HTML file.
     Html,
+    /// A table of the spans in Parquet.
+    Parquet,
 }
 
 impl Format {
     /// All formats, with their names on the command line.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::OtlpJson, "otlp-json"),
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::Html, "html"),
         (Self::Folded, "folded"),
         (Self::FoldedCauses, "folded-causes"),
         (Self::Flamegraph, "flamegraph"),
         (Self::FlamegraphCauses, "flamegraph-causes"),
         (Self::Perfetto, "perfetto"),
-        (Self::Html, "html"),
+        (Self::Parquet, "parquet"),
+        (Self::OtlpJson, "otlp-json"),
     ];
 
     /// Its name on the command line.

@@ -211,7 +211,7 @@ fn of_link(link: &Link) -> OfLink {
 }
 
 /// If a key is there twice, the first one counts, as in the tree.
-fn attributes(attributes: &[KeyValue]) -> Map<String, Value> {
+pub(crate) fn attributes(attributes: &[KeyValue]) -> Map<String, Value> {
     let mut map = Map::new();
     for KeyValue { key, value, .. } in attributes {
         if !map.contains_key(key) {

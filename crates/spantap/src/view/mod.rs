@@ -30,6 +30,7 @@ mod service;
 mod tree;
 
 pub(crate) use details::{About, Detail, details};
+pub(crate) use json::attributes;
 pub use json::json;
 pub use look::Look;
 pub(crate) use open::fields_of;
