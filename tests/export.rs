@@ -624,7 +624,8 @@ fn a_report_is_used_by_keyboard_and_mouse() {
     browser.press("Enter");
     let items = seen(&mut browser, "#items .item");
     assert!(items.len() == 1 && items[0].starts_with("20.0 ms"), "{items:?}");
-    // All traces, down to the second, which is opened.
+    // All traces, down to the second, which is opened. The search is over, too.
+    browser.press("Escape");
     browser.press("Escape");
     assert_eq!(seen(&mut browser, "#items .item").len(), 2);
     browser.write("j");
@@ -690,6 +691,14 @@ fn hostile_text_in_a_report_stays_text() {
     let elements = "document.querySelectorAll('script, img, iframe, object, embed, link, base, form').length";
     assert_eq!(browser.value(elements), 2);
     let mut texts = Vec::new();
+    // From a row of the table to its trace, whatever its name.
+    for row in 0..hostile().len() {
+        browser.press("1");
+        browser.click(&format!("document.querySelectorAll('#names tbody tr')[{row}]"));
+        assert_eq!(seen(&mut browser, "#items .item").len(), 1, "{row}");
+        browser.press("Escape");
+        assert_eq!(seen(&mut browser, "#items .item").len(), hostile().len());
+    }
     for key in ["1", "2", "Enter", "Enter", "Escape", "4"] {
         browser.press(key);
         texts.push(browser.value("document.body.innerText").as_str().unwrap().to_owned());

@@ -97,13 +97,13 @@ fn frames<'a>(stacks: &'a Stacks, totals: &[u64], causes: bool) -> Vec<Frame<'a>
 }
 
 /// The number of colours for services.
-const COLOURS: u32 = 8;
+const COLOURS: usize = 8;
 
-/// The spans of a service have one colour.
+/// The spans of a service have one colour; those of the first eight services have different ones.
 pub(super) fn class_of(stacks: &Stacks, node: &Node) -> String {
     match node.depth {
         0 => "top".to_owned(),
-        _ => format!("s{}", crc32fast::hash(stacks.service(node).as_bytes()) % COLOURS),
+        _ => format!("s{}", stacks.service(node) % COLOURS),
     }
 }
 

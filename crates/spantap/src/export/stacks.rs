@@ -26,6 +26,8 @@ pub(super) struct Stacks {
     nodes: Vec<Node>,
     places: HashMap<(u32, u32), u32>,
     bytes: usize,
+    /// The services, by the numbers of their names.
+    services: HashMap<u32, usize>,
     /// Spans that have no node of their own.
     merged: u64,
 }
@@ -71,6 +73,7 @@ impl Default for Stacks {
             nodes: vec![top],
             places: HashMap::new(),
             bytes: 0,
+            services: HashMap::new(),
             merged: 0,
         }
     }
@@ -146,6 +149,8 @@ impl Stacks {
 
     fn service_node(&mut self, parent: u32, service: &str) -> Option<u32> {
         let service = self.number(if service.is_empty() { "(no service)" } else { service })?;
+        let next = self.services.len();
+        self.services.entry(service).or_insert(next);
         self.child(parent, service, service)
     }
 
@@ -191,9 +196,9 @@ impl Stacks {
         self.names.get(node.name as usize).map_or("", String::as_str)
     }
 
-    /// The service that a node belongs to.
-    pub(super) fn service<'a>(&'a self, node: &'a Node) -> &'a str {
-        self.names.get(node.service as usize).map_or("", String::as_str)
+    /// The place of a node's service among the services, in the order in which they were found.
+    pub(super) fn service(&self, node: &Node) -> usize {
+        self.services.get(&node.service).copied().unwrap_or(0)
     }
 
     /// The time in each node and all above it, in nanoseconds.

@@ -1,6 +1,6 @@
 //! The traces that the report shows: the slowest ones, and the slowest of those with errors.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::text::{bytes, counted};
 use crate::trace::tree::rows;
@@ -16,7 +16,8 @@ const MAX_BYTES: usize = 8 << 20;
 
 /// A trace as the page has it.
 pub(super) struct Shown {
-    /// The object of `spantap view --json`, and the ids of its spans that are kernel activity.
+    /// The object of `spantap view --json`, with the ids of its spans that are kernel activity, and of the rows of the table that
+    /// its spans are in.
     pub(super) json: Vec<u8>,
     left_out: u64,
 }
@@ -30,7 +31,8 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>) {
+    /// Adds a trace that has spans of these rows of the table.
+    pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>, rows: &BTreeSet<usize>) {
         self.traces += 1;
         let (start_ns, end_ns) = trace.times();
         let key = (end_ns.saturating_sub(start_ns), trace.id);
@@ -39,7 +41,7 @@ impl Kept {
             let is_among =
                 list.len() < MAX_TRACES || list.first_key_value().is_some_and(|(least, _)| *least < key);
             if is_wanted && is_among {
-                list.insert(key, shown(trace));
+                list.insert(key, shown(trace, rows));
                 if list.len() > MAX_TRACES {
                     list.pop_first();
                 }
@@ -84,7 +86,7 @@ impl Kept {
     }
 }
 
-fn shown(trace: &Trace<EncodedSpan>) -> Shown {
+fn shown(trace: &Trace<EncodedSpan>, of_table: &BTreeSet<usize>) -> Shown {
     let mut decoded = trace.decode();
     let before = decoded.spans.len();
     if before > MAX_SPANS {
@@ -96,7 +98,9 @@ fn shown(trace: &Trace<EncodedSpan>) -> Shown {
     }
     let kernel = trace.spans.iter().filter(|span| span.is_kernel);
     let ids: Vec<String> = kernel.take(MAX_SPANS).map(|span| format!("\"{:016x}\"", span.span_id)).collect();
-    let mut json = format!("{{\"kernel\":[{}],", ids.join(",")).into_bytes();
+    let of_table: Vec<String> = of_table.iter().map(usize::to_string).collect();
+    let mut json =
+        format!("{{\"kernel\":[{}],\"rows\":[{}],", ids.join(","), of_table.join(",")).into_bytes();
     let mut object = Vec::new();
     // Writing to a list does not fail.
     let _ = view::json(&decoded, &mut object);

@@ -63,8 +63,8 @@ impl Report {
 
     /// Adds a trace, with where the time of its spans goes.
     pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>, breakdowns: &[Option<Breakdown>]) {
-        self.names.add(trace, breakdowns);
-        self.kept.add(trace);
+        let rows = self.names.add(trace, breakdowns);
+        self.kept.add(trace, &rows);
         for span in &trace.spans {
             self.by_service.add(span);
             self.by_span.add(span);

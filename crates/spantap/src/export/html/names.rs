@@ -24,6 +24,7 @@ pub(super) struct Names {
 
 #[derive(Default)]
 struct Measured {
+    id: usize,
     measure: Measure,
     own_ns: u128,
 }
@@ -31,6 +32,7 @@ struct Measured {
 /// A row of the table.
 #[derive(Serialize)]
 pub(super) struct Row<'a> {
+    id: usize,
     service: &'a str,
     name: &'a str,
     spans: u64,
@@ -44,7 +46,13 @@ pub(super) struct Row<'a> {
 }
 
 impl Names {
-    pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>, breakdowns: &[Option<Breakdown>]) {
+    /// Adds the spans of a trace. Returns the ids of their rows.
+    pub(super) fn add(
+        &mut self,
+        trace: &Trace<EncodedSpan>,
+        breakdowns: &[Option<Breakdown>],
+    ) -> BTreeSet<usize> {
+        let mut ids = BTreeSet::new();
         for (span, breakdown) in trace.spans.iter().zip(breakdowns) {
             // Kernel activity is none of the program's spans.
             let Some(breakdown) = breakdown else { continue };
@@ -57,10 +65,13 @@ impl Names {
                 self.left_out += 1;
                 continue;
             }
-            let row = self.rows.entry(key).or_default();
+            let next = self.rows.len();
+            let row = self.rows.entry(key).or_insert_with(|| Measured { id: next, ..Measured::default() });
+            ids.insert(row.id);
             row.measure.add(span.duration_ns(), span.is_error);
             row.own_ns += u128::from(breakdown.self_ns().unwrap_or(0));
         }
+        ids
     }
 
     pub(super) fn services(&self) -> usize {
@@ -70,8 +81,9 @@ impl Names {
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let number = |ns: u128| u64::try_from(ns).unwrap_or(u64::MAX);
         let mut rows: Vec<Row<'_>> = Vec::new();
-        for ((service, name), Measured { measure, own_ns }) in &self.rows {
+        for ((service, name), Measured { id, measure, own_ns }) in &self.rows {
             rows.push(Row {
+                id: *id,
                 service,
                 name,
                 spans: measure.calls,

@@ -31,7 +31,7 @@ const many = (n, one) => count(n) + ' ' + (n === 1 ? one : one + 's');
 
 // What is shown.
 const TABS = ['spans', 'traces', 'graph', 'flame'];
-const state = {tab: 'spans', at: {spans: 0, traces: 0, rows: 0}, trace: null, sort: ['total_ns', -1], zoom: data.flame, open: new Set()};
+const state = {tab: 'spans', at: {spans: 0, traces: 0, rows: 0}, trace: null, only: null, sort: ['total_ns', -1], zoom: data.flame, open: new Set()};
 const words = () => $('search').value.toLowerCase().split(/\s+/).filter(Boolean);
 const has = (text, all) => all.every(word => text.includes(word));
 const texts = new Map();
@@ -115,7 +115,10 @@ function drawTraces() {
   $('one').hidden = !one;
   if (one) return drawTrace(one);
   const all = words();
-  const found = data.traces.filter(trace => has(textOf(trace), all));
+  const only = state.only;
+  $('only').hidden = !only;
+  if (only) $('only').textContent = safe('with ' + (only.name || '(no name)') + ' of ' + (only.service || '(no service)')) + '  ×';
+  const found = data.traces.filter(trace => (!only || trace.rows.includes(only.id)) && has(textOf(trace), all));
   const most = Math.max(1, ...data.traces.map(trace => trace.duration_ns));
   const into = $('items'), list = [];
   into.replaceChildren();
@@ -286,7 +289,7 @@ function enter() {
   if (!here) return;
   if (kind === 'traces') openTrace(here);
   if (kind === 'spans') {
-    $('search').value = here.name;
+    state.only = here;
     state.trace = null;
     state.at.traces = 0;
     show('traces');
@@ -314,6 +317,7 @@ addEventListener('keydown', event => {
     if (isTyping) { if (search.value) { search.value = ''; draw(); } search.blur(); }
     else if (state.trace && state.tab === 'traces') close();
     else if (state.tab === 'flame' && state.zoom !== data.flame) { state.zoom = data.flame; draw(); }
+    else if (state.only && state.tab === 'traces') { state.only = null; draw(); }
     else if (search.value) { search.value = ''; draw(); }
     else return;
   } else if (isTyping) {
@@ -334,6 +338,7 @@ addEventListener('keydown', event => {
   event.preventDefault();
 });
 $('search').addEventListener('input', draw);
+$('only').onclick = () => { state.only = null; draw(); };
 for (const tab of TABS) $('tab-' + tab).onclick = () => { if (tab === 'traces') state.trace = null; show(tab); };
 $('tab-help').onclick = () => $('help').showModal();
 $('tab-theme').onclick = theme;
