@@ -99,7 +99,7 @@ fn file(folder: &Path, name: &str, spans: &[Made]) -> PathBuf {
 
 /// Two requests to shop. Both ask bank; one fails there. Children come first.
 fn shop(folder: &Path) -> PathBuf {
-    let states = json!({ "kernel.on_cpu_ns": 1_000_000, "kernel.disk_ns": 2_000_000, "kernel.run_queue_ns": 1_000_000 });
+    let states = json!({ "kernel.on_cpu_ns": 1_000_000, "kernel.disk_ns": 2_000_000, "kernel.run_queue_ns": 1_000_000, "kernel.lock_ns": 750_000 });
     let spans = [
         made("bank", (1, 3, 2), "pay", 3..9),
         made("shop", (1, 2, 1), "call", 2..10),
@@ -130,7 +130,8 @@ shop;order;call;bank;pay 10000000
 shop;order;save:all;[cpu] 1000000
 shop;order;save:all;[run queue] 1000000
 shop;order;save:all;[disk] 2000000
-shop;order;save:all;[idle] 1000000
+shop;order;save:all;[lock] 750000
+shop;order;save:all;[idle] 250000
 ";
     assert_eq!(exported(&[path.to_str().unwrap(), "--to", "folded-causes=-"]), expected);
 }
@@ -308,7 +309,8 @@ fn a_flame_graph_has_a_box_as_wide_as_the_time_of_each_stack() {
         "[disk]: 2.00 ms, 6.7%",
         "[cpu]: 1.00 ms, 3.3%",
         "[run queue]: 1.00 ms, 3.3%",
-        "[idle]: 1.00 ms, 3.3%",
+        "[lock]: 750 µs, 2.5%",
+        "[idle]: 250 µs, 0.8%",
     ] {
         assert!(svg.contains(text), "{text}: {svg}");
     }

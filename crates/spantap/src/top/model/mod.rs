@@ -1,6 +1,7 @@
 //! What `top` knows: figures of all spans, and some traces. It takes bounded memory, whatever is sent for however long.
 //!
-//! `table` has the `series` of each service and name, and `halves` what happened lately. `calls` has which service calls which. `traces` are kept to be looked at.
+//! `table` has the `series` of each service and name, and `halves` what happened lately. `calls` has which service
+//! calls which. `traces` are kept to be looked at.
 
 mod calls;
 mod halves;
