@@ -344,6 +344,7 @@ fn a_long_recursion_and_many_names_stay_bounded() {
     assert_eq!(sum, 19_999_000_000);
     let expected = "counted the time of 4,801 spans for their ancestors";
     assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    assert!(read_to_string(report(folder.path(), &path)).unwrap().contains(expected));
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl Report {
         }
         lacks.extend(self.kept.shortened(&traces));
         lacks.extend(self.names.left_out());
+        lacks.extend(stacks.left_out());
         if narrow > 0 {
             lacks.push(format!(
                 "{} too narrow to be seen",
