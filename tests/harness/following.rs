@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,6 +39,11 @@ impl Following {
     /// The next line that it prints.
     pub fn line(&self) -> String {
         self.lines.recv_timeout(TIMEOUT).unwrap()
+    }
+
+    /// Whether it prints nothing for so long.
+    pub fn is_silent_for(&self, time: Duration) -> bool {
+        self.lines.recv_timeout(time).is_err()
     }
 
     /// The next line, which is JSON.

@@ -45,11 +45,9 @@ pub(super) fn follow(options: &Graph) -> Result<ExitCode> {
         }
     }
     let mut shown = Shown::new(options);
-    let mut has_all = false;
     while !stop() && shown.failed.is_none() && !tail.is_over() {
         let has_more = tail.read_some(|span| shown.add(&span));
-        has_all |= !has_more;
-        shown.show_if_due(has_all);
+        shown.show_if_due(!has_more);
         if !has_more {
             sleep(POLL);
         }
@@ -108,11 +106,14 @@ impl<'a> Shown<'a> {
         self.has_changed = true;
     }
 
-    /// Shows it if it has changed and was not shown lately. `has_all` says that what was there at the beginning is read, which
-    /// nobody wants to see the half of.
+    /// Shows it if it has changed and was not shown lately. `has_all` says whether all that is there is read: nobody wants to
+    /// see the half of it, except if more comes all the time.
     fn show_if_due(&mut self, has_all: bool) {
         let begin = Instant::now();
-        let is_due = self.next.map_or(has_all, |next| next <= begin);
+        let is_due = match self.next {
+            None => has_all,
+            Some(next) => next <= begin && (has_all || next + PERIOD <= begin),
+        };
         if !is_due || !self.has_changed || self.failed.is_some() {
             return;
         }
