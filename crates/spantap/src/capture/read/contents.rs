@@ -1,19 +1,16 @@
 //! The spans of a request that was read from a file.
 
-use std::slice;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
-use prost::encoding::string;
 
 use super::Spans;
 use crate::capture::compress::decompress;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::decode::{Decoded, Decoder, LOSSES, losses};
-use crate::encode::Chunk;
+use crate::encode::encode_summarised;
 use crate::process::Process;
-use crate::span::numbers::SCHEMA_URL;
 use crate::span::{EncodedScopes, Summary};
 
 /// The most bytes of a line or message, also without compression. A longer one is damage.
@@ -77,7 +74,7 @@ impl Contents {
         for (process, scopes) in processes {
             let lost = scopes.iter().flat_map(|scope| &scope.spans).flat_map(losses).map(|(_, lost)| lost);
             contents.lost = lost.fold(contents.lost, u64::saturating_add);
-            let scopes = encode(&process, &scopes);
+            let scopes = encode(&scopes);
             contents.add(process, scopes, *written_ns, filter);
         }
         contents
@@ -92,27 +89,6 @@ impl Contents {
 }
 
 /// Encodes decoded spans, without the reports of losses among them.
-fn encode(process: &Process, scopes: &[ScopeSpans]) -> EncodedScopes {
-    let mut encoded = EncodedScopes::default();
-    for scope in scopes {
-        // The spans follow each other; how much comes before the first one is known at the end.
-        let mut lengths = Vec::new();
-        let scopes = slice::from_ref(scope);
-        let chunk = Chunk::encode_each(process, scopes, |scope, span, field| {
-            let summary = Summary::in_scope(span, scope).filter(|_| span.name != LOSSES);
-            lengths.push((summary, field.len()));
-        });
-        // Behind the spans, only the URL of the schema follows.
-        let after =
-            string::encoded_len(SCHEMA_URL, &scope.schema_url) * usize::from(!scope.schema_url.is_empty());
-        let all: usize = lengths.iter().map(|(_, length)| length).sum();
-        let mut at = encoded.bytes.len() + chunk.scope_spans.len() - after - all;
-        encoded.bytes.extend_from_slice(&chunk.scope_spans);
-        for (summary, length) in lengths {
-            let range = at..at + length;
-            at = range.end;
-            encoded.spans.extend(summary.map(|summary| (summary, range)));
-        }
-    }
-    encoded
+fn encode(scopes: &[ScopeSpans]) -> EncodedScopes {
+    encode_summarised(scopes, |scope, span| Summary::in_scope(span, scope).filter(|_| span.name != LOSSES))
 }
