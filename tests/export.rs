@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{read, read_to_string, write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -398,6 +399,112 @@ fn what_can_t_be_exported_is_an_error_that_says_why() {
     let output = spantap(&["export", &damaged, "--to", "folded=-"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!output.stdout.is_empty() && stderr(&output).contains("damaged"), "{}", stderr(&output));
+}
+
+/// What is in a folder.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn an_earlier_output_stays_if_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let (path, out) = (path.to_str().unwrap(), folder.path().join("out"));
+    write(&out, "before").unwrap();
+    let before = names(folder.path());
+    for format in ["folded", "html", "otlp-json", "parquet", "perfetto"] {
+        let to = format!("{format}={}", out.display());
+        let missing = folder.path().join("missing");
+        let cases: [(&[&str], i32); 3] = [
+            (&["export", path, "--to", &to, "--where", "name == \"none\""], 1),
+            (&["export", missing.to_str().unwrap(), "--to", &to], 2),
+            (&["export", path, "--to", &to, "--to", "flamegraph=/dev/full"], 2),
+        ];
+        for (args, code) in cases {
+            let output = spantap(args);
+            assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+            assert_eq!(
+                (read_to_string(&out).unwrap().as_str(), names(folder.path())),
+                ("before", before.clone())
+            );
+        }
+    }
+    // Whoever has it open keeps it, and it keeps its mode; a new one is for its owner.
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut reader = std::fs::File::open(&out).unwrap();
+    let new = folder.path().join("new");
+    exported(&[
+        path,
+        "--to",
+        &format!("folded={}", out.display()),
+        "--to",
+        &format!("html={}", new.display()),
+    ]);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&out), mode(&new)), (0o644, 0o600));
+    assert!(read_to_string(&out).unwrap().contains("shop;order"));
+    assert_eq!(std::io::read_to_string(&mut reader).unwrap(), "before");
+}
+
+#[test]
+fn two_names_of_one_file_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = shop(folder.path());
+    let before = read(&source).unwrap();
+    std::os::unix::fs::symlink(".", folder.path().join("linked")).unwrap();
+    let run = |to: &[&str], stdout: Option<&Path>| {
+        let mut command = Command::new(program("spantap"));
+        command.current_dir(folder.path()).args(["export", "shop.jsonl"]);
+        to.iter().for_each(|to| _ = command.args(["--to", to]));
+        if let Some(path) = stdout {
+            command.stdout(std::fs::File::options().append(true).create(true).open(path).unwrap());
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{to:?}: {output:?}");
+        stderr(&output)
+    };
+    let twice = "two targets have the same file";
+    for other in ["a", "./a", "linked/a", "linked/./a"] {
+        let said = run(&["folded=a", &format!("html={other}")], None);
+        assert!(said.contains(twice), "{other}: {said}");
+    }
+    let out = folder.path().join("out");
+    let said = run(&["folded=-", "html=out"], Some(&out));
+    assert!(said.contains(twice), "{said}");
+    let said = run(&["otlp-json=-"], Some(&source));
+    assert!(said.contains("it is one of the files to read"), "{said}");
+    assert_eq!(read(&source).unwrap(), before);
+    assert_eq!(names(folder.path()), ["linked", "out", "shop.jsonl"].map(str::to_owned).into());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_does_not_disturb_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let spans = (1..3_000).map(|id| made("shop", (id, id, 0), &format!("a name of span {id}"), 0..9));
+    let path = file(folder.path(), "many.jsonl", &spans.collect::<Vec<_>>());
+    let damaged = [b"{\"resourceSpans\":[}\n".as_slice(), &read(&path).unwrap()].concat();
+    write(&path, damaged).unwrap();
+    for format in ["folded", "otlp-json"] {
+        let to = |format: &str| format!("{format}={}", folder.path().join(format).display());
+        let mut child = Command::new(program("spantap"))
+            .args(["export", path.to_str().unwrap(), "--to", &format!("{format}=-")])
+            .args(["--to", &to("otlp-json"), "--to", &to("html"), "--to", &to("folded")])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(stderr(&output).contains("damaged"), "{}", stderr(&output));
+        for (name, lines) in [("otlp-json", 2_999), ("folded", 2_999), ("html", 2)] {
+            let written = read_to_string(folder.path().join(name)).unwrap();
+            assert!(written.lines().count() >= lines, "{format}, {name}");
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+    }
 }
 
 /// The names of slices, and of their tracks from the process on, in the order of their beginnings; and between which slices

@@ -1,9 +1,9 @@
 //! `spantap export`: writes the spans of files in formats that other programs open.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 
 use super::cli::Export;
 use super::failed::Failed;
@@ -25,11 +25,7 @@ fn write_all(options: &Export) -> Result<ExitCode> {
     let files = Files::open(&options.files);
     let mut outputs = Output::open(&options.to, &files)?;
     let wanted = options.selection.wanted(Order::Time, None);
-    let exported = match export(&files, &wanted, &mut outputs) {
-        // The reader, such as `head`, has seen enough.
-        Err(error) if is_broken_pipe(&error) => return Ok(ExitCode::SUCCESS),
-        exported => exported?,
-    };
+    let exported = export(&files, &wanted, &mut outputs)?;
     let mut err = io::stderr().lock();
     for line in report(&exported).into_iter().chain(files.older()) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
@@ -39,10 +35,6 @@ fn write_all(options: &Export) -> Result<ExitCode> {
         () if exported.traces == 0 => NONE_MATCHES.into(),
         () => ExitCode::SUCCESS,
     })
-}
-
-fn is_broken_pipe(error: &Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 /// What the user has to know of the spans that were not written.

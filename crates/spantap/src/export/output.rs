@@ -1,66 +1,111 @@
 //! A file that is written.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
 use super::target::{Format, Target};
+use crate::replacement::{Place, Replacement};
 use crate::search::Files;
 
-/// A target whose file is open.
+/// Spans may have secrets, so that a new file is for its owner, as a recording is.
+const MODE: u32 = 0o600;
+
+/// A target that is written. A file is replaced once all targets are finished.
 pub struct Output {
     pub(super) format: Format,
     path: PathBuf,
-    out: Box<dyn Write>,
+    /// `None` if nobody reads it any more, or if it is finished.
+    out: Option<BufWriter<Out>>,
+}
+
+enum Out {
+    Stdout(io::Stdout),
+    File(Replacement),
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(out) => out.write(bytes),
+            Self::File(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(out) => out.flush(),
+            Self::File(out) => out.flush(),
+        }
+    }
 }
 
 impl Output {
-    /// Opens the files of targets. What was in them is lost.
+    /// Opens targets. What is in their files stays there until all are finished.
     ///
     /// # Errors
     ///
     /// When a file can't be written, is one of those that are read, or is the file of two targets.
     pub fn open(targets: &[Target], files: &Files) -> Result<Vec<Self>> {
-        let mut open: Vec<(u64, u64)> = Vec::new();
-        // All are looked at before the first one is emptied.
-        for Target { path, .. } in targets {
-            let is_stdout = path.as_os_str() == "-";
-            let Some(metadata) = path.metadata().ok().filter(|file| !is_stdout && file.is_file()) else {
-                continue;
+        let mut places: Vec<Place> = Vec::new();
+        let mut outputs = Vec::new();
+        for Target { format, path } in targets {
+            let cant_write = || format!("can't write {}", path.display());
+            let twice = || format!("{}: two targets have the same file", cant_write());
+            // By what is open, and not by names: `a` and `./a` are one file, and the standard output may be any.
+            let (out, place) = match path.as_os_str() == "-" {
+                true => {
+                    let stdout = io::stdout();
+                    let handle = stdout.as_fd().try_clone_to_owned().with_context(cant_write)?;
+                    let place = Place::of(&File::from(handle)).with_context(cant_write)?;
+                    (Out::Stdout(stdout), place)
+                }
+                false => {
+                    let place = Place::named(path).with_context(cant_write)?;
+                    // Before its replacement is in the way.
+                    ensure!(!places.contains(&place), twice());
+                    (Out::File(Replacement::of(path, MODE).with_context(cant_write)?), place)
+                }
             };
-            let id = (metadata.dev(), metadata.ino());
-            ensure!(!files.have(id), "can't write {}: it is one of the files to read", path.display());
-            ensure!(!open.contains(&id), "can't write {}: two targets have the same file", path.display());
-            open.push(id);
+            ensure!(!places.contains(&place), twice());
+            let is_read = matches!(place, Place::Taken(device, inode) if files.have((device, inode)));
+            ensure!(!is_read, "{}: it is one of the files to read", cant_write());
+            places.push(place);
+            let out = Some(BufWriter::with_capacity(1 << 16, out));
+            outputs.push(Self { format: *format, path: path.clone(), out });
         }
-        let same = |one: &Target| targets.iter().filter(|other| other.path == one.path).count() > 1;
-        if let Some(twice) = targets.iter().find(|target| same(target)) {
-            ensure!(!same(twice), "can't write {}: two targets have the same file", twice.path.display());
-        }
-        targets.iter().map(Self::create).collect()
+        Ok(outputs)
     }
 
-    fn create(target: &Target) -> Result<Self> {
-        let Target { format, path } = target.clone();
-        let out: Box<dyn Write> = match path.as_os_str() == "-" {
-            true => Box::new(io::stdout()),
-            false => {
-                Box::new(File::create(&path).with_context(|| format!("can't write {}", path.display()))?)
-            }
-        };
-        Ok(Self { format, path, out: Box::new(BufWriter::with_capacity(1 << 16, out)) })
+    /// Whether somebody reads it.
+    pub(super) fn is_open(&self) -> bool {
+        self.out.is_some()
     }
 
-    /// Writes by `write`. The error says what failed.
+    /// Writes by `write`, until the reader, such as `head`, has seen enough. The error says what failed.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-        let path = &self.path;
-        write(&mut *self.out).with_context(|| format!("can't write {}", path.display()))
+        let Some(out) = &mut self.out else { return Ok(()) };
+        match write(out) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.out = None;
+                Ok(())
+            }
+            written => written.with_context(|| format!("can't write {}", self.path.display())),
+        }
     }
 
-    pub(super) fn finish(&mut self) -> Result<()> {
-        self.write(|out| out.flush())
+    /// Finishes all outputs, if none fails.
+    pub(super) fn finish(outputs: &mut [Self]) -> Result<()> {
+        outputs.iter_mut().try_for_each(|output| output.write(|out| out.flush()))?;
+        for Self { path, out, .. } in outputs {
+            // Nothing is left to flush.
+            if let Some((Out::File(file), _)) = out.take().map(BufWriter::into_parts) {
+                file.finish().with_context(|| format!("can't write {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 }

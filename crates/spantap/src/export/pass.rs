@@ -33,7 +33,8 @@ pub struct Exported {
     pub notes: Vec<String>,
 }
 
-/// Writes the wanted traces of the files to all outputs.
+/// Writes the wanted traces of the files to all outputs. If there is none, nothing is written, and files are as before. An output
+/// that nobody reads any more does not disturb the others.
 ///
 /// The memory is bounded, except that the ids of all wanted traces are kept.
 ///
@@ -43,11 +44,15 @@ pub struct Exported {
 pub fn export(files: &Files, wanted: &Wanted, outputs: &mut [Output]) -> Result<Exported> {
     let Choice { trace_ids, spans, read, .. } = choose(files, wanted);
     let mut exported = Exported { traces: trace_ids.len(), spans, read, notes: Vec::new() };
+    // What was written before stays.
+    if trace_ids.is_empty() {
+        return Ok(exported);
+    }
     write_spans(files, wanted, &trace_ids, outputs)?;
     if outputs.iter().any(|output| output.format.needs_traces()) {
         write_traces(files, &trace_ids, outputs, &mut exported)?;
     }
-    outputs.iter_mut().try_for_each(Output::finish)?;
+    Output::finish(outputs)?;
     Ok(exported)
 }
 
@@ -62,7 +67,7 @@ fn write_spans(files: &Files, wanted: &Wanted, trace_ids: &[u128], outputs: &mut
     let filter = Filter { traces, ..Filter::default() };
     let mut written = Ok(());
     // The first pass has reported what is wrong with the files.
-    let _ = files.read(
+    let _ = files.read_while(
         &filter,
         |spans: Spans| otlp_json::lines(&spans),
         |lines| {
@@ -71,6 +76,7 @@ fn write_spans(files: &Files, wanted: &Wanted, trace_ids: &[u128], outputs: &mut
                     written = output.write(|out| out.write_all(&lines));
                 }
             }
+            written.is_ok() && outputs.iter().any(|output| output.is_open())
         },
     );
     written

@@ -55,10 +55,29 @@ impl Files {
         each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
         mut take: impl FnMut(T),
     ) -> Read {
-        let mut read = self.nothing_read();
+        self.read_while(filter, each, |result| {
+            take(result);
+            true
+        })
+    }
+
+    /// As `read`, until `take` returns false.
+    pub(crate) fn read_while<T: Send + 'static>(
+        &self,
+        filter: &Filter,
+        each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
+        mut take: impl FnMut(T) -> bool,
+    ) -> Read {
+        let (mut read, mut is_wanted) = (self.nothing_read(), true);
         for (path, file) in &self.open {
-            let result = read.file(path, file, filter, each.clone(), &mut take);
+            let result = read.file(path, file, filter, each.clone(), &mut |result| {
+                is_wanted = take(result);
+                is_wanted
+            });
             read.failed.extend(result.err());
+            if !is_wanted {
+                break;
+            }
         }
         read
     }
@@ -130,12 +149,22 @@ impl Read {
         file: &File,
         filter: &Filter,
         each: impl Fn(Spans) -> T + Send + Sync + 'static,
-        take: &mut impl FnMut(T),
+        take: &mut impl FnMut(T) -> bool,
     ) -> Result<()> {
         let file = file.try_clone().with_context(|| format!("can't read {}", path.display()))?;
         let capture = Capture::from_file(path, file)?.with_filter(filter.clone());
         let mut results = capture.in_parallel(each)?;
-        let read = results.by_ref().try_for_each(|result| result.map(&mut *take));
+        let read = loop {
+            match results.next() {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(result)) => {
+                    if !take(result) {
+                        break Ok(());
+                    }
+                }
+            }
+        };
         let capture = results.capture();
         self.note(path, capture.damage(), capture.lost_by_senders());
         read
