@@ -83,6 +83,7 @@ impl Report {
         let (traces, left_out_traces) = self.kept.chosen();
 
         let mut lacks = lacks.to_vec();
+        lacks.extend(self.kept.too_large());
         if left_out_traces > 0 {
             let [all, left_out] = [self.traces, left_out_traces].map(grouped);
             lacks.push(format!(
@@ -115,7 +116,7 @@ impl Report {
             if place > 0 {
                 out.write_all(b",")?;
             }
-            escape(&trace.json, out)?;
+            out.write_all(&trace.json)?;
         }
         write!(out, "]}}</script>\n<script nonce=\"{nonce}\">\n{SCRIPT}</script>\n</body>\n</html>\n")
     }
