@@ -174,6 +174,7 @@ fn write_traces(
         let spans = counted(left_out, "span", "spans");
         exported.notes.push(format!("left out {spans} of traces that are too large"));
     }
+    // The report says by itself what its parts lack.
     let lacks: Vec<String> = exported.notes.iter().cloned().chain(exported.read.lines()).collect();
     exported.notes.extend(made.left_out());
     outputs.iter_mut().try_for_each(|output| {

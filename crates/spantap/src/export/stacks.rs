@@ -138,7 +138,7 @@ impl Stacks {
         };
         let node = begin.and_then(|node| {
             let service = self.nodes.get(node as usize)?.service;
-            let name = self.number(if span.name().is_empty() { "(no name)" } else { span.name() })?;
+            let name = self.number(span.name(), "(no name)")?;
             self.child(node, name, service)
         });
         node.unwrap_or_else(|| {
@@ -148,7 +148,7 @@ impl Stacks {
     }
 
     fn service_node(&mut self, parent: u32, service: &str) -> Option<u32> {
-        let service = self.number(if service.is_empty() { "(no service)" } else { service })?;
+        let service = self.number(service, "(no service)")?;
         let next = self.services.len();
         self.services.entry(service).or_insert(next);
         self.child(parent, service, service)
@@ -172,8 +172,12 @@ impl Stacks {
         Some(place)
     }
 
-    fn number(&mut self, name: &str) -> Option<u32> {
-        let shown = cut(&on_one_line(name), MAX_COLUMNS);
+    /// The number of a name, or of `empty` if nothing of it is shown.
+    fn number(&mut self, name: &str, empty: &str) -> Option<u32> {
+        let mut shown = cut(&on_one_line(name), MAX_COLUMNS);
+        if shown.trim().is_empty() {
+            shown = empty.to_owned();
+        }
         if let Some(number) = self.numbers.get(&shown) {
             return Some(*number);
         }

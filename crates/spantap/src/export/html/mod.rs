@@ -102,6 +102,16 @@ impl Report {
         if graph.uncounted.left_out_edges > 0 {
             lacks.push(format!("the graph has the {MAX_EDGES} edges with the most time"));
         }
+        let uncounted = &graph.uncounted;
+        for (count, why) in [
+            (uncounted.beyond_limit, "there are too many edges"),
+            (uncounted.parent_missing, "the parent is missing"),
+            (uncounted.repeated, "it is there more than once"),
+        ] {
+            if count > 0 {
+                lacks.push(format!("{} not in the graph: {why}", counted(count, "span is", "spans are")));
+            }
+        }
         // Nothing in the file can know it, so that nothing in it can claim to be the script.
         let nonce = format!("{:016x}", RandomState::new().build_hasher().finish());
         self.head(&nonce, &lacks, out)?;
@@ -151,7 +161,7 @@ impl Report {
         let mut facts = vec![
             bold(counted(self.spans, "span", "spans")),
             bold(counted(self.traces, "trace", "traces")),
-            bold(counted(self.names.services() as u64, "service", "services")),
+            bold(self.names.services_counted()),
         ];
         if self.failed > 0 {
             facts.push(format!(

@@ -18,6 +18,8 @@ const MAX_COLUMNS: usize = 200;
 pub(super) struct Names {
     rows: HashMap<(String, String), Measured>,
     services: BTreeSet<String>,
+    /// There are more services than that.
+    has_more_services: bool,
     /// Spans that there was no room for.
     left_out: u64,
 }
@@ -57,8 +59,11 @@ impl Names {
             // Kernel activity is none of the program's spans.
             let Some(breakdown) = breakdown else { continue };
             let service = shown(&span.process.service);
-            if self.services.len() < MAX_ROWS {
-                self.services.insert(service.clone());
+            if !self.services.contains(&service) {
+                match self.services.len() < MAX_ROWS {
+                    true => _ = self.services.insert(service.clone()),
+                    false => self.has_more_services = true,
+                }
             }
             let key = (service, shown(span.name()));
             if self.rows.len() >= MAX_ROWS && !self.rows.contains_key(&key) {
@@ -76,6 +81,12 @@ impl Names {
 
     pub(super) fn services(&self) -> usize {
         self.services.len()
+    }
+
+    /// How many services there are, as far as they are counted.
+    pub(super) fn services_counted(&self) -> String {
+        let counted = counted(self.services.len() as u64, "service", "services");
+        if self.has_more_services { format!("more than {counted}") } else { counted }
     }
 
     pub(super) fn rows(&self) -> Vec<Row<'_>> {

@@ -122,10 +122,7 @@ impl Perfetto {
             false if is_entered(encoded, &span.span.attributes) => Track::Entered,
             false => Track::Async,
         };
-        let name = match &*span.span.name {
-            "" => "(no name)".to_owned(),
-            name => shown(name),
-        };
+        let name = named(&span.span.name, "(no name)");
         let mut event = Event::begin(name, category(encoded), flows);
         event.annotate("trace_id", &Value::StringValue(format!("{trace_id:032x}")));
         event.annotate("span_id", &Value::StringValue(format!("{:016x}", encoded.span_id)));
@@ -174,9 +171,8 @@ impl Perfetto {
         let next = self.processes.len();
         let place = *self.process_places.entry(key).or_insert(next);
         if place == next {
-            let name = if process.service.is_empty() { "(no service)" } else { &process.service };
             let pid = pid.and_then(|pid| i32::try_from(pid).ok());
-            self.processes.push(Named { name: shown(name), pid });
+            self.processes.push(Named { name: named(&process.service, "(no service)"), pid });
         }
         place
     }
@@ -268,6 +264,12 @@ fn flow_id(trace_id: u128, span_id: u64) -> u64 {
     // Some ids are random in only one half, or count up.
     let [high, low] = [(trace_id >> 64) as u64, trace_id as u64];
     (high.wrapping_mul(31) ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31) ^ span_id
+}
+
+/// A name, or `empty` if nothing of it is shown.
+fn named(name: &str, empty: &str) -> String {
+    let shown = shown(name);
+    if shown.trim().is_empty() { empty.to_owned() } else { shown }
 }
 
 fn shown(text: &str) -> String {
