@@ -823,6 +823,52 @@ fn a_report_is_used_by_keyboard_and_mouse() {
 }
 
 #[test]
+fn a_report_searches_values_and_shows_them_exactly() {
+    if !need(CHROMIUM) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let odd = json!({ "big": 9_007_199_254_740_993_u64, "empty_ns": "", "none_ns": "-", "wait_ns": 1_500_000, "text": "needle" });
+    let spans = [made("a", (1, 1, 0), "odd", 0..20).with(odd), made("a", (1, 2, 1), "below", 5..10)];
+    let path = report(folder.path(), &file(folder.path(), "odd.jsonl", &spans));
+    let mut browser = Browser::start(1300, 800);
+    browser.open(&path);
+    browser.press("2");
+    for (word, found) in [
+        ("duration_ns", 0),
+        ("missing_parents", 0),
+        ("offset", 0),
+        ("needle", 1),
+        ("empty_ns", 1),
+        ("4740993", 1),
+    ] {
+        browser.press("/");
+        browser.write(word);
+        assert_eq!(seen(&mut browser, "#items .item").len(), found, "{word}");
+        browser.press("Escape");
+    }
+    browser.press("Enter");
+    browser.press("Enter");
+    let fields = seen(&mut browser, ".fields dd");
+    assert!(fields.contains(&"9007199254740993".to_owned()), "{fields:?}");
+    assert!(
+        fields.contains(&"1500000 (1.50 ms)".to_owned()) || fields.contains(&"1500000  (1.50 ms)".to_owned()),
+        "{fields:?}"
+    );
+    assert!(fields.contains(&String::new()) && fields.contains(&"-".to_owned()), "{fields:?}");
+    // The flame graph by keyboard: the last box is that of the span below.
+    browser.press("4");
+    let boxes = "[...document.querySelectorAll('#stacks > div')]";
+    let below = format!("{boxes}.find(e => e.textContent === 'below')");
+    browser.value(&format!("({below}.focus(), 0)"));
+    browser.press("Enter");
+    assert_eq!(browser.value(&format!("{below}.style.width")), json!("100%"));
+    assert_eq!(browser.value("document.activeElement.textContent"), json!("below"));
+    browser.press("Escape");
+    assert_ne!(browser.value(&format!("{below}.style.width")), json!("100%"));
+}
+
+#[test]
 fn hostile_text_in_a_report_stays_text() {
     if !need(CHROMIUM) {
         return;

@@ -29,7 +29,7 @@ pub struct Exported {
     pub spans: u64,
     /// What else the files had.
     pub read: Read,
-    /// What the outputs lack.
+    /// What the outputs lack, once they are written.
     pub notes: Vec<String>,
 }
 
@@ -144,7 +144,7 @@ impl Made {
     /// What the outputs lack.
     fn left_out(&self) -> impl Iterator<Item = String> {
         let stacks = self.stacks.as_ref().and_then(Stacks::left_out);
-        let perfetto = self.perfetto.as_ref().and_then(Perfetto::left_out);
+        let perfetto = self.perfetto.iter().flat_map(Perfetto::left_out);
         stacks.into_iter().chain(perfetto)
     }
 }
@@ -176,9 +176,10 @@ fn write_traces(
     }
     // The report says by itself what its parts lack.
     let lacks: Vec<String> = exported.notes.iter().cloned().chain(exported.read.lines()).collect();
-    exported.notes.extend(made.left_out());
-    outputs.iter_mut().try_for_each(|output| {
+    let written = outputs.iter_mut().try_for_each(|output| {
         let format = output.format;
         output.write(|out| made.write(format, &lacks, out))
-    })
+    });
+    exported.notes.extend(made.left_out());
+    written
 }

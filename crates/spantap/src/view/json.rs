@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::process::Process;
 use crate::span::attributes::{count, find};
 use crate::span::is_error;
-use crate::text::{timestamp, write_json};
+use crate::text::{timestamp, write_json, write_json_for_browser};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Segment, Trace, critical_path, self_times_ns};
 
@@ -33,15 +33,15 @@ pub fn json(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     write_json(&of_trace(trace, &rows, &all), out)
 }
 
-/// Writes the trace with only some of its rows, given by their indices in ascending order. All numbers are those of the whole
-/// trace.
+/// Writes the trace for a browser, with only some of its rows, given by their indices in ascending order. All numbers are those of
+/// the whole trace.
 pub(crate) fn json_of_rows(
     trace: &Trace,
     rows: &[Row<'_>],
     kept: &[usize],
     out: &mut impl Write,
 ) -> io::Result<()> {
-    write_json(&of_trace(trace, rows, kept), out)
+    write_json_for_browser(&of_trace(trace, rows, kept), out)
 }
 
 #[derive(Serialize)]

@@ -36,12 +36,21 @@ const words = () => $('search').value.toLowerCase().split(/\s+/).filter(Boolean)
 const has = (text, all) => all.every(word => text.includes(word));
 const texts = new Map();
 function textOf(trace) {
-  if (!texts.has(trace)) texts.set(trace, JSON.stringify(trace).toLowerCase());
+  if (!texts.has(trace)) {
+    const processes = trace.processes.map(process => [process.service, ...Object.values(process.resource)]);
+    const spans = trace.spans.map(span => spanText(trace, span));
+    texts.set(trace, (flat([trace.trace_id, trace.start_time, processes]) + ' ' + spans.join(' ')).toLowerCase());
+  }
   return texts.get(trace);
 }
-const spanText = (trace, span) =>
-  (trace.processes[span.process].service + ' ' + span.name + ' ' + span.span_id + ' ' + (span.error ? 'error ' : '')
-    + (span.status_message ?? '') + ' ' + JSON.stringify(span.attributes) + JSON.stringify(span.events)).toLowerCase();
+// Names of fields are searched, but not the words of the data's own structure, which are in each span.
+const flat = value => value === null || typeof value !== 'object' ? String(value ?? '')
+  : (Array.isArray(value) ? value : Object.entries(value)).map(flat).join(' ');
+const spanText = (trace, span) => flat([
+  trace.processes[span.process].service, span.name, span.span_id, span.error ? 'error' : '', span.status_message, span.attributes,
+  span.events.map(event => [event.name, event.attributes]),
+  span.links.map(link => [link.trace_id, link.span_id, link.attributes]),
+]).toLowerCase();
 
 let lists = {spans: [], traces: [], rows: []};
 
@@ -193,6 +202,9 @@ function drawTrace(trace) {
   mark('rows', list);
 }
 
+// A large number is a text, because it would be rounded.
+const isTime = value => typeof value === 'number' ? value >= 0 : typeof value === 'string' && /^\d+$/.test(value);
+
 function drawFields(row, trace, span) {
   const fields = put(row, 'div', null, 'fields');
   const table = (title, pairs) => {
@@ -211,7 +223,7 @@ function drawFields(row, trace, span) {
   own.push(['span id', span.span_id]);
   table(null, own);
   table('Fields', Object.entries(span.attributes).map(([key, value]) =>
-    [key, key.endsWith('_ns') && Number.isFinite(+value) ? value + '  (' + time(+value) + ')' : value]));
+    [key, key.endsWith('_ns') && isTime(value) ? value + '  (' + time(+value) + ')' : value]));
   for (const event of span.events) {
     table('Event at ' + time(Math.max(0, event.offset_ns)) + ': ' + event.name, Object.entries(event.attributes));
     if (!Object.keys(event.attributes).length) put(fields, 'h3', 'Event at ' + time(Math.max(0, event.offset_ns)) + ': ' + event.name);
@@ -239,7 +251,18 @@ function drawFlame() {
     if (all.length) element.classList.toggle('off', !has(name.toLowerCase(), all));
     const share = (100 * total / data.flame[3]).toFixed(1) + '%';
     element.title = safe(name + ': ' + time(total) + ', ' + share + (spans ? '; self ' + time(own) + '; ' + many(spans, 'span') : ''));
+    element.tabIndex = 0;
+    element.setAttribute('role', 'button');
+    element.setAttribute('aria-label', element.title);
     element.onclick = () => { state.zoom = node; drawFlame(); };
+    // The boxes are drawn again: the one that is zoomed stays in focus.
+    element.onkeydown = event => {
+      if (event.key !== 'Enter' && event.key !== ' ') return;
+      event.preventDefault();
+      event.stopPropagation();
+      element.onclick();
+      into.children[(way(data.flame, state.zoom) ?? [0]).length - 1]?.focus();
+    };
     depth = Math.max(depth, row + 1);
   };
   path.slice(0, -1).forEach((node, row) => box(node, 0, 100, row, ''));
@@ -343,12 +366,13 @@ for (const tab of TABS) $('tab-' + tab).onclick = () => { if (tab === 'traces') 
 $('tab-help').onclick = () => $('help').showModal();
 $('tab-theme').onclick = theme;
 
-function follow() {
+// Also called by what `show` sets, which is drawn by then.
+function follow(event) {
   const to = location.hash.slice(1);
   const trace = data.traces.find(trace => 'trace-' + trace.trace_id === to);
   if (trace && trace !== state.trace) openTrace(trace);
   else if (TABS.includes(to) && (to !== state.tab || state.trace)) { state.trace = null; state.tab = to; draw(); }
-  else draw();
+  else if (!event) draw();
 }
 addEventListener('hashchange', follow);
 follow();

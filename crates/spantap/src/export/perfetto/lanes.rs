@@ -1,6 +1,7 @@
 //! Distributes slices over lanes, so that those of a lane nest, and puts their beginnings and ends in order.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// A lane of slices, and the track for it.
 pub(super) struct Placed {
@@ -9,32 +10,65 @@ pub(super) struct Placed {
     pub(super) slices: Vec<usize>,
 }
 
-/// The lanes of these slices: each is on the first lane in which it is within the slices that are open at its start, or none is
-/// open.
-pub(super) fn place(mut slices: Vec<usize>, times: impl Fn(usize) -> (u64, u64)) -> Vec<Vec<usize>> {
+/// The lanes of these slices, at most `most`, and how many slices have no room on them. A slice is on a lane in which it is within
+/// the slices that are open at its start, or none is open.
+pub(super) fn place(
+    mut slices: Vec<usize>,
+    most: usize,
+    times: impl Fn(usize) -> (u64, u64),
+) -> (Vec<Vec<usize>>, u64) {
     slices.sort_by_key(|slice| {
         let (start_ns, end_ns) = times(*slice);
         (start_ns, Reverse(end_ns))
     });
-    // With the ends of the slices that are open, the innermost last.
-    let mut lanes: Vec<(Vec<usize>, Vec<u64>)> = Vec::new();
+    let mut left_out = 0;
+    let mut lanes: Vec<Lane> = Vec::new();
+    // Lanes with open slices, by the end of the innermost one; and those without. A request may open thousands of slices at once, so
+    // that no slice is compared with all lanes.
+    let mut busy: BTreeSet<(u64, usize)> = BTreeSet::new();
+    let mut free: BTreeSet<usize> = BTreeSet::new();
     for slice in slices {
         let (start_ns, end_ns) = times(slice);
-        let fits = |(_, open): &mut (Vec<usize>, Vec<u64>)| {
-            while open.last().is_some_and(|end| *end <= start_ns) {
-                open.pop();
+        while let Some((_, lane)) = busy.first().copied().filter(|(end, _)| *end <= start_ns) {
+            busy.pop_first();
+            lanes[lane].open.pop();
+            match lanes[lane].open.last() {
+                Some(end) => _ = busy.insert((*end, lane)),
+                None => _ = free.insert(lane),
             }
-            open.last().is_none_or(|end| end_ns <= *end)
-        };
-        match lanes.iter_mut().position(fits).and_then(|lane| lanes.get_mut(lane)) {
-            Some((of_lane, open)) => {
-                of_lane.push(slice);
-                open.push(end_ns);
-            }
-            None => lanes.push((vec![slice], vec![end_ns])),
         }
+        // Within the slice that ends first of those that end late enough; on a lane further up if one is free.
+        let within = busy.range((end_ns, 0)..).next().copied();
+        let unused = free.first().copied();
+        let lane = match (within, unused) {
+            (Some((_, lane)), Some(free)) => lane.min(free),
+            (Some((_, lane)), None) | (None, Some(lane)) => lane,
+            (None, None) if lanes.len() >= most => {
+                left_out += 1;
+                continue;
+            }
+            (None, None) => {
+                lanes.push(Lane::default());
+                lanes.len() - 1
+            }
+        };
+        let of = &mut lanes[lane];
+        match of.open.last() {
+            Some(end) => _ = busy.remove(&(*end, lane)),
+            None => _ = free.remove(&lane),
+        }
+        busy.insert((end_ns, lane));
+        of.slices.push(slice);
+        of.open.push(end_ns);
     }
-    lanes.into_iter().map(|(slices, _)| slices).collect()
+    (lanes.into_iter().map(|lane| lane.slices).collect(), left_out)
+}
+
+#[derive(Default)]
+struct Lane {
+    slices: Vec<usize>,
+    /// The ends of the slices that are open, the innermost last.
+    open: Vec<u64>,
 }
 
 /// A slice begins or ends.
@@ -80,8 +114,19 @@ mod tests {
     #[test]
     fn slices_that_overlap_are_on_two_lanes() {
         let slices = [(0, 10), (2, 5), (5, 12), (5, 10), (10, 12), (12, 12)];
-        let lanes = place((0..slices.len()).collect(), |slice| slices[slice]);
-        assert_eq!(lanes, [vec![0, 1, 3, 4, 5], vec![2]]);
+        let lanes = place((0..slices.len()).collect(), 10, |slice| slices[slice]);
+        assert_eq!(lanes, (vec![vec![0, 1, 3, 4, 5], vec![2]], 0));
+        let lanes = place((0..slices.len()).collect(), 1, |slice| slices[slice]);
+        assert_eq!(lanes, (vec![vec![0, 1, 3, 4, 5]], 1));
+    }
+
+    #[test]
+    fn many_lanes_take_no_time_for_each_pair() {
+        // None of them is within another one. By pairs, these were ten thousand million comparisons.
+        let slices = 100_000_u64;
+        let times = |slice: usize| (slice as u64, slice as u64 + slices);
+        let (lanes, left_out) = place((0..slices as usize).collect(), usize::MAX, times);
+        assert_eq!((lanes.len(), left_out), (slices as usize, 0));
     }
 
     proptest! {
@@ -91,7 +136,8 @@ mod tests {
         ) {
             let slices: Vec<(u64, u64)> = slices.into_iter().map(|(start, length)| (start, start + length)).collect();
             let times = |slice: usize| slices[slice];
-            let lanes = place((0..slices.len()).collect(), times);
+            let (lanes, left_out) = place((0..slices.len()).collect(), usize::MAX, times);
+            prop_assert_eq!(left_out, 0);
             let placed: Vec<Placed> =
                 (0..).zip(lanes).map(|(track, slices)| Placed { track, slices }).collect();
             let moments = in_order(&placed, times);

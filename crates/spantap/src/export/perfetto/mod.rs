@@ -16,7 +16,7 @@
 mod lanes;
 mod packets;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -32,6 +32,10 @@ use packets::{Event, Packets};
 /// The most slices, and the most memory for them. The page of Perfetto keeps all of a trace in the memory of the browser.
 const MAX_SLICES: usize = 1_000_000;
 const MAX_BYTES: usize = 256 << 20;
+/// The most lanes of a track. With more, nobody sees anything.
+const MAX_LANES: usize = 1_000;
+/// The most memory of the entries of a process or a thread, without its name.
+const ENTRY: usize = 256;
 /// Longer names and values are cut.
 const MAX_COLUMNS: usize = 500;
 /// The most attributes of a slice.
@@ -49,13 +53,19 @@ pub(super) struct Perfetto {
     threads: Vec<Thread>,
     thread_places: HashMap<(usize, Option<u64>), usize>,
     slices: Vec<Slice>,
+    /// The process ids that are given.
+    pids: HashSet<i32>,
     bytes: usize,
+    /// Nothing is added any more.
+    is_full: bool,
     left_out: u64,
+    /// Slices without a lane.
+    crowded: u64,
 }
 
 struct Named {
     name: String,
-    pid: Option<i32>,
+    pid: i32,
 }
 
 struct Thread {
@@ -86,9 +96,12 @@ struct Slice {
 impl Perfetto {
     /// Adds the spans of a trace.
     pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>) {
+        // What has no room is not decoded.
+        let room = if self.is_full { 0 } else { MAX_SLICES.saturating_sub(self.slices.len()) };
+        self.left_out += trace.spans.len().saturating_sub(room) as u64;
         let spans: Vec<(&EncodedSpan, TraceSpan)> =
-            trace.spans.iter().filter_map(|span| Some((span, span.decode()?))).collect();
-        let threads: Vec<usize> =
+            trace.spans.iter().take(room).filter_map(|span| Some((span, span.decode()?))).collect();
+        let threads: Vec<Option<usize>> =
             spans.iter().map(|(encoded, span)| self.thread(span, encoded.is_kernel)).collect();
         let places: HashMap<u64, usize> =
             spans.iter().enumerate().rev().map(|(place, (span, _))| (span.span_id, place)).collect();
@@ -103,8 +116,12 @@ impl Perfetto {
         for (((encoded, span), thread), flows) in spans.into_iter().zip(threads).zip(flows) {
             // A summary of short activity has no place in time.
             let is_summary = find(&span.span.attributes, SUMMARY_COUNT).is_some();
-            if !(encoded.is_kernel && is_summary) {
-                self.add_slice(trace.id, encoded, &span, thread, flows);
+            if encoded.is_kernel && is_summary {
+                continue;
+            }
+            match thread {
+                Some(thread) => self.add_slice(trace.id, encoded, &span, thread, flows),
+                None => self.left_out += 1,
             }
         }
     }
@@ -136,20 +153,32 @@ impl Perfetto {
             }
         }
         let size = size_of::<Slice>() + event.bytes();
-        if self.slices.len() >= MAX_SLICES || self.bytes + size > MAX_BYTES {
+        if !self.takes(size) {
             self.left_out += 1;
             return;
         }
-        self.bytes += size;
         let (start_ns, end_ns) = encoded.times;
         self.slices.push(Slice { thread, track, times: (start_ns, end_ns.max(start_ns)), event });
     }
 
-    fn thread(&mut self, span: &TraceSpan, is_kernel: bool) -> usize {
-        let process = self.process(&span.process);
+    /// Whether there is room for this many more bytes, which are then taken.
+    fn takes(&mut self, bytes: usize) -> bool {
+        self.is_full |= self.bytes + bytes > MAX_BYTES;
+        if !self.is_full {
+            self.bytes += bytes;
+        }
+        !self.is_full
+    }
+
+    /// The place of a span's thread. `None` if there is no room for it.
+    fn thread(&mut self, span: &TraceSpan, is_kernel: bool) -> Option<usize> {
+        let process = self.process(&span.process)?;
         let attributes = &span.span.attributes;
         let id = find(attributes, "thread.id").and_then(count);
         let next = self.threads.len();
+        if !self.thread_places.contains_key(&(process, id)) && !self.takes(ENTRY + MAX_COLUMNS) {
+            return None;
+        }
         let place = *self.thread_places.entry((process, id)).or_insert(next);
         let is_known = self.threads.get(place).is_some_and(|known| is_kernel || !known.is_kernels_name);
         if !is_known {
@@ -161,24 +190,39 @@ impl Perfetto {
                 None => self.threads.push(thread),
             }
         }
-        place
+        Some(place)
     }
 
-    fn process(&mut self, process: &Process) -> usize {
+    fn process(&mut self, process: &Process) -> Option<usize> {
         let attributes = &process.resource.attributes;
         let pid = find(attributes, "process.pid").and_then(count);
         let key = format!("{}\0{pid:?}\0{:?}", process.service, find(attributes, "host.name"));
-        let next = self.processes.len();
-        let place = *self.process_places.entry(key).or_insert(next);
-        if place == next {
-            let pid = pid.and_then(|pid| i32::try_from(pid).ok());
-            self.processes.push(Named { name: named(&process.service, "(no service)"), pid });
+        if let Some(place) = self.process_places.get(&key) {
+            return Some(*place);
         }
-        place
+        if !self.takes(ENTRY + MAX_COLUMNS + key.len()) {
+            return None;
+        }
+        let place = self.processes.len();
+        self.process_places.insert(key, place);
+        // Each process has an id of its own: Perfetto takes those with the same id, such as of two machines, for one. What is made up
+        // is above the largest process id of Linux.
+        let made_up = (1 << 23) + i32::try_from(place).unwrap_or(0);
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid < 1 << 23);
+        let pid = pid.filter(|pid| self.pids.insert(*pid)).unwrap_or(made_up);
+        self.processes.push(Named { name: named(&process.service, "(no service)"), pid });
+        Some(place)
     }
 
-    /// A line about spans that were left out.
-    pub(super) fn left_out(&self) -> Option<String> {
+    /// Lines about spans that were left out, once it is written.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = String> {
+        let crowded = counted(self.crowded, "span", "spans");
+        let crowded = (self.crowded > 0)
+            .then(|| format!("left out {crowded}: more than {MAX_LANES} overlap on a track for Perfetto"));
+        self.no_room().into_iter().chain(crowded)
+    }
+
+    fn no_room(&self) -> Option<String> {
         let spans = counted(self.left_out, "span", "spans");
         let (most, memory) = (counted(MAX_SLICES as u64, "span", "spans"), bytes(MAX_BYTES as u64));
         (self.left_out > 0).then(|| {
@@ -187,13 +231,14 @@ impl Perfetto {
     }
 
     /// Writes the trace.
-    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let mut packets = Packets::new(out);
         let first_ns = self.slices.iter().map(|slice| slice.times.0).min().unwrap_or(0);
         packets.clock(first_ns)?;
         for (place, process) in self.processes.iter().enumerate() {
-            packets.process(place, self.pid(place, process), &process.name)?;
+            packets.process(place, process.pid, &process.name)?;
         }
+        let mut crowded = 0;
         let mut by_track: HashMap<(usize, Track), Vec<usize>> = HashMap::new();
         for (place, slice) in self.slices.iter().enumerate() {
             by_track.entry((slice.thread, slice.track)).or_default().push(place);
@@ -208,7 +253,8 @@ impl Perfetto {
             let entered = take(&mut by_track, Track::Entered);
             let mut others = take(&mut by_track, Track::Async);
             let times = |slice: usize| self.slices[slice].times;
-            for (lane, slices) in place(entered, times).into_iter().enumerate() {
+            let (lanes, _) = place(entered, usize::MAX, times);
+            for (lane, slices) in lanes.into_iter().enumerate() {
                 match lane {
                     0 => placed.push(Placed { track: parent, slices }),
                     _ => others.extend(slices),
@@ -218,12 +264,15 @@ impl Perfetto {
                 (Track::Async, "async spans", others),
                 (Track::Kernel, "kernel", take(&mut by_track, Track::Kernel)),
             ] {
-                for slices in place(slices, times) {
+                let (lanes, no_lane) = place(slices, MAX_LANES, times);
+                crowded += no_lane;
+                for slices in lanes {
                     let track = packets.below(parent, name, track as i32)?;
                     placed.push(Placed { track, slices });
                 }
             }
         }
+        self.crowded = crowded;
         for moment in lanes::in_order(&placed, |slice| self.slices[slice].times) {
             match moment.is_begin {
                 true => packets.event(moment.at_ns, moment.track, &self.slices[moment.slice].event)?,
@@ -231,14 +280,6 @@ impl Perfetto {
             }
         }
         Ok(())
-    }
-
-    /// A process id of its own for each process: Perfetto takes processes with the same id, such as those of two machines, for one.
-    fn pid(&self, place: usize, process: &Named) -> i32 {
-        let is_used = self.processes[..place].iter().any(|other| other.pid == process.pid);
-        // Above the largest process id of Linux.
-        let made_up = (1 << 23) + i32::try_from(place).unwrap_or(0);
-        process.pid.filter(|_| !is_used).unwrap_or(made_up)
     }
 }
 
