@@ -944,6 +944,27 @@ fn a_report_is_bounded_and_says_what_it_lacks() {
 }
 
 #[test]
+fn a_table_is_the_same_in_a_file_and_in_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let here = |name: &str| folder.path().join(name);
+    let to = |name: &str| format!("parquet={}", here(name).display());
+    let run = |args: &[&str], temporary: &Path| {
+        let mut command = Command::new(program("spantap"));
+        let output = command.arg("export").arg(&path).args(args).env("TMPDIR", temporary).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    // A file needs no temporary one.
+    run(&["--to", &to("one")], &here("none"));
+    let piped = run(&["--to", "parquet=-"], folder.path());
+    run(&["--to", &to("two"), "--to", &to("three")], folder.path());
+    let one = read(here("one")).unwrap();
+    assert!(one.starts_with(b"PAR1") && one.ends_with(b"PAR1") && one.len() > 1_000, "{}", one.len());
+    assert!(piped == one && read(here("two")).unwrap() == one && read(here("three")).unwrap() == one);
+}
+
+#[test]
 fn duckdb_reads_the_table_of_spans() {
     if !need(&["python3", "duckdb"]) {
         return;
@@ -964,6 +985,23 @@ fn duckdb_reads_the_table_of_spans() {
          busy_ns, error, status_message, thread_id, thread_name, attributes->'kernel.disk_ns', resource->>'process.pid' \
          from '{spans}' where name in ('save;all', 'disk wait') or trace_id like '%2' and name = 'order' order by name"
     ));
+    let types =
+        query(&format!("select column_name, column_type, \"null\" from (describe select * from '{spans}')"));
+    let text =
+        ["trace_id", "span_id", "parent_span_id", "service", "name", "kind", "status_message", "thread_name"];
+    for column in &types {
+        let name = column[0].as_str().unwrap();
+        let expected = match name {
+            "kernel" | "error" => "BOOLEAN",
+            "start_time" => "TIMESTAMPTZ_NS",
+            "duration_ns" | "self_ns" | "busy_ns" | "thread_id" => "BIGINT",
+            "attributes" | "resource" => "JSON",
+            name if text.contains(&name) => "VARCHAR",
+            other => panic!("{other}"),
+        };
+        assert_eq!(column[1], expected, "{name}");
+    }
+    assert_eq!(types.len(), 17);
     let trace = format!("{:032x}", 1);
     let expected = json!([
         [

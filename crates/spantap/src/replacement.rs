@@ -68,6 +68,11 @@ impl Replacement {
         Ok(created)
     }
 
+    /// Another handle of the file. `None` if it is no file.
+    pub(crate) fn file(&self) -> Option<io::Result<File>> {
+        self.new.as_ref().map(|_| self.file.try_clone())
+    }
+
     /// Puts it in its place.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         if let Some(new) = &self.new {

@@ -8,7 +8,7 @@
 //!                               ─> html::Report, with a table, a graph and the slowest traces  ─> Output
 //! ```
 //!
-//! `target` is what the user asks for: a format and a file. `pass` reads the files, once for all targets that need the same, and
+//! `target` is what the user asks for: a format and a file. `pass` reads the files, for all targets together that need the same, and
 //! `output` is a file that is written. Each other file is a format, or what two formats share: `stacks` adds up times by the path of
 //! names from the root.
 //!

@@ -85,6 +85,15 @@ impl Output {
         self.out.is_some()
     }
 
+    /// Its file, for what is not written in order. `None` if it is a pipe or the like.
+    pub(super) fn file(&self) -> Result<Option<File>> {
+        let file = match self.out.as_ref().map(BufWriter::get_ref) {
+            Some(Out::File(file)) => file.file().transpose(),
+            Some(Out::Stdout(_)) | None => Ok(None),
+        };
+        file.with_context(|| format!("can't write {}", self.path.display()))
+    }
+
     /// Writes by `write`, until the reader, such as `head`, has seen enough. The error says what failed.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };

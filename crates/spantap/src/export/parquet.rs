@@ -1,7 +1,7 @@
 //! A table of the spans in Parquet, for DuckDB, pandas and others that read columns. `docs/parquet.md` defines its columns.
 //!
-//! Parquet writes the columns of many rows one after the other, so that they wait in memory, and has its index at the end. The
-//! file is made in a temporary one, because an output may be a pipe.
+//! Parquet writes the columns of many rows one after the other, so that they wait in memory, and has its index at the end. If the
+//! output is a file, the rows are written to it; for a pipe, or for two outputs, to a temporary file that is copied.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -24,6 +24,8 @@ use crate::view::attributes;
 
 /// The version of the columns. `docs/parquet.md` says what stays as it is with the same one.
 const VERSION: &str = "1";
+
+const CANT_WRITE: &str = "can't write the table";
 
 /// A group of rows is written when it has this many, or this many bytes of text.
 const MAX_ROWS: usize = 100_000;
@@ -52,7 +54,8 @@ const SCHEMA: &str = "message span {
 /// The file that is made.
 pub(super) struct Parquet {
     writer: Option<SerializedFileWriter<File>>,
-    file: File,
+    /// `None` if it is written to the output.
+    temporary: Option<File>,
     rows: Rows,
 }
 
@@ -80,17 +83,23 @@ struct Rows {
 }
 
 impl Parquet {
-    pub(super) fn new() -> Result<Self> {
+    /// For this file, which is the only output, or for any others.
+    pub(super) fn new(output: Option<File>) -> Result<Self> {
         let context = "can't make a temporary file; TMPDIR chooses the folder";
-        let file = tempfile::tempfile().context(context)?;
+        let (file, temporary) = match output {
+            Some(file) => (file, None),
+            None => {
+                let file = tempfile::tempfile().context(context)?;
+                (file.try_clone().context(context)?, Some(file))
+            }
+        };
         let version = KeyValue::new("spantap.version".to_owned(), VERSION.to_owned());
         let properties = WriterProperties::builder()
             .set_created_by(format!("spantap version {}", env!("CARGO_PKG_VERSION")))
             .set_key_value_metadata(Some(vec![version]));
         let schema = Arc::new(parse_message_type(SCHEMA)?);
-        let copy = file.try_clone().context(context)?;
-        let writer = SerializedFileWriter::new(copy, schema, Arc::new(properties.build()))?;
-        Ok(Self { writer: Some(writer), file, rows: Rows::default() })
+        let writer = SerializedFileWriter::new(file, schema, Arc::new(properties.build()))?;
+        Ok(Self { writer: Some(writer), temporary, rows: Rows::default() })
     }
 
     /// Adds the spans of a trace, with where the time of each goes.
@@ -110,7 +119,7 @@ impl Parquet {
         let rows = std::mem::take(&mut self.rows);
         let Some(writer) = self.writer.as_mut().filter(|_| !rows.name.is_empty()) else { return Ok(()) };
         let mut group = writer.next_row_group()?;
-        rows.write(&mut group).and_then(|()| group.close()).context("can't write a temporary file")?;
+        rows.write(&mut group).and_then(|()| group.close()).context(CANT_WRITE)?;
         Ok(())
     }
 
@@ -118,15 +127,16 @@ impl Parquet {
     pub(super) fn finish(&mut self) -> Result<()> {
         self.write_rows()?;
         if let Some(writer) = self.writer.take() {
-            writer.close().context("can't write a temporary file")?;
+            writer.close().context(CANT_WRITE)?;
         }
         Ok(())
     }
 
-    /// Copies the finished file.
+    /// Copies the finished file, if it is not the output's.
     pub(super) fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.file.rewind()?;
-        io::copy(&mut self.file, out).map(drop)
+        let Some(file) = &mut self.temporary else { return Ok(()) };
+        file.rewind()?;
+        io::copy(file, out).map(drop)
     }
 }
 

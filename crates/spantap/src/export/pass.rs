@@ -1,7 +1,7 @@
 //! Reads the files for all targets.
 //!
-//! At first it finds the traces, as `spantap view` does. Then the files are read once for the formats that are made of spans, and
-//! once for those that are made of traces.
+//! At first it finds the traces, as `spantap view` does. Then the files are read once more for the formats that are made of spans,
+//! and again for those that are made of traces: once for each group of traces that fits into the memory together (`search::load`).
 
 use std::io::{self, Write};
 
@@ -92,16 +92,20 @@ struct Made {
 }
 
 impl Made {
-    fn for_formats(formats: impl Iterator<Item = Format>, files: &Files) -> Result<Self> {
+    fn for_outputs(outputs: &[Output], files: &Files) -> Result<Self> {
         let mut made = Self::default();
-        for format in formats {
-            match format {
+        let tables = outputs.iter().filter(|output| output.format == Format::Parquet).count();
+        for output in outputs {
+            match output.format {
                 Format::OtlpJson => {}
                 Format::Folded | Format::FoldedCauses | Format::Flamegraph | Format::FlamegraphCauses => {
                     made.stacks.get_or_insert_default();
                 }
                 Format::Perfetto => _ = made.perfetto.get_or_insert_default(),
-                Format::Parquet if made.parquet.is_none() => made.parquet = Some(Parquet::new()?),
+                Format::Parquet if made.parquet.is_none() => {
+                    let file = if tables == 1 { output.file()? } else { None };
+                    made.parquet = Some(Parquet::new(file)?);
+                }
                 Format::Parquet => {}
                 Format::Html => {
                     made.stacks.get_or_insert_default();
@@ -156,7 +160,7 @@ fn write_traces(
     outputs: &mut [Output],
     exported: &mut Exported,
 ) -> Result<()> {
-    let mut made = Made::for_formats(outputs.iter().map(|output| output.format), files)?;
+    let mut made = Made::for_outputs(outputs, files)?;
     let (mut left_out, accounts) = (0, finder());
     let mut added = Ok(());
     let loaded = load(files, trace_ids, |trace| {
