@@ -856,6 +856,13 @@ fn a_report_searches_values_and_shows_them_exactly() {
         "{fields:?}"
     );
     assert!(fields.contains(&String::new()) && fields.contains(&"-".to_owned()), "{fields:?}");
+    // The graph by keyboard.
+    browser.press("3");
+    let part = "document.querySelector('.graph > div').shadowRoot.querySelector('g[tabindex]')";
+    browser.value(&format!("({part}.focus(), 0)"));
+    let said = seen(&mut browser, "#part").remove(0);
+    assert!(!said.is_empty(), "{said}");
+    assert_eq!(browser.value(&format!("{part}.getAttribute('aria-label')")), json!(said));
     // The flame graph by keyboard: the last box is that of the span below.
     browser.press("4");
     let boxes = "[...document.querySelectorAll('#stacks > div')]";

@@ -18,6 +18,8 @@
 mod flamegraph;
 mod folded;
 mod html;
+#[cfg(test)]
+mod made;
 mod otlp_json;
 mod output;
 mod parquet;

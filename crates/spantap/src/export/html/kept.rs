@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use prost::Message;
 
@@ -115,8 +116,9 @@ impl Kept {
     /// A line about traces that can't be shortened enough.
     pub(super) fn too_large(&self) -> Option<String> {
         let ids: Vec<String> = self.too_large.iter().map(|id| format!("{id:032x}")).collect();
-        (!ids.is_empty())
-            .then(|| format!("slow traces are not here because of very large fields: {}", ids.join(", ")))
+        (!ids.is_empty()).then(|| {
+            format!("slow traces are not here because their fields are too large, such as {}", ids.join(", "))
+        })
     }
 
     /// A line about traces of which spans are left out.
@@ -197,10 +199,127 @@ fn fitting(rows: &[Row<'_>], wanted: &[usize], most: usize) -> usize {
     let fits = |row: &&usize| {
         let span = rows[**row].span;
         bytes += span.span.encoded_len();
-        if processes.insert(std::sync::Arc::as_ptr(&span.process).addr()) {
-            bytes += span.process.resource_bytes();
+        if processes.insert(Arc::as_ptr(&span.process).addr()) {
+            bytes += span.process.resource.encoded_len();
         }
         bytes <= most
     };
     wanted.iter().take_while(fits).count().max(wanted.len().min(1))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failing test is a panic
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::export::made::{span, trace};
+    use crate::span::attributes::attribute;
+
+    fn failed(span: Span) -> Span {
+        Span { status: Some(Status { code: 2, message: String::new() }), ..span }
+    }
+
+    fn with_text(span: Span, length: usize) -> Span {
+        Span { attributes: vec![attribute("text", Any::StringValue("<".repeat(length)))], ..span }
+    }
+
+    fn read(shown: &Shown) -> Value {
+        serde_json::from_slice(&shown.json).unwrap()
+    }
+
+    #[test]
+    fn a_shortened_trace_has_the_numbers_of_the_whole() {
+        let last = MAX_SPANS as u64 + 500;
+        let mut spans = vec![span(1, 0, 0..10_000)];
+        spans.extend((2..last).map(|id| span(id, 1, id..id + 1)));
+        // At the end: a failed span below others, one without its parent, and kernel activity that is left out.
+        spans.push(span(last, 1, 9_000..9_900));
+        spans.push(failed(span(last + 1, last, 9_100..9_800)));
+        spans.push(failed(span(last + 2, 77_777, 9_950..11_000)));
+        let mut whole = trace(1, spans);
+        whole.spans[1_400].is_kernel = true;
+        whole.spans[10].is_kernel = true;
+        let shown = shown(&whole, &BTreeSet::from([3]), MAX_BYTES_OF_TRACE).unwrap();
+        let (json, decoded) = (read(&shown), whole.decode());
+        let mut all = Vec::new();
+        view::json(&decoded, &mut all).unwrap();
+        let all: Value = serde_json::from_slice(&all).unwrap();
+        for same in ["errors", "duration_ns", "missing_parents", "start_time"] {
+            assert_eq!(json[same], all[same], "{same}");
+        }
+        assert_eq!((&json["errors"], &json["missing_parents"]), (&json!(2), &json!(1)));
+        assert_eq!((&json["left_out_spans"], shown.left_out), (&json!(502), 502));
+        assert_eq!((&json["rows"], json["kernel"].as_array().unwrap().len()), (&json!([3]), 1));
+        let of = |json: &Value, id: u64| {
+            let id = format!("{id:016x}");
+            json["spans"].as_array().unwrap().iter().find(|span| span["span_id"] == *id).unwrap().clone()
+        };
+        assert_eq!(json["spans"].as_array().unwrap().len(), MAX_SPANS);
+        for id in [1, 2, last, last + 1, last + 2] {
+            let (kept, before) = (of(&json, id), of(&all, id));
+            for same in ["self_ns", "critical_path_ns", "depth", "offset_ns"] {
+                assert_eq!(kept[same], before[same], "{id}, {same}");
+            }
+        }
+        // The parent is found by its new place.
+        let parent = of(&json, last + 1)["parent"].as_u64().unwrap() as usize;
+        assert_eq!(json["spans"][parent]["span_id"], format!("{last:016x}"));
+        let on_path = |part: &Value| json["spans"][part["span"].as_u64().unwrap() as usize].clone();
+        assert!(json["critical_path"].as_array().unwrap().iter().all(|part| {
+            let (span, number) = (on_path(part), |of: &Value, key| of[key].as_u64().unwrap());
+            number(&span, "offset_ns") <= number(part, "offset_ns")
+                && number(part, "duration_ns") <= number(&span, "critical_path_ns")
+        }));
+    }
+
+    #[test]
+    fn a_trace_is_shortened_until_it_fits() {
+        // Escaped, the text takes six times as many bytes.
+        let mut spans = vec![span(1, 0, 0..100)];
+        spans.extend((2..100).map(|id| with_text(span(id, 1, id..id + 1), 10_000)));
+        spans.push(failed(span(200, 1, 99..100)));
+        let shown = shown(&trace(1, spans), &BTreeSet::new(), MAX_BYTES_OF_TRACE).unwrap();
+        assert!(
+            (MAX_BYTES_OF_TRACE / 2..=MAX_BYTES_OF_TRACE).contains(&shown.json.len()),
+            "{}",
+            shown.json.len()
+        );
+        let json = read(&shown);
+        let spans = json["spans"].as_array().unwrap();
+        assert_eq!(
+            (spans[0]["span_id"].as_str().unwrap(), spans.last().unwrap()["error"].clone()),
+            ("0000000000000001", json!(true))
+        );
+        // Not even its first row fits.
+        let mut kept = Kept::default();
+        kept.add(&trace(0xabc, vec![with_text(span(1, 0, 0..100), MAX_BYTES_OF_TRACE)]), &BTreeSet::new());
+        assert_eq!((kept.chosen().0.len(), kept.chosen().1), (0, 1));
+        assert!(kept.too_large().unwrap().contains("00000abc"), "{:?}", kept.too_large());
+    }
+
+    #[test]
+    fn traces_are_bounded_while_they_are_added() {
+        let mut kept = Kept::default();
+        for id in 1..=40 {
+            // Some are long before others.
+            let duration = (id * 7) % 41;
+            let whole = vec![with_text(failed(span(1, 0, 0..duration)), 100_000)];
+            kept.add(&trace(id.into(), whole), &BTreeSet::new());
+            for list in [&kept.slow, &kept.failed] {
+                assert!(list.bytes <= MAX_BYTES);
+                assert_eq!(list.bytes, list.traces.values().map(|trace| trace.json.len()).sum::<usize>());
+            }
+        }
+        let shared = kept.slow.traces.values().zip(kept.failed.traces.values());
+        assert!(shared.into_iter().all(|(slow, failed)| Rc::ptr_eq(slow, failed)));
+        let (chosen, left_out) = kept.chosen();
+        let durations: Vec<u64> =
+            chosen.iter().map(|one| read(one)["duration_ns"].as_u64().unwrap()).collect();
+        let longest: Vec<u64> = (0..chosen.len() as u64).map(|place| 40 - place).collect();
+        assert_eq!((&durations, left_out), (&longest, 40 - chosen.len() as u64));
+        assert!(chosen.len() >= 12, "{}", chosen.len());
+    }
 }

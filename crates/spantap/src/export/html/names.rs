@@ -9,7 +9,7 @@ use crate::text::{counted, cut, on_one_line};
 use crate::trace::{Breakdown, EncodedSpan, Trace};
 
 /// The most rows. A row takes up to 16 KiB.
-const MAX_ROWS: usize = 2_000;
+const MAX_ROWS: usize = if cfg!(test) { 5 } else { 2_000 };
 /// Longer names are cut.
 const MAX_COLUMNS: usize = 200;
 
@@ -122,4 +122,28 @@ impl Names {
 
 fn shown(text: &str) -> String {
     cut(&on_one_line(text), MAX_COLUMNS)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::trace::v1::Span;
+
+    use super::*;
+    use crate::export::made::{of_service, span};
+    use crate::trace::{breakdowns, finder};
+
+    #[test]
+    fn names_beyond_the_limit_are_counted() {
+        let mut names = Names::default();
+        // Each comes twice.
+        for id in 0..16 {
+            let named = Span { name: format!("span {}", id % 8), ..span(1, 0, 0..5) };
+            let trace = of_service(&format!("service {}", id % 8), id, vec![named]);
+            let rows = names.add(&trace, &breakdowns(&trace.spans, &finder()));
+            assert_eq!(rows.len(), usize::from(id % 8 < 5));
+        }
+        assert!(names.rows().len() == 5 && names.rows().iter().all(|row| row.spans == 2));
+        assert_eq!(names.left_out().as_deref(), Some("6 spans are not in the table: it has 5 names"));
+        assert_eq!((names.services(), names.services_counted()), (5, "more than 5 services".to_owned()));
+    }
 }

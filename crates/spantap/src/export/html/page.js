@@ -290,6 +290,15 @@ function way(from, to) {
   return null;
 }
 
+// The parts of the graph are in its picture: each can be reached, and what the mouse would show is said below.
+for (const part of document.querySelector('.graph > div')?.shadowRoot?.querySelectorAll('g > title') ?? []) {
+  const group = part.parentNode;
+  group.setAttribute('tabindex', '0');
+  group.setAttribute('role', 'img');
+  group.setAttribute('aria-label', part.textContent);
+  group.onfocus = () => { $('part').textContent = safe(part.textContent); };
+}
+
 // What the user does.
 function show(tab) { state.tab = tab; location.hash = tab; draw(); scrollTo(0, 0); }
 function openTrace(trace) {

@@ -30,10 +30,10 @@ use lanes::{Placed, place};
 use packets::{Event, Packets};
 
 /// The most slices, and the most memory for them. The page of Perfetto keeps all of a trace in the memory of the browser.
-const MAX_SLICES: usize = 1_000_000;
-const MAX_BYTES: usize = 256 << 20;
+const MAX_SLICES: usize = if cfg!(test) { 100 } else { 1_000_000 };
+const MAX_BYTES: usize = if cfg!(test) { 128 << 10 } else { 256 << 20 };
 /// The most lanes of a track. With more, nobody sees anything.
-const MAX_LANES: usize = 1_000;
+const MAX_LANES: usize = if cfg!(test) { 10 } else { 1_000 };
 /// The most memory of the entries of a process or a thread, without its name.
 const ENTRY: usize = 256;
 /// Longer names and values are cut.
@@ -322,5 +322,78 @@ fn shown_value(value: &Value) -> Value {
         Value::BoolValue(_) | Value::IntValue(_) | Value::DoubleValue(_) => value.clone(),
         Value::StringValue(text) => Value::StringValue(shown(text)),
         other => Value::StringValue(shown(&format!("{other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::Span;
+
+    use super::*;
+    use crate::export::made::{span, trace};
+    use crate::process::Sender;
+    use crate::span::attributes::attribute;
+
+    fn lines(perfetto: &mut Perfetto) -> Vec<String> {
+        perfetto.write(&mut Vec::new()).expect("a list takes everything");
+        perfetto.left_out().collect()
+    }
+
+    #[test]
+    fn spans_beyond_the_limit_are_counted() {
+        let mut perfetto = Perfetto::default();
+        let times = |id: u64| id * 10..id * 10 + 5;
+        perfetto.add(&trace(1, (1..=130).map(|id| span(id, 0, times(id))).collect()));
+        (2..=21).for_each(|id| perfetto.add(&trace(id, vec![span(1, 0, times(1))])));
+        assert_eq!((perfetto.slices.len(), perfetto.left_out), (MAX_SLICES, 50));
+        let lines = lines(&mut perfetto);
+        assert!(lines.len() == 1 && lines[0].starts_with("left out 50 spans"), "{lines:?}");
+    }
+
+    #[test]
+    fn lanes_are_bounded() {
+        let mut perfetto = Perfetto::default();
+        perfetto.add(&trace(1, (1..=30).map(|id| span(id, 0, id..id + 1_000)).collect()));
+        // The same each time that it is written.
+        for _ in 0..2 {
+            let lines = lines(&mut perfetto);
+            assert!(lines.len() == 1 && lines[0].starts_with("left out 20 spans: more than 10"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn threads_are_bounded_also_without_slices() {
+        let mut perfetto = Perfetto::default();
+        for of in 0..10_u64 {
+            let summary = |id: u64| {
+                let thread = attribute("thread.id", Value::IntValue((of * 90 + id) as i64));
+                let count = attribute(SUMMARY_COUNT, Value::IntValue(2));
+                Span { attributes: vec![thread, count], ..span(id, 0, 0..5) }
+            };
+            let mut trace = trace(of.into(), (1..=90).map(summary).collect());
+            trace.spans.iter_mut().for_each(|span| span.is_kernel = true);
+            perfetto.add(&trace);
+        }
+        assert!(perfetto.is_full && perfetto.bytes <= MAX_BYTES);
+        assert!(perfetto.threads.len() < 200 && perfetto.left_out > 0, "{}", perfetto.threads.len());
+        assert_eq!(perfetto.threads.len(), perfetto.thread_places.len());
+    }
+
+    #[test]
+    fn each_process_has_an_id_of_its_own() {
+        let mut perfetto = Perfetto::default();
+        for (place, host) in ["a", "b", "a"].into_iter().enumerate() {
+            let attributes = vec![
+                attribute("process.pid", Value::IntValue(7)),
+                attribute("host.name", Value::StringValue(host.to_owned())),
+            ];
+            let resource = Resource { attributes, ..Resource::default() };
+            let sender = Sender { pid: 1, uid: 0, gid: 0 };
+            let process = Process { sender, service: "a".into(), resource };
+            assert_eq!(perfetto.process(&process), Some(place % 2));
+        }
+        let pids: Vec<i32> = perfetto.processes.iter().map(|process| process.pid).collect();
+        assert_eq!(pids, [7, (1 << 23) + 1]);
     }
 }
