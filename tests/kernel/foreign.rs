@@ -7,7 +7,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use e2e::{Process, Spantap, cargo, need, program};
 
 use crate::found::{Found, Spans};
-use crate::worker::Output;
+use crate::worker::{Output, file_on_a_disk};
 use crate::{repeat_if_unreported, with_kernel};
 
 fn compile(to: &Path, flags: &[&str]) -> PathBuf {
@@ -43,19 +43,34 @@ struct Foreign {
 
 impl Foreign {
     fn attach(command: &mut Command) -> Self {
+        Self::attach_with(command, &[])
+    }
+
+    fn attach_with(command: &mut Command, args: &[&str]) -> Self {
         let mut child = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         let stdin = child.stdin.take().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         assert_eq!(line(&mut stdout), "ready");
         let output = Output::new();
         let (pid, to) = (child.id().to_string(), output.to());
-        let spantap = Spantap::attach_with(&["--pid", &pid, "--min", "0us", "--to", &to], &[]);
+        let args = [&["--pid", &*pid, "--min", "0us", "--to", &*to], args].concat();
+        let spantap = Spantap::attach_with(&args, &[]);
         Self { child, stdin, stdout, spantap, output }
     }
 
-    fn run(&mut self, command: &str, answer: &str) {
+    fn ask(&mut self, command: &str) -> String {
         writeln!(self.stdin, "{command}").unwrap();
-        assert_eq!(line(&mut self.stdout), answer);
+        line(&mut self.stdout)
+    }
+
+    fn run(&mut self, command: &str, answer: &str) {
+        assert_eq!(self.ask(command), answer);
+    }
+
+    /// Runs a command that answers with a number.
+    fn number(&mut self, command: &str) -> u64 {
+        let answer = self.ask(command);
+        answer.strip_suffix(" done").unwrap_or_else(|| panic!("{command}: {answer:?}")).parse().unwrap()
     }
 
     fn end(mut self) -> (Spans, String) {
@@ -91,6 +106,150 @@ fn assert_right(spans: &Spans) {
         assert!(["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"].contains(&&*span.parent), "{span:#?}");
         assert_eq!(span.service, "in C");
     }
+}
+
+/// The trace ids and the span ids of the program's two spans.
+const FIRST: (&str, &str) = ("11111111111111111111111111111111", "aaaaaaaaaaaaaaaa");
+const SECOND: (&str, &str) = ("22222222222222222222222222222222", "bbbbbbbbbbbbbbbb");
+
+fn below<'a>(spans: &'a Spans, (trace, parent): (&str, &str), name: &str) -> Vec<&'a Found> {
+    let is_below = |span: &&Found| span.trace == trace && span.parent == parent && span.name == name;
+    spans.0.iter().filter(is_below).collect()
+}
+
+/// Nothing is below anything but the two spans; and what is has this process' resource.
+#[track_caller]
+fn assert_are_in_spans(spans: &Spans) {
+    for span in &spans.0 {
+        assert!([FIRST, SECOND].contains(&(&*span.trace, &*span.parent)), "{span:#?}");
+        assert!(span.is_kernels && span.service == "in C" && span.number("thread.id") > 0, "{span:#?}");
+        assert!(span.start_ns <= span.end_ns, "{span:#?}");
+    }
+}
+
+/// Runs `test` with a program that has the variable, and with one that has loaded a library with it.
+fn with_programs(test: impl Fn(&dyn Fn() -> Command)) {
+    if !need(&["cc"]) {
+        return;
+    }
+    with_kernel(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let export = "-Wl,--export-dynamic-symbol=otel_thread_ctx_v1";
+        let in_executable = compile(&folder.path().join("executable"), &[export]);
+        let library = compile(&folder.path().join("library.so"), &["-DLIBRARY", "-shared", "-fPIC"]);
+        let loads = compile(&folder.path().join("loads"), &["-DLOADS"]);
+        for arguments in [&[in_executable][..], &[loads, library]] {
+            test(&|| {
+                let mut command = Command::new(&arguments[0]);
+                command.args(&arguments[1..]);
+                command
+            });
+        }
+    });
+}
+
+/// Repeated if the kernel did not report the end of a write.
+#[test]
+fn block_io_of_any_program_is_below_its_spans() {
+    with_programs(|program| {
+        repeat_if_unreported(|| {
+            let file = file_on_a_disk();
+            let mut foreign = Foreign::attach_with(&mut program(), &["--kernel", "block"]);
+            foreign.run(&format!("disk {}", file.path().display()), "done");
+            let (spans, _) = foreign.end();
+            assert_are_in_spans(&spans);
+            for (parent, pieces) in [(FIRST, 4), (SECOND, 2)] {
+                let writes = below(&spans, parent, "block write");
+                assert!(writes.len() >= pieces, "a sync for each of {pieces}: {writes:#?}");
+                let bytes: u64 = writes.iter().map(|write| write.number("kernel.block.bytes")).sum();
+                // And some for the file system itself.
+                let written = (pieces as u64) << 16;
+                assert!((written..3 * written).contains(&bytes), "{bytes} of {written}: {writes:#?}");
+                assert!(writes.iter().all(|write| !write.text("system.device").is_empty()), "{writes:#?}");
+            }
+        });
+    });
+}
+
+#[test]
+fn connections_of_any_program_are_below_its_spans() {
+    with_programs(|program| {
+        let mut foreign = Foreign::attach_with(&mut program(), &["--kernel", "net"]);
+        let port = foreign.number("talk");
+        let (spans, _) = foreign.end();
+        assert_are_in_spans(&spans);
+        let connects = below(&spans, FIRST, "tcp connect");
+        let errors: Vec<&str> = connects.iter().map(|connect| connect.text("error.type")).collect();
+        assert_eq!(errors, ["", "ECONNREFUSED"], "{connects:#?}");
+        for connect in &connects {
+            assert_eq!(connect.text("network.peer.address"), "127.0.0.1", "{connect:#?}");
+            assert_eq!(connect.number("network.peer.port"), port, "{connect:#?}");
+            assert!(connect.duration_ns() > 0, "{connect:#?}");
+        }
+        let local = connects[0].number("network.local.port");
+        let bytes = |close: &Found| {
+            (close.number("kernel.tcp.sent_bytes"), close.number("kernel.tcp.received_bytes"))
+        };
+        let [close] = below(&spans, FIRST, "tcp close")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!((bytes(close), close.number("network.local.port")), ((1000, 6), local), "{close:#?}");
+        let [accept] = below(&spans, SECOND, "tcp accept")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!(accept.number("network.local.port"), port, "{accept:#?}");
+        assert_eq!(accept.number("network.peer.port"), local, "{accept:#?}");
+        let [close] = below(&spans, SECOND, "tcp close")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!((bytes(close), close.number("network.peer.port")), ((6, 1000), local), "{close:#?}");
+        assert_ne!(accept.number("thread.id"), connects[0].number("thread.id"), "different threads");
+    });
+}
+
+#[test]
+fn children_of_any_program_are_below_its_spans() {
+    with_programs(|program| {
+        let mut foreign = Foreign::attach_with(&mut program(), &["--kernel", "exec"]);
+        foreign.run("children", "done");
+        let (spans, _) = foreign.end();
+        assert_are_in_spans(&spans);
+        let ends = |parent| -> Vec<_> {
+            let children = below(&spans, parent, "exec").into_iter();
+            let end = |child: &Found| {
+                let path = child.text("kernel.exec.path").rsplit('/').next().unwrap().to_owned();
+                (path, child.number_of("kernel.exec.exit_code"), child.number_of("kernel.exec.signal"))
+            };
+            children.map(end).collect()
+        };
+        assert_eq!(ends(FIRST), [("sh".to_owned(), Some(7), None)], "{:#?}", spans.0);
+        let expected = [("sleep".to_owned(), Some(0), None), ("sh".to_owned(), None, Some(9))];
+        assert_eq!(ends(SECOND), expected, "{:#?}", spans.0);
+        let slept = below(&spans, SECOND, "exec")[0];
+        assert!((300..800).contains(&(slept.duration_ns() / 1_000_000)), "{slept:#?}");
+        assert_eq!(spans.0.len(), 3, "{:#?}", spans.0);
+    });
+}
+
+#[test]
+fn system_calls_of_any_program_are_below_its_spans() {
+    with_programs(|program| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("written").display().to_string();
+        let mut foreign = Foreign::attach_with(&mut program(), &["--kernel", "syscall"]);
+        let file = foreign.number(&format!("calls {path}"));
+        let (spans, _) = foreign.end();
+        assert_are_in_spans(&spans);
+        let opens = below(&spans, FIRST, "syscall openat");
+        let results = |key| -> Vec<&str> { opens.iter().map(|open| open.text(key)).collect() };
+        assert_eq!(results("kernel.syscall.path"), ["/nowhere/to/be/found", &path], "{opens:#?}");
+        assert_eq!(results("kernel.syscall.error"), ["ENOENT", ""], "{opens:#?}");
+        let [write] = below(&spans, FIRST, "syscall write")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!((write.number("kernel.syscall.fd"), write.text("kernel.syscall.path")), (file, "written"));
+        assert_eq!(write.number("kernel.syscall.result"), 1, "{write:#?}");
+        let [connect] = below(&spans, FIRST, "syscall connect")[..] else { panic!("{:#?}", spans.0) };
+        assert_eq!(connect.text("network.peer.address"), "127.0.0.1", "{connect:#?}");
+        assert_eq!(connect.number("network.peer.port"), 9, "{connect:#?}");
+        let parents = [FIRST, SECOND].map(|parent| below(&spans, parent, "syscall getppid").len());
+        assert_eq!(parents, [100, 1], "{:#?}", spans.0);
+        let [sleep] = below(&spans, SECOND, "syscall clock_nanosleep")[..] else { panic!("{:#?}", spans.0) };
+        assert!((20..200).contains(&(sleep.duration_ns() / 1_000_000)), "{sleep:#?}");
+        assert!(spans.0.iter().all(|span| span.name != "syscall close"), "{:#?}", spans.0);
+    });
 }
 
 /// Repeated if the kernel did not report a switch.
