@@ -19,6 +19,7 @@ mod process;
 mod rotel;
 mod spans;
 mod spantap;
+mod swap;
 mod terminal;
 
 pub use backend::ZipkinBackend;
@@ -35,6 +36,7 @@ pub use process::Process;
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
 pub use spantap::{EBPF, Ended, Killed, Spantap, program, take_unreported};
+pub use swap::Swap;
 pub use terminal::Terminal;
 
 use std::time::{Duration, Instant};

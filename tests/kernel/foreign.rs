@@ -10,7 +10,7 @@ use crate::found::{Found, Spans};
 use crate::worker::{Output, file_on_a_disk};
 use crate::{repeat_if_unreported, with_kernel};
 
-fn compile(to: &Path, flags: &[&str]) -> PathBuf {
+pub(crate) fn compile(to: &Path, flags: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/foreign.c");
     let compiled =
         Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(to).arg(source).args(flags).output().unwrap();
@@ -33,8 +33,8 @@ fn libdd(folder: &Path) -> PathBuf {
 }
 
 /// A program with spantap attached to it.
-struct Foreign {
-    child: Process,
+pub(crate) struct Foreign {
+    pub(crate) child: Process,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     spantap: Spantap,
@@ -46,7 +46,7 @@ impl Foreign {
         Self::attach_with(command, &[])
     }
 
-    fn attach_with(command: &mut Command, args: &[&str]) -> Self {
+    pub(crate) fn attach_with(command: &mut Command, args: &[&str]) -> Self {
         let mut child = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         let stdin = child.stdin.take().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -58,12 +58,20 @@ impl Foreign {
         Self { child, stdin, stdout, spantap, output }
     }
 
-    fn ask(&mut self, command: &str) -> String {
+    pub(crate) fn begin(&mut self, command: &str) {
         writeln!(self.stdin, "{command}").unwrap();
+    }
+
+    pub(crate) fn answer(&mut self) -> String {
         line(&mut self.stdout)
     }
 
-    fn run(&mut self, command: &str, answer: &str) {
+    fn ask(&mut self, command: &str) -> String {
+        self.begin(command);
+        self.answer()
+    }
+
+    pub(crate) fn run(&mut self, command: &str, answer: &str) {
         assert_eq!(self.ask(command), answer);
     }
 
@@ -73,7 +81,7 @@ impl Foreign {
         answer.strip_suffix(" done").unwrap_or_else(|| panic!("{command}: {answer:?}")).parse().unwrap()
     }
 
-    fn end(mut self) -> (Spans, String) {
+    pub(crate) fn end(mut self) -> (Spans, String) {
         drop(self.stdin);
         assert!(self.child.wait().unwrap().success());
         let ended = self.spantap.wait();
@@ -109,17 +117,17 @@ fn assert_right(spans: &Spans) {
 }
 
 /// The trace ids and the span ids of the program's two spans.
-const FIRST: (&str, &str) = ("11111111111111111111111111111111", "aaaaaaaaaaaaaaaa");
+pub(crate) const FIRST: (&str, &str) = ("11111111111111111111111111111111", "aaaaaaaaaaaaaaaa");
 const SECOND: (&str, &str) = ("22222222222222222222222222222222", "bbbbbbbbbbbbbbbb");
 
-fn below<'a>(spans: &'a Spans, (trace, parent): (&str, &str), name: &str) -> Vec<&'a Found> {
+pub(crate) fn below<'a>(spans: &'a Spans, (trace, parent): (&str, &str), name: &str) -> Vec<&'a Found> {
     let is_below = |span: &&Found| span.trace == trace && span.parent == parent && span.name == name;
     spans.0.iter().filter(is_below).collect()
 }
 
 /// Nothing is below anything but the two spans; and what is has this process' resource.
 #[track_caller]
-fn assert_are_in_spans(spans: &Spans) {
+pub(crate) fn assert_are_in_spans(spans: &Spans) {
     for span in &spans.0 {
         assert!([FIRST, SECOND].contains(&(&*span.trace, &*span.parent)), "{span:#?}");
         assert!(span.is_kernels && span.service == "in C" && span.number("thread.id") > 0, "{span:#?}");

@@ -79,6 +79,18 @@ static void *work(void *unused)
 	return unused;
 }
 
+/* Two spans of different traces, in pages of their own. */
+static struct record first __attribute__((aligned(4096))), second __attribute__((aligned(4096)));
+
+/* In one span, which it does not touch meanwhile. */
+static void sleeps(int times, long each)
+{
+	set(&first);
+	while (times--)
+		sleep_ms(each);
+	set(NULL);
+}
+
 static void check(int is_right, const char *what)
 {
 	if (is_right)
@@ -86,9 +98,6 @@ static void check(int is_right, const char *what)
 	perror(what);
 	exit(1);
 }
-
-/* Two spans of different traces. */
-static struct record first, second;
 
 /* Writes and syncs as many pieces of 64 KiB. */
 static void write_pieces(const char *path, int pieces)
@@ -341,6 +350,8 @@ int main(int count, char **arguments)
 			execv("/proc/self/exe", arguments);
 		} else if (!strcmp(line, "disk")) {
 			disk(argument);
+		} else if (!strcmp(line, "sleeps")) {
+			sleeps(10, 100);
 		} else if (!strcmp(line, "talk")) {
 			talk();
 		} else if (!strcmp(line, "children")) {

@@ -59,7 +59,7 @@ int thread_register(struct pt_regs *ctx)
 	thread->too_deep = 0;
 	thread->reported_name = 0;
 	thread->build = build;
-	thread->unseen_from = 0;
+	forget_unseen(thread);
 	thread->call = -1;
 	start_following(thread, task);
 	look(thread);

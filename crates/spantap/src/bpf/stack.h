@@ -87,7 +87,8 @@ static __always_inline void report_time(struct thread *thread, struct task_struc
 	submit(record);
 }
 
-/* Reports that what the current thread did from `from` to `to` is not known. */
+/* Reports that what the current thread did from `from` to `to` is not known. Returns whether its memory could be
+ * read. */
 static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u64 to)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -95,7 +96,7 @@ static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u
 
 	if (!record) {
 		count_loss(LOST_RING_FULL_TIMES);
-		return 0;
+		return 1;
 	}
 	if (bpf_probe_read_user(record->context, CONTEXT_BYTES, (void *)thread->block)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
@@ -108,7 +109,7 @@ static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u
 	record->from = from;
 	record->to = to;
 	submit(record);
-	return 0;
+	return 1;
 }
 
 /* Reports the name of spans of the current thread, unless it was reported lately. Returns whether user space has it. */
@@ -137,14 +138,26 @@ static __noinline int report_name(u64 address)
 	return 1;
 }
 
-/* The thread's memory can't be read. */
+static __always_inline void forget_unseen(struct thread *thread)
+{
+	thread->unseen_from = 0;
+	thread->is_unreadable = 0;
+}
+
+/* The thread's memory can't be read: it may be on a disk, from which only the thread itself gets it back. When it has,
+ * it shows in which spans the thread was since then. */
 static __always_inline int lose_sight(struct thread *thread)
 {
-	/* A thread that has ended goes on in the kernel for a while, without its memory. */
-	if (!(bpf_get_current_task_btf()->flags & PF_EXITING))
-		count_loss(LOST_UNREADABLE_STACK);
 	thread->depth = 0;
-	thread->unseen_from = 0;
+	/* A thread that has ended goes on in the kernel for a while, without its memory. */
+	if (bpf_get_current_task_btf()->flags & PF_EXITING) {
+		forget_unseen(thread);
+		return 0;
+	}
+	count_loss(LOST_UNREADABLE_STACK);
+	if (!thread->unseen_from)
+		thread->unseen_from = bpf_ktime_get_ns();
+	thread->is_unreadable = 1;
 	return 0;
 }
 
@@ -171,7 +184,7 @@ static __noinline int look(struct thread *thread)
 			goto looked;
 		if (thread->unseen_from)
 			count_loss(LOST_UNREADABLE_STACK);
-		thread->unseen_from = 0;
+		forget_unseen(thread);
 		return 0;
 	}
 	/* Both counts. An id that is missing stands for a span that the thread is just leaving. */
@@ -216,8 +229,14 @@ static __noinline int look(struct thread *thread)
 	thread->innermost_name = record.name;
 looked:
 	if (thread->unseen_from) {
-		report_unseen(thread, RECORD_UNSEEN, thread->unseen_from, thread->unseen_to);
-		thread->unseen_from = 0;
+		if (thread->is_unreadable)
+			thread->unseen_to = bpf_ktime_get_ns();
+		thread->is_unreadable = !report_unseen(thread, RECORD_UNSEEN, thread->unseen_from, thread->unseen_to);
+		if (thread->is_unreadable)
+			/* Another page of it is still on the disk. What it does until that is back is not seen either. */
+			thread->depth = 0;
+		else
+			thread->unseen_from = 0;
 	}
 	return 0;
 }
