@@ -291,6 +291,25 @@ fn what_the_kernel_does_in_the_spans_of_any_program_is_shown() {
     });
 }
 
+/// Each finds all. Repeated if the kernel did not report a switch.
+#[test]
+fn two_spantaps_follow_any_program() {
+    with_programs(|program| {
+        repeat_if_unreported(|| {
+            let mut foreign = Foreign::attach(&mut program());
+            let (pid, output) = (foreign.child.id().to_string(), Output::new());
+            let other = ["--pid", &pid, "--min", "0us", "--to", &output.to()];
+            let other = Spantap::attach_with(&other, &[]);
+            foreign.run("go", "done");
+            let (spans, _) = foreign.end();
+            let ended = other.wait();
+            assert!(ended.status.success(), "{ended:?}");
+            assert_right(&spans);
+            assert_right(&output.spans());
+        });
+    });
+}
+
 /// The variable may be anywhere else then.
 #[test]
 fn a_program_that_is_executed_is_not_taken_for_the_one_before() {

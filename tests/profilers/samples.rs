@@ -154,9 +154,10 @@ fn assert_right(build: Build) {
     let step = address(&fixture.run("churn 1")).unwrap();
     let register = Bpftrace::probe(&executable, "thread_register", "@block[tid] = arg0;");
     let script = register + &script(fixture.pid(), step, offset);
-    let bpftrace = Bpftrace::attach(&script, Some(fixture.pid()));
+    // Readers do not disturb each other.
+    let readers = [(); 2].map(|()| Bpftrace::attach(&script, Some(fixture.pid())));
     let line = fixture.run(&format!("churn {MILLISECONDS}"));
-    let lines = bpftrace.end();
+    let lines = readers.map(Bpftrace::end);
     fixture.end();
 
     let hex = |text: &str| u128::from_str_radix(text, 16).unwrap();
@@ -166,6 +167,12 @@ fn assert_right(build: Build) {
     assert_eq!(spans.len(), 4, "{line}");
     assert_eq!((spans[&'a'][0], spans[&'a'][1]), (spans[&'b'][0], spans[&'b'][1]), "one trace");
 
+    for lines in lines {
+        assert_samples_are_right(&format!("{build:?}"), &lines, &spans);
+    }
+}
+
+fn assert_samples_are_right(build: &str, lines: &[String], spans: &HashMap<char, Record>) {
     let (mut samples, mut in_spans, mut changing) = (0, 0, 0);
     for (sample, count) in lines.iter().filter_map(|line| Sample::parse(line)) {
         // Outside of the rounds, or before the reader knew the block.
@@ -173,10 +180,10 @@ fn assert_right(build: Build) {
             continue;
         }
         samples += count;
-        in_spans += if sample.check_shown(&spans) { count } else { 0 };
-        changing += if sample.check_block(&spans) { count } else { 0 };
+        in_spans += if sample.check_shown(spans) { count } else { 0 };
+        changing += if sample.check_block(spans) { count } else { 0 };
     }
-    eprintln!("{build:?}: {samples} samples, {in_spans} in a span, {changing} amid a change");
+    eprintln!("{build}: {samples} samples, {in_spans} in a span, {changing} amid a change");
     assert!(samples >= LEAST_SAMPLES, "{samples}: {lines:#?}");
     assert!(in_spans > samples / 4, "{in_spans} of {samples}");
     assert!(changing > 0, "of {samples}");
