@@ -12,6 +12,7 @@
 #define FIRST_IDS 7
 #define RECORDS_AT (8 + 8 * MAX_DEPTH)
 #define RECORD_BYTES 64
+#define EXITS_AT (RECORDS_AT + RECORD_BYTES * MAX_DEPTH)
 
 /* linux/sched.h */
 #define PF_EXITING 0x4
@@ -87,21 +88,32 @@ static __always_inline void report_time(struct thread *thread, struct task_struc
 	submit(record);
 }
 
-/* Reports that what the current thread did from `from` to `to` is not known. Returns whether its memory could be
- * read. */
+/* Reports that what the current thread did from `from` to `to` is not known: the kernel did not report it, or the
+ * thread's memory could not be read. Returns whether it can be read now. */
 static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u64 to)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct record_unseen *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+	u32 used = RECORDS_AT + RECORD_BYTES * thread->depth;
 
 	if (!record) {
 		count_loss(LOST_RING_FULL_TIMES);
 		return 1;
 	}
-	if (bpf_probe_read_user(record->context, CONTEXT_BYTES, (void *)thread->block)) {
+	/* Puts it in a register, so that the verifier sees its bound. */
+	asm volatile("" : "+r"(used));
+	if (used > EXITS_AT)
+		used = EXITS_AT;
+	if (bpf_probe_read_user(record->context, used, (void *)thread->block)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		count_loss(LOST_UNREADABLE_STACK);
 		return 0;
+	}
+	/* The exits may be in a page of their own, which only an exit gets back. */
+	if (bpf_probe_read_user(record->context + EXITS_AT, CONTEXT_BYTES - EXITS_AT,
+				(void *)(thread->block + EXITS_AT))) {
+		count_loss(LOST_UNREADABLE_STACK);
+		*(u64 *)(record->context + EXITS_AT) = UNKNOWN_EXITS;
 	}
 	record->kind = kind;
 	record->pid = task->tgid;
@@ -146,7 +158,7 @@ static __always_inline void forget_unseen(struct thread *thread)
 
 /* The thread's memory can't be read: it may be on a disk, from which only the thread itself gets it back. When it has,
  * it shows in which spans the thread was since then. */
-static __always_inline int lose_sight(struct thread *thread)
+static __always_inline int lose_sight(struct thread *thread, u64 now)
 {
 	thread->depth = 0;
 	/* A thread that has ended goes on in the kernel for a while, without its memory. */
@@ -156,15 +168,16 @@ static __always_inline int lose_sight(struct thread *thread)
 	}
 	count_loss(LOST_UNREADABLE_STACK);
 	if (!thread->unseen_from)
-		thread->unseen_from = bpf_ktime_get_ns();
+		thread->unseen_from = now;
 	thread->is_unreadable = 1;
 	return 0;
 }
 
 #include "foreign.h"
 
-/* Reads which spans the current thread is in, and reports what was not seen of it until now. */
-static __noinline int look(struct thread *thread)
+/* Reads which spans the current thread is in, and reports what was not seen of it until `now`: its state is followed from
+ * then on, or from before. */
+static __noinline int look(struct thread *thread, u64 now)
 {
 	u64 first[1 + FIRST_IDS];
 	struct published_record record;
@@ -176,7 +189,7 @@ static __noinline int look(struct thread *thread)
 		return look_foreign(thread);
 	/* A read that fails fills its destination with zeros. */
 	if (bpf_probe_read_user(first, sizeof(first), (void *)thread->block))
-		return lose_sight(thread);
+		return lose_sight(thread, now);
 	if (first[0] >> OWNER_SHIFT != thread->owner) {
 		thread->depth = 0;
 		/* The thread is ending, and its exits are still there; or the block is another thread's already. */
@@ -204,7 +217,7 @@ static __noinline int look(struct thread *thread)
 			more = 8 * (MAX_DEPTH - FIRST_IDS);
 		if (bpf_probe_read_user(&thread->ids[FIRST_IDS], more,
 					(void *)(thread->block + 8 + 8 * FIRST_IDS)))
-			return lose_sight(thread);
+			return lose_sight(thread, now);
 	}
 	__builtin_memcpy(thread->ids, &first[1], 8 * FIRST_IDS);
 	/* It is just entering or leaving a span. */
@@ -217,7 +230,7 @@ static __noinline int look(struct thread *thread)
 	id = thread->ids[(depth - 1) & (MAX_DEPTH - 1)];
 	if (bpf_probe_read_user(&record, sizeof(record),
 				(void *)(thread->block + RECORDS_AT + RECORD_BYTES * (depth - 1))))
-		return lose_sight(thread);
+		return lose_sight(thread, now);
 	thread->depth = depth;
 	thread->innermost.span_id = id;
 	thread->innermost.trace_high = bpf_be64_to_cpu(record.trace_high);
@@ -230,10 +243,10 @@ static __noinline int look(struct thread *thread)
 looked:
 	if (thread->unseen_from) {
 		if (thread->is_unreadable)
-			thread->unseen_to = bpf_ktime_get_ns();
+			thread->unseen_to = now;
 		thread->is_unreadable = !report_unseen(thread, RECORD_UNSEEN, thread->unseen_from, thread->unseen_to);
 		if (thread->is_unreadable)
-			/* Another page of it is still on the disk. What it does until that is back is not seen either. */
+			/* The records of outer spans are still on the disk. What it does until then is not seen either. */
 			thread->depth = 0;
 		else
 			thread->unseen_from = 0;
