@@ -9,6 +9,7 @@
 //! * Another version of Rust replaced a pinned one, so the checks do not depend on Rust's servers.
 //! * The list of known vulnerabilities could not be fetched.
 //! * A test was skipped because of something that `TRACING_USDT_LACKS` lists, such as `linux:6.18`.
+//! * A test needs swap, and the kernel was built without it.
 //! * A test was repeated because the kernel did not report everything.
 
 mod bpf;

@@ -1,5 +1,7 @@
 //! Compiles spantap's eBPF programs for each processor that they run on, with warnings as errors. spantap's build script
 //! compiles them only for the processor that spantap is built for.
+//!
+//! The types of the kernel are those that the sources declare themselves: whether a kernel for arm64 has them is not checked.
 
 use std::env::consts::ARCH;
 use std::os::unix::fs::symlink;
@@ -29,7 +31,7 @@ pub(super) fn compile(root: &Path) -> Result<()> {
     symlink(libbpf(root)?.join(HEADERS), folder.path().join("bpf"))?;
     for processor in PROCESSORS {
         let object = folder.path().join(format!("{processor}.o"));
-        // As in spantap's build script, and what libbpf-cargo adds there.
+        // As in spantap's build script, and what libbpf-cargo adds there: what is changed there must be changed here.
         let mut clang = Command::new("clang");
         clang.args(["-Wall", "-Werror", "-mcpu=v3", "-g", "-O2", "-fno-stack-protector", "-target", "bpf"]);
         clang.arg(format!("-D__TARGET_ARCH_{processor}"));
