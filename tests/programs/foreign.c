@@ -82,13 +82,37 @@ static void *work(void *unused)
 /* Two spans of different traces, in pages of their own. */
 static struct record first __attribute__((aligned(4096))), second __attribute__((aligned(4096)));
 
-/* In one span, which it does not touch meanwhile. */
+static long long now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Sleeps, and returns how long that took. */
+static long long slept_ns(long ms)
+{
+	long long start = now_ns();
+
+	sleep_ms(ms);
+	return now_ns() - start;
+}
+
+/* In one span, whose record it does not touch meanwhile. Says how long the longest took. */
 static void sleeps(int times, long each)
 {
+	long long ns, longest = 0;
+
+	/* If the record was on a disk, the thread has it back. */
+	first.valid = 1;
 	set(&first);
-	while (times--)
-		sleep_ms(each);
+	while (times--) {
+		ns = slept_ns(each);
+		longest = ns > longest ? ns : longest;
+	}
 	set(NULL);
+	printf("%lld ", longest);
 }
 
 static void check(int is_right, const char *what)
@@ -215,12 +239,13 @@ static pid_t spawn(char *const arguments[])
 	return child;
 }
 
-/* By fork, and by posix_spawn, which shares the memory until the exec. */
+/* By fork, and by posix_spawn, which shares the memory until the exec. Says how long a child lived that sleeps. */
 static void children(void)
 {
 	char *const sleeps[] = { "sleep", "0.3", NULL };
 	char *const is_killed[] = { "sh", "-c", "kill -9 $$", NULL };
 	char *const fails[] = { "sh", "-c", "exit 7", NULL };
+	long long start, lived;
 	pid_t child;
 
 	set(&first);
@@ -234,16 +259,21 @@ static void children(void)
 		_exit(0);
 	ended(child);
 	set(&second);
+	start = now_ns();
 	check(!ended(spawn(sleeps)), "sleep");
+	lived = now_ns() - start;
 	check(ended(spawn(is_killed)) == 9, "kill");
 	set(NULL);
 	ended(spawn(fails));
+	printf("%lld ", lived);
 }
 
+/* Says which file it wrote, and how long it slept. */
 static void *calls(void *path)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(9) };
 	char byte = 0;
+	long long slept;
 	int file, datagrams = socket(AF_INET, SOCK_DGRAM, 0);
 
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -256,12 +286,12 @@ static void *calls(void *path)
 		getppid();
 	set(&second);
 	getppid();
-	sleep_ms(20);
+	slept = slept_ns(20);
 	set(NULL);
 	getppid();
 	close(file);
 	close(datagrams);
-	printf("%d ", file);
+	printf("%d %lld ", file, slept);
 	return path;
 }
 
@@ -358,10 +388,13 @@ int main(int count, char **arguments)
 			children();
 		} else if (!strcmp(line, "calls")) {
 			calls_of_thread(argument);
-		} else {
+		} else if (!strcmp(line, "go")) {
 			work(NULL);
 			pthread_create(&other, NULL, work, NULL);
 			pthread_join(other, NULL);
+		} else {
+			fprintf(stderr, "unknown command: %s\n", line);
+			return 1;
 		}
 		puts("done");
 		fflush(stdout);
