@@ -1,11 +1,13 @@
 //! Samples of a thread that enters and exits spans as fast as it can. An interrupt stops it anywhere between two
 //! instructions, and bpftrace's eBPF program reads both forms of its context: OpenTelemetry's variable, and the block
-//! of `thread_register`. Each must be right at each instruction.
+//! of `thread_register`. The ids of both must be right at each instruction. (The times, the names and the exits of the block
+//! are not read here. It is x86-64's thread pointer that is read.)
+#![cfg(target_arch = "x86_64")]
 
 use std::collections::HashMap;
 use std::process::Command;
 
-use e2e::{BPFTRACE, Bpftrace, Build, Fixture, Linkage, need};
+use e2e::{BPFTRACE, Bpftrace, Build, Fixture, Linkage, need, skip};
 
 use crate::offset;
 
@@ -14,7 +16,9 @@ const HZ: u32 = 20_000;
 
 /// The program runs for this long. Its thread may get only a part of a processor.
 const MILLISECONDS: u32 = 10_000;
-const LEAST_SAMPLES: u64 = 5_000;
+
+/// The most that the kernel allows.
+const MOST_HZ: &str = "/proc/sys/kernel/perf_event_max_sample_rate";
 
 /// The spans that the thread is in after each enter or exit of the program's `churn`, the outermost first. Before the
 /// first it is in none.
@@ -28,7 +32,7 @@ const RECORD_BYTES: usize = 64;
 /// How many levels are read. One more than are used, to see that it is empty.
 const LEVELS: usize = 4;
 
-/// What a sample is told by, in this order; the numbers of a record are in the order of bytes of the program's machine.
+/// What was read in a sample, in this order; the numbers of a record are in the order of bytes of the program's machine.
 #[derive(Clone, Debug)]
 struct Sample {
     /// Odd: between two enters or exits.
@@ -48,7 +52,6 @@ type Record = [u64; 3];
 const NUMBERS: usize = 6 + LEVELS * 4;
 
 fn script(pid: u32, step: u64, offset: u64) -> String {
-    let thread_pointer = if cfg!(target_arch = "x86_64") { "fsbase" } else { "uw.tp_value" };
     let mut read = vec![format!("$step = *(uint64 *)uptr({step});")];
     let mut key = vec!["$step".to_owned()];
     let mut add = |name: String, at: String| {
@@ -70,7 +73,7 @@ fn script(pid: u32, step: u64, offset: u64) -> String {
     }
     format!(
         "profile:hz:{HZ} /pid == {pid}/ {{\n\
-         $shown = *(uint64 *)uptr(curtask->thread.{thread_pointer} + (uint64){offset});\n\
+         $shown = *(uint64 *)uptr(curtask->thread.fsbase + (uint64){offset});\n\
          $block = @block[tid];\n{}\n@[{}] = count();\n}}\n",
         read.join("\n"),
         key.join(", ")
@@ -148,7 +151,7 @@ fn assert_right(build: Build) {
     let executable = build.path(Linkage::Executable, 0);
     let offset = offset(&executable);
     let mut fixture = Fixture::spawn(Command::new(&executable).env("FIXTURE_PROFILED", ""), None);
-    // The first run tells the address of the step.
+    // The first run prints the address of the step.
     let address =
         |line: &str| u64::from_str_radix(line.split_once(' ').unwrap().0.trim_start_matches("0x"), 16);
     let step = address(&fixture.run("churn 1")).unwrap();
@@ -156,7 +159,9 @@ fn assert_right(build: Build) {
     let script = register + &script(fixture.pid(), step, offset);
     // Readers do not disturb each other.
     let readers = [(); 2].map(|()| Bpftrace::attach(&script, Some(fixture.pid())));
+    let before = ran_ns(fixture.pid());
     let line = fixture.run(&format!("churn {MILLISECONDS}"));
+    let ran_ns = ran_ns(fixture.pid()) - before;
     let lines = readers.map(Bpftrace::end);
     fixture.end();
 
@@ -168,11 +173,24 @@ fn assert_right(build: Build) {
     assert_eq!((spans[&'a'][0], spans[&'a'][1]), (spans[&'b'][0], spans[&'b'][1]), "one trace");
 
     for lines in lines {
-        assert_samples_are_right(&format!("{build:?}"), &lines, &spans);
+        let samples = assert_samples_are_right(&format!("{build:?}"), &lines, &spans);
+        let due = u64::from(HZ) * ran_ns / 1_000_000_000;
+        assert!(samples >= due / 2, "{samples} of {due}; the kernel now allows {:?} Hz", most_hz());
     }
 }
 
-fn assert_samples_are_right(build: &str, lines: &[String], spans: &HashMap<char, Record>) {
+/// How long the main thread of the process had a processor.
+fn ran_ns(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn most_hz() -> Option<u32> {
+    std::fs::read_to_string(MOST_HZ).ok()?.trim().parse().ok()
+}
+
+/// Returns how many there were.
+fn assert_samples_are_right(build: &str, lines: &[String], spans: &HashMap<char, Record>) -> u64 {
     let (mut samples, mut in_spans, mut changing) = (0, 0, 0);
     for (sample, count) in lines.iter().filter_map(|line| Sample::parse(line)) {
         // Outside of the rounds, or before the reader knew the block.
@@ -184,15 +202,18 @@ fn assert_samples_are_right(build: &str, lines: &[String], spans: &HashMap<char,
         changing += if sample.check_block(spans) { count } else { 0 };
     }
     eprintln!("{build}: {samples} samples, {in_spans} in a span, {changing} amid a change");
-    assert!(samples >= LEAST_SAMPLES, "{samples}: {lines:#?}");
     assert!(in_spans > samples / 4, "{in_spans} of {samples}");
-    assert!(changing > 0, "of {samples}");
+    assert!(changing > samples / 1000, "{changing} of {samples}");
+    samples
 }
 
 #[test]
 #[ignore = "deep: twice ten seconds, and an optimised build"]
 fn what_a_sampler_finds_is_right_at_each_instruction() {
-    if need(&BPFTRACE) && need(&["readelf"]) {
+    // The kernel allows less if samples have taken too long.
+    if most_hz().is_none_or(|most| most < HZ) {
+        skip(&["samples"]);
+    } else if need(&BPFTRACE) && need(&["readelf"]) {
         assert_right(Build::Release);
         assert_right(Build::Debug);
     }
