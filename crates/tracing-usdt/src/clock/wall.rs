@@ -12,7 +12,8 @@ impl WallOffset {
     /// Nanoseconds since 1970.
     #[inline]
     pub(crate) fn nanos(self, at: Monotonic) -> u64 {
-        (at.as_ns() as i64).wrapping_add(self.0).max(0) as u64
+        // Not before 1970, see `measure`.
+        at.as_ns().wrapping_add_signed(self.0)
     }
 }
 
@@ -91,7 +92,8 @@ fn measure() -> (i64, u64) {
         let before = Monotonic::of_kernel();
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let width = Monotonic::of_kernel().since(before);
-        let wall_ns = wall.map_or(0, |since| since.as_nanos() as i64);
+        // Not less than a second, so that no time shortly before the measurement is before 1970.
+        let wall_ns = wall.map_or(0, |since| since.as_nanos() as i64).max(1_000_000_000);
         best = best.min((width, wall_ns - (before.as_ns() + width / 2) as i64));
         if best.0 < 2_000 {
             break;

@@ -103,8 +103,14 @@ impl Record {
 
     /// Whether it has a thread and fields only, and the limits dropped nothing.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        !self.has_extras && !self.has_reserved_name && self.fields.dropped == DroppedFields::default()
+    pub(super) fn is_plain(&self) -> bool {
+        !self.has_extras && !self.has_reserved_name && self.has_all_fields()
+    }
+
+    /// Whether the limits dropped nothing of the fields.
+    #[inline]
+    pub(crate) fn has_all_fields(&self) -> bool {
+        self.fields.dropped == DroppedFields::default()
     }
 
     fn extras(&mut self) -> &mut Extras {

@@ -241,7 +241,7 @@ impl OpenSpans {
     /// The place and the memory for a span that is being created. It is not tracked before it is inserted.
     #[inline(always)]
     pub(crate) fn begin(&self, id: &Id, identity: Identity) -> NewSpan<Option<Place<'_>>> {
-        let mut new = self.begin_near(id, identity).map_or_else(
+        let mut new = self.begin_near(id).map_or_else(
             || NewSpan { span: reuse::open_span(), place: None },
             |NewSpan { span, place }| NewSpan { span, place: Some(place) },
         );
@@ -251,14 +251,14 @@ impl OpenSpans {
         new
     }
 
-    /// Like [`begin`](Self::begin) for a span with the layer's own ids. `None` if another span has its slot.
+    /// Like [`begin`](Self::begin) for a span with the layer's own ids, which the caller sets. `None` if another span has its
+    /// slot.
     #[inline(always)]
-    pub(crate) fn begin_near(&self, id: &Id, identity: Identity) -> Option<NewSpan<Place<'_>>> {
+    pub(crate) fn begin_near(&self, id: &Id) -> Option<NewSpan<Place<'_>>> {
         let id = id.into_u64();
         let part = self.part(id);
         let mut slot = part.slot(id).claim(id)?;
         let mut span = slot.with(Option::take).unwrap_or_else(reuse::open_span);
-        span.identity = identity;
         reuse::set_thread(&mut span.record);
         Some(NewSpan { span, place: Place { id, slot, part } })
     }
@@ -345,14 +345,18 @@ impl OpenSpans {
     }
 
     /// Notes an enter or an exit, which is all that `note` may change.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn time(&self, id: &Id, note: impl Fn(&mut Timing, Monotonic)) {
-        let (own, number) = (self.tables.own(), id.into_u64());
+        let number = id.into_u64();
         // A forked child looks again, so that a call to find its table is not on the path of all others.
-        match own.map_or(Found::Perhaps, |table| table.part(number).find(number, State::Timed)) {
-            Found::Plain(span) => span.time(note),
-            Found::Perhaps => self.time_any(id, note),
-            Found::Nowhere => {}
+        let Some(table) = self.tables.own() else { return self.time_any(id, note) };
+        let part = table.part(number);
+        let is_done = match part.slot(number).find(number, State::Timed) {
+            Ok(slot) => slot.try_with(|span| time_now(span.as_deref_mut(), &note)).is_some(),
+            Err(may_be_near) => !may_be_near && !part.has_far(),
+        };
+        if !is_done {
+            self.time_any(id, note);
         }
     }
 
@@ -360,16 +364,13 @@ impl OpenSpans {
     fn time_any(&self, id: &Id, note: impl Fn(&mut Timing, Monotonic)) {
         let id = id.into_u64();
         let part = self.part(id);
-        let note = |span: &mut OpenSpan| {
-            if let Some(timing) = &mut span.timing {
-                note(timing, Monotonic::now());
-            }
-        };
         match part.slot(id).hold(id) {
-            Some(mut access) => access.with(|span| span.as_deref_mut().map(note)),
-            None if part.has_far() => part.with_far(|far| far.get_mut(&id).map(|span| note(span))),
-            None => None,
-        };
+            Some(mut access) => access.with(|span| time_now(span.as_deref_mut(), note)),
+            None if part.has_far() => {
+                part.with_far(|far| time_now(far.get_mut(&id).map(|span| &mut **span), note))
+            }
+            None => {}
+        }
     }
 
     /// Removes the span. `count` must be the same as when it was inserted.
@@ -478,6 +479,14 @@ impl OpenSpans {
     }
 }
 
+/// Notes an enter or an exit.
+#[inline(always)]
+fn time_now(span: Option<&mut OpenSpan>, note: impl Fn(&mut Timing, Monotonic)) {
+    if let Some(timing) = span.and_then(|span| span.timing.as_mut()) {
+        note(timing, Monotonic::now());
+    }
+}
+
 /// What is known of a span without access to it.
 pub(crate) enum Found<'a> {
     /// It is tracked and plain, or was a moment ago.
@@ -498,17 +507,6 @@ impl<'a> PlainSpan<'a> {
     #[inline]
     fn slot(&self) -> PlainSlot<'a, Box<OpenSpan>> {
         self.part.slot(self.id).plain(self.id)
-    }
-
-    #[inline(never)]
-    fn time(self, note: impl Fn(&mut Timing, Monotonic)) {
-        if let Some(mut access) = self.slot().hold() {
-            access.with(|span| {
-                if let Some(timing) = span.as_deref_mut().and_then(|span| span.timing.as_mut()) {
-                    note(timing, Monotonic::now());
-                }
-            });
-        }
     }
 
     /// Runs `send` with the span if it is still plain. Removes it unless `send` returns `None`. Only for spans that were
@@ -536,6 +534,14 @@ impl<'a> PlainSpan<'a> {
 pub(crate) struct NewSpan<P> {
     pub(crate) span: Box<OpenSpan>,
     place: P,
+}
+
+impl NewSpan<Place<'_>> {
+    /// Makes the place free again, where the memory stays for another span. Nothing but the identity may have been set.
+    pub(crate) fn cancel(self) {
+        let Self { span, place: Place { mut slot, .. } } = self;
+        slot.with(|kept| *kept = Some(span));
+    }
 }
 
 /// The place of a span that is being created.
@@ -738,7 +744,8 @@ mod tests {
         for is_plain in [false, true] {
             let spans = OpenSpans::new(Origin::Own);
             let count = !is_plain;
-            let mut new = spans.begin_near(&id, identity()).expect("its slot is free");
+            let mut new = spans.begin_near(&id).expect("its slot is free");
+            new.span.identity = identity();
             new.span.had_listener = true;
             new.span.timing = Some(Timing::start(Monotonic::now()));
             new.span.callsite = is_plain.then(|| callsite::of(metadata()));
