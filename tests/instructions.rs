@@ -12,13 +12,13 @@ const RECORDED: [(&str, f64); 7] = [
     ("idle", 77.0),
     ("on demand", 20.0),
     // A root: its ids are drawn, and kept for its children and for propagation.
-    ("sampled out", 711.0),
+    ("sampled out", 702.0),
     ("sampled out, a child", 502.0),
-    ("background", 915.0),
+    ("background", 913.0),
     // Looks at the open spans take none of the thread that makes them.
-    ("background, looked at", 915.0),
+    ("background, looked at", 913.0),
     // The thread's name is checked to be a text again, as a span keeps it in bytes.
-    ("inline", 4540.0),
+    ("inline", 4532.0),
 ];
 
 /// Functions that only the sampling decision needs. They find the span's parent, or draw ids and ask the

@@ -75,6 +75,14 @@ pub(super) fn open_span() -> Box<OpenSpan> {
     taken.unwrap_or_else(|| Box::new(OpenSpan::new(Identity::nobody())))
 }
 
+/// A box for a span that has no slot in the table.
+#[cold]
+pub(super) fn open_span_of_thread() -> Box<OpenSpan> {
+    let mut span = open_span();
+    set_thread(&mut span.record);
+    span
+}
+
 /// Sets the calling thread as the one that creates the span.
 #[inline]
 pub(super) fn set_thread(record: &mut Record) {

@@ -242,12 +242,11 @@ impl OpenSpans {
     #[inline(always)]
     pub(crate) fn begin(&self, id: &Id, identity: Identity) -> NewSpan<Option<Place<'_>>> {
         let mut new = self.begin_near(id).map_or_else(
-            || NewSpan { span: reuse::open_span(), place: None },
+            || NewSpan { span: reuse::open_span_of_thread(), place: None },
             |NewSpan { span, place }| NewSpan { span, place: Some(place) },
         );
         new.span.identity = identity;
         new.span.origin = self.origin;
-        reuse::set_thread(&mut new.span.record);
         new
     }
 
