@@ -9,11 +9,10 @@ use super::monotonic::Monotonic;
 pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970; 0 for a time before. The wall clock may have been set to shortly after 1970 since `at`.
     #[inline]
     pub(crate) fn nanos(self, at: Monotonic) -> u64 {
-        // Not before 1970, see `measure`.
-        at.as_ns().wrapping_add_signed(self.0)
+        at.as_ns().saturating_add_signed(self.0)
     }
 }
 
@@ -92,8 +91,7 @@ fn measure() -> (i64, u64) {
         let before = Monotonic::of_kernel();
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let width = Monotonic::of_kernel().since(before);
-        // Not less than a second, so that no time shortly before the measurement is before 1970.
-        let wall_ns = wall.map_or(0, |since| since.as_nanos() as i64).max(1_000_000_000);
+        let wall_ns = wall.map_or(0, |since| since.as_nanos() as i64);
         best = best.min((width, wall_ns - (before.as_ns() + width / 2) as i64));
         if best.0 < 2_000 {
             break;
@@ -113,6 +111,15 @@ mod tests {
         let now = Monotonic::now();
         let converted = u128::from(wall_offset(now).nanos(now) / 1000);
         assert!(converted.abs_diff(wall) < 1_000_000, "{converted} against {wall}");
+    }
+
+    /// A device without a battery for its clock starts in 1970.
+    #[test]
+    fn no_time_is_before_1970() {
+        let offset = WallOffset(-3_595_000_000_000);
+        for (seconds, expected) in [(0, 0), (3594, 0), (3595, 0), (3600, 5_000_000_000)] {
+            assert_eq!(offset.nanos(Monotonic::from_ns(seconds * 1_000_000_000)), expected, "{seconds} s");
+        }
     }
 
     /// Spans of one trace must keep their order, however often the offset is measured.

@@ -47,7 +47,7 @@ impl Timing {
         if self.depth == 0 {
             self.busy_since = now;
         }
-        self.depth = self.depth.wrapping_add(1);
+        self.depth = self.depth.saturating_add(1);
     }
 
     /// Ignores an exit without an enter, which only a faulty caller makes.
