@@ -5,9 +5,11 @@
 //! `written` are the reader's, and the others are the writer's. Each passes words to the other by a release store of its
 //! number.
 
+use std::cell::Cell;
+
 use super::wake::SenderWaker;
 use crate::bytes::take;
-use crate::sync::{AtomicU64, Lock, Mutex, MutexGuard, Ordering, SharedWords, try_lock};
+use crate::sync::{AtomicU64, Held, Lock, Mutex, MutexGuard, Ordering, SharedWords, try_lock};
 
 /// One mebibyte, which holds about 7000 spans with two fields.
 pub(super) const RING_WORDS: usize = 1 << 17;
@@ -100,14 +102,14 @@ impl<const WORDS: usize> Ring<WORDS> {
     ) -> Result<bool, Full> {
         let writer = &self.writer.0;
         let size = 1 + record.size();
-        let _held = writer.lock.lock();
+        let held = writer.lock.lock();
         if offer == Offer::First {
             add_exclusive(&writer.offered, 1);
         }
         let mut written = writer.written.load(Ordering::Relaxed);
         let mut is_filling = false;
         if written + size as u64 > writer.room_until.load(Ordering::Relaxed) {
-            (written, is_filling) = self.make_room(written, size)?;
+            (written, is_filling) = self.make_room(&held, written, size)?;
         }
         let store = |bytes: &mut [u8]| {
             if let Some((first, rest)) = bytes.split_first_chunk_mut() {
@@ -135,7 +137,7 @@ impl<const WORDS: usize> Ring<WORDS> {
     /// Where a record of so many words goes, and whether it fills more than half of the ring. Called by a writer, for a
     /// record that does not fit into the rest of the buffer, or into half of the ring as of the last look.
     #[cold]
-    fn make_room(&self, written: u64, size: usize) -> Result<(u64, bool), Full> {
+    fn make_room(&self, _held: &Held<'_>, written: u64, size: usize) -> Result<(u64, bool), Full> {
         // A record is contiguous: if the rest of the buffer is too short for it, it goes to the beginning.
         let at = written as usize % WORDS;
         let skipped = if WORDS - at < size { WORDS - at } else { 0 };
@@ -145,7 +147,7 @@ impl<const WORDS: usize> Ring<WORDS> {
             return Err(Full);
         }
         if skipped > 0 {
-            // SAFETY: as in `write`.
+            // SAFETY: as in `write`: `_held` is the lock of the writers, which it has taken.
             #[allow(unsafe_code)]
             unsafe {
                 self.words.write(at, 1, |bytes| bytes.copy_from_slice(&SKIP.to_le_bytes()));
@@ -160,7 +162,7 @@ impl<const WORDS: usize> Ring<WORDS> {
     /// Locks the ring for reading; `None` while another thread reads.
     pub(super) fn try_read(&self) -> Option<ReadGuard<'_, WORDS>> {
         let at = try_lock(&self.reader.0.at)?;
-        Some(ReadGuard { ring: self, at })
+        Some(ReadGuard { ring: self, known_end: Cell::new(*at), at })
     }
 
     /// Whether all records have been released. Exact: takes the lock of the writers, so no record is half
@@ -189,9 +191,10 @@ impl<const WORDS: usize> Ring<WORDS> {
 /// In place of a record's size: the next record is at the beginning of the buffer.
 const SKIP: u64 = 0;
 
-/// Stores so many words at the beginning of `rest`, and takes these from it.
+/// Stores so many words at the beginning of `rest`, and takes these from it. [`Record::size`] has counted them.
 #[inline(always)]
 pub(super) fn store_words<const N: usize>(rest: &mut &mut [u8], words: [u64; N]) {
+    debug_assert!(8 * N <= rest.len(), "a record is larger than its size");
     if let Some((places, after)) = std::mem::take(rest).split_at_mut_checked(8 * N) {
         *rest = after;
         places
@@ -204,6 +207,7 @@ pub(super) fn store_words<const N: usize>(rest: &mut &mut [u8], words: [u64; N])
 /// Stores bytes at the beginning of `rest`, and takes whole words from it. Their last bytes stay as they are.
 #[inline(always)]
 pub(super) fn store_bytes(rest: &mut &mut [u8], bytes: &[u8]) {
+    debug_assert!(8 * words_of(bytes) <= rest.len(), "a record is larger than its size");
     if let Some((places, after)) = std::mem::take(rest).split_at_mut_checked(8 * words_of(bytes)) {
         *rest = after;
         places[..bytes.len()].copy_from_slice(bytes);
@@ -237,6 +241,8 @@ fn add_exclusive(number: &AtomicU64, more: u64) {
 /// Exclusive access to a ring for reading.
 pub(super) struct ReadGuard<'a, const WORDS: usize = RING_WORDS> {
     ring: &'a Ring<WORDS>,
+    /// The end as of the last look. Writers change `written` for each record, so a look waits for its cache line.
+    known_end: Cell<u64>,
     at: MutexGuard<'a, u64>,
 }
 
@@ -248,17 +254,24 @@ impl<const WORDS: usize> ReadGuard<'_, WORDS> {
 
     /// The position behind the last record that is written by now.
     pub(super) fn end(&self) -> u64 {
-        self.ring.writer.0.written.load(Ordering::Acquire)
+        self.known_end.set(self.ring.writer.0.written.load(Ordering::Acquire));
+        self.known_end.get()
+    }
+
+    /// Whether all words before this position have been written.
+    fn is_written(&self, at: u64) -> bool {
+        at <= self.known_end.get() || at <= self.end()
     }
 
     /// Copies the record at `at`, which must be before the end, and returns the position of the next one.
     pub(super) fn copy(&self, at: u64, record: &mut Vec<u8>) -> u64 {
         let size = |at| self.read(at, at + 1, |mut size| u64::from_le_bytes(take(&mut size)));
-        let mut at = at;
-        if size(at) == SKIP {
+        let (mut at, mut words) = (at, size(at));
+        if words == SKIP {
             at = at.next_multiple_of(WORDS as u64);
+            words = size(at);
         }
-        let next = at + size(at);
+        let next = at + words;
         record.clear();
         self.read(at + 1, next, |bytes| record.extend_from_slice(bytes));
         next
@@ -266,7 +279,7 @@ impl<const WORDS: usize> ReadGuard<'_, WORDS> {
 
     /// Calls `f` with the words from one position to another.
     fn read<T>(&self, from: u64, to: u64, f: impl FnOnce(&[u8]) -> T) -> T {
-        assert!(self.start() <= from && from <= to && to <= self.end(), "words that are not the reader's");
+        assert!(self.start() <= from && from <= to && self.is_written(to), "words that are not the reader's");
         // SAFETY: this thread has the lock of the reader. These words have been written, and no writer changes them before
         // they are released.
         #[allow(unsafe_code)]
@@ -277,6 +290,8 @@ impl<const WORDS: usize> ReadGuard<'_, WORDS> {
 
     /// Releases `records` records, up to the position `at`, for writers to overwrite.
     pub(super) fn release(&mut self, at: u64, records: u64) {
+        // Writers rely on this: they overwrite what is before.
+        assert!(self.start() <= at && self.is_written(at), "words that are not the reader's");
         *self.at = at;
         self.ring.reader.0.released.store(at, Ordering::Release);
         add_exclusive(&self.ring.reader.0.records, records);
@@ -378,6 +393,19 @@ mod tests {
             read
         });
         assert_eq!(read, [EACH; 3]);
+    }
+
+    #[test]
+    fn a_reader_releases_no_words_but_its_own() {
+        let (ring, waker) = (Ring::<8>::new(), SenderWaker::new());
+        ring.write(&*bytes_of(&[1, 2]), Offer::First, &waker).expect("an empty ring has room");
+        assert_eq!(read_all(&ring).len(), 1);
+        for at in [2, 4] {
+            let mut reading = ring.try_read().expect("no other reader");
+            let release = std::panic::AssertUnwindSafe(|| reading.release(at, 1));
+            assert!(std::panic::catch_unwind(release).is_err(), "up to {at}");
+        }
+        assert_eq!(ring.counts(), [1; 3]);
     }
 
     #[test]

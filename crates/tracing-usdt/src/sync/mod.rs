@@ -6,7 +6,7 @@ mod words;
 
 use std::sync::{LockResult, PoisonError, TryLockError};
 
-pub(crate) use lock::{Backoff, Lock};
+pub(crate) use lock::{Backoff, Held, Lock};
 pub(crate) use words::SharedWords;
 
 #[cfg(not(loom))]
