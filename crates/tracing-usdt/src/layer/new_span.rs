@@ -88,9 +88,11 @@ impl UsdtLayer {
         match &parent_id {
             None => span.identity = Identity::first_of_sampled_trace(),
             Some(parent_id) => {
+                // Drawn before: it may take a system call, and others wait for the parent's slot meanwhile.
+                let span_id = SpanId::random();
                 let begin = |parent: &OpenSpan| {
                     let is_known = parent.had_listener && parent.identity.ids.sampled;
-                    is_known.then(|| span.identity = parent.identity.child(SpanId::random()))
+                    is_known.then(|| span.identity = parent.identity.child(span_id))
                 };
                 if self.spans.look(parent_id, begin).flatten().is_none() {
                     new.cancel();
@@ -103,6 +105,9 @@ impl UsdtLayer {
         span.record.fields.visit(callsite, Owner::Span, &self.limits, |visitor| attributes.record(visitor));
         span.timing = Some(Timing::start(now));
         span.callsite = Some(callsite);
+        // The rest of what `OpenSpan::state` asks for is so already. The memory is new, or cleared by `OpenSpan::clear` or
+        // `clear_plain`: the ids' origin is the layer, nothing is pending or began before, and the record has no extras and
+        // no reserved name, which only later calls of the application add. The identity is sampled, see above.
         let is_plain = span.record.has_all_fields();
         self.spans.insert_near(new, is_plain, false);
     }
