@@ -8,13 +8,14 @@ use e2e::{Build, Collector, Fixture, Linkage, need};
 
 /// Recorded instructions for a span with two fields, beyond those of a registry with a layer that does nothing.
 /// A change that costs more raises its number here, on purpose.
-const RECORDED: [(&str, f64); 7] = [
+const RECORDED: [(&str, f64); 8] = [
     ("idle", 77.0),
     ("on demand", 20.0),
     // A root: its ids are drawn, and kept for its children and for propagation.
     ("sampled out", 702.0),
     ("sampled out, a child", 502.0),
     ("background", 913.0),
+    ("background, a child", 1055.0),
     // Looks at the open spans take none of the thread that makes them.
     ("background, looked at", 913.0),
     // The thread's name is checked to be a text again, as a span keeps it in bytes.
