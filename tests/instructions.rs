@@ -14,12 +14,12 @@ const RECORDED: [(&str, f64); 8] = [
     // A root: its ids are drawn, and kept for its children and for propagation.
     ("sampled out", 702.0),
     ("sampled out, a child", 502.0),
-    ("background", 913.0),
-    ("background, a child", 1055.0),
+    ("background", 934.0),
+    ("background, a child", 1072.0),
     // Looks at the open spans take none of the thread that makes them.
-    ("background, looked at", 913.0),
+    ("background, looked at", 934.0),
     // The thread's name is checked to be a text again, as a span keeps it in bytes.
-    ("inline", 4532.0),
+    ("inline", 4552.0),
 ];
 
 /// Functions that only the sampling decision needs. They find the span's parent, or draw ids and ask the
