@@ -28,6 +28,7 @@ pub(crate) enum Variant {
     Probed,
     ProbedUsdt,
     Usdt,
+    UsdtContext,
     UsdtGate,
     Fmt,
     FmtUsdt,
@@ -48,12 +49,13 @@ pub(crate) enum Variant {
 
 use Variant::*;
 
-const NAMES: [(&str, Variant); 21] = [
+const NAMES: [(&str, Variant); 22] = [
     ("no-subscriber", NoSubscriber),
     ("base", Base),
     ("probed", Probed),
     ("probed+usdt", ProbedUsdt),
     ("usdt", Usdt),
+    ("usdt-context", UsdtContext),
     ("usdt-gate", UsdtGate),
     ("fmt", Fmt),
     ("fmt+usdt", FmtUsdt),
@@ -120,6 +122,11 @@ impl Variant {
             }
             Usdt | ProbedUsdt => {
                 let (far_end, layer) = usdt::layer();
+                set_global_default(registry().with(layer))?;
+                Box::new(far_end)
+            }
+            UsdtContext => {
+                let (far_end, layer) = usdt::with_far_end(usdt::with_thread_context()?);
                 set_global_default(registry().with(layer))?;
                 Box::new(far_end)
             }

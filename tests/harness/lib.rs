@@ -21,6 +21,7 @@ mod process;
 mod rotel;
 mod spans;
 mod spantap;
+mod swap;
 mod terminal;
 
 pub use backend::ZipkinBackend;
@@ -33,12 +34,13 @@ pub use document::{Document, quoted};
 pub use duckdb::query;
 pub use fixture::Fixture;
 pub use following::Following;
-pub use need::{need, note};
+pub use need::{need, note, skip};
 pub use net::{Headers, free_address, get, receive_posts};
 pub use process::Process;
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};
 pub use spantap::{EBPF, Ended, Killed, Spantap, program, take_unreported};
+pub use swap::{Pages, Swap};
 pub use terminal::Terminal;
 
 use std::time::{Duration, Instant};

@@ -8,7 +8,8 @@ use crate::duckdb::duckdb;
 use crate::rotel::rotel;
 
 /// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, a
-/// `target:TRIPLE` of rustup, `linux:VERSION` or later, or a `cgroup` whose CPU time can be limited.
+/// `target:TRIPLE` of rustup, `linux:VERSION` or later, or a `cgroup` whose CPU time can be limited. (`Swap` and
+/// tests with a sampler `skip` for want of `swap` and `samples`.)
 ///
 /// If not, the test has to return. It is reported as skipped on stderr, past the capture of the test runner,
 /// and in the file that `TRACING_USDT_SKIPS` names. Under CI (`CI=true`) the test fails instead, unless
@@ -18,17 +19,22 @@ pub fn need(needs: &[&str]) -> bool {
     if missing.is_empty() {
         return true;
     }
+    skip(&missing);
+    false
+}
+
+/// Reports the running test as `need` does if it lacks `missing`. The test has to return.
+pub fn skip(missing: &[&str]) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {test}: it needs {}", missing.join(", "));
     let lacks = std::env::var("TRACING_USDT_LACKS").unwrap_or_default();
     if missing.iter().all(|missing| lacks.split(',').any(|lack| lack == *missing)) {
         note(&line);
-        return false;
+        return;
     }
     let ci = std::env::var("CI").is_ok_and(|ci| !matches!(&*ci, "" | "0" | "false"));
     assert!(!ci, "under CI nothing is skipped. {line}");
     report("TRACING_USDT_SKIPS", &line);
-    false
 }
 
 /// Shows `line` in the result of the checks, where it fails nothing.

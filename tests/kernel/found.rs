@@ -197,6 +197,10 @@ pub(crate) fn assert_near_of(what: &str, found_ns: u64, measured_ns: u64, whole_
     );
 }
 
+/// Why a span with time that was not seen is incomplete.
+pub(crate) const UNSEEN_TIME: &str =
+    "the kernel did not report all switches of its threads, or their memory could not be read";
+
 /// The parts of each span's account add up to the time in which it was entered, by the program's own clock: the kernel has not
 /// reported more. (Whether it has reported all, tests find out that measure the parts.) On some
 /// virtual machines the kernel does not report a stretch of time; then that is a part, and the span says so.
@@ -206,8 +210,7 @@ pub(crate) fn assert_add_up(spans: &Spans) {
         let account = span.account();
         let (sum, busy) = (account.values().sum::<u64>(), span.number("busy_ns"));
         assert!(sum.abs_diff(busy) <= 1000, "{sum} ns of {busy} ns: {span:#?}");
-        let why =
-            if account["unseen"] > 0 { "the kernel did not report all switches of its threads" } else { "" };
+        let why = if account["unseen"] > 0 { UNSEEN_TIME } else { "" };
         assert_eq!(span.text("kernel.partial"), why, "{span:#?}");
     }
 }

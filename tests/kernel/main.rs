@@ -18,6 +18,7 @@ mod open;
 mod process;
 mod reach;
 mod replaced;
+mod swapped;
 mod syscall;
 mod tcp;
 mod time;

@@ -61,6 +61,8 @@ fn main() -> Result<()> {
         let number = |n: usize| words.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(1);
         let measured = match words[0] {
             "sleep" => sleep(number(1), Duration::from_millis(number(2))),
+            "sleep_and_spin" => sleep_and_spin(number(1), [number(2), number(3)].map(Duration::from_millis)),
+            "sleep_below" => sleep_below(Duration::from_millis(number(1))),
             "doze" => doze(number(1), Duration::from_millis(number(2))),
             "spin" => spin(Duration::from_millis(number(1))),
             "contend" => contend(Duration::from_millis(number(1)))?,
@@ -186,6 +188,21 @@ fn measured(work: impl FnOnce()) -> (u64, u64) {
 
 fn sleep(times: u64, each: Duration) -> Value {
     info_span!("sleeper").in_scope(|| timed(|| (0..times).for_each(|_| thread::sleep(each))))
+}
+
+/// Leaves the CPU to nobody after it has left the span.
+fn sleep_and_spin(times: u64, [each, spin]: [Duration; 2]) -> Value {
+    let measured = sleep(times, each);
+    burn(spin);
+    measured
+}
+
+/// Sleeps three times in a span, and then three times in one below it.
+fn sleep_below(each: Duration) -> Value {
+    info_span!("sleeper").in_scope(|| {
+        (0..3).for_each(|_| thread::sleep(each));
+        info_span!("inner").in_scope(|| timed(|| (0..3).for_each(|_| thread::sleep(each))))
+    })
 }
 
 fn burn(time: Duration) {

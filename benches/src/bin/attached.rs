@@ -6,6 +6,8 @@
 //! * `packets`: a byte goes through a TCP connection, in a span;
 //! * `blocks`: a block goes to the disk, in a span;
 //! * `calls`: a cheap system call, in a span.
+//!
+//! With `--thread-context 1`, its threads publish their context by themselves.
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -30,7 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::of_process()?;
     let count: u64 = arguments.number("--count")?.unwrap_or(10_000);
     let threads: u64 = arguments.number("--threads")?.unwrap_or(1);
-    ::tracing::subscriber::set_global_default(registry().with(tracing_usdt::layer()))?;
+    let publishes: u8 = arguments.number("--thread-context")?.unwrap_or(0);
+    let layer = if publishes == 0 { tracing_usdt::layer() } else { bench::usdt::with_thread_context()? };
+    ::tracing::subscriber::set_global_default(registry().with(layer))?;
     let begin = match arguments.first() {
         Some("spans") => spans(threads, count)?,
         Some("steps") => steps(count),

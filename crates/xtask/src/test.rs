@@ -9,8 +9,10 @@
 //! * Another version of Rust replaced a pinned one, so the checks do not depend on Rust's servers.
 //! * The list of known vulnerabilities could not be fetched.
 //! * A test was skipped because of something that `TRACING_USDT_LACKS` lists, such as `linux:6.18`.
+//! * A test needs swap, and the kernel was built without it.
 //! * A test was repeated because the kernel did not report everything.
 
+mod bpf;
 mod deep;
 mod marks;
 mod steps;
@@ -22,7 +24,7 @@ use anyhow::{Context, Result};
 
 use crate::imports;
 use crate::process::Folder;
-use crate::setup::{self, Package};
+use crate::setup::{self, Package, is_there};
 use crate::toolchains::{OLDEST, OLDEST_FOR_SPANTAP, STABLE};
 use crate::workspace;
 use steps::Steps;
@@ -122,6 +124,11 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
         let args = ["clippy", "--all-features", "--locked", "--target", target];
         let args = [&args[..], &LIBRARIES, &DENY_WARNINGS].concat();
         steps.cargo(&format!("compiles for {target}"), &args)?;
+    }
+    if is_there("clang") {
+        _ = steps.own("eBPF programs, for each processor", || bpf::compile(&root))?;
+    } else {
+        steps.skip("without clang, the eBPF programs are not compiled for each processor".to_owned());
     }
     let published = published(&root)?;
     let mut published: Vec<&str> = published.iter().flat_map(|name| ["--package", name]).collect();

@@ -26,7 +26,8 @@ struct thread {
 	u64 since;
 	/* An enum thread_state. */
 	u32 state;
-	u32 unused;
+	/* The time in an unknown state goes on: its memory could not be read when it was last looked at. */
+	u32 is_unreadable;
 	/* Time in an unknown state that is not reported yet. */
 	u64 unseen_from;
 	u64 unseen_to;

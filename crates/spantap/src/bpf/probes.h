@@ -31,7 +31,7 @@ int thread_register(struct pt_regs *ctx)
 	const struct __bpf_usdt_spec *spec = arguments(ctx);
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *thread;
-	u64 block, word, build;
+	u64 block, word, build, now;
 
 	if (!spec)
 		return 0;
@@ -46,8 +46,15 @@ int thread_register(struct pt_regs *ctx)
 	}
 	build = bpf_usdt_cookie(ctx);
 	thread = followed(task);
-	if (thread && thread->block == block && thread->owner == word >> OWNER_SHIFT && thread->build == build)
+	if (thread && thread->block == block && thread->owner == word >> OWNER_SHIFT && thread->build == build) {
+		/* It has its memory back. */
+		if (thread->is_unreadable) {
+			disable_preemption();
+			update(thread, task, bpf_ktime_get_ns());
+			enable_preemption();
+		}
 		return 0;
+	}
 	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread) {
 		count_loss(LOST_NO_THREAD);
@@ -59,10 +66,11 @@ int thread_register(struct pt_regs *ctx)
 	thread->too_deep = 0;
 	thread->reported_name = 0;
 	thread->build = build;
-	thread->unseen_from = 0;
+	forget_unseen(thread);
 	thread->call = -1;
+	now = bpf_ktime_get_ns();
 	start_following(thread, task);
-	look(thread);
+	look(thread, now);
 	/* It registers at an enter. It was in other spans before, which are all that are listed if there are too many. */
 	if (thread->depth > 1 || thread->too_deep)
 		report_unseen(thread, RECORD_GAP, 0, thread->too_deep ? bpf_ktime_get_ns() : thread->innermost_since);

@@ -11,7 +11,7 @@ enum record_kind {
 	RECORD_KERNEL = 3,  /* one kernel span */
 	RECORD_SUMMARY = 4, /* all kernel spans of a span that were too short for a record of their own */
 	RECORD_SUMMARIZED = 5, /* the first of them has come */
-	RECORD_UNSEEN = 6, /* the kernel did not report what a thread did for a while */
+	RECORD_UNSEEN = 6, /* what a thread did for a while is not known */
 	RECORD_GAP = 7, /* a thread was in spans before it was followed */
 	RECORD_NAME = 8, /* the name of spans, before the first record that has its address */
 };
@@ -28,7 +28,7 @@ enum thread_state {
 	DISK,    /* waiting for a disk, or other I/O that the kernel counts as such */
 	BLOCKED, /* another sleep that signals don't end, such as on a lock of the kernel */
 	STOPPED,
-	UNSEEN, /* unknown: the kernel did not report all of the thread's switches */
+	UNSEEN, /* unknown: the kernel did not report all of the thread's switches, or its memory could not be read */
 	STATES,
 };
 _Static_assert(UNSEEN == STATES - 1, "the states before UNSEEN have kernel spans");
@@ -95,7 +95,11 @@ struct record_time {
 /* What `thread_register` says if it is laid out like this. */
 #define LAYOUT 1
 
-/* Also RECORD_GAP. What a thread did between two times is not known. Its memory shows which spans it was in. */
+/* The number of exits if their part of the memory could not be read: more than are listed. */
+#define UNKNOWN_EXITS ((u64)-1)
+
+/* Also RECORD_GAP. What a thread did between two times is not known. Its memory shows which spans it was in; of the
+ * records, only those of the listed spans were copied. */
 struct record_unseen {
 	u32 kind;
 	u32 pid;

@@ -12,6 +12,7 @@
 #define FIRST_IDS 7
 #define RECORDS_AT (8 + 8 * MAX_DEPTH)
 #define RECORD_BYTES 64
+#define EXITS_AT (RECORDS_AT + RECORD_BYTES * MAX_DEPTH)
 
 /* linux/sched.h */
 #define PF_EXITING 0x4
@@ -87,20 +88,32 @@ static __always_inline void report_time(struct thread *thread, struct task_struc
 	submit(record);
 }
 
-/* Reports that what the current thread did from `from` to `to` is not known. */
+/* Reports that what the current thread did from `from` to `to` is not known: the kernel did not report it, or the
+ * thread's memory could not be read. Returns whether it can be read now. */
 static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u64 to)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct record_unseen *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+	u32 used = RECORDS_AT + RECORD_BYTES * thread->depth;
 
 	if (!record) {
 		count_loss(LOST_RING_FULL_TIMES);
-		return 0;
+		return 1;
 	}
-	if (bpf_probe_read_user(record->context, CONTEXT_BYTES, (void *)thread->block)) {
+	/* Puts it in a register, so that the verifier sees its bound. */
+	asm volatile("" : "+r"(used));
+	if (used > EXITS_AT)
+		used = EXITS_AT;
+	if (bpf_probe_read_user(record->context, used, (void *)thread->block)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		count_loss(LOST_UNREADABLE_STACK);
 		return 0;
+	}
+	/* The exits may be in a page of their own, which only an exit gets back. */
+	if (bpf_probe_read_user(record->context + EXITS_AT, CONTEXT_BYTES - EXITS_AT,
+				(void *)(thread->block + EXITS_AT))) {
+		count_loss(LOST_UNREADABLE_STACK);
+		*(u64 *)(record->context + EXITS_AT) = UNKNOWN_EXITS;
 	}
 	record->kind = kind;
 	record->pid = task->tgid;
@@ -108,7 +121,7 @@ static __noinline int report_unseen(struct thread *thread, u32 kind, u64 from, u
 	record->from = from;
 	record->to = to;
 	submit(record);
-	return 0;
+	return 1;
 }
 
 /* Reports the name of spans of the current thread, unless it was reported lately. Returns whether user space has it. */
@@ -137,21 +150,34 @@ static __noinline int report_name(u64 address)
 	return 1;
 }
 
-/* The thread's memory can't be read. */
-static __always_inline int lose_sight(struct thread *thread)
+static __always_inline void forget_unseen(struct thread *thread)
 {
-	/* A thread that has ended goes on in the kernel for a while, without its memory. */
-	if (!(bpf_get_current_task_btf()->flags & PF_EXITING))
-		count_loss(LOST_UNREADABLE_STACK);
-	thread->depth = 0;
 	thread->unseen_from = 0;
+	thread->is_unreadable = 0;
+}
+
+/* The thread's memory can't be read: it may be on a disk, from which only the thread itself gets it back. When it has,
+ * it shows in which spans the thread was since then. */
+static __always_inline int lose_sight(struct thread *thread, u64 now)
+{
+	thread->depth = 0;
+	/* A thread that has ended goes on in the kernel for a while, without its memory. */
+	if (bpf_get_current_task_btf()->flags & PF_EXITING) {
+		forget_unseen(thread);
+		return 0;
+	}
+	count_loss(LOST_UNREADABLE_STACK);
+	if (!thread->unseen_from)
+		thread->unseen_from = now;
+	thread->is_unreadable = 1;
 	return 0;
 }
 
 #include "foreign.h"
 
-/* Reads which spans the current thread is in, and reports what was not seen of it until now. */
-static __noinline int look(struct thread *thread)
+/* Reads which spans the current thread is in, and reports what was not seen of it until `now`: its state is followed from
+ * then on, or from before. */
+static __noinline int look(struct thread *thread, u64 now)
 {
 	u64 first[1 + FIRST_IDS];
 	struct published_record record;
@@ -163,7 +189,7 @@ static __noinline int look(struct thread *thread)
 		return look_foreign(thread);
 	/* A read that fails fills its destination with zeros. */
 	if (bpf_probe_read_user(first, sizeof(first), (void *)thread->block))
-		return lose_sight(thread);
+		return lose_sight(thread, now);
 	if (first[0] >> OWNER_SHIFT != thread->owner) {
 		thread->depth = 0;
 		/* The thread is ending, and its exits are still there; or the block is another thread's already. */
@@ -171,7 +197,7 @@ static __noinline int look(struct thread *thread)
 			goto looked;
 		if (thread->unseen_from)
 			count_loss(LOST_UNREADABLE_STACK);
-		thread->unseen_from = 0;
+		forget_unseen(thread);
 		return 0;
 	}
 	/* Both counts. An id that is missing stands for a span that the thread is just leaving. */
@@ -191,7 +217,7 @@ static __noinline int look(struct thread *thread)
 			more = 8 * (MAX_DEPTH - FIRST_IDS);
 		if (bpf_probe_read_user(&thread->ids[FIRST_IDS], more,
 					(void *)(thread->block + 8 + 8 * FIRST_IDS)))
-			return lose_sight(thread);
+			return lose_sight(thread, now);
 	}
 	__builtin_memcpy(thread->ids, &first[1], 8 * FIRST_IDS);
 	/* It is just entering or leaving a span. */
@@ -204,7 +230,7 @@ static __noinline int look(struct thread *thread)
 	id = thread->ids[(depth - 1) & (MAX_DEPTH - 1)];
 	if (bpf_probe_read_user(&record, sizeof(record),
 				(void *)(thread->block + RECORDS_AT + RECORD_BYTES * (depth - 1))))
-		return lose_sight(thread);
+		return lose_sight(thread, now);
 	thread->depth = depth;
 	thread->innermost.span_id = id;
 	thread->innermost.trace_high = bpf_be64_to_cpu(record.trace_high);
@@ -216,8 +242,14 @@ static __noinline int look(struct thread *thread)
 	thread->innermost_name = record.name;
 looked:
 	if (thread->unseen_from) {
-		report_unseen(thread, RECORD_UNSEEN, thread->unseen_from, thread->unseen_to);
-		thread->unseen_from = 0;
+		if (thread->is_unreadable)
+			thread->unseen_to = now;
+		thread->is_unreadable = !report_unseen(thread, RECORD_UNSEEN, thread->unseen_from, thread->unseen_to);
+		if (thread->is_unreadable)
+			/* The records of outer spans are still on the disk. What it does until then is not seen either. */
+			thread->depth = 0;
+		else
+			thread->unseen_from = 0;
 	}
 	return 0;
 }

@@ -123,7 +123,7 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct thread *thread = in_span(task);
+	struct thread *thread = followed(task);
 	struct kernel_span span = { .kind = SYSCALL };
 	struct record_kernel *record;
 
@@ -131,7 +131,11 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 	if (!thread || thread->call < 0)
 		return 0;
 	span.number = thread->call;
+	/* Also if the thread's memory can't be read now: it must not be taken for a later call. */
 	thread->call = -1;
+	thread = in_span(task);
+	if (!thread)
+		return 0;
 	span.ids = *innermost(thread);
 	fill_current_owner(&span.owner);
 	span.start = thread->call_since;

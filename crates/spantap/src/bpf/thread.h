@@ -239,7 +239,7 @@ static __always_inline void catch_up(struct thread *thread, struct task_struct *
 static __always_inline void update(struct thread *thread, struct task_struct *task, u64 now)
 {
 	catch_up(thread, task, now);
-	look(thread);
+	look(thread, now);
 }
 
 /* The entry of the current thread, if it is in a span; else NULL. */

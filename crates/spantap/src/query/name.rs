@@ -129,7 +129,11 @@ static NAMES: [Name; 24] = [
     kernel("kernel.disk", 7, "the thread waited for block I/O"),
     kernel("kernel.blocked", 8, "the thread waited and could not be interrupted, but not for block I/O"),
     kernel("kernel.stopped", 9, "the thread was stopped by a signal or a debugger"),
-    kernel("kernel.unseen", 10, "the kernel did not report what the thread did"),
+    kernel(
+        "kernel.unseen",
+        10,
+        "the kernel did not report what the thread did, or its memory could not be read",
+    ),
 ];
 
 /// All names that queries know, apart from the keys of attributes.

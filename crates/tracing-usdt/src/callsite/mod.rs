@@ -81,11 +81,12 @@ pub(crate) struct FieldName {
     pub(crate) name: &'static str,
     /// The cost of the name.
     pub(crate) cost: usize,
+    /// The same for a field that is its callsite's first of this name, as nearly all are; else more than any limit.
+    pub(crate) cost_if_first: usize,
     /// The name as a JSON string.
     pub(crate) json: Box<str>,
     /// Index of the callsite's first field of this name. Normally this field's own.
     first: u16,
-    pub(crate) is_first: bool,
 }
 
 impl Callsite {
@@ -101,9 +102,9 @@ impl Callsite {
             FieldName {
                 name,
                 cost: text_cost(name),
+                cost_if_first: if first == index { text_cost(name) } else { usize::MAX / 2 },
                 json: json_string(name),
                 first: first as u16,
-                is_first: first == index,
             }
         };
         Self {

@@ -9,10 +9,10 @@ use super::monotonic::Monotonic;
 pub(crate) struct WallOffset(i64);
 
 impl WallOffset {
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970; 0 for a time before. The wall clock may have been set to shortly after 1970 since `at`.
     #[inline]
     pub(crate) fn nanos(self, at: Monotonic) -> u64 {
-        (at.as_ns() as i64).wrapping_add(self.0).max(0) as u64
+        at.as_ns().saturating_add_signed(self.0)
     }
 }
 
@@ -111,6 +111,15 @@ mod tests {
         let now = Monotonic::now();
         let converted = u128::from(wall_offset(now).nanos(now) / 1000);
         assert!(converted.abs_diff(wall) < 1_000_000, "{converted} against {wall}");
+    }
+
+    /// A device without a battery for its clock starts in 1970.
+    #[test]
+    fn no_time_is_before_1970() {
+        let offset = WallOffset(-3_595_000_000_000);
+        for (seconds, expected) in [(0, 0), (3594, 0), (3595, 0), (3600, 5_000_000_000)] {
+            assert_eq!(offset.nanos(Monotonic::from_ns(seconds * 1_000_000_000)), expected, "{seconds} s");
+        }
     }
 
     /// Spans of one trace must keep their order, however often the offset is measured.

@@ -70,7 +70,7 @@ struct Queue {
     counters: Counters,
     reported: ReportedLosses,
     /// Closing threads that found no room, each with its record.
-    waiting: Waiting<Vec<u64>, WakeResult>,
+    waiting: Waiting<Vec<u8>, WakeResult>,
     /// The largest datagram to send: less than `DATAGRAM_BYTES` if the socket refused one of that size.
     datagram_bytes: AtomicUsize,
     /// The deadline for sending what is queued, in monotonic nanoseconds; 0 while the delivery is not closing.
@@ -273,7 +273,7 @@ impl Background {
                 break if receiver { Outcome::QueueFull } else { Outcome::NoReceiver };
             };
             if left_until(unordered).is_zero() || !queue.waiting.is_empty() {
-                match self.wait_in_turn(queue, own, &mut buffers, record.to_words(), end) {
+                match self.wait_in_turn(queue, own, &mut buffers, record.to_bytes(), end) {
                     Ok(wake_result) => return wake_result,
                     Err(outcome) => break outcome,
                 }
@@ -297,7 +297,7 @@ impl Background {
         queue: &Queue,
         own: &Ring,
         buffers: &mut Buffers,
-        record: Vec<u64>,
+        record: Vec<u8>,
         end: Option<Instant>,
     ) -> Result<WakeResult, Outcome> {
         let waiter = queue.waiting.enter(record);

@@ -97,11 +97,10 @@ impl Looks {
         let (mut records, mut bytes) = (Vec::new(), 0);
         let now = Monotonic::now();
         let gone = spans.spans.copy_long_open(found, now, spans.with_unsampled, |span| {
-            let record = SpanRecord::new(span).to_words();
+            let record = SpanRecord::new(span).to_bytes();
             // A span takes more bytes when it is encoded. One that does not fit alone is left out.
-            let record_bytes = record.len() * size_of::<u64>();
-            if record_bytes < limit {
-                bytes += record_bytes;
+            if record.len() < limit {
+                bytes += record.len();
                 records.push(record);
             }
             bytes < limit
@@ -115,12 +114,11 @@ impl Looks {
         let mut datagram = Vec::new();
         let mut writer = OpenReportWriter::open(encoder, &mut datagram, &report, sequence)?;
         for record in &records {
-            let bytes: Vec<u8> = record.iter().flat_map(|word| word.to_le_bytes()).collect();
             let add = |span: &ClosedSpan<'_>| {
                 let record = &RecordView { is_unfinished: true, ..*span.record };
                 writer.add(&ClosedSpan { record, ..*span }, limit)
             };
-            if ring_codec::read(&bytes, add) == Some(false) {
+            if ring_codec::read(record, add) == Some(false) {
                 break;
             }
         }

@@ -50,7 +50,6 @@ pub(crate) fn through_a_ring<T>(span: &ClosedSpan<'_>, read: impl FnOnce(&Closed
     let (reading, mut record) = (ring.try_read().expect("no other reader"), Vec::new());
     let end = reading.copy(reading.start(), &mut record);
     assert_eq!(end, reading.end());
-    let words = ring_codec::SpanRecord::new(span).to_words();
-    assert_eq!(record, words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
+    assert_eq!(record, ring_codec::SpanRecord::new(span).to_bytes());
     ring_codec::read(&record, read).expect("what was written")
 }

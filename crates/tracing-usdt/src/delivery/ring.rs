@@ -1,12 +1,15 @@
 //! Bounded memory between the threads that close spans and the sender thread.
 //!
 //! Each ring is a buffer of 64-bit words that wraps around. Writers share a lock, but there is a ring for
-//! each core, so a writer seldom waits. A reader and a writer never share a lock. The words are atomics:
-//! relaxed accesses cost the same as plain ones on 64-bit machines, and no unsafe code is needed.
+//! each core, so a writer seldom waits. A reader and a writer never share a lock. The words between `released` and
+//! `written` are the reader's, and the others are the writer's. Each passes words to the other by a release store of its
+//! number.
+
+use std::cell::Cell;
 
 use super::wake::SenderWaker;
 use crate::bytes::take;
-use crate::sync::{AtomicU64, Lock, Mutex, MutexGuard, Ordering, try_lock};
+use crate::sync::{AtomicU64, Held, Lock, Mutex, MutexGuard, Ordering, SharedWords, try_lock};
 
 /// One mebibyte, which holds about 7000 spans with two fields.
 pub(super) const RING_WORDS: usize = 1 << 17;
@@ -25,12 +28,12 @@ pub(super) trait Record {
     /// How many words it takes.
     fn size(&self) -> usize;
 
-    /// Stores it in the first words, as many as [`size`](Self::size) says. Runs under the lock of the writers.
-    fn store(&self, words: &[AtomicU64]);
+    /// Stores it in `bytes`, which are as many words as [`size`](Self::size) says. Runs under the lock of the writers.
+    fn store(&self, bytes: &mut [u8]);
 }
 
 pub(super) struct Ring<const WORDS: usize = RING_WORDS> {
-    words: Box<[AtomicU64; WORDS]>,
+    words: SharedWords<WORDS>,
     writer: Padded<Writer>,
     reader: Padded<Reader>,
 }
@@ -41,8 +44,8 @@ struct Padded<T>(T);
 
 struct Writer {
     lock: Lock,
-    /// How many words the reader had released when a writer last checked. Used under the lock only.
-    released: AtomicU64,
+    /// Up to this position there is room, as of the last time that a writer checked. Used under the lock only.
+    room_until: AtomicU64,
     /// How many words have been written since the start.
     written: AtomicU64,
     /// How many records have been written.
@@ -75,14 +78,12 @@ pub(super) enum Offer {
 
 impl<const WORDS: usize> Ring<WORDS> {
     pub(super) fn new() -> Self {
-        let words: Box<[AtomicU64]> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
-        let Ok(words) = words.try_into() else { unreachable!("as many words as were made") };
         let zero = || AtomicU64::new(0);
         Self {
-            words,
+            words: SharedWords::new(),
             writer: Padded(Writer {
                 lock: Lock::new(),
-                released: zero(),
+                room_until: zero(),
                 written: zero(),
                 records: zero(),
                 offered: zero(),
@@ -101,21 +102,26 @@ impl<const WORDS: usize> Ring<WORDS> {
     ) -> Result<bool, Full> {
         let writer = &self.writer.0;
         let size = 1 + record.size();
-        let _held = writer.lock.lock();
+        let held = writer.lock.lock();
         if offer == Offer::First {
             add_exclusive(&writer.offered, 1);
         }
         let mut written = writer.written.load(Ordering::Relaxed);
-        let (left, used) =
-            (WORDS - written as usize % WORDS, written - writer.released.load(Ordering::Relaxed));
         let mut is_filling = false;
-        if left < size || used + size as u64 > WORDS as u64 / 2 {
-            (written, is_filling) = self.make_room(written, size)?;
+        if written + size as u64 > writer.room_until.load(Ordering::Relaxed) {
+            (written, is_filling) = self.make_room(&held, written, size)?;
         }
-        let at = written as usize % WORDS;
-        if let Some((first, rest)) = self.words[at..].split_first() {
-            first.store(size as u64, Ordering::Relaxed);
-            record.store(rest);
+        let store = |bytes: &mut [u8]| {
+            if let Some((first, rest)) = bytes.split_first_chunk_mut() {
+                *first = (size as u64).to_le_bytes();
+                record.store(rest);
+            }
+        };
+        // SAFETY: this thread holds the lock of the writers, and no reader accesses these words: there is room for them, so
+        // they are behind what is written, and the reader has released what was there before.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.words.write(written as usize % WORDS, size, store);
         }
         // Nothing can fail from here on. Before `written`, so that nobody can read and count a record before it counts as
         // offered; and before `records`, so that `counts` never finds more records than were offered.
@@ -129,28 +135,34 @@ impl<const WORDS: usize> Ring<WORDS> {
     }
 
     /// Where a record of so many words goes, and whether it fills more than half of the ring. Called by a writer, for a
-    /// record that does not fit into the rest of the buffer, or into half of what was free at the last look.
+    /// record that does not fit into the rest of the buffer, or into half of the ring as of the last look.
     #[cold]
-    fn make_room(&self, written: u64, size: usize) -> Result<(u64, bool), Full> {
+    fn make_room(&self, _held: &Held<'_>, written: u64, size: usize) -> Result<(u64, bool), Full> {
         // A record is contiguous: if the rest of the buffer is too short for it, it goes to the beginning.
         let at = written as usize % WORDS;
         let skipped = if WORDS - at < size { WORDS - at } else { 0 };
         let released = self.reader.0.released.load(Ordering::Acquire);
-        self.writer.0.released.store(released, Ordering::Relaxed);
         let used = written + (skipped + size) as u64 - released;
         if used > WORDS as u64 {
             return Err(Full);
         }
         if skipped > 0 {
-            self.words[at].store(SKIP, Ordering::Relaxed);
+            // SAFETY: as in `write`: `_held` is the lock of the writers, which it has taken.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.words.write(at, 1, |bytes| bytes.copy_from_slice(&SKIP.to_le_bytes()));
+            }
         }
-        Ok((written + skipped as u64, used > WORDS as u64 / 2))
+        let (written, half) = (written + skipped as u64, WORDS as u64 / 2);
+        let end_of_buffer = written - written % WORDS as u64 + WORDS as u64;
+        self.writer.0.room_until.store(end_of_buffer.min(released + half), Ordering::Relaxed);
+        Ok((written, used > half))
     }
 
     /// Locks the ring for reading; `None` while another thread reads.
     pub(super) fn try_read(&self) -> Option<ReadGuard<'_, WORDS>> {
         let at = try_lock(&self.reader.0.at)?;
-        Some(ReadGuard { ring: self, at })
+        Some(ReadGuard { ring: self, known_end: Cell::new(*at), at })
     }
 
     /// Whether all records have been released. Exact: takes the lock of the writers, so no record is half
@@ -179,44 +191,27 @@ impl<const WORDS: usize> Ring<WORDS> {
 /// In place of a record's size: the next record is at the beginning of the buffer.
 const SKIP: u64 = 0;
 
-/// Stores so many words at the beginning of `rest`, and takes these from it.
+/// Stores so many words at the beginning of `rest`, and takes these from it. [`Record::size`] has counted them.
 #[inline(always)]
-pub(super) fn store_words<const N: usize>(rest: &mut &[AtomicU64], words: [u64; N]) {
-    if let Some((places, after)) = rest.split_first_chunk::<N>() {
+pub(super) fn store_words<const N: usize>(rest: &mut &mut [u8], words: [u64; N]) {
+    debug_assert!(8 * N <= rest.len(), "a record is larger than its size");
+    if let Some((places, after)) = std::mem::take(rest).split_at_mut_checked(8 * N) {
         *rest = after;
-        places.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+        places
+            .chunks_exact_mut(8)
+            .zip(words)
+            .for_each(|(place, word)| place.copy_from_slice(&word.to_le_bytes()));
     }
 }
 
-/// Stores bytes, padded to whole words, at the beginning of `rest`, and takes these from it.
+/// Stores bytes at the beginning of `rest`, and takes whole words from it. Their last bytes stay as they are.
 #[inline(always)]
-pub(super) fn store_bytes(rest: &mut &[AtomicU64], bytes: &[u8]) {
-    let whole = bytes.chunks_exact(8);
-    let rest_bytes = whole.remainder().len();
-    let Some((places, after)) = rest.split_at_checked(whole.len()) else { return };
-    *rest = after;
-    // A loop, because the compiler does not always inline `for_each` here: 56 instructions of a span.
-    for (place, mut word) in places.iter().zip(whole) {
-        place.store(u64::from_le_bytes(take(&mut word)), Ordering::Relaxed);
+pub(super) fn store_bytes(rest: &mut &mut [u8], bytes: &[u8]) {
+    debug_assert!(8 * words_of(bytes) <= rest.len(), "a record is larger than its size");
+    if let Some((places, after)) = std::mem::take(rest).split_at_mut_checked(8 * words_of(bytes)) {
+        *rest = after;
+        places[..bytes.len()].copy_from_slice(bytes);
     }
-    if rest_bytes > 0 {
-        let word = match bytes.last_chunk() {
-            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest_bytes),
-            None => short_word(bytes),
-        };
-        if let Some((place, after)) = rest.split_first() {
-            place.store(word, Ordering::Relaxed);
-            *rest = after;
-        }
-    }
-}
-
-/// Stores words at the beginning of `rest`, and takes these from it.
-#[inline(always)]
-pub(super) fn store_slice(rest: &mut &[AtomicU64], words: &[u64]) {
-    let Some((places, after)) = rest.split_at_checked(words.len()) else { return };
-    *rest = after;
-    places.iter().zip(words).for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
 }
 
 /// How many words [`store_bytes`] takes.
@@ -226,26 +221,14 @@ pub(super) fn words_of(bytes: &[u8]) -> usize {
     (bytes.len() + 7) >> 3
 }
 
-/// A record that waits for room.
-impl Record for [u64] {
+/// A record that waits for room, of whole words.
+impl Record for [u8] {
     fn size(&self) -> usize {
-        self.len()
+        words_of(self)
     }
 
-    fn store(&self, words: &[AtomicU64]) {
-        words.iter().zip(self).for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
-    }
-}
-
-/// One to seven bytes as the lower bytes of a word. Combines pieces that may overlap, which needs no loop.
-#[inline]
-fn short_word(bytes: &[u8]) -> u64 {
-    let last = bytes.len() - 1;
-    if let (Some(first), Some(end)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*end)) << (8 * (last - 3))
-    } else {
-        let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
-        byte(0) | byte(bytes.len() / 2) | byte(last)
+    fn store(&self, bytes: &mut [u8]) {
+        bytes.copy_from_slice(self);
     }
 }
 
@@ -258,6 +241,8 @@ fn add_exclusive(number: &AtomicU64, more: u64) {
 /// Exclusive access to a ring for reading.
 pub(super) struct ReadGuard<'a, const WORDS: usize = RING_WORDS> {
     ring: &'a Ring<WORDS>,
+    /// The end as of the last look. Writers change `written` for each record, so a look waits for its cache line.
+    known_end: Cell<u64>,
     at: MutexGuard<'a, u64>,
 }
 
@@ -269,30 +254,53 @@ impl<const WORDS: usize> ReadGuard<'_, WORDS> {
 
     /// The position behind the last record that is written by now.
     pub(super) fn end(&self) -> u64 {
-        self.ring.writer.0.written.load(Ordering::Acquire)
+        self.known_end.set(self.ring.writer.0.written.load(Ordering::Acquire));
+        self.known_end.get()
+    }
+
+    /// Whether all words before this position have been written.
+    fn is_written(&self, at: u64) -> bool {
+        at <= self.known_end.get() || at <= self.end()
     }
 
     /// Copies the record at `at`, which must be before the end, and returns the position of the next one.
     pub(super) fn copy(&self, at: u64, record: &mut Vec<u8>) -> u64 {
-        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        let mut at = at;
-        if load(&self.ring.words[at as usize % WORDS]) == SKIP {
+        let size = |at| self.read(at, at + 1, |mut size| u64::from_le_bytes(take(&mut size)));
+        let (mut at, mut words) = (at, size(at));
+        if words == SKIP {
             at = at.next_multiple_of(WORDS as u64);
+            words = size(at);
         }
-        let start = at as usize % WORDS;
-        let size = load(&self.ring.words[start]);
+        let next = at + words;
         record.clear();
-        let words = &self.ring.words[start + 1..start + size as usize];
-        words.iter().for_each(|word| record.extend_from_slice(&load(word).to_le_bytes()));
-        at + size
+        self.read(at + 1, next, |bytes| record.extend_from_slice(bytes));
+        next
+    }
+
+    /// Calls `f` with the words from one position to another.
+    fn read<T>(&self, from: u64, to: u64, f: impl FnOnce(&[u8]) -> T) -> T {
+        assert!(self.start() <= from && from <= to && self.is_written(to), "words that are not the reader's");
+        // SAFETY: this thread has the lock of the reader. These words have been written, and no writer changes them before
+        // they are released.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.ring.words.read(from as usize % WORDS, (to - from) as usize, f)
+        }
     }
 
     /// Releases `records` records, up to the position `at`, for writers to overwrite.
     pub(super) fn release(&mut self, at: u64, records: u64) {
+        // Writers rely on this: they overwrite what is before.
+        assert!(self.start() <= at && self.is_written(at), "words that are not the reader's");
         *self.at = at;
         self.ring.reader.0.released.store(at, Ordering::Release);
         add_exclusive(&self.ring.reader.0.records, records);
     }
+}
+
+#[cfg(test)]
+fn bytes_of(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 #[cfg(all(test, not(loom)))]
@@ -316,26 +324,24 @@ mod tests {
     fn records_read_back_unchanged_after_many_wraps() {
         let (ring, waker) = (Ring::<16>::new(), SenderWaker::new());
         for n in 0..100u64 {
-            let record: Vec<u64> = (n..n + n % 6).collect();
-            ring.write(&record[..], Offer::First, &waker).expect("it was emptied");
-            let expected: Vec<u8> = record.iter().flat_map(|word| word.to_le_bytes()).collect();
-            assert_eq!(read_all(&ring), [expected]);
+            let record = bytes_of(&(n..n + n % 6).collect::<Vec<_>>());
+            ring.write(&*record, Offer::First, &waker).expect("it was emptied");
+            assert_eq!(read_all(&ring), [record]);
         }
         assert_eq!(ring.counts(), [100, 100, 100]);
     }
 
     #[test]
-    fn bytes_are_padded_to_whole_words() {
+    fn bytes_take_whole_words() {
         for length in 0..20 {
             let mut bytes: Vec<u8> = (1..=length).collect();
-            let words: Vec<AtomicU64> = (0..words_of(&bytes) + 1).map(|_| AtomicU64::new(7)).collect();
-            let mut rest = &words[..];
+            let size = 8 * words_of(&bytes);
+            assert_eq!(size, bytes.len().next_multiple_of(8));
+            let mut stored = vec![77; size + 1];
+            let mut rest = &mut stored[..];
             store_bytes(&mut rest, &bytes);
-            assert_eq!(rest.len(), 1, "only these are taken");
-            let stored: Vec<u8> =
-                words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
-            bytes.extend(7_u64.to_le_bytes());
+            assert_eq!(rest, [77], "only these are taken");
+            bytes.resize(size + 1, 77);
             assert_eq!(stored, bytes);
         }
     }
@@ -343,10 +349,10 @@ mod tests {
     #[test]
     fn a_record_without_room_changes_nothing() {
         let (ring, waker) = (Ring::<8>::new(), SenderWaker::new());
-        ring.write(&[1, 2, 3][..], Offer::First, &waker).expect("four words of eight");
-        ring.write(&[1, 2, 3, 4][..], Offer::First, &waker).expect_err("five more");
-        ring.write(&[4, 5, 6][..], Offer::First, &waker).expect("four more");
-        ring.write(&[][..], Offer::First, &waker).expect_err("not even one");
+        ring.write(&*bytes_of(&[1, 2, 3]), Offer::First, &waker).expect("four words of eight");
+        ring.write(&*bytes_of(&[1, 2, 3, 4]), Offer::First, &waker).expect_err("five more");
+        ring.write(&*bytes_of(&[4, 5, 6]), Offer::First, &waker).expect("four more");
+        ring.write(&*bytes_of(&[]), Offer::First, &waker).expect_err("not even one");
         let records: Vec<_> = read_all(&ring).into_iter().map(|record| record[0]).collect();
         assert_eq!((records, ring.counts()), (vec![1, 4], [4, 2, 2]));
         assert!(ring.is_empty());
@@ -362,7 +368,8 @@ mod tests {
                 let (ring, waker) = (&ring, &waker);
                 scope.spawn(move || {
                     for n in 0..EACH {
-                        while ring.write(&[writer, n, !n, !writer][..], Offer::First, waker).is_err() {
+                        while ring.write(&*bytes_of(&[writer, n, !n, !writer]), Offer::First, waker).is_err()
+                        {
                             std::thread::yield_now();
                         }
                         if n % 3 == 0 {
@@ -377,7 +384,7 @@ mod tests {
                 for record in read_all(&ring) {
                     let mut rest = &record[..];
                     let [writer, n] = [(); 2].map(|()| u64::from_le_bytes(take(&mut rest)));
-                    assert_eq!(rest, [!n, !writer].map(u64::to_le_bytes).concat());
+                    assert_eq!(rest, bytes_of(&[!n, !writer]));
                     assert_eq!(n, read[writer as usize], "in order, and each once");
                     read[writer as usize] += 1;
                 }
@@ -386,6 +393,19 @@ mod tests {
             read
         });
         assert_eq!(read, [EACH; 3]);
+    }
+
+    #[test]
+    fn a_reader_releases_no_words_but_its_own() {
+        let (ring, waker) = (Ring::<8>::new(), SenderWaker::new());
+        ring.write(&*bytes_of(&[1, 2]), Offer::First, &waker).expect("an empty ring has room");
+        assert_eq!(read_all(&ring).len(), 1);
+        for at in [2, 4] {
+            let mut reading = ring.try_read().expect("no other reader");
+            let release = std::panic::AssertUnwindSafe(|| reading.release(at, 1));
+            assert!(std::panic::catch_unwind(release).is_err(), "up to {at}");
+        }
+        assert_eq!(ring.counts(), [1; 3]);
     }
 
     #[test]
@@ -412,7 +432,7 @@ mod model {
     /// Writes a record, and wakes the reader if needed.
     fn write(shared: &Shared, number: u64) -> Result<(), Full> {
         let (ring, waker) = &**shared;
-        if ring.write(&[number][..], Offer::First, waker)? {
+        if ring.write(&*bytes_of(&[number]), Offer::First, waker)? {
             waker.wake();
         }
         Ok(())
@@ -468,7 +488,7 @@ mod model {
                 })
             };
             let (ring, waker) = &*shared;
-            let write = |n: u64| ring.write(&[n][..], Offer::IfWritten, waker).is_ok();
+            let write = |n: u64| ring.write(&*bytes_of(&[n]), Offer::IfWritten, waker).is_ok();
             let written = (1..=3).filter(|n| write(*n)).count() as u64;
             let mut numbers = reader.join().unwrap();
             read(ring, &mut numbers);

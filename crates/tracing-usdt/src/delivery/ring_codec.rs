@@ -1,15 +1,14 @@
-//! The encoding of a closed span in a ring: a header of words, the thread as it is in [`RecordView::thread_words`], and
-//! parts of bytes.
+//! The encoding of a closed span in a ring: a header of words, and parts of bytes, the first of which is
+//! [`RecordView::thread_and_fields`].
 //!
 //! It is not JSON yet: encoding JSON would take the closing thread longer than writing this.
 
-use super::ring::{Record, store_bytes, store_slice, store_words, words_of};
+use super::ring::{Record, store_bytes, store_words, words_of};
 use crate::bytes::take;
 use crate::callsite;
 use crate::fields::DroppedFields;
 use crate::propagation::{Ids, SpanId};
 use crate::span::{ClosedSpan, DroppedItems, Elapsed, Identity, RecordView};
-use crate::sync::{AtomicU64, Ordering};
 
 /// The header has this many words; most spans need no more.
 const WORDS: usize = 9;
@@ -26,6 +25,9 @@ const SAMPLED: u64 = 1 << 36;
 const BEGAN_BEFORE: u64 = 1 << 37;
 /// The span was entered for its busy time.
 const ENTERED_IS_BUSY: u64 = 1 << 38;
+
+/// The lower half of a word.
+const LOW: u64 = u32::MAX as u64;
 
 /// A closed span as a ring stores it.
 pub(super) struct SpanRecord<'a> {
@@ -44,7 +46,7 @@ impl<'a> SpanRecord<'a> {
             || !record.trace_state.is_empty()
             || record.dropped != DroppedItems::default()
             || (elapsed.entered_ns != 0 && elapsed.entered_ns != elapsed.busy_ns);
-        let mut size = WORDS + record.thread_words.len() + words_of(record.fields);
+        let mut size = WORDS + words_of(record.thread_and_fields);
         if has_more {
             let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
             size += MORE_WORDS + parts.map(words_of).iter().sum::<usize>();
@@ -53,10 +55,10 @@ impl<'a> SpanRecord<'a> {
     }
 
     /// The record in memory of its own.
-    pub(super) fn to_words(&self) -> Vec<u64> {
-        let words: Vec<AtomicU64> = (0..self.size).map(|_| AtomicU64::new(0)).collect();
-        self.store(&words);
-        words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 8 * self.size];
+        self.store(&mut bytes);
+        bytes
     }
 }
 
@@ -71,11 +73,11 @@ impl Record for SpanRecord<'_> {
     }
 
     #[inline(always)]
-    fn store(&self, words: &[AtomicU64]) {
+    fn store(&self, bytes: &mut [u8]) {
         let Self { span, has_more, .. } = *self;
         let (ids, record, elapsed) = (&span.identity.ids, span.record, span.elapsed);
         let length = |bytes: &[u8]| bytes.len() as u64;
-        let rest = &mut &*words;
+        let rest = &mut &mut *bytes;
         let first = u64::from(span.callsite.id)
             | flag(has_more, HAS_MORE)
             | flag(ids.random, RANDOM)
@@ -93,7 +95,7 @@ impl Record for SpanRecord<'_> {
             span.start_ns,
             elapsed.duration_ns,
             elapsed.busy_ns,
-            length(record.fields),
+            length(record.thread_and_fields) | (record.fields_at as u64) << 32,
         ];
         store_words(rest, header);
         if has_more {
@@ -110,13 +112,12 @@ impl Record for SpanRecord<'_> {
             ];
             store_words(rest, more);
         }
-        store_slice(rest, record.thread_words);
-        store_bytes(rest, record.fields);
+        store_bytes(rest, record.thread_and_fields);
         if has_more {
             let parts = [record.events, record.links, error(span), record.trace_state.as_bytes()];
             parts.into_iter().for_each(|part| store_bytes(rest, part));
         }
-        debug_assert_eq!(words.len() - rest.len(), self.size, "the size is what is stored");
+        debug_assert!(rest.is_empty(), "the size is what is stored");
     }
 }
 
@@ -128,18 +129,14 @@ pub(super) fn read<T>(mut bytes: &[u8], read: impl FnOnce(&ClosedSpan<'_>) -> T)
     let [sizes, error, field_counts, other_counts, trace_state, entered_ns] =
         if first & HAS_MORE != 0 { words(rest) } else { [0; MORE_WORDS] };
     let entered_ns = if first & ENTERED_IS_BUSY != 0 { busy_ns } else { entered_ns };
-    let [thread_id, name] = words(rest);
-    let thread_name = part(rest, name);
-    let fields = part(rest, fields);
-    let events = part(rest, sizes & u64::from(u32::MAX));
+    let thread_and_fields = part(rest, fields & LOW);
+    let events = part(rest, sizes & LOW);
     let links = part(rest, sizes >> 32);
     let error = error.checked_sub(1).map(|length| text(part(rest, length)));
     let trace_state = text(part(rest, trace_state));
     let record = RecordView {
-        thread_id,
-        thread_name: text(thread_name),
-        thread_words: &[],
-        fields,
+        thread_and_fields,
+        fields_at: (fields >> 32) as usize,
         events,
         links,
         error,

@@ -12,10 +12,10 @@ pub(super) struct SenderWaker {
 
 /// Reads the rings, or will do so soon.
 const AWAKE: u32 = 0;
-/// Lets records gather for a while; a ring that fills wakes it.
-const GATHERING: u32 = 1;
 /// Waits for a receiver; no record wakes it.
-const PAUSED: u32 = 2;
+const PAUSED: u32 = 1;
+/// Lets records gather for a while; a ring that fills wakes it.
+const GATHERING: u32 = 2;
 /// Rests until it looks at the open spans again; a record wakes it.
 const RESTING: u32 = 3;
 /// Sleeps until the next record wakes it.
@@ -40,8 +40,7 @@ impl SenderWaker {
     /// Whether the writer of a record must call [`wake`](Self::wake); `is_filling` if its ring is filling.
     #[inline]
     pub(super) fn needs_wake(&self, is_filling: bool) -> bool {
-        let state = self.state.load(Ordering::Relaxed);
-        state >= RESTING || (is_filling && state == GATHERING)
+        self.state.load(Ordering::Relaxed) >= if is_filling { GATHERING } else { RESTING }
     }
 
     /// Whether the thread does nothing, not even now and then, until it is woken or started.

@@ -68,8 +68,11 @@ fn fields_of(all: &[(String, (Any, String, Json))], owner: Owner) -> Fields {
     fields
 }
 
-fn record_of(fields: Fields) -> Record {
+/// The record of a span with these fields, from a thread with a name of 0 to 9 bytes.
+fn record_of(mut fields: Fields) -> Record {
     let mut record = Record::default();
+    let name = &b"worker-78"[..fields.bytes().len() % 10];
+    fields.set_before(&[&7_u64.to_le_bytes(), name].concat());
     record.fields = fields;
     record
 }

@@ -145,9 +145,10 @@ impl SpanView<'_> {
             self.write_unless_field(Attribute::Flag(BEGAN_BEFORE), write);
             return;
         }
+        let thread = record.thread();
         let added = [
-            (record.thread_id != 0).then_some(Attribute::Number("thread.id", record.thread_id)),
-            (!record.thread_name.is_empty()).then_some(Attribute::Text("thread.name", record.thread_name)),
+            (thread.id != 0).then_some(Attribute::Number("thread.id", thread.id)),
+            (!thread.name.is_empty()).then_some(Attribute::Text("thread.name", thread.name)),
             Some(Attribute::Number("busy_ns", elapsed.busy_ns)),
             Some(Attribute::Number("idle_ns", elapsed.duration_ns.saturating_sub(elapsed.busy_ns))),
             (shortened > 0).then_some(Attribute::Number("tracing_usdt.shortened_values_count", shortened)),

@@ -6,7 +6,7 @@ use super::AttributeValue;
 use super::limits::{Limits, Owner};
 use super::text::text_into;
 use super::value::List;
-use super::view::{BOOL, F64, FieldsView, I64, I128, LIST, NAMED, NUMBER_COST, TEXT, U64, U128};
+use super::view::{BOOL, Entry, F64, FieldsView, I64, I128, LIST, NAMED, NUMBER_COST, TEXT, U64, U128};
 use crate::bounds::{MAX_NAME_BYTES, MAX_VALUE_BYTES, floor_char_boundary, prefix_of_cost, text_cost};
 use crate::bytes::push_text;
 use crate::callsite::{Callsite, Key};
@@ -26,6 +26,8 @@ const EVENT_TEXT_COST: usize = 4 * 1024;
 #[derive(Default)]
 pub(crate) struct Fields {
     pub(super) bytes: Vec<u8>,
+    /// Where the fields begin in `bytes`. What is before them is not of this module, see [`set_before`](Self::set_before).
+    begin: usize,
     pub(super) count: u32,
     /// Upper bound on the sum of the fields' costs, see [`text_cost`].
     pub(super) cost: usize,
@@ -43,11 +45,23 @@ pub(crate) struct DroppedFields {
 
 impl Fields {
     pub(crate) fn view<'a>(&'a self, callsite: &'a Callsite) -> FieldsView<'a> {
-        FieldsView::new(callsite, &self.bytes)
+        FieldsView::new(callsite, self.bytes())
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[self.begin..]
+    }
+
+    /// Puts `bytes` before the fields, to be passed on with them in one piece. They stay until others are set.
+    pub(crate) fn set_before(&mut self, bytes: &[u8]) {
+        self.bytes.splice(..self.begin, bytes.iter().copied());
+        self.begin = bytes.len();
+    }
+
+    /// The bytes before the fields and the fields, and where the fields begin.
+    #[inline]
+    pub(crate) fn with_before(&self) -> (&[u8], usize) {
+        (&self.bytes, self.begin)
     }
 
     pub(crate) fn cost(&self) -> usize {
@@ -57,7 +71,7 @@ impl Fields {
     /// Removes all fields. Keeps up to 1 KiB of the buffer for the next span or event.
     #[inline]
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
+        self.bytes.truncate(self.begin);
         if self.bytes.capacity() > 1024 {
             self.bytes.shrink_to(1024);
         }
@@ -69,7 +83,7 @@ impl Fields {
     pub(crate) fn merge(&mut self, callsite: &Callsite, later: &Self, limits: &Limits) {
         for entry in later.view(callsite).entries() {
             let (kind, value) =
-                (later.bytes[entry.value_at - 1], &later.bytes[entry.value_at..entry.range.end]);
+                (later.bytes()[entry.value_at - 1], &later.bytes()[entry.value_at..entry.range.end]);
             self.set(callsite, entry.key, Owner::Span, limits, kind, |bytes| {
                 bytes.extend_from_slice(value);
                 false
@@ -141,7 +155,8 @@ impl Fields {
                 // From now on, any key may be present.
                 self.unrecorded_from = usize::MAX;
                 let name = callsite.key_name(key);
-                self.view(callsite).entries().find(|entry| entry.name == name).map(|entry| entry.range)
+                let known = self.view(callsite).entries().find(|entry| entry.name == name);
+                known.map(|Entry { range, .. }| self.begin + range.start..self.begin + range.end)
             }
         };
         if old.is_none() && self.count >= limits.attributes {
@@ -241,8 +256,8 @@ impl Fields {
 
     /// The exact cost of the entries that end at or before `end`.
     pub(super) fn exact_cost(&self, callsite: &Callsite, end: usize) -> usize {
-        let view = FieldsView::new(callsite, &self.bytes);
-        view.entries().take_while(|entry| entry.range.end <= end).map(|entry| entry.cost()).sum()
+        let view = self.view(callsite);
+        view.entries().take_while(|entry| self.begin + entry.range.end <= end).map(|entry| entry.cost()).sum()
     }
 
     fn cost_of(&self, callsite: &Callsite, range: std::ops::Range<usize>) -> usize {

@@ -70,9 +70,8 @@ impl Recorder<'_> {
     fn try_fast(&mut self, field: &Field, max_value_cost: usize, bytes: usize) -> Option<u16> {
         let (index, fields) = (field.index(), &mut *self.fields);
         let known = self.callsite.fields().get(index)?;
-        let cost = known.cost + max_value_cost;
+        let cost = known.cost_if_first + max_value_cost;
         let is_simple = index >= fields.unrecorded_from
-            && known.is_first
             && cost <= SHORT_COST
             && fields.cost + cost <= SPAN_COST / 2
             && fields.count < self.limits.attributes

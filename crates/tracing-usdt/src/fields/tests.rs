@@ -174,3 +174,37 @@ fn keeps_no_more_attributes_than_the_configured_limit() {
     }
     assert_eq!((fields.count, fields.dropped.attributes), (2, 2));
 }
+
+/// Whatever is set, replaced, shortened, dropped and merged.
+#[test]
+fn fields_behind_other_bytes_are_as_without_these() {
+    let callsite = callsite::of(metadata());
+    let limits = Limits { attributes: 30, ..Limits::default() };
+    let [mut plain, mut behind, mut both] = [(); 3].map(|()| Fields::default());
+    for before in [&b"a thread"[..], b"a thread of a longer name", b""] {
+        behind.set_before(before);
+        for n in 0..60 {
+            let (name, text) = (format!("field {}", n % 40), "\u{1}".repeat(n * 37 % 1400));
+            for fields in [&mut plain, &mut behind] {
+                fields.put(Owner::Span, &limits, &name, &Any::Text(text.clone()));
+                fields.put(Owner::Span, &limits, "number", &Any::U64(n as u64));
+            }
+            if n == 20 {
+                // The bytes may also be set later.
+                behind.set_before(b"another");
+                behind.set_before(before);
+            }
+        }
+        assert_eq!(behind.bytes(), plain.bytes());
+        assert_eq!((behind.count, behind.cost, behind.dropped), (plain.count, plain.cost, plain.dropped));
+        assert!(plain.dropped.attributes > 0 && plain.dropped.shortened > 0, "{:?}", plain.dropped);
+        assert_eq!(behind.with_before(), (&*[before, plain.bytes()].concat(), before.len()));
+        both.set_before(before);
+        both.merge(callsite, &behind, &limits);
+        let mut expected = Fields::default();
+        expected.merge(callsite, &plain, &limits);
+        assert_eq!((both.bytes(), both.dropped), (expected.bytes(), expected.dropped));
+        [&mut plain, &mut behind, &mut both].into_iter().for_each(Fields::clear);
+        assert_eq!(behind.with_before(), (before, before.len()), "they stay");
+    }
+}

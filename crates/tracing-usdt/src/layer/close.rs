@@ -46,12 +46,13 @@ impl UsdtLayer {
             return;
         }
         let (id, ctx) = (&id, &ctx);
-        let (probed, batched) = (probes::attached(Probe::Close), probes::attached(Probe::BatchEmit));
         if self.uses_opentelemetry_ids() {
             if let Some(span) = ctx.span(id) {
                 self.resolve_at_close(&span);
             }
         }
+        // Not before OpenTelemetry is asked, so that they need not be kept meanwhile.
+        let (probed, batched) = (probes::attached(Probe::Close), probes::attached(Probe::BatchEmit));
         let trace_state = match self.inherited.load(Ordering::Relaxed) {
             0 => TraceState::NONE,
             _ => self.complete(id, ctx),

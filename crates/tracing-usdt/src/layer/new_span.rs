@@ -71,22 +71,9 @@ impl UsdtLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let current;
-        let parent_id = if attributes.is_contextual() {
-            current = ctx.current_span();
-            current.id()
-        } else {
-            attributes.parent()
-        };
-        let identity = match parent_id {
-            None => Identity::first_of_sampled_trace(),
-            Some(parent_id) => {
-                let known = |open: &OpenSpan| open.had_listener && open.identity.ids.sampled;
-                let parent =
-                    self.spans.look(parent_id, |open| known(open).then_some(open.identity)).flatten();
-                let Some(parent) = parent else { return self.begin(attributes, id, &ctx) };
-                parent.child(SpanId::random())
-            }
+        let parent_id = match attributes.is_contextual() {
+            true => ctx.current_span().id().cloned(),
+            false => attributes.parent().cloned(),
         };
         let callsite = callsite::of(attributes.metadata());
         // `inspects_new_spans` need not show it: the subscriber may not have been asked for its interest in the callsite yet,
@@ -94,15 +81,34 @@ impl UsdtLayer {
         if callsite.has_priority {
             return self.begin(attributes, id, &ctx);
         }
-        let Some(mut new) = self.spans.begin_near(id, identity) else {
+        let Some(mut new) = self.spans.begin_near(id) else {
             return self.begin(attributes, id, &ctx);
         };
-        let (span, now) = (&mut *new.span, Monotonic::now());
+        let span = &mut *new.span;
+        match &parent_id {
+            None => span.identity = Identity::first_of_sampled_trace(),
+            Some(parent_id) => {
+                // Drawn before: it may take a system call, and others wait for the parent's slot meanwhile.
+                let span_id = SpanId::random();
+                let begin = |parent: &OpenSpan| {
+                    let is_known = parent.had_listener && parent.identity.ids.sampled;
+                    is_known.then(|| span.identity = parent.identity.child(span_id))
+                };
+                if self.spans.look(parent_id, begin).flatten().is_none() {
+                    new.cancel();
+                    return self.begin(attributes, id, &ctx);
+                }
+            }
+        }
+        let now = Monotonic::now();
         span.had_listener = true;
         span.record.fields.visit(callsite, Owner::Span, &self.limits, |visitor| attributes.record(visitor));
         span.timing = Some(Timing::start(now));
         span.callsite = Some(callsite);
-        let is_plain = span.record.is_plain();
+        // The rest of what `OpenSpan::state` asks for is so already. The memory is new, or cleared by `OpenSpan::clear` or
+        // `clear_plain`: the ids' origin is the layer, nothing is pending or began before, and the record has no extras and
+        // no reserved name, which only later calls of the application add. The identity is sampled, see above.
+        let is_plain = span.record.has_all_fields();
         self.spans.insert_near(new, is_plain, false);
     }
 

@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-/// The calling thread's number. Each thread gets the next one, from 0 on, at its first call.
+/// The calling thread's number. Each thread gets the next one, from 1 on, at its first call.
 #[inline]
 pub(crate) fn thread_number() -> usize {
     thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+        static NUMBER: Cell<usize> = const { Cell::new(0) };
     }
     #[cold]
     fn next() -> usize {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
         NUMBER.set(number);
         number
     }
     match NUMBER.get() {
-        usize::MAX => next(),
+        0 => next(),
         number => number,
     }
 }

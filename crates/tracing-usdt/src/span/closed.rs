@@ -2,6 +2,7 @@
 
 use super::identity::Identity;
 use super::link::Link;
+use super::thread::Thread;
 use super::timing::Elapsed;
 use crate::bytes::take;
 use crate::callsite::{self, Callsite};
@@ -19,16 +20,12 @@ pub(crate) struct ClosedSpan<'a> {
     pub(crate) record: &'a RecordView<'a>,
 }
 
-/// What was recorded of a span. `fields`, `events` and `links` are in the binary form of their modules.
-#[derive(Clone, Copy)]
+/// What was recorded of a span. Fields, `events` and `links` are in the binary form of their modules.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct RecordView<'a> {
-    /// The kernel's thread id; 0 if unknown.
-    pub(crate) thread_id: u64,
-    pub(crate) thread_name: &'a str,
-    /// The thread's id, the length of its name, and its name padded to whole words, for a ring. Nothing if the record was
-    /// read from a ring.
-    pub(crate) thread_words: &'a [u64],
-    pub(crate) fields: &'a [u8],
+    /// The thread, in the form of [`Thread::to_bytes`], and from `fields_at` on the fields.
+    pub(crate) thread_and_fields: &'a [u8],
+    pub(crate) fields_at: usize,
     pub(crate) events: &'a [u8],
     pub(crate) links: &'a [u8],
     /// An event marked the span as failed. The text is empty if the event gave no reason.
@@ -44,22 +41,14 @@ pub(crate) struct RecordView<'a> {
     pub(crate) began_before: bool,
 }
 
-impl Default for RecordView<'_> {
-    fn default() -> Self {
-        Self {
-            thread_id: 0,
-            thread_name: "",
-            thread_words: &[0, 0],
-            fields: &[],
-            events: &[],
-            links: &[],
-            error: None,
-            dropped: DroppedItems::default(),
-            has_reserved_name: false,
-            trace_state: "",
-            is_unfinished: false,
-            began_before: false,
-        }
+impl<'a> RecordView<'a> {
+    /// The thread that created the span.
+    pub(crate) fn thread(&self) -> Thread<'a> {
+        Thread::from_bytes(self.thread_and_fields.get(..self.fields_at).unwrap_or_default())
+    }
+
+    pub(crate) fn fields(&self) -> &'a [u8] {
+        self.thread_and_fields.get(self.fields_at..).unwrap_or_default()
     }
 }
 
@@ -80,7 +69,7 @@ pub(crate) struct Event<'a> {
 
 impl<'a> ClosedSpan<'a> {
     pub(crate) fn fields(&self) -> FieldsView<'a> {
-        FieldsView::new(self.callsite, self.record.fields)
+        FieldsView::new(self.callsite, self.record.fields())
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = Event<'a>> + use<'a> {

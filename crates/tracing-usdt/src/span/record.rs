@@ -1,12 +1,9 @@
 //! The record of an open span: its fields, events, links, error, trace state and baggage.
 
-use std::sync::Arc;
-
 use tracing_core::Level;
 
 use super::closed::{DroppedItems, RecordView};
 use super::link::{self, Link};
-use super::thread::Thread;
 use crate::bounds::shorten_to_cost;
 use crate::callsite::Callsite;
 use crate::fields::{AttributeValue, DroppedFields, Fields, Limits, Value, Vocabulary};
@@ -28,7 +25,11 @@ const MAX_EVENTS: u32 = 128;
 /// Everything that is sent of a span, except its identity and times. Its baggage is only passed on.
 #[derive(Default)]
 pub(crate) struct Record {
-    thread: Option<Arc<Thread>>,
+    /// The number of the thread that created the span, see [`process::thread_number`](crate::process::thread_number); 0 if
+    /// there is none yet.
+    thread_number: usize,
+    /// Behind the thread, in the form of [`Thread::to_bytes`](super::thread::Thread::to_bytes), so that both are passed on
+    /// in one piece.
     pub(crate) fields: Fields,
     /// An attribute with a reserved name was set by name.
     pub(crate) has_reserved_name: bool,
@@ -87,12 +88,13 @@ impl Record {
     /// Whether the record is of the thread with this number.
     #[inline]
     pub(super) fn is_of_thread(&self, number: usize) -> bool {
-        self.thread.as_ref().is_some_and(|thread| thread.number == number)
+        self.thread_number == number
     }
 
-    /// Sets the thread that created the span.
-    pub(super) fn set_thread(&mut self, thread: Arc<Thread>) {
-        self.thread = Some(thread);
+    /// Sets the thread that created the span, by its number and its bytes.
+    pub(super) fn set_thread(&mut self, number: usize, thread: &[u8]) {
+        self.thread_number = number;
+        self.fields.set_before(thread);
     }
 
     pub(super) fn has_extras(&self) -> bool {
@@ -101,8 +103,14 @@ impl Record {
 
     /// Whether it has a thread and fields only, and the limits dropped nothing.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        !self.has_extras && !self.has_reserved_name && self.fields.dropped == DroppedFields::default()
+    pub(super) fn is_plain(&self) -> bool {
+        !self.has_extras && !self.has_reserved_name && self.has_all_fields()
+    }
+
+    /// Whether the limits dropped nothing of the fields.
+    #[inline]
+    pub(crate) fn has_all_fields(&self) -> bool {
+        self.fields.dropped == DroppedFields::default()
     }
 
     fn extras(&mut self) -> &mut Extras {
@@ -241,9 +249,8 @@ impl Record {
     /// The record as the encoder reads it, if it is plain: it then has no more than this.
     #[inline]
     pub(crate) fn plain_view(&self) -> RecordView<'_> {
-        let view = RecordView { fields: self.fields.bytes(), ..RecordView::default() };
-        let Some(thread) = self.thread.as_deref() else { return view };
-        RecordView { thread_id: thread.id, thread_name: &thread.name, thread_words: &thread.words, ..view }
+        let (thread_and_fields, fields_at) = self.fields.with_before();
+        RecordView { thread_and_fields, fields_at, ..RecordView::default() }
     }
 
     /// The record as the encoder reads it, without its trace state.
@@ -296,7 +303,7 @@ mod tests {
         assert_eq!(record.view().error, Some("failed"));
         record.clear();
         let view = record.view();
-        assert!(view.fields.is_empty() && view.events.is_empty() && view.links.is_empty());
+        assert!(view.fields().is_empty() && view.events.is_empty() && view.links.is_empty());
         assert_eq!((view.error, view.dropped), (None, DroppedItems::default()));
     }
 }

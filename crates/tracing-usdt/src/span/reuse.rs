@@ -7,7 +7,6 @@
 //! So a block of an older fork generation is replaced.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use super::identity::Identity;
 use super::open::OpenSpan;
@@ -20,7 +19,8 @@ use crate::process;
 struct Block {
     /// The fork generation in which the block was made.
     forks: u32,
-    thread: Arc<Thread>,
+    /// The thread in the form of [`Thread::to_bytes`].
+    thread: Box<[u8]>,
     #[allow(clippy::vec_box)] // the boxes themselves are reused
     boxes: Vec<Box<OpenSpan>>,
     fields: Fields,
@@ -38,7 +38,7 @@ impl Block {
     fn new(forks: u32) -> Self {
         Self {
             forks,
-            thread: Arc::new(Thread::current()),
+            thread: Thread::with_current(|thread| thread.to_bytes()),
             boxes: Vec::new(),
             fields: Fields::default(),
             text: Vec::new(),
@@ -75,19 +75,29 @@ pub(super) fn open_span() -> Box<OpenSpan> {
     taken.unwrap_or_else(|| Box::new(OpenSpan::new(Identity::nobody())))
 }
 
+/// A box for a span that has no slot in the table.
+#[cold]
+pub(super) fn open_span_of_thread() -> Box<OpenSpan> {
+    let mut span = open_span();
+    set_thread(&mut span.record);
+    span
+}
+
 /// Sets the calling thread as the one that creates the span.
 #[inline]
 pub(super) fn set_thread(record: &mut Record) {
     // A reused box normally stays on its thread.
-    if !record.is_of_thread(process::thread_number()) {
-        set_other_thread(record);
+    let number = process::thread_number();
+    if !record.is_of_thread(number) {
+        set_other_thread(record, number);
     }
 }
 
 #[cold]
-fn set_other_thread(record: &mut Record) {
-    let known = with_block(|block| Arc::clone(&block.thread));
-    record.set_thread(known.unwrap_or_else(|| Arc::new(Thread::current())));
+fn set_other_thread(record: &mut Record, number: usize) {
+    if with_block(|block| record.set_thread(number, &block.thread)).is_none() {
+        Thread::with_current(|thread| record.set_thread(number, &thread.to_bytes()));
+    }
 }
 
 /// Keeps the box of a closed span, which is cleared, for another span.

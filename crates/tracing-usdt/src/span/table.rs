@@ -241,24 +241,23 @@ impl OpenSpans {
     /// The place and the memory for a span that is being created. It is not tracked before it is inserted.
     #[inline(always)]
     pub(crate) fn begin(&self, id: &Id, identity: Identity) -> NewSpan<Option<Place<'_>>> {
-        let mut new = self.begin_near(id, identity).map_or_else(
-            || NewSpan { span: reuse::open_span(), place: None },
+        let mut new = self.begin_near(id).map_or_else(
+            || NewSpan { span: reuse::open_span_of_thread(), place: None },
             |NewSpan { span, place }| NewSpan { span, place: Some(place) },
         );
         new.span.identity = identity;
         new.span.origin = self.origin;
-        reuse::set_thread(&mut new.span.record);
         new
     }
 
-    /// Like [`begin`](Self::begin) for a span with the layer's own ids. `None` if another span has its slot.
+    /// Like [`begin`](Self::begin) for a span with the layer's own ids, which the caller sets. `None` if another span has its
+    /// slot.
     #[inline(always)]
-    pub(crate) fn begin_near(&self, id: &Id, identity: Identity) -> Option<NewSpan<Place<'_>>> {
+    pub(crate) fn begin_near(&self, id: &Id) -> Option<NewSpan<Place<'_>>> {
         let id = id.into_u64();
         let part = self.part(id);
         let mut slot = part.slot(id).claim(id)?;
         let mut span = slot.with(Option::take).unwrap_or_else(reuse::open_span);
-        span.identity = identity;
         reuse::set_thread(&mut span.record);
         Some(NewSpan { span, place: Place { id, slot, part } })
     }
@@ -283,7 +282,10 @@ impl OpenSpans {
             drop(slot);
             return self.insert_late(id, span, count);
         }
-        debug_assert!(!is_plain || span.state() == State::Plain);
+        #[cfg(test)]
+        assert!(!is_plain || span.state() == State::Plain);
+        // A debug build does not rely on it.
+        let is_plain = is_plain && !cfg!(debug_assertions);
         slot.set(id, if is_plain { State::Plain } else { span.state() });
         slot.with(|value| *value = Some(span));
         drop(slot);
@@ -345,14 +347,18 @@ impl OpenSpans {
     }
 
     /// Notes an enter or an exit, which is all that `note` may change.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn time(&self, id: &Id, note: impl Fn(&mut Timing, Monotonic)) {
-        let (own, number) = (self.tables.own(), id.into_u64());
+        let number = id.into_u64();
         // A forked child looks again, so that a call to find its table is not on the path of all others.
-        match own.map_or(Found::Perhaps, |table| table.part(number).find(number, State::Timed)) {
-            Found::Plain(span) => span.time(note),
-            Found::Perhaps => self.time_any(id, note),
-            Found::Nowhere => {}
+        let Some(table) = self.tables.own() else { return self.time_any(id, note) };
+        let part = table.part(number);
+        let is_done = match part.slot(number).find(number, State::Timed) {
+            Ok(slot) => slot.try_with(|span| time_now(span.as_deref_mut(), &note)).is_some(),
+            Err(may_be_near) => !may_be_near && !part.has_far(),
+        };
+        if !is_done {
+            self.time_any(id, note);
         }
     }
 
@@ -360,16 +366,13 @@ impl OpenSpans {
     fn time_any(&self, id: &Id, note: impl Fn(&mut Timing, Monotonic)) {
         let id = id.into_u64();
         let part = self.part(id);
-        let note = |span: &mut OpenSpan| {
-            if let Some(timing) = &mut span.timing {
-                note(timing, Monotonic::now());
-            }
-        };
         match part.slot(id).hold(id) {
-            Some(mut access) => access.with(|span| span.as_deref_mut().map(note)),
-            None if part.has_far() => part.with_far(|far| far.get_mut(&id).map(|span| note(span))),
-            None => None,
-        };
+            Some(mut access) => access.with(|span| time_now(span.as_deref_mut(), note)),
+            None if part.has_far() => {
+                part.with_far(|far| time_now(far.get_mut(&id).map(|span| &mut **span), note))
+            }
+            None => {}
+        }
     }
 
     /// Removes the span. `count` must be the same as when it was inserted.
@@ -478,6 +481,14 @@ impl OpenSpans {
     }
 }
 
+/// Notes an enter or an exit.
+#[inline(always)]
+fn time_now(span: Option<&mut OpenSpan>, note: impl Fn(&mut Timing, Monotonic)) {
+    if let Some(timing) = span.and_then(|span| span.timing.as_mut()) {
+        note(timing, Monotonic::now());
+    }
+}
+
 /// What is known of a span without access to it.
 pub(crate) enum Found<'a> {
     /// It is tracked and plain, or was a moment ago.
@@ -498,17 +509,6 @@ impl<'a> PlainSpan<'a> {
     #[inline]
     fn slot(&self) -> PlainSlot<'a, Box<OpenSpan>> {
         self.part.slot(self.id).plain(self.id)
-    }
-
-    #[inline(never)]
-    fn time(self, note: impl Fn(&mut Timing, Monotonic)) {
-        if let Some(mut access) = self.slot().hold() {
-            access.with(|span| {
-                if let Some(timing) = span.as_deref_mut().and_then(|span| span.timing.as_mut()) {
-                    note(timing, Monotonic::now());
-                }
-            });
-        }
     }
 
     /// Runs `send` with the span if it is still plain. Removes it unless `send` returns `None`. Only for spans that were
@@ -536,6 +536,15 @@ impl<'a> PlainSpan<'a> {
 pub(crate) struct NewSpan<P> {
     pub(crate) span: Box<OpenSpan>,
     place: P,
+}
+
+impl NewSpan<Place<'_>> {
+    /// Makes the place free again, where the memory stays for another span. Nothing may have been set
+    /// but the thread, which stays in a box, and the identity.
+    pub(crate) fn cancel(self) {
+        let Self { span, place: Place { mut slot, .. } } = self;
+        slot.with(|kept| *kept = Some(span));
+    }
 }
 
 /// The place of a span that is being created.
@@ -622,6 +631,7 @@ mod tests {
     use crate::callsite::{self, tests::metadata};
     use crate::propagation::{Ids, SpanId, TraceId};
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn identity() -> Identity {
         let ids = Ids { trace_id: TraceId::random(), span_id: SpanId::random(), sampled: true, random: true };
@@ -706,6 +716,37 @@ mod tests {
         assert_eq!(spans.part(7).far_count.load(Ordering::Relaxed), 0);
     }
 
+    /// Another thread may add an event to the span at the same time.
+    #[test]
+    fn an_enter_and_an_exit_count_although_another_thread_has_the_span() {
+        let id = Id::from_u64(7);
+        for is_plain in [false, true] {
+            let spans = OpenSpans::new(Origin::Own);
+            let mut span = open(identity());
+            span.callsite = is_plain.then(|| callsite::of(metadata()));
+            insert(&spans, &id, span, false);
+            assert_eq!(matches!(spans.find(&id), Found::Plain(_)), is_plain);
+            for note in [Timing::enter, Timing::exit] {
+                let begins = std::sync::Barrier::new(2);
+                let held = spans.part(7).slot(7).hold(7).expect("it is near");
+                std::thread::scope(|scope| {
+                    let noting = scope.spawn(|| {
+                        begins.wait();
+                        spans.time(&id, note);
+                    });
+                    begins.wait();
+                    // Time for the other thread to find the span held. If it comes later, the test sees less.
+                    std::thread::sleep(Duration::from_millis(5));
+                    assert!(!noting.is_finished(), "it waits");
+                    drop(held);
+                });
+            }
+            let finished =
+                spans.look(&id, |span| span.timing.as_ref().is_some_and(|t| t.finished().is_some()));
+            assert_eq!(finished, Some(true), "plain: {is_plain}");
+        }
+    }
+
     /// What a span leaves in its slot, the next one there must not have.
     #[test]
     fn a_plain_span_leaves_nothing_but_memory() {
@@ -738,7 +779,8 @@ mod tests {
         for is_plain in [false, true] {
             let spans = OpenSpans::new(Origin::Own);
             let count = !is_plain;
-            let mut new = spans.begin_near(&id, identity()).expect("its slot is free");
+            let mut new = spans.begin_near(&id).expect("its slot is free");
+            new.span.identity = identity();
             new.span.had_listener = true;
             new.span.timing = Some(Timing::start(Monotonic::now()));
             new.span.callsite = is_plain.then(|| callsite::of(metadata()));

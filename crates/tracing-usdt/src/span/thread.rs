@@ -1,33 +1,34 @@
 //! The thread that created a span.
 
 use crate::bounds::{MAX_NAME_BYTES, floor_char_boundary};
-use crate::process;
+use crate::bytes::take;
 
 /// Id and name of a thread, as they are sent.
-pub(crate) struct Thread {
-    /// The process's number of it, see [`process::thread_number`].
-    pub(super) number: usize,
+#[derive(PartialEq, Debug)]
+pub(crate) struct Thread<'a> {
     /// The kernel's id of the thread, which bpftrace calls `tid`. 0 on systems without one.
     pub(crate) id: u64,
     /// Empty if the thread has no name.
-    pub(crate) name: String,
-    /// Both as in [`RecordView::thread_words`](super::RecordView::thread_words).
-    pub(super) words: Box<[u64]>,
+    pub(crate) name: &'a str,
 }
 
-impl Thread {
-    /// The calling thread.
-    pub(super) fn current() -> Self {
+impl<'a> Thread<'a> {
+    /// Calls `f` with the calling thread.
+    pub(super) fn with_current<T>(f: impl FnOnce(Thread<'_>) -> T) -> T {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or_default();
-        let (id, name) = (kernel_id(), &name[..floor_char_boundary(name, MAX_NAME_BYTES)]);
-        let padded = name.as_bytes().chunks(8).map(|bytes| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        });
-        let words = [id, name.len() as u64].into_iter().chain(padded).collect();
-        Self { number: process::thread_number(), id, name: name.to_owned(), words }
+        f(Thread { id: kernel_id(), name: &name[..floor_char_boundary(name, MAX_NAME_BYTES)] })
+    }
+
+    /// The form in which the record of a span has it.
+    pub(super) fn to_bytes(&self) -> Box<[u8]> {
+        [&self.id.to_le_bytes(), self.name.as_bytes()].concat().into()
+    }
+
+    /// The reverse of [`to_bytes`](Self::to_bytes). Without bytes, no thread is known.
+    pub(super) fn from_bytes(mut bytes: &'a [u8]) -> Self {
+        let id = u64::from_le_bytes(take(&mut bytes));
+        Self { id, name: std::str::from_utf8(bytes).unwrap_or_default() }
     }
 }
 
@@ -51,14 +52,22 @@ mod tests {
         std::thread::Builder::new()
             .name("worker-7".into())
             .spawn(|| {
-                let thread = Thread::current();
-                let task = format!("/proc/self/task/{}/comm", thread.id);
-                let comm = std::fs::read_to_string(task).expect("the running thread");
-                assert_eq!(comm.trim(), "worker-7");
-                assert_eq!(thread.name, "worker-7");
+                Thread::with_current(|thread| {
+                    let task = format!("/proc/self/task/{}/comm", thread.id);
+                    let comm = std::fs::read_to_string(task).expect("the running thread");
+                    assert_eq!((comm.trim(), thread.name), ("worker-7", "worker-7"));
+                });
             })
             .expect("a thread")
             .join()
             .expect("the assertions hold");
+    }
+
+    #[test]
+    fn bytes_read_back_unchanged() {
+        for thread in [Thread { id: 1 << 40 | 7, name: "wörker" }, Thread { id: 7, name: "" }] {
+            assert_eq!(Thread::from_bytes(&thread.to_bytes()), thread);
+        }
+        assert_eq!(Thread::from_bytes(&[]), Thread { id: 0, name: "" });
     }
 }

@@ -1,11 +1,13 @@
 //! The synchronization types of the code that loom checks: those of std, or those of the model checker loom, which tries
-//! all interleavings of threads. `lock` has a lock that takes fewer instructions than std's.
+//! all interleavings of threads. `lock` has a lock that takes fewer instructions than std's, and `words` memory for a ring.
 
 mod lock;
+mod words;
 
 use std::sync::{LockResult, PoisonError, TryLockError};
 
-pub(crate) use lock::{Backoff, Lock};
+pub(crate) use lock::{Backoff, Held, Lock};
+pub(crate) use words::SharedWords;
 
 #[cfg(not(loom))]
 pub(crate) use std::{

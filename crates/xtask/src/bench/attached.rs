@@ -23,23 +23,35 @@ use crate::setup;
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Consumer {
     Detached,
+    /// None, but the program publishes its threads' context by itself.
+    Context,
     /// `spantap listen`, to which the program sends its spans from the background.
     Listener,
+    /// The same, and the program publishes its threads' context by itself.
+    ListenerAndContext,
     /// `spantap attach` with these arguments.
     Spantap(&'static [&'static str]),
     /// `spanoffcpu.bt`, which joins spans with their off-CPU time.
     Bpftrace,
 }
 
-pub(crate) const CONSUMERS: [(&str, Consumer); 7] = [
+pub(crate) const CONSUMERS: [(&str, Consumer); 9] = [
     ("no consumer", Consumer::Detached),
+    ("no consumer, with_thread_context()", Consumer::Context),
     ("spantap listen, background delivery", Consumer::Listener),
+    ("the same, with_thread_context()", Consumer::ListenerAndContext),
     ("spantap attach --kernel none", Consumer::Spantap(&["--kernel", "none"])),
     ("spantap attach --kernel sched", Consumer::Spantap(&["--kernel", "sched"])),
     ("spantap attach", Consumer::Spantap(&[])),
     ("spantap attach, also syscall", Consumer::Spantap(&["--kernel", "sched,block,net,exec,syscall"])),
     ("bpftrace, spanoffcpu.bt", Consumer::Bpftrace),
 ];
+
+impl Consumer {
+    fn is_with_context(self) -> bool {
+        matches!(self, Self::Context | Self::ListenerAndContext)
+    }
+}
 
 /// Work that is measured.
 pub(crate) struct Operation {
@@ -123,6 +135,9 @@ impl Attached {
                         .args([operation.argument, "--count", &operation.count.to_string()])
                         .current_dir(&on_disk);
                     watch.surround(&mut command);
+                    if consumer.is_with_context() && !operation.by_detached {
+                        command.args(["--thread-context", "1"]);
+                    }
                     ns.push(number(&programs::run("attached", &mut command)?.json, "ns")?);
                 }
                 watch.end()?;
@@ -166,8 +181,8 @@ enum Watch {
 impl Watch {
     fn start(stage: &Stage, consumer: Consumer, program: &std::path::Path) -> Result<Self> {
         Ok(match consumer {
-            Consumer::Detached => Self::Detached,
-            Consumer::Listener => {
+            Consumer::Detached | Consumer::Context => Self::Detached,
+            Consumer::Listener | Consumer::ListenerAndContext => {
                 let socket = program.with_extension("sock");
                 Self::Listener(Spantap::listen(stage, program, &socket)?, socket)
             }

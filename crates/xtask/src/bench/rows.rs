@@ -29,13 +29,20 @@ pub(crate) const BASE: &str = "base";
 
 const ALL_PROBES: &[&str] = &["new_span", "enter", "exit", "close"];
 
-pub(crate) static ROWS: [Row; 26] = [
+pub(crate) static ROWS: [Row; 28] = [
     row("none", "no subscriber", "no-subscriber", Nothing),
     row(BASE, "registry + a layer that does nothing: the base", "base", Nothing),
     row("idle", "tracing-usdt, idle", "usdt", Nothing),
     row("gate", "tracing-usdt, idle, on_demand() for all", "usdt-gate", Nothing),
     row("background", "tracing-usdt, background", "usdt", Receiver("background")),
     row("inline", "tracing-usdt, inline", "usdt", Receiver("inline")),
+    row("context", "tracing-usdt, idle, with_thread_context()", "usdt-context", Nothing),
+    row(
+        "context+background",
+        "tracing-usdt, background, with_thread_context()",
+        "usdt-context",
+        Receiver("background"),
+    ),
     row("close", "tracing-usdt, bpftrace at close", "usdt", Bpftrace("tracing", &["close"])),
     row("all", "tracing-usdt, bpftrace at all four", "usdt", Bpftrace("tracing", ALL_PROBES)),
     row("probed", "our macro, no subscriber", "probed", Nothing),

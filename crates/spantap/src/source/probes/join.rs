@@ -3,6 +3,10 @@
 //! The kernel reports the time off the CPU when a thread is back on a CPU, with the spans that it was in, and thus before
 //! the batches with these spans. The time on the CPU is the rest of the time in which the program says that threads were in
 //! the span.
+//!
+//! There is one exception. A thread whose memory was swapped out may get it back only as it exits the span; and if it
+//! then runs on without a switch, its time that was not seen is reported after the batch. The failed reads were counted
+//! before, so such a span is marked as incomplete.
 
 use std::collections::{HashMap, HashSet};
 
@@ -166,7 +170,8 @@ pub(super) struct Join<'a> {
 /// Reasons why a span is incomplete.
 const BEFORE: &str = "it began before spantap attached";
 const UNFOLLOWED: &str = "its threads were not followed all the time";
-const UNREPORTED_SWITCHES: &str = "the kernel did not report all switches of its threads";
+const UNSEEN_TIME: &str =
+    "the kernel did not report all switches of its threads, or their memory could not be read";
 const MORE_TIME: &str = "the kernel reported more time than the program measured";
 
 /// By how much the time that the program published may differ from the time that it measured: they are the same
@@ -211,7 +216,7 @@ impl Join<'_> {
             // A thread may have been in it before it was followed.
             () if span.began_before || span.times.0 < self.attached_at_ns => Some(BEFORE),
             () if is_less || has_gap || self.accounts.may_lack(span.times) => Some(UNFOLLOWED),
-            () if account.unseen_ns() > 0 => Some(UNREPORTED_SWITCHES),
+            () if account.unseen_ns() > 0 => Some(UNSEEN_TIME),
             () if off_cpu_ns > entered_ns.saturating_add(SLACK_NS) => Some(MORE_TIME),
             () => None,
         };

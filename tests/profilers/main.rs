@@ -1,6 +1,10 @@
 //! The contexts of threads, read as a profiler reads them: by OpenTelemetry's OTEP 4947 and 4719, from outside, with nothing
 //! of this project.
+//!
+//! `samples` looks at a thread at any instruction while it enters and exits spans.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod samples;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
