@@ -22,20 +22,21 @@
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
-//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, and `graph` who
-//! calls whom. `top` is the full screen.
+//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, `graph` who
+//! calls whom, and `export` writes them for other programs; `replacement` replaces files as a whole. `top` is the full screen.
 //!
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, span, process, notes, query, decode, encode, capture, flight, trace, open, search, graph, view, sink, stats, terminal, metrics,
-//! top, pipeline, source, commands
+//! text, replacement, span, process, notes, query, decode, encode, capture, flight, trace, open, search, graph, view, export, sink, stats, terminal,
+//! metrics, top, pipeline, source, commands
 //! ```
 
 pub mod capture;
 pub mod commands;
 pub mod decode;
 pub mod encode;
+pub mod export;
 pub mod flight;
 pub mod graph;
 pub mod metrics;
@@ -44,6 +45,7 @@ pub mod open;
 pub mod pipeline;
 pub mod process;
 pub mod query;
+mod replacement;
 pub mod search;
 pub mod sink;
 pub mod source;

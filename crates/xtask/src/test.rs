@@ -29,7 +29,7 @@ use crate::toolchains::{OLDEST, OLDEST_FOR_SPANTAP, STABLE};
 use crate::workspace;
 use steps::Steps;
 
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 11] = [
     setup::BPFTRACE,
     setup::VALGRIND,
     Package { program: "gdb", packages: &["gdb"] },
@@ -43,13 +43,20 @@ const PACKAGES: [Package; 10] = [
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
     Package { program: "ip", packages: &["iproute2"] },
     Package { program: "dot", packages: &["graphviz"] },
+    Package { program: "rsvg-convert", packages: &["librsvg2-bin"] },
 ];
 
 /// Installed by itself: Ubuntu has no package of this name, and one that is missing would keep all others from being installed.
 const PERF: Package = Package { program: "perf", packages: &["linux-perf"] };
 
+/// A browser, likewise: Ubuntu has it as a snap only. GitHub's machines have it.
+const CHROMIUM: Package = Package { program: "chromium", packages: &["chromium"] };
+
 /// The version of an OpenTelemetry collector, as a Python package; the tests read the same file.
 const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
+
+/// The version of DuckDB, likewise.
+const DUCKDB: &str = include_str!("../../../tests/harness/duckdb.version");
 
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
@@ -87,7 +94,7 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     })?;
 
     steps.heading("set-up")?;
-    for packages in [&PACKAGES[..], &[PERF]] {
+    for packages in [&PACKAGES[..], &[PERF], &[CHROMIUM]] {
         setup::ensure(packages).iter().for_each(|missing| steps.skip(missing.to_string()));
     }
     let missing = setup::ensure(&setup::EBPF);
@@ -99,7 +106,8 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     }
     let oldest = steps.toolchain(&OLDEST);
     let oldest_for_spantap = steps.toolchain(&OLDEST_FOR_SPANTAP);
-    rotel(&mut steps);
+    python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent");
+    python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py");
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];
@@ -170,12 +178,12 @@ fn published(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Installs the collector in the folder where the tests look for it.
-fn rotel(steps: &mut Steps) {
-    let package = format!("rotel=={}", ROTEL.trim());
+/// Installs a Python package in the folder where the tests look for `file` of it.
+fn python_package(steps: &mut Steps, name: &str, version: &str, file: &str) {
+    let package = format!("{name}=={}", version.trim());
     let folder = steps.root.join(TOOLS).join(&package);
-    if !folder.join("rotel/rotel-agent").exists() {
+    if !folder.join(file).exists() {
         let folder = folder.to_string_lossy().into_owned();
-        _ = steps.install("rotel", "pip3", &["install", "--quiet", "--target", &folder, &package]);
+        _ = steps.install(name, "pip3", &["install", "--quiet", "--target", &folder, &package]);
     }
 }

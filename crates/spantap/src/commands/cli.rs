@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::export;
 use crate::metrics::Address;
 use crate::notes::Pattern;
 use crate::query::{Query, QueryError, names};
+use crate::search::{Order, Wanted};
 use crate::sink::{SPOOL_BYTES, Target};
 use crate::source::Kernel;
 use crate::text::{parse_time, time_ago};
@@ -37,6 +39,8 @@ pub(super) enum Command {
     View(View),
     /// Show who calls whom in such files, with counts, errors and durations: as a table or as a picture
     Graph(Graph),
+    /// Write spans from such files as files that others open: a report in HTML, flame graphs, Perfetto, Parquet, OTLP
+    Export(Export),
     /// Show which spans are slow, how often they fail and where their time goes, on a full screen
     Top(Box<Top>),
     /// List the probes of a program, with their arguments and a bpftrace command for each
@@ -314,18 +318,9 @@ pub(super) struct View {
     /// The files to read; - is the standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) files: Vec<PathBuf>,
-    /// Show only traces with a span that matches this query, such as 'duration > 100ms and service == "shop"'
-    #[arg(long = "where", value_name = "QUERY", value_parser = query, long_help = where_help())]
-    pub(super) query: Option<Query>,
-    /// Show only this trace; may be repeated
-    #[arg(long = "trace", value_name = "TRACE_ID", value_parser = trace_id)]
-    pub(super) trace_ids: Vec<u128>,
-    /// Show only traces with a span that ended at this time or later, such as '2026-11-30 10:00', or 10min for ten minutes ago
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) since: Option<u64>,
-    /// Show only traces with a span that began at this time or earlier
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) until: Option<u64>,
+    /// Which traces.
+    #[command(flatten)]
+    pub(super) selection: Selection,
     /// Show the latest traces, the last one at the end, or the ones with the longest spans
     #[arg(long, value_name = "ORDER", default_value = "time")]
     pub(super) sort: Sort,
@@ -354,6 +349,31 @@ pub(super) struct View {
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: Color,
+}
+
+/// Which traces of files are wanted.
+#[derive(Args, Debug)]
+pub(super) struct Selection {
+    /// Only traces with a span that matches this query, such as 'duration > 100ms and service == "shop"'
+    #[arg(long = "where", value_name = "QUERY", value_parser = query, long_help = selection_help())]
+    pub(super) query: Option<Query>,
+    /// Only this trace; may be repeated
+    #[arg(long = "trace", value_name = "TRACE_ID", value_parser = trace_id)]
+    pub(super) trace_ids: Vec<u128>,
+    /// Only traces with a span that ended at this time or later, such as '2026-11-30 10:00', or 10min for ten minutes ago
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) since: Option<u64>,
+    /// Only traces with a span that began at this time or earlier
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) until: Option<u64>,
+}
+
+impl Selection {
+    /// The same for a search.
+    pub(super) fn wanted(&self, order: Order, limit: Option<usize>) -> Wanted {
+        let times_ns = (self.since.unwrap_or(0), self.until.unwrap_or(u64::MAX));
+        Wanted { query: self.query.clone(), trace_ids: self.trace_ids.clone(), times_ns, order, limit }
+    }
 }
 
 const VIEW_HELP: &str = "The exit code is 0 if a trace was shown, 1 if none matches, and 2 if something failed or part of \
@@ -417,6 +437,29 @@ pub(super) struct Graph {
 const GRAPH_HELP: &str = "(outside) calls the spans without a parent, and (unknown) the requests whose parent is in none of \
                           the files. The exit code is 0 if a call was found, 1 if none was, and 2 if something failed or part \
                           of a file is damaged.";
+
+/// The options of `export`.
+#[derive(Args, Debug)]
+#[command(after_help = EXPORT_HELP)]
+pub(super) struct Export {
+    /// The files to read; - is the standard input
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) files: Vec<PathBuf>,
+    /// What to write, such as html=report.html; may be repeated
+    ///
+    /// The formats are: html, a report in one file; flamegraph, an SVG of self times; folded, the same as folded stacks, in
+    /// nanoseconds; flamegraph-causes and folded-causes, with what threads did in this time; perfetto, a trace for
+    /// ui.perfetto.dev; parquet, a table of the spans; and otlp-json, OTLP in JSON lines, as a Collector's file exporter writes it. - is the standard output. A
+    /// file that exists is replaced.
+    #[arg(long, required = true, value_name = "FORMAT=FILE")]
+    pub(super) to: Vec<export::Target>,
+    /// Which traces.
+    #[command(flatten)]
+    pub(super) selection: Selection,
+}
+
+const EXPORT_HELP: &str = "Spans may contain personal data and secrets, and so does what is written. The exit code is 0 if a trace \
+                           was written, 1 if none matches, and 2 if something failed or part of what was read is damaged.";
 
 /// The nodes of a graph.
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -545,6 +588,11 @@ fn query(text: &str) -> Result<Query, String> {
 /// The help for `--where`, with the names of the query language.
 fn where_help() -> String {
     query_help("Show only traces with a span that matches this query")
+}
+
+/// The same for traces of files.
+fn selection_help() -> String {
+    query_help("Only traces with a span that matches this query")
 }
 
 /// The same for `graph`.

@@ -1,7 +1,6 @@
 //! How `spantap graph` writes a graph, as the user wants it.
 
-use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,11 +10,15 @@ use anyhow::{Context, Result};
 use super::cli::{Graph, GraphBy};
 use super::failed::Failed;
 use crate::graph::{self, By, CallGraph};
+use crate::replacement::Replacement;
 use crate::search::Read;
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe};
 
 const NO_CALLS: u8 = 1;
+
+/// Of a new file. A graph has no more than names.
+const MODE: u32 = 0o666;
 
 /// How wide a table in a file may be.
 const COLUMNS_OF_FILE: usize = 200;
@@ -63,27 +66,10 @@ pub(super) fn write(text: &[u8], file: Option<&Path>) -> Result<()> {
     replace(file, text).with_context(|| format!("can't write the graph to {}", file.display()))
 }
 
-/// Replaces a file as a whole: whoever reads it meanwhile has the one before. What is no file, such as a pipe, is written to.
 fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    // A link stays a link.
-    let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let before = fs::metadata(&path).ok();
-    if before.as_ref().is_some_and(|before| !before.is_file()) {
-        return OpenOptions::new().write(true).open(&path)?.write_all(text);
-    }
-    let mut new = OsString::from(&path);
-    new.push(format!(".{}.new", std::process::id()));
-    // It follows no link, and overwrites nothing.
-    let mut created = OpenOptions::new().write(true).create_new(true).open(&new)?;
-    let permissions = before.map(|before| before.permissions());
-    let written = created
-        .write_all(text)
-        .and_then(|()| permissions.map_or(Ok(()), |permissions| created.set_permissions(permissions)))
-        .and_then(|()| fs::rename(&new, &path));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
+    let mut new = Replacement::of(file, MODE)?;
+    new.write_all(text)?;
+    new.finish()
 }
 
 /// Whether the graph would take the place of one of the files that it is of.

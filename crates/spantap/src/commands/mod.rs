@@ -2,9 +2,9 @@
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
 //! `collect` does the rest. `record` is one of the three with a capture or the flight recorder as its target, and `top` one with a
-//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded; `replay` and
-//! `growing` do so at the pace at which it was or is recorded. `shown` is how a trace is written, `drawn` how a graph is, and
-//! `failed` is their exit code for errors.
+//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded, and
+//! `export` writes it for other programs; `replay` and `growing` show it at the pace at which it was or is recorded. `shown` is how a trace is
+//! written, `drawn` how a graph is, and `failed` is their exit code for errors.
 //! `probes` lists the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
 
 mod attach;
@@ -12,6 +12,7 @@ mod cli;
 mod collect;
 mod completions;
 mod drawn;
+mod export;
 mod failed;
 mod graph;
 mod growing;
@@ -60,6 +61,7 @@ impl Cli {
             Command::Record(options) => record::record(*options),
             Command::View(options) => view::view(options),
             Command::Graph(options) => graph::graph(options),
+            Command::Export(options) => export::write(&options),
             Command::Top(options) => top::top(*options),
             Command::Probes(options) => probes::list(&options),
             Command::Completions { shell } => completions::print(shell),

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::cli::View;
+use super::cli::{Selection, View};
 use super::failed::Failed;
 use super::shown::{NONE_MATCHES, Shown};
 use super::signals::Blocked;
 use crate::capture::{Filter, Pace};
 use crate::query::Query;
-use crate::search::{BEFORE, Files, Order, Read, Replay, Tail, Wanted, choose, is_chosen};
+use crate::search::{BEFORE, Files, Order, Read, Replay, Tail, choose, is_chosen};
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe, time_ago};
 use crate::trace::{Assembly, EncodedSpan, Limits, Trace};
@@ -63,14 +63,12 @@ pub(super) fn replay(options: &View, speed: f64) -> Result<ExitCode> {
 
 /// Selects the spans of the traces that the options choose, as `view` does: all spans of each of them.
 fn chosen(options: &View, files: &Files) -> Filter {
-    let View { query, trace_ids, since, until, .. } = options;
+    let Selection { query, trace_ids, since, until } = &options.selection;
     if query.is_none() && since.is_none() && until.is_none() {
         let traces = (!trace_ids.is_empty()).then(|| trace_ids.iter().copied().collect());
         return Filter { traces, ..Filter::default() };
     }
-    let times_ns = (since.unwrap_or(0), until.unwrap_or(u64::MAX));
-    let (query, trace_ids) = (query.clone(), trace_ids.clone());
-    let choice = choose(files, &Wanted { query, trace_ids, times_ns, order: Order::Time, limit: None });
+    let choice = choose(files, &options.selection.wanted(Order::Time, None));
     let traces = choice.trace_ids.into_iter().collect();
     Filter { traces: Some(traces), ..Filter::default() }
 }
@@ -82,11 +80,13 @@ fn chosen(options: &View, files: &Files) -> Filter {
 /// When the output fails.
 pub(super) fn follow(options: &View) -> Result<ExitCode> {
     let stop = stop_on_signals()?;
-    let traces = (!options.trace_ids.is_empty()).then(|| options.trace_ids.iter().copied().collect());
-    let later = Filter { traces, since_ns: options.since.unwrap_or(0), ..Filter::default() };
-    let first = Filter { since_ns: options.since.unwrap_or_else(|| time_ago(BEFORE)), ..later.clone() };
+    let traces = (!options.selection.trace_ids.is_empty())
+        .then(|| options.selection.trace_ids.iter().copied().collect());
+    let later = Filter { traces, since_ns: options.selection.since.unwrap_or(0), ..Filter::default() };
+    let first =
+        Filter { since_ns: options.selection.since.unwrap_or_else(|| time_ago(BEFORE)), ..later.clone() };
     let mut tail = Tail::open(&options.files, &first, later);
-    let mut output = Output::new(options, options.query.clone());
+    let mut output = Output::new(options, options.selection.query.clone());
     let mut assembly = Assembly::new(Limits::default());
     let mut spans = 0;
     while !stop() && !output.has_failed() && !tail.is_over() {
@@ -113,7 +113,7 @@ fn none_matches(options: &View, shown: u64, spans: u64, read: &Read) -> Option<S
         return None;
     }
     let spans = counted(spans, "span", "spans");
-    Some(match options.query.is_none() && options.trace_ids.is_empty() {
+    Some(match options.selection.query.is_none() && options.selection.trace_ids.is_empty() {
         true => format!("no trace was shown, of {spans}"),
         false => format!("no trace matches, among {spans}"),
     })

@@ -41,14 +41,12 @@ fn show(options: View) -> Result<ExitCode> {
         Sort::Duration => Order::Duration,
     };
     let limit = Some(options.limit.unwrap_or(default)).filter(|limit| *limit > 0);
-    let times_ns = (options.since.unwrap_or(0), options.until.unwrap_or(u64::MAX));
-    let (query, trace_ids) = (options.query.clone(), options.trace_ids.clone());
-    let wanted = Wanted { query, trace_ids, times_ns, order, limit };
+    let wanted = options.selection.wanted(order, limit);
     let choice = choose(&files, &wanted);
 
     let mut failed = None;
     let shown = load(&files, &choice.trace_ids, |trace| {
-        failed = shown_as.write(trace, &screen, &mut out).err();
+        failed = shown_as.write(&trace.decode(), &screen, &mut out).err();
         failed.is_none()
     });
     match failed.map_or_else(|| out.flush(), Err) {

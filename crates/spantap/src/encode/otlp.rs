@@ -4,6 +4,7 @@
 //! them, and no span is encoded twice.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -11,8 +12,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::process::{Process, Progress, Sender};
-use crate::span::EncodedScopes;
 use crate::span::numbers::{RESOURCE, RESOURCE_SPANS, SCHEMA_URL, SCOPE, SCOPE_SPANS, SPANS};
+use crate::span::{EncodedScopes, Summary};
 
 /// Encoded spans of one process.
 #[derive(Clone, PartialEq, Debug)]
@@ -98,6 +99,29 @@ impl Chunk {
     }
 }
 
+/// Encodes spans that `summary` knows, each with its place, and without the resource: a document may have thousands of scopes of
+/// one process, whose resource is large.
+pub(crate) fn encode_summarised(
+    scopes: &[ScopeSpans],
+    mut summary: impl FnMut(&ScopeSpans, &Span) -> Option<Summary>,
+) -> EncodedScopes {
+    let (mut encoded, mut fields) = (EncodedScopes::default(), Vec::new());
+    for scope in scopes {
+        fields.clear();
+        let mut places = Vec::new();
+        scope_fields(scope, &mut fields, &mut |scope, span, fields, start| {
+            places.extend(summary(scope, span).map(|summary| (summary, start..fields.len())));
+        });
+        encode_key(SCOPE_SPANS, WireType::LengthDelimited, &mut encoded.bytes);
+        encode_varint(fields.len() as u64, &mut encoded.bytes);
+        let before = encoded.bytes.len();
+        encoded.bytes.extend_from_slice(&fields);
+        let moved = |place: Range<usize>| place.start + before..place.end + before;
+        encoded.spans.extend(places.into_iter().map(|(summary, place)| (summary, moved(place))));
+    }
+    encoded
+}
+
 /// Encodes the fields `scope_spans` of a `ResourceSpans`, and counts their spans.
 fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&ScopeSpans, &Span, &[u8])) -> (Bytes, u32) {
     let mut scope_spans = Vec::new();
@@ -106,7 +130,9 @@ fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&ScopeSpans, &Span
     let mut fields = Vec::new();
     for scope in scopes {
         fields.clear();
-        scope_fields(scope, &mut fields, each);
+        scope_fields(scope, &mut fields, &mut |scope, span, fields, start| {
+            each(scope, span, &fields[start..])
+        });
         scope_spans
             .reserve_exact(key_len(SCOPE_SPANS) + encoded_len_varint(fields.len() as u64) + fields.len());
         encode_key(SCOPE_SPANS, WireType::LengthDelimited, &mut scope_spans);
@@ -117,15 +143,19 @@ fn encode_scopes(scopes: &[ScopeSpans], each: &mut impl FnMut(&ScopeSpans, &Span
     (scope_spans.into(), spans)
 }
 
-/// Encodes the fields of a `ScopeSpans`.
-fn scope_fields(spans: &ScopeSpans, out: &mut Vec<u8>, each: &mut impl FnMut(&ScopeSpans, &Span, &[u8])) {
+/// Encodes the fields of a `ScopeSpans`. Passes each span to `each`, with the fields so far and where in them it starts.
+fn scope_fields(
+    spans: &ScopeSpans,
+    out: &mut Vec<u8>,
+    each: &mut impl FnMut(&ScopeSpans, &Span, &[u8], usize),
+) {
     if let Some(scope) = &spans.scope {
         prost::encoding::message::encode(SCOPE, scope, out);
     }
     for span in &spans.spans {
         let start = out.len();
         prost::encoding::message::encode(SPANS, span, out);
-        each(spans, span, &out[start..]);
+        each(spans, span, out, start);
     }
     if !spans.schema_url.is_empty() {
         prost::encoding::string::encode(SCHEMA_URL, &spans.schema_url, out);
@@ -232,6 +262,25 @@ mod tests {
         let damaged =
             Chunk { scope_spans: Bytes::from_static(b"\xff"), ..Chunk::encode(&process(7), &scopes) };
         assert_eq!(damaged.halves(), None);
+    }
+
+    #[test]
+    fn each_summary_has_the_place_of_its_span() {
+        let mut scopes = [scope(&["a", "b", "c"]), scope(&["d"]), scope(&["e", "f"])];
+        scopes[1].scope = None;
+        scopes[2].schema_url.clear();
+        for (id, span) in (1_u64..).zip(scopes.iter_mut().flat_map(|scope| &mut scope.spans)) {
+            (span.trace_id, span.span_id) = (vec![1; 16], id.to_be_bytes().to_vec());
+        }
+        let encoded =
+            encode_summarised(&scopes, |_, span| Summary::of(span).filter(|_| !"be".contains(&span.name)));
+        assert_eq!(ResourceSpans::decode(&*encoded.bytes).unwrap().scope_spans, scopes);
+        let found = encoded.iter().map(|(summary, field)| {
+            let span = ScopeSpans::decode(field).unwrap().spans.remove(0);
+            assert_eq!(summary.span_id.to_be_bytes(), *span.span_id);
+            span.name
+        });
+        assert_eq!(found.collect::<Vec<_>>(), ["a", "c", "d", "f"]);
     }
 
     #[test]

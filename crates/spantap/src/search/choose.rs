@@ -25,6 +25,14 @@ pub struct Wanted {
     pub limit: Option<usize>,
 }
 
+impl Wanted {
+    /// Whether nothing restricts the traces.
+    pub fn are_all(&self) -> bool {
+        let Self { query, trace_ids, times_ns, limit, .. } = self;
+        query.is_none() && trace_ids.is_empty() && *times_ns == (0, u64::MAX) && limit.is_none()
+    }
+}
+
 /// The order of traces. If not all are wanted, it says which of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {

@@ -1,6 +1,7 @@
 //! Reads several files of spans as one.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result};
@@ -54,16 +55,47 @@ impl Files {
         each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
         mut take: impl FnMut(T),
     ) -> Read {
-        let mut read = self.nothing_read();
+        self.read_while(filter, each, |result| {
+            take(result);
+            true
+        })
+    }
+
+    /// As `read`, until `take` returns false.
+    pub(crate) fn read_while<T: Send + 'static>(
+        &self,
+        filter: &Filter,
+        each: impl Fn(Spans) -> T + Clone + Send + Sync + 'static,
+        mut take: impl FnMut(T) -> bool,
+    ) -> Read {
+        let (mut read, mut is_wanted) = (self.nothing_read(), true);
         for (path, file) in &self.open {
-            let result = read.file(path, file, filter, each.clone(), &mut take);
+            let result = read.file(path, file, filter, each.clone(), &mut |result| {
+                is_wanted = take(result);
+                is_wanted
+            });
             read.failed.extend(result.err());
+            if !is_wanted {
+                break;
+            }
         }
         read
     }
 }
 
 impl Files {
+    /// The names of the files, without their folders.
+    pub(crate) fn names(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        self.open.iter().map(|(path, _)| name(path)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether this is one of the files, given by its device and inode.
+    pub(crate) fn have(&self, (device, inode): (u64, u64)) -> bool {
+        let id = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
+        self.open.iter().any(|(_, file)| id(file).is_ok_and(|id| id == (device, inode)))
+    }
+
     /// The files that are open.
     pub(super) fn open_files(&self) -> impl Iterator<Item = (&Path, &File)> {
         self.open.iter().map(|(path, file)| (path.as_path(), file))
@@ -117,12 +149,22 @@ impl Read {
         file: &File,
         filter: &Filter,
         each: impl Fn(Spans) -> T + Send + Sync + 'static,
-        take: &mut impl FnMut(T),
+        take: &mut impl FnMut(T) -> bool,
     ) -> Result<()> {
         let file = file.try_clone().with_context(|| format!("can't read {}", path.display()))?;
         let capture = Capture::from_file(path, file)?.with_filter(filter.clone());
         let mut results = capture.in_parallel(each)?;
-        let read = results.by_ref().try_for_each(|result| result.map(&mut *take));
+        let read = loop {
+            match results.next() {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(result)) => {
+                    if !take(result) {
+                        break Ok(());
+                    }
+                }
+            }
+        };
         let capture = results.capture();
         self.note(path, capture.damage(), capture.lost_by_senders());
         read

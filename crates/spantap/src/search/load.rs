@@ -14,14 +14,14 @@ const LIMITS: Limits = Limits { bytes: 512 << 20, spans_of_a_trace: 1_000_000 };
 /// Passes the traces to `show`, in the order of `trace_ids`, until it returns false. Returns how many it has passed.
 ///
 /// Traces that do not fit into the memory together take one more pass over the files each time it is full.
-pub fn load(files: &Files, trace_ids: &[u128], mut show: impl FnMut(&Trace) -> bool) -> usize {
+pub fn load(files: &Files, trace_ids: &[u128], mut show: impl FnMut(&Trace<EncodedSpan>) -> bool) -> usize {
     let (mut done, mut size, mut shown) = (0, FIRST_GROUP, 0);
     while let Some(group) = trace_ids.get(done..).filter(|left| !left.is_empty()) {
         let group = group.get(..size).unwrap_or(group);
         let (traces, dealt_with) = gather(files, group).finish();
         for trace in traces {
             shown += 1;
-            if !show(&trace.decode()) {
+            if !show(&trace) {
                 return shown;
             }
         }

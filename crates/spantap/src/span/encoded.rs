@@ -6,12 +6,14 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 #[cfg(feature = "ebpf")]
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
+use prost::encoding::{WireType, encode_key, encode_varint, message};
 
 use super::attributes::{BEGAN_BEFORE, TOLD_BUSY, TOLD_ENTERED, count, find, value};
+use super::numbers::SPANS;
 #[cfg(feature = "ebpf")]
-use super::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
+use super::numbers::{ATTRIBUTES, SCOPE_SPANS};
 use super::{is_error, is_kernel_scope};
 
 /// Encoded spans of a process, as the fields `scope_spans` of a `ResourceSpans`.
@@ -92,13 +94,42 @@ impl EncodedScopes {
         }
     }
 
+    /// The spans, decoded, with their scopes. Leaves out what can't be decoded.
+    pub(crate) fn decode(&self) -> Vec<ScopeSpans> {
+        let mut spans = self.spans.iter().peekable();
+        let (mut rest, mut scopes) = (self.bytes.as_slice(), Vec::new());
+        while let Some(message) = next_message(&mut rest) {
+            let end = self.bytes.len() - rest.len();
+            let mut scope = None;
+            while let Some((_, range)) = spans.next_if(|(_, range)| range.end <= end) {
+                let scope = scope.get_or_insert_with(|| scope_of(message).unwrap_or_default());
+                scope.spans.extend(self.bytes.get(range.clone()).and_then(decode_field));
+            }
+            scopes.extend(scope);
+        }
+        scopes
+    }
+
     /// The spans, each with its encoding as the field `spans` of a `ScopeSpans`.
     pub fn iter(&self) -> impl Iterator<Item = (&Summary, &[u8])> {
         self.spans.iter().map(|(span, field)| (span, self.bytes.get(field.clone()).unwrap_or_default()))
     }
 }
 
-#[cfg(feature = "ebpf")]
+/// The fields of a `ScopeSpans` other than its spans. `None` if they can't be decoded.
+fn scope_of(message: &[u8]) -> Option<ScopeSpans> {
+    let (mut rest, mut fields) = (message, Vec::new());
+    while !rest.is_empty() {
+        let field = rest;
+        let (number, wire_type) = decode_key(&mut rest).ok()?;
+        skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
+        if number != SPANS {
+            fields.extend_from_slice(field.get(..field.len() - rest.len())?);
+        }
+    }
+    ScopeSpans::decode(&*fields).ok()
+}
+
 /// Reads a field that is a message, and returns the message.
 fn next_message<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     decode_key(rest).ok()?;

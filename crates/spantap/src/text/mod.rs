@@ -12,7 +12,7 @@ mod safe;
 mod timestamp;
 
 pub use duration::readable;
-pub(crate) use json::write_json;
+pub(crate) use json::{write_json, write_json_for_browser, write_json_with};
 pub use notices::Notices;
 pub use number::{bytes, counted, grouped};
 pub use safe::{cut, safe};

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::process::Process;
 use crate::span::attributes::{count, find};
 use crate::span::is_error;
-use crate::text::{timestamp, write_json};
+use crate::text::{timestamp, write_json, write_json_for_browser};
 use crate::trace::tree::{Place, Row, rows};
 use crate::trace::{Segment, Trace, critical_path, self_times_ns};
 
@@ -29,7 +29,19 @@ const VERSION: u32 = 1;
 /// When `out` fails.
 pub fn json(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let rows = rows(trace);
-    write_json(&of_trace(trace, &rows), out)
+    let all: Vec<usize> = (0..rows.len()).collect();
+    write_json(&of_trace(trace, &rows, &all), out)
+}
+
+/// Writes the trace for a browser, with only some of its rows, given by their indices in ascending order. All numbers are those of
+/// the whole trace.
+pub(crate) fn json_of_rows(
+    trace: &Trace,
+    rows: &[Row<'_>],
+    kept: &[usize],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    write_json_for_browser(&of_trace(trace, rows, kept), out)
 }
 
 #[derive(Serialize)]
@@ -96,18 +108,29 @@ struct OfLink {
     attributes: Map<String, Value>,
 }
 
-fn of_trace<'a>(trace: &Trace, rows: &[Row<'a>]) -> OfTrace<'a> {
+fn of_trace<'a>(trace: &Trace, rows: &[Row<'a>], kept: &[usize]) -> OfTrace<'a> {
     let mut processes = Processes::default();
     let start_ns = rows.iter().map(|row| row.span.span.start_time_unix_nano).min().unwrap_or(0);
     let end_ns = rows.iter().map(|row| row.span.span.end_time_unix_nano).max().unwrap_or(0);
-    let critical_path: Vec<OfSegment> =
-        critical_path(rows).into_iter().map(|segment| of_segment(segment, start_ns)).collect();
-    let mut on_path_ns = vec![0; rows.len()];
-    critical_path.iter().for_each(|segment| on_path_ns[segment.span] += segment.duration_ns);
-    let of_rows = rows.iter().zip(self_times_ns(rows)).zip(on_path_ns);
-    let spans = of_rows
-        .map(|((row, self_ns), on_path_ns)| of_span(row, self_ns, on_path_ns, start_ns, processes.index(row)))
-        .collect();
+    // Where each row that is kept is in the list.
+    let mut places = vec![None; rows.len()];
+    kept.iter().enumerate().for_each(|(place, row)| places[*row] = Some(place));
+    let (mut on_path_ns, mut path) = (vec![0; rows.len()], Vec::new());
+    for segment in critical_path(rows) {
+        on_path_ns[segment.row] += segment.end_ns - segment.start_ns;
+        path.extend(places[segment.row].map(|place| of_segment(segment, place, start_ns)));
+    }
+    let self_ns = self_times_ns(rows);
+    let of_row = |index: &usize| {
+        let row = &rows[*index];
+        let parent = match row.place {
+            Place::Child(parent) => places[parent],
+            Place::Root | Place::ParentMissing | Place::Circle => None,
+        };
+        let times = (self_ns[*index], on_path_ns[*index]);
+        of_span(row, parent, times, start_ns, processes.index(row))
+    };
+    let spans = kept.iter().map(of_row).collect();
     OfTrace {
         version: VERSION,
         trace_id: format!("{:032x}", trace.id),
@@ -116,9 +139,9 @@ fn of_trace<'a>(trace: &Trace, rows: &[Row<'a>]) -> OfTrace<'a> {
         duration_ns: end_ns.saturating_sub(start_ns),
         errors: rows.iter().filter(|row| is_error(&row.span.span)).count(),
         missing_parents: rows.iter().filter(|row| row.place == Place::ParentMissing).count(),
-        left_out_spans: trace.left_out,
+        left_out_spans: trace.left_out + (rows.len() - kept.len()) as u64,
         duplicate_spans: trace.duplicates,
-        critical_path,
+        critical_path: path,
         processes: processes.list.into_iter().map(of_process).collect(),
         spans,
     }
@@ -147,18 +170,14 @@ fn of_process(process: &Process) -> OfProcess<'_> {
     OfProcess { service: &process.service, resource: attributes(&process.resource.attributes) }
 }
 
-fn of_segment(segment: Segment, start_ns: u64) -> OfSegment {
-    OfSegment {
-        span: segment.row,
-        offset_ns: segment.start_ns - start_ns,
-        duration_ns: segment.end_ns - segment.start_ns,
-    }
+fn of_segment(segment: Segment, span: usize, start_ns: u64) -> OfSegment {
+    OfSegment { span, offset_ns: segment.start_ns - start_ns, duration_ns: segment.end_ns - segment.start_ns }
 }
 
 fn of_span<'a>(
     row: &Row<'a>,
-    self_ns: u64,
-    critical_path_ns: u64,
+    parent: Option<usize>,
+    (self_ns, critical_path_ns): (u64, u64),
     start_ns: u64,
     process: usize,
 ) -> OfSpan<'a> {
@@ -167,10 +186,7 @@ fn of_span<'a>(
     OfSpan {
         span_id: const_hex::encode(&span.span_id),
         parent_span_id: (!span.parent_span_id.is_empty()).then(|| const_hex::encode(&span.parent_span_id)),
-        parent: match row.place {
-            Place::Child(parent) => Some(parent),
-            Place::Root | Place::ParentMissing | Place::Circle => None,
-        },
+        parent,
         depth: row.depth,
         name: &span.name,
         kind: match span.kind() {
@@ -211,7 +227,7 @@ fn of_link(link: &Link) -> OfLink {
 }
 
 /// If a key is there twice, the first one counts, as in the tree.
-fn attributes(attributes: &[KeyValue]) -> Map<String, Value> {
+pub(crate) fn attributes(attributes: &[KeyValue]) -> Map<String, Value> {
     let mut map = Map::new();
     for KeyValue { key, value, .. } in attributes {
         if !map.contains_key(key) {

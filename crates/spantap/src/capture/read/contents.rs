@@ -9,7 +9,7 @@ use crate::capture::compress::decompress;
 use crate::capture::damage::Damage;
 use crate::capture::filter::Filter;
 use crate::decode::{Decoded, Decoder, LOSSES, losses};
-use crate::encode::Chunk;
+use crate::encode::encode_summarised;
 use crate::process::Process;
 use crate::span::{EncodedScopes, Summary};
 
@@ -74,7 +74,7 @@ impl Contents {
         for (process, scopes) in processes {
             let lost = scopes.iter().flat_map(|scope| &scope.spans).flat_map(losses).map(|(_, lost)| lost);
             contents.lost = lost.fold(contents.lost, u64::saturating_add);
-            let scopes = encode(&process, &scopes);
+            let scopes = encode(&scopes);
             contents.add(process, scopes, *written_ns, filter);
         }
         contents
@@ -89,14 +89,6 @@ impl Contents {
 }
 
 /// Encodes decoded spans, without the reports of losses among them.
-fn encode(process: &Process, scopes: &[ScopeSpans]) -> EncodedScopes {
-    let mut encoded = EncodedScopes::default();
-    Chunk::encode_each(process, scopes, |scope, span, field| {
-        if let Some(summary) = Summary::in_scope(span, scope).filter(|_| span.name != LOSSES) {
-            let start = encoded.bytes.len();
-            encoded.bytes.extend_from_slice(field);
-            encoded.spans.push((summary, start..encoded.bytes.len()));
-        }
-    });
-    encoded
+fn encode(scopes: &[ScopeSpans]) -> EncodedScopes {
+    encode_summarised(scopes, |scope, span| Summary::in_scope(span, scope).filter(|_| span.name != LOSSES))
 }

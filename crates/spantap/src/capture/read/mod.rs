@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
 pub(super) use format::MIN_FOR_FORMAT;
 pub(super) use frames::Frames;
@@ -79,6 +80,11 @@ impl Spans {
     /// The spans that the filter selects, at least one; each with its encoding as the field `spans` of a `ScopeSpans`.
     pub fn iter(&self) -> impl Iterator<Item = (&Summary, &[u8])> {
         self.encoded.iter()
+    }
+
+    /// The same spans, decoded, with their scopes.
+    pub(crate) fn decode(&self) -> Vec<ScopeSpans> {
+        self.encoded.decode()
     }
 
     /// When a span arrived at the recorder, in nanoseconds since 1970: when it ended. If its clock differs from the

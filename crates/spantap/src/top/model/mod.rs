@@ -1,9 +1,8 @@
 //! What `top` knows: figures of all spans, and some traces. It takes bounded memory, whatever is sent for however long.
 //!
-//! `table` has the `series` of each service and name, `halves` what happened lately, and `breakdown` where the time of spans
-//! goes. `calls` has which service calls which. `traces` are kept to be looked at.
+//! `table` has the `series` of each service and name, and `halves` what happened lately. `calls` has which service
+//! calls which. `traces` are kept to be looked at.
 
-mod breakdown;
 mod calls;
 mod halves;
 mod series;
@@ -16,14 +15,14 @@ use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
-pub(crate) use breakdown::{Breakdown, Part};
 pub(crate) use calls::Call;
 pub(crate) use series::{Figures, SECONDS, Window};
 pub(crate) use table::{Row, SeriesName};
 pub(crate) use traces::Kept;
 
 use crate::query::{Query, Subject};
-use crate::trace::{EncodedSpan, Trace};
+pub(crate) use crate::trace::{Breakdown, Part};
+use crate::trace::{EncodedSpan, Trace, breakdowns, finder};
 use calls::Calls;
 use table::Table;
 use traces::Traces;
@@ -53,7 +52,7 @@ impl Model {
             chosen: None,
             calls: Calls::default(),
             traces: Traces::new(now_ns),
-            accounts: breakdown::finder(),
+            accounts: finder(),
         }
     }
 
@@ -108,7 +107,7 @@ impl Model {
         let first = if trace.late > 0 { spans.len() - trace.late } else { 0 };
         let times = trace.times();
         let (mut kept, fits): (Option<Arc<Kept>>, bool) = (None, traces::fits_a_row(trace));
-        let each = spans.iter().zip(breakdown::breakdowns(spans, &self.accounts)).skip(first);
+        let each = spans.iter().zip(breakdowns(spans, &self.accounts)).skip(first);
         for (span, breakdown) in each.filter_map(|(span, breakdown)| Some((span, breakdown?))) {
             let (service, name) = (&span.process.service, span.name());
             self.all.add_breakdown(service, name, &breakdown, now_ns);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::breakdown::Breakdown;
 use super::halves::Halves;
 use super::traces::Kept;
 use crate::graph::Measure;
+use crate::trace::Breakdown;
 
 /// The seconds that are known one by one.
 pub(crate) const SECONDS: usize = 60;

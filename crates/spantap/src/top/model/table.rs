@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::breakdown::Breakdown;
 use super::series::{Figures, Series, Window};
 use super::traces::Kept;
 use crate::stats::shortened;
+use crate::trace::Breakdown;
 
 /// The most series. A series takes about 16 KiB, for durations that differ by a factor of a million.
 const MAX_SERIES: usize = 1_000;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
+use super::encoded::EncodedSpan;
+use super::self_time::own_times_ns;
 use crate::process::Process;
 use crate::span::account::{Account, KEYS};
 use crate::span::attributes::{count, find};
-use crate::trace::{EncodedSpan, own_times_ns};
 
 /// A part of a span's time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +93,7 @@ impl Breakdown {
         (self.total_ns() - self.ns(Part::Called)).checked_div(self.spans)
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.spans += other.spans;
         self.ns.iter_mut().zip(other.ns).for_each(|(sum, ns)| *sum = sum.saturating_add(ns));
     }
@@ -140,7 +141,7 @@ impl Known {
 }
 
 /// Where the time of each span of a trace goes. `None` for kernel activity, which is no call.
-pub(super) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Breakdown>> {
+pub(crate) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Breakdown>> {
     let places: HashMap<u64, usize> =
         spans.iter().enumerate().rev().map(|(place, span)| (span.span_id, place)).collect();
     let parent = |place: usize, span: &EncodedSpan| {
@@ -172,7 +173,7 @@ pub(super) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Op
 }
 
 /// Finds the spans that may have an account.
-pub(super) fn finder() -> Finder<'static> {
+pub(crate) fn finder() -> Finder<'static> {
     // The states of the kernel are in the order of their keys, and a span's time on a CPU is never zero.
     Finder::new(KEYS[0])
 }
