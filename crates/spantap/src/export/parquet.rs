@@ -8,8 +8,6 @@ use std::io::{self, Seek, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -20,7 +18,7 @@ use serde_json::Value;
 
 use crate::span::attributes::{count, find, find_text};
 use crate::trace::{Breakdown, EncodedSpan, Trace, TraceSpan};
-use crate::view::attributes;
+use crate::view::{attributes, kind_name};
 
 /// The version of the columns. `docs/parquet.md` says what stays as it is with the same one.
 const VERSION: &str = "1";
@@ -154,7 +152,7 @@ impl Rows {
         self.parent_span_id.push(encoded.parent_id.map(|id| text(&format!("{id:016x}"))));
         self.service.push(text(&process.service));
         self.name.push(text(&span.name));
-        self.kind.push(kind(span).map(text));
+        self.kind.push(kind_name(span).map(text));
         self.kernel.push(encoded.is_kernel);
         self.start_time.push(number(encoded.times.0));
         self.duration_ns.push(number(encoded.duration_ns()));
@@ -192,18 +190,6 @@ impl Rows {
 
 fn text(text: &str) -> ByteArray {
     text.as_bytes().to_vec().into()
-}
-
-/// As in the JSON of `spantap view`.
-fn kind(span: &Span) -> Option<&'static str> {
-    match span.kind() {
-        SpanKind::Unspecified => None,
-        SpanKind::Internal => Some("internal"),
-        SpanKind::Server => Some("server"),
-        SpanKind::Client => Some("client"),
-        SpanKind::Producer => Some("producer"),
-        SpanKind::Consumer => Some("consumer"),
-    }
 }
 
 fn required<T: DataType>(

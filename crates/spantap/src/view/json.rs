@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -189,14 +190,7 @@ fn of_span<'a>(
         parent,
         depth: row.depth,
         name: &span.name,
-        kind: match span.kind() {
-            SpanKind::Unspecified => None,
-            SpanKind::Internal => Some("internal"),
-            SpanKind::Server => Some("server"),
-            SpanKind::Client => Some("client"),
-            SpanKind::Producer => Some("producer"),
-            SpanKind::Consumer => Some("consumer"),
-        },
+        kind: kind_name(span),
         process,
         offset_ns: span.start_time_unix_nano - start_ns,
         duration_ns: span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
@@ -250,5 +244,17 @@ fn any(value: &AnyValue) -> Value {
         Some(Any::ArrayValue(list)) => list.values.iter().map(any).collect(),
         Some(Any::KvlistValue(map)) => attributes(&map.values).into(),
         Some(Any::BytesValue(bytes)) => STANDARD.encode(bytes).into(),
+    }
+}
+
+/// The kind of a span, if it has one.
+pub(crate) fn kind_name(span: &Span) -> Option<&'static str> {
+    match span.kind() {
+        SpanKind::Unspecified => None,
+        SpanKind::Internal => Some("internal"),
+        SpanKind::Server => Some("server"),
+        SpanKind::Client => Some("client"),
+        SpanKind::Producer => Some("producer"),
+        SpanKind::Consumer => Some("consumer"),
     }
 }
