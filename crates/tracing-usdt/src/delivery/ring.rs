@@ -438,13 +438,19 @@ mod model {
         Ok(())
     }
 
-    fn read(ring: &Ring<4>, numbers: &mut Vec<u64>) {
+    /// Reads records, whose words are all the same number.
+    fn read<const WORDS: usize>(ring: &Ring<WORDS>, numbers: &mut Vec<u64>) {
         let Some(mut reading) = ring.try_read() else { return };
         let (mut at, before, mut record) = (reading.start(), numbers.len(), Vec::new());
         while at < reading.end() {
             at = reading.copy(at, &mut record);
-            assert_eq!(record.len(), 8, "half a record");
-            numbers.push(u64::from_le_bytes(take(&mut &record[..])));
+            let words: Vec<u64> =
+                record.chunks(8).map(|mut word| u64::from_le_bytes(take(&mut word))).collect();
+            assert!(
+                !words.is_empty() && words.iter().all(|word| *word == words[0]),
+                "half a record: {words:?}"
+            );
+            numbers.push(words[0]);
         }
         reading.release(at, (numbers.len() - before) as u64);
     }
@@ -495,6 +501,41 @@ mod model {
             assert_eq!(shared.0.counts(), [written; 3]);
             assert_eq!(numbers.len() as u64, written);
         });
+    }
+
+    /// A writer comes to the beginning of the buffer again, while another thread reads what is at its end. In the second case,
+    /// the writer skips the rest of the buffer, because a record is too long for it.
+    #[test]
+    fn memory_is_written_again_only_after_it_was_read() {
+        for (read_before, unread, later) in [(&[1, 1, 1][..], 1, &[1, 1, 1, 1][..]), (&[1], 3, &[2, 2])] {
+            loom::model(move || {
+                let shared = Arc::new((Ring::<8>::new(), SenderWaker::new()));
+                let write = move |shared: &(Ring<8>, SenderWaker), number: u64, words: usize| {
+                    shared.0.write(&*bytes_of(&vec![number; words]), Offer::First, &shared.1).is_ok()
+                };
+                let mut numbers = Vec::new();
+                for words in read_before {
+                    assert!(write(&shared, 1, *words), "all before was read");
+                    read(&shared.0, &mut numbers);
+                }
+                assert!(write(&shared, 2, unread), "there is room for one");
+                let writer = {
+                    let shared = Arc::clone(&shared);
+                    let later = (3..).zip(later);
+                    thread::spawn(move || {
+                        later
+                            .filter(|(n, words)| write(&shared, *n, **words))
+                            .map(|(n, _)| n)
+                            .collect::<Vec<_>>()
+                    })
+                };
+                numbers.clear();
+                read(&shared.0, &mut numbers);
+                let written = writer.join().unwrap();
+                read(&shared.0, &mut numbers);
+                assert_eq!(numbers, [&[2][..], &written].concat());
+            });
+        }
     }
 
     /// Two readers at once, like a flush and the sender thread.
