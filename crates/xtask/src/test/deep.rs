@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use super::steps::{Steps, is_ci};
-use super::{DENY_WARNINGS, LIBRARIES, TOOLS};
+use super::{LIBRARIES, TOOLS};
 use crate::demo;
 use crate::toolchains::{Installed, NIGHTLY};
 
@@ -25,8 +25,6 @@ const LOOM_TESTS: [&str; 3] = ["delivery::ring::model::", "span::slot::model::",
 
 /// `published` names the crates that are published, and their features, as cargo's options.
 pub(super) fn run(steps: &mut Steps, published: &[&str]) -> Result<()> {
-    let args = ["clippy", "--package", "spantap", "--all-targets", "--locked"];
-    steps.cargo("clippy, without eBPF", &[&args[..], &DENY_WARNINGS].concat())?;
     model(steps)?;
     if let Some(nightly) = steps.toolchain(&NIGHTLY) {
         // With the options that docs.rs uses.
