@@ -449,7 +449,7 @@ fn an_earlier_output_stays_if_nothing_is_written() {
     let (path, out) = (path.to_str().unwrap(), folder.path().join("out"));
     write(&out, "before").unwrap();
     let before = names(folder.path());
-    for format in ["folded", "html", "otlp-json", "parquet", "perfetto"] {
+    for format in ["clickhouse", "folded", "html", "otlp-json", "parquet", "perfetto"] {
         let to = format!("{format}={}", out.display());
         let missing = folder.path().join("missing");
         let cases: [(&[&str], i32); 3] = [

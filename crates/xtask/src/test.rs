@@ -58,6 +58,9 @@ const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
 /// The version of DuckDB, likewise.
 const DUCKDB: &str = include_str!("../../../tests/harness/duckdb.version");
 
+/// The version of chDB's engine, which is ClickHouse, likewise.
+const CHDB: &str = include_str!("../../../tests/harness/chdb.version");
+
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
 const TOOLS: &str = "target/tools";
@@ -106,8 +109,10 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     }
     let oldest = steps.toolchain(&OLDEST);
     let oldest_for_spantap = steps.toolchain(&OLDEST_FOR_SPANTAP);
-    python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent");
-    python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py");
+    python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent", &[]);
+    python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py", &[]);
+    // Without pandas and pyarrow, which take 300 MB: the tests ask for rows as text.
+    python_package(&mut steps, "chdb-core", CHDB, "chdb/__init__.py", &["--no-deps"]);
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];
@@ -179,11 +184,12 @@ fn published(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Installs a Python package in the folder where the tests look for `file` of it.
-fn python_package(steps: &mut Steps, name: &str, version: &str, file: &str) {
+fn python_package(steps: &mut Steps, name: &str, version: &str, file: &str, options: &[&str]) {
     let package = format!("{name}=={}", version.trim());
     let folder = steps.root.join(TOOLS).join(&package);
     if !folder.join(file).exists() {
         let folder = folder.to_string_lossy().into_owned();
-        _ = steps.install(name, "pip3", &["install", "--quiet", "--target", &folder, &package]);
+        let args = [&["install", "--quiet", "--target", &folder], options, &[&package]].concat();
+        _ = steps.install(name, "pip3", &args);
     }
 }
