@@ -1,7 +1,8 @@
 //! Shared by the end-to-end tests: the traced program in all its builds, and its consumers and receivers.
 //!
 //! `build` compiles the fixture, and `fixture` runs it. `bpftrace` attaches to it; `collector` and `spantap`
-//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb` and `chdb` read tables. `net` has requests on loopback, and `need` skips
+//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb` and `chdb` read tables. `kubernetes` checks
+//! files for it. `net` has requests on loopback, and `need` skips
 //! a test that this machine can't run, and reports that.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
@@ -16,6 +17,7 @@ mod document;
 mod duckdb;
 mod fixture;
 mod following;
+mod kubernetes;
 mod need;
 mod net;
 mod process;
@@ -36,6 +38,7 @@ pub use document::{Document, quoted};
 pub use duckdb::query;
 pub use fixture::Fixture;
 pub use following::Following;
+pub use kubernetes::objects;
 pub use need::{need, note, skip};
 pub use net::{Headers, free_address, get, receive_posts};
 pub use process::Process;

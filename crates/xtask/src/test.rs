@@ -29,7 +29,7 @@ use crate::toolchains::{OLDEST, OLDEST_FOR_SPANTAP, STABLE};
 use crate::workspace;
 use steps::Steps;
 
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 14] = [
     setup::BPFTRACE,
     setup::VALGRIND,
     Package { program: "gdb", packages: &["gdb"] },
@@ -43,6 +43,9 @@ const PACKAGES: [Package; 11] = [
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
     Package { program: "ip", packages: &["iproute2"] },
     Package { program: "dot", packages: &["graphviz"] },
+    Package { program: "setpriv", packages: &["util-linux"] },
+    Package { program: "strace", packages: &["strace"] },
+    Package { program: "systemd-analyze", packages: &["systemd"] },
     Package { program: "rsvg-convert", packages: &["librsvg2-bin"] },
 ];
 
@@ -60,6 +63,9 @@ const DUCKDB: &str = include_str!("../../../tests/harness/duckdb.version");
 
 /// The version of chDB's engine, which is ClickHouse, likewise.
 const CHDB: &str = include_str!("../../../tests/harness/chdb.version");
+
+/// The version of the schemas of Kubernetes, likewise.
+const KUBERNETES_VALIDATE: &str = include_str!("../../../tests/harness/kubernetes_validate.version");
 
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
@@ -113,6 +119,8 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py", &[]);
     // Without pandas and pyarrow, which take 300 MB: the tests ask for rows as text.
     python_package(&mut steps, "chdb-core", CHDB, "chdb/__init__.py", &["--no-deps"]);
+    let file = "kubernetes_validate/__init__.py";
+    python_package(&mut steps, "kubernetes-validate", KUBERNETES_VALIDATE, file, &[]);
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];
