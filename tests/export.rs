@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{read, read_to_string, write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use e2e::{Browser, Build, CHROMIUM, Fixture, Linkage, Spantap, need, program, query, wait_until};
+use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
 use roxmltree::Document;
@@ -447,7 +449,7 @@ fn an_earlier_output_stays_if_nothing_is_written() {
     let (path, out) = (path.to_str().unwrap(), folder.path().join("out"));
     write(&out, "before").unwrap();
     let before = names(folder.path());
-    for format in ["folded", "html", "otlp-json", "parquet", "perfetto"] {
+    for format in ["clickhouse", "folded", "html", "otlp-json", "parquet", "perfetto"] {
         let to = format!("{format}={}", out.display());
         let missing = folder.path().join("missing");
         let cases: [(&[&str], i32); 3] = [
@@ -479,6 +481,34 @@ fn an_earlier_output_stays_if_nothing_is_written() {
     assert_eq!((mode(&out), mode(&new)), (0o644, 0o600));
     assert!(read_to_string(&out).unwrap().contains("shop;order"));
     assert_eq!(std::io::read_to_string(&mut reader).unwrap(), "before");
+}
+
+/// A pipe that nobody reads holds `export` up.
+#[test]
+fn a_signal_leaves_no_unfinished_file_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let (out, pipe) = (folder.path().join("out"), folder.path().join("pipe"));
+    write(&out, "before").unwrap();
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let before = names(folder.path());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // A shell without job control starts background processes with SIGINT ignored, and tests inherit that.
+        let mut export = Command::new("env");
+        export.arg("--default-signal=HUP,INT,TERM").arg(program("spantap")).arg("export").arg(&path);
+        for (format, file) in [("folded", &out), ("html", &pipe)] {
+            export.args(["--to", &format!("{format}={}", file.display())]);
+        }
+        let mut export = e2e::Process(export.spawn().unwrap());
+        wait_until("there is an unfinished file", || names(folder.path()).len() > before.len());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(export.id() as i32), signal).unwrap();
+        let status = export.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal as i32), "{status}");
+        assert_eq!(
+            (names(folder.path()), read_to_string(&out).unwrap().as_str()),
+            (before.clone(), "before")
+        );
+    }
 }
 
 #[test]

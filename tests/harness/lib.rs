@@ -1,7 +1,8 @@
 //! Shared by the end-to-end tests: the traced program in all its builds, and its consumers and receivers.
 //!
 //! `build` compiles the fixture, and `fixture` runs it. `bpftrace` attaches to it; `collector` and `spantap`
-//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb` reads a table. `net` has requests on loopback, and `need` skips
+//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb` and `chdb` read tables. `kubernetes` checks
+//! files for it. `net` has requests on loopback, and `need` skips
 //! a test that this machine can't run, and reports that.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
@@ -10,11 +11,13 @@ mod bpftrace;
 mod browser;
 mod build;
 mod cgroup;
+mod chdb;
 mod collector;
 mod document;
 mod duckdb;
 mod fixture;
 mod following;
+mod kubernetes;
 mod need;
 mod net;
 mod process;
@@ -29,11 +32,13 @@ pub use bpftrace::{Bpftrace, NEEDS as BPFTRACE};
 pub use browser::{Browser, CHROMIUM};
 pub use build::{Build, Linkage, cargo};
 pub use cgroup::Cgroup;
+pub use chdb::ClickHouse;
 pub use collector::{Collector, Span, text};
 pub use document::{Document, quoted};
 pub use duckdb::query;
 pub use fixture::Fixture;
 pub use following::Following;
+pub use kubernetes::objects;
 pub use need::{need, note, skip};
 pub use net::{Headers, free_address, get, receive_posts};
 pub use process::Process;

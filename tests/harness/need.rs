@@ -4,10 +4,12 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::cgroup::Cgroup;
+use crate::chdb::chdb;
 use crate::duckdb::duckdb;
+use crate::kubernetes::kubernetes_validate;
 use crate::rotel::rotel;
 
-/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, a
+/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, `chdb`, `kubernetes-validate`, a
 /// `target:TRIPLE` of rustup, `linux:VERSION` or later, or a `cgroup` whose CPU time can be limited. (`Swap` and
 /// tests with a sampler `skip` for want of `swap` and `samples`.)
 ///
@@ -59,6 +61,8 @@ fn is_here(need: &str) -> bool {
         _ if need == "root" => nix::unistd::geteuid().is_root(),
         _ if need == "rotel" => rotel().exists(),
         _ if need == "duckdb" => duckdb().join("duckdb/__init__.py").exists(),
+        _ if need == "chdb" => chdb().join("chdb/__init__.py").exists(),
+        _ if need == "kubernetes-validate" => kubernetes_validate().join("kubernetes_validate").exists(),
         _ if need == "btf" => Path::new("/sys/kernel/btf/vmlinux").exists(),
         _ => {
             let path = std::env::var_os("PATH").unwrap_or_default();

@@ -5,6 +5,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The names of all replacements that are not finished. Locked while one is created, finished or removed.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all replacements that are not finished, before a signal ends the process. None can be created or finished after that:
+/// whoever tries waits for the end.
+pub(crate) fn abandon_all() {
+    let unfinished = unfinished();
+    unfinished.iter().for_each(|new| _ = fs::remove_file(new));
+    std::mem::forget(unfinished);
+}
 
 /// A file that takes the place of another one, or of none, once it is finished; otherwise it is removed. What is no file, such as a
 /// pipe, is written to at once.
@@ -60,7 +76,10 @@ impl Replacement {
         // It follows no link, and overwrites nothing.
         let mut options = OpenOptions::new();
         let mode = if before.is_some() { 0o600 } else { mode };
+        let mut unfinished = unfinished();
         let created = options.write(true).create_new(true).mode(mode).open(&new)?;
+        unfinished.push(new.clone());
+        drop(unfinished);
         let created = Self { file: created, path, new: Some(new) };
         if let Some(before) = before {
             created.file.set_permissions(before.permissions())?;
@@ -76,7 +95,9 @@ impl Replacement {
     /// Puts it in its place.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         if let Some(new) = &self.new {
+            let mut unfinished = unfinished();
             fs::rename(new, &self.path)?;
+            unfinished.retain(|other| other != new);
             self.new = None;
         }
         Ok(())
@@ -103,7 +124,9 @@ impl Write for Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(new) = self.new.take() {
-            let _ = fs::remove_file(new);
+            let mut unfinished = unfinished();
+            let _ = fs::remove_file(&new);
+            unfinished.retain(|other| *other != new);
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::toolchains::{OLDEST, OLDEST_FOR_SPANTAP, STABLE};
 use crate::workspace;
 use steps::Steps;
 
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 14] = [
     setup::BPFTRACE,
     setup::VALGRIND,
     Package { program: "gdb", packages: &["gdb"] },
@@ -43,6 +43,9 @@ const PACKAGES: [Package; 11] = [
     Package { program: "qemu-aarch64-static", packages: &["qemu-user-static"] },
     Package { program: "ip", packages: &["iproute2"] },
     Package { program: "dot", packages: &["graphviz"] },
+    Package { program: "setpriv", packages: &["util-linux"] },
+    Package { program: "strace", packages: &["strace"] },
+    Package { program: "systemd-analyze", packages: &["systemd"] },
     Package { program: "rsvg-convert", packages: &["librsvg2-bin"] },
 ];
 
@@ -57,6 +60,12 @@ const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
 
 /// The version of DuckDB, likewise.
 const DUCKDB: &str = include_str!("../../../tests/harness/duckdb.version");
+
+/// The version of chDB's engine, which is ClickHouse, likewise.
+const CHDB: &str = include_str!("../../../tests/harness/chdb.version");
+
+/// The version of the schemas of Kubernetes, likewise.
+const KUBERNETES_VALIDATE: &str = include_str!("../../../tests/harness/kubernetes_validate.version");
 
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
@@ -106,8 +115,12 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     }
     let oldest = steps.toolchain(&OLDEST);
     let oldest_for_spantap = steps.toolchain(&OLDEST_FOR_SPANTAP);
-    python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent");
-    python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py");
+    python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent", &[]);
+    python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py", &[]);
+    // Without pandas and pyarrow, which take 300 MB: the tests ask for rows as text.
+    python_package(&mut steps, "chdb-core", CHDB, "chdb/__init__.py", &["--no-deps"]);
+    let file = "kubernetes_validate/__init__.py";
+    python_package(&mut steps, "kubernetes-validate", KUBERNETES_VALIDATE, file, &[]);
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];
@@ -183,11 +196,12 @@ fn published(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Installs a Python package in the folder where the tests look for `file` of it.
-fn python_package(steps: &mut Steps, name: &str, version: &str, file: &str) {
+fn python_package(steps: &mut Steps, name: &str, version: &str, file: &str, options: &[&str]) {
     let package = format!("{name}=={}", version.trim());
     let folder = steps.root.join(TOOLS).join(&package);
     if !folder.join(file).exists() {
         let folder = folder.to_string_lossy().into_owned();
-        _ = steps.install(name, "pip3", &["install", "--quiet", "--target", &folder, &package]);
+        let args = [&["install", "--quiet", "--target", &folder], options, &[&package]].concat();
+        _ = steps.install(name, "pip3", &args);
     }
 }

@@ -449,8 +449,8 @@ pub(super) struct Export {
     ///
     /// The formats are: html, a report in one file; flamegraph, an SVG of self times; folded, the same as folded stacks, in
     /// nanoseconds; flamegraph-causes and folded-causes, with what threads did in this time; perfetto, a trace for
-    /// ui.perfetto.dev; parquet, a table of the spans; and otlp-json, OTLP in JSON lines, as a Collector's file exporter writes it. - is the standard output. A
-    /// file that exists is replaced.
+    /// ui.perfetto.dev; parquet, a table of the spans; otlp-json, OTLP in JSON lines, as a Collector's file exporter writes it; and
+    /// clickhouse, rows for the table of a Collector in ClickHouse. - is the standard output. A file that exists is replaced.
     #[arg(long, required = true, value_name = "FORMAT=FILE")]
     pub(super) to: Vec<export::Target>,
     /// Which traces.

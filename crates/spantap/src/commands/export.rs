@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use super::cli::Export;
 use super::failed::Failed;
 use super::shown::NONE_MATCHES;
+use super::signals::Blocked;
 use crate::export::{Exported, Output, export};
+use crate::replacement::abandon_all;
 use crate::search::{Files, Order};
 use crate::text::{counted, safe};
 
@@ -22,6 +24,8 @@ pub(super) fn write(options: &Export) -> Result<ExitCode> {
 }
 
 fn write_all(options: &Export) -> Result<ExitCode> {
+    // A file that is not finished is removed also when a signal ends the process.
+    Blocked::ending()?.read()?.end_after(abandon_all)?;
     let files = Files::open(&options.files);
     let mut outputs = Output::open(&options.to, &files)?;
     let wanted = options.selection.wanted(Order::Time, None);

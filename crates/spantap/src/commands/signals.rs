@@ -167,11 +167,7 @@ impl Signals {
     /// When the thread can't be started.
     pub(super) fn on_first(mut self, end: impl FnOnce() + Send + 'static) -> Result<()> {
         let wait = move || {
-            while let Some(received) = self.arrived.blocking_recv() {
-                if received.signal().is_some_and(|signal| ENDING.contains(&signal)) {
-                    break;
-                }
-            }
+            self.wait_for_end();
             end();
             // No other thread of the process takes them.
             let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
@@ -179,6 +175,33 @@ impl Signals {
         };
         thread::Builder::new().name("end".into()).spawn(wait).context("can't start the thread `end`")?;
         Ok(())
+    }
+
+    /// Calls `clean_up` at the first signal that asks spantap to end, from another thread, and then ends the process by this signal.
+    ///
+    /// # Errors
+    ///
+    /// When the thread can't be started.
+    pub(super) fn end_after(mut self, clean_up: impl FnOnce() + Send + 'static) -> Result<()> {
+        let wait = move || {
+            let Some(signal) = self.wait_for_end() else { return };
+            clean_up();
+            // Its default ends the process: a signal that was ignored is not blocked, and so does not come here.
+            let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
+            let _ = raise(signal);
+        };
+        thread::Builder::new().name("end".into()).spawn(wait).context("can't start the thread `end`")?;
+        Ok(())
+    }
+
+    /// Blocks this thread until a signal asks spantap to end. `None` if signals can't be read any more.
+    fn wait_for_end(&mut self) -> Option<Signal> {
+        loop {
+            let signal = self.arrived.blocking_recv()?.signal();
+            if let Some(signal) = signal.filter(|signal| ENDING.contains(signal)) {
+                return Some(signal);
+            }
+        }
     }
 
     /// Waits for any signal.

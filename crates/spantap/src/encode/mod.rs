@@ -1,7 +1,10 @@
-//! Encodes spans. `otlp` is the format that sinks store and that most backends accept; `zipkin` is Zipkin's.
+//! Encodes spans. `otlp` is the format that sinks store and that most backends accept, and `otlp_json` the same as a line of JSON;
+//! `zipkin` is Zipkin's.
 
 mod otlp;
+mod otlp_json;
 pub(crate) mod zipkin;
 
 pub(crate) use otlp::encode_summarised;
 pub use otlp::{Chunk, request};
+pub(crate) use otlp_json::write_line;

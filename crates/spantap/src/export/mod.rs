@@ -1,7 +1,7 @@
 //! Writes spans of files in formats that other programs open.
 //!
 //! ```text
-//! files ─ pass ─┬─> spans, as they are in the files ─> otlp_json                               ─> Output
+//! files ─ pass ─┬─> spans, as they are in the files ─> otlp_json, clickhouse                   ─> Output
 //!               └─> whole traces ─> Stacks ─> folded, flamegraph                               ─> Output
 //!                               ─> Perfetto                                                    ─> Output
 //!                               ─> Parquet                                                     ─> Output
@@ -15,6 +15,7 @@
 //! Text from senders is escaped twice where people look at it: first by `text::safe`, which shows control characters and those that
 //! change the direction of writing, then by the rules of the format. Formats for programs keep it as it is.
 
+mod clickhouse;
 mod flamegraph;
 mod folded;
 mod html;

@@ -14,7 +14,7 @@ use super::parquet::Parquet;
 use super::perfetto::Perfetto;
 use super::stacks::Stacks;
 use super::target::Format;
-use super::{flamegraph, folded, otlp_json};
+use super::{clickhouse, flamegraph, folded, otlp_json};
 use crate::capture::{Filter, Spans};
 use crate::search::{Choice, Files, Read, Wanted, choose, load};
 use crate::text::counted;
@@ -65,15 +65,22 @@ fn write_spans(files: &Files, wanted: &Wanted, trace_ids: &[u128], outputs: &mut
     }
     let traces = (!wanted.are_all()).then(|| trace_ids.iter().copied().collect());
     let filter = Filter { traces, ..Filter::default() };
+    let has = |format| outputs.iter().any(|output| output.format == format);
+    let (otlp_json, clickhouse) = (has(Format::OtlpJson), has(Format::Clickhouse));
     let mut written = Ok(());
     // The first pass has reported what is wrong with the files.
     let _ = files.read_while(
         &filter,
-        |spans: Spans| otlp_json::lines(&spans),
-        |lines| {
+        move |spans: Spans| {
+            let lines = otlp_json.then(|| otlp_json::lines(&spans));
+            let rows = clickhouse.then(|| clickhouse::rows(&spans));
+            (lines.unwrap_or_default(), rows.unwrap_or_default())
+        },
+        |(lines, rows)| {
             for output in &mut outputs {
+                let lines = if output.format == Format::Clickhouse { &rows } else { &lines };
                 if written.is_ok() {
-                    written = output.write(|out| out.write_all(&lines));
+                    written = output.write(|out| out.write_all(lines));
                 }
             }
             written.is_ok() && outputs.iter().any(|output| output.is_open())
@@ -97,7 +104,7 @@ impl Made {
         let tables = outputs.iter().filter(|output| output.format == Format::Parquet).count();
         for output in outputs {
             match output.format {
-                Format::OtlpJson => {}
+                Format::OtlpJson | Format::Clickhouse => {}
                 Format::Folded | Format::FoldedCauses | Format::Flamegraph | Format::FlamegraphCauses => {
                     made.stacks.get_or_insert_default();
                 }

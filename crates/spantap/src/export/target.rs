@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub enum Format {
     /// OTLP in JSON lines.
     OtlpJson,
+    /// Rows for the table of an OpenTelemetry Collector in ClickHouse.
+    Clickhouse,
     /// Folded stacks by self time.
     Folded,
     /// Folded stacks, with what the threads did below each span.
@@ -26,7 +28,7 @@ pub enum Format {
 
 impl Format {
     /// All formats, with their names on the command line.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Html, "html"),
         (Self::Folded, "folded"),
         (Self::FoldedCauses, "folded-causes"),
@@ -35,6 +37,7 @@ impl Format {
         (Self::Perfetto, "perfetto"),
         (Self::Parquet, "parquet"),
         (Self::OtlpJson, "otlp-json"),
+        (Self::Clickhouse, "clickhouse"),
     ];
 
     /// Its name on the command line.
@@ -44,7 +47,7 @@ impl Format {
 
     /// Whether it is made of whole traces, and not of spans one by one.
     pub(super) fn needs_traces(self) -> bool {
-        self != Self::OtlpJson
+        !matches!(self, Self::OtlpJson | Self::Clickhouse)
     }
 }
 

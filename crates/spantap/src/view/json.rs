@@ -225,13 +225,14 @@ pub(crate) fn attributes(attributes: &[KeyValue]) -> Map<String, Value> {
     let mut map = Map::new();
     for KeyValue { key, value, .. } in attributes {
         if !map.contains_key(key) {
-            map.insert(key.clone(), value.as_ref().map_or(Value::Null, any));
+            map.insert(key.clone(), value.as_ref().map_or(Value::Null, json_value));
         }
     }
     map
 }
 
-fn any(value: &AnyValue) -> Value {
+/// The value of an attribute.
+pub(crate) fn json_value(value: &AnyValue) -> Value {
     match &value.value {
         // References to a table of strings exist in profiles only.
         None | Some(Any::StringValueStrindex(_)) => Value::Null,
@@ -241,7 +242,7 @@ fn any(value: &AnyValue) -> Value {
         // JSON has neither infinity nor NaN.
         Some(Any::DoubleValue(number)) if number.is_finite() => (*number).into(),
         Some(Any::DoubleValue(number)) => number.to_string().into(),
-        Some(Any::ArrayValue(list)) => list.values.iter().map(any).collect(),
+        Some(Any::ArrayValue(list)) => list.values.iter().map(json_value).collect(),
         Some(Any::KvlistValue(map)) => attributes(&map.values).into(),
         Some(Any::BytesValue(bytes)) => STANDARD.encode(bytes).into(),
     }

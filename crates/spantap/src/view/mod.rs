@@ -31,7 +31,7 @@ mod tree;
 
 pub(crate) use details::{About, Detail, details};
 pub use json::json;
-pub(crate) use json::{attributes, json_of_rows, kind_name};
+pub(crate) use json::{attributes, json_of_rows, json_value, kind_name};
 pub use look::Look;
 pub(crate) use open::fields_of;
 pub use open::open_span;

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, TracesDat
 use super::append::append;
 use super::outcome::Outcome;
 use crate::capture::Appender;
-use crate::encode::Chunk;
+use crate::encode::{Chunk, write_line};
 
 /// How each line begins.
 const LINE_START: &[u8] = br#"{"resourceSpans":"#;
@@ -106,8 +106,7 @@ fn add_lines(spans: ResourceSpans, lines: &mut Vec<u8>) -> io::Result<()> {
             span.status.get_or_insert_default();
             line.scope_spans[0].spans = vec![span];
             let data = TracesData { resource_spans: vec![line] };
-            serde_json::to_writer(&mut *lines, &data)?;
-            lines.push(b'\n');
+            write_line(&data, lines)?;
             line = data.resource_spans.into_iter().next().unwrap_or_default();
         }
     }
@@ -117,8 +116,12 @@ fn add_lines(spans: ResourceSpans, lines: &mut Vec<u8>) -> io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failing test is a panic
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::trace::v1::Span;
+
     use super::*;
     use crate::sink::tests::{chunk, numbers};
+    use crate::span::attributes::attribute;
 
     fn read(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).unwrap();
@@ -158,6 +161,19 @@ mod tests {
             (&service["key"], &service["value"]["stringValue"]),
             (&"service.name".into(), &"shop".into())
         );
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_kept() {
+        let number = attribute("number", Value::DoubleValue(f64::NAN));
+        let span = Span { attributes: vec![number], ..Span::default() };
+        let scope = ScopeSpans { spans: vec![span.clone(), span], ..ScopeSpans::default() };
+        let mut lines = Vec::new();
+        let spans = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+        add_lines(spans, &mut lines).unwrap();
+        let text = String::from_utf8(lines).unwrap();
+        let kept = |line: &str| line.contains(r#""value":{"doubleValue":"NaN"}"#);
+        assert!(text.lines().count() == 2 && text.lines().all(kept), "{text}");
     }
 
     #[tokio::test]
