@@ -192,16 +192,407 @@ fn two_runs_of_the_same_build_and_a_file_with_itself_have_no_change() {
     }
 }
 
+/// A shop whose queries wait for a lock for 2 ms.
+fn locked() -> Run {
+    Run { seed: 2, lock_us: 2_000.0, ..Run::default() }
+}
+
 #[test]
 fn a_lock_is_the_reason_and_its_callers_only_follow() {
     let folder = tempfile::tempdir().unwrap();
-    let [before, after] = same();
-    let after = Run { lock_us: 2_000.0, ..after };
-    let [before, after] = two(folder.path(), &before, &after);
+    let [before, after] = two(folder.path(), &Run::default(), &locked());
     let output = diff(&[&before, &after]);
-    println!("{}", stdout(&output));
     assert_eq!(output.status.code(), Some(1));
+    let expected = "
+                                before    after   change
+shop: sqlite              p50  4.64 ms  6.79 ms     +46%
+                          p95  7.06 ms  9.16 ms     +30%
+                          p99  8.46 ms  11.2 ms     +32%
+                      average  4.99 ms  7.02 ms     +41%
+  average +2.03 ms: lock +1.99 ms
+  because of it: shop: GET /orders p95 +25%
+  before: spantap view BEFORE --trace 000000000000000000000000000f42e0
+  after:  spantap view AFTER --trace 000000000000000000000000001e8705
+";
+    let shown = stdout(&output).replace(&before, "BEFORE").replace(&after, "AFTER");
+    assert_eq!(shown, expected.trim_start_matches('\n'));
+    assert_eq!(stderr(&output), "");
     let (found, _) = found(&[&before, &after]);
-    assert_eq!(outline(&found), ["sqlite: p50 p95 mean", "GET /orders: p50 p95 mean; sqlite"]);
-    println!("{found:#}");
+    assert_eq!(outline(&found), ["sqlite: p50 p95 p99 mean", "GET /orders: p50 p95 p99 mean; sqlite"]);
+
+    let coloured = stdout(&diff(&[&before, &after, "--color", "always"]));
+    assert!(coloured.contains("\x1b[31m   +46%\x1b[0m"), "{coloured:?}");
+    // The other way round, it is an improvement.
+    let coloured = stdout(&diff(&[&after, &before, "--color", "always"]));
+    assert!(coloured.contains("\x1b[32m   -32%\x1b[0m"), "{coloured:?}");
+}
+
+/// The command that is printed shows a trace with a span of about that duration.
+#[test]
+fn the_traces_have_spans_near_the_percentile_that_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = two(folder.path(), &Run::default(), &locked());
+    let (found, _) = found(&[&before, &after]);
+    let finding = &found["findings"][0];
+    for (file, side) in [(&before, "before"), (&after, "after")] {
+        let id = finding[side]["trace_id"].as_str().unwrap();
+        let output =
+            Command::new(program("spantap")).args(["view", file, "--trace", id, "--json"]).output().unwrap();
+        let trace: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let spans = trace["spans"].as_array().unwrap();
+        let query = spans.iter().find(|span| span["name"] == "sqlite").unwrap();
+        let (ns, p95) = (query["duration_ns"].as_f64().unwrap(), finding[side]["p95_ns"].as_f64().unwrap());
+        assert!((ns / p95 - 1.0).abs() < 0.02, "{side}: {ns} is not near {p95}");
+    }
+}
+
+#[test]
+fn json_has_what_the_document_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let after = Run { extra: Some("audit"), ..locked() };
+    let [before, after] = two(folder.path(), &Run::default(), &after);
+    let (mut found, code) = found(&[&before, &after]);
+    assert_eq!(code, 1);
+    let object = found.as_object_mut().unwrap();
+    let findings = object.remove("findings").unwrap();
+    let new = object.remove("new").unwrap();
+    let expected = json!({
+        "version": 1,
+        "before": { "spans": 3000, "traces": 1000 },
+        "after": { "spans": 4000, "traces": 1000 },
+        "compared_names": 3,
+        "vanished": [],
+        "too_few": [],
+        "crossing_traces": 0,
+        "left_out_spans": 0,
+        "left_out_calls": 0,
+        "lost_spans": 0,
+    });
+    assert_eq!(found, expected);
+
+    let keys = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(keys(&findings[0]), "after because_of before calls causes changes name service");
+    let figures = "average_ns errors p50_ns p95_ns p99_ns self_ns spans trace_id";
+    assert_eq!([keys(&findings[0]["before"]), keys(&new[0]["figures"])], [figures, figures]);
+    assert_eq!(keys(&new[0]), "figures name service");
+    let lock = &findings[0]["causes"][0];
+    assert_eq!((&lock["cause"], &lock["called"]), (&json!("lock"), &Value::Null));
+    assert!((1_900_000..2_100_000).contains(&lock["change_ns"].as_i64().unwrap()), "{lock}");
+    let p95 = &findings[0]["changes"][1];
+    assert_eq!(keys(p95), "after before chance measure");
+    assert_eq!(p95["after"].as_f64(), findings[0]["after"]["p95_ns"].as_f64());
+    assert!(p95["chance"].as_f64().unwrap() < 1e-4, "{p95}");
+
+    let order = &findings[1];
+    assert_eq!(order["because_of"], json!({ "service": "shop", "name": "sqlite" }));
+    let calls = json!([{ "service": "shop", "name": "audit", "before": 0.0, "after": 1.0, "chance": 0.0 }]);
+    assert_eq!(order["calls"], calls);
+    assert_eq!(order["causes"][0]["called"], json!({ "service": "shop", "name": "sqlite" }));
+    assert_eq!((&new[0]["name"], &new[0]["figures"]["spans"]), (&json!("audit"), &json!(1000)));
+}
+
+#[test]
+fn more_calls_are_a_reason_of_the_caller() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let [before, after] = two(folder.path(), &before, &Run { queries: 4, ..after });
+    let (found, code) = found(&[&before, &after]);
+    assert_eq!((outline(&found), code), (vec!["GET /orders: p50 p95 p99 mean calls sqlite".to_owned()], 1));
+    let shown = stdout(&diff(&[&before, &after]));
+    assert!(shown.contains("\n  calls shop: sqlite 1.0 -> 4.0 times\n"), "{shown}");
+    assert!(shown.contains(": in shop: sqlite +15."), "{shown}");
+}
+
+#[test]
+fn more_errors_are_found_and_some_are_chance() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let run = |fails| Run { fails, ..after.clone() };
+    let [few, many] = two(folder.path(), &Run { fails: 50, ..before }, &run(8));
+    let (found_many, code) = found(&[&few, &many]);
+    assert_eq!((outline(&found_many), code), (vec!["pay: errors".to_owned()], 1));
+    let change = &found_many["findings"][0]["changes"][0];
+    assert!((0.01..0.03).contains(&change["before"].as_f64().unwrap()), "{change}");
+    assert!((0.10..0.15).contains(&change["after"].as_f64().unwrap()), "{change}");
+    let more = run(35).write(&folder.path().join("more.jsonl"));
+    let (found_more, code) = found(&[&few, more.to_str().unwrap()]);
+    assert_eq!((outline(&found_more), code), (vec![], 0));
+}
+
+#[test]
+fn new_and_vanished_names_are_listed_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let extra = |name| Some(name);
+    let [before, after] = two(
+        folder.path(),
+        &Run { extra: extra("audit v1"), ..before },
+        &Run { extra: extra("audit v2"), ..after },
+    );
+    let output = diff(&[&before, &after]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = stdout(&output);
+    assert!(shown.contains("\nnew, only after:\n  shop: audit v2  1,000 spans, average 1."), "{shown}");
+    assert!(shown.contains("\nvanished, only before:\n  shop: audit v1  1,000 spans, average "), "{shown}");
+    // A new name is no change that a condition can name.
+    assert_eq!(diff(&[&before, &after, "--fail-on", "p50 > +0%"]).status.code(), Some(0));
+}
+
+#[test]
+fn too_few_spans_are_no_guess() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = |seed, lock_us| Run { seed, lock_us, traces: 19, ..Run::default() };
+    let [before, after] = two(folder.path(), &few(1, 0.0), &few(2, 50_000.0));
+    let output = diff(&[&before, &after]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()));
+    let expected = "spantap: nothing to compare: no name has 20 spans on each side, spread over time, among 57 spans before \
+                    and 57 spans after\n";
+    assert_eq!(stderr(&output), expected);
+    let (found, _) = found(&[&before, &after]);
+    let of_first = json!({ "service": "shop", "name": "GET /orders", "spans_before": 19, "spans_after": 19 });
+    assert_eq!(found["too_few"][0], of_first);
+    assert_eq!(found["too_few"].as_array().unwrap().len(), 3);
+
+    // With a few more, what is ten times as long is found.
+    let some = |seed, lock_us| Run { traces: 30, ..few(seed, lock_us) };
+    let [before, after] = two(folder.path(), &some(1, 0.0), &some(2, 50_000.0));
+    assert_eq!(diff(&[&before, &after]).status.code(), Some(1));
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_conditions() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = two(folder.path(), &Run::default(), &locked());
+    let code = |conditions: &[&str]| {
+        let fail_on = conditions.iter().flat_map(|condition| ["--fail-on", condition]);
+        let output = diff(&fail_on.chain([before.as_str(), after.as_str()]).collect::<Vec<_>>());
+        (output.status.code().unwrap(), stderr(&output))
+    };
+    let failed = "spantap: failed: shop: sqlite p95 7.06 ms -> 9.16 ms (+30%)\n".to_owned();
+    assert_eq!(code(&["p95 > +25%"]), (1, failed.clone()));
+    assert_eq!(code(&["p95 > +40%"]), (0, String::new()));
+    assert_eq!(code(&["p95 > +40%", "p95 > +2ms", "errors > +1pp"]).0, 1);
+    assert_eq!(code(&["p95 < -10%"]), (0, String::new()));
+    assert_eq!(code(&["errors > +0%"]), (0, String::new()));
+    let (code, message) = code(&["p95 > 10%"]);
+    assert_eq!(code, 2);
+    assert!(
+        message.contains(
+            "column 7: expected `+`, because a change is compared, found `10`\n\np95 > 10%\n      ^^"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn one_file_is_divided_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let at_ns = START_NS + 1000 * STEP_NS;
+    let [before, after] = two(folder.path(), &Run::default(), &Run { start_ns: at_ns, ..locked() });
+    // A trace that is open at that time belongs to none of the sides.
+    let crossing = span(7_777_777, 1, 0, "GET /orders", at_ns - 1_000, 1_000_000_000);
+    let crossing =
+        json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [crossing] }] }] }).to_string() + "\n";
+    let both = folder.path().join("both.jsonl");
+    write(&both, [read(&after).unwrap(), crossing.into_bytes(), read(&before).unwrap()].concat()).unwrap();
+    // 100 s after 2027-01-15 08:00.
+    let output = diff(&[both.to_str().unwrap(), "--at", "2027-01-15T08:01:40Z"]);
+    assert_eq!(output.status.code(), Some(1));
+    let of_two = diff(&[&before, &after]);
+    let name = |text: String, file: &str| text.replace(file, "FILE");
+    let both = name(stdout(&output), both.to_str().unwrap());
+    assert_eq!(both, name(name(stdout(&of_two), &before), &after));
+    assert_eq!(stderr(&output), "spantap: 1 trace left out: open at the time of --at\n");
+
+    let output = diff(&[&before, "--at", "2027-01-15T09:00:00Z"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let output = diff(&[&before]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("give two files"), "{output:?}");
+}
+
+#[test]
+fn a_side_may_have_several_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = two(folder.path(), &Run::default(), &locked());
+    let later = START_NS + 5000 * STEP_NS;
+    let other = |name: &str, run: Run| {
+        let run = Run { start_ns: later, seed: run.seed + 2, ..run };
+        run.write(&folder.path().join(name)).to_str().unwrap().to_owned()
+    };
+    let (more_before, more_after) = (other("before2.jsonl", Run::default()), other("after2.jsonl", locked()));
+    let (all, code) = found(&[&before, &after, "--before", &more_before, "--after", &more_after]);
+    assert_eq!((&all["before"]["spans"], &all["after"]["spans"], code), (&json!(6000), &json!(6000), 1));
+    let named =
+        found(&["--before", &before, "--before", &more_before, "--after", &after, "--after", &more_after]);
+    assert_eq!((all, code), named);
+}
+
+#[test]
+fn a_query_chooses_what_is_compared_and_not_what_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = two(folder.path(), &Run::default(), &locked());
+    let (of_root, code) = found(&[&before, &after, "--where", "name == \"GET /orders\""]);
+    assert_eq!((outline(&of_root), code), (vec!["GET /orders: p50 p95 p99 mean".to_owned()], 1));
+    let cause = &of_root["findings"][0]["causes"][0];
+    assert_eq!((&cause["cause"], &cause["called"]["name"]), (&json!("called"), &json!("sqlite")));
+    assert_eq!(found(&[&before, &after, "--where", "name == \"pay\""]).1, 0);
+}
+
+#[test]
+fn a_capture_and_a_collectors_file_of_the_same_run_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("before.spans");
+    let recorder = Spantap::record_program(&capture, &[env!("CARGO_BIN_EXE_compared"), "400", "1"]);
+    assert!(recorder.wait().status.success());
+    let exported = folder.path().join("before.jsonl");
+    let to = format!("otlp-json={}", exported.display());
+    let status =
+        Command::new(program("spantap")).arg("export").arg(&capture).args(["--to", &to]).status().unwrap();
+    assert!(status.success());
+    let (found, code) = found(&[capture.to_str().unwrap(), exported.to_str().unwrap()]);
+    assert_eq!((outline(&found), code, &found["compared_names"]), (vec![], 0, &json!(4)));
+    assert_eq!(found["before"], found["after"]);
+}
+
+#[test]
+fn damage_and_empty_files_are_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let [before, after] = two(folder.path(), &before, &after);
+    let damaged = folder.path().join("damaged.jsonl");
+    let mut bytes = read(&after).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 200].fill(b'x');
+    write(&damaged, bytes).unwrap();
+    let output = diff(&[&before, damaged.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains(&format!("spantap: after: {}: ", damaged.display())), "{output:?}");
+
+    let empty = folder.path().join("empty.jsonl");
+    write(&empty, "").unwrap();
+    for (one, other) in [(before.as_str(), empty.to_str().unwrap()), (&before, "/no/such/file")] {
+        let output = diff(&[one, other]);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()), "{output:?}");
+    }
+}
+
+#[test]
+fn names_are_escaped_and_lines_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let service =
+        "a\x1b[2J\u{202e}b which has a very long name that fits on no line of any terminal whatsoever";
+    let [before, after] =
+        two(folder.path(), &Run { service, ..Run::default() }, &Run { service, ..locked() });
+    for columns in ["80", "100", "200"] {
+        let mut command = Command::new(program("spantap"));
+        let output = command.args(["diff", &before, &after]).env("COLUMNS", columns).output().unwrap();
+        let shown = stdout(&output);
+        assert!(!shown.replace('\n', "").chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown}");
+        assert!(shown.contains(r"a\x1b[2J\u{202e}b"), "{shown}");
+        let lines = shown.lines().filter(|line| !line.contains("spantap view"));
+        let widest = lines.map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= columns.parse().unwrap(), "{widest}: {shown}");
+    }
+}
+
+/// Records two runs of a program at the same time, so that a busy machine is no difference: one without a fault, and one with this.
+fn record(folder: &Path, fault: &str) -> [String; 2] {
+    let recorders = [("before", "1", ""), ("after", "2", fault)].map(|(name, seed, fault)| {
+        let capture = folder.join(name).with_extension("spans");
+        let run = [env!("CARGO_BIN_EXE_compared"), "1600", seed, fault];
+        let spantap = Spantap::record_program(&capture, &run);
+        (capture, spantap)
+    });
+    recorders.map(|(capture, spantap)| {
+        let ended = spantap.wait();
+        assert!(ended.status.success(), "{ended:?}");
+        capture.to_str().unwrap().to_owned()
+    })
+}
+
+/// What is found between a run and one with a fault.
+fn planted(fault: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = record(folder.path(), fault);
+    let (found, code) = found(&[&before, &after]);
+    assert_eq!(code, i32::from(!fault.is_empty()), "{found:#}");
+    found
+}
+
+/// The names of the reasons.
+fn reasons(found: &Value) -> Vec<&str> {
+    let findings = found["findings"].as_array().unwrap().iter();
+    findings.filter(|of| of["because_of"].is_null()).map(|of| of["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn two_recordings_of_a_real_program_have_no_change() {
+    assert_eq!(planted("")["compared_names"], 4);
+}
+
+#[test]
+fn a_slow_child_of_a_real_program_is_the_only_reason() {
+    let found = planted("slow-query");
+    assert_eq!(reasons(&found), ["query"], "{found:#}");
+    assert_eq!(found["findings"][1]["because_of"]["name"], "query", "{found:#}");
+}
+
+#[test]
+fn more_calls_in_a_real_program_are_the_only_reason() {
+    let found = planted("many-queries");
+    assert_eq!(reasons(&found), ["GET /orders"], "{found:#}");
+    let calls = &found["findings"][0]["calls"][0];
+    assert_eq!(
+        (&calls["name"], &calls["before"], &calls["after"]),
+        (&json!("query"), &json!(3.0), &json!(9.0))
+    );
+}
+
+#[test]
+fn errors_of_a_real_program_are_the_only_reason() {
+    let found = planted("failures");
+    assert_eq!(outline(&found), ["check stock: errors"], "{found:#}");
+}
+
+#[test]
+fn computation_in_a_real_program_is_the_only_reason() {
+    assert_eq!(reasons(&planted("spin")), ["render"]);
+}
+
+/// With the kernel's account, the cause of a reason is known.
+#[test]
+fn the_kernel_says_what_a_real_program_waits_for() {
+    if !need(&EBPF) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = [("before", "1", ""), ("after", "2", "lock")].map(|(name, seed, fault)| {
+        let capture = folder.path().join(name).with_extension("spans");
+        let executable = env!("CARGO_BIN_EXE_compared");
+        let mut command = Command::new(program("spantap"));
+        command.arg("record").arg(&capture).args(["--exe", executable]);
+        let recorder = Spantap::attach_by(&mut command);
+        assert!(Command::new(executable).args(["1600", seed, fault]).status().unwrap().success());
+        let ended = recorder.terminate();
+        assert!(ended.status.success(), "{ended:?}");
+        capture.to_str().unwrap().to_owned()
+    });
+    let (found, _) = found(&[&before, &after]);
+    let render = found["findings"].as_array().unwrap().iter().find(|of| of["name"] == "render");
+    let causes = render.unwrap_or_else(|| panic!("{found:#}"))["causes"].as_array().unwrap();
+    // On a busy machine, threads wait for a CPU as well.
+    let lock = causes.iter().find(|cause| cause["cause"] == "lock").unwrap_or_else(|| panic!("{found:#}"));
+    assert!(lock["change_ns"].as_i64().unwrap() > 300_000, "{found:#}");
+}
+
+#[test]
+#[ignore = "deep: writes and reads a million spans"]
+fn a_million_spans_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |seed, lock_us| Run { seed, lock_us, traces: 170_000, ..Run::default() };
+    let [before, after] = two(folder.path(), &run(1, 0.0), &run(2, 1_000.0));
+    let (found, code) = found(&[&before, &after]);
+    assert_eq!((outline(&found)[0].as_str(), code), ("sqlite: p50 p95 p99 mean", 1));
+    assert_eq!(found["before"], json!({ "spans": 510_000, "traces": 170_000 }));
 }

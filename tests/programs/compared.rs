@@ -3,7 +3,7 @@
 //! A request `GET /orders` checks the stock, queries the database three times and renders. The times are drawn from the seed: two runs
 //! with other seeds are two runs of the same build. A fault changes one thing:
 //!
-//! * `slow-query`: queries take 1 ms longer.
+//! * `slow-query`: queries take 4 ms longer.
 //! * `many-queries`: a request queries nine times.
 //! * `failures`: one of eight stock checks fails.
 //! * `spin`: to render takes 1.5 ms more of a CPU.
@@ -56,7 +56,7 @@ fn order(fault: &str, times: &mut Times) {
     }
     for _ in 0..if fault == "many-queries" { 9 } else { 3 } {
         let _query = info_span!("query").entered();
-        thread::sleep(times.near(if fault == "slow-query" { 1500.0 } else { 500.0 }));
+        thread::sleep(times.near(if fault == "slow-query" { 4500.0 } else { 500.0 }));
     }
     let _render = info_span!("render").entered();
     let _taken = (fault == "lock").then(|| SHARED.lock());

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cli::Diff as Options;
 use super::failed::Failed;
-use crate::diff::{Choice, Diff, Sides, compare, json, table};
+use crate::diff::{Choice, Condition, Diff, Sides, compare, json, sentence, table};
 use crate::search::Files;
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe};
@@ -50,19 +50,14 @@ fn show(options: &Options) -> Result<ExitCode> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         written => written.context("can't write what has changed")?,
     }
-    let is_failure = match &options.fail_on[..] {
-        [] => found.is_different(),
-        conditions => {
-            let mut changes = found.findings.iter().flat_map(|of| of.all_changes());
-            changes.any(|change| conditions.iter().any(|condition| condition.matches(change)))
-        }
-    };
+    let failures = failures(&found, &options.fail_on);
+    let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
     let mut older = before_files.older();
     if options.at.is_none() {
         older.extend(after_files.older());
     }
     let mut err = io::stderr().lock();
-    for line in report(&found, is_failure && !options.fail_on.is_empty()).into_iter().chain(older) {
+    for line in failures.into_iter().chain(report(&found)).chain(older) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
     }
     Ok(match () {
@@ -109,8 +104,18 @@ fn words(paths: &[PathBuf]) -> String {
     safe(&paths.iter().map(word).collect::<Vec<_>>().join(" "))
 }
 
+/// A line about each change that a condition names.
+fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
+    let is_named = |change| conditions.iter().any(|condition| condition.matches(change));
+    let failures = found.findings.iter().flat_map(|of| {
+        let named = of.all_changes().filter(|(_, change)| is_named(change));
+        named.map(|(called, change)| format!("failed: {}", sentence(of, called, change)))
+    });
+    failures.collect()
+}
+
 /// What the user has to know beside what has changed.
-fn report(found: &Diff, has_failed: bool) -> Vec<String> {
+fn report(found: &Diff) -> Vec<String> {
     let mut lines = Vec::new();
     let [before, after] = found.sides.map(|side| counted(side.spans, "span", "spans"));
     let names = |count: usize| counted(count as u64, "name", "names");
@@ -124,9 +129,6 @@ fn report(found: &Diff, has_failed: bool) -> Vec<String> {
     } else if !found.is_different() {
         lines
             .push(format!("no change in {}, among {before} before and {after} after", names(found.compared)));
-    }
-    if has_failed {
-        lines.push("a change that --fail-on names".into());
     }
     if !found.too_few.is_empty() && found.compared > 0 {
         lines.push(format!("{} not compared: too few spans; --json lists them", names(found.too_few.len())));

@@ -148,9 +148,10 @@ impl Diff {
 }
 
 impl Finding {
-    /// Everything that has changed, with the calls.
-    pub fn all_changes(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().chain(self.calls.iter().map(|called| &called.change))
+    /// Everything that has changed; calls come with what is called.
+    pub fn all_changes(&self) -> impl Iterator<Item = (Option<&Name>, &Change)> {
+        let calls = self.calls.iter().map(|called| (Some(&called.name), &called.change));
+        self.changes.iter().map(|change| (None, change)).chain(calls)
     }
 }
 

@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::Change;
 use super::measured::Measured;
 use super::names::NameId;
-use super::ratio::{Ratio, chance};
+use super::ratio::{BLOCKS, chance};
 use super::student::holm;
 use super::tally::{Tallies, Tally};
 
 /// How likely anything at all is reported if nothing has changed.
 const CHANCE: f64 = 0.001;
+
+/// The spans of a name have to be in so many blocks of all spans of their side. Spans that all came at once, such as at the start of
+/// a program, say little of other times: whatever disturbed them may have disturbed them all.
+const LEAST_SPREAD: u32 = BLOCKS as u32 / 8;
 
 /// What is no chance.
 #[derive(Default, Debug)]
@@ -99,19 +103,25 @@ impl Judged {
 
 /// `None` if there are too few spans.
 fn difference(before: &Tally, after: &Tally, measured: Measured) -> Option<Change> {
-    if before.count().min(after.count()) < measured.fewest_spans() {
+    if !are_enough(before, after, measured) {
         return None;
     }
     let chance = chance(before.ratio(measured), after.ratio(measured), measured.kind())?;
     Some(Change { measured, before: before.value(measured), after: after.value(measured), chance })
 }
 
-/// A name that is on one side only. If it were on both, each block of it would be on a side by chance: with the probability that a
-/// span is on that side.
+fn are_enough(before: &Tally, after: &Tally, measured: Measured) -> bool {
+    let is_enough =
+        |tally: &Tally| tally.count() >= measured.fewest_spans() && tally.spread() >= LEAST_SPREAD;
+    is_enough(before) && is_enough(after)
+}
+
+/// A name that is on one side only. If it were on both, it would be in each block of that side by chance: with the probability that
+/// a span is on that side.
 fn one_sided(tally: &Tally, [before, after]: [&Tallies; 2], is_new: bool) -> Change {
     let (this, other) = if is_new { (after, before) } else { (before, after) };
     let share = this.spans as f64 / (this.spans + other.spans).max(1) as f64;
-    let chance = (2.0 * share.powi(tally.filled_blocks())).min(1.0);
+    let chance = (2.0 * share.powi(tally.spread() as i32)).min(1.0);
     let (before, after) = if is_new { (0.0, tally.count()) } else { (tally.count(), 0.0) };
     Change { measured: Measured::Calls, before, after, chance }
 }
@@ -120,12 +130,12 @@ fn one_sided(tally: &Tally, [before, after]: [&Tallies; 2], is_new: bool) -> Cha
 fn calls(before: &Tallies, after: &Tallies) -> Vec<Candidate> {
     let pairs: BTreeSet<(NameId, NameId)> = before.calls.keys().chain(after.calls.keys()).copied().collect();
     let candidate = |(caller, called): (NameId, NameId)| {
-        let [one, other] = [before, after].map(|of| (of.names.get(&caller), of.calls.get(&(caller, called))));
-        let (one, other): (Ratio<'_>, Ratio<'_>) = (one.0?.ratio_of(one.1), other.0?.ratio_of(other.1));
-        let spans = |of: &Tallies| of.names.get(&caller).map_or(0.0, Tally::count);
-        if spans(before).min(spans(after)) < Measured::Calls.fewest_spans() {
+        let (one, other) = (before.names.get(&caller)?, after.names.get(&caller)?);
+        if !are_enough(one, other, Measured::Calls) {
             return None;
         }
+        let pair = (caller, called);
+        let (one, other) = (one.ratio_of(before.calls.get(&pair)), other.ratio_of(after.calls.get(&pair)));
         let chance = chance(one, other, Measured::Calls.kind())?;
         let change = Change { measured: Measured::Calls, before: one.value(), after: other.value(), chance };
         Some(Candidate { to: To::Calls(caller, called), change })

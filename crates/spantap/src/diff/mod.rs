@@ -32,7 +32,7 @@ mod tally;
 
 pub use compare::compare;
 pub use condition::{Condition, ConditionError};
-pub use draw::{json, table};
+pub use draw::{json, sentence, table};
 pub use finding::{CalledMore, Cause, Change, Diff, Figures, Finding, OneSided, SideOf, TooFew, Why};
 pub use measured::Measured;
 pub use names::Name;

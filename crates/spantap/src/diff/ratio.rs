@@ -92,6 +92,8 @@ pub(super) fn chance(before: Ratio<'_>, after: Ratio<'_>, kind: Kind) -> Option<
         residuals.iter().zip(variances).map(|(of, variance)| variance.powi(2) / (of.len() as f64 - 1.0));
     let freedom = quotient(sum.powi(2), freedom.sum());
     let least = if kind == Kind::Share { independent(&before, &after) } else { 0.0 };
+    // Blocks that are all alike say nothing of their variance; that of independent spans is known from all of them.
+    let freedom = if sum < least { before.per_all() + after.per_all() } else { freedom };
     let statistic = difference.abs() / sum.max(least).sqrt();
     Some(if statistic.is_finite() { two_sided(statistic, freedom) } else { 0.0 })
 }

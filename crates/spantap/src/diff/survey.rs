@@ -18,7 +18,8 @@ pub(super) struct Survey {
     pub(super) names: HashMap<NameId, Surveyed>,
     /// The traces, in the order in which they were read.
     pub(super) trace_ids: Vec<u128>,
-    pub(super) spans: u64,
+    /// The starts of all spans.
+    pub(super) starts: Starts,
 }
 
 /// The spans of a name.
@@ -99,7 +100,7 @@ fn survey<const SIDES: usize>(
                 Entry::Occupied(_) => {}
             }
             let Some(survey) = side.and_then(|side| sides.get_mut(side)) else { continue };
-            survey.spans += 1;
+            survey.starts.add(seen.times.0);
             let Some(id) = ids.get(seen.name).copied().flatten() else {
                 beyond += 1;
                 continue;

@@ -26,6 +26,8 @@ pub(super) struct Tallies {
     pub(super) names: HashMap<NameId, Tally>,
     /// By the caller, and what it calls.
     pub(super) calls: HashMap<(NameId, NameId), Called>,
+    /// Of all spans.
+    blocks: Blocks,
     pub(super) spans: u64,
     pub(super) traces: u64,
     /// Spans that were too many for the memory of a trace.
@@ -42,6 +44,8 @@ pub(super) struct Tally {
     thresholds_ns: [u64; 3],
     /// Those of this side.
     percentiles_ns: [u64; 3],
+    /// The blocks of all spans of this side in which there is one of these, as bits.
+    seen_in: u32,
     spans: Column,
     beyond: [Column; 3],
     durations: Column,
@@ -72,7 +76,7 @@ impl Tallies {
         thresholds: &HashMap<NameId, [u64; 3]>,
         query: Option<&Query>,
     ) -> Self {
-        let mut tallies = Self::default();
+        let mut tallies = Self { blocks: survey.starts.blocks(), ..Self::default() };
         for (id, surveyed) in survey.names {
             let of = |percent| surveyed.measure.percentile_ns(percent);
             let thresholds_ns = thresholds.get(&id).copied().unwrap_or_default();
@@ -110,6 +114,7 @@ impl Tallies {
             if query.is_none_or(chooses) {
                 chosen[place] = true;
                 tally.add(trace.id, span, breakdown);
+                tally.seen_in |= 1 << self.blocks.of(span.times.0);
             }
         }
         for (place, call) in call_times(&trace.spans).into_iter().enumerate() {
@@ -137,6 +142,7 @@ impl Tally {
             blocks,
             thresholds_ns,
             percentiles_ns,
+            seen_in: 0,
             spans: zero,
             beyond: [zero; 3],
             durations: zero,
@@ -213,9 +219,9 @@ impl Tally {
         self.measure.calls as f64
     }
 
-    /// How many blocks have spans.
-    pub(super) fn filled_blocks(&self) -> i32 {
-        self.spans.iter().map(|spans| i32::from(*spans > 0.0)).sum()
+    /// In how many blocks of all spans of this side there is one of these: few if they all came at once.
+    pub(super) fn spread(&self) -> u32 {
+        self.seen_in.count_ones()
     }
 
     /// A trace with a span near this percentile.

@@ -4,4 +4,4 @@ mod json;
 mod table;
 
 pub use json::json;
-pub use table::table;
+pub use table::{sentence, table};

@@ -114,8 +114,10 @@ impl Lines {
         let is_because = |of: &&Finding| of.why == Why::Follows(reason.clone());
         let follow: Vec<&Finding> = findings.iter().filter(is_because).collect();
         let describe = |of: &&Finding| {
-            let change = of.changes.iter().find(|change| change.measured.is_duration());
-            let change = change.map(|change| format!(" {} {}", change.measured.word(), percent(change)));
+            let by_preference = [Measured::P95, Measured::P50, Measured::P99, Measured::Mean];
+            let find = |measured| of.changes.iter().find(|change| change.measured == measured);
+            let change = by_preference.into_iter().find_map(find);
+            let change = change.map(|change| format!(" {} {}", measure(change.measured), percent(change)));
             short(&of.name) + &change.unwrap_or_default()
         };
         let shown: Vec<String> = follow.iter().take(MOST).map(describe).collect();
@@ -188,6 +190,13 @@ impl Lines {
     }
 }
 
+/// A change in words: `shop: sqlite p95 7.06 ms -> 9.16 ms (+30%)`. `called` is what is called more or less often.
+pub fn sentence(finding: &Finding, called: Option<&Name>, change: &Change) -> String {
+    let (measure, [before, after, by], _) = row(change);
+    let of = called.map(|name| format!(" of {}", short(name))).unwrap_or_default();
+    format!("{} {measure}{of} {} -> {} ({by})", short(&finding.name), before.trim(), after.trim())
+}
+
 /// The own time is shown if nothing else has changed: otherwise the causes have it.
 fn is_shown(change: &Change, all: &[Change]) -> bool {
     let is_whole = |change: &Change| change.measured.is_duration() && change.measured != Measured::Own;
@@ -200,11 +209,18 @@ fn row(change: &Change) -> (&'static str, [String; 3], bool) {
         Measured::Calls => times(value),
         _ => duration::column(value.round() as u64),
     };
-    let name = match change.measured {
+    (
+        measure(change.measured),
+        [value(change.before), value(change.after), percent(change)],
+        change.after > change.before,
+    )
+}
+
+fn measure(measured: Measured) -> &'static str {
+    match measured {
         Measured::Mean => "average",
         measured => measured.word(),
-    };
-    (name, [value(change.before), value(change.after), percent(change)], change.after > change.before)
+    }
 }
 
 /// `+52%`, `x3.1` from +200% on, `-8%`.
