@@ -78,7 +78,10 @@ struct Run {
     fails: u64,
     /// A name that only some runs have.
     extra: Option<&'static str>,
-    accounts: bool,
+    /// How long each of 100 spans takes that all come in the first trace, in microseconds.
+    startup_us: f64,
+    /// How many spans there are at the end whose names nothing else has.
+    names: u64,
     service: &'static str,
 }
 
@@ -92,7 +95,8 @@ impl Default for Run {
             queries: 1,
             fails: u64::MAX,
             extra: None,
-            accounts: true,
+            startup_us: 0.0,
+            names: 0,
             service: "shop",
         }
     }
@@ -113,9 +117,7 @@ impl Run {
                 if is_error {
                     span["status"] = json!({ "code": 2 });
                 }
-                if self.accounts {
-                    span["attributes"] = account(ns - lock_ns, lock_ns);
-                }
+                span["attributes"] = account(ns - lock_ns, lock_ns);
                 at += ns;
                 spans.push(span);
             };
@@ -130,10 +132,17 @@ impl Run {
             }
             let end = at + random.near(300.0);
             let mut root = span(trace + self.seed * 1_000_000, 1, 0, "GET /orders", start, end - start);
-            if self.accounts {
-                root["attributes"] = account(end - start, 0);
-            }
+            root["attributes"] = account(end - start, 0);
             spans.push(root);
+            let first = 0..if trace == 0 && self.startup_us > 0.0 { 100 } else { 0 };
+            spans.extend(first.map(|n| {
+                let (id, start) = (trace + self.seed * 1_000_000, start + n * 100_000);
+                span(id, 100 + n, 0, "load", start, random.near(self.startup_us))
+            }));
+            let last = 0..if trace + 1 == self.traces { self.names } else { 0 };
+            spans.extend(last.map(|n| {
+                span(trace + self.seed * 1_000_000, 1_000 + n, 0, &format!("GET /user/{n}"), start, 1_000_000)
+            }));
             let service = json!({ "key": "service.name", "value": { "stringValue": self.service } });
             let resource = json!({ "attributes": [service] });
             let spans = json!([{ "resource": resource, "scopeSpans": [{ "spans": spans }] }]);
@@ -357,6 +366,34 @@ fn too_few_spans_are_no_guess() {
     let some = |seed, lock_us| Run { traces: 30, ..few(seed, lock_us) };
     let [before, after] = two(folder.path(), &some(1, 0.0), &some(2, 50_000.0));
     assert_eq!(diff(&[&before, &after]).status.code(), Some(1));
+}
+
+/// Whatever disturbed them may have disturbed them all.
+#[test]
+fn spans_that_all_came_at_once_are_no_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let run = |run: &Run, startup_us| Run { startup_us, ..run.clone() };
+    let [once, twice] = two(folder.path(), &run(&before, 1_000.0), &run(&after, 3_000.0));
+    let of_load = |before: u64, after: u64| json!([{ "service": "shop", "name": "load", "spans_before": before, "spans_after": after }]);
+    let (found_both, code) = found(&[&once, &twice]);
+    assert_eq!((code, &found_both["too_few"]), (0, &of_load(100, 100)), "{found_both:#}");
+    // They are not new, either.
+    let without = before.write(&folder.path().join("without.jsonl"));
+    let (found_after, code) = found(&[without.to_str().unwrap(), &twice]);
+    assert_eq!((code, &found_after["too_few"]), (0, &of_load(0, 100)), "{found_after:#}");
+}
+
+#[test]
+fn spans_of_too_many_names_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = two(folder.path(), &Run::default(), &Run { names: 6_000, ..locked() });
+    let output = diff(&[&before, &after]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "spantap: 4,997 names not compared: too few spans; --json lists them\n\
+                    spantap: 1,003 spans left out: too many names, or too large a trace; --where chooses some of them\n";
+    assert_eq!(stderr(&output), expected);
+    assert_eq!(reasons(&found(&[&before, &after]).0), ["sqlite"]);
 }
 
 #[test]

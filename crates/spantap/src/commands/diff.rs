@@ -31,7 +31,9 @@ fn show(options: &Options) -> Result<ExitCode> {
         times_ns: (options.since.unwrap_or(0), options.until.unwrap_or(u64::MAX)),
     };
     let [before, after] = sides(options)?;
-    let (before_files, after_files) = (Files::open(&before), Files::open(&after));
+    // A pipe can be opened only once.
+    let second = if options.at.is_some() { &[] } else { &after[..] };
+    let (before_files, after_files) = (Files::open(&before), Files::open(second));
     let sides = match options.at {
         Some(at_ns) => Sides::Split { files: &before_files, at_ns },
         None => Sides::Files { before: &before_files, after: &after_files },
@@ -52,10 +54,7 @@ fn show(options: &Options) -> Result<ExitCode> {
     }
     let failures = failures(&found, &options.fail_on);
     let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
-    let mut older = before_files.older();
-    if options.at.is_none() {
-        older.extend(after_files.older());
-    }
+    let older = before_files.older().into_iter().chain(after_files.older());
     let mut err = io::stderr().lock();
     for line in failures.into_iter().chain(report(&found)).chain(older) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
