@@ -384,6 +384,22 @@ fn spans_that_all_came_at_once_are_no_sample() {
     assert_eq!((code, &found_after["too_few"]), (0, &of_load(0, 100)), "{found_after:#}");
 }
 
+/// A phase of a recording is long enough, however many spans come in the others.
+#[test]
+fn a_name_that_is_a_small_part_of_a_recording_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = |run: Run| Run { traces: 200, ..run };
+    let [before, after] = two(folder.path(), &short(Run::default()), &short(locked()));
+    let later = START_NS + 1000 * STEP_NS;
+    let bulk = |name: &str, seed| {
+        let run = Run { seed, service: "bulk", traces: 4_000, start_ns: later, ..Run::default() };
+        run.write(&folder.path().join(name)).to_str().unwrap().to_owned()
+    };
+    let (bulk_before, bulk_after) = (bulk("bulk1.jsonl", 3), bulk("bulk2.jsonl", 4));
+    let (found, _) = found(&[&before, &after, "--before", &bulk_before, "--after", &bulk_after]);
+    assert_eq!((&found["compared_names"], reasons(&found)), (&json!(6), vec!["sqlite"]), "{found:#}");
+}
+
 #[test]
 fn spans_of_too_many_names_are_counted() {
     let folder = tempfile::tempdir().unwrap();

@@ -48,6 +48,11 @@ impl Starts {
 }
 
 impl Blocks {
+    /// From the second block to the last one: nearly the whole time of the spans, without single ones that are far away.
+    pub(super) fn range_ns(&self) -> u64 {
+        self.begins.last().zip(self.begins.first()).map_or(0, |(last, first)| last - first)
+    }
+
     /// The block of a span that starts at this time.
     pub(super) fn of(&self, start_ns: u64) -> usize {
         self.begins.partition_point(|begin| *begin <= start_ns)
@@ -78,6 +83,20 @@ mod tests {
             assert!((*least as f64) > 0.8 * exact - 1.0, "{spans}: {sizes:?}");
             assert!((*most as f64) < 1.2 * exact + 1.0, "{spans}: {sizes:?}");
         }
+    }
+
+    #[test]
+    fn the_range_is_that_of_nearly_all_spans() {
+        let range = |starts: &[u64]| {
+            let mut kept = Starts::default();
+            starts.iter().for_each(|start| kept.add(*start));
+            kept.blocks().range_ns()
+        };
+        assert_eq!((range(&[]), range(&[7])), (0, 0));
+        let mut starts: Vec<u64> = (1_000..2_000).collect();
+        assert!((900..1_000).contains(&range(&starts)), "{}", range(&starts));
+        starts.extend([0, u64::MAX]);
+        assert!((900..1_000).contains(&range(&starts)), "{}", range(&starts));
     }
 
     #[test]

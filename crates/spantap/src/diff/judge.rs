@@ -12,9 +12,10 @@ use super::tally::{Tallies, Tally};
 /// How likely anything at all is reported if nothing has changed.
 const CHANCE: f64 = 0.001;
 
-/// The spans of a name have to be in so many blocks of all spans of their side. Spans that all came at once, such as at the start of
-/// a program, say little of other times: whatever disturbed them may have disturbed them all.
+/// The spans of a name have to be in so many blocks of all spans of their side, or to take so much time. Spans that all came at
+/// once, such as at the start of a program, say little of other times: whatever disturbed them may have disturbed them all.
 const LEAST_SPREAD: u32 = BLOCKS as u32 / 8;
+const LEAST_RANGE_NS: u64 = 1_000_000_000;
 
 /// What is no chance.
 #[derive(Default, Debug)]
@@ -111,8 +112,8 @@ fn difference(before: &Tally, after: &Tally, measured: Measured) -> Option<Chang
 }
 
 fn are_enough(before: &Tally, after: &Tally, measured: Measured) -> bool {
-    let is_enough =
-        |tally: &Tally| tally.count() >= measured.fewest_spans() && tally.spread() >= LEAST_SPREAD;
+    let is_spread = |tally: &Tally| tally.spread() >= LEAST_SPREAD || tally.range_ns() >= LEAST_RANGE_NS;
+    let is_enough = |tally: &Tally| tally.count() >= measured.fewest_spans() && is_spread(tally);
     is_enough(before) && is_enough(after)
 }
 

@@ -224,6 +224,11 @@ impl Tally {
         self.seen_in.count_ones()
     }
 
+    /// In how much time nearly all of them started.
+    pub(super) fn range_ns(&self) -> u64 {
+        self.blocks.range_ns()
+    }
+
     /// A trace with a span near this percentile.
     pub(super) fn trace_near(&self, percentile: usize) -> Option<u128> {
         self.near.get(percentile).copied().flatten().map(|(_, trace_id)| trace_id)
