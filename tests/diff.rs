@@ -1,6 +1,7 @@
 //! `spantap diff`: what has changed between two recordings, and why.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::fs::{read, write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -76,6 +77,8 @@ struct Run {
     queries: u64,
     /// One of so many payments fails.
     fails: u64,
+    /// Whether a request fails if the payment fails.
+    passes_errors_on: bool,
     /// A name that only some runs have.
     extra: Option<&'static str>,
     /// How long each of 100 spans takes that all come in the first trace, in microseconds.
@@ -94,6 +97,7 @@ impl Default for Run {
             lock_us: 0.0,
             queries: 1,
             fails: u64::MAX,
+            passes_errors_on: false,
             extra: None,
             startup_us: 0.0,
             names: 0,
@@ -133,6 +137,9 @@ impl Run {
             let end = at + random.near(300.0);
             let mut root = span(trace + self.seed * 1_000_000, 1, 0, "GET /orders", start, end - start);
             root["attributes"] = account(end - start, 0);
+            if fails && self.passes_errors_on {
+                root["status"] = json!({ "code": 2 });
+            }
             spans.push(root);
             let first = 0..if trace == 0 && self.startup_us > 0.0 { 100 } else { 0 };
             spans.extend(first.map(|n| {
@@ -279,21 +286,23 @@ fn json_has_what_the_document_says() {
     });
     assert_eq!(found, expected);
 
+    let [sqlite, order] = ["sqlite", "GET /orders"]
+        .map(|name| findings.as_array().unwrap().iter().find(|of| of["name"] == name).unwrap());
     let keys = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&findings[0]), "after because_of before calls causes changes name service");
+    assert_eq!(keys(&sqlite), "after because_of before calls causes changes name service");
     let figures = "average_ns errors p50_ns p95_ns p99_ns self_ns spans trace_id";
-    assert_eq!([keys(&findings[0]["before"]), keys(&new[0]["figures"])], [figures, figures]);
+    assert_eq!([keys(&sqlite["before"]), keys(&new[0]["figures"])], [figures, figures]);
     assert_eq!(keys(&new[0]), "figures name service");
-    let lock = &findings[0]["causes"][0];
+    let lock = &sqlite["causes"][0];
     assert_eq!((&lock["cause"], &lock["called"]), (&json!("lock"), &Value::Null));
     assert!((1_900_000..2_100_000).contains(&lock["change_ns"].as_i64().unwrap()), "{lock}");
-    let p95 = &findings[0]["changes"][1];
+    let p95 = &sqlite["changes"][1];
     assert_eq!(keys(p95), "after before chance measure");
-    assert_eq!(p95["after"].as_f64(), findings[0]["after"]["p95_ns"].as_f64());
+    assert_eq!(p95["after"].as_f64(), sqlite["after"]["p95_ns"].as_f64());
     assert!(p95["chance"].as_f64().unwrap() < 1e-4, "{p95}");
 
-    let order = &findings[1];
-    assert_eq!(order["because_of"], json!({ "service": "shop", "name": "sqlite" }));
+    // It calls more, which is a reason by itself.
+    assert_eq!(order["because_of"], Value::Null);
     let calls = json!([{ "service": "shop", "name": "audit", "before": 0.0, "after": 1.0, "chance": 0.0 }]);
     assert_eq!(order["calls"], calls);
     assert_eq!(order["causes"][0]["called"], json!({ "service": "shop", "name": "sqlite" }));
@@ -310,6 +319,26 @@ fn more_calls_are_a_reason_of_the_caller() {
     let shown = stdout(&diff(&[&before, &after]));
     assert!(shown.contains("\n  calls shop: sqlite 1.0 -> 4.0 times\n"), "{shown}");
     assert!(shown.contains(": in shop: sqlite +15."), "{shown}");
+}
+
+#[test]
+fn a_caller_that_also_calls_more_is_a_reason_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = two(folder.path(), &Run::default(), &Run { queries: 2, ..locked() });
+    let (found, _) = found(&[&before, &after]);
+    assert_eq!(BTreeSet::from_iter(reasons(&found)), BTreeSet::from(["GET /orders", "sqlite"]), "{found:#}");
+}
+
+#[test]
+fn errors_that_are_passed_on_have_one_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let after = Run { fails: 8, passes_errors_on: true, ..after };
+    let [before, after] = two(folder.path(), &before, &after);
+    let (found, _) = found(&[&before, &after]);
+    assert_eq!(outline(&found), ["pay: errors", "GET /orders: errors; pay"], "{found:#}");
+    let shown = stdout(&diff(&[&before, &after]));
+    assert!(shown.contains("\n  because of it: shop: GET /orders errors from 0\n"), "{shown}");
 }
 
 #[test]

@@ -111,28 +111,25 @@ impl<'a> Reasons<'a> {
         value(1) - value(0)
     }
 
-    /// How many calls of `called` a span has, and how much of its time one takes.
-    fn call(&self, side: usize, caller: NameId, called: NameId) -> (f64, f64) {
+    /// How much of a span's time the calls of a name take.
+    fn call_ns(&self, side: usize, caller: NameId, called: NameId) -> f64 {
         let calls = self.tallies.get(side).and_then(|of| of.calls.get(&(caller, called)));
-        let ratio = self.tally(side, caller).map_or(0.0, |tally| tally.ratio_of(calls).value());
         let spans = self.tally(side, caller).map_or(0.0, Tally::count);
-        let ns = calls.map_or(0.0, |calls| calls.ns);
-        (ratio, if ratio > 0.0 { ns / (ratio * spans) } else { 0.0 })
+        calls.map_or(0.0, |calls| calls.ns / spans.max(1.0))
     }
 
-    /// How much more of a caller's time the calls of a name take, and how much of that is because there are more calls.
-    fn change_of_call(&self, caller: NameId, called: NameId) -> (f64, f64) {
-        let ((calls, ns), (more_calls, other_ns)) =
-            (self.call(0, caller, called), self.call(1, caller, called));
-        let by_calls = match (calls > 0.0, more_calls > 0.0) {
-            (true, true) => (more_calls - calls) * (ns + other_ns) / 2.0,
-            _ => more_calls * other_ns - calls * ns,
-        };
-        (more_calls * other_ns - calls * ns, by_calls)
+    /// How much more of a caller's time the calls of a name take.
+    fn change_of_call(&self, caller: NameId, called: NameId) -> f64 {
+        self.call_ns(1, caller, called) - self.call_ns(0, caller, called)
     }
 
     fn called(&self, caller: NameId) -> impl Iterator<Item = NameId> {
         self.called.get(&caller).into_iter().flatten().copied()
+    }
+
+    /// The same without the caller, if it calls itself.
+    fn others(&self, caller: NameId) -> impl Iterator<Item = NameId> {
+        self.called(caller).filter(move |called| *called != caller)
     }
 
     /// The change of a duration that stands for the name: `None` if no duration has changed.
@@ -144,26 +141,50 @@ impl<'a> Reasons<'a> {
     }
 
     fn from(&self, id: NameId) -> From {
-        let Some(direction) = self.direction(id) else { return From::Itself };
+        let calls_more = self.judged.calls.range((id, 0)..=(id, NameId::MAX)).next().is_some();
+        match (self.from_by_time(id), self.from_by_errors(id)) {
+            // That is a change of its own, even if what is called has changed, too.
+            _ if calls_more => From::Itself,
+            (Some(From::Called(called)), None | Some(From::Called(_))) => From::Called(called),
+            (None, Some(From::Called(called))) => From::Called(called),
+            _ => From::Itself,
+        }
+    }
+
+    /// Where the change of the duration comes from. `None` if no duration has changed.
+    fn from_by_time(&self, id: NameId) -> Option<From> {
+        let direction = self.direction(id)?;
         let own = direction * self.change(id, Measured::Own);
-        let greatest = self
-            .called(id)
-            .filter(|called| *called != id)
-            .map(|called| (direction * self.change_of_call(id, called).0, called))
-            .max_by(|(one, _), (other, _)| one.total_cmp(other));
-        let Some((change, called)) = greatest.filter(|(change, _)| *change > own.max(0.0)) else {
-            return From::Itself;
-        };
-        let of = self.judged.changes.get(&id).into_iter().flatten();
-        let is_own_real = of.into_iter().any(|change| {
+        let (change, called) = self
+            .others(id)
+            .map(|called| (direction * self.change_of_call(id, called), called))
+            .max_by(|(one, _), (other, _)| one.total_cmp(other))
+            .unwrap_or((0.0, id));
+        let of = self.judged.changes.get(&id)?;
+        let is_own_real = of.iter().any(|change| {
             change.measured == Measured::Own && (change.after - change.before).signum() == direction
         });
-        let by_calls = direction * self.change_of_call(id, called).1;
-        let is_called_more = self.judged.calls.contains_key(&(id, called)) && by_calls >= change / 2.0;
-        let is_reason = is_own_real && own >= SHARE_OF_A_REASON * (own + change);
+        let is_reason = change <= own.max(0.0) || is_own_real && own >= SHARE_OF_A_REASON * (own + change);
         // Without a change of its own, what is called is no finding to point at.
         let follows = self.direction(called) == Some(direction);
-        if is_called_more || is_reason || !follows { From::Itself } else { From::Called(called) }
+        Some(if is_reason || !follows { From::Itself } else { From::Called(called) })
+    }
+
+    /// Where the change of the errors comes from: a span often fails because one that it calls does.
+    fn from_by_errors(&self, id: NameId) -> Option<From> {
+        let more = self.more_errors(id)?;
+        let most = self
+            .others(id)
+            .filter_map(|called| Some((self.more_errors(called)? / more, called)))
+            .max_by(|(one, _), (other, _)| one.total_cmp(other));
+        Some(most.filter(|(share, _)| *share >= 0.5).map_or(From::Itself, |(_, called)| From::Called(called)))
+    }
+
+    /// How many more of the spans of the second side have an error. `None` if that has not changed.
+    fn more_errors(&self, id: NameId) -> Option<f64> {
+        let mut of = self.judged.changes.get(&id)?.iter();
+        let change = of.find(|change| change.measured == Measured::Errors)?;
+        Some((change.after - change.before) * self.tally(1, id).map_or(0.0, Tally::count))
     }
 
     /// The name where the reason is.
@@ -196,7 +217,7 @@ impl<'a> Reasons<'a> {
             add("self", None, self.change(id, Measured::Own));
         }
         for called in self.called(id) {
-            add("called", self.name(called), self.change_of_call(id, called).0);
+            add("called", self.name(called), self.change_of_call(id, called));
         }
         let largest = causes.iter().map(|cause: &Cause| cause.change_ns.abs()).fold(0.0, f64::max);
         causes.retain(|cause| cause.change_ns.abs() > LEAST_SHARE * largest);

@@ -114,7 +114,8 @@ impl Lines {
         let is_because = |of: &&Finding| of.why == Why::Follows(reason.clone());
         let follow: Vec<&Finding> = findings.iter().filter(is_because).collect();
         let describe = |of: &&Finding| {
-            let by_preference = [Measured::P95, Measured::P50, Measured::P99, Measured::Mean];
+            let by_preference =
+                [Measured::P95, Measured::P50, Measured::P99, Measured::Mean, Measured::Errors];
             let find = |measured| of.changes.iter().find(|change| change.measured == measured);
             let change = by_preference.into_iter().find_map(find);
             let change = change.map(|change| format!(" {} {}", measure(change.measured), percent(change)));
