@@ -29,7 +29,7 @@ pub(super) struct Reasons<'a> {
 
 /// Where the change of a name comes from.
 #[derive(Clone, Copy, PartialEq)]
-enum From {
+enum Origin {
     Itself,
     Called(NameId),
 }
@@ -140,19 +140,19 @@ impl<'a> Reasons<'a> {
         Some((first.after - first.before).signum())
     }
 
-    fn from(&self, id: NameId) -> From {
+    fn origin(&self, id: NameId) -> Origin {
         let calls_more = self.judged.calls.range((id, 0)..=(id, NameId::MAX)).next().is_some();
-        match (self.from_by_time(id), self.from_by_errors(id)) {
+        match (self.origin_by_time(id), self.origin_by_errors(id)) {
             // That is a change of its own, even if what is called has changed, too.
-            _ if calls_more => From::Itself,
-            (Some(From::Called(called)), None | Some(From::Called(_))) => From::Called(called),
-            (None, Some(From::Called(called))) => From::Called(called),
-            _ => From::Itself,
+            _ if calls_more => Origin::Itself,
+            (Some(Origin::Called(called)), None | Some(Origin::Called(_))) => Origin::Called(called),
+            (None, Some(Origin::Called(called))) => Origin::Called(called),
+            _ => Origin::Itself,
         }
     }
 
     /// Where the change of the duration comes from. `None` if no duration has changed.
-    fn from_by_time(&self, id: NameId) -> Option<From> {
+    fn origin_by_time(&self, id: NameId) -> Option<Origin> {
         let direction = self.direction(id)?;
         let own = direction * self.change(id, Measured::Own);
         let (change, called) = self
@@ -167,17 +167,20 @@ impl<'a> Reasons<'a> {
         let is_reason = change <= own.max(0.0) || is_own_real && own >= SHARE_OF_A_REASON * (own + change);
         // Without a change of its own, what is called is no finding to point at.
         let follows = self.direction(called) == Some(direction);
-        Some(if is_reason || !follows { From::Itself } else { From::Called(called) })
+        Some(if is_reason || !follows { Origin::Itself } else { Origin::Called(called) })
     }
 
     /// Where the change of the errors comes from: a span often fails because one that it calls does.
-    fn from_by_errors(&self, id: NameId) -> Option<From> {
+    fn origin_by_errors(&self, id: NameId) -> Option<Origin> {
         let more = self.more_errors(id)?;
         let most = self
             .others(id)
             .filter_map(|called| Some((self.more_errors(called)? / more, called)))
             .max_by(|(one, _), (other, _)| one.total_cmp(other));
-        Some(most.filter(|(share, _)| *share >= 0.5).map_or(From::Itself, |(_, called)| From::Called(called)))
+        Some(
+            most.filter(|(share, _)| *share >= 0.5)
+                .map_or(Origin::Itself, |(_, called)| Origin::Called(called)),
+        )
     }
 
     /// How many more of the spans of the second side have an error. `None` if that has not changed.
@@ -190,7 +193,7 @@ impl<'a> Reasons<'a> {
     /// The name where the reason is.
     fn root(&self, id: NameId) -> NameId {
         let (mut at, mut seen) = (id, HashSet::from([id]));
-        while let From::Called(called) = self.from(at) {
+        while let Origin::Called(called) = self.origin(at) {
             // Names that call each other: none of them is the reason of the others.
             if !seen.insert(called) {
                 return id;
