@@ -87,6 +87,7 @@ const SPANTAP: Crate = Crate {
         "open",
         "search",
         "graph",
+        "diff",
         "view",
         "export",
         "sink",

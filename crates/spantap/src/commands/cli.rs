@@ -1,10 +1,14 @@
 //! The command line.
 
+mod diff;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub(super) use diff::Diff;
 
 use crate::export;
 use crate::metrics::Address;
@@ -39,6 +43,8 @@ pub(super) enum Command {
     View(View),
     /// Show who calls whom in such files, with counts, errors and durations: as a table or as a picture
     Graph(Graph),
+    /// Compare such files from before and after a change: which spans take longer, fail or call more, and why
+    Diff(Box<Diff>),
     /// Write spans from such files as files that others open: a report in HTML, flame graphs, Perfetto, Parquet, OTLP
     Export(Export),
     /// Show which spans are slow, how often they fail and where their time goes, on a full screen

@@ -2,7 +2,7 @@
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
 //! `collect` does the rest. `record` is one of the three with a capture or the flight recorder as its target, and `top` one with a
-//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded, and
+//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded, `diff` compares it, and
 //! `export` writes it for other programs; `replay` and `growing` show it at the pace at which it was or is recorded. `shown` is how a trace is
 //! written, `drawn` how a graph is, and `failed` is their exit code for errors.
 //! `probes` lists the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
@@ -11,6 +11,7 @@ mod attach;
 mod cli;
 mod collect;
 mod completions;
+mod diff;
 mod drawn;
 mod export;
 mod failed;
@@ -61,6 +62,7 @@ impl Cli {
             Command::Record(options) => record::record(*options),
             Command::View(options) => view::view(options),
             Command::Graph(options) => graph::graph(options),
+            Command::Diff(options) => diff::diff(&options),
             Command::Export(options) => export::write(&options),
             Command::Top(options) => top::top(*options),
             Command::Probes(options) => probes::list(&options),

@@ -26,5 +26,6 @@ pub use call_graph::{CallGraph, Edge, Uncounted};
 pub use draw::{dot, json, mermaid, svg, table};
 pub use growing::Growing;
 pub(crate) use measure::Measure;
+pub(crate) use names::cut_name;
 pub use names::{By, Node};
 pub use read::{Found, read};

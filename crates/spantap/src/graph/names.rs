@@ -50,9 +50,13 @@ pub(super) struct Names {
 
 impl Node {
     pub(super) fn named(service: &str, name: Option<&str>) -> Self {
-        let cut = |text: &str| text[..floor_char_boundary(text, MAX_NAME_BYTES)].to_owned();
-        Self::Named { service: cut(service), name: name.map(cut) }
+        Self::Named { service: cut_name(service), name: name.map(cut_name) }
     }
+}
+
+/// The text, up to the bytes of which a name is kept.
+pub(crate) fn cut_name(text: &str) -> String {
+    text[..floor_char_boundary(text, MAX_NAME_BYTES)].to_owned()
 }
 
 /// Like `str::floor_char_boundary`, which the oldest supported compiler does not have.

@@ -55,17 +55,18 @@ impl Theme {
 
     /// The sign of a part of the time, its style and its name. Those of the kernel's states are those of the tree.
     pub(super) fn part(self, part: Part) -> (&'static str, Style, &'static str) {
-        match part {
-            Part::Cpu => ("█", self.of(Color::Blue), "cpu"),
-            Part::RunQueue => ("▒", self.of(Color::Yellow), "run queue"),
-            Part::Disk => ("▄", self.of(Color::Red), "disk"),
-            Part::Network => ("≈", self.of(Color::Cyan), "network"),
-            Part::Lock => ("▌", self.of(Color::Magenta), "lock"),
-            Part::Sleep => ("░", Style::new(), "sleep"),
-            Part::Blocked => ("▂", self.of(Color::Red), "blocked"),
-            Part::Own => ("▓", self.of(Color::Cyan), "own time"),
-            Part::Idle => ("·", self.dim(), "idle"),
-            Part::Called => ("─", self.dim(), "called spans"),
-        }
+        let (sign, style) = match part {
+            Part::Cpu => ("█", self.of(Color::Blue)),
+            Part::RunQueue => ("▒", self.of(Color::Yellow)),
+            Part::Disk => ("▄", self.of(Color::Red)),
+            Part::Network => ("≈", self.of(Color::Cyan)),
+            Part::Lock => ("▌", self.of(Color::Magenta)),
+            Part::Sleep => ("░", Style::new()),
+            Part::Blocked => ("▂", self.of(Color::Red)),
+            Part::Own => ("▓", self.of(Color::Cyan)),
+            Part::Idle => ("·", self.dim()),
+            Part::Called => ("─", self.dim()),
+        };
+        (sign, style, part.word())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use memchr::memmem::Finder;
 
 use super::encoded::EncodedSpan;
-use super::self_time::own_times_ns;
+use super::self_time::{Timed, own_times_ns, times_in_parents_ns};
 use crate::process::Process;
 use crate::span::account::{Account, KEYS};
 use crate::span::attributes::{count, find};
@@ -53,6 +53,22 @@ impl Part {
         Self::Idle,
         Self::Called,
     ];
+
+    /// Its name.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::RunQueue => "run queue",
+            Self::Disk => "disk",
+            Self::Network => "network",
+            Self::Lock => "lock",
+            Self::Sleep => "sleep",
+            Self::Blocked => "blocked",
+            Self::Own => "own time",
+            Self::Idle => "idle",
+            Self::Called => "called spans",
+        }
+    }
 
     /// The part for each state of an [`Account`].
     const OF_STATES: [Self; KEYS.len()] = [
@@ -140,8 +156,9 @@ impl Known {
     }
 }
 
-/// Where the time of each span of a trace goes. `None` for kernel activity, which is no call.
-pub(crate) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Breakdown>> {
+/// The parent of each span of a trace, its times, and the places of the spans in the order of their start. Kernel activity is no
+/// call, and is left out of the second.
+fn timed(spans: &[EncodedSpan]) -> (Vec<Timed>, Vec<usize>) {
     let places: HashMap<u64, usize> =
         spans.iter().enumerate().rev().map(|(place, span)| (span.span_id, place)).collect();
     let parent = |place: usize, span: &EncodedSpan| {
@@ -152,6 +169,30 @@ pub(crate) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Op
         spans.iter().enumerate().map(|(place, span)| (parent(place, span), span.times)).collect();
     let mut by_start: Vec<usize> = (0..spans.len()).filter(|place| !spans[*place].is_kernel).collect();
     by_start.sort_by_key(|place| spans[*place].times.0);
+    (timed, by_start)
+}
+
+/// A span as a call: the place of its caller, and how much of the caller's time it takes, as [`breakdowns`] counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CallTime {
+    pub(crate) parent: usize,
+    pub(crate) in_parent_ns: u64,
+}
+
+/// The call that each span of a trace is. `None` for kernel activity, and for a span whose parent is not there.
+pub(crate) fn call_times(spans: &[EncodedSpan]) -> Vec<Option<CallTime>> {
+    let (timed, by_start) = timed(spans);
+    let times = times_in_parents_ns(&timed, by_start.iter().copied());
+    let each = spans.iter().zip(timed).zip(times);
+    each.map(|((span, (parent, _)), in_parent_ns)| {
+        Some(CallTime { parent: parent.filter(|_| !span.is_kernel)?, in_parent_ns })
+    })
+    .collect()
+}
+
+/// Where the time of each span of a trace goes. `None` for kernel activity, which is no call.
+pub(crate) fn breakdowns(spans: &[EncodedSpan], accounts: &Finder<'_>) -> Vec<Option<Breakdown>> {
+    let (timed, by_start) = timed(spans);
     let own_ns = own_times_ns(&timed, by_start.iter().copied());
 
     let known: Vec<Option<Known>> = spans.iter().map(|span| Known::of(span, accounts)).collect();

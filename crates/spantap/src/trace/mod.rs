@@ -21,7 +21,7 @@ pub mod tree;
 
 pub use assembled::{Shown, Trace, TraceSpan};
 pub use assembly::Assembly;
-pub(crate) use breakdown::{Breakdown, Part, breakdowns, finder};
+pub(crate) use breakdown::{Breakdown, Part, breakdowns, call_times, finder};
 pub use collected::Limits;
 pub use critical_path::{Segment, critical_path};
 pub use encoded::EncodedSpan;

@@ -21,21 +21,30 @@ pub fn self_times_ns(rows: &[Row<'_>]) -> Vec<u64> {
 
 /// The own time of each span. `by_start` has the places of the spans, siblings in the order of their start.
 pub(crate) fn own_times_ns(spans: &[Timed], by_start: impl Iterator<Item = usize>) -> Vec<u64> {
+    let mut own: Vec<u64> = spans.iter().map(|(_, (start, end))| end.saturating_sub(*start)).collect();
+    for ((parent, _), in_parent_ns) in spans.iter().zip(times_in_parents_ns(spans, by_start)) {
+        if let Some(own) = parent.and_then(|parent| own.get_mut(parent)) {
+            *own = own.saturating_sub(in_parent_ns);
+        }
+    }
+    own
+}
+
+/// How much of its parent's time each span takes. What several siblings take counts for the first of them.
+pub(crate) fn times_in_parents_ns(spans: &[Timed], by_start: impl Iterator<Item = usize>) -> Vec<u64> {
     // In that order, what the children before cover ends at a single time.
-    let mut covered: Vec<(u64, u64)> = spans.iter().map(|(_, (start, _))| (*start, 0)).collect();
+    let mut covered_until: Vec<u64> = spans.iter().map(|(_, (start, _))| *start).collect();
+    let mut times = vec![0; spans.len()];
     for place in by_start {
         let (Some(parent), (start, end)) = spans[place] else { continue };
         let (_, of_parent) = spans[parent];
-        let (until, sum) = covered[parent];
-        let (start, end) = (start.max(until), end.min(of_parent.1));
+        let (start, end) = (start.max(covered_until[parent]), end.min(of_parent.1));
         if end > start {
-            covered[parent] = (end, sum + (end - start));
+            covered_until[parent] = end;
+            times[place] = end - start;
         }
     }
-    let own = |((_, (start, end)), (_, covered)): (&Timed, (u64, u64))| {
-        end.saturating_sub(*start).saturating_sub(covered)
-    };
-    spans.iter().zip(covered).map(own).collect()
+    times
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! `spantap diff`: compares two sides, and shows what has changed and why.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use super::cli::Diff as Options;
+use super::failed::Failed;
+use crate::diff::{Choice, Condition, Diff, Sides, compare, json, sentence, table};
+use crate::search::Files;
+use crate::terminal::{Screen, Stream};
+use crate::text::{counted, safe};
+
+/// As that of `diff` and `cmp`.
+const DIFFERENT: u8 = 1;
+
+/// Compares.
+///
+/// # Errors
+///
+/// When the output fails, or the files are not those of two sides.
+pub(super) fn diff(options: &Options) -> Result<ExitCode> {
+    show(options).context(Failed("can't compare"))
+}
+
+fn show(options: &Options) -> Result<ExitCode> {
+    let choice = Choice {
+        query: options.query.clone(),
+        times_ns: (options.since.unwrap_or(0), options.until.unwrap_or(u64::MAX)),
+    };
+    let [before, after] = sides(options)?;
+    // A pipe can be opened only once.
+    let second = if options.at.is_some() { &[] } else { &after[..] };
+    let (before_files, after_files) = (Files::open(&before), Files::open(second));
+    let sides = match options.at {
+        Some(at_ns) => Sides::Split { files: &before_files, at_ns },
+        None => Sides::Files { before: &before_files, after: &after_files },
+    };
+    let found = compare(sides, &choice);
+    let screen = Screen::new(Stream::Stdout, options.color.into());
+    let shown = match options.json {
+        true => json(&found),
+        false => {
+            table(&found, &[&before, &after].map(|paths| words(paths)), screen.columns(), screen.colour())
+        }
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
+        // The reader, such as `head`, has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.context("can't write what has changed")?,
+    }
+    let failures = failures(&found, &options.fail_on);
+    let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
+    let older = before_files.older().into_iter().chain(after_files.older());
+    let mut err = io::stderr().lock();
+    for line in failures.into_iter().chain(report(&found)).chain(older) {
+        let _ = writeln!(err, "spantap: {}", safe(&line));
+    }
+    Ok(match () {
+        () if found.is_damaged() || found.compared == 0 => Failed::EXIT_CODE.into(),
+        () if is_failure => DIFFERENT.into(),
+        () => ExitCode::SUCCESS,
+    })
+}
+
+/// The files of each side. With a time, they are the same.
+fn sides(options: &Options) -> Result<[Vec<PathBuf>; 2]> {
+    let Options { files, before, after, at, .. } = options;
+    match (&files[..], at) {
+        ([], Some(_)) => bail!("--at divides files; give at least one"),
+        (all, Some(_)) => Ok([all.to_owned(), all.to_owned()]),
+        ([], None) if before.is_empty() || after.is_empty() => {
+            bail!("give two files, one from before and one from after; or one file and --at TIME")
+        }
+        ([], None) => Ok([before.clone(), after.clone()]),
+        ([one, other], None) => {
+            let with = |first: &PathBuf, more: &Vec<PathBuf>| [vec![first.clone()], more.clone()].concat();
+            Ok([with(one, before), with(other, after)])
+        }
+        ([_], None) => {
+            bail!("give two files, one from before and one from after; or --at TIME to divide one")
+        }
+        (more, None) => bail!(
+            "which of the {} files are from before? Give two, and name the others with --before and --after",
+            more.len()
+        ),
+    }
+}
+
+/// The files as words for a shell.
+fn words(paths: &[PathBuf]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    let word = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        match path.chars().all(is_plain) && !path.is_empty() {
+            true => path.into_owned(),
+            false => format!("'{}'", path.replace('\'', "'\\''")),
+        }
+    };
+    safe(&paths.iter().map(word).collect::<Vec<_>>().join(" "))
+}
+
+/// A line about each change that a condition names.
+fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
+    let is_named = |change| conditions.iter().any(|condition| condition.matches(change));
+    let failures = found.findings.iter().flat_map(|of| {
+        let named = of.all_changes().filter(|(_, change)| is_named(change));
+        named.map(|(called, change)| format!("failed: {}", sentence(of, called, change)))
+    });
+    failures.collect()
+}
+
+/// What the user has to know beside what has changed.
+fn report(found: &Diff) -> Vec<String> {
+    let mut lines = Vec::new();
+    let [before, after] = found.sides.map(|side| counted(side.spans, "span", "spans"));
+    let names = |count: usize| counted(count as u64, "name", "names");
+    if found.compared == 0 {
+        // If no file could be read, the reason says enough.
+        if !found.is_damaged() || found.sides.iter().any(|side| side.spans > 0) {
+            lines.push(format!(
+                "nothing to compare: no name has 20 spans on each side, spread over time, among {before} before and {after} after"
+            ));
+        }
+    } else if !found.is_different() {
+        lines
+            .push(format!("no change in {}, among {before} before and {after} after", names(found.compared)));
+    }
+    if !found.too_few.is_empty() && found.compared > 0 {
+        lines.push(format!("{} not compared: too few spans; --json lists them", names(found.too_few.len())));
+    }
+    if found.crossing_traces > 0 {
+        let traces = counted(found.crossing_traces, "trace", "traces");
+        lines.push(format!("{traces} left out: open at the time of --at"));
+    }
+    if found.left_out_spans > 0 {
+        let spans = counted(found.left_out_spans, "span", "spans");
+        lines.push(format!(
+            "{spans} left out: too many names, or too large a trace; --where chooses some of them"
+        ));
+    }
+    if found.left_out_calls > 0 {
+        let calls = counted(found.left_out_calls, "call", "calls");
+        lines.push(format!("{calls} not counted: too many pairs of names call each other"));
+    }
+    for (side, read) in ["before", "after"].into_iter().zip(&found.read) {
+        lines.extend(read.lines().into_iter().map(|line| format!("{side}: {line}")));
+    }
+    lines
+}

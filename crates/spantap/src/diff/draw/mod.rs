@@ -1,0 +1,7 @@
+//! Writes the result of a comparison: `table` for people, `json` for scripts.
+
+mod json;
+mod table;
+
+pub use json::json;
+pub use table::{sentence, table};

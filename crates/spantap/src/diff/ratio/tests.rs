@@ -1,0 +1,187 @@
+//! What the statistic finds, and what it does not, in durations that are as bad as real ones: a tail of slow spans, and spans that
+//! resemble their neighbours.
+#![allow(clippy::unwrap_used)] // a failing test is a panic
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::diff::measured::Measured;
+use crate::diff::student::holm;
+
+/// As in `judge`.
+const CHANCE: f64 = 0.001;
+
+/// Draws numbers. (Marsaglia's xorshift.)
+struct Random(u64);
+
+impl Random {
+    fn share(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Of a normal distribution. (Box and Muller.)
+    fn normal(&mut self) -> f64 {
+        let (one, other) = (self.share().max(1e-300), self.share());
+        (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()
+    }
+
+    /// Durations around 1 ms times `factor`. They vary by half; in addition, what disturbs them lasts for `disturbed` spans, and makes
+    /// them up to a third longer or shorter. One of a hundred is in a tail of Pareto's kind.
+    fn durations(&mut self, spans: usize, disturbed: f64, factor: f64) -> Vec<f64> {
+        let kept = if disturbed > 0.0 { (-1.0 / disturbed).exp() } else { 0.0 };
+        let size = if disturbed > 0.0 { 0.3 } else { 0.0 };
+        let mut disturbance = size * self.normal();
+        let mut duration = || {
+            disturbance = kept * disturbance + (1.0 - kept * kept).sqrt() * size * self.normal();
+            let usual = 1e6 * factor * (disturbance + 0.5 * self.normal()).exp();
+            if self.share() < 0.01 { usual / self.share().max(1e-4).powf(0.7) } else { usual }
+        };
+        (0..spans).map(|_| duration()).collect()
+    }
+}
+
+fn blocks(durations: &[f64], of: impl Fn(f64) -> f64) -> ([f64; BLOCKS], [f64; BLOCKS]) {
+    let (mut sums, mut counts) = ([0.0; BLOCKS], [0.0; BLOCKS]);
+    for (place, duration) in durations.iter().enumerate() {
+        let block = place * BLOCKS / durations.len();
+        sums[block] += of(*duration);
+        counts[block] += 1.0;
+    }
+    (sums, counts)
+}
+
+fn percentile(durations: &[f64], share: f64) -> f64 {
+    let mut sorted = durations.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
+}
+
+/// The chance of the difference of each measure, and whether it is large.
+fn compare(before: &[f64], after: &[f64]) -> Vec<(f64, bool)> {
+    let both = [before, after].concat();
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+    let mut found = Vec::new();
+    for (measured, share) in [(Measured::P50, 0.5), (Measured::P95, 0.95), (Measured::P99, 0.99)] {
+        let threshold = percentile(&both, share);
+        let beyond = |of| blocks(of, |duration| f64::from(u8::from(duration > threshold)));
+        let ((of, per), (other_of, other_per)) = (beyond(before), beyond(after));
+        let ratios = (Ratio { of: &of, per: &per }, Ratio { of: &other_of, per: &other_per });
+        let is_large = measured.is_large(percentile(before, share), percentile(after, share));
+        found.push((chance(ratios.0, ratios.1, Kind::Share).unwrap(), is_large));
+    }
+    let ((of, per), (other_of, other_per)) = (blocks(before, |of| of), blocks(after, |of| of));
+    let ratios = (Ratio { of: &of, per: &per }, Ratio { of: &other_of, per: &other_per });
+    let is_large = Measured::Mean.is_large(mean(before), mean(after));
+    found.push((chance(ratios.0, ratios.1, Kind::Average).unwrap(), is_large));
+    found
+}
+
+/// Whether anything is reported in the first of several names; the others have not changed.
+fn is_found(first: Vec<(f64, bool)>, others: impl Iterator<Item = Vec<(f64, bool)>>) -> bool {
+    let all: Vec<(f64, bool)> = std::iter::once(first).chain(others).flatten().collect();
+    let chances: Vec<f64> = all.iter().map(|(chance, _)| *chance).collect();
+    holm(&chances, CHANCE).into_iter().zip(all).any(|(is_real, (_, is_large))| is_real && is_large)
+}
+
+/// Disturbances last for up to a thirtieth of the run.
+#[test]
+fn two_runs_of_the_same_find_nothing_in_100_tries() {
+    let mut random = Random(88_172_645_463_325_252);
+    for (before, after, disturbed) in [(1_000, 1_000, 0.0), (1_000, 1_000, 0.03), (500, 2_000, 0.01)] {
+        let alarms = (0..100).filter(|_| {
+            let mut name = || {
+                let mut run = |spans| random.durations(spans, disturbed * spans as f64, 1.0);
+                compare(&run(before), &run(after))
+            };
+            let first = name();
+            is_found(first, (1..10).map(|_| name()))
+        });
+        assert_eq!(alarms.count(), 0, "{before} and {after} spans, disturbed for {disturbed}");
+    }
+}
+
+#[test]
+fn a_tenth_more_is_found_with_10_000_spans() {
+    let mut random = Random(88_172_645_463_325_252);
+    let found = (0..20).filter(|_| {
+        let (before, after) = (random.durations(10_000, 0.0, 1.0), random.durations(10_000, 0.0, 1.1));
+        // Nine others without a change make it harder.
+        is_found(compare(&before, &after), (1..10).map(|_| vec![(1.0, false); 4]))
+    });
+    assert_eq!(found.count(), 20);
+}
+
+#[test]
+fn half_more_is_found_with_500_spans() {
+    let mut random = Random(88_172_645_463_325_252);
+    let found = (0..20).filter(|_| {
+        let (before, after) = (random.durations(500, 0.0, 1.0), random.durations(500, 0.0, 1.5));
+        is_found(compare(&before, &after), (1..10).map(|_| vec![(1.0, false); 4]))
+    });
+    assert_eq!(found.count(), 20);
+}
+
+fn of_averages(before: &[f64], after: &[f64]) -> Option<f64> {
+    let ones = |of: &[f64]| vec![1.0; of.len()];
+    let (before_ones, after_ones) = (ones(before), ones(after));
+    chance(Ratio { of: before, per: &before_ones }, Ratio { of: after, per: &after_ones }, Kind::Average)
+}
+
+#[test]
+fn few_blocks_say_nothing() {
+    let (before, after) = ([1.0, 1.1].repeat(8), [2.0, 2.1].repeat(8));
+    assert_eq!(of_averages(&before[..11], &after), None);
+    assert_eq!(of_averages(&before, &after[..11]), None);
+    assert!(of_averages(&before[..12], &after[..12]).unwrap() < 1e-6);
+}
+
+/// One long disturbance looks like many slow spans, but only in one stretch.
+#[test]
+fn what_holds_in_one_stretch_only_is_no_change() {
+    let mut after = [1.0, 1.1].repeat(16);
+    let before = after.clone();
+    after[8..16].iter_mut().for_each(|of| *of = 50.0);
+    assert_eq!(of_averages(&before, &after), Some(1.0));
+}
+
+#[test]
+fn blocks_that_resemble_their_neighbours_count_for_less() {
+    let slow: Vec<f64> = (0..32).map(|n| 1.0 + 0.2 * f64::from(n / 4 % 2)).collect();
+    let fast: Vec<f64> = (0..32).map(|n| 1.0 + 0.2 * f64::from(n % 2)).collect();
+    let more = |of: &[f64]| of.iter().map(|of| of + 0.11).collect::<Vec<f64>>();
+    let (of_slow, of_fast) =
+        (of_averages(&slow, &more(&slow)).unwrap(), of_averages(&fast, &more(&fast)).unwrap());
+    assert!(of_slow > 10.0 * of_fast, "{of_slow} and {of_fast}");
+}
+
+/// Two errors in each block of one side, by design, and none on the other: blocks alone would be sure of it with any number.
+#[test]
+fn shares_vary_at_least_as_those_of_independent_spans() {
+    let (none, all, per) = ([0.0; 16], [1.0; 16], [1000.0; 16]);
+    let share = chance(Ratio { of: &none, per: &per }, Ratio { of: &all, per: &per }, Kind::Share).unwrap();
+    assert!(share > 1e-5, "{share}");
+    assert_eq!(
+        chance(Ratio { of: &none, per: &per }, Ratio { of: &all, per: &per }, Kind::Average),
+        Some(0.0)
+    );
+}
+
+proptest! {
+    #[test]
+    fn the_chance_is_a_probability_and_has_no_side(
+        before in prop::collection::vec((0.0..1e12, 0_u32..100), 0..40),
+        after in prop::collection::vec((0.0..1e12, 0_u32..100), 0..40),
+    ) {
+        let split = |of: &[(f64, u32)]| -> (Vec<f64>, Vec<f64>) {
+            of.iter().map(|(sum, count)| (if *count > 0 { *sum } else { 0.0 }, f64::from(*count))).unzip()
+        };
+        let ((of, per), (other_of, other_per)) = (split(&before), split(&after));
+        let (one, other) = (Ratio { of: &of, per: &per }, Ratio { of: &other_of, per: &other_per });
+        let found = chance(one, other, Kind::Average);
+        prop_assert!(found.is_none_or(|chance| (0.0..=1.0).contains(&chance)), "{found:?}");
+        prop_assert_eq!(found, chance(other, one, Kind::Average));
+    }
+}
