@@ -17,8 +17,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::field::Empty;
@@ -69,11 +70,12 @@ impl Service {
         } else {
             self.load_items(customer).await;
         }
+        let basket = other_id(customer);
         if self.has("serial-calls") {
-            self.fetch_prices(order, customer).await;
-            self.fetch_stock(customer).await;
+            self.fetch_prices(order, basket).await;
+            self.fetch_stock(basket).await;
         } else {
-            tokio::join!(self.fetch_prices(order, customer), self.fetch_stock(customer));
+            tokio::join!(self.fetch_prices(order, basket), self.fetch_stock(basket));
         }
         self.add_to_totals();
         self.write_audit(order);
@@ -91,8 +93,7 @@ impl Service {
     ))]
     async fn load_order(&self, order: u64) -> u64 {
         sleep(Duration::from_millis(if self.has("slow-query") { 30 } else { 3 })).await;
-        // Any function that tells orders apart.
-        order.wrapping_mul(2_654_435_761) % 1_000_003
+        other_id(order)
     }
 
     #[instrument(skip(self), fields(
@@ -113,19 +114,19 @@ impl Service {
         otel.kind = "client", otel.status_code = Empty, otel.status_description = Empty,
         http.request.method = "GET", server.address = "prices.example"
     ))]
-    async fn fetch_prices(&self, order: u64, customer: u64) {
+    async fn fetch_prices(&self, order: u64, basket: u64) {
         sleep(Duration::from_millis(6)).await;
         if self.has("new-error") && order >= self.requests / 2 && order % 3 == 0 {
             let span = Span::current();
             span.record("otel.status_code", "ERROR");
-            span.record("otel.status_description", format!("no price for customer {customer}"));
+            span.record("otel.status_description", format!("no price for basket {basket}"));
         }
     }
 
     #[instrument(skip(self), fields(
         otel.kind = "client", http.request.method = "GET", server.address = "stock.example"
     ))]
-    async fn fetch_stock(&self, customer: u64) {
+    async fn fetch_stock(&self, basket: u64) {
         sleep(Duration::from_millis(5)).await;
     }
 
@@ -159,9 +160,16 @@ impl Service {
     }
 }
 
+/// An id that only one who has looked it up knows.
+fn other_id(id: u64) -> u64 {
+    (id + 1).wrapping_mul(2_654_435_761) % 1_000_003
+}
+
+/// Computes for so long, by the clock of the thread: on a busy machine it takes longer, but is as much work.
 fn compute(time: Duration) {
-    let began = Instant::now();
-    while began.elapsed() < time {
+    let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or(Duration::MAX);
+    let end = now().saturating_add(time);
+    while now() < end {
         std::hint::spin_loop();
     }
 }

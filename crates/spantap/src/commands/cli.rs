@@ -1,11 +1,14 @@
 //! The command line.
 
+mod findings;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use self::findings::FindingsOption;
 use crate::export;
 use crate::metrics::Address;
 use crate::notes::Pattern;
@@ -343,7 +346,10 @@ pub(super) struct View {
     /// Show in the bars what each trace waited for, and how much of that is in each span, instead of the busy share
     #[arg(long, conflicts_with = "json")]
     pub(super) critical_path: bool,
-    /// Print a JSON object for each trace, one per line; the page "Traces as JSON" of the documentation describes it
+    /// Whether findings are shown.
+    #[command(flatten)]
+    pub(super) findings: FindingsOption,
+    /// Print a JSON object for each trace or finding, one per line; the page "Traces as JSON" of the documentation describes it
     #[arg(long)]
     pub(super) json: bool,
     /// When to use colors

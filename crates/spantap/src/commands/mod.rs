@@ -14,6 +14,7 @@ mod completions;
 mod drawn;
 mod export;
 mod failed;
+mod findings;
 mod graph;
 mod growing;
 mod listen;

@@ -1,0 +1,226 @@
+//! Calls one after the other that could run at the same time.
+//!
+//! Most calls that follow each other do so for a reason, so there has to be evidence that the second does not need the first:
+//!
+//! * the same program made them in the other order, or at the same time; or
+//! * both only read, from different peers, and all that the second was given was known before the first began: from the spans
+//!   around them, from what ended before, or from what the first was given. What is the same in all traces is known, too. At least one
+//!   value has to differ from trace to trace and be known, because what no value shows may come from the first.
+//!
+//! The names of calls such as `check_token` or `connect` say that what follows depends on them anyway.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+use super::call::{Call, known_and_others, words};
+use super::evidence::{Evidence, Groups};
+use super::finding::{Finding, Kind};
+use super::looked::Looked;
+use super::names::{NameId, Names};
+use crate::text::{counted, readable};
+
+/// The children of a span that are looked at: of more, it is not clear which belong together.
+const MOST_CHILDREN: usize = 64;
+/// How long each of the two has to take, in nanoseconds, and of the trace: one part in so many.
+const LEAST_NS: u64 = 1_000_000;
+const LEAST_SHARE: u64 = 20;
+/// What may lie between them, in nanoseconds and of the shorter one: one part in so many. More is work on an answer.
+const MOST_BETWEEN_NS: u64 = 100_000;
+const MOST_BETWEEN_SHARE: u64 = 20;
+/// The fewest traces in which they were serial.
+const LEAST_TRACES: u64 = 5;
+/// In how many traces they have to be otherwise, and how many of all: one in so many.
+const LEAST_OTHERWISE: u64 = 2;
+const LEAST_OTHERWISE_SHARE: u64 = 20;
+/// The spans around a call whose attributes are known.
+const MOST_ANCESTORS: usize = 8;
+/// The attributes of a call that are looked at.
+const MOST_KEYS: usize = 32;
+
+/// The parent and the two calls, in the order in which they were made.
+type Key = (NameId, NameId, NameId);
+
+/// Pairs of calls.
+#[derive(Default, Debug)]
+pub(super) struct Serial(Groups<Key, Pair>);
+
+#[derive(Default, Debug)]
+struct Pair {
+    evidence: Evidence,
+    /// How often they ran at the same time.
+    together: u64,
+    /// How often they were reads from different peers.
+    reads: u64,
+    /// The values of the second call, by their key.
+    values: BTreeMap<String, Values>,
+}
+
+/// The values of an attribute: their words that were known before the first call, and the others.
+#[derive(Debug)]
+struct Values {
+    known: Option<u64>,
+    others: u64,
+    has_other_known: bool,
+    has_other_others: bool,
+}
+
+impl Serial {
+    pub(super) fn look(&mut self, looked: &Looked<'_>) {
+        let least_ns = LEAST_NS.max(looked.duration_ns() / LEAST_SHARE);
+        for (parent, of_parent) in looked.named() {
+            if !(2..=MOST_CHILDREN).contains(&looked.all_children(parent).len())
+                || looked.spans[parent].duration_ns() < 2 * least_ns
+            {
+                continue;
+            }
+            let children: Vec<usize> = looked.children(parent).collect();
+            for pair in children.windows(2) {
+                let &[first, second] = pair else { continue };
+                let is_long = |place: usize| looked.spans[place].duration_ns() >= least_ns;
+                let (Some(a), Some(b)) = (looked.names[first], looked.names[second]) else { continue };
+                let is_once =
+                    |name| children.iter().filter(|of| looked.names[**of] == Some(name)).count() == 1;
+                let is_client = |place: usize| looked.spans[place].kind() == SpanKind::Client as i32;
+                let is_pair = is_long(first) && is_long(second) && is_client(first) && is_client(second);
+                if is_pair && a != b && is_once(a) && is_once(b) {
+                    self.add(looked, (of_parent, a, b), first, second);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, looked: &Looked<'_>, key: Key, first: usize, second: usize) {
+        let (one, other) = (&looked.spans[first], &looked.spans[second]);
+        if other.times.0 < one.times.1 {
+            // One after the other as well, if only a moment is common to both.
+            let common_ns = one.times.1.min(other.times.1) - other.times.0;
+            let is_together = common_ns >= one.duration_ns().min(other.duration_ns()) / 2;
+            self.0.of(key).into_iter().for_each(|pair| pair.together += u64::from(is_together));
+            return;
+        }
+        let shorter_ns = one.duration_ns().min(other.duration_ns());
+        let most_between_ns = MOST_BETWEEN_NS.max(shorter_ns / MOST_BETWEEN_SHARE);
+        let saved_ns = looked.path_ns(first).min(looked.path_ns(second));
+        if other.times.0 - one.times.1 > most_between_ns
+            || saved_ns < shorter_ns / 2
+            || one.is_error
+            || other.is_error
+        {
+            return;
+        }
+        let (Some(one), Some(other)) = (Call::of(one), Call::of(other)) else { return };
+        if one.is_guard() || other.is_guard() {
+            return;
+        }
+        let Some(pair) = self.0.of(key) else { return };
+        pair.evidence.add(looked.trace_id, saved_ns);
+        if one.is_read()
+            && other.is_read()
+            && one.peer().is_some()
+            && other.peer().is_some()
+            && one.peer() != other.peer()
+        {
+            pair.reads += 1;
+            let known = known_before(looked, first, &one);
+            for (key, value) in other.given().take(MOST_KEYS) {
+                let (known, others) = known_and_others(&value, &known);
+                if let Some(values) = pair.values.get_mut(key) {
+                    values.has_other_known |=
+                        known.is_some() && values.known.is_some() && values.known != known;
+                    values.has_other_others |= values.others != others;
+                    values.known = values.known.or(known);
+                } else if pair.values.len() < MOST_KEYS {
+                    let new = Values { known, others, has_other_known: false, has_other_others: false };
+                    pair.values.insert(key.to_owned(), new);
+                }
+            }
+        }
+    }
+
+    pub(super) fn found(&self, names: &Names) -> Vec<Finding> {
+        self.0.iter().filter_map(|(key, pair)| self.finding(*key, pair, names)).collect()
+    }
+
+    fn finding(&self, (parent, a, b): Key, pair: &Pair, names: &Names) -> Option<Finding> {
+        let Pair { evidence, together, reads, values } = pair;
+        let other = self.0.get(&(parent, b, a));
+        let turned = other.map_or(0, |of| of.evidence.times);
+        // Of two orders, the usual one is shown.
+        if evidence.traces < LEAST_TRACES || (turned, b) > (evidence.times, a) {
+            return None;
+        }
+        let otherwise = turned + together + other.map_or(0, |of| of.together);
+        let all = evidence.times + otherwise;
+        let is_in_any_order = otherwise >= LEAST_OTHERWISE.max(all / LEAST_OTHERWISE_SHARE);
+        let is_given_what_was_known = *reads == evidence.times
+            && values.values().all(|of| !of.has_other_others)
+            && values.values().any(|of| of.has_other_known);
+        let (parent, a, b) = (names.of(parent), names.of(a), names.of(b));
+        let why = if is_in_any_order {
+            format!("they ran at the same time or in the other order {}", counted(otherwise, "time", "times"))
+        } else if is_given_what_was_known {
+            let known = values.iter().filter(|(_, of)| of.has_other_known).map(|(key, _)| &**key);
+            format!(
+                "both read, from different peers, and {} got nothing that was not known before {} began ({})",
+                b.name,
+                a.name,
+                known.collect::<Vec<_>>().join(", ")
+            )
+        } else {
+            return None;
+        };
+        Some(Finding {
+            kind: Kind::SerialCalls,
+            service: Arc::clone(&parent.service),
+            name: Arc::clone(&parent.name),
+            what: format!(
+                "{} calls {} and then {}, which could be at the same time and save {} each time",
+                parent.name,
+                a.name,
+                b.name,
+                readable(evidence.average_ns())
+            ),
+            why,
+            cost_ns: evidence.cost_ns,
+            times: evidence.times,
+            traces: evidence.traces,
+            trace_ids: evidence.trace_ids(),
+            details: [
+                ("first".to_owned(), (*a.name).into()),
+                ("second".to_owned(), (*b.name).into()),
+                ("otherwise".to_owned(), otherwise.into()),
+            ]
+            .into_iter()
+            .collect(),
+        })
+    }
+
+    pub(super) fn examples(&self, each: &mut dyn FnMut(u128)) {
+        self.0.iter().for_each(|(_, pair)| pair.evidence.example(each));
+    }
+
+    pub(super) fn left_out(&self) -> u64 {
+        self.0.left_out()
+    }
+}
+
+/// The words of all values that were known when the first call began.
+fn known_before(looked: &Looked<'_>, first: usize, call: &Call) -> HashSet<String> {
+    let mut known = HashSet::new();
+    let mut add = |call: &Call| {
+        for (_, value) in call.given().take(MOST_KEYS) {
+            known.extend(words(&value).map(str::to_owned));
+        }
+    };
+    add(call);
+    let around: Vec<usize> = looked.ancestors(first).take(MOST_ANCESTORS).collect();
+    let start_ns = looked.spans[first].times.0;
+    let siblings = looked.parent(first).into_iter().flat_map(|parent| looked.children(parent));
+    let ended = siblings.filter(|place| looked.spans[*place].times.1 <= start_ns);
+    for place in around.iter().copied().chain(ended) {
+        Call::of(&looked.spans[place]).iter().for_each(&mut add);
+    }
+    known
+}
