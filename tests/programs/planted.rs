@@ -13,11 +13,11 @@
 //! | `new-error` | from the middle on, the service of prices refuses |
 //! | `gap` | each request waits for something that has no span |
 
-use std::fs::File;
+use std::fs::{File, remove_file};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Semaphore;
@@ -141,16 +141,21 @@ impl Service {
 
     #[instrument(skip(self))]
     fn write_audit(&self, order: u64) {
-        if self.has("disk-stall") {
-            let path = self.folder.join(format!("audit-{}-{}", std::process::id(), order % AT_ONCE as u64));
-            let written = File::create(&path).and_then(|mut file| {
-                file.write_all(&vec![order as u8; 16 << 20])?;
-                file.sync_all()
-            });
-            let removed = std::fs::remove_file(&path);
-            if let Err(error) = written.and(removed) {
-                eprintln!("can't write {}: {error}", path.display());
+        if !self.has("disk-stall") {
+            return;
+        }
+        let path = self.folder.join(format!("audit-{}-{order}", std::process::id()));
+        let written = File::create(&path).and_then(|mut file| {
+            // However fast the disk is.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(40) {
+                file.write_all(&[0; 64 << 10])?;
+                file.sync_data()?;
             }
+            Ok(())
+        });
+        if let Err(error) = written.and(remove_file(&path)) {
+            eprintln!("can't write {}: {error}", path.display());
         }
     }
 

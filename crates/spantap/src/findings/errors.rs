@@ -98,7 +98,7 @@ fn finding(name: NameId, failed: &Failed, names: &Names) -> Option<Finding> {
         service: Arc::clone(&named.service),
         name: Arc::clone(&named.name),
         what: format!(
-            "{} fails{with} since {time}: {} of {} from then on",
+            "{} fails{with} since {time}: {} of about {} from then on",
             named.name,
             grouped(evidence.times),
             counted(since, "span", "spans")

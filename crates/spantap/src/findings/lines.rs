@@ -25,10 +25,8 @@ pub fn lines(found: &Found, open: &str, columns: usize, is_coloured: bool) -> Ve
         let head = format!("{}. {}: {}", index + 1, finding.kind.title(), on_one_line(&finding.service));
         lines.push(bold(crate::text::cut(&head, columns)));
         let room = columns.saturating_sub(INDENT.len()).max(20);
-        for text in [with_stop(&finding.what), with_stop(&finding.why), cost(finding, found)] {
-            lines.extend(
-                wrap(&on_one_line(&text), room, MOST_LINES).into_iter().map(|line| format!("{INDENT}{line}")),
-            );
+        for text in sentence(finding, found) {
+            lines.extend(wrap(&text, room, MOST_LINES).into_iter().map(|line| format!("{INDENT}{line}")));
         }
         if let Some(id) = finding.trace_ids.first() {
             // To be copied, so it is not cut.
@@ -45,7 +43,7 @@ pub fn lines(found: &Found, open: &str, columns: usize, is_coloured: bool) -> Ve
 /// What a finding costs and where it was seen.
 fn cost(finding: &Finding, found: &Found) -> String {
     format!(
-        "{} in {} of {}: {} of their time",
+        "It costs {} in {} of {}, {} of the time of all.",
         readable(finding.cost_ns),
         grouped(finding.traces),
         counted(found.traces, "trace", "traces"),
@@ -54,7 +52,7 @@ fn cost(finding: &Finding, found: &Found) -> String {
 }
 
 /// A share in percent.
-pub(super) fn share(part: u64, whole: u64) -> String {
+fn share(part: u64, whole: u64) -> String {
     let percent = 100.0 * part as f64 / whole.max(1) as f64;
     match percent {
         p if p < 0.1 => "<0.1%".to_owned(),
@@ -65,10 +63,9 @@ pub(super) fn share(part: u64, whole: u64) -> String {
 
 /// What happens, why that is certain and what it costs, in one text each.
 pub(crate) fn sentence(finding: &Finding, found: &Found) -> [String; 3] {
-    [&with_stop(&finding.what), &with_stop(&finding.why), &cost(finding, found)].map(|text| on_one_line(text))
-}
-
-/// With a full stop. Names of spans keep their case, so the beginning stays as it is.
-fn with_stop(text: &str) -> String {
-    format!("{text}.")
+    // What happens begins with the name of a span.
+    let what = format!("{}.", finding.what);
+    let mut rest = finding.why.chars();
+    let why: String = rest.next().into_iter().flat_map(char::to_uppercase).chain(rest).collect();
+    [what, format!("{why}."), cost(finding, found)].map(|text| on_one_line(&text))
 }

@@ -13,18 +13,18 @@ use crate::span::Summary;
 use crate::span::attributes::attribute;
 use crate::trace::{EncodedSpan, Shown, Trace, breakdowns, finder};
 
-pub(super) const MS: u64 = 1_000_000;
+pub(crate) const MS: u64 = 1_000_000;
 const START_NS: u64 = 1_800_000_000_000_000_000;
 
 /// A span, with its place in a trace: its times are in nanoseconds after the start of the test.
 #[derive(Clone)]
-pub(super) struct Made {
+pub(crate) struct Made {
     span: Span,
     is_kernel: bool,
 }
 
 /// A span of the trace of which the last parts of its ids are these. Without a parent if that is 0.
-pub(super) fn span(id: u64, parent: u64, name: &str, (from, to): (u64, u64)) -> Made {
+pub(crate) fn span(id: u64, parent: u64, name: &str, (from, to): (u64, u64)) -> Made {
     let span = Span {
         span_id: id.to_be_bytes().to_vec(),
         parent_span_id: if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() },
@@ -38,37 +38,37 @@ pub(super) fn span(id: u64, parent: u64, name: &str, (from, to): (u64, u64)) -> 
 }
 
 impl Made {
-    pub(super) fn text(mut self, key: &str, text: impl ToString) -> Self {
+    pub(crate) fn text(mut self, key: &str, text: impl ToString) -> Self {
         self.span.attributes.push(attribute(key, Value::StringValue(text.to_string())));
         self
     }
 
-    pub(super) fn number(mut self, key: &str, number: u64) -> Self {
+    pub(crate) fn number(mut self, key: &str, number: u64) -> Self {
         self.span.attributes.push(attribute(key, Value::IntValue(number as i64)));
         self
     }
 
-    pub(super) fn client(mut self) -> Self {
+    pub(crate) fn client(mut self) -> Self {
         self.span.kind = 3;
         self
     }
 
-    pub(super) fn server(mut self) -> Self {
+    pub(crate) fn server(mut self) -> Self {
         self.span.kind = 2;
         self
     }
 
-    pub(super) fn failed(mut self, message: &str) -> Self {
+    pub(crate) fn failed(mut self, message: &str) -> Self {
         self.span.status = Some(Status { code: 2, message: message.into() });
         self
     }
 
-    pub(super) fn kernel(mut self) -> Self {
+    pub(crate) fn kernel(mut self) -> Self {
         self.is_kernel = true;
         self
     }
 
-    pub(super) fn link(mut self, trace: u128, id: u64) -> Self {
+    pub(crate) fn link(mut self, trace: u128, id: u64) -> Self {
         self.span.links.push(Link {
             trace_id: trace.to_be_bytes().to_vec(),
             span_id: id.to_be_bytes().to_vec(),
@@ -79,7 +79,7 @@ impl Made {
 }
 
 /// A trace of one process of the service `shop`.
-pub(super) fn trace(id: u128, spans: Vec<Made>) -> Trace<EncodedSpan> {
+pub(crate) fn trace(id: u128, spans: Vec<Made>) -> Trace<EncodedSpan> {
     let sender = Sender { pid: 7, uid: 0, gid: 0 };
     let process = Arc::new(Process { sender, service: "shop".into(), resource: Default::default() });
     let encoded = |Made { mut span, is_kernel }: Made| {
@@ -93,7 +93,7 @@ pub(super) fn trace(id: u128, spans: Vec<Made>) -> Trace<EncodedSpan> {
 }
 
 /// What is found in traces, of which each is made for a number from 1 on, for the time at which it begins.
-pub(super) fn found(traces: u64, apart_ns: u64, made: impl Fn(u64, u64) -> Vec<Made>) -> Found {
+pub(crate) fn found(traces: u64, apart_ns: u64, made: impl Fn(u64, u64) -> Vec<Made>) -> Found {
     let mut findings = Findings::default();
     for number in 1..=traces {
         let trace = trace(number.into(), made(number, number * apart_ns));
@@ -103,6 +103,6 @@ pub(super) fn found(traces: u64, apart_ns: u64, made: impl Fn(u64, u64) -> Vec<M
 }
 
 /// The kinds and the sentences of the findings.
-pub(super) fn sentences(found: &Found) -> Vec<String> {
+pub(crate) fn sentences(found: &Found) -> Vec<String> {
     found.findings.iter().map(|finding| format!("{}: {}", finding.kind.id(), finding.what)).collect()
 }

@@ -20,7 +20,7 @@ mod json;
 mod lines;
 mod looked;
 #[cfg(test)]
-mod made;
+pub(crate) mod made;
 mod names;
 mod over_time;
 mod repeated;

@@ -144,15 +144,20 @@ impl Serial {
     }
 
     fn finding(&self, (parent, a, b): Key, pair: &Pair, names: &Names) -> Option<Finding> {
-        let Pair { evidence, together, reads, values } = pair;
+        let Pair { evidence, reads, values, .. } = pair;
         let other = self.0.get(&(parent, b, a));
         let turned = other.map_or(0, |of| of.evidence.times);
+        let together = pair.together + other.map_or(0, |of| of.together);
         // Of two orders, the usual one is shown.
         if evidence.traces < LEAST_TRACES || (turned, b) > (evidence.times, a) {
             return None;
         }
-        let otherwise = turned + together + other.map_or(0, |of| of.together);
+        let otherwise = turned + together;
         let all = evidence.times + otherwise;
+        // A program that makes them at the same time may be too busy to do so, now and then.
+        if together > evidence.times {
+            return None;
+        }
         let is_in_any_order = otherwise >= LEAST_OTHERWISE.max(all / LEAST_OTHERWISE_SHARE);
         let is_given_what_was_known = *reads == evidence.times
             && values.values().all(|of| !of.has_other_others)

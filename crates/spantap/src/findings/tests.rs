@@ -167,6 +167,24 @@ fn calls_that_ran_in_both_orders_are_found_whatever_they_are() {
 }
 
 #[test]
+fn calls_that_are_mostly_made_at_the_same_time_are_not_found() {
+    let with_serial = |is_serial: &dyn Fn(u64) -> bool| {
+        found(30, 1000 * MS, |number, at| {
+            let id = |of: u64| number << 16 | of;
+            let (from, to) = if is_serial(number) { (6, 11) } else { (1, 6) };
+            vec![
+                span(id(1), 0, "GET /orders", (at, at + 12 * MS)),
+                span(id(2), id(1), "reserve", (at + MS, at + 6 * MS)).client(),
+                span(id(3), id(1), "charge", (at + from * MS, at + to * MS)).client(),
+            ]
+        })
+    };
+    // A program that is too busy now and then.
+    assert_eq!(sentences(&with_serial(&|number| number % 3 == 0)), [""; 0]);
+    assert_eq!(with_serial(&|number| number % 3 > 0).findings.len(), 1);
+}
+
+#[test]
 fn calls_beside_the_critical_path_are_not_found() {
     let found = found(10, 1000 * MS, |number, at| {
         let mut spans = two_calls(number, at, |_, of| of.number("order", number));

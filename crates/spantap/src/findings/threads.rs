@@ -8,7 +8,7 @@ use crate::trace::EncodedSpan;
 /// The most threads that are known.
 const MAX_THREADS: usize = 512;
 /// The latest starts and holds of a thread that are compared with new ones.
-const MAX_STARTS: usize = 2_048;
+const MAX_STARTS: usize = 1_024;
 const MAX_HOLDS: usize = 64;
 
 /// A thread of a process. Thread ids are numbers of the kernel, unless a sender makes them up.

@@ -67,6 +67,7 @@ pub(super) struct Kept {
     failed: Longest,
     /// Those that a finding may show.
     examples: BTreeMap<u128, (Key, Rc<Shown>)>,
+    bytes_of_examples: usize,
     traces: u64,
     /// Those of which not even one span fits, as far as they are slow enough.
     too_large: BTreeSet<u128>,
@@ -89,6 +90,7 @@ impl Kept {
             Some(shown) => {
                 wanted.for_each(|(list, _)| list.add(key, &shown));
                 if is_example {
+                    self.bytes_of_examples += shown.json.len();
                     self.examples.insert(trace.id, (key, shown));
                 }
             }
@@ -99,12 +101,13 @@ impl Kept {
 
     /// Whether the traces that findings may show take too much memory.
     pub(super) fn has_too_many_examples(&self) -> bool {
-        self.examples.values().map(|(_, shown)| shown.json.len()).sum::<usize>() > 2 * MAX_BYTES
+        self.bytes_of_examples > 2 * MAX_BYTES
     }
 
     /// Keeps only these of the traces that findings may show.
     pub(super) fn keep_examples(&mut self, ids: &[u128]) {
         self.examples.retain(|id, _| ids.contains(id));
+        self.bytes_of_examples = self.examples.values().map(|(_, shown)| shown.json.len()).sum();
     }
 
     /// The traces for the page, the longest first, and how many others there were. `first` are those that findings show.

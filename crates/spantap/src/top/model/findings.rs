@@ -138,3 +138,73 @@ impl Recent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::made::{MS, Made, span, trace};
+    use crate::trace::{breakdowns, finder};
+
+    fn add(recent: &mut Recent, id: u64, now_ns: u64, spans: Vec<Made>) {
+        let trace = trace(id.into(), spans);
+        let breakdowns = breakdowns(&trace.spans, &finder());
+        recent.add(&trace, &breakdowns, now_ns, || Kept::new(&trace, trace.times()));
+    }
+
+    /// A request that asks for each item.
+    fn cart(id: u64, items: u64, text: &str) -> Vec<Made> {
+        let mut spans = vec![span(id << 32 | 1, 0, "cart", (0, items * MS))];
+        let call = |item: u64| {
+            let of = span(id << 32 | (item + 2), id << 32 | 1, "item", (item * MS, (item + 1) * MS));
+            of.client().number("item", item).text("text", text)
+        };
+        spans.extend((0..items).map(call));
+        spans
+    }
+
+    #[test]
+    fn after_a_while_only_later_traces_count() {
+        let mut recent = Recent::new(0);
+        add(&mut recent, 1, 0, cart(1, 20, ""));
+        add(&mut recent, 2, PERIOD_NS - 1, cart(2, 30, ""));
+        let shown = recent.shown(PERIOD_NS - 1);
+        assert_eq!((shown.found.findings.len(), shown.found.traces), (1, 2));
+        assert_eq!(shown.traces[0].as_ref().map(|kept| kept.trace.id), Some(2), "the one that costs most");
+        // What was found before is shown until enough is known.
+        add(&mut recent, 3, PERIOD_NS, vec![span(3, 0, "other", (0, MS))]);
+        let shown = recent.shown(PERIOD_NS);
+        assert_eq!((shown.found.traces, shown.since_ns), (2, 0));
+        assert!(shown.traces[0].is_some());
+        let shown = recent.shown(PERIOD_NS + WARM_UP_NS);
+        assert_eq!((shown.found.traces, shown.found.findings.len(), shown.since_ns), (1, 0, PERIOD_NS));
+        recent.keep_all();
+        add(&mut recent, 4, 5 * PERIOD_NS, vec![span(4, 0, "other", (0, MS))]);
+        assert_eq!(recent.shown(5 * PERIOD_NS).found.traces, 2);
+    }
+
+    #[test]
+    fn only_so_many_spans_are_looked_at_in_a_second() {
+        let mut recent = Recent::new(0);
+        let spans = |id: u64| (1..=5_000).map(|of| span(id << 32 | of, 0, "a", (0, MS))).collect();
+        (1..=10).for_each(|id| add(&mut recent, id, SECOND_NS / 2, spans(id)));
+        assert_eq!((recent.shown(SECOND_NS).found.traces, recent.shown(SECOND_NS).skipped), (4, 6));
+        add(&mut recent, 11, SECOND_NS, spans(11));
+        assert_eq!(recent.shown(SECOND_NS).found.traces, 5);
+    }
+
+    #[test]
+    fn traces_that_findings_show_take_bounded_memory() {
+        let mut recent = Recent::new(0);
+        recent.keep_all();
+        // Each has a name of its own and some MB, and the last ones cost most.
+        for id in 1..=40 {
+            let mut spans = cart(id, 20 + id, &"x".repeat(50_000));
+            spans[0] = span(id << 32 | 1, 0, &format!("cart {id}"), (0, 100 * MS));
+            add(&mut recent, id, id * SECOND_NS, spans);
+            let bytes: usize = recent.examples.values().map(|kept| kept.bytes()).sum();
+            assert!(bytes <= MAX_BYTES + (8 << 20), "{bytes}");
+        }
+        let shown = recent.shown(u64::MAX);
+        assert!(shown.traces.iter().all(Option::is_some), "the shown ones are there");
+    }
+}
