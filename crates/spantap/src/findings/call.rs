@@ -8,8 +8,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
+use super::looked::Looked;
 use crate::span::attributes::{find_text, value};
-use crate::trace::EncodedSpan;
 
 /// Attributes of the layer, of spantap and of the kernel: they say nothing about the call.
 const ABOUT_THE_SPAN: [&str; 12] = [
@@ -66,31 +66,49 @@ const GUARDS: [&str; 18] = [
 const PLACES_IN_A_LIST: [&str; 9] =
     ["page", "offset", "cursor", "after", "before", "attempt", "retr", "position", "sequence"];
 
-/// A decoded span.
-pub(super) struct Call(Span);
+/// The most functions around a call that count as the call.
+const MOST_AROUND: usize = 3;
+/// How much of such a function is the call, in percent.
+const LEAST_OF_AROUND: u64 = 80;
+
+/// A span that calls something, or that does little but that: the spans from it to the call.
+pub(super) struct Call(Vec<Span>);
 
 impl Call {
-    pub(super) fn of(span: &EncodedSpan) -> Option<Self> {
-        Some(Self(span.decode()?.span))
+    /// The call of a span, if it is one.
+    pub(super) fn of(looked: &Looked<'_>, place: usize) -> Option<Self> {
+        let mut spans = Vec::new();
+        let mut at = place;
+        loop {
+            let span = looked.spans[at].decode()?.span;
+            let is_call = is_call(&span);
+            spans.push(span);
+            if is_call {
+                return Some(Self(spans));
+            }
+            if spans.len() > MOST_AROUND {
+                return None;
+            }
+            at = looked.children(at).max_by_key(|child| looked.spans[*child].duration_ns())?;
+            let (ns, of_ns) = (looked.spans[at].duration_ns(), looked.spans[place].duration_ns());
+            if u128::from(ns) * 100 < u128::from(of_ns) * u128::from(LEAST_OF_AROUND) {
+                return None;
+            }
+        }
+    }
+
+    fn attributes(&self) -> impl Iterator<Item = &KeyValue> {
+        self.0.iter().flat_map(|span| &span.attributes)
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        find_text(&self.0.attributes, key).filter(|text| !text.is_empty())
+        // The innermost span is the call itself.
+        let mut texts = self.0.iter().filter_map(|span| find_text(&span.attributes, key));
+        texts.rfind(|text| !text.is_empty())
     }
 
     fn first_text(&self, keys: &[&str]) -> Option<&str> {
         keys.iter().find_map(|key| self.text(key))
-    }
-
-    /// Whether it asks something outside of its own code.
-    pub(super) fn is_call(&self) -> bool {
-        let is = |kind: SpanKind| self.0.kind == kind as i32;
-        let has = |start: &str| self.0.attributes.iter().any(|attribute| attribute.key.starts_with(start));
-        let is_answer = is(SpanKind::Server) || is(SpanKind::Consumer);
-        is(SpanKind::Client)
-            || is(SpanKind::Producer)
-            || (!is_answer
-                && ["db.", "rpc.", "messaging.", "server.address", "peer.service"].into_iter().any(has))
     }
 
     /// Whether it changes nothing, as far as it says so.
@@ -114,34 +132,46 @@ impl Call {
 
     /// Whether what follows may depend on it for its name's sake.
     pub(super) fn is_guard(&self) -> bool {
-        let name = self.0.name.to_ascii_lowercase();
-        GUARDS.iter().any(|word| name.contains(word))
+        let names = self.0.iter().map(|span| span.name.to_ascii_lowercase());
+        names.into_iter().any(|name| GUARDS.iter().any(|word| name.contains(word)))
     }
 
     /// Whom it asks.
     pub(super) fn peer(&self) -> Option<String> {
         let server = self.first_text(&["peer.service", "server.address", "net.peer.name", "rpc.service"]);
         let system = self.first_text(&["db.system.name", "db.system", "messaging.system"]);
-        let port =
-            self.0.attributes.iter().find(|attribute| attribute.key == "server.port").and_then(text_of);
+        let port = self.attributes().find(|attribute| attribute.key == "server.port").and_then(text_of);
         (server.is_some() || system.is_some())
             .then(|| [server, system, port.as_deref()].map(Option::unwrap_or_default).join(" "))
     }
 
     /// The attributes that say what the call was given, and their values.
+    ///
+    /// Of a key that several of its spans have, the outermost.
     pub(super) fn given(&self) -> impl Iterator<Item = (&str, String)> {
-        let is_given = |attribute: &&KeyValue| {
-            // With a dot at its end, it is the start of a key.
-            let is =
-                |of: &&str| attribute.key == **of || (of.ends_with('.') && attribute.key.starts_with(*of));
-            !ABOUT_THE_SPAN.iter().chain(&RESULTS).any(|of| is(of))
-        };
-        self.0
-            .attributes
-            .iter()
-            .filter(is_given)
-            .filter_map(|attribute| Some((&*attribute.key, text_of(attribute)?)))
+        let mut seen = HashSet::new();
+        self.0.iter().flat_map(given).filter(move |(key, _)| seen.insert(*key))
     }
+}
+
+/// Whether it asks something outside of its own code.
+fn is_call(span: &Span) -> bool {
+    let is = |kind: SpanKind| span.kind == kind as i32;
+    let has = |start: &str| span.attributes.iter().any(|attribute| attribute.key.starts_with(start));
+    let is_answer = is(SpanKind::Server) || is(SpanKind::Consumer);
+    let says_so = ["db.", "rpc.", "messaging.", "server.address", "peer.service"].into_iter().any(has);
+    is(SpanKind::Client) || is(SpanKind::Producer) || (!is_answer && says_so)
+}
+
+/// The attributes of a span that say what it was given, and their values.
+pub(super) fn given(span: &Span) -> impl Iterator<Item = (&str, String)> {
+    let is_given = |attribute: &&KeyValue| {
+        // With a dot at its end, it is the start of a key.
+        let is = |of: &&str| attribute.key == **of || (of.ends_with('.') && attribute.key.starts_with(*of));
+        !ABOUT_THE_SPAN.iter().chain(&RESULTS).any(is)
+    };
+    let given = span.attributes.iter().filter(is_given);
+    given.filter_map(|attribute| Some((&*attribute.key, text_of(attribute)?)))
 }
 
 /// Whether the attribute's value says how far a list was read.

@@ -1,7 +1,7 @@
 //! How often something was seen, what it cost, and in which traces.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 /// The most different things of a kind that are counted.
@@ -10,6 +10,9 @@ const MAX_GROUPS: usize = 1_000;
 /// The traces that are named.
 const EXAMPLES: usize = 3;
 
+/// So many traces are told apart from a new one.
+const LATEST: usize = 16;
+
 /// What is known of something that was seen.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Evidence {
@@ -17,19 +20,22 @@ pub(super) struct Evidence {
     pub(super) traces: u64,
     pub(super) cost_ns: u64,
     pub(super) most_ns: u64,
-    last_trace: Option<u128>,
+    /// The latest traces in which it was seen.
+    latest: VecDeque<u128>,
     /// The cost in the traces in which it cost most, the most first.
     worst: Vec<(u64, u128)>,
 }
 
 impl Evidence {
-    /// It was seen in a trace. The traces come one after the other.
+    /// It was seen in a trace. What is known of a trace comes at about the same time.
     pub(super) fn add(&mut self, trace_id: u128, cost_ns: u64) {
         self.times += 1;
         self.cost_ns = self.cost_ns.saturating_add(cost_ns);
         self.most_ns = self.most_ns.max(cost_ns);
-        if self.last_trace.replace(trace_id) != Some(trace_id) {
+        if !self.latest.contains(&trace_id) {
             self.traces += 1;
+            self.latest.push_back(trace_id);
+            self.latest.drain(..self.latest.len().saturating_sub(LATEST));
         }
         match self.worst.iter_mut().find(|(_, id)| *id == trace_id) {
             Some((ns, _)) => *ns = (*ns).max(cost_ns),
@@ -97,7 +103,7 @@ mod tests {
     #[test]
     fn the_traces_in_which_it_costs_most_are_named_once_each() {
         let mut evidence = Evidence::default();
-        for (trace, ns) in [(1, 5), (1, 9), (2, 7), (3, 1), (4, 8), (5, 2)] {
+        for (trace, ns) in [(1, 5), (2, 7), (1, 9), (3, 1), (4, 8), (5, 2)] {
             evidence.add(trace, ns);
         }
         assert_eq!(evidence.trace_ids(), [1, 4, 2]);

@@ -145,7 +145,9 @@ impl Held {
 
     pub(super) fn found(&self, names: &Names) -> Vec<FoundHeld> {
         let mut all = self.groups.clone();
-        for judged in self.threads.open() {
+        let mut open: Vec<_> = self.threads.open().collect();
+        open.sort_by_key(|judged| (judged.hold.trace_id, judged.hold.from_ns));
+        for judged in open {
             all.of(judged.hold.group.0).into_iter().for_each(|group| group.add(&judged));
         }
         all.iter().filter_map(|(key, group)| finding(*key, group, names)).collect()

@@ -125,7 +125,7 @@ fn repeated(looked: &Looked<'_>, parent: usize, calls: &[usize]) -> Option<(u64,
     let mut values: BTreeMap<String, (usize, HashSet<String>)> = BTreeMap::new();
     let mut compared = 0;
     for call in calls.iter().step_by(step) {
-        let call = Call::of(&spans[*call]).filter(Call::is_call)?;
+        let call = Call::of(looked, *call)?;
         compared += 1;
         for (key, value) in call.given() {
             let (times, values) = values.entry(key.to_owned()).or_default();

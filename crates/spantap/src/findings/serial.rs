@@ -12,9 +12,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-
-use super::call::{Call, known_and_others, words};
+use super::call::{Call, given, known_and_others, words};
 use super::evidence::{Evidence, Groups};
 use super::finding::{Finding, Kind};
 use super::looked::Looked;
@@ -82,9 +80,7 @@ impl Serial {
                 let (Some(a), Some(b)) = (looked.names[first], looked.names[second]) else { continue };
                 let is_once =
                     |name| children.iter().filter(|of| looked.names[**of] == Some(name)).count() == 1;
-                let is_client = |place: usize| looked.spans[place].kind() == SpanKind::Client as i32;
-                let is_pair = is_long(first) && is_long(second) && is_client(first) && is_client(second);
-                if is_pair && a != b && is_once(a) && is_once(b) {
+                if a != b && is_long(first) && is_long(second) && is_once(a) && is_once(b) {
                     self.add(looked, (of_parent, a, b), first, second);
                 }
             }
@@ -93,38 +89,32 @@ impl Serial {
 
     fn add(&mut self, looked: &Looked<'_>, key: Key, first: usize, second: usize) {
         let (one, other) = (&looked.spans[first], &looked.spans[second]);
+        let shorter_ns = one.duration_ns().min(other.duration_ns());
+        let most_between_ns = MOST_BETWEEN_NS.max(shorter_ns / MOST_BETWEEN_SHARE);
+        let is_late = other.times.0.saturating_sub(one.times.1) > most_between_ns;
+        if is_late || one.is_error || other.is_error {
+            return;
+        }
+        let calls = (Call::of(looked, first), Call::of(looked, second));
+        let (Some(a), Some(b)) = calls else { return };
         if other.times.0 < one.times.1 {
             // One after the other as well, if only a moment is common to both.
             let common_ns = one.times.1.min(other.times.1) - other.times.0;
-            let is_together = common_ns >= one.duration_ns().min(other.duration_ns()) / 2;
+            let is_together = common_ns >= shorter_ns / 2;
             self.0.of(key).into_iter().for_each(|pair| pair.together += u64::from(is_together));
             return;
         }
-        let shorter_ns = one.duration_ns().min(other.duration_ns());
-        let most_between_ns = MOST_BETWEEN_NS.max(shorter_ns / MOST_BETWEEN_SHARE);
         let saved_ns = looked.path_ns(first).min(looked.path_ns(second));
-        if other.times.0 - one.times.1 > most_between_ns
-            || saved_ns < shorter_ns / 2
-            || one.is_error
-            || other.is_error
-        {
-            return;
-        }
-        let (Some(one), Some(other)) = (Call::of(one), Call::of(other)) else { return };
-        if one.is_guard() || other.is_guard() {
+        if saved_ns < shorter_ns / 2 || a.is_guard() || b.is_guard() {
             return;
         }
         let Some(pair) = self.0.of(key) else { return };
         pair.evidence.add(looked.trace_id, saved_ns);
-        if one.is_read()
-            && other.is_read()
-            && one.peer().is_some()
-            && other.peer().is_some()
-            && one.peer() != other.peer()
-        {
+        let are_of_different_peers = a.peer().is_some() && b.peer().is_some() && a.peer() != b.peer();
+        if a.is_read() && b.is_read() && are_of_different_peers {
             pair.reads += 1;
-            let known = known_before(looked, first, &one);
-            for (key, value) in other.given().take(MOST_KEYS) {
+            let known = known_before(looked, first, &a);
+            for (key, value) in b.given().take(MOST_KEYS) {
                 let (known, others) = known_and_others(&value, &known);
                 if let Some(values) = pair.values.get_mut(key) {
                     values.has_other_known |=
@@ -214,18 +204,15 @@ impl Serial {
 /// The words of all values that were known when the first call began.
 fn known_before(looked: &Looked<'_>, first: usize, call: &Call) -> HashSet<String> {
     let mut known = HashSet::new();
-    let mut add = |call: &Call| {
-        for (_, value) in call.given().take(MOST_KEYS) {
-            known.extend(words(&value).map(str::to_owned));
-        }
-    };
-    add(call);
-    let around: Vec<usize> = looked.ancestors(first).take(MOST_ANCESTORS).collect();
+    let mut add = |value: &str| known.extend(words(value).map(str::to_owned));
+    call.given().take(MOST_KEYS).for_each(|(_, value)| add(&value));
     let start_ns = looked.spans[first].times.0;
     let siblings = looked.parent(first).into_iter().flat_map(|parent| looked.children(parent));
     let ended = siblings.filter(|place| looked.spans[*place].times.1 <= start_ns);
-    for place in around.iter().copied().chain(ended) {
-        Call::of(&looked.spans[place]).iter().for_each(&mut add);
+    for place in looked.ancestors(first).take(MOST_ANCESTORS).chain(ended) {
+        if let Some(of) = looked.spans[place].decode() {
+            given(&of.span).take(MOST_KEYS).for_each(|(_, value)| add(&value));
+        }
     }
     known
 }

@@ -30,6 +30,32 @@ fn many_calls_that_differ_in_a_value_are_found() {
     assert_eq!(found.total_ns, 4 * 22 * MS);
 }
 
+/// As of a function with the attribute `instrument`, which makes a query.
+#[test]
+fn functions_that_do_little_but_a_call_are_calls() {
+    let with_inner = |inner_ns: u64| {
+        found(4, 1000 * MS, |number, at| {
+            let id = |of: u64| number << 16 | of;
+            let mut spans = vec![span(id(1), 0, "GET /cart", (at, at + 30 * MS)).server()];
+            for call in 0..20 {
+                let from = at + (call + 1) * MS;
+                let text = "SELECT * FROM items WHERE id = ?";
+                let inner = span(id(100 + call), id(2 + call), "query", (from, from + inner_ns));
+                spans.push(span(id(2 + call), id(1), "load_item", (from, from + MS)).number("id", call));
+                spans.push(inner.text("db.query.text", text));
+            }
+            spans
+        })
+    };
+    let found = with_inner(MS * 9 / 10);
+    assert_eq!(
+        sentences(&found),
+        ["repeated_calls: GET /cart calls load_item 20 times one after the other, 1.00 ms each"]
+    );
+    assert!(found.findings[0].why.starts_with("the calls differ only in id,"), "{}", found.findings[0].why);
+    assert_eq!(sentences(&with_inner(MS / 2)), [""; 0], "most is work of its own");
+}
+
 #[test]
 fn calls_that_one_call_could_not_replace_are_not_found() {
     let none = |what: &str, made: &dyn Fn(u64, u64) -> Vec<Made>| {
