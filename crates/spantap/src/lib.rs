@@ -22,8 +22,9 @@
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
-//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, `findings` what is wrong in them, `graph` who
-//! calls whom, and `export` writes them for other programs; `replacement` replaces files as a whole. `top` is the full screen.
+//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, `findings` what is
+//! wrong in them, `graph` who calls whom, and `export` writes them for other programs; `replacement` replaces files as a whole.
+//! `top` is the full screen.
 //!
 //! A part uses only parts that come before it in this list:
 //!

@@ -140,6 +140,13 @@ impl Blocked {
         {
             return None;
         }
+        let reason = match (waits == holds, is_mutual) {
+            (true, _) => "of such spans for each other".to_owned(),
+            (false, true) => "and both wait for each other".to_owned(),
+            (false, false) => {
+                format!("and in {open_percent}% of them the other was open before the wait began")
+            }
+        };
         let (waits, holds) = (names.of(waits), names.of(holds));
         Some(Finding {
             kind: Kind::Blocked,
@@ -152,15 +159,7 @@ impl Blocked {
                 readable(evidence.average_ns()),
                 readable(evidence.most_ns)
             ),
-            why: match is_mutual {
-                true => {
-                    format!("the kernel saw {} waits, and both wait for each other", grouped(evidence.times))
-                }
-                false => format!(
-                    "the kernel saw {} waits, and in {open_percent}% of them the other was open before the wait began",
-                    grouped(evidence.times)
-                ),
-            },
+            why: format!("the kernel saw {} waits, {reason}", grouped(evidence.times)),
             cost_ns: evidence.cost_ns,
             times: evidence.times,
             traces: evidence.traces,

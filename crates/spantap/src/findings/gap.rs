@@ -24,6 +24,9 @@ const LEAST_SHARE: u64 = 5;
 const LEAST_TRACES: u64 = 3;
 const LEAST_OF_SPANS: u64 = 5;
 
+/// The most places in a span at which it waits. More say that its tasks wait for a thread.
+const MOST_PLACES: usize = 2;
+
 /// The span, and the names of the children before and after.
 type Key = (NameId, Option<NameId>, Option<NameId>);
 
@@ -66,7 +69,13 @@ impl Gaps {
     }
 
     pub(super) fn found(&self, names: &Names) -> Vec<Finding> {
-        self.gaps.iter().filter_map(|(key, evidence)| self.finding(*key, evidence, names)).collect()
+        let mut places: HashMap<NameId, Vec<Finding>> = HashMap::new();
+        for (key, evidence) in self.gaps.iter() {
+            let finding = self.finding(*key, evidence, names);
+            places.entry(key.0).or_default().extend(finding);
+        }
+        // A task that waits for a thread does so anywhere.
+        places.into_values().filter(|of| of.len() <= MOST_PLACES).flatten().collect()
     }
 
     fn finding(&self, (span, before, after): Key, evidence: &Evidence, names: &Names) -> Option<Finding> {

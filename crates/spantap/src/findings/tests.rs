@@ -270,6 +270,15 @@ fn time_that_is_explained_is_no_gap() {
         spans.truncate(2);
         spans
     });
+    none("at any place, as of a runtime without a free thread", 10, &|number, at| {
+        let id = |of: u64| number << 16 | of;
+        let mut spans = vec![span(id(1), 0, "GET /", (at, at + 64 * MS)).server().number("busy_ns", MS)];
+        for (call, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            let from = at + call * 16 * MS;
+            spans.push(span(id(call + 1), id(1), name, (from, from + MS)));
+        }
+        spans
+    });
     none("the kernel knows", 10, &|number, at| {
         let mut spans = waits(number, at, Some(MS), ["load", "store"]);
         let request = spans.remove(0).number("kernel.on_cpu_ns", MS).number("kernel.disk_ns", 19 * MS);
