@@ -38,6 +38,21 @@ pub(crate) fn span(id: u64, parent: u64, name: &str, (from, to): (u64, u64)) -> 
 }
 
 impl Made {
+    /// A child that takes the first part of its time, in percent.
+    pub(crate) fn child(&self, id: u64, name: &str, percent: u64) -> Self {
+        let mut child = self.clone();
+        let (from, to) = (self.span.start_time_unix_nano, self.span.end_time_unix_nano);
+        child.span = Span {
+            span_id: id.to_be_bytes().to_vec(),
+            parent_span_id: self.span.span_id.clone(),
+            name: name.into(),
+            start_time_unix_nano: from,
+            end_time_unix_nano: from + (to - from) * percent / 100,
+            ..Span::default()
+        };
+        child
+    }
+
     pub(crate) fn text(mut self, key: &str, text: impl ToString) -> Self {
         self.span.attributes.push(attribute(key, Value::StringValue(text.to_string())));
         self

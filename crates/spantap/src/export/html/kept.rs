@@ -352,4 +352,27 @@ mod tests {
         assert_eq!((&durations, left_out), (&longest, 40 - chosen.len() as u64));
         assert!(chosen.len() >= 12, "{}", chosen.len());
     }
+
+    #[test]
+    fn traces_of_findings_are_on_the_page_however_short_and_bounded() {
+        let mut kept = Kept::default();
+        let whole = |duration: u64, length: usize| vec![with_text(span(1, 0, 0..duration), length)];
+        kept.add(&trace(0xf, whole(1, 10)), &BTreeSet::new(), true);
+        (2..=2 * MAX_TRACES as u64)
+            .for_each(|id| kept.add(&trace(id.into(), whole(id, 10)), &BTreeSet::new(), false));
+        let durations = |first: &[u128]| -> Vec<u64> {
+            kept.chosen(first).0.iter().map(|one| read(one)["duration_ns"].as_u64().unwrap()).collect()
+        };
+        assert_eq!((durations(&[0xf]).last(), durations(&[0xf]).len()), (Some(&1), MAX_TRACES + 1));
+        assert_eq!((durations(&[]).last(), durations(&[]).len()), (Some(&101), MAX_TRACES));
+        // Escaped, the text takes six times as many bytes.
+        for id in 1000..1100 {
+            kept.add(&trace(id, whole(1, 100_000)), &BTreeSet::new(), true);
+            if kept.has_too_many_examples() {
+                kept.keep_examples(&[id, 0xf]);
+            }
+            assert!(kept.bytes_of_examples <= 2 * MAX_BYTES);
+        }
+        assert!(kept.examples.contains_key(&0xf));
+    }
 }
