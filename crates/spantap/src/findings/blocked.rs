@@ -181,3 +181,52 @@ impl Blocked {
         self.pairs.left_out() + self.left_out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::findings::Found;
+    use crate::findings::made::{MS, found, sentences, span};
+
+    /// Requests that wait for the one before, of which the wait is a kernel span.
+    fn convoy(waker: &str, holder_began_before: bool, in_same_trace: bool) -> Found {
+        found(40, 3 * MS, |number, at| {
+            let id = |number: u64, of: u64| number << 16 | of;
+            let other = if in_same_trace { number } else { number - 1 };
+            let began = if holder_began_before { at } else { at + 4 * MS };
+            let mut spans = vec![
+                span(id(number, 1), 0, "add", (at, at + 5 * MS))
+                    .number("kernel.on_cpu_ns", MS)
+                    .number("kernel.lock_ns", 4 * MS),
+                span(id(number, 3), 0, waker, (began, at + 8 * MS)).number("kernel.on_cpu_ns", MS),
+            ];
+            if number > 1 {
+                let of = if waker == "add" { 1 } else { 3 };
+                let wait = span(id(number, 2), id(number, 1), "lock wait", (at + MS / 2, at + 4 * MS));
+                spans.push(wait.kernel().text("kernel.waker.span", waker).link(other.into(), id(other, of)));
+            }
+            spans
+        })
+    }
+
+    #[test]
+    fn spans_that_wait_for_the_lock_of_others_are_found() {
+        let found = convoy("add", true, false);
+        assert_eq!(
+            sentences(&found),
+            [
+                "blocked: add waits for a lock until add of another trace gives it back: 3.50 ms on average, up to 3.50 ms"
+            ]
+        );
+        assert_eq!((found.findings[0].times, found.findings[0].traces), (39, 39));
+        let found = convoy("reindex", true, false);
+        assert_eq!(sentences(&found).len(), 1);
+        assert_eq!(found.findings[0].details["blocked_by"], "reindex");
+    }
+
+    #[test]
+    fn waits_for_new_work_or_in_one_trace_are_no_convoy() {
+        assert_eq!(sentences(&convoy("reindex", true, true)), [""; 0], "a part of the same trace");
+        // The span of the trace before began 4 ms after that trace, 1 ms after this one, and handed over work.
+        assert_eq!(sentences(&convoy("producer", false, false)), [""; 0], "began later");
+    }
+}

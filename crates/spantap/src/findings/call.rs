@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::looked::Looked;
+use super::names::shortened;
 use crate::span::attributes::{find_text, value};
 
 /// Attributes of the layer, of spantap and of the kernel: they say nothing about the call.
@@ -70,6 +71,9 @@ const PLACES_IN_A_LIST: [&str; 9] =
 const MOST_AROUND: usize = 3;
 /// How much of such a function is the call, in percent.
 const LEAST_OF_AROUND: u64 = 80;
+
+/// Of a longer value, the beginning is looked at.
+const MAX_CHARACTERS: usize = 1_000;
 
 /// A span that calls something, or that does little but that: the spans from it to the call.
 pub(super) struct Call(Vec<Span>);
@@ -171,7 +175,7 @@ pub(super) fn given(span: &Span) -> impl Iterator<Item = (&str, String)> {
         !ABOUT_THE_SPAN.iter().chain(&RESULTS).any(is)
     };
     let given = span.attributes.iter().filter(is_given);
-    given.filter_map(|attribute| Some((&*attribute.key, text_of(attribute)?)))
+    given.filter_map(|attribute| Some((shortened(&attribute.key), text_of(attribute)?)))
 }
 
 /// Whether the attribute's value says how far a list was read.
@@ -182,7 +186,7 @@ pub(super) fn is_place_in_a_list(key: &str) -> bool {
 
 fn text_of(attribute: &KeyValue) -> Option<String> {
     Some(match value(attribute)? {
-        Value::StringValue(text) => text.clone(),
+        Value::StringValue(text) => text.chars().take(MAX_CHARACTERS).collect(),
         Value::IntValue(number) => number.to_string(),
         Value::BoolValue(is) => is.to_string(),
         Value::DoubleValue(number) => number.to_string(),

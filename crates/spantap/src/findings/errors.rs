@@ -148,6 +148,8 @@ fn without_numbers(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Found;
+    use crate::findings::made::{MS, found, sentences, span};
 
     #[test]
     fn messages_of_other_ids_are_the_same() {
@@ -160,5 +162,63 @@ mod tests {
         ] {
             assert_eq!(without_numbers(text), expected);
         }
+    }
+
+    /// 200 requests, of which some of the second half fail.
+    fn failing(first: u64, fails: impl Fn(u64) -> bool, message: impl Fn(u64) -> String) -> Found {
+        found(200, 100 * MS, |number, at| {
+            let id = |of: u64| number << 16 | of;
+            let child = span(id(2), id(1), "charge", (at, at + MS)).client();
+            let root = span(id(1), 0, "POST /orders", (at, at + 2 * MS));
+            match number > first && fails(number) {
+                true => vec![root.failed("the card service failed"), child.failed(&message(number))],
+                false => vec![root, child],
+            }
+        })
+    }
+
+    #[test]
+    fn an_error_that_did_not_occur_before_is_found_where_it_begins() {
+        let found = failing(100, |number| number % 3 == 0, |number| format!("no answer to request {number}"));
+        assert_eq!(found.findings.len(), 1, "{:?}", sentences(&found));
+        let finding = &found.findings[0];
+        assert!(
+            finding.what.starts_with("charge fails with \"no answer to request #\" since "),
+            "{}",
+            finding.what
+        );
+        assert_eq!((finding.kind, finding.times, finding.traces), (Kind::NewError, 33, 33));
+    }
+
+    #[test]
+    fn errors_that_are_not_new_are_not_found() {
+        let none = |what: &str, found: Found| assert_eq!(sentences(&found), [""; 0], "{what}");
+        none("from the beginning", failing(0, |number| number % 3 == 0, |_| "no".into()));
+        none("too few before", failing(15, |_| true, |_| "no".into()));
+        none(
+            "rare, and late by chance",
+            failing(100, |number| [120, 150, 190].contains(&number), |_| "no".into()),
+        );
+        none(
+            "other words each time",
+            failing(0, |number| number % 2 == 0, |number| "x".repeat(number as usize)),
+        );
+    }
+
+    #[test]
+    fn a_new_message_is_found_among_old_errors() {
+        let found = failing(
+            0,
+            |number| number % 3 == 0,
+            |number| {
+                if number < 100 { "declined".into() } else { "no answer".into() }
+            },
+        );
+        assert!(
+            sentences(&found)[0].contains("charge fails with \"no answer\" since"),
+            "{:?}",
+            sentences(&found)
+        );
+        assert_eq!(found.findings.len(), 1);
     }
 }

@@ -173,3 +173,75 @@ fn is_no_loop(looked: &Looked<'_>, place: usize, before: Option<usize>, after: O
             .any(|kind| looked.spans[place].kind() == *kind as i32);
     is_once(before) && is_once(after) && (after.is_some() || !is_request)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::findings::made::{MS, Made, found, sentences, span};
+
+    /// A request with 20 ms between two calls, of which a thread was inside for so long.
+    fn waits(number: u64, at: u64, busy_ns: Option<u64>, names: [&str; 2]) -> Vec<Made> {
+        let id = |of: u64| number << 16 | of;
+        let request = span(id(1), 0, "GET /", (at, at + 30 * MS)).server();
+        vec![
+            busy_ns.map_or(request.clone(), |ns| request.number("busy_ns", ns)),
+            span(id(2), id(1), names[0], (at, at + 5 * MS)),
+            span(id(3), id(1), names[1], (at + 25 * MS, at + 30 * MS)),
+        ]
+    }
+
+    #[test]
+    fn a_wait_that_no_span_explains_is_found() {
+        let found = found(10, 1000 * MS, |number, at| waits(number, at, Some(MS), ["load", "store"]));
+        assert_eq!(
+            sentences(&found),
+            ["gap: GET / waits 19.0 ms between load and store, and no span says for what"]
+        );
+        assert!(found.findings[0].why.contains("in 10 of 10 such spans"), "{}", found.findings[0].why);
+    }
+
+    #[test]
+    fn time_that_is_explained_is_no_gap() {
+        let none = |what: &str, traces: u64, made: &dyn Fn(u64, u64) -> Vec<Made>| {
+            let found = found(traces, 1000 * MS, made);
+            assert_eq!(sentences(&found), [""; 0], "{what}");
+        };
+        none("nothing says when a thread was inside", 10, &|number, at| {
+            waits(number, at, None, ["load", "store"])
+        });
+        none("a thread was inside", 10, &|number, at| waits(number, at, Some(25 * MS), ["load", "store"]));
+        none("a loop waits for the next message", 10, &|number, at| {
+            waits(number, at, Some(MS), ["message", "message"])
+        });
+        none("seldom", 2, &|number, at| waits(number, at, Some(MS), ["load", "store"]));
+        none("in a few of many", 100, &|number, at| {
+            let mut spans = waits(number, at, Some(MS), ["load", "store"]);
+            if number % 10 > 0 {
+                spans[2] = span(number << 16 | 3, number << 16 | 1, "store", (at + 5 * MS, at + 30 * MS));
+            }
+            spans
+        });
+        none("without children", 10, &|number, at| {
+            waits(number, at, Some(MS), ["load", "store"]).into_iter().take(1).collect()
+        });
+        none("a response is streamed", 10, &|number, at| {
+            let mut spans = waits(number, at, Some(MS), ["load", "store"]);
+            spans.truncate(2);
+            spans
+        });
+        none("at any place, as of a runtime without a free thread", 10, &|number, at| {
+            let id = |of: u64| number << 16 | of;
+            let mut spans = vec![span(id(1), 0, "GET /", (at, at + 64 * MS)).server().number("busy_ns", MS)];
+            for (call, name) in [(1, "a"), (2, "b"), (3, "c")] {
+                let from = at + call * 16 * MS;
+                spans.push(span(id(call + 1), id(1), name, (from, from + MS)));
+            }
+            spans
+        });
+        none("the kernel knows", 10, &|number, at| {
+            let mut spans = waits(number, at, Some(MS), ["load", "store"]);
+            let request = spans.remove(0).number("kernel.on_cpu_ns", MS).number("kernel.disk_ns", 19 * MS);
+            spans.insert(0, request);
+            spans
+        });
+    }
+}

@@ -228,3 +228,136 @@ fn finding(name: NameId, group: &Group, names: &Names) -> Option<FoundHeld> {
     let is_for_a_lock = matches!(cause, Some(Cause::Lock) | None);
     Some(FoundHeld { finding, service, name, is_for_a_lock })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::findings::made::{MS, Made, found, sentences, span, trace};
+    use crate::findings::{Findings, Found};
+    use crate::trace::{breakdowns, finder};
+
+    /// Requests on one thread: short ones that wait for something, one each 2 ms, and a long one now and then, which holds the thread, so
+    /// that the short ones come later.
+    fn on_one_thread(hold_ns: u64, change: impl Fn(u64, Made) -> Vec<Made>) -> Found {
+        let mut findings = Findings::default();
+        let mut at = 0;
+        for number in 1..=200_u64 {
+            let id = |of: u64| number << 16 | of;
+            let spans = if number % 20 == 0 {
+                let long = span(id(1), 0, "render", (at, at + hold_ns))
+                    .number("thread.id", 3)
+                    .number("busy_ns", hold_ns);
+                let spans = change(number, long);
+                at += hold_ns;
+                spans
+            } else {
+                at += 2 * MS;
+                vec![span(id(1), 0, "query", (at, at + MS)).number("thread.id", 3).number("busy_ns", MS / 10)]
+            };
+            let trace = trace(number.into(), spans);
+            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+        }
+        findings.found()
+    }
+
+    #[test]
+    fn a_span_that_holds_a_worker_thread_is_found_with_what_it_does() {
+        let found = on_one_thread(50 * MS, |_, of| vec![of]);
+        assert_eq!(
+            sentences(&found),
+            [
+                "held_thread: render holds a thread that other tasks need for 50.0 ms at a time, up to 50.0 ms: what it does, only a recording with --pid or --exe has"
+            ]
+        );
+        assert_eq!((found.findings[0].times, found.findings[0].cost_ns), (10, 500 * MS));
+        for (state, words) in [
+            ("kernel.on_cpu_ns", "it computes"),
+            ("kernel.disk_ns", "it waits for the disk"),
+            ("kernel.lock_ns", "it waits for a lock"),
+            ("kernel.sleep_ns", "it sleeps"),
+        ] {
+            // What it does most of the time, with a part that it needs for anything, and some time without a CPU.
+            let cpu_ns = if state == "kernel.on_cpu_ns" { 48 * MS } else { MS };
+            let found = on_one_thread(50 * MS, |_, of| {
+                let of = of.number("kernel.on_cpu_ns", cpu_ns).number("kernel.run_queue_ns", MS);
+                vec![if state == "kernel.on_cpu_ns" { of } else { of.number(state, 48 * MS) }]
+            });
+            let causes = found.findings.iter().map(|of| of.what.rsplit(": ").next().unwrap_or_default());
+            assert_eq!(causes.collect::<Vec<_>>(), [words], "{state}");
+        }
+    }
+
+    #[test]
+    fn a_span_that_others_are_not_kept_from_is_not_found() {
+        let none = |what: &str, found: Found| assert_eq!(sentences(&found), [""; 0], "{what}");
+        none("short", on_one_thread(15 * MS, |_, of| vec![of]));
+        none(
+            "it yields",
+            on_one_thread(50 * MS, |number, _| {
+                vec![
+                    span(number << 16 | 1, 0, "render", (0, 50 * MS))
+                        .number("thread.id", 3)
+                        .number("busy_ns", 20 * MS),
+                ]
+            }),
+        );
+        none(
+            "its child did most",
+            on_one_thread(60 * MS, |number, of| {
+                let child = of.child(number << 16 | 2, "elsewhere", 60);
+                vec![of, child]
+            }),
+        );
+        none(
+            "the kernel saw it on another thread",
+            on_one_thread(50 * MS, |number, of| {
+                vec![
+                    of,
+                    span(number << 16 | 2, number << 16 | 1, "run queue", (0, MS))
+                        .number("thread.id", 4)
+                        .kernel(),
+                ]
+            }),
+        );
+        none(
+            "it waited for a CPU",
+            on_one_thread(50 * MS, |_, of| {
+                vec![of.number("kernel.on_cpu_ns", 5 * MS).number("kernel.run_queue_ns", 45 * MS)]
+            }),
+        );
+        // Others begin on the thread that made it, because it was entered elsewhere.
+        none(
+            "others begin meanwhile",
+            found(200, 2 * MS, |number, at| {
+                let long = if number % 20 == 0 { 50 * MS } else { MS };
+                let busy = if number % 20 == 0 { long } else { MS / 10 };
+                vec![
+                    span(
+                        number << 16 | 1,
+                        0,
+                        if number % 20 == 0 { "render" } else { "query" },
+                        (at, at + long),
+                    )
+                    .number("thread.id", 3)
+                    .number("busy_ns", busy),
+                ]
+            }),
+        );
+        // A thread for each request: nobody else needs it.
+        none(
+            "no task waits on it",
+            found(200, 60 * MS, |number, at| {
+                let long = if number % 20 == 0 { 50 * MS } else { MS };
+                vec![
+                    span(
+                        number << 16 | 1,
+                        0,
+                        if number % 20 == 0 { "render" } else { "query" },
+                        (at, at + long),
+                    )
+                    .number("thread.id", 3)
+                    .number("busy_ns", long),
+                ]
+            }),
+        );
+    }
+}

@@ -121,3 +121,15 @@ pub(crate) fn found(traces: u64, apart_ns: u64, made: impl Fn(u64, u64) -> Vec<M
 pub(crate) fn sentences(found: &Found) -> Vec<String> {
     found.findings.iter().map(|finding| format!("{}: {}", finding.kind.id(), finding.what)).collect()
 }
+
+/// A request that makes calls of 1 ms each, one after the other, which `change` changes.
+pub(crate) fn many_calls(number: u64, at: u64, calls: u64, change: impl Fn(u64, Made) -> Made) -> Vec<Made> {
+    let id = |of: u64| number << 16 | of;
+    let mut spans = vec![span(id(1), 0, "GET /cart", (at, at + (calls + 2) * MS)).server()];
+    for call in 0..calls {
+        let from = at + (call + 1) * MS;
+        let made = span(id(2 + call), id(1), "load_item", (from, from + MS)).client();
+        spans.push(change(call, made.text("db.query.text", "SELECT * FROM items WHERE id = ?")));
+    }
+    spans
+}

@@ -140,3 +140,98 @@ fn repeated(looked: &Looked<'_>, parent: usize, calls: &[usize]) -> Option<(u64,
     let is_few = (1..=MOST_DIFFERENCES).contains(&differ.len());
     (is_in_all && is_few && !differ.iter().any(|key| is_place_in_a_list(key))).then_some((cost_ns, differ))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::findings::made::{MS, Made, found, many_calls, sentences, span};
+
+    #[test]
+    fn many_calls_that_differ_in_a_value_are_found() {
+        let found =
+            found(4, 1000 * MS, |number, at| many_calls(number, at, 20, |call, of| of.number("item", call)));
+        assert_eq!(
+            sentences(&found),
+            ["repeated_calls: GET /cart calls load_item 20 times one after the other, 1.00 ms each"]
+        );
+        let finding = &found.findings[0];
+        assert_eq!((finding.cost_ns, finding.times, finding.traces), (80 * MS, 4, 4));
+        assert!(finding.why.starts_with("the calls differ only in item,"), "{}", finding.why);
+        assert_eq!(found.total_ns, 4 * 22 * MS);
+    }
+
+    /// As of a function with the attribute `instrument`, which makes a query.
+    #[test]
+    fn functions_that_do_little_but_a_call_are_calls() {
+        let with_inner = |inner_ns: u64| {
+            found(4, 1000 * MS, |number, at| {
+                let id = |of: u64| number << 16 | of;
+                let mut spans = vec![span(id(1), 0, "GET /cart", (at, at + 30 * MS)).server()];
+                for call in 0..20 {
+                    let from = at + (call + 1) * MS;
+                    let text = "SELECT * FROM items WHERE id = ?";
+                    let inner = span(id(100 + call), id(2 + call), "query", (from, from + inner_ns));
+                    spans.push(span(id(2 + call), id(1), "load_item", (from, from + MS)).number("id", call));
+                    spans.push(inner.text("db.query.text", text));
+                }
+                spans
+            })
+        };
+        let found = with_inner(MS * 9 / 10);
+        assert_eq!(
+            sentences(&found),
+            ["repeated_calls: GET /cart calls load_item 20 times one after the other, 1.00 ms each"]
+        );
+        assert!(
+            found.findings[0].why.starts_with("the calls differ only in id,"),
+            "{}",
+            found.findings[0].why
+        );
+        assert_eq!(sentences(&with_inner(MS / 2)), [""; 0], "most is work of its own");
+    }
+
+    #[test]
+    fn calls_that_one_call_could_not_replace_are_not_found() {
+        let none = |what: &str, made: &dyn Fn(u64, u64) -> Vec<Made>| {
+            let found = found(4, 1000 * MS, made);
+            assert_eq!(sentences(&found), [""; 0], "{what}");
+        };
+        none("few", &|number, at| many_calls(number, at, 9, |call, of| of.number("item", call)));
+        none("the same call", &|number, at| many_calls(number, at, 20, |_, of| of.number("item", 7)));
+        none("pages", &|number, at| many_calls(number, at, 20, |call, of| of.number("page", call)));
+        none("with other fields", &|number, at| {
+            many_calls(number, at, 20, |call, of| {
+                of.number("item", call).number(["a", "b"][call as usize % 2], 1)
+            })
+        });
+        none("with many other values", &|number, at| {
+            many_calls(number, at, 20, |call, of| {
+                ["a", "b", "c", "d"].into_iter().fold(of, |of, key| of.number(key, call))
+            })
+        });
+        none("of its own code", &|number, at| {
+            let id = |of: u64| number << 16 | of;
+            let mut spans = vec![span(id(1), 0, "resize", (at, at + 30 * MS))];
+            spans.extend((0..20).map(|call| {
+                let from = at + call * MS;
+                span(id(call + 2), id(1), "resize_row", (from, from + MS)).number("row", call)
+            }));
+            spans
+        });
+        none("at the same time", &|number, at| {
+            let mut spans = many_calls(number, at, 20, |call, of| of.number("item", call));
+            let id = |of: u64| number << 16 | of;
+            spans.truncate(1);
+            spans.extend((0..20).map(|call| {
+                span(id(call + 2), id(1), "load_item", (at + call, at + 20 * MS))
+                    .client()
+                    .number("item", call)
+            }));
+            spans
+        });
+        none("a small part of a span", &|number, at| {
+            let mut spans = many_calls(number, at, 20, |call, of| of.number("item", call));
+            spans[0] = span(number << 16 | 1, 0, "GET /cart", (at, at + 500 * MS)).server();
+            spans
+        });
+    }
+}

@@ -216,3 +216,133 @@ fn known_before(looked: &Looked<'_>, first: usize, call: &Call) -> HashSet<Strin
     }
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::findings::made::{MS, Made, found, sentences, span};
+
+    /// A request for an order that asks for a price and then for the stock.
+    fn two_calls(number: u64, at: u64, change: impl Fn(&str, Made) -> Made) -> Vec<Made> {
+        let id = |of: u64| number << 16 | of;
+        let call = |of: u64, name: &str, peer: &str, from: u64, to: u64| {
+            let made = span(id(of), id(1), name, (at + from * MS, at + to * MS)).client();
+            change(name, made.text("http.request.method", "GET").text("server.address", peer))
+        };
+        vec![
+            span(id(1), 0, "GET /orders", (at, at + 12 * MS)).server().number("order", number),
+            call(2, "fetch_price", "prices.example", 1, 6),
+            call(3, "fetch_stock", "stock.example", 6, 11),
+        ]
+    }
+
+    #[test]
+    fn calls_that_need_nothing_of_each_other_are_found() {
+        let found =
+            found(10, 1000 * MS, |number, at| two_calls(number, at, |_, of| of.number("order", number)));
+        assert_eq!(
+            sentences(&found),
+            [
+                "serial_calls: GET /orders calls fetch_price and then fetch_stock, which could be at the same time and save 5.00 ms each time"
+            ]
+        );
+        assert_eq!(found.findings[0].cost_ns, 10 * 5 * MS);
+        assert!(
+            found.findings[0].why.contains("before fetch_price began (order)"),
+            "{}",
+            found.findings[0].why
+        );
+    }
+
+    #[test]
+    fn calls_that_may_need_each_other_are_not_found() {
+        let none = |what: &str, change: &dyn Fn(u64, &str, Made) -> Made| {
+            let found =
+                found(10, 1000 * MS, |number, at| two_calls(number, at, |name, of| change(number, name, of)));
+            assert_eq!(sentences(&found), [""; 0], "{what}");
+        };
+        none("nothing says what they were given", &|_, _, of| of);
+        none("the second was given something new", &|number, name, of| match name {
+            "fetch_stock" => of.number("order", number).text("sku", format!("sku {}", number * 7919)),
+            _ => of.number("order", number),
+        });
+        none("all values are always the same", &|_, _, of| of.number("order", 4711));
+        none("one changes something", &|number, name, mut of| {
+            if name == "fetch_price" {
+                of = span(
+                    number << 16 | 2,
+                    number << 16 | 1,
+                    name,
+                    (number * 1000 * MS + MS, number * 1000 * MS + 6 * MS),
+                )
+                .client();
+                of = of.text("http.request.method", "POST").text("server.address", "prices.example");
+            }
+            of.number("order", number)
+        });
+        none("the same peer", &|number, _, of| of.number("order", number).text("peer.service", "all"));
+        none("the first failed", &|number, name, of| {
+            let of = of.number("order", number);
+            if name == "fetch_price" { of.failed("no") } else { of }
+        });
+        // What a name says.
+        let found = found(10, 1000 * MS, |number, at| {
+            let mut spans = two_calls(number, at, |_, of| of.number("order", number));
+            spans[1] = span(number << 16 | 2, number << 16 | 1, "check_token", (at + MS, at + 6 * MS))
+                .client()
+                .text("http.request.method", "GET")
+                .text("server.address", "auth.example")
+                .number("order", number);
+            spans
+        });
+        assert_eq!(sentences(&found), [""; 0]);
+    }
+
+    #[test]
+    fn calls_that_ran_in_both_orders_are_found_whatever_they_are() {
+        let found = found(20, 1000 * MS, |number, at| {
+            let id = |of: u64| number << 16 | of;
+            let (one, other) = if number % 4 == 0 { ((1, 6), (6, 11)) } else { ((6, 11), (1, 6)) };
+            let times = |(from, to): (u64, u64)| (at + from * MS, at + to * MS);
+            vec![
+                span(id(1), 0, "GET /orders", (at, at + 12 * MS)),
+                span(id(2), id(1), "reserve", times(one)).client(),
+                span(id(3), id(1), "charge", times(other)).client(),
+            ]
+        });
+        assert_eq!(
+            sentences(&found),
+            [
+                "serial_calls: GET /orders calls charge and then reserve, which could be at the same time and save 5.00 ms each time"
+            ]
+        );
+        assert_eq!(found.findings[0].why, "they ran at the same time or in the other order 5 times");
+    }
+
+    #[test]
+    fn calls_that_are_mostly_made_at_the_same_time_are_not_found() {
+        let with_serial = |is_serial: &dyn Fn(u64) -> bool| {
+            found(30, 1000 * MS, |number, at| {
+                let id = |of: u64| number << 16 | of;
+                let (from, to) = if is_serial(number) { (6, 11) } else { (1, 6) };
+                vec![
+                    span(id(1), 0, "GET /orders", (at, at + 12 * MS)),
+                    span(id(2), id(1), "reserve", (at + MS, at + 6 * MS)).client(),
+                    span(id(3), id(1), "charge", (at + from * MS, at + to * MS)).client(),
+                ]
+            })
+        };
+        // A program that is too busy now and then.
+        assert_eq!(sentences(&with_serial(&|number| number % 3 == 0)), [""; 0]);
+        assert_eq!(with_serial(&|number| number % 3 > 0).findings.len(), 1);
+    }
+
+    #[test]
+    fn calls_beside_the_critical_path_are_not_found() {
+        let found = found(10, 1000 * MS, |number, at| {
+            let mut spans = two_calls(number, at, |_, of| of.number("order", number));
+            spans.push(span(number << 16 | 4, number << 16 | 1, "render", (at + MS, at + 12 * MS)));
+            spans
+        });
+        assert_eq!(sentences(&found), [""; 0]);
+    }
+}
