@@ -188,7 +188,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let requests = arguments.next().map_or(Ok(200), |number| number.parse())?;
     tracing_subscriber::registry().with(tracing_usdt::layer()).init();
     // A test that attaches says when that has happened. Without a line, as from /dev/null, it begins at once.
-    println!("ready");
+    writeln!(std::io::stdout(), "ready")?;
     std::io::stdin().read_line(&mut String::new())?;
     let folder = std::env::var_os("PLANTED_FOLDER").map_or_else(std::env::temp_dir, PathBuf::from);
     let service = Arc::new(Service { mode, requests, totals: Mutex::new(0), folder });
