@@ -761,6 +761,53 @@ fn seen(browser: &mut Browser, selector: &str) -> Vec<String> {
     texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
+/// Requests that ask for each item one by one. The first one costs most, but is neither the slowest nor has it failed.
+#[test]
+fn a_finding_in_a_report_opens_its_trace() {
+    if !need(CHROMIUM) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut spans = Vec::new();
+    for trace in 1..=3_u64 {
+        let at = trace * 1000;
+        let calls = 30 - trace;
+        spans.push(made("shop", (trace, 1, 0), "GET /<b>cart", at..at + 40));
+        for call in 0..calls {
+            let from = at + call + 1;
+            let of = made("shop", (trace, call + 2, 1), "load_item", from..from + 1);
+            spans.push(of.with(json!({ "item": call, "db.query.text": "SELECT ?" })));
+        }
+    }
+    let path = report(folder.path(), &file(folder.path(), "cart.jsonl", &spans));
+    let mut browser = Browser::start(1300, 800);
+    browser.open(&path);
+    let found = seen(&mut browser, "#findings li");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("N+1 calls shop"), "{found:?}");
+    assert!(found[0].contains("GET /<b>cart calls load_item 28 times on average, up to 29"), "{found:?}");
+    browser.click("document.querySelector('#findings a')");
+    wait_until("the trace is shown", || seen(&mut browser, "#one .row").len() == 30);
+    assert_eq!(browser.value("location.hash"), format!("#trace-{:032x}", 1));
+    // Back to where the findings are.
+    browser.write("1");
+    assert_eq!(seen(&mut browser, "#findings li").len(), 1);
+    assert!(browser.faults().is_empty(), "{:?}", browser.faults());
+}
+
+#[test]
+fn a_report_without_findings_has_no_room_for_them() {
+    if !need(CHROMIUM) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = report(folder.path(), &shop(folder.path()));
+    let mut browser = Browser::start(1300, 800);
+    browser.open(&path);
+    assert_eq!(browser.value("document.querySelector('#findings').getBoundingClientRect().height"), 0);
+    assert_eq!(seen(&mut browser, "#names tbody tr").len(), 4);
+}
+
 #[test]
 fn a_report_is_used_by_keyboard_and_mouse() {
     if !need(CHROMIUM) {

@@ -142,6 +142,61 @@ fn a_file_is_shown_as_figures_traces_and_services() {
     }
 }
 
+/// Carts that are loaded item by item, and orders that fail from the middle on.
+fn carts(folder: &Path) -> PathBuf {
+    let mut lines = Vec::new();
+    for trace in 1..=100_u64 {
+        let at = trace * 100 * MS;
+        let query = |item: u64| json!({ "kind": 3, "attributes": [attribute("db.query.text", "SELECT ?"), attribute("item", item)] });
+        let mut spans = vec![span(trace, 1, 0, "GET /cart", (at, at + 40 * MS), json!({ "kind": 2 }))];
+        for item in 0..20 {
+            let from = at + (item + 1) * MS;
+            spans.push(span(trace, item + 2, 1, "load_item", (from, from + MS), query(item)));
+        }
+        let failed =
+            json!({ "kind": 3, "status": { "code": 2, "message": format!("no answer in {trace} ms") } });
+        let charge = if trace > 50 && trace % 2 == 0 { failed } else { json!({ "kind": 3 }) };
+        spans.push(span(trace, 40, 1, "charge", (at + 30 * MS, at + 35 * MS), charge));
+        lines.push(request("shop", "shop", &spans));
+    }
+    let path = folder.join("carts.jsonl");
+    write(&path, lines.join("\n") + "\n").unwrap();
+    path
+}
+
+#[test]
+fn findings_are_a_page_and_open_their_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let _ = carts(folder.path());
+    for (columns, rows) in [(80, 24), (140, 40)] {
+        let mut command = Command::new(program("spantap"));
+        command.args(["top", "carts.jsonl"]).current_dir(folder.path());
+        let mut terminal = Terminal::start(command, columns, rows);
+        terminal
+            .wait_until("all spans", |screen| screen.contains("2,200 spans") && !screen.contains("reading"));
+        terminal.wait_for("6 Findings!");
+        terminal.press("6");
+        terminal.wait_for("100 traces since");
+        check(&format!("findings-{columns}x{rows}"), &terminal.settled("charge fails with"));
+        // The second is that of the most time.
+        terminal.press("j");
+        terminal.wait_for("GET /cart calls load_item 20 times");
+        terminal.press("\r");
+        let screen = terminal.settled("on the critical path");
+        assert!(screen.contains("load_item") && screen.contains("22 spans"), "{screen}");
+        terminal.press("\x1b");
+        let screen = terminal.settled("GET /cart calls load_item 20 times");
+        // The mouse selects, and looks closer.
+        click(&mut terminal, &screen, "new error");
+        terminal.wait_for("charge fails with");
+        click(&mut terminal, &screen, "new error");
+        let screen = terminal.settled("on the critical path");
+        assert!(screen.contains("1 error"), "{screen}");
+        terminal.press("q");
+        assert!(terminal.wait().0.success());
+    }
+}
+
 #[test]
 fn figures_are_right_and_sorted() {
     let folder = tempfile::tempdir().unwrap();

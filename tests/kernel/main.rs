@@ -11,6 +11,7 @@ mod block;
 mod callsite;
 mod current;
 mod exec;
+mod findings;
 mod foreign;
 mod found;
 mod names;

@@ -22,13 +22,15 @@
 //!
 //! `commands` starts and ends them. `stats` and [`sink::SinkStats`] count what each part received, passed on and
 //! lost, and `metrics` serves these counts to Prometheus. `query` finds whether a query chooses a span.
-//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, `graph` who
-//! calls whom, `diff` what has changed, and `export` writes them for other programs; `replacement` replaces files as a whole. `top` is the full screen.
+//! `flight` keeps the latest spans in memory, as the frames of a capture. `search` finds traces in captures, `findings` what is
+//! wrong in them, `graph` who calls whom, `diff` what has changed, and `export` writes them for other programs; `replacement`
+//! replaces files as a whole. `top` is the full screen.
 //!
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, replacement, span, process, notes, query, decode, encode, capture, flight, trace, open, search, graph, diff, view, export, sink, stats, terminal,
+//! text, replacement, span, process, notes, query, decode, encode, capture, flight, trace, open, search, findings, graph, diff, view,
+//! export, sink, stats, terminal,
 //! metrics, top, pipeline, source, commands
 //! ```
 
@@ -38,6 +40,7 @@ pub mod decode;
 pub mod diff;
 pub mod encode;
 pub mod export;
+pub mod findings;
 pub mod flight;
 pub mod graph;
 pub mod metrics;

@@ -86,6 +86,7 @@ const SPANTAP: Crate = Crate {
         "trace",
         "open",
         "search",
+        "findings",
         "graph",
         "diff",
         "view",

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod diff;
+mod findings;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(super) use diff::Diff;
 
+use self::findings::FindingsOption;
 use crate::export;
 use crate::metrics::Address;
 use crate::notes::Pattern;
@@ -349,7 +351,10 @@ pub(super) struct View {
     /// Show in the bars what each trace waited for, and how much of that is in each span, instead of the busy share
     #[arg(long, conflicts_with = "json")]
     pub(super) critical_path: bool,
-    /// Print a JSON object for each trace, one per line; the page "Traces as JSON" of the documentation describes it
+    /// Whether findings are shown.
+    #[command(flatten)]
+    pub(super) findings: FindingsOption,
+    /// Print a JSON object for each trace or finding, one per line; the page "Traces as JSON" of the documentation describes it
     #[arg(long)]
     pub(super) json: bool,
     /// When to use colors

@@ -15,6 +15,7 @@ mod diff;
 mod drawn;
 mod export;
 mod failed;
+mod findings;
 mod graph;
 mod growing;
 mod listen;

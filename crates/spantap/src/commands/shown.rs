@@ -1,9 +1,11 @@
-//! How `spantap view` writes traces, and its exit code if there is none.
+//! How `spantap view` writes traces, what it says of those that it does not show, and its exit code if there is none.
 
 use std::io::{self, Write};
 
 use super::cli::View;
+use crate::search::{Choice, Wanted};
 use crate::terminal::Screen;
+use crate::text::{counted, grouped};
 use crate::trace::Trace;
 use crate::view::{self, Look};
 
@@ -35,4 +37,30 @@ impl<'a> Shown<'a> {
         }
         writeln!(out, "{}", view::tree(trace, &look))
     }
+}
+
+/// What the user has to know of the traces that are not shown.
+pub(super) fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    if choice.trace_ids.is_empty() && choice.spans == 0 && choice.read.is_damaged() {
+        // If no file could be read, the reason says enough.
+    } else if choice.trace_ids.is_empty() {
+        lines.push(match (&*wanted.trace_ids, &wanted.query) {
+            ([id], None) => format!("no span of trace {id:032x} was found"),
+            ([_, ..], None) => "no span of these traces was found".to_owned(),
+            _ => format!("no trace matches, among {}", counted(choice.spans, "span", "spans")),
+        });
+    } else if choice.trace_ids.len() < choice.matching {
+        let [shown, all] = [shown, choice.matching].map(|traces| grouped(traces as u64));
+        lines.push(format!("showed {shown} of {all} traces; --limit 0 shows all"));
+    } else if wanted.query.is_none() {
+        let missing = wanted.trace_ids.iter().filter(|id| !choice.trace_ids.contains(id));
+        lines.extend(missing.map(|id| format!("no span of trace {id:032x} was found")));
+    }
+    if let Some(missing) = choice.trace_ids.len().checked_sub(shown).filter(|missing| *missing > 0) {
+        let traces = counted(missing as u64, "trace", "traces");
+        lines.push(format!("{traces} could not be read again: was a file changed meanwhile?"));
+    }
+    lines.extend(choice.read.lines());
+    lines
 }

@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 
 use super::cli::{Sort, View};
 use super::failed::Failed;
+use super::findings::findings;
 use super::replay::{follow, replay};
-use super::shown::{NONE_MATCHES, Shown};
-use crate::search::{Choice, Files, Order, Wanted, choose, load};
+use super::shown::{NONE_MATCHES, Shown, report};
+use crate::search::{Files, Order, choose, load};
 use crate::terminal::{Screen, Stream};
-use crate::text::{counted, grouped, safe};
+use crate::text::safe;
 
 /// How many traces are shown on a terminal if the user does not say how many.
 const ON_A_TERMINAL: usize = 20;
@@ -24,6 +25,7 @@ const ON_A_TERMINAL: usize = 20;
 pub(super) fn view(options: View) -> Result<ExitCode> {
     let shown = match options.speed {
         _ if options.follow => follow(&options),
+        _ if options.findings.findings => findings(&options),
         Some(speed) => replay(&options, speed),
         None => show(options),
     };
@@ -63,30 +65,4 @@ fn show(options: View) -> Result<ExitCode> {
         () if shown == 0 => NONE_MATCHES.into(),
         () => ExitCode::SUCCESS,
     })
-}
-
-/// What the user has to know of the traces that are not shown.
-fn report(choice: &Choice, wanted: &Wanted, shown: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    if choice.trace_ids.is_empty() && choice.spans == 0 && choice.read.is_damaged() {
-        // If no file could be read, the reason says enough.
-    } else if choice.trace_ids.is_empty() {
-        lines.push(match (&*wanted.trace_ids, &wanted.query) {
-            ([id], None) => format!("no span of trace {id:032x} was found"),
-            ([_, ..], None) => "no span of these traces was found".to_owned(),
-            _ => format!("no trace matches, among {}", counted(choice.spans, "span", "spans")),
-        });
-    } else if choice.trace_ids.len() < choice.matching {
-        let [shown, all] = [shown, choice.matching].map(|traces| grouped(traces as u64));
-        lines.push(format!("showed {shown} of {all} traces; --limit 0 shows all"));
-    } else if wanted.query.is_none() {
-        let missing = wanted.trace_ids.iter().filter(|id| !choice.trace_ids.contains(id));
-        lines.extend(missing.map(|id| format!("no span of trace {id:032x} was found")));
-    }
-    if let Some(missing) = choice.trace_ids.len().checked_sub(shown).filter(|missing| *missing > 0) {
-        let traces = counted(missing as u64, "trace", "traces");
-        lines.push(format!("{traces} could not be read again: was a file changed meanwhile?"));
-    }
-    lines.extend(choice.read.lines());
-    lines
 }

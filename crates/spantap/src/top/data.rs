@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::model::{Call, Figures, Kept, Model, Row, SeriesName, Window};
+use super::model::{Call, Figures, Findings, Kept, Model, Row, SeriesName, Window};
 use super::sort::{SeriesColumn, Sort, TraceColumn};
 use crate::query::Query;
 use crate::search::is_chosen;
@@ -24,6 +24,7 @@ pub(super) struct Data {
     pub(super) traces: Vec<Arc<Kept>>,
     pub(super) calls: Vec<Call>,
     pub(super) other_calls: u64,
+    pub(super) findings: Findings,
     /// The 95th and the 99th percentile of each series, whatever the query chooses.
     percentiles: HashMap<SeriesName, (u64, u64)>,
 }
@@ -74,6 +75,7 @@ impl Data {
             traces: wanted.series.map_or_else(|| model.traces(), |of| model.traces_and_slowest_of(of)),
             calls,
             other_calls,
+            findings: model.findings(),
         }
     }
 

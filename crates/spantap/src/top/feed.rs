@@ -233,6 +233,7 @@ impl<'a> Replay<'a> {
     fn new(model: &'a Mutex<Model>, began_ns: u64, query: Option<Query>) -> Self {
         let mut new = Model::new(began_ns);
         new.choose(query);
+        new.keep_all_findings();
         *lock(model) = new;
         let (assembly, began) = (Assembly::new(Limits::default()), Instant::now());
         Self { model, assembly, began, began_ns, now_ns: began_ns }

@@ -44,7 +44,7 @@ pub(super) const BINDINGS: [Binding; 14] = [
     Binding { keys: "h l ← → i", meaning: "sort by another column, i inverts; in a trace: close, open" },
     Binding { keys: "Enter", meaning: "look closer: the traces of a row, the spans of a trace" },
     Binding { keys: "Esc", meaning: "back; at the top: remove the filter" },
-    Binding { keys: "1 to 5, Tab", meaning: "another page" },
+    Binding { keys: "1 to 6, Tab", meaning: "another page" },
     Binding { keys: "/", meaning: "show only spans that a query chooses" },
     Binding { keys: "w", meaning: "the last minute, or since the start" },
     Binding { keys: "Space", meaning: "pause: the screen stays, and spans are still counted" },

@@ -13,6 +13,7 @@ use super::list::Place;
 use super::model::{Kept, SeriesName, Window};
 use super::sort::{SeriesColumn, Sort, TraceColumn};
 use super::waterfall::Waterfall;
+use crate::findings::Finding;
 use crate::query::Query;
 
 /// The lines that a turn of the mouse's wheel scrolls.
@@ -26,10 +27,12 @@ pub(super) enum Page {
     Open,
     Services,
     Losses,
+    Findings,
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 5] = [Self::Spans, Self::Traces, Self::Open, Self::Services, Self::Losses];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Spans, Self::Traces, Self::Open, Self::Services, Self::Losses, Self::Findings];
 
     pub(super) fn title(self) -> &'static str {
         match self {
@@ -38,6 +41,7 @@ impl Page {
             Self::Open => "Open",
             Self::Services => "Services",
             Self::Losses => "Losses",
+            Self::Findings => "Findings",
         }
     }
 }
@@ -84,6 +88,7 @@ pub(super) struct State {
     pub(super) sort: (Sort<SeriesColumn>, Sort<TraceColumn>),
     pub(super) spans: Place<SeriesName>,
     pub(super) traces: Place<u128>,
+    pub(super) findings: Place<FindingName>,
     /// The first line on the screen, of a page without a selection.
     pub(super) from: usize,
     pub(super) areas: Areas,
@@ -104,6 +109,7 @@ impl State {
             sort: (Sort::by(SeriesColumn::P95), Sort::by(TraceColumn::Duration)),
             spans: Place::default(),
             traces: Place::default(),
+            findings: Place::default(),
             from: 0,
             areas: Areas::default(),
             page_lines: 10,
@@ -123,6 +129,7 @@ impl State {
         data.sort(self.sort.0, self.sort.1);
         self.spans.follow(&series(data));
         self.traces.follow(&ids(data));
+        self.findings.follow(&findings(data));
     }
 
     pub(super) fn event(&mut self, event: &Event, data: &mut Data) -> Effect {
@@ -239,6 +246,7 @@ impl State {
             None => match self.page {
                 Page::Spans => self.spans.move_by(lines, &series(data)),
                 Page::Traces => self.traces.move_by(lines, &ids(data)),
+                Page::Findings => self.findings.move_by(lines, &findings(data)),
                 _ => self.from = self.from.saturating_add_signed(lines),
             },
         }
@@ -296,6 +304,11 @@ impl State {
                 self.above = trace.map(|kept| Above::Trace(Box::new(Waterfall::new(Arc::clone(kept)))));
                 Effect::None
             }
+            Page::Findings => {
+                let trace = data.findings.traces.get(self.findings.selected()).cloned().flatten();
+                self.above = trace.map(|kept| Above::Trace(Box::new(Waterfall::new(kept))));
+                Effect::None
+            }
             _ => Effect::None,
         }
     }
@@ -337,6 +350,8 @@ impl State {
             (Some(Above::Trace(trace)), _) => trace.select(clicked),
             (None, Page::Spans) if self.spans.selected() == clicked => return self.enter(data),
             (None, Page::Traces) if self.traces.selected() == clicked => return self.enter(data),
+            (None, Page::Findings) if self.findings.selected() == clicked => return self.enter(data),
+            (None, Page::Findings) => self.findings.select(clicked, &findings(data)),
             (None, Page::Spans) => self.spans.select(clicked, &series(data)),
             (None, Page::Traces) => self.traces.select(clicked, &ids(data)),
             _ => {}
@@ -351,4 +366,23 @@ fn series(data: &Data) -> Vec<SeriesName> {
 
 fn ids(data: &Data) -> Vec<u128> {
     data.traces.iter().map(|kept| kept.trace.id).collect()
+}
+
+/// What a finding is about: its numbers change.
+pub(super) type FindingName = (&'static str, Arc<str>, Arc<str>, String);
+
+fn findings(data: &Data) -> Vec<FindingName> {
+    let name = |of: &Finding| {
+        // Of calls, which ones.
+        let other = ["call", "first", "after", "before", "blocked_by", "message"]
+            .iter()
+            .find_map(|key| of.details.get(*key));
+        (
+            of.kind.id(),
+            Arc::clone(&of.service),
+            Arc::clone(&of.name),
+            other.map(ToString::to_string).unwrap_or_default(),
+        )
+    };
+    data.findings.found.findings.iter().map(name).collect()
 }

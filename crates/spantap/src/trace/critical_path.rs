@@ -15,6 +15,7 @@
 
 use std::cmp::Reverse;
 
+use super::self_time::Timed;
 use super::tree::{Place, Row};
 use crate::span::attributes::{SUMMARY_COUNT, find};
 
@@ -33,13 +34,20 @@ pub struct Segment {
 /// overlap. Spans below other roots are not on it. If no span is a root, it is that of the longest span without its parent.
 pub fn critical_path(rows: &[Row<'_>]) -> Vec<Segment> {
     let Some(root) = longest_root(rows) else { return Vec::new() };
-    let children = Children::of(rows);
-    let (start_ns, end_ns) = times(&rows[root]);
+    let timed: Vec<Timed> = rows.iter().map(|row| (waiting_parent(row), times(row))).collect();
+    path_below(&timed, root)
+}
+
+/// The critical path of a span and what is below it, whose parents may form no circle. The rows of the segments are places in
+/// `spans`.
+pub(crate) fn path_below(spans: &[Timed], root: usize) -> Vec<Segment> {
+    let children = Children::of(spans);
+    let (_, (start_ns, end_ns)) = spans[root];
     let mut back = Vec::new();
     let mut open = vec![Walk { row: root, start_ns, end_ns, at_ns: end_ns, next: children.first[root] }];
     while let Some(walk) = open.last_mut() {
         let (row, until_ns) = (walk.row, walk.at_ns);
-        let child = walk.last_child(rows, &children);
+        let child = walk.last_child(spans, &children);
         // The time between the child's end, or the span's start, and what follows is the span's own.
         let from_ns = child.as_ref().map_or(walk.start_ns, |child| child.end_ns);
         if from_ns < until_ns {
@@ -80,18 +88,18 @@ struct Children {
 }
 
 impl Children {
-    fn of(rows: &[Row<'_>]) -> Self {
-        let mut first = vec![0; rows.len() + 1];
-        let mut children = Vec::with_capacity(rows.len());
-        for (index, row) in rows.iter().enumerate() {
-            if let Some(parent) = waiting_parent(row) {
+    fn of(spans: &[Timed]) -> Self {
+        let mut first = vec![0; spans.len() + 1];
+        let mut children = Vec::with_capacity(spans.len());
+        for (index, (parent, _)) in spans.iter().enumerate() {
+            if let Some(parent) = *parent {
                 first[parent + 1] += 1;
                 children.push((parent, index));
             }
         }
         (1..first.len()).for_each(|index| first[index] += first[index - 1]);
         children.sort_unstable_by_key(|&(parent, index)| {
-            let (start_ns, end_ns) = times(&rows[index]);
+            let (_, (start_ns, end_ns)) = spans[index];
             (parent, Reverse(end_ns), start_ns, index)
         });
         Self { rows: children.into_iter().map(|(_, index)| index).collect(), first }
@@ -121,11 +129,11 @@ struct Walk {
 
 impl Walk {
     /// The child that ended last before `at_ns`.
-    fn last_child(&mut self, rows: &[Row<'_>], children: &Children) -> Option<Walk> {
+    fn last_child(&mut self, spans: &[Timed], children: &Children) -> Option<Walk> {
         while self.next < children.first[self.row + 1] {
             let row = children.rows[self.next];
             self.next += 1;
-            let (start_ns, end_ns) = times(&rows[row]);
+            let (_, (start_ns, end_ns)) = spans[row];
             let (start_ns, end_ns) = (start_ns.max(self.start_ns), end_ns.min(self.end_ns));
             if start_ns < end_ns && end_ns <= self.at_ns {
                 return Some(Walk { row, start_ns, end_ns, at_ns: end_ns, next: children.first[row] });

@@ -54,7 +54,12 @@ impl EncodedSpan {
 
     /// Its role in a call between services, as OTLP numbers it.
     pub(crate) fn kind(&self) -> i32 {
-        Undecoded::of_field(&self.bytes).code(KIND).unwrap_or_default()
+        self.undecoded().code(KIND).unwrap_or_default()
+    }
+
+    /// To read parts of it.
+    pub(crate) fn undecoded(&self) -> Undecoded<'_> {
+        Undecoded::of_field(&self.bytes)
     }
 
     /// From the start to the end.

@@ -1,4 +1,4 @@
-//! The traces that the report shows: the slowest ones, and the slowest of those with errors.
+//! The traces that the report shows: the slowest ones, the slowest of those with errors, and those that findings show.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
@@ -65,14 +65,17 @@ impl Longest {
 pub(super) struct Kept {
     slow: Longest,
     failed: Longest,
+    /// Those that a finding may show.
+    examples: BTreeMap<u128, (Key, Rc<Shown>)>,
+    bytes_of_examples: usize,
     traces: u64,
     /// Those of which not even one span fits, as far as they are slow enough.
     too_large: BTreeSet<u128>,
 }
 
 impl Kept {
-    /// Adds a trace that has spans of these rows of the table.
-    pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>, rows: &BTreeSet<usize>) {
+    /// Adds a trace that has spans of these rows of the table, and that a finding may show or not.
+    pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>, rows: &BTreeSet<usize>, is_example: bool) {
         self.traces += 1;
         let (start_ns, end_ns) = trace.times();
         let key = (end_ns.saturating_sub(start_ns), trace.id);
@@ -80,21 +83,44 @@ impl Kept {
         let lists = [(&mut self.slow, true), (&mut self.failed, is_failed)];
         let mut wanted =
             lists.into_iter().filter(|(list, is_wanted)| *is_wanted && list.takes(key)).peekable();
-        if wanted.peek().is_none() {
+        if wanted.peek().is_none() && !is_example {
             return;
         }
         match shown(trace, rows, MAX_BYTES_OF_TRACE).map(Rc::new) {
-            Some(shown) => wanted.for_each(|(list, _)| list.add(key, &shown)),
+            Some(shown) => {
+                wanted.for_each(|(list, _)| list.add(key, &shown));
+                if is_example {
+                    self.bytes_of_examples += shown.json.len();
+                    self.examples.insert(trace.id, (key, shown));
+                }
+            }
             None if self.too_large.len() < MAX_IDS => _ = self.too_large.insert(trace.id),
             None => {}
         }
     }
 
-    /// The traces for the page, the longest first, and how many others there were.
-    pub(super) fn chosen(&self) -> (Vec<&Shown>, u64) {
+    /// Whether the traces that findings may show take too much memory.
+    pub(super) fn has_too_many_examples(&self) -> bool {
+        self.bytes_of_examples > 2 * MAX_BYTES
+    }
+
+    /// Keeps only these of the traces that findings may show.
+    pub(super) fn keep_examples(&mut self, ids: &[u128]) {
+        self.examples.retain(|id, _| ids.contains(id));
+        self.bytes_of_examples = self.examples.values().map(|(_, shown)| shown.json.len()).sum();
+    }
+
+    /// The traces for the page, the longest first, and how many others there were. `first` are those that findings show.
+    pub(super) fn chosen(&self, first: &[u128]) -> (Vec<&Shown>, u64) {
         let mut chosen: BTreeMap<Key, &Shown> = BTreeMap::new();
         let mut lists = [&self.failed, &self.slow].map(|list| Some(list.traces.iter().rev()));
         let mut size = 0;
+        for (key, trace) in first.iter().filter_map(|id| self.examples.get(id)) {
+            if !chosen.contains_key(key) && size + trace.json.len() <= MAX_BYTES {
+                size += trace.json.len();
+                chosen.insert(*key, trace);
+            }
+        }
         // In turns, so that both have their share of the size. Each ends with the first one that does not fit.
         while lists.iter().any(Option::is_some) {
             for list in &mut lists {
@@ -295,8 +321,12 @@ mod tests {
         );
         // Not even its first row fits.
         let mut kept = Kept::default();
-        kept.add(&trace(0xabc, vec![with_text(span(1, 0, 0..100), MAX_BYTES_OF_TRACE)]), &BTreeSet::new());
-        assert_eq!((kept.chosen().0.len(), kept.chosen().1), (0, 1));
+        kept.add(
+            &trace(0xabc, vec![with_text(span(1, 0, 0..100), MAX_BYTES_OF_TRACE)]),
+            &BTreeSet::new(),
+            false,
+        );
+        assert_eq!((kept.chosen(&[]).0.len(), kept.chosen(&[]).1), (0, 1));
         assert!(kept.too_large().unwrap().contains("00000abc"), "{:?}", kept.too_large());
     }
 
@@ -307,7 +337,7 @@ mod tests {
             // Some are long before others.
             let duration = (id * 7) % 41;
             let whole = vec![with_text(failed(span(1, 0, 0..duration)), 100_000)];
-            kept.add(&trace(id.into(), whole), &BTreeSet::new());
+            kept.add(&trace(id.into(), whole), &BTreeSet::new(), false);
             for list in [&kept.slow, &kept.failed] {
                 assert!(list.bytes <= MAX_BYTES);
                 assert_eq!(list.bytes, list.traces.values().map(|trace| trace.json.len()).sum::<usize>());
@@ -315,11 +345,34 @@ mod tests {
         }
         let shared = kept.slow.traces.values().zip(kept.failed.traces.values());
         assert!(shared.into_iter().all(|(slow, failed)| Rc::ptr_eq(slow, failed)));
-        let (chosen, left_out) = kept.chosen();
+        let (chosen, left_out) = kept.chosen(&[]);
         let durations: Vec<u64> =
             chosen.iter().map(|one| read(one)["duration_ns"].as_u64().unwrap()).collect();
         let longest: Vec<u64> = (0..chosen.len() as u64).map(|place| 40 - place).collect();
         assert_eq!((&durations, left_out), (&longest, 40 - chosen.len() as u64));
         assert!(chosen.len() >= 12, "{}", chosen.len());
+    }
+
+    #[test]
+    fn traces_of_findings_are_on_the_page_however_short_and_bounded() {
+        let mut kept = Kept::default();
+        let whole = |duration: u64, length: usize| vec![with_text(span(1, 0, 0..duration), length)];
+        kept.add(&trace(0xf, whole(1, 10)), &BTreeSet::new(), true);
+        (2..=2 * MAX_TRACES as u64)
+            .for_each(|id| kept.add(&trace(id.into(), whole(id, 10)), &BTreeSet::new(), false));
+        let durations = |first: &[u128]| -> Vec<u64> {
+            kept.chosen(first).0.iter().map(|one| read(one)["duration_ns"].as_u64().unwrap()).collect()
+        };
+        assert_eq!((durations(&[0xf]).last(), durations(&[0xf]).len()), (Some(&1), MAX_TRACES + 1));
+        assert_eq!((durations(&[]).last(), durations(&[]).len()), (Some(&101), MAX_TRACES));
+        // Escaped, the text takes six times as many bytes.
+        for id in 1000..1100 {
+            kept.add(&trace(id, whole(1, 100_000)), &BTreeSet::new(), true);
+            if kept.has_too_many_examples() {
+                kept.keep_examples(&[id, 0xf]);
+            }
+            assert!(kept.bytes_of_examples <= 2 * MAX_BYTES);
+        }
+        assert!(kept.examples.contains_key(&0xf));
     }
 }

@@ -1,6 +1,6 @@
 //! A report: one HTML file that needs no server and loads nothing, such as to attach to an issue.
 //!
-//! It has a table of the spans by service and name (`names`), the slowest traces and those with errors (`kept`), the graph of
+//! It has a table of the spans by service and name (`names`), what is wrong (`crate::findings`), the slowest traces and those with errors (`kept`), the graph of
 //! `spantap graph`, and a flame graph of all traces (`flame`). `page.html`, `page.css` and `page.js` are the page.
 //!
 //! Text from senders is untrusted. It is in a block of JSON, in which `<` is escaped, so that nothing in it ends the block; the script
@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::stacks::Stacks;
+use crate::findings::{Findings, Found, sentence};
 use crate::graph::{self, By, CallGraph, Growing};
 use crate::text::{counted, grouped, readable, safe, timestamp, write_json};
 use crate::trace::{Breakdown, EncodedSpan, Trace};
@@ -35,6 +36,7 @@ const MAX_EDGES: usize = 60;
 pub(super) struct Report {
     title: String,
     names: Names,
+    findings: Findings,
     kept: Kept,
     by_service: Growing,
     by_span: Growing,
@@ -51,6 +53,7 @@ impl Report {
         Self {
             title,
             names: Names::default(),
+            findings: Findings::default(),
             kept: Kept::default(),
             by_service: Growing::of_whole_traces(By::Service),
             by_span: Growing::of_whole_traces(By::Span),
@@ -64,7 +67,11 @@ impl Report {
     /// Adds a trace, with where the time of its spans goes.
     pub(super) fn add(&mut self, trace: &Trace<EncodedSpan>, breakdowns: &[Option<Breakdown>]) {
         let rows = self.names.add(trace, breakdowns);
-        self.kept.add(trace, &rows);
+        self.findings.add(trace, breakdowns);
+        self.kept.add(trace, &rows, self.findings.may_show(trace.id));
+        if self.kept.has_too_many_examples() {
+            self.kept.keep_examples(&shown_by(&self.findings.found()));
+        }
         for span in &trace.spans {
             self.by_service.add(span);
             self.by_span.add(span);
@@ -80,18 +87,20 @@ impl Report {
     pub(super) fn write(&self, stacks: &Stacks, lacks: &[String], out: &mut dyn Write) -> io::Result<()> {
         let graph = self.graph();
         let (flame, narrow) = flame::tree(stacks);
-        let (traces, left_out_traces) = self.kept.chosen();
+        let found = self.findings.found();
+        let (traces, left_out_traces) = self.kept.chosen(&shown_by(&found));
 
         let mut lacks = lacks.to_vec();
         lacks.extend(self.kept.too_large());
         if left_out_traces > 0 {
             let [all, left_out] = [self.traces, left_out_traces].map(grouped);
             lacks.push(format!(
-                "{left_out} of {all} traces are not here: the slowest are, and the slowest with errors; everything else counts all traces"
+                "{left_out} of {all} traces are not here: the slowest are, the slowest with errors, and those of findings; everything else counts all traces"
             ));
         }
         lacks.extend(self.kept.shortened(&traces));
         lacks.extend(self.names.left_out());
+        lacks.extend(found.lacks.iter().map(|line| format!("findings: {line}")));
         lacks.extend(stacks.left_out());
         if narrow > 0 {
             lacks.push(format!(
@@ -119,6 +128,8 @@ impl Report {
         write!(out, "{before}{}{after}", graph::svg(&graph))?;
         write!(out, "<script type=\"application/json\" id=\"data\">{{\"names\":")?;
         write_escaped(&self.names.rows(), out)?;
+        write!(out, ",\"findings\":")?;
+        write_escaped(&of_findings(&found), out)?;
         write!(out, ",\"flame\":")?;
         write_escaped(&flame, out)?;
         write!(out, ",\"traces\":[")?;
@@ -185,6 +196,22 @@ impl Report {
         graph.limit(MAX_EDGES);
         graph
     }
+}
+
+/// The trace that each finding shows.
+fn shown_by(found: &Found) -> Vec<u128> {
+    found.findings.iter().filter_map(|finding| finding.trace_ids.first().copied()).collect()
+}
+
+fn of_findings(found: &Found) -> Value {
+    let of = |finding| {
+        let [what, why, cost] = sentence(finding, found);
+        let trace = finding.trace_ids.first().map(|id| format!("{id:032x}"));
+        json!({
+            "title": finding.kind.title(), "service": *finding.service, "what": what, "why": why, "cost": cost, "trace": trace,
+        })
+    };
+    json!({ "list": found.findings.iter().map(of).collect::<Vec<_>>(), "more": found.more })
 }
 
 fn write_escaped(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {

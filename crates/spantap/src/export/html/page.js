@@ -118,6 +118,28 @@ function drawSpans() {
   mark('spans', list);
 }
 
+// What is wrong in the traces, above the table. It does not change.
+function drawFindings() {
+  const {list, more} = data.findings;
+  const into = $('findings');
+  into.hidden = !list.length;
+  if (!list.length) return;
+  put(into, 'h2', many(list.length + more, 'finding'));
+  const all = put(into, 'ol');
+  for (const finding of list) {
+    const item = put(all, 'li');
+    const head = put(item, 'p');
+    put(head, 'b', finding.title);
+    put(head, 'span', ' ' + (finding.service || '(no service)'), 'muted');
+    put(item, 'p', finding.what);
+    put(item, 'p', finding.why + ' ' + finding.cost, 'muted');
+    // A trace may be too large for the report.
+    if (!data.traces.some(trace => trace.trace_id === finding.trace)) continue;
+    put(item, 'a', 'show a trace').href = '#trace-' + finding.trace;
+  }
+  if (more) put(into, 'p', 'And ' + count(more) + ' that cost less.', 'muted');
+}
+
 function drawTraces() {
   const one = state.trace;
   $('list').hidden = !!one;
@@ -384,4 +406,5 @@ function follow(event) {
   else if (!event) draw();
 }
 addEventListener('hashchange', follow);
+drawFindings();
 follow();

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span, Text};
 
 use super::context::Context;
 use super::text::{rate, span};
-use super::{help, losses, open, services, spans, trace, traces};
+use super::{findings, help, losses, open, services, spans, trace, traces};
 use crate::open::OpenCount;
 use crate::text::{cut, grouped, local_time, width};
 use crate::top::data::Data;
@@ -57,6 +57,7 @@ pub(in crate::top) fn draw(frame: &mut Frame<'_>, state: &mut State, data: &Data
             Page::Open => open::draw(frame, body, state, context),
             Page::Services => services::draw(frame, body, state, data, context),
             Page::Losses => losses::draw(frame, body, state, context),
+            Page::Findings => findings::draw(frame, body, state, data, context),
         },
     }
     match &state.editor {
@@ -99,6 +100,7 @@ fn draw_pages(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data,
                 format!(" ({}{})", grouped(spans), if has_more { "+" } else { "" })
             }
             (Page::Losses, _) if context.trouble.is_some() => "!".to_owned(),
+            (Page::Findings, _) if !data.findings.found.findings.is_empty() => "!".to_owned(),
             _ => String::new(),
         };
         let title = format!(" {} {}{mark} ", index + 1, page.title());
@@ -113,7 +115,7 @@ fn draw_pages(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &Data,
         Page::Spans => (true, true),
         Page::Traces => (true, false),
         Page::Services => (false, true),
-        Page::Open | Page::Losses => (false, false),
+        Page::Open | Page::Losses | Page::Findings => (false, false),
     };
     let window = if has_window { window_words(state.window) } else { "" };
     let (text, style) = match state.query.as_ref().filter(|_| has_query) {
@@ -177,16 +179,24 @@ fn keys_line(state: &State, theme: Theme) -> Line<'static> {
             ("?", "help"),
             ("q", "quit"),
         ],
+        (None, Page::Findings) => &[
+            ("j k", "move"),
+            ("Enter", "its trace"),
+            ("1-6 Tab", "pages"),
+            ("Space", "pause"),
+            ("?", "help"),
+            ("q", "quit"),
+        ],
         (None, Page::Services) => &[
             ("j k", "scroll"),
-            ("1-5 Tab", "pages"),
+            ("1-6 Tab", "pages"),
             ("w", "window"),
             ("Space", "pause"),
             ("?", "help"),
             ("q", "quit"),
         ],
         (None, Page::Open | Page::Losses) => {
-            &[("j k", "scroll"), ("1-5 Tab", "pages"), ("Space", "pause"), ("?", "help"), ("q", "quit")]
+            &[("j k", "scroll"), ("1-6 Tab", "pages"), ("Space", "pause"), ("?", "help"), ("q", "quit")]
         }
     };
     let each = keys.iter().flat_map(|(key, meaning)| {

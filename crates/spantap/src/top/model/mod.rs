@@ -1,9 +1,10 @@
 //! What `top` knows: figures of all spans, and some traces. It takes bounded memory, whatever is sent for however long.
 //!
 //! `table` has the `series` of each service and name, and `halves` what happened lately. `calls` has which service
-//! calls which. `traces` are kept to be looked at.
+//! calls which. `traces` are kept to be looked at, and `findings` says what is wrong in them.
 
 mod calls;
+mod findings;
 mod halves;
 mod series;
 mod table;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use memchr::memmem::Finder;
 
 pub(crate) use calls::Call;
+pub(crate) use findings::Shown as Findings;
 pub(crate) use series::{Figures, SECONDS, Window};
 pub(crate) use table::{Row, SeriesName};
 pub(crate) use traces::Kept;
@@ -24,6 +26,7 @@ use crate::query::{Query, Subject};
 pub(crate) use crate::trace::{Breakdown, Part};
 use crate::trace::{EncodedSpan, Trace, breakdowns, finder};
 use calls::Calls;
+use findings::Recent;
 use table::Table;
 use traces::Traces;
 
@@ -39,6 +42,7 @@ pub(crate) struct Model {
     chosen: Option<(Query, u64, Table)>,
     calls: Calls,
     traces: Traces,
+    findings: Recent,
     accounts: Finder<'static>,
 }
 
@@ -52,6 +56,7 @@ impl Model {
             chosen: None,
             calls: Calls::default(),
             traces: Traces::new(now_ns),
+            findings: Recent::new(now_ns),
             accounts: finder(),
         }
     }
@@ -107,10 +112,11 @@ impl Model {
         let first = if trace.late > 0 { spans.len() - trace.late } else { 0 };
         let times = trace.times();
         let (mut kept, fits): (Option<Arc<Kept>>, bool) = (None, traces::fits_a_row(trace));
-        let each = spans.iter().zip(breakdowns(spans, &self.accounts)).skip(first);
-        for (span, breakdown) in each.filter_map(|(span, breakdown)| Some((span, breakdown?))) {
+        let breakdowns = breakdowns(spans, &self.accounts);
+        let each = spans.iter().zip(&breakdowns).skip(first);
+        for (span, breakdown) in each.filter_map(|(span, breakdown)| Some((span, breakdown.as_ref()?))) {
             let (service, name) = (&span.process.service, span.name());
-            self.all.add_breakdown(service, name, &breakdown, now_ns);
+            self.all.add_breakdown(service, name, breakdown, now_ns);
             if let Some(series) = self.all.known(service, name).filter(|_| fits)
                 && series.is_slowest(span.duration_ns(), now_ns)
             {
@@ -120,11 +126,12 @@ impl Model {
             if let Some((query, _, table)) = &mut self.chosen
                 && matches(query, span)
             {
-                table.add_breakdown(service, name, &breakdown, now_ns);
+                table.add_breakdown(service, name, breakdown, now_ns);
             }
         }
         self.calls.add(spans, first, now_ns);
-        let copy = || Arc::clone(kept.get_or_insert_with(|| Kept::new(trace, times)));
+        let mut copy = || Arc::clone(kept.get_or_insert_with(|| Kept::new(trace, times)));
+        self.findings.add(trace, &breakdowns, now_ns, &mut copy);
         self.traces.offer(trace, times, now_ns, copy);
     }
 
@@ -147,6 +154,16 @@ impl Model {
     /// The same, with the slowest ones that have a span of a series.
     pub(crate) fn traces_and_slowest_of(&self, series: &SeriesName) -> Vec<Arc<Kept>> {
         traces::once([self.traces.all(), self.all.slowest(series)].concat())
+    }
+
+    /// Looks for what is wrong in all traces, and not only in the latest.
+    pub(crate) fn keep_all_findings(&mut self) {
+        self.findings.keep_all();
+    }
+
+    /// What is wrong.
+    pub(crate) fn findings(&self) -> Findings {
+        self.findings.shown(self.now_ns)
     }
 
     /// The calls between services, and the number of those that are not listed.

@@ -50,6 +50,11 @@ impl Kept {
         end.saturating_sub(start)
     }
 
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The span that begins the trace, as far as it is known.
     pub(crate) fn root(&self) -> Option<&EncodedSpan> {
         self.trace.spans.get(self.root)

@@ -1,0 +1,214 @@
+//! What a span says about a call to something else: to whom, whether it only reads, and what it was given.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+use super::looked::Looked;
+use super::names::shortened;
+use crate::span::attributes::{find_text, value};
+
+/// Attributes of the layer, of spantap and of the kernel: they say nothing about the call.
+const ABOUT_THE_SPAN: [&str; 12] = [
+    "busy_ns",
+    "idle_ns",
+    "thread.",
+    "code.",
+    "kernel.",
+    "spantap.",
+    "tracing_usdt.",
+    "process.",
+    "otel.",
+    "level",
+    "target",
+    "host.",
+];
+
+/// Attributes that are known only after the call.
+const RESULTS: [&str; 9] = [
+    "http.response.",
+    "db.response.",
+    "rpc.response.",
+    "rpc.grpc.status_code",
+    "http.status_code",
+    "error",
+    "error.type",
+    "error.message",
+    "exception.",
+];
+
+/// Words for something that what follows may depend on, even if it gets nothing from it.
+const GUARDS: [&str; 18] = [
+    "auth",
+    "login",
+    "session",
+    "token",
+    "permission",
+    "policy",
+    "limit",
+    "check",
+    "valid",
+    "verify",
+    "lock",
+    "acquire",
+    "connect",
+    "begin",
+    "start",
+    "init",
+    "ensure",
+    "migrat",
+];
+
+/// Words in the keys of attributes that say how far a list was read: the next call needs the answer to the one before.
+const PLACES_IN_A_LIST: [&str; 9] =
+    ["page", "offset", "cursor", "after", "before", "attempt", "retr", "position", "sequence"];
+
+/// The most functions around a call that count as the call.
+const MOST_AROUND: usize = 3;
+/// How much of such a function is the call, in percent.
+const LEAST_OF_AROUND: u64 = 80;
+
+/// Of a longer value, the beginning is looked at.
+const MAX_CHARACTERS: usize = 1_000;
+
+/// A span that calls something, or that does little but that: the spans from it to the call.
+pub(super) struct Call(Vec<Span>);
+
+impl Call {
+    /// The call of a span, if it is one.
+    pub(super) fn of(looked: &Looked<'_>, place: usize) -> Option<Self> {
+        let mut spans = Vec::new();
+        let mut at = place;
+        loop {
+            let span = looked.spans[at].decode()?.span;
+            let is_call = is_call(&span);
+            spans.push(span);
+            if is_call {
+                return Some(Self(spans));
+            }
+            if spans.len() > MOST_AROUND {
+                return None;
+            }
+            at = looked.children(at).max_by_key(|child| looked.spans[*child].duration_ns())?;
+            let (ns, of_ns) = (looked.spans[at].duration_ns(), looked.spans[place].duration_ns());
+            if u128::from(ns) * 100 < u128::from(of_ns) * u128::from(LEAST_OF_AROUND) {
+                return None;
+            }
+        }
+    }
+
+    fn attributes(&self) -> impl Iterator<Item = &KeyValue> {
+        self.0.iter().flat_map(|span| &span.attributes)
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        // The innermost span is the call itself.
+        let mut texts = self.0.iter().filter_map(|span| find_text(&span.attributes, key));
+        texts.rfind(|text| !text.is_empty())
+    }
+
+    fn first_text(&self, keys: &[&str]) -> Option<&str> {
+        keys.iter().find_map(|key| self.text(key))
+    }
+
+    /// Whether it changes nothing, as far as it says so.
+    pub(super) fn is_read(&self) -> bool {
+        let method = self.first_text(&["http.request.method", "http.method"]);
+        if let Some(method) = method {
+            return ["GET", "HEAD"].iter().any(|read| method.eq_ignore_ascii_case(read));
+        }
+        let statement = self.first_text(&[
+            "db.operation.name",
+            "db.operation",
+            "db.query.text",
+            "db.statement",
+            "db.query.summary",
+        ]);
+        let word = statement.and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+        ["SELECT", "GET", "MGET", "HGET", "HGETALL", "FIND", "COUNT"].iter().any(|read| word.eq_ignore_ascii_case(read))
+            // A row that is locked is for a change.
+            && !statement.is_some_and(|text| text.to_ascii_uppercase().contains("FOR UPDATE"))
+    }
+
+    /// Whether what follows may depend on it for its name's sake.
+    pub(super) fn is_guard(&self) -> bool {
+        let names = self.0.iter().map(|span| span.name.to_ascii_lowercase());
+        names.into_iter().any(|name| GUARDS.iter().any(|word| name.contains(word)))
+    }
+
+    /// Whom it asks.
+    pub(super) fn peer(&self) -> Option<String> {
+        let server = self.first_text(&["peer.service", "server.address", "net.peer.name", "rpc.service"]);
+        let system = self.first_text(&["db.system.name", "db.system", "messaging.system"]);
+        let port = self.attributes().find(|attribute| attribute.key == "server.port").and_then(text_of);
+        (server.is_some() || system.is_some())
+            .then(|| [server, system, port.as_deref()].map(Option::unwrap_or_default).join(" "))
+    }
+
+    /// The attributes that say what the call was given, and their values.
+    ///
+    /// Of a key that several of its spans have, the outermost.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&str, String)> {
+        let mut seen = HashSet::new();
+        self.0.iter().flat_map(given).filter(move |(key, _)| seen.insert(*key))
+    }
+}
+
+/// Whether it asks something outside of its own code.
+fn is_call(span: &Span) -> bool {
+    let is = |kind: SpanKind| span.kind == kind as i32;
+    let has = |start: &str| span.attributes.iter().any(|attribute| attribute.key.starts_with(start));
+    let is_answer = is(SpanKind::Server) || is(SpanKind::Consumer);
+    let says_so = ["db.", "rpc.", "messaging.", "server.address", "peer.service"].into_iter().any(has);
+    is(SpanKind::Client) || is(SpanKind::Producer) || (!is_answer && says_so)
+}
+
+/// The attributes of a span that say what it was given, and their values.
+pub(super) fn given(span: &Span) -> impl Iterator<Item = (&str, String)> {
+    let is_given = |attribute: &&KeyValue| {
+        // With a dot at its end, it is the start of a key.
+        let is = |of: &&str| attribute.key == **of || (of.ends_with('.') && attribute.key.starts_with(*of));
+        !ABOUT_THE_SPAN.iter().chain(&RESULTS).any(is)
+    };
+    let given = span.attributes.iter().filter(is_given);
+    given.filter_map(|attribute| Some((shortened(&attribute.key), text_of(attribute)?)))
+}
+
+/// Whether the attribute's value says how far a list was read.
+pub(super) fn is_place_in_a_list(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    PLACES_IN_A_LIST.iter().any(|word| key.contains(word))
+}
+
+fn text_of(attribute: &KeyValue) -> Option<String> {
+    Some(match value(attribute)? {
+        Value::StringValue(text) => text.chars().take(MAX_CHARACTERS).collect(),
+        Value::IntValue(number) => number.to_string(),
+        Value::BoolValue(is) => is.to_string(),
+        Value::DoubleValue(number) => number.to_string(),
+        _ => return None,
+    })
+}
+
+/// The words of a value: what is between characters that are neither letters nor digits.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+/// The words of a value that are among known ones, and the others, each as one number.
+pub(super) fn known_and_others(text: &str, known: &HashSet<String>) -> (Option<u64>, u64) {
+    let (mut of_known, mut of_others, mut has_known) = (DefaultHasher::new(), DefaultHasher::new(), false);
+    for word in words(text) {
+        if known.contains(word) {
+            has_known = true;
+            word.hash(&mut of_known);
+        } else {
+            word.hash(&mut of_others);
+        }
+    }
+    (has_known.then(|| of_known.finish()), of_others.finish())
+}

@@ -1,0 +1,224 @@
+//! Errors that did not occur before: a span of a name fails, with a message, although many of that name did not in the first part.
+//!
+//! Some errors are rare, and come late by chance. So there is a finding only if such an error would have come before with near
+//! certainty, had it been as frequent.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::evidence::{Evidence, Groups};
+use super::finding::{Finding, Kind};
+use super::looked::Looked;
+use super::names::{NameId, Names, shortened};
+use crate::span::attributes::find_text;
+use crate::text::{counted, grouped, local_time};
+use crate::trace::EncodedSpan;
+
+/// How often it has to occur.
+const LEAST_TIMES: u64 = 3;
+/// How many spans of the name there have to be before the first one.
+const LEAST_BEFORE: u64 = 20;
+/// How likely it may be, at most, that it came late by chance.
+const MOST_CHANCE: f64 = 0.001;
+
+/// A name, and a message, or any message.
+type Key = (NameId, Option<u64>);
+
+/// The errors that were seen.
+#[derive(Default, Debug)]
+pub(super) struct Errors(Groups<Key, Failed>);
+
+#[derive(Default, Debug)]
+struct Failed {
+    evidence: Evidence,
+    first_ns: Option<u64>,
+    /// The first one.
+    message: String,
+}
+
+impl Errors {
+    pub(super) fn look(&mut self, looked: &Looked<'_>) {
+        for (place, name) in looked.named() {
+            let span = &looked.spans[place];
+            // What fails because a child did is not where it began.
+            if !span.is_error || looked.children(place).any(|child| looked.spans[child].is_error) {
+                continue;
+            }
+            let message = message(span);
+            let mut hasher = DefaultHasher::new();
+            message.hash(&mut hasher);
+            for key in [(name, None), (name, Some(hasher.finish()))] {
+                let Some(failed) = self.0.of(key) else { continue };
+                failed.evidence.add(looked.trace_id, span.duration_ns());
+                if failed.first_ns.is_none_or(|first_ns| span.times.0 < first_ns) {
+                    failed.first_ns = Some(span.times.0);
+                    failed.message.clone_from(&message);
+                }
+            }
+        }
+    }
+
+    pub(super) fn found(&self, names: &Names) -> Vec<Finding> {
+        let mut found: HashMap<Key, Finding> = HashMap::new();
+        for (key, failed) in self.0.iter() {
+            found.extend(finding(key.0, failed, names).map(|finding| (*key, finding)));
+        }
+        // If no span of the name failed before, that says enough. Of its messages, the first is named.
+        let any: HashSet<NameId> =
+            found.keys().filter(|(_, message)| message.is_none()).map(|(name, _)| *name).collect();
+        found.retain(|(name, message), _| message.is_none() || !any.contains(name));
+        found.into_values().collect()
+    }
+
+    pub(super) fn examples(&self, each: &mut dyn FnMut(u128)) {
+        self.0.iter().for_each(|(_, failed)| failed.evidence.example(each));
+    }
+
+    pub(super) fn left_out(&self) -> u64 {
+        self.0.left_out()
+    }
+}
+
+fn finding(name: NameId, failed: &Failed, names: &Names) -> Option<Finding> {
+    let Failed { evidence, first_ns, message } = failed;
+    let (named, first_ns) = (names.of(name), (*first_ns)?);
+    let before = named.spans.before(first_ns);
+    let since = named.spans.all().saturating_sub(before).max(1);
+    let rate = (evidence.times as f64 / since as f64).min(1.0);
+    let chance = (1.0 - rate).powf(before as f64);
+    if evidence.times < LEAST_TIMES || before < LEAST_BEFORE || chance > MOST_CHANCE {
+        return None;
+    }
+    let time = local_time(first_ns);
+    let time = time.get(11..).unwrap_or_default();
+    let with = if message.is_empty() { String::new() } else { format!(" with \"{message}\"") };
+    Some(Finding {
+        kind: Kind::NewError,
+        service: Arc::clone(&named.service),
+        name: Arc::clone(&named.name),
+        what: format!(
+            "{} fails{with} since {time}: {} of about {} from then on",
+            named.name,
+            grouped(evidence.times),
+            counted(since, "span", "spans")
+        ),
+        why: format!("none of {} before that failed so", counted(before, "span", "spans")),
+        cost_ns: evidence.cost_ns,
+        times: evidence.times,
+        traces: evidence.traces,
+        trace_ids: evidence.trace_ids(),
+        details: [
+            ("message".to_owned(), message.clone().into()),
+            ("first_unix_nano".to_owned(), first_ns.to_string().into()),
+            ("spans_before".to_owned(), before.into()),
+            ("spans_since".to_owned(), since.into()),
+        ]
+        .into_iter()
+        .collect(),
+    })
+}
+
+/// What the span says about its error, with `#` for each number, so that the same error of another user is the same.
+fn message(span: &EncodedSpan) -> String {
+    let Some(of) = span.decode() else { return String::new() };
+    let status = of.span.status.as_ref().map(|status| &*status.message).filter(|text| !text.is_empty());
+    let text = status
+        .or_else(|| find_text(&of.span.attributes, "error.type"))
+        .or_else(|| find_text(&of.span.attributes, "exception.message"))
+        .unwrap_or_default();
+    without_numbers(shortened(text))
+}
+
+/// Replaces each word with a digit in it.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for part in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
+        let word = part.trim_end_matches(|c: char| !c.is_alphanumeric());
+        if word.contains(|c: char| c.is_numeric()) {
+            out.push('#');
+            out.push_str(&part[word.len()..]);
+        } else {
+            out.push_str(part);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::Found;
+    use crate::findings::made::{MS, found, sentences, span};
+
+    #[test]
+    fn messages_of_other_ids_are_the_same() {
+        for (text, expected) in [
+            ("no product 17", "no product #"),
+            ("user 5cc26a1b-cdd2-64e7: card declined (402)", "user #-#-#: card declined (#)"),
+            ("out of stock", "out of stock"),
+            ("é 7é", "é #"),
+            ("", ""),
+        ] {
+            assert_eq!(without_numbers(text), expected);
+        }
+    }
+
+    /// 200 requests, of which some of the second half fail.
+    fn failing(first: u64, fails: impl Fn(u64) -> bool, message: impl Fn(u64) -> String) -> Found {
+        found(200, 100 * MS, |number, at| {
+            let id = |of: u64| number << 16 | of;
+            let child = span(id(2), id(1), "charge", (at, at + MS)).client();
+            let root = span(id(1), 0, "POST /orders", (at, at + 2 * MS));
+            match number > first && fails(number) {
+                true => vec![root.failed("the card service failed"), child.failed(&message(number))],
+                false => vec![root, child],
+            }
+        })
+    }
+
+    #[test]
+    fn an_error_that_did_not_occur_before_is_found_where_it_begins() {
+        let found = failing(100, |number| number % 3 == 0, |number| format!("no answer to request {number}"));
+        assert_eq!(found.findings.len(), 1, "{:?}", sentences(&found));
+        let finding = &found.findings[0];
+        assert!(
+            finding.what.starts_with("charge fails with \"no answer to request #\" since "),
+            "{}",
+            finding.what
+        );
+        assert_eq!((finding.kind, finding.times, finding.traces), (Kind::NewError, 33, 33));
+    }
+
+    #[test]
+    fn errors_that_are_not_new_are_not_found() {
+        let none = |what: &str, found: Found| assert_eq!(sentences(&found), [""; 0], "{what}");
+        none("from the beginning", failing(0, |number| number % 3 == 0, |_| "no".into()));
+        none("too few before", failing(15, |_| true, |_| "no".into()));
+        none(
+            "rare, and late by chance",
+            failing(100, |number| [120, 150, 190].contains(&number), |_| "no".into()),
+        );
+        none(
+            "other words each time",
+            failing(0, |number| number % 2 == 0, |number| "x".repeat(number as usize)),
+        );
+    }
+
+    #[test]
+    fn a_new_message_is_found_among_old_errors() {
+        let found = failing(
+            0,
+            |number| number % 3 == 0,
+            |number| {
+                if number < 100 { "declined".into() } else { "no answer".into() }
+            },
+        );
+        assert!(
+            sentences(&found)[0].contains("charge fails with \"no answer\" since"),
+            "{:?}",
+            sentences(&found)
+        );
+        assert_eq!(found.findings.len(), 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! What concerns all kinds of findings. Those of each kind are tested beside it.
+
+use super::made::{MS, found, many_calls, sentences, span, trace};
+use super::{Findings, lines};
+use crate::trace::{breakdowns, finder};
+
+#[test]
+fn what_costs_little_of_all_time_is_not_found() {
+    let found = found(4, 1_000_000 * MS, |number, at| {
+        if number == 1 {
+            return vec![span(1, 0, "import", (at, at + 100_000 * MS))];
+        }
+        many_calls(number, at, 20, |call, of| of.number("item", call))
+    });
+    assert_eq!(sentences(&found), [""; 0]);
+}
+
+#[test]
+fn few_findings_are_shown_and_the_others_counted() {
+    let found = found(40, 1000 * MS, |number, at| {
+        let kind = number % 20;
+        let mut spans = many_calls(number, at, 20 + kind, |call, of| of.number("item", call));
+        spans[0] = span(number << 16 | 1, 0, &format!("GET /{kind}"), (at, at + 100 * MS));
+        spans
+    });
+    assert_eq!((found.findings.len(), found.more), (super::MAX_SHOWN, 20 - super::MAX_SHOWN));
+    let costs: Vec<u64> = found.findings.iter().map(|finding| finding.cost_ns).collect();
+    assert!(costs.is_sorted_by(|one, other| one >= other), "{costs:?}");
+    assert!(lines(&found, "spantap view a", 80, false).iter().any(|line| line == "and 12 that cost less"));
+}
+
+#[test]
+fn names_from_outside_are_escaped() {
+    let found = found(4, 1000 * MS, |number, at| {
+        let mut spans = many_calls(number, at, 20, |call, of| of.number("\x1b[2Jitem", call));
+        spans[0] = span(number << 16 | 1, 0, "GET \x1b[31m\u{202e}\n/", (at, at + 30 * MS));
+        spans
+    });
+    for line in lines(&found, "spantap view a", 80, false) {
+        assert!(!line.contains(['\x1b', '\u{202e}', '\n']), "{line:?}");
+    }
+    let mut json = Vec::new();
+    super::json(&found, &mut json).expect("a list");
+    let json = String::from_utf8(json).expect("text");
+    assert!(json.contains("GET") && !json.contains('\x1b') && !json.contains('\u{202e}'), "{json}");
+}
+
+#[test]
+fn spans_that_are_their_own_ancestors_do_not_matter() {
+    let found = found(10, 1000 * MS, |number, at| {
+        let id = |of: u64| number << 16 | of;
+        let mut spans = many_calls(number, at, 20, |call, of| of.number("item", call));
+        spans.push(span(id(90), id(91), "a", (at, at + MS)));
+        spans.push(span(id(91), id(90), "b", (at, at + MS)).failed("no"));
+        spans.push(span(id(92), id(92), "c", (at, at + MS)));
+        spans
+    });
+    assert_eq!(found.findings.len(), 1);
+}
+
+/// A trace with many calls of one span, and one with a chain of half as many.
+fn large(spans: u64) -> super::Found {
+    let mut all = vec![span(1, 0, "import", (0, spans * 1_000))];
+    let call = |id: u64| span(id, 1, "insert", (id * 1_000, id * 1_000 + 900)).client().number("row", id);
+    all.extend((2..=spans).map(call));
+    let chain = (1..=spans / 2).map(|id| span(id, id - 1, "deep", (id, 2 * spans - id))).collect();
+    let mut findings = Findings::default();
+    for trace in [trace(1, all), trace(2, chain)] {
+        findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+    }
+    findings.found()
+}
+
+#[test]
+fn large_traces_are_looked_at() {
+    let expected = ["repeated_calls: import calls insert 39999 times one after the other, 900 ns each"];
+    assert_eq!(sentences(&large(40_000)), expected);
+}
+
+#[test]
+#[ignore = "deep: makes a million spans"]
+fn a_trace_of_a_million_spans_is_looked_at_and_a_larger_one_is_counted() {
+    let expected = ["repeated_calls: import calls insert 999999 times one after the other, 900 ns each"];
+    assert_eq!(sentences(&large(1_000_000)), expected);
+    let found = large(1_000_001);
+    assert_eq!((found.findings.len(), found.traces), (0, 1));
+    assert_eq!(found.lacks, ["1 trace was not looked at: more than 1000000 spans"]);
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let found = found(200, 1000 * MS, |number, at| {
+        vec![span(number << 16, 0, &format!("request {number}"), (at, at + MS))]
+    });
+    assert_eq!(found.lacks, ["150 spans were not looked at: there are more than 50 names"]);
+}
