@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::cgroup::Cgroup;
 use crate::duckdb::duckdb;
+use crate::otlp::opentelemetry;
 use crate::rotel::rotel;
 
-/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, a
+/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, `opentelemetry`, a
 /// `target:TRIPLE` of rustup, `linux:VERSION` or later, or a `cgroup` whose CPU time can be limited. (`Swap` and
 /// tests with a sampler `skip` for want of `swap` and `samples`.)
 ///
@@ -59,6 +60,7 @@ fn is_here(need: &str) -> bool {
         _ if need == "root" => nix::unistd::geteuid().is_root(),
         _ if need == "rotel" => rotel().exists(),
         _ if need == "duckdb" => duckdb().join("duckdb/__init__.py").exists(),
+        _ if need == "opentelemetry" => opentelemetry().join("opentelemetry/sdk").exists(),
         _ if need == "btf" => Path::new("/sys/kernel/btf/vmlinux").exists(),
         _ => {
             let path = std::env::var_os("PATH").unwrap_or_default();

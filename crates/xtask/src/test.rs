@@ -58,6 +58,9 @@ const ROTEL: &str = include_str!("../../../tests/harness/rotel.version");
 /// The version of DuckDB, likewise.
 const DUCKDB: &str = include_str!("../../../tests/harness/duckdb.version");
 
+/// The version of the exporters of OpenTelemetry's SDK for Python, likewise.
+const OPENTELEMETRY: &str = include_str!("../../../tests/harness/opentelemetry.version");
+
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
 const TOOLS: &str = "target/tools";
@@ -108,6 +111,7 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     let oldest_for_spantap = steps.toolchain(&OLDEST_FOR_SPANTAP);
     python_package(&mut steps, "rotel", ROTEL, "rotel/rotel-agent");
     python_package(&mut steps, "duckdb", DUCKDB, "duckdb/__init__.py");
+    python_package(&mut steps, "opentelemetry-exporter-otlp", OPENTELEMETRY, "opentelemetry/sdk");
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];

@@ -14,7 +14,9 @@ pub struct FromSender {
     pub service: String,
     /// Datagrams, including those with faults.
     pub datagrams: u64,
-    /// The bytes of the datagrams.
+    /// OTLP requests that were decoded, including those with faults.
+    pub requests: u64,
+    /// The bytes of the datagrams and the requests.
     pub bytes: u64,
     /// Accepted spans.
     pub spans: u64,
@@ -52,12 +54,13 @@ impl FromSender {
 
     /// Whether anything arrived from the sender.
     pub(crate) fn has_sent(&self) -> bool {
-        self.datagrams > 0 || self.spans > 0
+        self.datagrams > 0 || self.requests > 0 || self.spans > 0
     }
 
     /// Adds the stats of another sender.
     pub fn add(&mut self, other: &Self) {
         self.datagrams += other.datagrams;
+        self.requests += other.requests;
         self.bytes += other.bytes;
         self.spans += other.spans;
         self.refused += other.refused;
