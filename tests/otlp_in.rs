@@ -18,7 +18,7 @@ use flate2::write::GzEncoder;
 use nix::sys::signal::{Signal, kill};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -26,22 +26,26 @@ const TRACES: &str = "/v1/traces";
 const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// The names of the spans in files of OTLP JSON, each with how often it is there.
-fn names(files: &[&NamedTempFile]) -> HashMap<String, usize> {
-    let mut names = HashMap::new();
+/// The values of `key` of the spans in files of OTLP JSON, each with how many spans have it.
+fn counts(files: &[&NamedTempFile], key: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
     for file in files {
         for line in std::fs::read_to_string(file.path()).unwrap().lines() {
             let data: Value = serde_json::from_str(line).unwrap();
             for resource in data["resourceSpans"].as_array().unwrap() {
                 for scope in resource["scopeSpans"].as_array().unwrap() {
                     for span in scope["spans"].as_array().unwrap() {
-                        *names.entry(span["name"].as_str().unwrap().to_owned()).or_default() += 1;
+                        *counts.entry(span[key].as_str().unwrap().to_owned()).or_default() += 1;
                     }
                 }
             }
         }
     }
-    names
+    counts
+}
+
+fn names(files: &[&NamedTempFile]) -> HashMap<String, usize> {
+    counts(files, "name")
 }
 
 /// Checks that `spans` of `post_spans` are in the files, each once.
@@ -97,12 +101,13 @@ fn pythons_sdk_sends_over_both_transports_to_one_port() {
     let names = names(&[&file]);
     assert_eq!(names.len(), 109, "100 requests and 9 steps have names: {names:?}");
     assert!((0..100).all(|n| names[&format!("request {n}")] == 4) && names["step 3"] == 400);
-    assert_eq!(ended.stdout.matches("10 spans").count(), 400, "each trace is whole: {}", ended.stderr);
+    let traces = counts(&[&file], "traceId");
+    assert!(traces.len() == 400 && traces.values().all(|spans| *spans == 10), "{traces:?}");
     for service in ["by-grpc", "by-grpc-gzip", "by-http", "by-http-gzip"] {
         assert!(ended.stdout.contains(service), "{service}: {}", ended.stdout);
     }
     assert!(ended.stderr.contains("4,000 spans in 8 OTLP requests from 1 sender"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("127.0.0.1 over OTLP  4,000 spans"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("127.0.0.1 over OTLP   4,000 spans"), "{}", ended.stderr);
 }
 
 #[test]
@@ -306,6 +311,7 @@ fn an_address_for_other_machines_needs_tls_and_a_token() {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "the authority of this test");
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     std::fs::write(path("authority"), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
     let key = KeyPair::generate().unwrap();
@@ -347,6 +353,17 @@ fn an_address_for_other_machines_needs_tls_and_a_token() {
         wait_until("the handshake is counted", || spantap.stderr().contains("TLS handshake failed"));
         let ended = spantap.terminate();
         assert!(ended.stderr.contains("200 spans in 2 OTLP requests"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn spantap_does_not_forward_to_itself() {
+    let address = e2e::free_address().to_string();
+    for target in [format!("otlp=grpc://{address}"), format!("otlp=http://{address}")] {
+        let mut command = Command::new(program("spantap"));
+        let output = command.args(["listen", "--otlp", &address, "--to", &target]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains("is spantap itself"), "{stderr}");
     }
 }
 
@@ -516,7 +533,7 @@ fn top_shows_spans_over_otlp() {
     command.args(["top", "--otlp", &address.to_string()]);
     let mut terminal = Terminal::start(command, 100, 30);
     wait_until("it takes OTLP requests", || TcpStream::connect(address).is_ok());
-    assert_eq!(post_spans(address, 0..30).unwrap().status, 200);
+    assert_eq!(post_spans(address, 0..8).unwrap().status, 200);
     let screen = terminal.wait_for("span 7");
     assert!(screen.contains(&format!("OTLP at {address}")) && screen.contains("shop"), "{screen}");
     terminal.press("q");

@@ -132,7 +132,11 @@ pub(crate) fn opentelemetry() -> PathBuf {
 /// Runs a script with OpenTelemetry's SDK for Python. `environment` configures it.
 pub fn python_sdk(script: &Path, args: &[&str], environment: Headers<'_>) -> Output {
     let mut python = Command::new("python3");
-    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
+    // Settings of the user who runs the tests. The library `requests` prefers these certificates to those of OTEL_*.
+    let is_setting = |name: &str| {
+        name.starts_with("OTEL_") || matches!(name, "REQUESTS_CA_BUNDLE" | "CURL_CA_BUNDLE" | "SSL_CERT_FILE")
+    };
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
         python.env_remove(variable);
     }
     python.arg(script).args(args).env("PYTHONPATH", opentelemetry()).envs(environment.iter().copied());

@@ -76,6 +76,7 @@ const RUN_HELP: &str = "spantap passes signals on to the program, except SIGKILL
 
 /// The options of `listen`.
 #[derive(Args, Debug)]
+#[command(mut_arg("allow_uid", |arg| arg.requires("socket")))]
 pub(super) struct Listen {
     /// The path of the socket to create; set TRACING_USDT_SOCKET to this path when you start a program
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "otlp")]
@@ -166,7 +167,7 @@ pub(super) struct AttachTo {
                       spantap record [OPTIONS] <CAPTURE> --otlp <ADDRESS>",
     after_help = RECORD_HELP,
     mut_arg("mode", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
-    mut_arg("allow_uid", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("allow_uid", |arg| arg.requires("socket").conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
     mut_arg("kernel", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
     mut_arg("min", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
     mut_arg("callsite", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
@@ -266,7 +267,7 @@ const RECORD_HELP: &str = "The file is readable while it is recorded, and after 
                       spantap top [OPTIONS] <FILE>...",
     after_help = TOP_HELP,
     mut_arg("mode", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
-    mut_arg("allow_uid", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("allow_uid", |arg| arg.requires("paths").conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
     mut_arg("kernel", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
     mut_arg("min", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
     mut_arg("callsite", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),

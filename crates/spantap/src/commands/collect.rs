@@ -253,6 +253,9 @@ impl Collect {
             }
         }
         let bound = otlp::bind(&otlp.settings(), notices).await?;
+        if let Some(bound) = &bound {
+            bound.check_targets(sinks.stats().into_iter().map(|sink| sink.target))?;
+        }
         let (running, end) = source.start()?;
         let (requests, stop) = bound.map(|bound| bound.start(&stats, notices)).unzip();
 

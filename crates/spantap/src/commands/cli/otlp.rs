@@ -79,7 +79,7 @@ mod tests {
             "record c.spans --otlp localhost:4317 -- ./a --otlp",
             "record c.spans --pid 7 --otlp localhost:4317",
             "top --otlp 127.0.0.1:4317",
-            "top a.sock --otlp 127.0.0.1:4317",
+            "top a.sock --otlp 127.0.0.1:4317 --allow-uid 7",
             "run --otlp 127.0.0.1:4317 -- ./a",
             "attach --pid 7 --otlp 127.0.0.1:4317",
         ];
@@ -97,6 +97,10 @@ mod tests {
             "listen --otlp 4317 --otlp-key a",
             "record c.spans a.sock --pid 7 --otlp 4317",
             "view c.spans --otlp 4317",
+            // The kernel says nothing of who sends over OTLP.
+            "listen --otlp 4317 --allow-uid 7",
+            "record c.spans --otlp 4317 --allow-uid 7",
+            "top --otlp 4317 --allow-uid 7",
         ] {
             assert!(parse(args).is_err(), "{args}");
         }

@@ -199,7 +199,7 @@ async fn serve_requests(
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // `idle` below limits the time for a head.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD.max(8 << 10));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -217,13 +217,14 @@ async fn serve_requests(
             sleep_until(until).await;
         }
     };
-    let time = tokio::select! {
+    tokio::select! {
         // Clients that leave are not reported.
         _ = &mut serving => return,
-        () = idle => LEAVE_TIME,
-        () = connection.leave.notified() => LEAVE_TIME,
-        _ = ending.wait_for(|is_ending| *is_ending) => limits.farewell,
-    };
+        () = idle => {}
+        () = connection.leave.notified() => {}
+        _ = ending.wait_for(|is_ending| *is_ending) => {}
+    }
     serving.as_mut().graceful_shutdown();
-    let _ = timeout(time, serving).await;
+    // A request that came at this moment is still answered: otherwise its client would send spans again that were taken.
+    while timeout(LEAVE_TIME, &mut serving).await.is_err() && connection.idle_since().is_none() {}
 }

@@ -6,6 +6,10 @@ use http::StatusCode;
 use tonic::Code;
 
 use crate::stats::Refusal;
+use crate::text::cut;
+
+/// The most characters of a reason, which may quote the client.
+const MAX_WHY: usize = 300;
 
 /// The reason, and the status of the answer.
 #[derive(Clone, Debug)]
@@ -31,7 +35,7 @@ impl Denial {
                 (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
         };
-        Self { refusal: Some(refusal), why: why.into(), status, code }
+        Self { refusal: Some(refusal), why: cut(&why.into(), MAX_WHY), status, code }
     }
 
     /// A request that the decoder refuses, and counts.

@@ -43,7 +43,7 @@ impl Default for Limits {
     }
 }
 
-/// The most bytes of the head of a request.
+/// The most bytes of the head of a request. In HTTP/1, they are also the buffer of a connection.
 pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// The most requests at once on a connection of HTTP/2.
