@@ -526,6 +526,80 @@ fn spans_are_taken_once_across_a_restart() {
     assert_once(&[&files[0], &files[1]], CLIENTS * REQUESTS * 10);
 }
 
+/// The exporters of another spantap send again what was refused or not answered.
+#[test]
+fn exporters_send_again_across_a_restart() {
+    let path = Build::Debug.path(Linkage::Executable, 0);
+    for scheme in ["http", "grpc"] {
+        let address = e2e::free_address();
+        let files = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
+        let start = |file: &NamedTempFile| {
+            let spantap = Spantap::listen(&["--quiet", "--otlp", &address.to_string(), "--to", &jsonl(file)]);
+            wait_until("it takes OTLP requests", || TcpStream::connect(address).is_ok());
+            spantap
+        };
+        let receiver = start(&files[0]);
+        let target = format!("otlp={scheme}://{address}");
+        let sender = Spantap::listen(&["--quiet", "--to", &target, "--flush-timeout", "60s"]);
+        let mut fixture = Fixture::start(&path, Linkage::Executable, Some(sender.socket()));
+        fixture.run("threads 2 500");
+        wait_until("the first has a part", || std::fs::metadata(files[0].path()).unwrap().len() > 0);
+        kill(receiver.pid(), Signal::SIGTERM).unwrap();
+        fixture.run("threads 2 500");
+        assert!(receiver.wait().status.success());
+        fixture.run("threads 2 500");
+        let receiver = start(&files[1]);
+        assert_eq!(fixture.run("stats"), "6000 6000 0");
+        fixture.end();
+        let sender = sender.terminate();
+        assert!(sender.stderr.contains("6,000 spans forwarded"), "{scheme}: {}", sender.stderr);
+        receiver.terminate();
+        let ids = counts(&[&files[0], &files[1]], "spanId");
+        assert!(ids.len() == 6000 && ids.values().all(|count| *count == 1), "{scheme}: {}", ids.len());
+    }
+}
+
+/// Requests that are almost complete take all the memory there is. One more is refused, and is taken later.
+#[test]
+fn requests_beyond_the_memory_are_refused_for_now() {
+    const CLIENTS: u64 = 40;
+    let file = NamedTempFile::new().unwrap();
+    let (spantap, address) = Spantap::listen_otlp(&["--quiet", "--to", &jsonl(&file)]);
+    let before = peak_memory(&spantap);
+    let padding = vec![b' '; 2 << 20];
+    let body = |number: u64| {
+        let mut body = serde_json::to_vec(&otlp_request(number..number + 1)).unwrap();
+        body.extend(&padding);
+        body
+    };
+    let begin = |number: u64| {
+        let body = body(number);
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length";
+        write!(stream, "{head}: {}\r\n\r\n", body.len()).unwrap();
+        stream.write_all(&body[..body.len() - 1]).unwrap();
+        stream
+    };
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(begin).collect();
+    let mut refused = 0;
+    for (number, mut stream) in (0..CLIENTS).zip(clients) {
+        stream.write_all(b" ").unwrap();
+        let mut answer = read_answer(&mut stream).unwrap();
+        while answer.status != 200 {
+            assert_eq!((answer.status, &*answer.headers["retry-after"]), (503, "1"), "{}", answer.text());
+            refused += 1;
+            answer = post(address, TRACES, &[JSON], &body(number)).unwrap();
+        }
+    }
+    // 80 MiB do not fit into 64. What is still in the sockets when the first ones are complete finds room.
+    assert!(refused >= 1, "{refused}");
+    let grown = peak_memory(&spantap) - before;
+    assert!(grown < 160 << 20, "spantap grew by {grown} bytes");
+    let ended = spantap.terminate();
+    assert!(ended.stderr.contains("refused because too many waited"), "{}", ended.stderr);
+    assert_once(&[&file], CLIENTS);
+}
+
 #[test]
 fn top_shows_spans_over_otlp() {
     let address = e2e::free_address();
