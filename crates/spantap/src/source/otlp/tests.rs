@@ -168,8 +168,10 @@ fn request(number: u64) -> Vec<u8> {
 /// Everything that the server sends until it closes the connection.
 fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is an end, too.
-    let _ = stream.read_to_end(&mut answer);
+    // A reset after the answer is an end, too; that nothing comes is none.
+    let ended = stream.read_to_end(&mut answer);
+    let is_late = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!is_late, "the connection stays open after {:?}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -273,7 +275,8 @@ fn connections_without_a_request_are_closed() {
 
 #[test]
 fn idle_connections_make_room_and_busy_ones_do_not() {
-    let mut server = Fixture::new(Limits { connections: 4, ..Limits::default() });
+    let mut server =
+        Fixture::new(Limits { connections: 4, first_time: Duration::from_secs(600), ..Limits::default() });
     let idle: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
     let busy: Vec<TcpStream> = (1..5).map(|span| server.post(span)).collect();
     wait_until("their requests are there", || server.waiting() == 4);
