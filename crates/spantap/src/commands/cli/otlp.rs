@@ -58,6 +58,7 @@ impl OtlpIn {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failing test is a panic
 mod tests {
     use clap::Parser;
 
