@@ -33,7 +33,7 @@ pub struct Cli {
 pub(super) enum Command {
     /// Run a program, show its traces, and exit with its exit code
     Run(Run),
-    /// Listen on a Unix socket that any number of programs send to, until Ctrl-C or SIGTERM
+    /// Listen on a Unix socket that any number of programs send to, or for OTLP, until Ctrl-C or SIGTERM
     Listen(Listen),
     /// Attach to running programs through eBPF, and show what the kernel did during their spans
     Attach(Attach),

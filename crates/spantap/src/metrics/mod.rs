@@ -246,7 +246,8 @@ impl StatsCollector {
 fn labels(sender: SentBy, from: &FromSender) -> Vec<(&'static str, String)> {
     let sender = match sender {
         SentBy::Process(sender) => ids(sender),
-        SentBy::Address(address) => vec![("address", address.to_string())],
+        // Any number of services may send from an address.
+        SentBy::Address(address) => return vec![("address", address.to_string())],
     };
     [sender, vec![("service", from.service.clone())]].concat()
 }

@@ -10,7 +10,7 @@ pub(super) const MAX_REASONS: usize = 32;
 /// The stats of one sender.
 #[derive(Clone, Default, Debug, PartialEq)]
 pub struct FromSender {
-    /// The latest service name; empty if there was none.
+    /// The latest service name; empty if there was none. An address may have many.
     pub service: String,
     /// Datagrams, including those with faults.
     pub datagrams: u64,

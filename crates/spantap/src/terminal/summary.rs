@@ -241,6 +241,10 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
     // Senders with losses or faults come first, then those with the most spans.
     known.sort_by_key(|(_, from)| Reverse((from.is_in_trouble(), from.spans)));
     let name = |(sender, from): &(SentBy, FromSender)| {
+        // Any number of services may send from an address.
+        if let SentBy::Address(_) = sender {
+            return sender.to_string();
+        }
         let service = if from.service.is_empty() {
             "(no service name)".into()
         } else {

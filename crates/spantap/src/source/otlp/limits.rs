@@ -55,5 +55,8 @@ pub(super) const WINDOW: u32 = 256 << 10;
 /// How long a client waits before it sends a request again for which there was no room.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The time for the rest of a request without the right token. Such clients must not take up connections.
+pub(super) const STRANGER_TIME: Duration = Duration::from_secs(1);
+
 /// How long a connection may take to end when another one needs its place.
 pub(super) const LEAVE_TIME: Duration = Duration::from_millis(100);

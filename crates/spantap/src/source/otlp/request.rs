@@ -14,7 +14,7 @@ use super::access::Access;
 use super::answer::Answer;
 use super::body::{self, Received};
 use super::denial::Denial;
-use super::limits::Limits;
+use super::limits::{Limits, STRANGER_TIME};
 use super::queue::Job;
 use super::route::{Route, Transport};
 use super::{grpc, http as otlp_http};
@@ -47,7 +47,11 @@ impl Server {
             // A client that waits for a go-ahead does not send its body.
             let waits = head.headers.contains_key(http::header::EXPECT);
             if !waits && !*self.ending.borrow() {
-                body::discard(&mut body, deadline).await;
+                let until = match refusal {
+                    Refusal::Unauthorized => deadline.min(Instant::now() + STRANGER_TIME),
+                    _ => deadline,
+                };
+                body::discard(&mut body, until).await;
             }
         }
         match transport {
