@@ -62,13 +62,13 @@ impl Refusal {
     pub fn words(self) -> &'static str {
         match self {
             Self::Unauthorized => "without the right token",
-            Self::NotTraces => "for something else than traces",
-            Self::MediaType => "of another content type or compression",
-            Self::TooLarge => "larger than 16 MiB",
-            Self::TooSlow => "not sent within 10 s, or not to the end",
+            Self::NotTraces => "for something other than traces",
+            Self::MediaType => "for their content type or compression",
+            Self::TooLarge => "for more than 16 MiB",
+            Self::TooSlow => "because they did not arrive within 10 s, or not to the end",
             Self::Malformed => "as no whole message of gzip or gRPC",
-            Self::Busy => "because too many waited; clients send them again",
-            Self::Ending => "because spantap was ending; clients send them again",
+            Self::Busy => "for now because too many waited",
+            Self::Ending => "because spantap was ending",
             Self::Connections => "because there were too many connections",
             Self::Handshake => "because the TLS handshake failed",
         }
