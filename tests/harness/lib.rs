@@ -1,8 +1,8 @@
 //! Shared by the end-to-end tests: the traced program in all its builds, and its consumers and receivers.
 //!
 //! `build` compiles the fixture, and `fixture` runs it. `bpftrace` attaches to it; `collector` and `spantap`
-//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb` and `chdb` read tables. `kubernetes` checks
-//! files for it. `net` has requests on loopback, and `need` skips
+//! receive its spans, and `rotel` receives them from spantap. `terminal` has programs with a screen, `browser` shows a page, and `duckdb`
+//! and `chdb` read tables. `kubernetes` checks files for it. `net` has requests on loopback, `otlp` has clients for OTLP, and `need` skips
 //! a test that this machine can't run, and reports that.
 #![allow(clippy::unwrap_used, clippy::panic)] // a failing test is a panic
 
@@ -20,6 +20,7 @@ mod following;
 mod kubernetes;
 mod need;
 mod net;
+mod otlp;
 mod process;
 mod rotel;
 mod spans;
@@ -41,6 +42,7 @@ pub use following::Following;
 pub use kubernetes::objects;
 pub use need::{need, note, skip};
 pub use net::{Headers, free_address, get, receive_posts};
+pub use otlp::{Answer, idle_connections, otlp_request, post, post_spans, python_sdk, read_answer};
 pub use process::Process;
 pub use rotel::Rotel;
 pub use spans::{MadeUp, send, send_bytes, wait_for_all};

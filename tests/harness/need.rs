@@ -7,9 +7,11 @@ use crate::cgroup::Cgroup;
 use crate::chdb::chdb;
 use crate::duckdb::duckdb;
 use crate::kubernetes::kubernetes_validate;
+use crate::otlp::opentelemetry;
 use crate::rotel::rotel;
 
-/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, `chdb`, `kubernetes-validate`, a
+/// Whether this machine has everything in `needs`: a program on the `PATH`, `root`, `btf`, `rotel`, `duckdb`, `chdb`,
+/// `kubernetes-validate`, `opentelemetry`, a
 /// `target:TRIPLE` of rustup, `linux:VERSION` or later, or a `cgroup` whose CPU time can be limited. (`Swap` and
 /// tests with a sampler `skip` for want of `swap` and `samples`.)
 ///
@@ -63,6 +65,7 @@ fn is_here(need: &str) -> bool {
         _ if need == "duckdb" => duckdb().join("duckdb/__init__.py").exists(),
         _ if need == "chdb" => chdb().join("chdb/__init__.py").exists(),
         _ if need == "kubernetes-validate" => kubernetes_validate().join("kubernetes_validate").exists(),
+        _ if need == "opentelemetry" => opentelemetry().join("opentelemetry/sdk").exists(),
         _ if need == "btf" => Path::new("/sys/kernel/btf/vmlinux").exists(),
         _ => {
             let path = std::env::var_os("PATH").unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -72,6 +73,43 @@ impl Spantap {
         let spantap = Self::spawn(&mut command, folder, socket);
         spantap.wait_for_socket();
         spantap
+    }
+
+    /// Starts `spantap listen` for OTLP requests only, and returns when it takes them, with its address.
+    pub fn listen_otlp(args: &[&str]) -> (Self, SocketAddr) {
+        let mut command = command();
+        command.args(["listen", "--otlp", "127.0.0.1:0"]).args(args);
+        Self::with_otlp(&mut command)
+    }
+
+    /// Starts `spantap record` to `capture` for OTLP requests only, likewise.
+    pub fn record_otlp(capture: &Path, args: &[&str]) -> (Self, SocketAddr) {
+        let mut command = command();
+        command.arg("record").arg(capture).args(["--otlp", "127.0.0.1:0"]).args(args);
+        Self::with_otlp(&mut command)
+    }
+
+    fn with_otlp(command: &mut Command) -> (Self, SocketAddr) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("not used");
+        let mut spantap = Self::spawn(command, folder, socket);
+        let address = spantap.otlp_address();
+        (spantap, address)
+    }
+
+    /// Waits until it takes OTLP requests, and returns its address. It needs `--otlp` with port 0.
+    pub fn otlp_address(&mut self) -> SocketAddr {
+        let mut found = None;
+        wait_until("spantap takes OTLP requests", || {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "spantap ended with {ended:?}: {}", self.stderr());
+            let stderr = self.stderr();
+            let at = stderr.split_once("OTLP requests are taken at http");
+            let at = at.and_then(|(_, at)| at.split_once("://")?.1.split_once(','));
+            found = at.and_then(|(address, _)| address.parse().ok());
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// Kills `other`, and starts `spantap listen` on the same socket.

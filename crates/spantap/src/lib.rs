@@ -4,7 +4,8 @@
 //! ```text
 //! source     datagrams from the socket, each with its sender,     its own thread
 //!    |       or records of the eBPF programs in `src/bpf`: spans
-//!    |       and kernel activity during them (feature `ebpf`)
+//!    |       and kernel activity during them (feature `ebpf`);
+//!    |       and OTLP requests of other programs                  tasks, and a thread
 //!    v
 //! pipeline   passes what the source reads through the next two
 //!  | decode  Zipkin or OTLP, in JSON --> spans of a `Process`     a thread

@@ -67,6 +67,9 @@ const CHDB: &str = include_str!("../../../tests/harness/chdb.version");
 /// The version of the schemas of Kubernetes, likewise.
 const KUBERNETES_VALIDATE: &str = include_str!("../../../tests/harness/kubernetes_validate.version");
 
+/// The version of the exporters of OpenTelemetry's SDK for Python, likewise.
+const OPENTELEMETRY: &str = include_str!("../../../tests/harness/opentelemetry.version");
+
 /// The folder for tools that are no Debian packages. Each has a subfolder with its version, so a changed version is
 /// installed anew.
 const TOOLS: &str = "target/tools";
@@ -121,6 +124,7 @@ pub(crate) fn run(rank: Rank) -> Result<()> {
     python_package(&mut steps, "chdb-core", CHDB, "chdb/__init__.py", &["--no-deps"]);
     let file = "kubernetes_validate/__init__.py";
     python_package(&mut steps, "kubernetes-validate", KUBERNETES_VALIDATE, file, &[]);
+    python_package(&mut steps, "opentelemetry-exporter-otlp", OPENTELEMETRY, "opentelemetry/sdk", &[]);
 
     steps.cargo("formatting", &["fmt", "--all", "--check"])?;
     let args = ["clippy", "--workspace", "--all-targets", "--locked"];

@@ -1,4 +1,6 @@
-//! The command line.
+//! The command line. `otlp` has the options for OTLP requests.
+
+mod otlp;
 
 mod diff;
 mod findings;
@@ -21,6 +23,8 @@ use crate::sink::{SPOOL_BYTES, Target};
 use crate::source::Kernel;
 use crate::text::{parse_time, time_ago};
 
+pub(super) use otlp::OtlpIn;
+
 /// Show the traces of programs that use tracing-usdt in the terminal, and forward them to a tracing backend
 #[derive(Parser, Debug)]
 #[command(name = "spantap", version, max_term_width = 100)]
@@ -35,7 +39,7 @@ pub struct Cli {
 pub(super) enum Command {
     /// Run a program, show its traces, and exit with its exit code
     Run(Run),
-    /// Listen on a Unix socket that any number of programs send to, until Ctrl-C or SIGTERM
+    /// Listen on a Unix socket that any number of programs send to, or for OTLP, until Ctrl-C or SIGTERM
     Listen(Listen),
     /// Attach to running programs through eBPF, and show what the kernel did during their spans
     Attach(Attach),
@@ -80,10 +84,11 @@ const RUN_HELP: &str = "spantap passes signals on to the program, except SIGKILL
 
 /// The options of `listen`.
 #[derive(Args, Debug)]
+#[command(mut_arg("allow_uid", |arg| arg.requires("socket")))]
 pub(super) struct Listen {
     /// The path of the socket to create; set TRACING_USDT_SOCKET to this path when you start a program
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(super) socket: PathBuf,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "otlp")]
+    pub(super) socket: Option<PathBuf>,
     /// The options of a socket.
     #[command(flatten)]
     pub(super) access: Access,
@@ -166,10 +171,11 @@ pub(super) struct AttachTo {
     override_usage = "spantap record [OPTIONS] <CAPTURE> <SOCKET>\n       \
                       spantap record [OPTIONS] <CAPTURE> -- <COMMAND>...\n       \
                       spantap record [OPTIONS] <CAPTURE> --pid <PID>\n       \
-                      spantap record [OPTIONS] <CAPTURE> --exe <FILE>",
+                      spantap record [OPTIONS] <CAPTURE> --exe <FILE>\n       \
+                      spantap record [OPTIONS] <CAPTURE> --otlp <ADDRESS>",
     after_help = RECORD_HELP,
     mut_arg("mode", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
-    mut_arg("allow_uid", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("allow_uid", |arg| arg.requires("socket").conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
     mut_arg("kernel", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
     mut_arg("min", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
     mut_arg("callsite", |arg| arg.conflicts_with_all(["socket", "command"]).help_heading(ATTACHING)),
@@ -204,6 +210,9 @@ pub(super) struct Record {
     /// The options that all collecting commands share, except those of the view.
     #[command(flatten)]
     pub(super) forwarding: Forwarding,
+    /// Where OTLP requests are taken.
+    #[command(flatten)]
+    pub(super) otlp: OtlpIn,
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: Color,
@@ -231,12 +240,12 @@ pub(super) struct Flight {
     pub(super) keep_memory: u64,
 }
 
-/// Where `record` takes spans from.
+/// Where `record` takes spans from. With `--otlp`, it may be nowhere else.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(super) struct RecordFrom {
     /// Listen on this socket, which is created, as spantap listen does
-    #[arg(value_hint = ValueHint::FilePath)]
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present_any = ["pid", "exe", "command", "otlp"])]
     pub(super) socket: Option<PathBuf>,
     /// Attach to this process, until it ends
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -262,10 +271,11 @@ const RECORD_HELP: &str = "The file is readable while it is recorded, and after 
                       spantap top [OPTIONS] -- <COMMAND>...\n       \
                       spantap top [OPTIONS] --pid <PID>\n       \
                       spantap top [OPTIONS] --exe <FILE>\n       \
+                      spantap top [OPTIONS] --otlp <ADDRESS>\n       \
                       spantap top [OPTIONS] <FILE>...",
     after_help = TOP_HELP,
     mut_arg("mode", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
-    mut_arg("allow_uid", |arg| arg.conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
+    mut_arg("allow_uid", |arg| arg.requires("paths").conflicts_with_all(["pid", "exe", "command"]).help_heading(LISTENING)),
     mut_arg("kernel", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
     mut_arg("min", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
     mut_arg("callsite", |arg| arg.conflicts_with_all(["paths", "command"]).help_heading(ATTACHING)),
@@ -292,17 +302,20 @@ pub(super) struct Top {
     /// The options that all collecting commands share, except those of the view.
     #[command(flatten)]
     pub(super) forwarding: Forwarding,
+    /// Where OTLP requests are taken.
+    #[command(flatten)]
+    pub(super) otlp: OtlpIn,
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: Color,
 }
 
-/// Where `top` takes spans from.
+/// Where `top` takes spans from. With `--otlp`, it may be nowhere else.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(super) struct TopFrom {
     /// Read these captures, or listen on this socket, which is created, as spantap listen does
-    #[arg(value_name = "FILE|SOCKET", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "FILE|SOCKET", value_hint = ValueHint::FilePath, required_unless_present_any = ["pid", "exe", "command", "otlp"])]
     pub(super) paths: Vec<PathBuf>,
     /// Attach to this process, until it ends
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -507,6 +520,9 @@ pub(super) struct Common {
     /// What is shown.
     #[command(flatten)]
     pub(super) display: Display,
+    /// Where OTLP requests are taken.
+    #[command(flatten)]
+    pub(super) otlp: OtlpIn,
 }
 
 /// Where spans go.

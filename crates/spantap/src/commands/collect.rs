@@ -20,10 +20,10 @@ use crate::capture::Rotation;
 use crate::flight::{FlightRecorder, Trigger};
 use crate::metrics::{self, SpanMetrics};
 use crate::open::OpenSpans;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Intake, Pipeline};
 use crate::process::Programs;
 use crate::sink::{Settings, Sinks, SpoolSettings};
-use crate::source::{End, Source};
+use crate::source::{End, Source, otlp};
 use crate::stats::Stats;
 use crate::terminal::{Feed, Feeder, Live, LiveOptions, Screen, Stream, feed, final_stats};
 use crate::text::{Notices, safe};
@@ -152,7 +152,7 @@ impl Collect {
         let flush_timeout = self.common.forwarding.flush_timeout;
         let owns_terminal = self.owns_terminal;
         let flight = self.flight.clone();
-        let Started { stats, sinks, programs, end, mut received, shown, view } =
+        let Started { stats, sinks, programs, end, requests, mut received, shown, view } =
             match self.start(screen, notices).await {
                 Ok(started) => started,
                 // Notices from before the error are still printed.
@@ -161,6 +161,7 @@ impl Collect {
         let writing = flight.as_ref().map(|flight| tokio::spawn(Arc::clone(flight).run()));
         let outcome = until_or_broken(until, &mut received, owns_terminal, notices, &end, &programs).await;
         end.end();
+        requests.iter().for_each(otlp::Stop::stop);
         let (outcome, mut signals) = match outcome {
             Ok((value, signals)) => (Ok(value), Some(signals)),
             Err(error) => (Err(error), None),
@@ -225,7 +226,13 @@ impl Collect {
 
     async fn start(self, screen: &Arc<Screen>, notices: &Notices) -> Result<Started> {
         let Self {
-            source, common: Common { forwarding, display }, rotation, flight, owns_terminal, top, ..
+            source,
+            common: Common { forwarding, display, otlp },
+            rotation,
+            flight,
+            owns_terminal,
+            top,
+            ..
         } = self;
         let stats = Arc::new(Stats::default());
         let spool = forwarding.spool.map(|dir| SpoolSettings { dir, max_bytes: forwarding.spool_size << 20 });
@@ -245,7 +252,12 @@ impl Collect {
                 notices.say(format!("metrics are at http://{bound}/metrics"));
             }
         }
+        let bound = otlp::bind(&otlp.settings(), notices).await?;
+        if let Some(bound) = &bound {
+            bound.check_targets(sinks.stats().into_iter().map(|sink| sink.target))?;
+        }
         let (running, end) = source.start()?;
+        let (requests, stop) = bound.map(|bound| bound.start(&stats, notices)).unzip();
 
         let open = Arc::new(OpenSpans::default());
         let (feeder, feed) = feed();
@@ -289,13 +301,24 @@ impl Collect {
             view: to_view,
         };
         let (ended, received) = oneshot::channel();
+        let to_stop = stop.clone();
         spawn("decode", move || {
-            let result = pipeline.run(|intake| running.run(intake, &pipeline.stats));
+            let take_in = |intake: &mut Intake<'_>| {
+                let result = running.run(intake, &pipeline.stats);
+                // spantap ends with a source that fails, so nothing more is taken.
+                if result.is_err() {
+                    to_stop.iter().for_each(otlp::Stop::stop);
+                }
+                result
+            };
+            let take_requests =
+                requests.map(|requests: otlp::Requests| |intake: &mut Intake<'_>| requests.take_in(intake));
+            let result = pipeline.run(take_in, take_requests);
             // Closes the channels to the view and to the sinks: what was read is now in them.
             drop(pipeline);
             let _ = ended.send(result);
         })?;
-        Ok(Started { stats, sinks, programs, end, received, shown, view })
+        Ok(Started { stats, sinks, programs, end, requests: stop, received, shown, view })
     }
 }
 
@@ -345,6 +368,8 @@ struct Started {
     sinks: Arc<Sinks>,
     programs: Arc<Programs>,
     end: End,
+    /// Ends the server for OTLP requests, if there is one.
+    requests: Option<otlp::Stop>,
     /// Completes when receiving and decoding have ended.
     received: oneshot::Receiver<Result<()>>,
     /// Completes when the view has ended.

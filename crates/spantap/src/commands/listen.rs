@@ -1,4 +1,4 @@
-//! `spantap listen`: collects from a socket that any number of programs send to.
+//! `spantap listen`: collects from a socket that any number of programs send to, or from OTLP requests alone.
 
 use std::process::ExitCode;
 
@@ -17,9 +17,15 @@ use crate::source::{Socket, Source};
 pub(super) async fn listen(listen: Listen, blocked: Blocked, output: Output) -> Result<ExitCode> {
     let mut signals = blocked.read()?;
     signals.trigger(output.flight.clone());
-    let socket = Socket::bind(&listen.socket, listen.access.mode)?;
+    let source = match &listen.socket {
+        Some(path) => {
+            let socket = Socket::bind(path, listen.access.mode)?;
+            Source::Socket { socket, allowed_uids: listen.access.allow_uid }
+        }
+        None => Source::OnlyOtlp,
+    };
     let collect = Collect {
-        source: Source::Socket { socket, allowed_uids: listen.access.allow_uid },
+        source,
         common: listen.common,
         rotation: output.rotation,
         flight: output.flight,

@@ -29,7 +29,7 @@ const KEEP_FLIGHTS: u32 = 9;
 ///
 /// When the capture can't be written, or what the command for this source fails with.
 pub(super) fn record(record: Record) -> Result<ExitCode> {
-    let Record { capture, from, max_size, max_age, keep, flight, access, tap, mut forwarding, color } =
+    let Record { capture, from, max_size, max_age, keep, flight, access, tap, mut forwarding, otlp, color } =
         record;
     let Flight { keep_last, on: queries, keep_memory } = flight;
     let rotation = Rotation { max_bytes: max_size, max_age, keep: keep.unwrap_or(KEEP) };
@@ -45,17 +45,13 @@ pub(super) fn record(record: Record) -> Result<ExitCode> {
             recorder = Some(Arc::new(FlightRecorder::new(settings)?));
         }
     }
-    let common = Common { forwarding, display: Display::none(color) };
+    let common = Common { forwarding, display: Display::none(color), otlp };
     // SIGUSR1 would end spantap, and is only for the flight recorder.
     let blocked = || if recorder.is_some() { Blocked::ending_and_usr1() } else { Blocked::ending() };
     // stdout stays empty, as it is no view.
     let output =
         |flight| Output { rotation, flight, stream: Stream::Stderr, records: true, ..Output::default() };
     match from {
-        RecordFrom { socket: Some(socket), .. } => {
-            let blocked = blocked()?;
-            block_on(listen(Listen { socket, access, common }, blocked, output(recorder)))
-        }
         RecordFrom { command, .. } if !command.is_empty() => {
             block_on(run(Run { common, command }, Blocked::all()?, Folder::new()?, output(recorder)))
         }
@@ -63,6 +59,10 @@ pub(super) fn record(record: Record) -> Result<ExitCode> {
             let (to, blocked) = (AttachTo { pid, exe }, blocked()?);
             block_on(attach(Attach { to, tap, common }, blocked, output(recorder)))
         }
-        _ => bail!("nothing to record; give a SOCKET, --pid PID, --exe FILE or -- COMMAND"),
+        RecordFrom { socket, .. } if socket.is_some() || !common.otlp.otlp.is_empty() => {
+            let blocked = blocked()?;
+            block_on(listen(Listen { socket, access, common }, blocked, output(recorder)))
+        }
+        _ => bail!("nothing to record; give a SOCKET, --pid PID, --exe FILE, --otlp ADDRESS or -- COMMAND"),
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
         access,
         tap,
         forwarding,
+        otlp,
         color,
     } = top;
     if let Some(path) = paths.first().filter(|_| paths.len() > 1 || paths.iter().any(|path| is_file(path))) {
@@ -59,6 +60,9 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
                 "{} is a file: its spans are shown, and not forwarded or served as metrics",
                 path.display()
             );
+        }
+        if !otlp.otlp.is_empty() {
+            bail!("{} is a file; --otlp is for spans that arrive", path.display());
         }
         let way = match speed {
             _ if follow => Way::Follow,
@@ -71,17 +75,14 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
         bail!("--speed and --follow are for files; from a socket, spans are shown as they arrive");
     }
     let (quit, quits) = oneshot::channel();
-    let common = Common { forwarding, display: Display { quiet: false, ..Display::none(color) } };
+    let also = otlp.title();
+    let common = Common { forwarding, display: Display { quiet: false, ..Display::none(color) }, otlp };
     let output_of = |source: String| Output {
         top: Some(FullScreen { source, quit }),
         quits: Some(quits),
         ..Output::default()
     };
     match (paths.into_iter().next(), pid, exe) {
-        (Some(socket), ..) => {
-            let output = output_of(socket.display().to_string());
-            block_on(listen(Listen { socket, access, common }, Blocked::ending()?, output))
-        }
         (_, Some(pid), _) => {
             let to = AttachTo { pid: Some(pid), exe: None };
             let output = output_of(format!("pid {pid}"));
@@ -91,6 +92,11 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
             let output = output_of(exe.display().to_string());
             let to = AttachTo { pid: None, exe: Some(exe) };
             block_on(attach(Attach { to, tap, common }, Blocked::ending()?, output))
+        }
+        (socket, ..) if socket.is_some() || command.is_empty() => {
+            let named = socket.iter().map(|socket| socket.display().to_string());
+            let output = output_of(named.chain(also).collect::<Vec<_>>().join(", "));
+            block_on(listen(Listen { socket, access, common }, Blocked::ending()?, output))
         }
         _ => {
             let source = command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");

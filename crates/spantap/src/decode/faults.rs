@@ -8,7 +8,8 @@ pub struct Faults {
     counts: Vec<(Found, u64)>,
     /// When the datagram arrived, in nanoseconds since 1970, to detect odd times. 0: unknown.
     pub(super) now_ns: u64,
-    /// Whether attributes with reserved names stay as they are: in a file, spantap itself may have added them.
+    /// Whether attributes with reserved names stay as they are: in a file or in the request of another spantap, spantap
+    /// itself may have added them.
     pub(super) keeps_reserved: bool,
     /// Whether the spans were decoded before, and then recorded by spantap with a checksum.
     pub(super) were_checked: bool,
@@ -21,6 +22,11 @@ const DAY: u64 = 86_400_000_000_000;
 impl Faults {
     pub(super) fn at(now_ns: u64) -> Self {
         Self { now_ns, ..Self::default() }
+    }
+
+    /// The faults of a request from the network.
+    pub(super) fn of_request(now_ns: u64) -> Self {
+        Self { keeps_reserved: true, ..Self::at(now_ns) }
     }
 
     /// The faults of a request that was read from a file.

@@ -1,4 +1,4 @@
-//! Decodes a datagram into spans of a [`Process`].
+//! Decodes a datagram, or an OTLP request, into spans of a [`Process`].
 //!
 //! `zipkin`, `otlp` (JSON) and `protobuf` read the formats, with what they share in `value`, and with `json` below the
 //! first two. `processes` keeps the descriptions of the processes that send, and `sequence` reads the number of a
@@ -59,6 +59,15 @@ pub struct Decoded {
     pub sequence: Option<Sequence>,
 }
 
+/// The encoding of an OTLP request, as its content type says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// Protobuf.
+    Protobuf,
+    /// JSON.
+    Json,
+}
+
 /// Decodes datagrams, and remembers the processes that send them.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -72,6 +81,38 @@ impl Decoder {
     /// anything of itself, and many have the pid 1, each in its container.
     pub(crate) fn of_file(is_capture: bool) -> Self {
         Self { processes: Processes::of_file(is_capture), shared: Shared::default() }
+    }
+
+    /// A decoder of OTLP requests from the network.
+    pub(crate) fn of_requests() -> Self {
+        Self { processes: Processes::of_requests(), shared: Shared::default() }
+    }
+
+    /// Decodes an OTLP request that arrived at `now_ns`. It need not have any spans.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the request is refused as a whole. Spans that are refused one by one are among the faults.
+    pub(crate) fn decode_request(
+        &mut self,
+        bytes: &[u8],
+        encoding: Encoding,
+        now_ns: u64,
+    ) -> Result<Decoded, Found> {
+        let faults = Faults::of_request(now_ns);
+        let (read, decoded) = match encoding {
+            Encoding::Protobuf => self.read_protobuf(bytes, Sender::OVER_OTLP, faults),
+            Encoding::Json if is_empty_object(bytes) => return Ok(Decoded::default()),
+            Encoding::Json => self.read_json(bytes, Sender::OVER_OTLP, faults, Formats::Otlp),
+        };
+        match read {
+            Ok(processes) => Ok(Decoded { processes, ..decoded }),
+            Err(found) => {
+                // As below.
+                self.processes.forget(Sender::OVER_OTLP);
+                Err(found)
+            }
+        }
     }
 
     /// Decodes a datagram that arrived from `sender` at `now_ns`, in nanoseconds since 1970.
@@ -111,13 +152,23 @@ impl Decoder {
 
     /// Reads a datagram. Returns the spans or the reason for refusing it and, separately, the faults and the
     /// sequence.
-    fn read(&mut self, bytes: &[u8], sender: Sender, mut faults: Faults) -> (Result<Spans, Found>, Decoded) {
+    fn read(&mut self, bytes: &[u8], sender: Sender, faults: Faults) -> (Result<Spans, Found>, Decoded) {
         if bytes.is_empty() {
             return (Err(Found::new(Fault::Empty, "no bytes")), Decoded::default());
         }
         if protobuf::is_protobuf(bytes) {
             return self.read_protobuf(bytes, sender, faults);
         }
+        self.read_json(bytes, sender, faults, Formats::OtlpAndZipkin)
+    }
+
+    fn read_json(
+        &mut self,
+        bytes: &[u8],
+        sender: Sender,
+        mut faults: Faults,
+        formats: Formats,
+    ) -> (Result<Spans, Found>, Decoded) {
         // `from_utf8_lossy` is slow even for valid text: 300 ns per span.
         let (text, error) = match std::str::from_utf8(bytes) {
             Ok(text) => (Cow::Borrowed(text), None),
@@ -131,7 +182,7 @@ impl Decoder {
         // RFC 8259 lets a reader ignore a byte order mark.
         let mut json = Json::new(text.strip_prefix('\u{feff}').unwrap_or(&text), faults);
         let mut last = None;
-        let read = self.read_text(&mut json, sender, &mut last);
+        let read = self.read_text(&mut json, sender, formats, &mut last);
         let read =
             read.map_err(|found| odd.map_or(found, |error| Found::new(Fault::NotUtf8, error.to_string())));
         let open = of_process(json.open.take(), last, &mut json.faults);
@@ -172,11 +223,13 @@ impl Decoder {
         &mut self,
         json: &mut Json<'_>,
         sender: Sender,
+        formats: Formats,
         last: &mut Option<Arc<Process>>,
     ) -> Result<Spans, Found> {
         let mut spans = Vec::new();
+        let takes_zipkin = formats == Formats::OtlpAndZipkin;
         let is_zipkin = match json.peek() {
-            Some(b'[') => {
+            Some(b'[') if takes_zipkin => {
                 self.zipkin(json, sender, &mut spans)?;
                 true
             }
@@ -184,6 +237,9 @@ impl Decoder {
                 let text = json.rest();
                 let read = self.otlp(json, sender, &mut spans, last);
                 if let Err(found @ Found { fault: Fault::UnknownFormat, .. }) = read {
+                    if !takes_zipkin {
+                        return Err(found);
+                    }
                     return self.one_of_zipkin(text, sender, &mut json.faults).ok_or(found);
                 }
                 read?;
@@ -212,7 +268,7 @@ impl Decoder {
     fn one_of_zipkin(&mut self, text: &str, sender: Sender, faults: &mut Faults) -> Option<Spans> {
         let array = format!("[{text}]");
         let mut json = Json::new(&array, Faults::at(faults.now_ns));
-        let spans = self.read_text(&mut json, sender, &mut None).ok()?;
+        let spans = self.read_text(&mut json, sender, Formats::OtlpAndZipkin, &mut None).ok()?;
         *faults = json.faults;
         (!spans.is_empty()).then_some(spans)
     }
@@ -266,6 +322,18 @@ pub(crate) fn losses(span: &Span) -> impl Iterator<Item = (&str, u64)> {
         let reason = attribute.key.strip_prefix(LOSSES)?.strip_prefix('.')?;
         Some((reason, attributes::count(attributes::value(attribute)?)?))
     })
+}
+
+/// The formats in JSON that are taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Formats {
+    OtlpAndZipkin,
+    Otlp,
+}
+
+/// Whether a text is `{}`, which is a request without spans.
+fn is_empty_object(text: &[u8]) -> bool {
+    text.iter().filter(|byte| !byte.is_ascii_whitespace()).eq(b"{}")
 }
 
 fn excerpt(text: &str) -> String {

@@ -55,6 +55,8 @@ enum Origin {
     Capture,
     /// From another file. Whoever wrote it did not know the senders.
     File,
+    /// From OTLP requests, of which the kernel says nothing.
+    Request,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,15 @@ struct Known {
 impl Processes {
     /// The processes of a capture, or of another file.
     pub(super) fn of_file(is_capture: bool) -> Self {
-        let origin = if is_capture { Origin::Capture } else { Origin::File };
+        Self::from(if is_capture { Origin::Capture } else { Origin::File })
+    }
+
+    /// The processes of OTLP requests.
+    pub(super) fn of_requests() -> Self {
+        Self::from(Origin::Request)
+    }
+
+    fn from(origin: Origin) -> Self {
         let known = || Known { origin, ..Known::default() };
         Self { services: known(), resources: known(), encoded: known() }
     }
@@ -133,6 +143,7 @@ impl Known {
             }
             Origin::Capture => described_sender(&attributes),
             Origin::File => Sender::UNKNOWN,
+            Origin::Request => Sender::OVER_OTLP,
         };
         process(sender, attributes, dropped)
     }
@@ -167,7 +178,7 @@ impl Known {
         }
         self.bytes += bytes;
         let of_sender = self.senders.entry(sender).or_default();
-        // In a file, all have the same sender.
+        // In a file and in requests, all have the same sender.
         if of_sender.len() >= MAX_OF_A_SENDER && self.origin == Origin::Sender {
             self.bytes -= of_sender.drain(..).map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
         }

@@ -1,4 +1,4 @@
-//! The address of `--metrics`.
+//! The address of `--metrics` and of `--otlp`.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,7 @@ impl Address {
 
     /// Listens on the first usable address of the host. IPv4 comes first, as elsewhere, so that a request to
     /// `127.0.0.1` reaches a server on `localhost`.
-    pub(super) async fn listen(&self) -> io::Result<TcpListener> {
+    pub(crate) async fn listen(&self) -> io::Result<TcpListener> {
         if !self.host.is_empty() {
             let mut addresses: Vec<SocketAddr> = lookup_host((&*self.host, self.port)).await?.collect();
             addresses.sort_by_key(SocketAddr::is_ipv6);
@@ -44,32 +44,38 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(given: &str) -> Result<Self, String> {
+        Self::parse(given, 9464)
+    }
+}
+
+impl Address {
+    /// Reads an address. An error has examples with the port `usual`.
+    pub(crate) fn parse(given: &str, usual: u16) -> Result<Self, String> {
+        let forms = format!("write HOST:PORT, such as localhost:{usual}, or :{usual} for every address");
         let given = given.trim();
         let (host, port) = match given.rsplit_once(':') {
             Some((host, port)) => (host, port),
             None if given.parse::<u16>().is_ok() => ("localhost", given),
-            None => return Err(format!("the port is missing: {FORMS}")),
+            None => return Err(format!("the port is missing: {forms}")),
         };
         if host.contains('/') || given.contains("://") {
-            return Err(format!("an address has no scheme and no path: {FORMS}"));
+            return Err(format!("an address has no scheme and no path: {forms}"));
         }
         if given.parse::<Ipv6Addr>().is_ok() {
-            return Err(format!("an IPv6 address needs brackets and a port: {FORMS}"));
+            return Err(format!("an IPv6 address needs brackets and a port: {forms}"));
         }
         // `+80` parses as a number.
         let number = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok()).flatten();
-        let port = number.ok_or_else(|| format!("`{port}` is not a port from 0 to 65535: {FORMS}"))?;
+        let port = number.ok_or_else(|| format!("`{port}` is not a port from 0 to 65535: {forms}"))?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             // An interface may follow, as in `fe80::1%eth0`.
             Some(inner) if inner.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()) => inner,
             None if is_name(host) => host,
-            _ => return Err(format!("`{host}` is not a host: {FORMS}")),
+            _ => return Err(format!("`{host}` is not a host: {forms}")),
         };
         Ok(Self { host: host.to_owned(), port })
     }
 }
-
-const FORMS: &str = "write HOST:PORT, such as localhost:9464, or :9464 for every address";
 
 /// Also accepts an IPv4 address or an empty name.
 fn is_name(host: &str) -> bool {

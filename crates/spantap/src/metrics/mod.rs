@@ -24,7 +24,7 @@ pub(crate) use span_metrics::Counted;
 pub use span_metrics::SpanMetrics;
 
 use crate::decode::Fault;
-use crate::process::Sender;
+use crate::process::{Sender, SentBy};
 use crate::sink::{OTHERS, SinkStats, Sinks, State};
 use crate::stats::{FromSender, Stats, Wait};
 
@@ -79,7 +79,26 @@ impl Collector for StatsCollector {
             "Datagrams, including malformed ones",
             of(|from| from.datagrams),
         )?;
-        counters(&mut encoder, "received_bytes", "Bytes of datagrams", of(|from| from.bytes))?;
+        counters(
+            &mut encoder,
+            "received_bytes",
+            "Bytes of datagrams and OTLP requests",
+            of(|from| from.bytes),
+        )?;
+        counters(
+            &mut encoder,
+            "received_requests",
+            "OTLP requests (--otlp), including those with faults",
+            of(|from| from.requests),
+        )?;
+        let refused = self.stats.refused_requests().into_iter();
+        let refused = refused.map(|(refusal, count)| (vec![("reason", refusal.label().to_owned())], count));
+        counters(
+            &mut encoder,
+            "refused_requests",
+            "OTLP requests refused as a whole, and refused connections",
+            refused.collect(),
+        )?;
         counters(
             &mut encoder,
             "refused_datagrams",
@@ -204,6 +223,7 @@ impl StatsCollector {
         {
             let sender = match sender {
                 OTHERS => other_labels(),
+                Sender::OVER_OTLP => vec![("pid", "otlp".to_owned())],
                 sender => ids(sender),
             };
             let labels = [vec![("target", sink.target.clone())], sender].concat();
@@ -223,8 +243,13 @@ impl StatsCollector {
     }
 }
 
-fn labels(sender: Sender, from: &FromSender) -> Vec<(&'static str, String)> {
-    [ids(sender), vec![("service", from.service.clone())]].concat()
+fn labels(sender: SentBy, from: &FromSender) -> Vec<(&'static str, String)> {
+    let sender = match sender {
+        SentBy::Process(sender) => ids(sender),
+        // Any number of services may send from an address.
+        SentBy::Address(address) => return vec![("address", address.to_string())],
+    };
+    [sender, vec![("service", from.service.clone())]].concat()
 }
 
 fn ids(sender: Sender) -> Vec<(&'static str, String)> {

@@ -1,4 +1,4 @@
-//! Takes what a source has: datagrams, which are decoded here, and spans that the source made itself.
+//! Takes what a source has: datagrams and OTLP requests, which are decoded here, and spans that the source made itself.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -8,11 +8,12 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
 use super::batch::{Batch, Pending};
 use super::datagram::Datagram;
+use super::request::{Request, Taken};
 use crate::decode::{Decoded, Decoder, Faults, Found, losses};
 use crate::open::OpenSpans;
 #[cfg(feature = "ebpf")]
 use crate::process::Process;
-use crate::process::{Before, Programs, Progress, Sender, Senders, Sequence};
+use crate::process::{Before, Programs, Progress, Sender, Senders, SentBy, Sequence};
 use crate::span::Summary;
 use crate::stats::Stats;
 use crate::text::Notices;
@@ -64,6 +65,37 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// The same, for OTLP requests from the network.
+    pub(super) fn of_requests(self) -> Self {
+        Self { decoder: Decoder::of_requests(), ..self }
+    }
+
+    /// Takes an OTLP request from the network. Its spans are passed on by [`flush`](Self::flush), at the latest.
+    ///
+    /// The numbers of datagrams and the reports of open spans, which the layer writes, mean nothing here: the client may be
+    /// anybody.
+    ///
+    /// # Errors
+    ///
+    /// Why the request is refused as a whole.
+    pub(crate) fn take_request(&mut self, request: Request<'_>) -> Result<Taken, Found> {
+        let sent_by = SentBy::from(request.from);
+        self.stats.request(sent_by, request.bytes.len());
+        let decoded = match self.decoder.decode_request(request.bytes, request.encoding, now_ns()) {
+            Ok(decoded) => decoded,
+            Err(found) => {
+                self.report_fault(sent_by, &found, 1, false);
+                return Err(found);
+            }
+        };
+        self.report_faults(sent_by, &decoded.faults, false);
+        let taken = Taken::of(&decoded);
+        _ = self.count(sent_by, &decoded);
+        pending(decoded).into_iter().for_each(|pending| self.add(pending));
+        self.grow(request.bytes.len().max(MIN_DATAGRAM_BYTES));
+        Ok(taken)
+    }
+
     /// Takes a datagram, if its user is among `allowed_uids` or that is empty.
     pub(crate) fn take(&mut self, datagram: &Datagram<'_>, allowed_uids: &[u32]) {
         if !self.may_send(datagram, allowed_uids) {
@@ -71,7 +103,7 @@ impl<'a> Intake<'a> {
         }
         let mut decoded = self.decode(datagram);
         self.note_open(datagram.sender, &mut decoded);
-        let lost = self.count(datagram.sender, &decoded);
+        let lost = self.count(datagram.sender.into(), &decoded);
         let progress = decoded.sequence.map(|sequence| self.progress(datagram.sender, sequence, lost));
         let mut pending = pending(decoded);
         // In the last one: only then has the whole datagram been passed on.
@@ -97,7 +129,7 @@ impl<'a> Intake<'a> {
         // The programs in the kernel count the batches, and the reports of losses, for which they have no room. By the
         // sender's numbers these would be counted twice. (Linux before 6.0 may skip a program now and then. What the batch
         // had is then not counted.)
-        _ = self.count(sender, &decoded);
+        _ = self.count(sender.into(), &decoded);
         let mut process = None;
         let mut bytes = datagram.bytes.len();
         for pending in pending(decoded) {
@@ -161,7 +193,8 @@ impl<'a> Intake<'a> {
         self.flush()
     }
 
-    fn flush(&mut self) -> bool {
+    /// Passes on what was taken. Returns false if the receiving end is gone.
+    pub(crate) fn flush(&mut self) -> bool {
         let batch =
             Batch { pending: std::mem::take(&mut self.pending), bytes: std::mem::take(&mut self.bytes) };
         self.is_closed |= !batch.pending.is_empty() && self.to_pass_on.send(batch).is_err();
@@ -188,12 +221,12 @@ impl<'a> Intake<'a> {
     /// Decodes a datagram, and reports its faults.
     fn decode(&mut self, datagram: &Datagram<'_>) -> Decoded {
         let decoded = self.decoder.decode(datagram.bytes, datagram.sender, now_ns());
-        self.report_faults(datagram.sender, &decoded.faults, datagram.cut);
+        self.report_faults(datagram.sender.into(), &decoded.faults, datagram.cut);
         decoded
     }
 
-    /// Counts the spans of a datagram. Returns how many others it reports as lost.
-    fn count(&self, sender: Sender, decoded: &Decoded) -> u64 {
+    /// Counts the spans of a datagram or a request. Returns how many others it reports as lost.
+    fn count(&self, sender: SentBy, decoded: &Decoded) -> u64 {
         let mut lost = 0_u64;
         for (process, scopes) in &decoded.processes {
             let spans: usize = scopes.iter().map(|scope| scope.spans.len()).sum();
@@ -258,16 +291,18 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn report_faults(&self, sender: Sender, faults: &Faults, cut: bool) {
-        for (found, count) in faults.iter() {
-            if self.stats.fault(sender, found, count) {
-                let verdict = if found.fault.refuses() { "refused" } else { "accepted, but odd" };
-                let why = if cut { "; it was cut off at 256 KiB" } else { "" };
-                let Found { fault, detail } = found;
-                self.notices.say(format!(
-                    "{verdict}: {fault} from {sender}: {detail}{why} (more of these are only counted)"
-                ));
-            }
+    fn report_faults(&self, sender: SentBy, faults: &Faults, cut: bool) {
+        faults.iter().for_each(|(found, count)| self.report_fault(sender, found, count, cut));
+    }
+
+    fn report_fault(&self, sender: SentBy, found: &Found, count: u64, cut: bool) {
+        if self.stats.fault(sender, found, count) {
+            let verdict = if found.fault.refuses() { "refused" } else { "accepted, but odd" };
+            let why = if cut { "; it was cut off at 256 KiB" } else { "" };
+            let Found { fault, detail } = found;
+            self.notices.say(format!(
+                "{verdict}: {fault} from {sender}: {detail}{why} (more of these are only counted)"
+            ));
         }
     }
 }

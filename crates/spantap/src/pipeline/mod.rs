@@ -1,11 +1,13 @@
 //! The two threads in the middle: one takes in what a source has and decodes it, the other encodes the spans and
 //! passes them on to the sinks and the view.
 //!
-//! A source puts each `datagram` into the `intake`. A `batch` of decoded spans goes from one thread to the other.
+//! A source puts each `datagram` into the `intake`. A `batch` of decoded spans goes from one thread to the other. OTLP
+//! requests have an intake and a thread of their own, and each `request` is answered.
 
 mod batch;
 mod datagram;
 mod intake;
+mod request;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,13 +18,14 @@ use anyhow::{Context, Result};
 
 pub use datagram::Datagram;
 pub use intake::Intake;
+pub(crate) use request::{Request, Taken};
 
 use crate::decode::LOSSES;
 use crate::encode::Chunk;
 use crate::flight::FlightRecorder;
 use crate::metrics::SpanMetrics;
 use crate::open::OpenSpans;
-use crate::process::Programs;
+use crate::process::{Programs, Senders};
 use crate::sink::Sinks;
 use crate::span::Summary;
 use crate::stats::Stats;
@@ -55,12 +58,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Runs until `source` ends and everything that it took in is passed on.
+    /// Runs until `source` ends, and `requests`, which takes OTLP requests beside it, and everything that they took in is
+    /// passed on.
     ///
     /// # Errors
     ///
     /// A thread can't be started, or `source` fails.
-    pub fn run(&self, source: impl FnOnce(&mut Intake<'_>) -> Result<()>) -> Result<()> {
+    pub fn run(
+        &self,
+        source: impl FnOnce(&mut Intake<'_>) -> Result<()>,
+        requests: Option<impl FnOnce(&mut Intake<'_>) + Send>,
+    ) -> Result<()> {
         thread::scope(|scope| {
             let (to_pass_on, decoded) = sync_channel::<Batch>(MAX_QUEUED_BATCHES);
             let pass_on = move || decoded.into_iter().for_each(|batch| self.pass_on(batch));
@@ -68,7 +76,16 @@ impl Pipeline {
             thread.context("can't start the thread `encode`")?;
             let senders = self.sinks.senders();
             let (stats, notices, programs, open) = (&self.stats, &self.notices, &self.programs, &self.open);
-            source(&mut Intake::new(stats, notices, programs, open, senders, to_pass_on))
+            let intake = |senders| Intake::new(stats, notices, programs, open, senders, to_pass_on.clone());
+            if let Some(requests) = requests {
+                let mut intake = intake(Senders::default()).of_requests();
+                let thread = thread::Builder::new().name("requests".into());
+                let thread = thread.spawn_scoped(scope, move || requests(&mut intake));
+                thread.context("can't start the thread `requests`")?;
+            }
+            let mut intake = intake(senders);
+            drop(to_pass_on);
+            source(&mut intake)
         })
     }
 

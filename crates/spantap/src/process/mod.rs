@@ -11,6 +11,7 @@ mod life;
 pub(crate) mod maps;
 mod resource;
 mod sender;
+mod sent_by;
 mod sequence;
 
 pub(crate) use exec::Programs;
@@ -22,4 +23,5 @@ pub(crate) use life::Life;
 pub use resource::Process;
 pub(crate) use sender::MAX_SENDERS;
 pub use sender::Sender;
+pub use sent_by::SentBy;
 pub use sequence::{Before, Progress, Senders, Sequence};

@@ -19,11 +19,15 @@ pub struct Sender {
 impl Sender {
     /// Stands for a process that no datagram came from, such as one that is known from a file.
     pub(crate) const UNKNOWN: Self = Self { pid: 0, uid: 0, gid: 0 };
+
+    /// Stands for all processes that sent OTLP requests: the kernel reports none of them. No process has this user.
+    pub(crate) const OVER_OTLP: Self = Self { pid: 0, uid: u32::MAX, gid: u32::MAX - 1 };
 }
 
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
+            _ if *self == Self::OVER_OTLP => f.write_str("over OTLP"),
             0 => write!(f, "a process of another pid namespace, uid {}", self.uid),
             pid => write!(f, "pid {pid}, uid {}", self.uid),
         }

@@ -1,10 +1,13 @@
 //! Where spans come from: `datagrams` from a Unix socket, each with its sender, or the `probes` of a process, read
-//! through eBPF, together with what the `kernel` did in its spans.
+//! through eBPF, together with what the `kernel` did in its spans. Beside either, or alone, `otlp` takes requests of
+//! OpenTelemetry's exporters.
 //!
-//! A source puts its spans into an [`Intake`], on the thread that decodes.
+//! A source puts its spans into an [`Intake`], on the thread that decodes. OTLP requests have a thread and an intake of their
+//! own.
 
 mod datagrams;
 mod kernel;
+pub mod otlp;
 #[cfg(feature = "ebpf")]
 pub mod probes;
 
@@ -28,6 +31,8 @@ pub enum Source {
     /// Attached probes.
     #[cfg(feature = "ebpf")]
     Probes(Box<probes::Probes>),
+    /// Nothing but OTLP requests, which come beside the source.
+    OnlyOtlp,
 }
 
 /// A source that runs.
@@ -38,6 +43,7 @@ pub(crate) enum Running {
     },
     #[cfg(feature = "ebpf")]
     Probes(Box<probes::Probes>),
+    OnlyOtlp,
 }
 
 /// Ends a running source, from any thread.
@@ -45,6 +51,7 @@ pub(crate) enum End {
     Socket(Stop),
     #[cfg(feature = "ebpf")]
     Probes(probes::Stop),
+    OnlyOtlp,
 }
 
 impl Source {
@@ -59,6 +66,7 @@ impl Source {
                 let stop = probes.stop();
                 (Running::Probes(probes), End::Probes(stop))
             }
+            Self::OnlyOtlp => (Running::OnlyOtlp, End::OnlyOtlp),
         })
     }
 }
@@ -73,6 +81,7 @@ impl Running {
             }
             #[cfg(feature = "ebpf")]
             Self::Probes(probes) => probes.take_in(intake, _stats),
+            Self::OnlyOtlp => Ok(()),
         }
     }
 }
@@ -83,6 +92,7 @@ impl End {
             Self::Socket(stop) => stop.stop(),
             #[cfg(feature = "ebpf")]
             Self::Probes(stop) => stop.stop(),
+            Self::OnlyOtlp => {}
         }
     }
 
@@ -92,6 +102,7 @@ impl End {
             Self::Socket(stop) => stop.is_reachable(),
             #[cfg(feature = "ebpf")]
             Self::Probes(_) => true,
+            Self::OnlyOtlp => true,
         }
     }
 }

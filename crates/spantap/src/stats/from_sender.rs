@@ -10,11 +10,13 @@ pub(super) const MAX_REASONS: usize = 32;
 /// The stats of one sender.
 #[derive(Clone, Default, Debug, PartialEq)]
 pub struct FromSender {
-    /// The latest service name; empty if there was none.
+    /// The latest service name; empty if there was none. An address may have many.
     pub service: String,
     /// Datagrams, including those with faults.
     pub datagrams: u64,
-    /// The bytes of the datagrams.
+    /// OTLP requests that were decoded, including those with faults.
+    pub requests: u64,
+    /// The bytes of the datagrams and the requests.
     pub bytes: u64,
     /// Accepted spans.
     pub spans: u64,
@@ -52,12 +54,13 @@ impl FromSender {
 
     /// Whether anything arrived from the sender.
     pub(crate) fn has_sent(&self) -> bool {
-        self.datagrams > 0 || self.spans > 0
+        self.datagrams > 0 || self.requests > 0 || self.spans > 0
     }
 
     /// Adds the stats of another sender.
     pub fn add(&mut self, other: &Self) {
         self.datagrams += other.datagrams;
+        self.requests += other.requests;
         self.bytes += other.bytes;
         self.spans += other.spans;
         self.refused += other.refused;

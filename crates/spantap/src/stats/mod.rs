@@ -1,12 +1,13 @@
 //! The stats of the receiving side: what came from each sender, what was shown, and what the kernel did not report.
 //!
-//! `from_sender` has the stats of a sender, `missed` names what the kernel did not report, and `wait` says which spans
-//! waited for which.
+//! `from_sender` has the stats of a sender, `refusal` names why OTLP requests were refused, `missed` names what the kernel did
+//! not report, and `wait` says which spans waited for which.
 //!
 //! The stats of the sending side are in [`crate::sink`].
 
 mod from_sender;
 mod missed;
+mod refusal;
 mod wait;
 
 use std::collections::HashMap;
@@ -15,11 +16,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use from_sender::FromSender;
 pub use missed::Missed;
+pub use refusal::Refusal;
 pub use wait::Wait;
 
 use crate::decode::Found;
-use crate::process::{MAX_SENDERS, Sender};
+use crate::process::{MAX_SENDERS, Sender, SentBy};
 use missed::NO_PROCESS;
+use refusal::Refusals;
 
 /// The most characters of a name or a reason.
 const MAX_NAME: usize = 100;
@@ -28,6 +31,7 @@ const MAX_NAME: usize = 100;
 #[derive(Debug, Default)]
 pub struct Stats {
     senders: Mutex<Senders>,
+    refusals: Refusals,
     /// Traces whose tree was printed.
     pub traces_shown: AtomicU64,
     /// Traces not shown for lack of room on the screen.
@@ -50,14 +54,14 @@ pub(crate) fn shortened(name: &str) -> &str {
 
 #[derive(Debug, Default)]
 struct Senders {
-    known: HashMap<Sender, FromSender>,
+    known: HashMap<SentBy, FromSender>,
     others: FromSender,
-    /// The number of datagrams and probed spans so far.
+    /// The number of datagrams, requests and probed spans so far.
     arrivals: u64,
 }
 
 impl Senders {
-    fn of(&mut self, sender: Sender) -> &mut FromSender {
+    fn of(&mut self, sender: SentBy) -> &mut FromSender {
         if self.known.len() >= MAX_SENDERS && !self.known.contains_key(&sender) {
             let silent = self.known.iter().min_by_key(|(_, from)| from.last).map(|(sender, _)| *sender);
             if let Some(from) = silent.and_then(|silent| self.known.remove(&silent)) {
@@ -75,37 +79,52 @@ impl Stats {
 
     /// Counts a datagram.
     pub fn datagram(&self, sender: Sender, bytes: usize) {
-        self.arrived(sender, bytes, 1);
+        self.arrived(sender.into(), bytes, |from| from.datagrams += 1);
+    }
+
+    /// Counts an OTLP request.
+    pub(crate) fn request(&self, sender: SentBy, bytes: usize) {
+        self.arrived(sender, bytes, |from| from.requests += 1);
+    }
+
+    /// Counts an OTLP request that was refused as a whole, or a connection. Returns whether it is the first for this reason.
+    pub(crate) fn refused_request(&self, refusal: Refusal) -> bool {
+        self.refusals.add(refusal)
+    }
+
+    /// How many OTLP requests were refused as a whole, for each reason that occurred.
+    pub fn refused_requests(&self) -> Vec<(Refusal, u64)> {
+        self.refusals.counts()
     }
 
     /// Counts a span from a probe.
     #[cfg(feature = "ebpf")]
     pub(crate) fn probed(&self, sender: Sender, bytes: usize) {
-        self.arrived(sender, bytes, 0);
+        self.arrived(sender.into(), bytes, |_| ());
     }
 
-    fn arrived(&self, sender: Sender, bytes: usize, datagrams: u64) {
+    fn arrived(&self, sender: SentBy, bytes: usize, count: impl FnOnce(&mut FromSender)) {
         let mut senders = self.senders();
         senders.arrivals += 1;
         let last = senders.arrivals;
         let from = senders.of(sender);
         from.last = last;
-        from.datagrams += datagrams;
+        count(from);
         from.bytes += bytes as u64;
     }
 
     /// Counts a datagram of a user that may not send. Returns whether it is the sender's first.
-    pub fn refused(&self, sender: Sender) -> bool {
+    pub fn refused(&self, sender: impl Into<SentBy>) -> bool {
         let mut senders = self.senders();
-        let from = senders.of(sender);
+        let from = senders.of(sender.into());
         from.refused += 1;
         from.refused == 1
     }
 
     /// Counts accepted spans.
-    pub fn spans(&self, sender: Sender, service: &str, spans: u64) {
+    pub fn spans(&self, sender: impl Into<SentBy>, service: &str, spans: u64) {
         let mut senders = self.senders();
-        let from = senders.of(sender);
+        let from = senders.of(sender.into());
         from.spans += spans;
         let service = shortened(service);
         if from.service != service {
@@ -114,36 +133,36 @@ impl Stats {
     }
 
     /// Counts a fault that was found `count` times. Returns whether it is the sender's first of this kind.
-    pub fn fault(&self, sender: Sender, found: &Found, count: u64) -> bool {
+    pub fn fault(&self, sender: impl Into<SentBy>, found: &Found, count: u64) -> bool {
         let mut senders = self.senders();
-        let known = &mut senders.of(sender).faults[found.fault as usize];
+        let known = &mut senders.of(sender.into()).faults[found.fault as usize];
         *known += count;
         *known == count
     }
 
     /// Counts spans that a sender reported as lost.
-    pub fn lost(&self, sender: Sender, reason: &str, spans: u64) {
-        self.senders().of(sender).lose(shortened(reason), spans);
+    pub fn lost(&self, sender: impl Into<SentBy>, reason: &str, spans: u64) {
+        self.senders().of(sender.into()).lose(shortened(reason), spans);
     }
 
     /// Counts spans that never arrived. Returns whether they are the sender's first.
-    pub fn missing(&self, sender: Sender, spans: u64) -> bool {
+    pub fn missing(&self, sender: impl Into<SentBy>, spans: u64) -> bool {
         let mut senders = self.senders();
-        let from = senders.of(sender);
+        let from = senders.of(sender.into());
         let is_first = from.missing == 0;
         from.missing = from.missing.saturating_add(spans);
         is_first
     }
 
     /// Counts spans that were sent before the first one that arrived.
-    pub fn sent_before(&self, sender: Sender, spans: u64) {
+    pub fn sent_before(&self, sender: impl Into<SentBy>, spans: u64) {
         let mut senders = self.senders();
-        let from = senders.of(sender);
+        let from = senders.of(sender.into());
         from.sent_before = from.sent_before.saturating_add(spans);
     }
 
     /// The senders that are counted one by one, in order; and all others together, if there are any.
-    pub fn by_sender(&self) -> (Vec<(Sender, FromSender)>, Option<FromSender>) {
+    pub fn by_sender(&self) -> (Vec<(SentBy, FromSender)>, Option<FromSender>) {
         let senders = self.senders();
         let mut known: Vec<_> =
             senders.known.iter().map(|(sender, stats)| (*sender, stats.clone())).collect();
@@ -237,8 +256,9 @@ mod tests {
         }
         let (known, others) = stats.by_sender();
         assert_eq!(known.len(), MAX_SENDERS);
-        assert!(known.iter().any(|(known, from)| known.pid == 1 && from.datagrams == 1501));
-        assert!(known.iter().any(|(known, _)| known.pid == 1500));
+        let of = |pid| known.iter().find(|(known, _)| *known == sender(pid).into());
+        assert_eq!(of(1).map(|(_, from)| from.datagrams), Some(1501));
+        assert!(of(1500).is_some());
         assert_eq!(others.map(|others| others.datagrams), Some(500));
         assert_eq!(stats.total().datagrams, 3000);
     }

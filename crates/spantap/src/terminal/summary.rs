@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::decode::Fault;
 use crate::open::{EndedProcess, OpenCount, OpenSpan, OpenSpans};
-use crate::process::Sender;
+use crate::process::{Sender, SentBy};
 use crate::sink::{OTHERS, SenderStats, SinkStats, Sinks, State};
 use crate::stats::{FromSender, Stats, Wait};
 use crate::text::duration::column;
@@ -107,12 +107,16 @@ pub(crate) fn ended_lines(ended: &EndedProcess, is_chosen: impl Fn(&OpenSpan) ->
     lines
 }
 
-/// The counts of spans and datagrams; spans from probes come without datagrams.
+/// The counts of spans, datagrams and OTLP requests; spans from probes come without either.
 fn spans_in_datagrams(total: &FromSender) -> String {
     let spans = counted(total.spans, "span", "spans");
-    match total.datagrams {
-        0 if total.spans > 0 => spans,
-        datagrams => format!("{spans} in {}", counted(datagrams, "datagram", "datagrams")),
+    let datagrams = || counted(total.datagrams, "datagram", "datagrams");
+    let requests = || counted(total.requests, "OTLP request", "OTLP requests");
+    match (total.datagrams, total.requests) {
+        (0, 0) if total.spans > 0 => spans,
+        (_, 0) => format!("{spans} in {}", datagrams()),
+        (0, _) => format!("{spans} in {}", requests()),
+        _ => format!("{spans} in {} and {}", datagrams(), requests()),
     }
 }
 
@@ -124,6 +128,7 @@ fn troubles(stats: &Stats, total: &FromSender) -> Vec<String> {
         (total.missing, "sent and never received"),
         (total.malformed(), "malformed"),
         (total.refused, "refused"),
+        (stats.refused_requests().iter().map(|(_, number)| number).sum(), "OTLP requests refused"),
         (traces_not_shown, "traces not shown"),
         (spans_not_shown, "spans not shown"),
         (stats.missed().iter().map(|(_, number)| number).sum(), "missed in the kernel"),
@@ -235,7 +240,11 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
     let mut out = format!("spantap: {} from {senders}\n", spans_in_datagrams(&total));
     // Senders with losses or faults come first, then those with the most spans.
     known.sort_by_key(|(_, from)| Reverse((from.is_in_trouble(), from.spans)));
-    let name = |(sender, from): &(Sender, FromSender)| {
+    let name = |(sender, from): &(SentBy, FromSender)| {
+        // Any number of services may send from an address.
+        if let SentBy::Address(_) = sender {
+            return sender.to_string();
+        }
         let service = if from.service.is_empty() {
             "(no service name)".into()
         } else {
@@ -243,7 +252,13 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
         };
         format!("{service}, {sender}")
     };
-    let names: HashMap<Sender, String> = known.iter().map(|known| (known.0, name(known))).collect();
+    let names: HashMap<Sender, String> = known
+        .iter()
+        .filter_map(|known| match known.0 {
+            SentBy::Process(sender) => Some((sender, name(known))),
+            SentBy::Address(_) => None,
+        })
+        .collect();
     let listed = known.iter().take(LISTED_SENDERS);
     let mut rows: Vec<(String, FromSender)> = listed.map(|known| (name(known), known.1.clone())).collect();
     let mut rest = others.clone().unwrap_or_default();
@@ -278,6 +293,10 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
             );
         }
         out.push('\n');
+    }
+    for (refusal, number) in stats.refused_requests() {
+        let requests = counted(number, "OTLP request", "OTLP requests");
+        let _ = writeln!(out, "  {requests} refused {}", refusal.words());
     }
     let kernel_spans = stats.kernel_spans.load(Ordering::Relaxed);
     if kernel_spans > 0 {
