@@ -13,6 +13,7 @@ mod current;
 mod exec;
 mod foreign;
 mod found;
+mod keep;
 mod names;
 mod open;
 mod process;

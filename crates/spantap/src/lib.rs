@@ -12,6 +12,9 @@
 //!  |    \
 //!  |     trace    spans --> `Trace`s, drawn by `view` on the      a thread, which may fall behind
 //!  v              `terminal`
+//! sampling   with `--keep`: the spans of chosen traces --> `Chunk`s
+//!  |
+//!  v
 //! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
 //!  |         or `capture`
 //!  v
@@ -28,7 +31,7 @@
 //! A part uses only parts that come before it in this list:
 //!
 //! ```text
-//! text, replacement, span, process, notes, query, decode, encode, capture, flight, trace, open, search, graph, view, export, sink, stats, terminal,
+//! text, replacement, span, process, notes, query, decode, encode, capture, flight, trace, open, search, graph, view, export, sampling, sink, stats, terminal,
 //! metrics, top, pipeline, source, commands
 //! ```
 
@@ -46,6 +49,7 @@ pub mod pipeline;
 pub mod process;
 pub mod query;
 mod replacement;
+pub mod sampling;
 pub mod search;
 pub mod sink;
 pub mod source;

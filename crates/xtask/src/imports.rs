@@ -89,6 +89,7 @@ const SPANTAP: Crate = Crate {
         "graph",
         "view",
         "export",
+        "sampling",
         "sink",
         "stats",
         "terminal",

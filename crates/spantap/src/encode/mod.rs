@@ -3,5 +3,5 @@
 mod otlp;
 pub(crate) mod zipkin;
 
-pub(crate) use otlp::encode_summarised;
 pub use otlp::{Chunk, request};
+pub(crate) use otlp::{encode_scope, encode_summarised};
