@@ -319,13 +319,13 @@ fn a_recording_has_the_kept_traces_and_the_metrics_have_all_spans() {
     wait_until("all spans are in the metrics", || {
         page = get(metrics, "/metrics").unwrap_or_default();
         page.contains("spantap_sampling_kept_spans_total{rule=\"error\"} 2")
-            && page.contains("spantap_sampling_dropped_spans_total 1")
+            && page.contains("spantap_sampling_dropped_spans_total{} 1")
     });
     for line in [
         "spantap_sampling_kept_traces_total{rule=\"name == \\\"none\\\"\"} 0",
-        "spantap_sampling_dropped_traces_total 1",
+        "spantap_sampling_dropped_traces_total{} 1",
         "spantap_sampling_early_decisions_total{reason=\"no_room\"} 0",
-        "spantap_sampling_waiting_spans 0",
+        "spantap_sampling_waiting_spans{} 0",
         "spantap_span_duration_seconds_count{service=\"made up\",span=\"span 1\"} 1",
     ] {
         assert!(page.contains(line), "{line}: {page}");

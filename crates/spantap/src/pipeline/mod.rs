@@ -108,8 +108,11 @@ impl Pipeline {
             }
         }
         let now = Instant::now();
-        sampler.finish(now);
-        self.push_kept(&mut sampler, now);
+        let mut has_more = true;
+        while has_more {
+            has_more = sampler.finish(now);
+            self.push_kept(&mut sampler, now);
+        }
     }
 
     fn push_kept(&self, sampler: &mut Sampler, now: Instant) {

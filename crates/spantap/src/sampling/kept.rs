@@ -152,6 +152,11 @@ impl Output {
         self.chunks.extend(chunks);
     }
 
+    /// Whether there are as many spans as a chunk should have.
+    pub(super) fn has_chunk(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
     /// What was kept since the last call.
     pub(super) fn take(&mut self) -> Vec<Chunk> {
         if !self.scopes.is_empty() {

@@ -210,15 +210,20 @@ impl Sampler {
         self.waiting.next_due().into_iter().chain(self.progress_due).min()
     }
 
-    /// Decides about all traces that wait, at the end.
-    pub fn finish(&mut self, now: Instant) {
+    /// Decides about traces that wait, at the end. To be called until it returns false, because then none waits; and
+    /// [`kept`](Self::kept) after each call: all kept spans at once could be too many for the memory.
+    pub fn finish(&mut self, now: Instant) -> bool {
         self.due(now);
         while let Some(oldest) = self.waiting.oldest() {
             self.decide(oldest, now);
+            if self.output.has_chunk() {
+                return true;
+            }
         }
         if self.progress_due.is_some() {
             self.progress_due = Some(now);
         }
+        false
     }
 
     /// What was kept since the last call, and the progress of the senders, if it is time to pass it on. The progress is also

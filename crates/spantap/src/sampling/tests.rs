@@ -123,7 +123,9 @@ impl Bench {
     }
 
     fn finish(&mut self) {
-        self.sampler.finish(self.now);
+        while self.sampler.finish(self.now) {
+            self.collect();
+        }
         self.collect();
         assert_eq!(self.counts().waiting_spans, 0);
     }

@@ -304,6 +304,22 @@ mod tests {
         decoded.encoded.remove(0).1
     }
 
+    #[test]
+    fn each_scope_comes_with_its_own_fields_and_spans() {
+        let scopes = [scope("one", &[1, 2, 3]), scope("two", &[]), scope("three", &[4, 200])];
+        let mut found = Vec::new();
+        encoded(&scopes).each_scope(|fields, spans| {
+            let mut bytes = fields.to_vec();
+            for (summary, field) in spans {
+                let span = decode_field(field).expect("a span");
+                assert!(summary.fits(&Summary::of(&span).expect("its ids")));
+                bytes.extend_from_slice(field);
+            }
+            found.push(ScopeSpans::decode(&*bytes).expect("a scope"));
+        });
+        assert_eq!(found, [scopes[0].clone(), scopes[2].clone()]);
+    }
+
     fn added(id: u64) -> KeyValue {
         attribute("added", any_value::Value::IntValue(i64::try_from(id).expect("a small id")))
     }
