@@ -31,8 +31,12 @@ impl Position {
 }
 
 /// The progress of all senders.
-#[derive(Default, Debug)]
-pub(super) struct Positions(HashMap<u64, Known>);
+#[derive(Debug)]
+pub(super) struct Positions {
+    known: HashMap<u64, Known>,
+    /// The number of senders at which to forget some. It grows if all of them have waiting spans.
+    most: usize,
+}
 
 #[derive(Default, Debug)]
 struct Known {
@@ -42,18 +46,25 @@ struct Known {
     passed_on: Option<Progress>,
 }
 
+impl Default for Positions {
+    fn default() -> Self {
+        Self { known: HashMap::new(), most: MAX_SENDERS }
+    }
+}
+
 impl Positions {
     /// The position of a sender.
     pub(super) fn of(&mut self, sender: u64) -> Arc<Position> {
-        if self.0.len() >= MAX_SENDERS && !self.0.contains_key(&sender) {
-            self.0.retain(|_, known| Arc::strong_count(&known.position) > 1);
+        if self.known.len() >= self.most && !self.known.contains_key(&sender) {
+            self.known.retain(|_, known| Arc::strong_count(&known.position) > 1);
+            self.most = MAX_SENDERS.max(2 * self.known.len());
         }
-        Arc::clone(&self.0.entry(sender).or_default().position)
+        Arc::clone(&self.known.entry(sender).or_default().position)
     }
 
     /// Notes that a sender's spans up to here were taken.
     pub(super) fn take(&mut self, progress: Progress) {
-        self.0.entry(progress.sender).or_default().latest = Some(progress);
+        self.known.entry(progress.sender).or_default().latest = Some(progress);
     }
 
     /// The progress that has changed since the last call.
@@ -64,7 +75,7 @@ impl Positions {
             let now = Progress { spans, ..latest };
             (known.passed_on.replace(now) != Some(now)).then_some(now)
         };
-        self.0.values_mut().filter_map(changed).collect()
+        self.known.values_mut().filter_map(changed).collect()
     }
 }
 
@@ -100,7 +111,7 @@ mod tests {
         for sender in 2..10_000 {
             drop(positions.of(sender));
             positions.take(progress(sender, 1));
-            assert!(positions.0.len() <= MAX_SENDERS);
+            assert!(positions.known.len() <= MAX_SENDERS);
         }
         assert!(positions.changed().contains(&progress(1, 4)));
     }

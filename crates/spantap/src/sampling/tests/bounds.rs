@@ -19,6 +19,20 @@ fn a_million_traces_that_never_end_are_decided_early_and_counted() {
     assert!(bench.sampler.checks() < 10_000 + 4 * counts.waiting_traces as usize);
 }
 
+/// One trace waits, so the decided ones behind it are not at the front of any queue.
+#[test]
+fn checks_of_traces_that_are_decided_take_bounded_memory() {
+    let mut bench = Bench::new(&["error"]);
+    bench.send(Sent::of(LAST, 2, 1));
+    for trace in 1..=50_000 {
+        bench.send(Sent::of(trace, 2, 1));
+        bench.send(Sent::of(trace, 1, 0).failed());
+        assert!(bench.sampler.checks() < 5_000);
+    }
+    bench.finish();
+    assert_eq!((bench.got.len(), bench.counts().dropped_spans), (100_000, 1));
+}
+
 #[test]
 fn a_trace_with_very_many_spans_is_decided_early_and_starves_no_other() {
     let limits = Limits { bytes: 8 << 20, bytes_of_a_trace: 1 << 20, ..Limits::default() };
