@@ -416,12 +416,24 @@ fn a_trace_of_a_million_spans_takes_bounded_memory_and_starves_no_other() {
 #[test]
 #[ignore = "deep: a million traces"]
 fn a_million_undecided_traces_take_bounded_memory() {
-    let lines = Lines::new();
-    let spantap = listen(&lines, &["--keep", "error", "--keep", "ratio(1%)", "--keep-wait", "1h"]);
-    send(spantap.socket(), random_ids().take(1_000_000).map(|trace| span(trace, 2, 1)));
+    let (lines, metrics) = (Lines::new(), free_address());
+    let args = ["--keep", "error", "--keep", "ratio(1%)", "--keep-wait", "1h", "--metrics"];
+    let spantap = listen(&lines, &[&args[..], &[&metrics.to_string()]].concat());
+    let traces = 1_000_000;
+    send(spantap.socket(), random_ids().take(traces).map(|trace| span(trace, 2, 1)));
+    wait_until("all are kept, dropped or waiting", || {
+        let page = get(metrics, "/metrics").unwrap_or_default();
+        let counts = ["kept_spans_total{", "dropped_spans_total{", "waiting_spans{"];
+        let of = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap();
+        let is_count = |line: &&str| {
+            let name = line.strip_prefix("spantap_sampling_");
+            name.is_some_and(|name| counts.iter().any(|count| name.starts_with(count)))
+        };
+        page.lines().filter(is_count).map(of).sum::<usize>() == traces
+    });
     let memory = most_memory(&spantap);
     let ended = spantap.terminate();
-    assert_adds_up(&ended, 1_000_000);
+    assert_adds_up(&ended, traces as u64);
     assert!(ended.stderr.contains(" had to make room for others"), "{}", ended.stderr);
     let kept = lines.traces().len();
     assert!((9_500..=10_500).contains(&kept), "{kept}");
