@@ -1,7 +1,8 @@
 //! The two threads in the middle: one takes in what a source has and decodes it, the other encodes the spans and
 //! passes them on to the sinks and the view.
 //!
-//! A source puts each `datagram` into the `intake`. A `batch` of decoded spans goes from one thread to the other.
+//! A source puts each `datagram` into the `intake`. A `batch` of decoded spans goes from one thread to the other. With
+//! `--keep`, the second thread also lets spans wait until their trace is decided, and the sinks get what is kept.
 
 mod batch;
 mod datagram;

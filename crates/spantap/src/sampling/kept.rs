@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use memchr::memmem;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
 
 use super::positions::Position;
+use super::rule::Share;
 use super::rules::{Kept, Rules};
 use crate::encode::Chunk;
 use crate::process::Process;
-use crate::span::attributes::attribute;
+use crate::span::attributes::{attribute, find, find_text};
+use crate::span::decode_field;
 use crate::span::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
 
 /// The attributes of a kept span: the rule that kept its trace, how many traces it stands for, and whether spans of the
@@ -48,6 +53,8 @@ impl Origin {
 pub(super) struct Output {
     /// The attribute with each rule, as a field of a `Span`.
     rules: Vec<Vec<u8>>,
+    /// Whether each rule is a ratio, or a query and a ratio.
+    ratios: Vec<bool>,
     scopes: Vec<Scope>,
     /// The place of each origin among the scopes, by its address. `scopes` holds the origin, so no other one has it.
     places: HashMap<usize, usize>,
@@ -67,6 +74,7 @@ struct Scope {
 
 impl Output {
     pub(super) fn new(rules: &Rules) -> Self {
+        let ratios = rules.iter().map(|rule| matches!(rule.share, Share::Ratio(_))).collect();
         let rules = rules.iter().map(|rule| {
             let mut field = Vec::new();
             let rule = attribute(RULE, Value::StringValue(rule.label().to_owned()));
@@ -75,6 +83,7 @@ impl Output {
         });
         Self {
             rules: rules.collect(),
+            ratios,
             scopes: Vec::new(),
             places: HashMap::new(),
             bytes: 0,
@@ -85,6 +94,22 @@ impl Output {
 
     /// Adds a span, as the field `spans` of a `ScopeSpans`.
     pub(super) fn keep(&mut self, origin: &Arc<Origin>, field: &[u8], kept: Kept) {
+        match sampled_before(field) {
+            Some((field, before)) => {
+                let is_incomplete = kept.is_incomplete || before.is_incomplete;
+                let is_ratio = self.ratios.get(usize::from(kept.rule)) == Some(&true);
+                let weight = match is_ratio && before.is_ratio {
+                    // Both read the same bits of the trace id, so the smaller ratio has decided alone.
+                    true => kept.weight.max(before.weight),
+                    false => kept.weight * before.weight,
+                };
+                self.keep_new(origin, &field, Kept { weight, is_incomplete, ..kept });
+            }
+            None => self.keep_new(origin, field, kept),
+        }
+    }
+
+    fn keep_new(&mut self, origin: &Arc<Origin>, field: &[u8], kept: Kept) {
         self.added.clear();
         self.added.extend_from_slice(self.rules.get(usize::from(kept.rule)).map_or(&[], Vec::as_slice));
         let weight = attribute(WEIGHT, Value::DoubleValue(kept.weight));
@@ -164,6 +189,29 @@ impl Output {
         }
         std::mem::take(&mut self.chunks)
     }
+}
+
+struct Before {
+    weight: f64,
+    /// It was kept by a ratio.
+    is_ratio: bool,
+    is_incomplete: bool,
+}
+
+/// What another spantap has decided about the span, and the span without that: it stands for what was dropped here and there,
+/// and a key must not be there twice.
+fn sampled_before(field: &[u8]) -> Option<(Vec<u8>, Before)> {
+    memmem::find(field, WEIGHT.as_bytes())?;
+    let mut span = decode_field(field)?;
+    let weight = match find(&span.attributes, WEIGHT)? {
+        Value::DoubleValue(weight) if weight.is_finite() && *weight >= 1.0 => *weight,
+        _ => 1.0,
+    };
+    let is_ratio = find_text(&span.attributes, RULE).is_some_and(|rule| rule.contains("ratio("));
+    let is_incomplete = find(&span.attributes, INCOMPLETE) == Some(&Value::BoolValue(true));
+    span.attributes.retain(|of| ![RULE, WEIGHT, INCOMPLETE].contains(&&*of.key));
+    let spans = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+    Some((spans.encode_to_vec(), Before { weight, is_ratio, is_incomplete }))
 }
 
 /// The message in a field.

@@ -38,7 +38,7 @@ pub(super) enum Share {
 }
 
 impl Rule {
-    /// The rule as the user wrote it, without the end of a long one.
+    /// The rule as the user wrote it, on one line and without the end of a long one.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -67,7 +67,8 @@ impl FromStr for Rule {
                 return Err(format!("`and` binds tighter than `or`; write ({query}) and {share}"));
             }
         }
-        let label: String = text.trim().chars().take(MAX_LABEL).collect();
+        let on_one_line = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+        let label: String = on_one_line.take(MAX_LABEL).collect();
         Ok(Self { query: parsed, share, label })
     }
 }
@@ -218,5 +219,6 @@ mod tests {
     fn a_long_rule_has_a_short_label() {
         let text = format!("name == \"{}\"", "é".repeat(1_000));
         assert_eq!(text.parse::<Rule>().unwrap().label().chars().count(), MAX_LABEL);
+        assert_eq!("error\nand root".parse::<Rule>().unwrap().label(), "error and root");
     }
 }

@@ -32,6 +32,13 @@ impl Rules {
                 "--keep '{}' is given twice: leave one out",
                 rule.label()
             );
+            let label = |other: &Rule| other.label() == rule.label();
+            ensure!(
+                !rules[..index].iter().any(label),
+                "two rules of --keep begin alike, and only their beginning is in the attributes and counts: put \
+                 what differs first, in '{}'",
+                rule.label()
+            );
         }
         Ok(Self(rules))
     }

@@ -106,11 +106,14 @@ impl Bench {
     }
 
     fn send_with(&mut self, sent: Sent, progress: &[Progress]) {
-        let span = sent.proto();
+        self.send_span(sent.process, sent.proto(), progress);
+    }
+
+    fn send_span(&mut self, process: usize, span: Span, progress: &[Progress]) {
         let summary = Summary::of(&span).unwrap();
         let field = ScopeSpans { spans: vec![span], ..ScopeSpans::default() }.encode_to_vec();
         let scope = ScopeSpans { schema_url: "of the test".to_owned(), ..ScopeSpans::default() };
-        self.sampler.begin(&self.processes[sent.process], progress);
+        self.sampler.begin(&self.processes[process], progress);
         self.sampler.scope(&scope.encode_to_vec());
         self.sampler.take(&summary, &field, self.now);
         self.sampler.end(progress, self.now);
@@ -142,6 +145,10 @@ impl Bench {
             });
             let before = self.got.len();
             self.got.extend(spans.map(|mut span| {
+                assert_eq!(
+                    span.attributes.iter().filter(|of| of.key == "spantap.sampling.weight").count(),
+                    1
+                );
                 let text = |key| find(&span.attributes, key).cloned();
                 let Some(Value::StringValue(rule)) = text("spantap.sampling.rule") else {
                     panic!("{span:?}")
@@ -261,6 +268,36 @@ fn from_a_late_error_on_a_trace_is_kept_and_marked_as_incomplete_if_a_part_was_d
     assert!(of(LAST).all(|got| !got.is_incomplete));
     let counts = bench.counts();
     assert_eq!((counts.incomplete_traces, counts.dropped_traces, counts.dropped_spans), (1, 1, 1));
+}
+
+/// Each trace stands for what both have dropped. Ratios read the same bits, so the smaller one decides alone.
+#[test]
+fn weights_of_two_spantaps_in_a_row_are_those_of_both() {
+    for (first, then, expected) in [
+        ("ratio(50%)", "ratio(25%)", "4"),
+        ("ratio(25%)", "ratio(50%)", "4"),
+        ("not error", "ratio(50%)", "2"),
+        ("ratio(50%)", "not error", "2"),
+        ("rate(1/s)", "ratio(50%)", "8"),
+    ] {
+        let mut bench = Bench::new(&[first]);
+        let sent = Sent::of(LAST, 1, 0);
+        if first.starts_with("rate") {
+            // One is kept, three are refused, and the next that is kept stands for four.
+            (1..5).for_each(|trace| bench.send(Sent::of(trace, 1, 0)));
+            bench.now += SECOND;
+            bench.sampler.kept(bench.now);
+        }
+        bench.send(sent);
+        let (chunks, _) = bench.sampler.kept(bench.now);
+        let forwarded = chunks[0].decode().unwrap().scope_spans.remove(0).spans.remove(0);
+        let mut second = Bench::new(&[then]);
+        second.send_span(0, forwarded, &[]);
+        second.finish();
+        let got = second.got.remove(0);
+        assert_eq!((got.rule.as_str(), got.weight.to_string().as_str()), (then, expected), "{first}");
+        assert_eq!(got.span, sent.proto());
+    }
 }
 
 #[test]
