@@ -210,14 +210,17 @@ impl Sampler {
         self.waiting.next_due().into_iter().chain(self.progress_due).min()
     }
 
-    /// Decides about traces that wait, at the end. To be called until it returns false, because then none waits; and
+    /// Decides about traces that wait, at the end, each as if at the time when it would have been due: otherwise a rate, which
+    /// has room for a second, would keep hardly any of them. To be called until it returns false, because then none waits; and
     /// [`kept`](Self::kept) after each call: all kept spans at once could be too many for the memory.
     pub fn finish(&mut self, now: Instant) -> bool {
         self.due(now);
-        while let Some(oldest) = self.waiting.oldest() {
-            self.decide(oldest, now);
-            if self.output.has_chunk() {
-                return true;
+        while let Some(at) = self.waiting.next_due() {
+            while let Some((id, _)) = self.waiting.due(at.max(now)) {
+                self.decide(id, at.max(now));
+                if self.output.has_chunk() {
+                    return true;
+                }
             }
         }
         if self.progress_due.is_some() {

@@ -90,3 +90,19 @@ fn a_rate_keeps_no_more_than_its_number_of_traces() {
     assert!((1_000..=1_101).contains(&kept), "{kept}");
     assert_eq!(bench.got.len() as u64, 2 * kept);
 }
+
+/// A program that ends before the first of its traces is due.
+#[test]
+fn at_the_end_a_rate_keeps_as_many_traces_as_if_time_had_gone_on() {
+    let mut bench = Bench::new(&["error", "rate(10/s)"]);
+    for trace in 1..=4_000 {
+        // Each lacks a parent, so it waits.
+        bench.send(Sent::of(trace, 2, 1));
+        bench.now += SECOND / 200;
+    }
+    bench.finish();
+    // 200 in 20 seconds, and those of the first second at once.
+    assert!((200..=211).contains(&bench.got.len()), "{}", bench.got.len());
+    let sum: f64 = bench.got.iter().map(|got| got.weight).sum();
+    assert!((3_900.0..=4_000.0).contains(&sum), "{sum}");
+}
