@@ -122,7 +122,7 @@ fn a_span_that_a_query_chooses_writes_its_whole_trace() {
 fn a_signal_writes_a_file_each_time_and_two_at_once_write_one() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("now.spans");
-    let spantap = Spantap::record(&capture, &["--keep-last", "5m", "--on", "error", "--keep", "1"]);
+    let spantap = Spantap::record(&capture, &["--keep-last", "5m", "--on", "error", "--keep-files", "1"]);
     // Every fifth of these has an error, so that query and signal come together.
     send(spantap.socket(), &MadeUp::many(40));
     kill(spantap.pid(), Signal::SIGUSR1).unwrap();

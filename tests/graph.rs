@@ -490,7 +490,7 @@ fn the_picture_of_a_file_that_grows_is_replaced() {
 fn a_graph_goes_on_in_the_next_file_of_a_recorder() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("capture.spans");
-    let spantap = Spantap::record(&capture, &["--max-size", "1KiB", "--keep", "9"]);
+    let spantap = Spantap::record(&capture, &["--max-size", "1KiB", "--keep-files", "9"]);
     wait_until("the capture is there", || capture.exists());
     let following = Following::start("graph", &["--json", "--by", "span", capture.to_str().unwrap()]);
     let executable = Build::Release.path(Linkage::Executable, 0);

@@ -27,11 +27,22 @@ fn lost_by_sender(stderr: &str) -> u64 {
 
 #[test]
 fn spans_lost_with_a_killed_collector_are_counted_by_the_next() {
+    assert_all_are_forwarded_or_counted(&[]);
+}
+
+/// With these rules, every trace waits until it is complete, and is kept.
+#[test]
+fn spans_that_wait_for_a_decision_at_a_kill_are_counted_by_the_next() {
+    assert_all_are_forwarded_or_counted(&["--keep", "name == \"none\"", "--keep", "ratio(100%)"]);
+}
+
+fn assert_all_are_forwarded_or_counted(more: &[&str]) {
     for (delivery, format) in [("background", "zipkin"), ("inline", "otlp-protobuf")] {
         let backend = ZipkinBackend::start(202);
         let spool = tempfile::tempdir().unwrap();
         let to = backend.target();
         let args = ["--quiet", "--to", &to, "--spool", spool.path().to_str().unwrap()];
+        let args = [&args[..], more].concat();
         let first = Spantap::listen(&args);
         let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
         command.env("TRACING_USDT_DELIVERY", delivery).env("TRACING_USDT_FORMAT", format);

@@ -139,7 +139,7 @@ fn a_second_recorder_of_the_same_file_is_refused() {
 fn old_files_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("capture.spans");
-    let spantap = Spantap::record(&capture, &["--max-size", "16KiB", "--keep", "2"]);
+    let spantap = Spantap::record(&capture, &["--max-size", "16KiB", "--keep-files", "2"]);
     let spans = MadeUp::many(20_000);
     let older = |number: u32| folder.path().join(format!("capture.spans.{number}"));
     for spans in spans.chunks(1_000) {

@@ -384,7 +384,7 @@ fn a_replay_shows_the_same_traces_in_the_time_that_they_took() {
 fn traces_are_shown_while_they_are_recorded_also_into_new_files() {
     let folder = tempfile::tempdir().unwrap();
     let capture = folder.path().join("capture.spans");
-    let spantap = Spantap::record(&capture, &["--max-size", "1KiB", "--keep", "3"]);
+    let spantap = Spantap::record(&capture, &["--max-size", "1KiB", "--keep-files", "3"]);
     wait_until("the capture is there", || capture.exists());
     let following = Following::start("view", &["--json", capture.to_str().unwrap()]);
     let mut fixture = Fixture::start(

@@ -14,6 +14,7 @@ mod exec;
 mod findings;
 mod foreign;
 mod found;
+mod keep;
 mod names;
 mod open;
 mod process;

@@ -13,6 +13,9 @@
 //!  |    \
 //!  |     trace    spans --> `Trace`s, drawn by `view` on the      a thread, which may fall behind
 //!  v              `terminal`
+//! sampling   with `--keep`: the spans of chosen traces --> `Chunk`s
+//!  |
+//!  v
 //! sink       `Chunk`s --> queue or spool --> OTLP, Zipkin, JSONL  tasks
 //!  |         or `capture`
 //!  v
@@ -31,7 +34,7 @@
 //!
 //! ```text
 //! text, replacement, span, process, notes, query, decode, encode, capture, flight, trace, open, search, findings, graph, diff, view,
-//! export, sink, stats, terminal,
+//! export, sampling, sink, stats, terminal,
 //! metrics, top, pipeline, source, commands
 //! ```
 
@@ -51,6 +54,7 @@ pub mod pipeline;
 pub mod process;
 pub mod query;
 mod replacement;
+pub mod sampling;
 pub mod search;
 pub mod sink;
 pub mod source;

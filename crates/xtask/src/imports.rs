@@ -91,6 +91,7 @@ const SPANTAP: Crate = Crate {
         "diff",
         "view",
         "export",
+        "sampling",
         "sink",
         "stats",
         "terminal",

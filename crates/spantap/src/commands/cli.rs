@@ -5,6 +5,8 @@ mod otlp;
 mod diff;
 mod findings;
 
+mod keep;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::search::{Order, Wanted};
 use crate::sink::{SPOOL_BYTES, Target};
 use crate::source::Kernel;
 use crate::text::{parse_time, time_ago};
+use keep::Keep;
 
 pub(super) use otlp::OtlpIn;
 
@@ -197,7 +200,7 @@ pub(super) struct Record {
     ///
     /// With --keep-last, keep this many files beside CAPTURE, as CAPTURE-TIME. [default: 9]
     #[arg(long, value_name = "N")]
-    pub(super) keep: Option<u32>,
+    pub(super) keep_files: Option<u32>,
     /// The flight recorder.
     #[command(flatten)]
     pub(super) flight: Flight,
@@ -227,7 +230,7 @@ pub(super) struct Flight {
     /// with another exit code than 0, with --pid any end. The first file is CAPTURE, unless it exists; later ones have a time in
     /// their name. At an end without a trigger, nothing is written, and
     /// SIGKILL of spantap loses what is kept.
-    #[arg(long, value_name = "DURATION", value_parser = kept_time, conflicts_with = "spool", help_heading = FLIGHT)]
+    #[arg(long, value_name = "DURATION", value_parser = kept_time, conflicts_with_all = ["spool", "keep"], help_heading = FLIGHT)]
     pub(super) keep_last: Option<Duration>,
     /// Write when a span matches this query, such as 'duration > 1s' or error; may be repeated
     ///
@@ -552,6 +555,9 @@ pub(super) struct Forwarding {
     /// ADDRESS is HOST:PORT, such as localhost:9464, or :PORT for all addresses of this machine.
     #[arg(long, value_name = "ADDRESS", help_heading = FORWARDING)]
     pub(super) metrics: Option<Address>,
+    /// Which traces are forwarded.
+    #[command(flatten)]
+    pub(super) sampling: Keep,
 }
 
 /// What is shown.
@@ -748,9 +754,9 @@ mod tests {
             "--exe ./a",
             "trace.sock --mode 0666 --to jsonl=a",
             "--pid 7 --kernel none",
-            "trace.sock --max-size 1MiB --max-age 1h --keep 0",
+            "trace.sock --max-size 1MiB --max-age 1h --keep-files 0",
             "trace.sock --max-age 5m",
-            "trace.sock --keep-last 5m --on error --on duration>1s --keep 3 --keep-memory 1GiB --to jsonl=a",
+            "trace.sock --keep-last 5m --on error --on duration>1s --keep-files 3 --keep-memory 1GiB --to jsonl=a",
             "--keep-last 1h -- ./a --on x",
         ];
         for args in good {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -20,8 +20,9 @@ use crate::capture::Rotation;
 use crate::flight::{FlightRecorder, Trigger};
 use crate::metrics::{self, SpanMetrics};
 use crate::open::OpenSpans;
-use crate::pipeline::{Intake, Pipeline};
+use crate::pipeline::{Intake, Pipeline, Sampling};
 use crate::process::Programs;
+use crate::sampling::Rules;
 use crate::sink::{Settings, Sinks, SpoolSettings};
 use crate::source::{End, Source, otlp};
 use crate::stats::Stats;
@@ -239,6 +240,18 @@ impl Collect {
         if let Some(flight) = &flight {
             flight.report_to(notices.clone());
         }
+        let sampling = match forwarding.sampling.keep {
+            rules if rules.is_empty() => None,
+            rules => {
+                ensure!(
+                    !forwarding.to.is_empty(),
+                    "--keep chooses what is forwarded; give a target with --to"
+                );
+                let rules = Rules::new(rules)?;
+                rules.notes(source.has_kernel()).into_iter().for_each(|note| notices.say(note));
+                Some(Sampling { rules, wait: forwarding.sampling.keep_wait })
+            }
+        };
         let settings = Settings { targets: forwarding.to, spool, rotation, flight: flight.clone() };
         // A value that is not UTF-8 is invalid, not unset.
         let environment = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
@@ -296,6 +309,7 @@ impl Collect {
             sinks: Arc::clone(&sinks),
             programs: Arc::clone(&programs),
             span_metrics,
+            sampling,
             flight: flight.filter(|flight| flight.has_queries()),
             open: Arc::clone(&open),
             view: to_view,

@@ -29,17 +29,17 @@ const KEEP_FLIGHTS: u32 = 9;
 ///
 /// When the capture can't be written, or what the command for this source fails with.
 pub(super) fn record(record: Record) -> Result<ExitCode> {
-    let Record { capture, from, max_size, max_age, keep, flight, access, tap, mut forwarding, otlp, color } =
+    let Record { capture, from, max_size, max_age, keep_files, flight, access, tap, mut forwarding, otlp, color } =
         record;
     let Flight { keep_last, on: queries, keep_memory } = flight;
-    let rotation = Rotation { max_bytes: max_size, max_age, keep: keep.unwrap_or(KEEP) };
+    let rotation = Rotation { max_bytes: max_size, max_age, keep: keep_files.unwrap_or(KEEP) };
     let mut recorder = None;
     match keep_last {
         None => forwarding.to.insert(0, Target::Capture(capture)),
         Some(time) => {
             forwarding.to.insert(0, Target::FlightRecorder);
-            let keep = keep.unwrap_or(KEEP_FLIGHTS) as usize;
-            ensure!(keep > 0, "--keep 0 would remove each file at once; write --keep 1 or more");
+            let keep = keep_files.unwrap_or(KEEP_FLIGHTS) as usize;
+            ensure!(keep > 0, "--keep-files 0 would remove each file at once; write --keep-files 1 or more");
             let max_bytes = usize::try_from(keep_memory).unwrap_or(usize::MAX);
             let settings = Settings { path: capture, time, max_bytes, keep, queries };
             recorder = Some(Arc::new(FlightRecorder::new(settings)?));

@@ -55,7 +55,8 @@ pub(super) fn top(top: Top) -> Result<ExitCode> {
         color,
     } = top;
     if let Some(path) = paths.first().filter(|_| paths.len() > 1 || paths.iter().any(|path| is_file(path))) {
-        if !forwarding.to.is_empty() || forwarding.metrics.is_some() {
+        let is_kept = !forwarding.sampling.keep.is_empty();
+        if !forwarding.to.is_empty() || forwarding.metrics.is_some() || is_kept {
             bail!(
                 "{} is a file: its spans are shown, and not forwarded or served as metrics",
                 path.display()

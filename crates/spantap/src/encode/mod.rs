@@ -5,6 +5,6 @@ mod otlp;
 mod otlp_json;
 pub(crate) mod zipkin;
 
-pub(crate) use otlp::encode_summarised;
 pub use otlp::{Chunk, request};
+pub(crate) use otlp::{encode_scope, encode_summarised};
 pub(crate) use otlp_json::write_line;

@@ -162,6 +162,11 @@ fn scope_fields(
     }
 }
 
+/// Encodes the fields of a `ScopeSpans` other than its spans.
+pub(crate) fn encode_scope(ScopeSpans { scope, schema_url, .. }: &ScopeSpans) -> Vec<u8> {
+    ScopeSpans { scope: scope.clone(), spans: Vec::new(), schema_url: schema_url.clone() }.encode_to_vec()
+}
+
 /// Encodes an `ExportTraceServiceRequest` with all spans of `chunks`, and one resource for each process.
 pub fn request(chunks: &[Chunk]) -> Bytes {
     let mut processes: Vec<(&Bytes, Vec<&Bytes>)> = Vec::new();

@@ -1,9 +1,10 @@
 //! The stats for Prometheus, at `http://ADDRESS/metrics`, in the OpenMetrics text format.
 //!
-//! `address` parses `--metrics`, and `server` answers requests. `span_metrics` counts spans by service and name. The page
-//! itself is made here.
+//! `address` parses `--metrics`, and `server` answers requests. `span_metrics` counts spans by service and name, and
+//! `sampling` has what `--keep` decided. The page itself is made here.
 
 mod address;
+mod sampling;
 mod server;
 mod span_metrics;
 
@@ -157,6 +158,9 @@ impl Collector for StatsCollector {
             missed.collect(),
         )?;
         self.encode_waits(&mut encoder)?;
+        if let Some(counts) = self.stats.sampling.get() {
+            sampling::encode(&counts, &mut encoder)?;
+        }
         self.spans.encode(&mut encoder)?;
         self.encode_sinks(&mut encoder)
     }

@@ -2,17 +2,20 @@
 //! passes them on to the sinks and the view.
 //!
 //! A source puts each `datagram` into the `intake`. A `batch` of decoded spans goes from one thread to the other. OTLP
-//! requests have an intake and a thread of their own, and each `request` is answered.
+//! requests have an intake and a thread of their own, and each `request` is answered. With `--keep`, the second thread also
+//! lets spans wait until their trace is decided, and the sinks get what is kept.
 
 mod batch;
 mod datagram;
 mod intake;
 mod request;
 
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -21,11 +24,12 @@ pub use intake::Intake;
 pub(crate) use request::{Request, Taken};
 
 use crate::decode::LOSSES;
-use crate::encode::Chunk;
+use crate::encode::{Chunk, encode_scope};
 use crate::flight::FlightRecorder;
 use crate::metrics::SpanMetrics;
 use crate::open::OpenSpans;
 use crate::process::{Programs, Senders};
+use crate::sampling::{Limits, Rules, Sampler};
 use crate::sink::Sinks;
 use crate::span::Summary;
 use crate::stats::Stats;
@@ -36,6 +40,15 @@ use batch::{Batch, Pending};
 
 /// The most decoded batches that wait to be passed on.
 const MAX_QUEUED_BATCHES: usize = 2;
+
+/// Which traces are forwarded.
+#[derive(Clone, Debug)]
+pub struct Sampling {
+    /// The rules that keep traces.
+    pub rules: Rules,
+    /// The longest that a trace waits for a decision, after its first span.
+    pub wait: Duration,
+}
 
 /// The way from a source to the sinks and the view.
 pub struct Pipeline {
@@ -49,6 +62,8 @@ pub struct Pipeline {
     pub(crate) programs: Arc<Programs>,
     /// Counts the spans by service and name, if somebody may ask for it.
     pub span_metrics: Option<Arc<SpanMetrics>>,
+    /// Which traces the sinks get, if not all.
+    pub sampling: Option<Sampling>,
     /// The flight recorder, if a span may trigger it.
     pub flight: Option<Arc<FlightRecorder>>,
     /// The spans that are open for long.
@@ -71,8 +86,8 @@ impl Pipeline {
     ) -> Result<()> {
         thread::scope(|scope| {
             let (to_pass_on, decoded) = sync_channel::<Batch>(MAX_QUEUED_BATCHES);
-            let pass_on = move || decoded.into_iter().for_each(|batch| self.pass_on(batch));
-            let thread = thread::Builder::new().name("encode".into()).spawn_scoped(scope, pass_on);
+            let thread = thread::Builder::new().name("encode".into());
+            let thread = thread.spawn_scoped(scope, move || self.pass_all_on(&decoded));
             thread.context("can't start the thread `encode`")?;
             let senders = self.sinks.senders();
             let (stats, notices, programs, open) = (&self.stats, &self.notices, &self.programs, &self.open);
@@ -89,13 +104,49 @@ impl Pipeline {
         })
     }
 
-    fn pass_on(&self, Batch { pending, bytes }: Batch) {
+    fn pass_all_on(&self, decoded: &Receiver<Batch>) {
+        let sampler = |Sampling { rules, wait }: &Sampling| {
+            Sampler::new(rules, *wait, Limits::default(), Arc::clone(&self.stats.sampling))
+        };
+        let Some(mut sampler) = self.sampling.as_ref().map(sampler) else {
+            return decoded.iter().for_each(|batch| self.pass_on(batch, None));
+        };
+        loop {
+            let now = Instant::now();
+            sampler.due(now);
+            self.push_kept(&mut sampler, now);
+            let next = match sampler.next_due() {
+                Some(due) => decoded.recv_timeout(due.saturating_duration_since(now)),
+                None => decoded.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
+                Ok(batch) => self.pass_on(batch, Some(&mut sampler)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let now = Instant::now();
+        let mut has_more = true;
+        while has_more {
+            has_more = sampler.finish(now);
+            self.push_kept(&mut sampler, now);
+        }
+    }
+
+    fn push_kept(&self, sampler: &mut Sampler, now: Instant) {
+        let (chunks, progress) = sampler.kept(now);
+        chunks.iter().for_each(|chunk| self.sinks.push(chunk));
+        self.sinks.advance(&progress);
+    }
+
+    fn pass_on(&self, Batch { pending, bytes }: Batch, mut sampler: Option<&mut Sampler>) {
         if let Some(metrics) = &self.span_metrics {
             pending.iter().for_each(|pending| metrics.count(&pending.process.service, pending.counted()));
         }
         if self.sinks.is_empty() && self.view.is_none() {
             return;
         }
+        let now = Instant::now();
         let mut to_view = Vec::new();
         for Pending { process, scopes, encoded, progress } in pending {
             if self.view.is_some() {
@@ -104,11 +155,34 @@ impl Pipeline {
             if let Some(flight) = &self.flight {
                 encoded.iter().for_each(|(span, bytes)| flight.look(&process, span, bytes));
             }
+            if let Some(sampler) = &mut sampler {
+                sampler.begin(&process, &progress);
+                encoded.each_scope(|scope, spans| {
+                    sampler.scope(scope);
+                    spans.for_each(|(span, bytes)| sampler.take(span, bytes, now));
+                });
+            }
+            // By its address: all of them are in `scopes`.
+            let mut last_scope = None;
             let mut chunk = Chunk::encode_each(&process, &scopes, |scope, span, bytes| {
-                if (self.view.is_none() && self.flight.is_none()) || span.name == LOSSES {
+                if let Some(sampler) = &mut sampler
+                    && last_scope.replace(ptr::from_ref(scope).addr()) != Some(ptr::from_ref(scope).addr())
+                {
+                    sampler.scope(&encode_scope(scope));
+                }
+                if self.view.is_none() && self.flight.is_none() && sampler.is_none() {
                     return;
                 }
-                let Some(span) = Summary::in_scope(span, scope) else { return };
+                let summary = Summary::in_scope(span, scope).filter(|_| span.name != LOSSES);
+                let Some(span) = summary else {
+                    if let Some(sampler) = &mut sampler {
+                        sampler.pass(bytes);
+                    }
+                    return;
+                };
+                if let Some(sampler) = &mut sampler {
+                    sampler.take(&span, bytes, now);
+                }
                 if let Some(flight) = &self.flight {
                     flight.look(&process, &span, bytes);
                 }
@@ -116,6 +190,10 @@ impl Pipeline {
                     to_view.push(EncodedSpan::new(&process, &span, bytes));
                 }
             });
+            if let Some(sampler) = &mut sampler {
+                sampler.end(&progress, now);
+                continue;
+            }
             if !encoded.spans.is_empty() {
                 chunk.add_encoded(encoded);
             }

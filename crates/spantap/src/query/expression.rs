@@ -34,6 +34,15 @@ impl Expression {
         }
     }
 
+    /// Whether a condition is on such a name.
+    pub(super) fn asks_any(&self, is_such: &impl Fn(Intrinsic) -> bool) -> bool {
+        match self {
+            Self::Or(parts) | Self::And(parts) => parts.iter().any(|part| part.asks_any(is_such)),
+            Self::Not(negated) => negated.asks_any(is_such),
+            Self::Condition(condition) => condition.intrinsic().is_some_and(is_such),
+        }
+    }
+
     /// Any of these, without a chain in a chain.
     pub(super) fn or(parts: Vec<Self>) -> Self {
         chain(parts, Self::Or, |part| match part {

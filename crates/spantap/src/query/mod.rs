@@ -94,6 +94,16 @@ impl Query {
         self.0.asks_only(&[Intrinsic::Service, Intrinsic::Name])
     }
 
+    /// Whether it asks for what the kernel did during a span.
+    pub(crate) fn asks_kernel(&self) -> bool {
+        self.0.asks_any(&|name| matches!(name, Intrinsic::Kernel(_)))
+    }
+
+    /// Whether it is several conditions, joined by `or`.
+    pub(crate) fn is_any_of(&self) -> bool {
+        matches!(self.0, Expression::Or(_))
+    }
+
     /// Whether it chooses spans of this service and name, if it [asks only for these](Self::asks_only_names).
     pub(crate) fn matches_name(&self, service: &str, name: &str) -> bool {
         let span = Span { name: name.to_owned(), ..Span::default() };

@@ -39,7 +39,7 @@ pub use target::{Target, TargetError};
 use crate::capture::Rotation;
 use crate::encode::Chunk;
 use crate::flight::FlightRecorder;
-use crate::process::Senders;
+use crate::process::{Progress, Senders};
 use crate::text::Notices;
 use environment::resolve;
 use export::Exporter;
@@ -173,6 +173,14 @@ impl Sinks {
     pub fn push(&self, chunk: &Chunk) {
         if chunk.spans > 0 {
             self.sinks.iter().for_each(|sink| sink.queue.push(chunk));
+        }
+    }
+
+    /// Notes that the senders have come this far with spans that are not pushed, because they are not to be forwarded. A spool
+    /// has written it to its file when this returns.
+    pub fn advance(&self, progress: &[Progress]) {
+        if !progress.is_empty() {
+            self.sinks.iter().for_each(|sink| sink.queue.store.advance(progress));
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::stats::Counters;
 use crate::encode::Chunk;
-use crate::process::Senders;
+use crate::process::{Progress, Senders};
 
 /// A number of spans and bytes; also the limits of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -51,6 +51,8 @@ pub(super) trait Store: Send + Sync {
     fn acknowledge(&self, rejected: u64);
     /// Returns the taken batch to the front of the queue.
     fn give_back(&self);
+    /// Notes that senders have come this far with spans that are not pushed.
+    fn advance(&self, _progress: &[Progress]) {}
     /// The progress of each sender, as far as it survives the program.
     fn senders(&self) -> Senders {
         Senders::default()

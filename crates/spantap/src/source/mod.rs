@@ -55,6 +55,15 @@ pub(crate) enum End {
 }
 
 impl Source {
+    /// Whether its spans may have what the kernel did during them.
+    pub(crate) fn has_kernel(&self) -> bool {
+        match self {
+            Self::Socket { .. } => false,
+            #[cfg(feature = "ebpf")]
+            Self::Probes(_) => true,
+        }
+    }
+
     pub(crate) fn start(self) -> Result<(Running, End)> {
         Ok(match self {
             Self::Socket { socket, allowed_uids } => {

@@ -94,6 +94,26 @@ impl EncodedScopes {
         }
     }
 
+    /// Passes each scope to `each`: its fields other than its spans, and its spans as [`iter`](Self::iter) has them.
+    pub(crate) fn each_scope(
+        &self,
+        mut each: impl FnMut(&[u8], &mut dyn Iterator<Item = (&Summary, &[u8])>),
+    ) {
+        let (mut rest, mut at) = (self.bytes.as_slice(), 0);
+        while let Some(message) = next_message(&mut rest) {
+            let end = self.bytes.len() - rest.len();
+            let of_scope = self.spans.get(at..).unwrap_or_default();
+            let of_scope = of_scope.iter().take_while(|(_, range)| range.end <= end);
+            let count = of_scope.clone().count();
+            at += count;
+            if count > 0 {
+                let fields = fields_without_spans(message).unwrap_or_default();
+                let field = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
+                each(&fields, &mut of_scope.map(|(span, range)| (span, field(range))));
+            }
+        }
+    }
+
     /// The spans, decoded, with their scopes. Leaves out what can't be decoded.
     pub(crate) fn decode(&self) -> Vec<ScopeSpans> {
         let mut spans = self.spans.iter().peekable();
@@ -118,6 +138,11 @@ impl EncodedScopes {
 
 /// The fields of a `ScopeSpans` other than its spans. `None` if they can't be decoded.
 fn scope_of(message: &[u8]) -> Option<ScopeSpans> {
+    ScopeSpans::decode(&*fields_without_spans(message)?).ok()
+}
+
+/// The same, encoded.
+fn fields_without_spans(message: &[u8]) -> Option<Vec<u8>> {
     let (mut rest, mut fields) = (message, Vec::new());
     while !rest.is_empty() {
         let field = rest;
@@ -127,7 +152,7 @@ fn scope_of(message: &[u8]) -> Option<ScopeSpans> {
             fields.extend_from_slice(field.get(..field.len() - rest.len())?);
         }
     }
-    ScopeSpans::decode(&*fields).ok()
+    Some(fields)
 }
 
 /// Reads a field that is a message, and returns the message.
@@ -277,6 +302,22 @@ mod tests {
         let sender = Sender { pid: 1, uid: 2, gid: 3 };
         let mut decoded = Decoder::default().decode(&bytes, sender, 1_800_000_000_000_000_000);
         decoded.encoded.remove(0).1
+    }
+
+    #[test]
+    fn each_scope_comes_with_its_own_fields_and_spans() {
+        let scopes = [scope("one", &[1, 2, 3]), scope("two", &[]), scope("three", &[4, 200])];
+        let mut found = Vec::new();
+        encoded(&scopes).each_scope(|fields, spans| {
+            let mut bytes = fields.to_vec();
+            for (summary, field) in spans {
+                let span = decode_field(field).expect("a span");
+                assert!(summary.fits(&Summary::of(&span).expect("its ids")));
+                bytes.extend_from_slice(field);
+            }
+            found.push(ScopeSpans::decode(&*bytes).expect("a scope"));
+        });
+        assert_eq!(found, [scopes[0].clone(), scopes[2].clone()]);
     }
 
     fn added(id: u64) -> KeyValue {

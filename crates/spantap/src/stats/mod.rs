@@ -12,7 +12,7 @@ mod wait;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use from_sender::FromSender;
 pub use missed::Missed;
@@ -21,6 +21,7 @@ pub use wait::Wait;
 
 use crate::decode::Found;
 use crate::process::{MAX_SENDERS, Sender, SentBy};
+use crate::sampling;
 use missed::NO_PROCESS;
 use refusal::Refusals;
 
@@ -45,6 +46,8 @@ pub struct Stats {
     /// What the probes and tracepoints could not report.
     missed: Mutex<Vec<(Missed, u64)>>,
     waits: Mutex<Vec<Wait>>,
+    /// Which traces were kept by `--keep`.
+    pub sampling: Arc<sampling::Counters>,
 }
 
 /// The beginning of a name that a sender has chosen.

@@ -3,6 +3,7 @@
 
 mod feed;
 mod live;
+mod sampling;
 mod screen;
 mod summary;
 

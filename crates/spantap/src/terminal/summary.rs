@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+use super::sampling::{sampling, sampling_in_short};
 use crate::decode::Fault;
 use crate::open::{EndedProcess, OpenCount, OpenSpan, OpenSpans};
 use crate::process::{Sender, SentBy};
@@ -38,6 +39,7 @@ pub fn status_line(
         vec![format!("{} spans, {}/s", grouped(total.spans), grouped(total.spans - spans_before))];
     parts.extend(open_in_short(open));
     parts.extend(troubles(stats, total));
+    parts.extend(stats.sampling.get().map(|counts| sampling_in_short(&counts)));
     parts.extend(sinks.stats().iter().map(sink_in_short));
     parts.join(" · ")
 }
@@ -48,6 +50,7 @@ pub fn minute_line(stats: &Stats, sinks: &Sinks, open: &OpenSpans) -> String {
     let mut parts = vec![spans_in_datagrams(&total)];
     parts.extend(open_in_short(open));
     parts.extend(troubles(stats, &total));
+    parts.extend(stats.sampling.get().map(|counts| sampling_in_short(&counts)));
     parts.extend(sinks.stats().iter().map(sink_in_short));
     format!("spantap: {}\n", parts.join(" · "))
 }
@@ -318,6 +321,9 @@ pub fn final_stats(stats: &Stats, sinks: &Sinks) -> String {
             let _ = write!(out, "; {} came too fast to be shown", counted(spans_not_shown, "span", "spans"));
         }
         out.push('\n');
+    }
+    if let Some(counts) = stats.sampling.get() {
+        out += &sampling(&counts);
     }
     for sink in sinks.stats() {
         let (request, requests) = match sink.recorded_bytes {

@@ -589,6 +589,13 @@ impl Store for Spool {
         }
     }
 
+    fn advance(&self, progress: &[Progress]) {
+        let mut state = self.state();
+        progress.iter().for_each(|progress| state.senders.set(*progress));
+        state.senders_changed = true;
+        self.save_senders(&mut state);
+    }
+
     fn senders(&self) -> Senders {
         self.state().senders.clone()
     }

@@ -403,6 +403,20 @@ fn progress_survives_a_kill() {
 }
 
 /// Delivered segments are removed one by one, and a kill may follow each removal.
+/// Spans that a rule has dropped are not pushed, and are not missing.
+#[test]
+fn progress_without_spans_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    let progress = |sender, spans| Progress { sender, spans, ..Progress::default() };
+    opened.spool.push(&chunk_up_to(0..3, 1));
+    opened.spool.advance(&[progress(1, 10), progress(2, 4)]);
+    // What is known already is not taken back.
+    opened.spool.advance(&[progress(2, 1)]);
+    drop(opened);
+    assert_eq!(senders(&Opened::open(folder.path())), [(1, 10), (2, 4)]);
+}
+
 #[test]
 fn progress_survives_the_removal_of_its_segments() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,139 @@
+//! Random traces in random orders: the sampler against an oracle that knows all spans beforehand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A trace to make: its spans, each with a process, whether it has failed, and after which pause it is sent.
+type Planned = Vec<(usize, bool, u16)>;
+
+/// Rules, and what the oracle says of them: whether a trace with these random bits that has an error, and a span of process
+/// 2, must be kept.
+type Case = (&'static [&'static str], fn(u64, bool, bool) -> bool);
+
+const CASES: [Case; 6] = [
+    (&["error"], |_, error, _| error),
+    (&["ratio(30%)"], |random, _, _| is_in(random, 0.3)),
+    (&["error", "ratio(30%)"], |random, error, _| error || is_in(random, 0.3)),
+    (&["error and ratio(50%)", "ratio(10%)"], |random, error, _| {
+        is_in(random, if error { 0.5 } else { 0.1 })
+    }),
+    (&["name == \"of 2\"", "error and ratio(50%)"], |random, error, has_2| {
+        has_2 || (error && is_in(random, 0.5))
+    }),
+    (&["not error"], |_, _, _| true),
+];
+
+/// The id of a trace, with other random bits for each.
+fn id(number: u128) -> u128 {
+    (number + 1) * 0x9e37_79b9_7f4a_7c15
+}
+
+fn is_in(random: u64, share: f64) -> bool {
+    random as f64 >= (1.0 - share) * 2_f64.powi(56)
+}
+
+fn planned() -> impl Strategy<Value = Vec<(u64, Planned)>> {
+    let span = (0..3_usize, prop::bool::weighted(0.1), 0..100_u16);
+    prop::collection::vec((any::<u64>(), prop::collection::vec(span, 1..8)), 1..40)
+}
+
+proptest! {
+    /// All spans come within 30 seconds, so no trace is decided before its end.
+    #[test]
+    fn every_chosen_trace_is_kept_whole_and_no_other(
+        traces in planned(),
+        case in 0..CASES.len(),
+        order in any::<u64>(),
+    ) {
+        let (rules, must_keep) = CASES[case];
+        let mut bench = Bench::new(rules);
+        // Each trace's spans in an order of their own, between those of the others.
+        let mut all = Vec::new();
+        let mut expected = BTreeMap::new();
+        for (number, (random, spans)) in traces.iter().enumerate() {
+            let trace = u128::from(number as u64 + 1) << 64 | u128::from(*random);
+            // Roots close last, so a trace is complete with its last span. The others come in any order.
+            let turn = |place: usize| if place == 0 { 8 } else { (place as u64 ^ order) % 8 };
+            for (place, (process, is_error, pause)) in spans.iter().enumerate() {
+                let (span, parent) = (place as u64 + 1, place.div_ceil(2) as u64);
+                let sent = Sent { process: *process, trace, span, parent, is_error: *is_error };
+                all.push((turn(place), *pause, sent));
+            }
+            let has_error = spans.iter().any(|(_, is_error, _)| *is_error);
+            let has_2 = spans.iter().any(|(process, ..)| *process == 2);
+            // The last case needs a span that has not failed.
+            let is_chosen = match rules {
+                ["not error"] => spans.iter().any(|(_, is_error, _)| !is_error),
+                _ => must_keep(random & ((1 << 56) - 1), has_error, has_2),
+            };
+            let ids = if is_chosen { (1..=spans.len() as u64).collect() } else { BTreeSet::new() };
+            expected.insert(trace, ids);
+        }
+        all.sort_by_key(|(turn, pause, _)| (*turn, *pause));
+        for (_, pause, sent) in &all {
+            bench.wait(Duration::from_millis((*pause).into()));
+            bench.send(*sent);
+        }
+        bench.finish();
+        let mut kept: BTreeMap<u128, BTreeSet<u64>> = expected.keys().map(|trace| (*trace, BTreeSet::new())).collect();
+        for got in &bench.got {
+            let trace = u128::from_be_bytes(got.span.trace_id.clone().try_into().unwrap());
+            let span = u64::from_be_bytes(got.span.span_id.clone().try_into().unwrap());
+            prop_assert!(kept.get_mut(&trace).unwrap().insert(span), "twice: {:?}", got);
+            // Unchanged, and of the process that sent it.
+            let (.., sent) = all.iter().find(|(.., sent)| sent.trace == trace && sent.span == span).unwrap();
+            prop_assert_eq!(&got.span, &sent.proto());
+            prop_assert_eq!(got.pid, sent.process as u32 + 1);
+            prop_assert!(!got.is_incomplete);
+        }
+        prop_assert_eq!(kept, expected);
+        let counts = bench.counts();
+        prop_assert_eq!(counts.kept_spans() + counts.dropped_spans, all.len() as u64);
+        prop_assert_eq!(counts.kept_traces() + counts.dropped_traces, traces.len() as u64);
+        prop_assert_eq!((counts.late_kept, counts.late_dropped, counts.incomplete_traces), (0, 0, 0));
+    }
+
+    /// Whatever the order, the pauses and the limits: every span is kept, dropped or waiting, once; what the queries choose is
+    /// kept at least from the chosen span on; and whatever is kept of a trace is not followed by anything dropped.
+    #[test]
+    fn no_span_is_lost_and_nothing_is_dropped_after_a_kept_span(
+        sent in prop::collection::vec((0..30_u128, any::<bool>(), prop::bool::weighted(0.1), 0..20_000_u64, 0..3_usize), 1..300),
+        bytes in 1_000..40_000_usize,
+        decisions in 30..100_usize,
+    ) {
+        let limits = Limits { bytes, bytes_of_a_trace: bytes / 2, decisions };
+        let mut bench = Bench::with(&["error", "ratio(20%)"], limits);
+        for (place, (trace, is_root, is_error, pause, process)) in sent.iter().enumerate() {
+            let trace = id(*trace);
+            let span = place as u64 + 1;
+            bench.send(Sent { process: *process, trace, span, parent: u64::from(!is_root) * 77_777, is_error: *is_error });
+            bench.collect();
+            prop_assert!(bench.sampler.waiting_bytes() <= bytes);
+            let counts = bench.counts();
+            let known = counts.kept_spans() + counts.dropped_spans + counts.waiting_spans;
+            prop_assert_eq!(known, span);
+            prop_assert_eq!(counts.kept_spans(), bench.got.len() as u64);
+            if pause % 3 == 0 {
+                bench.wait(Duration::from_millis(*pause));
+            }
+        }
+        bench.finish();
+        for (place, (trace, _, is_error, ..)) in sent.iter().enumerate() {
+            let kept = bench.kept(id(*trace));
+            let own = |place: &usize| sent[*place].0 == *trace;
+            if *is_error {
+                // All of the trace from here on.
+                for later in (place..sent.len()).filter(own) {
+                    prop_assert!(kept.contains(&(later as u64 + 1)), "{kept:?} {place} {later}");
+                }
+            }
+            let first = (0..sent.len()).filter(own).find(|place| kept.contains(&(*place as u64 + 1)));
+            for later in (first.unwrap_or(sent.len())..sent.len()).filter(own) {
+                prop_assert!(kept.contains(&(later as u64 + 1)), "a gap: {kept:?} {later}");
+            }
+        }
+    }
+}
