@@ -29,8 +29,19 @@ const KEEP_FLIGHTS: u32 = 9;
 ///
 /// When the capture can't be written, or what the command for this source fails with.
 pub(super) fn record(record: Record) -> Result<ExitCode> {
-    let Record { capture, from, max_size, max_age, keep_files, flight, access, tap, mut forwarding, otlp, color } =
-        record;
+    let Record {
+        capture,
+        from,
+        max_size,
+        max_age,
+        keep_files,
+        flight,
+        access,
+        tap,
+        mut forwarding,
+        otlp,
+        color,
+    } = record;
     let Flight { keep_last, on: queries, keep_memory } = flight;
     let rotation = Rotation { max_bytes: max_size, max_age, keep: keep_files.unwrap_or(KEEP) };
     let mut recorder = None;
