@@ -61,6 +61,8 @@ impl Source {
             Self::Socket { .. } => false,
             #[cfg(feature = "ebpf")]
             Self::Probes(_) => true,
+            // Another spantap, which is attached, may forward its spans to this one.
+            Self::OnlyOtlp => true,
         }
     }
 
