@@ -58,6 +58,7 @@ impl Fixture {
             notices,
             sinks,
             programs: Arc::default(),
+            sampling: None,
             span_metrics: None,
             flight: None,
             open: Arc::default(),
