@@ -289,7 +289,7 @@ fn json_has_what_the_document_says() {
     let [sqlite, order] = ["sqlite", "GET /orders"]
         .map(|name| findings.as_array().unwrap().iter().find(|of| of["name"] == name).unwrap());
     let keys = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&sqlite), "after because_of before calls causes changes name service");
+    assert_eq!(keys(sqlite), "after because_of before calls causes changes name service");
     let figures = "average_ns errors p50_ns p95_ns p99_ns self_ns spans trace_id";
     assert_eq!([keys(&sqlite["before"]), keys(&new[0]["figures"])], [figures, figures]);
     assert_eq!(keys(&new[0]), "figures name service");
