@@ -169,7 +169,7 @@ fn assert_adds_up(ended: &Ended, received: u64) {
 #[test]
 fn an_error_that_comes_last_keeps_its_whole_trace_and_no_other() {
     let lines = Lines::new();
-    let spantap = listen(&lines, &["--keep", "error"]);
+    let spantap = listen(&lines, &["--keep", "error", "--keep-quiet", "1s"]);
     send(spantap.socket(), [span(1, 12, 11), span(2, 22, 21), span(2, 21, 0), span(1, 13, 11)]);
     // The second is complete and quiet, so it is decided; the first has no root yet.
     sleep(Duration::from_secs(3));
@@ -212,6 +212,29 @@ fn a_trace_across_three_processes_is_one_trace() {
 }
 
 #[test]
+fn an_error_of_a_process_that_sends_seconds_after_the_root_keeps_the_whole_trace() {
+    let lines = Lines::new();
+    let spantap = listen(&lines, &["--keep", "error"]);
+    let trace = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
+    send(spantap.socket(), [span(trace, 1, 0), span(9, 1, 0)]);
+    sleep(Duration::from_secs(3));
+    let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
+    command.env("TRACEPARENT", format!("00-{trace:032x}-{:016x}-01", 1));
+    let mut fixture = Fixture::spawn(&mut command, Some(spantap.socket()));
+    assert_eq!(fixture.run("threads 1 1"), "");
+    fixture.end();
+    send(spantap.socket(), [span(trace, 2, 1).failed()]);
+    let ended = spantap.terminate();
+    let spans = lines.spans();
+    assert!(spans.iter().all(|got| got.trace == trace), "{spans:#?}");
+    assert_eq!(spans.iter().map(|got| got.pid).collect::<BTreeSet<_>>().len(), 2, "{spans:#?}");
+    let incomplete = |got: &Got| got.attributes.contains_key("spantap.sampling.incomplete");
+    assert!(!spans.iter().any(incomplete), "{spans:#?}");
+    assert!(spans.iter().any(|got| got.span == 1) && spans.iter().any(|got| got.span == 2), "{spans:#?}");
+    assert_adds_up(&ended, spans.len() as u64 + 1);
+}
+
+#[test]
 fn a_trace_that_never_ends_is_decided_by_time_and_its_late_spans_follow() {
     let lines = Lines::new();
     let spantap =
@@ -242,7 +265,7 @@ fn at_the_end_what_waits_is_decided_with_what_is_there() {
 #[test]
 fn a_late_error_in_a_dropped_trace_keeps_the_rest_and_says_what_is_missing() {
     let lines = Lines::new();
-    let spantap = listen(&lines, &["--keep", "error"]);
+    let spantap = listen(&lines, &["--keep", "error", "--keep-quiet", "1s"]);
     send(spantap.socket(), [span(1, 1, 0), span(1, 2, 1)]);
     sleep(Duration::from_secs(3));
     send(spantap.socket(), [span(1, 3, 1), span(1, 4, 1).failed(), span(1, 5, 1)]);
@@ -312,7 +335,9 @@ fn a_rate_keeps_so_many_traces_and_their_weights_add_up_to_all() {
 fn a_recording_has_the_kept_traces_and_the_metrics_have_all_spans() {
     let (folder, metrics) = (tempfile::tempdir().unwrap(), free_address());
     let capture = folder.path().join("kept.spans");
-    let args = ["--keep", "error", "--keep", "name == \"none\"", "--metrics", &metrics.to_string()];
+    let rules = ["--keep", "error", "--keep", "name == \"none\"", "--keep-quiet", "1s"];
+    let address = metrics.to_string();
+    let args = [&rules[..], &["--metrics", &address]].concat();
     let spantap = Spantap::record(&capture, &args);
     send(spantap.socket(), [span(1, 1, 0), span(2, 2, 3), span(2, 3, 0).failed()]);
     let mut page = String::new();
@@ -356,7 +381,7 @@ fn missing(ended: &Ended) -> u64 {
 fn after_a_restart_exactly_the_spans_that_waited_at_a_kill_are_missing() {
     let spool = tempfile::tempdir().unwrap();
     let lines = Lines::new();
-    let args = ["--keep", "error", "--spool", spool.path().to_str().unwrap()];
+    let args = ["--keep", "error", "--keep-quiet", "1s", "--spool", spool.path().to_str().unwrap()];
     let to = lines.to();
     let args = [&["--quiet", "--to", &to], &args[..]].concat();
     let start = || {

@@ -41,3 +41,4 @@ pub use counters::{Counters, Counts, OfRule};
 pub use rule::Rule;
 pub use rules::Rules;
 pub use sampler::{Limits, Sampler};
+pub use waiting::Wait;

@@ -8,7 +8,7 @@ use super::decided::{Decided, Memory};
 use super::kept::{Origin, Output};
 use super::positions::{Position, Positions};
 use super::rules::{Decision, Judge, Kept, Rules};
-use super::waiting::{Due, WaitingSpan, WaitingTraces};
+use super::waiting::{Due, Wait, WaitingSpan, WaitingTraces};
 use crate::encode::Chunk;
 use crate::process::{Process, Progress};
 use crate::query::Subject;
@@ -54,8 +54,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler that lets traces wait for up to `wait`.
-    pub fn new(rules: &Rules, wait: Duration, limits: Limits, counters: Arc<Counters>) -> Self {
+    /// A sampler that lets traces wait.
+    pub fn new(rules: &Rules, wait: Wait, limits: Limits, counters: Arc<Counters>) -> Self {
         let of_rule = |label: &str| OfRule { rule: label.to_owned(), ..OfRule::default() };
         let counts =
             Counts { rules: rules.iter().map(|rule| of_rule(rule.label())).collect(), ..Counts::default() };

@@ -15,12 +15,13 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 use prost::Message;
 
-use super::{Counters, Counts, Limits, Rules, Sampler};
+use super::{Counters, Counts, Limits, Rules, Sampler, Wait};
 use crate::process::{Process, Progress, Sender};
 use crate::span::Summary;
 use crate::span::attributes::find;
 
-const WAIT: Duration = Duration::from_secs(30);
+/// Those of the command line, unless it says otherwise.
+const WAIT: Wait = Wait { most: Duration::from_secs(30), quiet: Duration::from_secs(10) };
 
 /// A span to take, and the process that sends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,19 +203,46 @@ fn an_error_that_comes_last_keeps_the_whole_trace_with_the_weight_1() {
 fn a_complete_trace_is_decided_when_it_is_quiet_and_an_incomplete_one_at_the_end_of_its_wait() {
     let mut bench = Bench::new(&["error", "ratio(50%)"]);
     bench.send(Sent::of(LAST, 1, 0));
-    bench.wait(SECOND / 2);
+    bench.wait(5 * SECOND);
     bench.send(Sent::of(LAST, 2, 1));
     // A span without its parent.
     bench.send(Sent::of(LAST - 1, 2, 1));
-    bench.wait(SECOND / 2);
+    bench.wait(5 * SECOND);
+    bench.wait(5 * SECOND - SECOND / 100);
     assert!(bench.got.is_empty());
-    bench.wait(SECOND);
-    bench.wait(SECOND / 2);
+    bench.wait(SECOND / 100);
     assert_eq!((bench.kept(LAST), bench.kept(LAST - 1)), (vec![1, 2], vec![]));
-    bench.wait(28 * SECOND - SECOND / 2);
+    bench.wait(20 * SECOND - SECOND / 100);
     assert_eq!(bench.kept(LAST - 1), [0; 0]);
-    bench.wait(SECOND);
+    bench.wait(SECOND / 100);
     assert_eq!((bench.kept(LAST - 1), bench.counts().waited), (vec![2], 1));
+}
+
+/// OpenTelemetry's batch processors send every five seconds, unless they are told otherwise.
+#[test]
+fn an_error_of_another_process_five_seconds_after_the_root_keeps_the_whole_trace() {
+    let mut bench = Bench::new(&["error"]);
+    bench.send(Sent::of(FIRST, 1, 0));
+    bench.send(Sent::of(FIRST, 2, 1));
+    (0..5).for_each(|_| bench.wait(SECOND));
+    bench.send(Sent { process: 1, ..Sent::of(FIRST, 3, 2).failed() });
+    bench.finish();
+    assert_eq!(bench.kept(FIRST), [1, 2, 3]);
+    assert!(bench.got.iter().all(|got| !got.is_incomplete));
+    assert_eq!(bench.counts().incomplete_traces, 0);
+}
+
+#[test]
+fn a_complete_trace_that_gets_spans_is_decided_at_the_end_of_its_wait() {
+    let mut bench = Bench::new(&["error", "ratio(50%)"]);
+    for span in 1..6 {
+        assert!(bench.got.is_empty());
+        bench.send(Sent::of(LAST, span, span - 1));
+        bench.wait(6 * SECOND);
+    }
+    assert_eq!(bench.kept(LAST), [1, 2, 3, 4, 5]);
+    // It was complete.
+    assert_eq!(bench.counts().waited, 0);
 }
 
 #[test]
@@ -238,7 +266,7 @@ fn late_spans_follow_their_trace() {
     for trace in [FIRST, LAST] {
         bench.send(Sent::of(trace, 1, 0));
     }
-    bench.wait(3 * SECOND);
+    bench.wait(10 * SECOND);
     for trace in [FIRST, LAST] {
         bench.send(Sent::of(trace, 2, 1));
     }
@@ -253,7 +281,7 @@ fn from_a_late_error_on_a_trace_is_kept_and_marked_as_incomplete_if_a_part_was_d
     for trace in [FIRST, LAST] {
         bench.send(Sent::of(trace, 1, 0));
     }
-    bench.wait(3 * SECOND);
+    bench.wait(10 * SECOND);
     for trace in [FIRST, LAST] {
         bench.send(Sent::of(trace, 2, 1).failed());
         bench.send(Sent::of(trace, 3, 1));
@@ -309,7 +337,7 @@ fn progress_is_held_back_for_spans_that_wait() {
     bench.wait(SECOND / 2);
     assert_eq!(bench.progress[&7], progress(0));
     // The second is complete and dropped, and the first waits.
-    bench.wait(2 * SECOND);
+    bench.wait(10 * SECOND);
     bench.wait(SECOND);
     assert_eq!(bench.progress[&7], progress(1));
     bench.finish();

@@ -1,11 +1,13 @@
 //! The traces that wait for a decision, and when each of them is due.
 //!
-//! A trace is due when it is complete, with its root and the parents of all its spans, and no span has come for [`QUIET`];
-//! otherwise at the end of `--keep-wait` after its first span. The view shows an incomplete trace when it has been quiet for
-//! some seconds (see `trace::Assembly`), since a part is better than nothing there. Here a trace that is decided too early
-//! is lost: an operation that takes ten seconds may send nothing before its end.
+//! A trace is due when it is complete, with its root and the parents of all its spans, and no span has come for
+//! `--keep-quiet`; otherwise at the end of `--keep-wait` after its first span. A trace that looks complete may not be: no span
+//! names its children, and those of another process come when its exporter sends its next batch. The view shows an incomplete
+//! trace when it has been quiet for some seconds (see `trace::Assembly`), since a part is better than nothing there. Here a
+//! trace that is decided too early is lost: an operation that takes ten seconds may send nothing before its end.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +15,14 @@ use super::kept::Origin;
 use super::rules::Applying;
 use crate::span::ALLOCATION;
 
-/// How long a complete trace waits for the next span. Another process may still send some, and the spans of a layer come
-/// up to some hundred milliseconds after their end.
-pub(super) const QUIET: Duration = Duration::from_secs(1);
+/// How long traces wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// The longest that a trace waits, after its first span.
+    pub most: Duration,
+    /// How long a complete trace waits for its next span.
+    pub quiet: Duration,
+}
 
 /// Up to this many spans, a trace is searched span by span.
 const SMALL_TRACE: usize = 16;
@@ -67,12 +74,12 @@ impl WaitingTrace {
 /// The traces that wait.
 #[derive(Debug)]
 pub(super) struct WaitingTraces {
-    wait: Duration,
+    wait: Wait,
     traces: HashMap<u128, WaitingTrace>,
     /// Each trace with the time of its first span, the oldest first.
     by_age: VecDeque<(Instant, u128)>,
-    /// When to see whether a trace is complete and quiet. Each check is made at most [`QUIET`] ahead, so they are in order.
-    quiet: VecDeque<(Instant, u128)>,
+    /// When to see whether a trace is complete and quiet, the soonest first.
+    quiet: BinaryHeap<Reverse<(Instant, u128)>>,
     spans: u64,
     bytes: usize,
 }
@@ -85,12 +92,12 @@ pub(super) enum Due {
 }
 
 impl WaitingTraces {
-    pub(super) fn new(wait: Duration) -> Self {
+    pub(super) fn new(wait: Wait) -> Self {
         Self {
             wait,
             traces: HashMap::new(),
             by_age: VecDeque::new(),
-            quiet: VecDeque::new(),
+            quiet: BinaryHeap::new(),
             spans: 0,
             bytes: 0,
         }
@@ -131,7 +138,7 @@ impl WaitingTraces {
         trace.spans.push(span);
         self.spans += 1;
         if !std::mem::replace(&mut trace.is_checked, true) {
-            self.quiet.push_back((now + QUIET, trace_id));
+            self.quiet.push(Reverse((now + self.wait.quiet, trace_id)));
         }
         trace.bytes
     }
@@ -152,7 +159,7 @@ impl WaitingTraces {
             self.by_age.retain(is_current);
         }
         if self.quiet.len() > most {
-            self.quiet.retain(|(_, id)| self.traces.contains_key(id));
+            self.quiet.retain(|Reverse((_, id))| self.traces.contains_key(id));
         }
         Some(trace)
     }
@@ -171,16 +178,16 @@ impl WaitingTraces {
     /// A trace that is due. It is to be removed.
     pub(super) fn due(&mut self, now: Instant) -> Option<(u128, Due)> {
         if let Some(oldest) = self.oldest()
-            && let Some(trace) = self.traces.get(&oldest).filter(|trace| trace.first + self.wait <= now)
+            && let Some(trace) = self.traces.get(&oldest).filter(|trace| trace.first + self.wait.most <= now)
         {
-            let is_complete = trace.last + QUIET <= now && trace.is_complete();
-            return Some((oldest, if is_complete { Due::Complete } else { Due::Waited }));
+            return Some((oldest, if trace.is_complete() { Due::Complete } else { Due::Waited }));
         }
-        while self.quiet.front().is_some_and(|(at, _)| *at <= now) {
-            let (_, id) = self.quiet.pop_front()?;
+        while self.quiet.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Reverse((_, id)) = self.quiet.pop()?;
             let Some(trace) = self.traces.get_mut(&id) else { continue };
-            if trace.last + QUIET > now {
-                self.quiet.push_back((now + QUIET, id));
+            let at = trace.last + self.wait.quiet;
+            if at > now {
+                self.quiet.push(Reverse((at, id)));
             } else if trace.is_complete() {
                 return Some((id, Due::Complete));
             } else {
@@ -192,8 +199,8 @@ impl WaitingTraces {
 
     /// When a trace may be due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let of_age = self.by_age.front().map(|(first, _)| *first + self.wait);
-        of_age.into_iter().chain(self.quiet.front().map(|(at, _)| *at)).min()
+        let of_age = self.by_age.front().map(|(first, _)| *first + self.wait.most);
+        of_age.into_iter().chain(self.quiet.peek().map(|Reverse((at, _))| *at)).min()
     }
 
     /// The numbers of traces and of spans.
