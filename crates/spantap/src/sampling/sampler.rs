@@ -136,6 +136,9 @@ impl Sampler {
         if !progress.is_empty() {
             self.progress_due.get_or_insert(now + PROGRESS_DELAY);
         }
+        if self.positions.is_full() {
+            self.progress_due = Some(now);
+        }
         (self.process, self.origin) = (None, None);
     }
 
