@@ -15,8 +15,8 @@ use super::rules::{Kept, Rules};
 use crate::encode::Chunk;
 use crate::process::Process;
 use crate::span::attributes::{attribute, find, find_text};
-use crate::span::decode_field;
 use crate::span::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
+use crate::span::{ALLOCATION, decode_field};
 
 /// The attributes of a kept span: the rule that kept its trace, how many traces it stands for, and whether spans of the
 /// trace that came before were dropped.
@@ -42,9 +42,9 @@ impl Origin {
         Self { process: Arc::clone(process), scope: scope.into(), position: position.cloned() }
     }
 
-    /// Roughly the memory that it takes.
+    /// Roughly the memory that it takes, without that of the process, which is shared.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.scope.len() + size_of::<Process>() + self.process.resource_bytes()
+        size_of::<Self>() + self.scope.len() + 2 * ALLOCATION
     }
 }
 

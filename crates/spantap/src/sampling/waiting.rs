@@ -27,6 +27,9 @@ pub struct Wait {
 /// Up to this many spans, a trace is searched span by span.
 const SMALL_TRACE: usize = 16;
 
+/// A trace looks for a process among so many that its spans were of last. One that is not among them counts once more.
+const LATEST_PROCESSES: usize = 64;
+
 /// Checks of traces that are decided are removed when they are this many more than those of traces that wait.
 const SPARE_CHECKS: usize = 1_024;
 
@@ -50,7 +53,12 @@ pub(super) struct WaitingTrace {
     is_checked: bool,
     pub(super) applying: Applying,
     pub(super) spans: Vec<WaitingSpan>,
-    pub(super) bytes: usize,
+    /// The memory that it takes, without that of the processes.
+    bytes: usize,
+    /// The addresses of the processes that its spans are of, which hold them.
+    processes: Vec<usize>,
+    /// The memory that these processes take.
+    bytes_of_processes: usize,
 }
 
 impl WaitingTrace {
@@ -80,7 +88,16 @@ pub(super) struct WaitingTraces {
     by_age: VecDeque<(Instant, u128)>,
     /// When to see whether a trace is complete and quiet, the soonest first.
     quiet: BinaryHeap<Reverse<(Instant, u128)>>,
+    /// The processes that spans are of, by their address.
+    processes: HashMap<usize, WaitingProcess>,
     spans: u64,
+    bytes: usize,
+}
+
+/// A process that spans are of. It is shared by all of them, so its memory counts once.
+#[derive(Debug)]
+struct WaitingProcess {
+    traces: usize,
     bytes: usize,
 }
 
@@ -98,6 +115,7 @@ impl WaitingTraces {
             traces: HashMap::new(),
             by_age: VecDeque::new(),
             quiet: BinaryHeap::new(),
+            processes: HashMap::new(),
             spans: 0,
             bytes: 0,
         }
@@ -122,7 +140,16 @@ impl WaitingTraces {
             self.bytes += bytes;
             // Where there are very many traces, most have one span, but a Vec starts with room for four.
             let spans = Vec::with_capacity(1);
-            WaitingTrace { first: now, last: now, is_checked: false, applying, spans, bytes }
+            WaitingTrace {
+                first: now,
+                last: now,
+                is_checked: false,
+                applying,
+                spans,
+                bytes,
+                processes: Vec::with_capacity(1),
+                bytes_of_processes: 0,
+            }
         });
         if let Some(position) = &span.origin.position {
             position.wait();
@@ -130,7 +157,19 @@ impl WaitingTraces {
         // The origin is shared, but counts once for each trace, because a sender may give each span another one.
         let is_known = trace.spans.last().is_some_and(|last| Arc::ptr_eq(&last.origin, &span.origin));
         let of_origin = if is_known { 0 } else { span.origin.bytes() };
-        let bytes = size_of::<WaitingSpan>() + ALLOCATION + span.field.len() + of_origin;
+        let mut bytes = size_of::<WaitingSpan>() + ALLOCATION + span.field.len() + of_origin;
+        let process = Arc::as_ptr(&span.origin.process).addr();
+        if !trace.processes.iter().rev().take(LATEST_PROCESSES).any(|known| *known == process) {
+            let known = self.processes.entry(process).or_insert_with(|| {
+                let bytes = size_of::<(usize, WaitingProcess)>() + span.origin.process.bytes();
+                self.bytes += bytes;
+                WaitingProcess { traces: 0, bytes }
+            });
+            known.traces += 1;
+            trace.bytes_of_processes += known.bytes;
+            bytes += if trace.processes.is_empty() { ALLOCATION } else { 0 } + size_of::<usize>();
+            trace.processes.push(process);
+        }
         self.bytes += bytes;
         trace.bytes += bytes;
         trace.applying = applying;
@@ -140,7 +179,7 @@ impl WaitingTraces {
         if !std::mem::replace(&mut trace.is_checked, true) {
             self.quiet.push(Reverse((now + self.wait.quiet, trace_id)));
         }
-        trace.bytes
+        trace.bytes + trace.bytes_of_processes
     }
 
     /// Takes a trace out, to decide about it.
@@ -150,6 +189,15 @@ impl WaitingTraces {
         self.spans -= trace.spans.len() as u64;
         for position in trace.spans.iter().filter_map(|span| span.origin.position.as_ref()) {
             position.decide();
+        }
+        for process in &trace.processes {
+            if let Some(known) = self.processes.get_mut(process) {
+                known.traces -= 1;
+                if known.traces == 0 {
+                    self.bytes -= known.bytes;
+                    self.processes.remove(process);
+                }
+            }
         }
         let most = 2 * self.traces.len() + SPARE_CHECKS;
         if self.by_age.len() > most {
