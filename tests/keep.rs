@@ -485,7 +485,10 @@ fn useless_rules_get_an_error_or_a_note() {
         assert!(!success && stderr.contains(expected), "{args:?}: {stderr}");
     }
     for (args, expected) in [
-        (&["--keep", "kernel.disk > 1ms"][..], "only spans of spantap attach have the values"),
+        (
+            &["--keep", "kernel.disk > 1ms"][..],
+            "only spans of spantap attach with --kernel sched have the values",
+        ),
         (&["--keep", "ratio(1%)", "--keep", "ratio(2%)"], "'ratio(1%)' adds nothing"),
         (&["--keep", "ratio(100%)"], "keeps every trace"),
     ] {

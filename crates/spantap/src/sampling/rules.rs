@@ -49,8 +49,8 @@ impl Rules {
         let ratios = || self.0.iter().filter_map(|rule| Some((rule, ratio(rule)?)));
         for rule in self.0.iter().filter(|rule| !has_kernel && rule.asks_kernel()) {
             notes.push(format!(
-                "--keep '{}': only spans of spantap attach have the values that begin with kernel; here they are \
-                 missing, so a comparison with them is false",
+                "--keep '{}': only spans of spantap attach with --kernel sched have the values that begin with \
+                 kernel; here they are missing, so a comparison with them is false",
                 rule.label()
             ));
         }

@@ -53,7 +53,7 @@ impl Source {
         match self {
             Self::Socket { .. } => false,
             #[cfg(feature = "ebpf")]
-            Self::Probes(_) => true,
+            Self::Probes(probes) => probes.has_times(),
         }
     }
 
