@@ -211,6 +211,11 @@ impl Judge {
         Decision::Dropped
     }
 
+    /// The traces that rates have refused and that no kept one stands for yet.
+    pub(super) fn unrepresented(&self) -> u64 {
+        self.buckets.iter().map(|(_, bucket)| bucket.refused()).sum()
+    }
+
     /// A better decision, because of a span that came after the one that was made: the span is kept with a greater
     /// probability than those before it. A rate takes no late spans, since its place is gone.
     pub(super) fn improve(&self, made: Decision, trace_id: u128, subject: &Subject<'_>) -> Option<Kept> {

@@ -236,6 +236,7 @@ impl Sampler {
     /// in the last chunk, so that a spool writes both at once.
     pub fn kept(&mut self, now: Instant) -> (Vec<Chunk>, Vec<Progress>) {
         (self.counts.waiting_traces, self.counts.waiting_spans) = self.waiting.counts();
+        self.counts.unrepresented_traces = self.judge.unrepresented();
         self.counters.set(&self.counts);
         let mut chunks = self.output.take();
         if chunks.is_empty() && self.progress_due.is_none_or(|due| due > now) {

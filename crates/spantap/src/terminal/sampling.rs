@@ -62,6 +62,13 @@ pub(super) fn sampling(counts: &Counts) -> String {
             grouped(counts.late_dropped)
         );
     }
+    if counts.unrepresented_traces > 0 {
+        let _ = writeln!(
+            out,
+            "    in no weight: {} that a rate has refused since it last kept one",
+            counted(counts.unrepresented_traces, "trace", "traces")
+        );
+    }
     if counts.incomplete_traces > 0 {
         let _ = writeln!(
             out,
@@ -93,12 +100,14 @@ mod tests {
              duration > 100ms \\x1b[31m  1,200 traces    12,000 spans\n"
         );
         counts = Counts { waited: 3, too_large: 1, late_dropped: 7, incomplete_traces: 1, ..counts };
+        counts.unrepresented_traces = 12;
         let last: Vec<String> = sampling(&counts).lines().skip(3).map(str::to_owned).collect();
         assert_eq!(
             last,
             [
                 "    decided before they were complete: 3 had waited for --keep-wait, 1 had too many spans to wait",
                 "    spans that came after the decision: 0 kept, 7 dropped",
+                "    in no weight: 12 traces that a rate has refused since it last kept one",
                 "    incomplete: of 1 dropped trace, only what came from a late span on is kept",
             ]
         );
