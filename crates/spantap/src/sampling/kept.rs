@@ -10,7 +10,7 @@ use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
 
 use super::positions::Position;
-use super::rule::Share;
+use super::rule::{Share, is_ratio};
 use super::rules::{Kept, Rules};
 use crate::encode::Chunk;
 use crate::process::Process;
@@ -207,7 +207,7 @@ fn sampled_before(field: &[u8]) -> Option<(Vec<u8>, Before)> {
         Value::DoubleValue(weight) if weight.is_finite() && *weight >= 1.0 => *weight,
         _ => 1.0,
     };
-    let is_ratio = find_text(&span.attributes, RULE).is_some_and(|rule| rule.contains("ratio("));
+    let is_ratio = find_text(&span.attributes, RULE).is_some_and(is_ratio);
     let is_incomplete = find(&span.attributes, INCOMPLETE) == Some(&Value::BoolValue(true));
     span.attributes.retain(|of| ![RULE, WEIGHT, INCOMPLETE].contains(&&*of.key));
     let spans = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };

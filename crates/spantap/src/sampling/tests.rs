@@ -301,16 +301,19 @@ fn from_a_late_error_on_a_trace_is_kept_and_marked_as_incomplete_if_a_part_was_d
 /// Each trace stands for what both have dropped. Ratios read the same bits, so the smaller one decides alone.
 #[test]
 fn weights_of_two_spantaps_in_a_row_are_those_of_both() {
+    let long = format!("name != \"{}\" and ratio(50%)", "x".repeat(1_000));
     for (first, then, expected) in [
         ("ratio(50%)", "ratio(25%)", "4"),
         ("ratio(25%)", "ratio(50%)", "4"),
         ("not error", "ratio(50%)", "2"),
         ("ratio(50%)", "not error", "2"),
         ("rate(1/s)", "ratio(50%)", "8"),
+        ("name != \"ratio(1%)\" and rate(1/s)", "ratio(50%)", "8"),
+        (&long, "ratio(25%)", "4"),
     ] {
         let mut bench = Bench::new(&[first]);
         let sent = Sent::of(LAST, 1, 0);
-        if first.starts_with("rate") {
+        if first.contains("rate(") {
             // One is kept, three are refused, and the next that is kept stands for four.
             (1..5).for_each(|trace| bench.send(Sent::of(trace, 1, 0)));
             bench.now += SECOND;
