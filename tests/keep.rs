@@ -377,33 +377,52 @@ fn missing(ended: &Ended) -> u64 {
     }
 }
 
+/// Decisions are in memory only, as the manual says.
+#[test]
+fn a_restart_decides_a_trace_in_flight_anew() {
+    let lines = Lines::new();
+    let args = ["--keep", "error", "--keep", "name == \"none\""];
+    let first = listen(&lines, &args);
+    send(first.socket(), [span(1, 1, 0), span(1, 2, 1), span(2, 1, 0).failed()]);
+    first.terminate();
+    assert_eq!(lines.traces(), BTreeMap::from([(2, vec![1])]));
+    let second = listen(&lines, &args);
+    send(second.socket(), [span(1, 3, 1).failed(), span(2, 2, 1)]);
+    assert_adds_up(&second.terminate(), 2);
+    assert_eq!(lines.traces(), BTreeMap::from([(1, vec![3]), (2, vec![1])]));
+    let incomplete = |got: &Got| got.attributes.contains_key("spantap.sampling.incomplete");
+    assert!(!lines.spans().iter().any(incomplete));
+}
+
 /// What a rule has dropped is not missing, whether spantap ends or is killed; what waited at a kill is.
 #[test]
 fn after_a_restart_exactly_the_spans_that_waited_at_a_kill_are_missing() {
     let spool = tempfile::tempdir().unwrap();
     let lines = Lines::new();
-    let args = ["--keep", "error", "--keep-quiet", "1s", "--spool", spool.path().to_str().unwrap()];
-    let to = lines.to();
-    let args = [&["--quiet", "--to", &to], &args[..]].concat();
+    let (to, metrics) = (lines.to(), [free_address(), free_address()]);
+    let args = ["--quiet", "--to", &to, "--keep", "error", "--spool", spool.path().to_str().unwrap()];
+    let [one, other] = metrics.map(|address| address.to_string());
+    let has = |address, line: &str| get(address, "/metrics").is_some_and(|page| page.contains(line));
     let start = || {
         let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
         command.env("TRACING_USDT_FORMAT", "otlp-protobuf");
         command
     };
-    let first = Spantap::listen(&args);
+    let first = Spantap::listen(&[&args[..], &["--keep-quiet", "100ms", "--metrics", &one]].concat());
     let socket = first.socket().to_owned();
     let mut fixture = Fixture::spawn(&mut start(), Some(&socket));
     // Spans of complete traces, none with an error.
     fixture.run("burst 100");
     fixture.run("flush");
-    // All are decided, and the progress is written.
-    sleep(Duration::from_secs(3));
+    wait_until("all are decided", || has(metrics[0], "spantap_sampling_dropped_spans_total{} 100\n"));
+    // The progress is written a tenth of a second later.
+    sleep(Duration::from_secs(2));
     let killed = first.kill();
-    let second = Spantap::listen_after(killed, &args);
+    let waits = ["--keep-quiet", "1h", "--keep-wait", "1h", "--metrics", &other];
+    let second = Spantap::listen_after(killed, &[&args[..], &waits].concat());
     fixture.run("burst 50");
     fixture.run("flush");
-    sleep(Duration::from_millis(300));
-    // These have not been quiet for a second.
+    wait_until("all wait", || has(metrics[1], "spantap_sampling_waiting_spans{} 50\n"));
     let killed = second.kill();
     let third = Spantap::listen_after(killed, &args);
     fixture.run("burst 1");
