@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
@@ -32,11 +33,17 @@ struct Sent {
     /// 0 without a parent.
     parent: u64,
     is_error: bool,
+    /// How long it lasts.
+    ms: u32,
+    /// How long its thread waited for the disk; 0 if the kernel did not report it.
+    disk_ms: u32,
+    is_of_acme: bool,
 }
 
 impl Sent {
     fn of(trace: u128, span: u64, parent: u64) -> Self {
-        Self { process: 0, trace, span, parent, is_error: false }
+        let (process, is_error) = (0, false);
+        Self { process, trace, span, parent, is_error, ms: 1, disk_ms: 0, is_of_acme: false }
     }
 
     fn failed(self) -> Self {
@@ -45,12 +52,28 @@ impl Sent {
 
     fn proto(self) -> Span {
         let id = |id: u64| if id == 0 { Vec::new() } else { id.to_be_bytes().to_vec() };
+        let attribute = |key: &str, value| KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: Some(value) }),
+            ..KeyValue::default()
+        };
+        let mut attributes = Vec::new();
+        if self.disk_ms > 0 {
+            attributes
+                .push(attribute("kernel.disk_ns", Value::IntValue(i64::from(self.disk_ms) * 1_000_000)));
+        }
+        if self.is_of_acme {
+            attributes.push(attribute("tenant", Value::StringValue("acme".to_owned())));
+        }
         let code = if self.is_error { StatusCode::Error } else { StatusCode::Unset };
         Span {
             trace_id: self.trace.to_be_bytes().to_vec(),
             span_id: id(self.span),
             parent_span_id: id(self.parent),
             name: format!("of {}", self.process),
+            start_time_unix_nano: 1_000_000_000,
+            end_time_unix_nano: 1_000_000_000 + u64::from(self.ms) * 1_000_000,
+            attributes,
             status: Some(Status { code: code.into(), message: String::new() }),
             ..Span::default()
         }
@@ -158,7 +181,7 @@ impl Bench {
                     panic!("{span:?}")
                 };
                 let is_incomplete = text("spantap.sampling.incomplete") == Some(Value::BoolValue(true));
-                span.attributes.clear();
+                span.attributes.retain(|of| !of.key.starts_with("spantap.sampling."));
                 Got { span, pid: chunk.sender.pid, rule, weight, is_incomplete }
             }));
             assert_eq!(self.got.len() - before, chunk.spans as usize);

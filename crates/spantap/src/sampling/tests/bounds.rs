@@ -1,7 +1,5 @@
 //! The memory is bounded, whatever comes, and nothing is lost without being counted.
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-
 use super::*;
 
 #[test]
