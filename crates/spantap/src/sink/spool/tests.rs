@@ -402,7 +402,6 @@ fn progress_survives_a_kill() {
     assert_eq!(senders(&Opened::open(folder.path())), [(7, 5), (8, 4)], "by the file");
 }
 
-/// Delivered segments are removed one by one, and a kill may follow each removal.
 /// Spans that a rule has dropped are not pushed, and are not missing.
 #[test]
 fn progress_without_spans_survives_a_kill() {
@@ -417,6 +416,7 @@ fn progress_without_spans_survives_a_kill() {
     assert_eq!(senders(&Opened::open(folder.path())), [(1, 10), (2, 4)]);
 }
 
+/// Delivered segments are removed one by one, and a kill may follow each removal.
 #[test]
 fn progress_survives_the_removal_of_its_segments() {
     let folder = tempfile::tempdir().unwrap();
