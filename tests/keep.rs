@@ -170,7 +170,8 @@ fn assert_adds_up(ended: &Ended, received: u64) {
 #[test]
 fn an_error_that_comes_last_keeps_its_whole_trace_and_no_other() {
     let lines = Lines::new();
-    let spantap = listen(&lines, &["--keep", "error", "--keep-quiet", "1s"]);
+    // One rule has a mistake, and asks for an attribute that no span has.
+    let spantap = listen(&lines, &["--keep", "error", "--keep", "eror", "--keep-quiet", "1s"]);
     send(spantap.socket(), [span(1, 12, 11), span(2, 22, 21), span(2, 21, 0), span(1, 13, 11)]);
     // The second is complete and quiet, so it is decided; the first has no root yet.
     sleep(Duration::from_secs(3));
@@ -183,6 +184,7 @@ fn an_error_that_comes_last_keeps_its_whole_trace_and_no_other() {
     assert_eq!(lines.traces(), BTreeMap::from([(1, vec![11, 12, 13, 14])]));
     assert!(lines.spans().iter().all(|got| got.rule() == "error" && got.weight().to_string() == "1"));
     assert!(ended.stderr.contains("--keep: 1 trace kept (4 spans), 1 dropped (3 spans)"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("    kept nothing: eror\n"), "{}", ended.stderr);
     assert_adds_up(&ended, 7);
 }
 
@@ -510,6 +512,9 @@ fn useless_rules_get_an_error_or_a_note() {
         ),
         (&["--keep", "ratio(1%)", "--keep", "ratio(2%)"], "'ratio(1%)' adds nothing"),
         (&["--keep", "ratio(100%)"], "keeps every trace"),
+        (&["--keep", "error", "--keep", "error and ratio(10%)"], "'error and ratio(10%)' adds nothing"),
+        (&["--keep", "error", "--keep", "not error"], "keep every trace, so nothing is dropped"),
+        (&["--keep", "not (error or root)", "--keep", "error or root"], "keep every trace"),
     ] {
         let (success, stderr) = run(args);
         assert!(success && stderr.contains(expected), "{args:?}: {stderr}");

@@ -67,6 +67,22 @@ impl Rules {
                 ));
             }
         }
+        let whole = || self.0.iter().filter(|rule| rule.share == Share::All);
+        for rule in whole() {
+            let query = rule.to_string();
+            let same = |other: &&Rule| {
+                other.share != Share::All && other.query.as_ref().is_some_and(|of| of.to_string() == query)
+            };
+            for other in self.0.iter().filter(same) {
+                let (label, rule) = (other.label(), rule.label());
+                notes.push(format!("--keep '{label}' adds nothing: '{rule}' keeps the same traces and more"));
+            }
+            let not = [format!("not {query}"), format!("not ({query})")];
+            if let Some(other) = whole().find(|other| not.contains(&other.to_string())) {
+                let (label, rule) = (other.label(), rule.label());
+                notes.push(format!("--keep '{rule}' and '{label}' keep every trace, so nothing is dropped"));
+            }
+        }
         notes
     }
 
