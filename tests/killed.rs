@@ -30,10 +30,11 @@ fn spans_lost_with_a_killed_collector_are_counted_by_the_next() {
     assert_all_are_forwarded_or_counted(&[]);
 }
 
-/// With these rules, every trace waits until it is complete, and is kept.
+/// With these rules, every trace waits until it is complete and quiet, and is kept.
 #[test]
 fn spans_that_wait_for_a_decision_at_a_kill_are_counted_by_the_next() {
-    assert_all_are_forwarded_or_counted(&["--keep", "name == \"none\"", "--keep", "ratio(100%)"]);
+    let rules = ["--keep", "name == \"none\"", "--keep", "ratio(100%)", "--keep-quiet", "1s"];
+    assert_all_are_forwarded_or_counted(&rules);
 }
 
 fn assert_all_are_forwarded_or_counted(more: &[&str]) {
