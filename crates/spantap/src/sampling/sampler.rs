@@ -232,8 +232,9 @@ impl Sampler {
         false
     }
 
-    /// What was kept since the last call, and the progress of the senders, if it is time to pass it on. The progress is also
-    /// in the last chunk, so that a spool writes both at once.
+    /// What was kept since the last call, and the progress of the senders, if it is time to pass it on. If there are chunks, the
+    /// last one has it, so that a spool writes it with their spans. If a kill comes between several chunks, the spans of the
+    /// first of them are delivered, and counted as missing as well.
     pub fn kept(&mut self, now: Instant) -> (Vec<Chunk>, Vec<Progress>) {
         (self.counts.waiting_traces, self.counts.waiting_spans) = self.waiting.counts();
         self.counts.unrepresented_traces = self.judge.unrepresented();
