@@ -7,7 +7,7 @@ use memchr::memmem;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 use prost::Message;
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
+use prost::encoding::{WireType, encode_key, encode_varint, message};
 
 use super::positions::Position;
 use super::rule::{Share, is_ratio};
@@ -16,7 +16,7 @@ use crate::encode::Chunk;
 use crate::process::Process;
 use crate::span::attributes::{attribute, find, find_text};
 use crate::span::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
-use crate::span::{ALLOCATION, decode_field};
+use crate::span::{ALLOCATION, decode_field, next_message};
 
 /// The attributes of a kept span: the rule that kept its trace, how many traces it stands for, and whether spans of the
 /// trace that came before were dropped.
@@ -216,7 +216,5 @@ fn sampled_before(field: &[u8]) -> Option<(Vec<u8>, Before)> {
 
 /// The message in a field.
 fn content(mut field: &[u8]) -> Option<&[u8]> {
-    decode_key(&mut field).ok()?;
-    let length = usize::try_from(decode_varint(&mut field).ok()?).ok()?;
-    field.get(..length).filter(|content| content.len() == field.len())
+    next_message(&mut field).filter(|_| field.is_empty())
 }
