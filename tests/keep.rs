@@ -156,7 +156,8 @@ fn number(text: &str, words: &str) -> u64 {
 
 /// Received = forwarded + dropped by the rules, and spantap has lost none.
 fn assert_adds_up(ended: &Ended, received: u64) {
-    let text = &ended.stderr;
+    // The counts at the end: there are others each minute.
+    let (_, text) = ended.stderr.rsplit_once("spantap: ").unwrap();
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(number(text, " spans in "), received, "{text}");
     let (_, sampling) = text.split_once("--keep: ").unwrap_or_else(|| panic!("no counts: {text}"));
@@ -169,7 +170,8 @@ fn assert_adds_up(ended: &Ended, received: u64) {
 #[test]
 fn an_error_that_comes_last_keeps_its_whole_trace_and_no_other() {
     let lines = Lines::new();
-    let spantap = listen(&lines, &["--keep", "error"]);
+    // One rule has a mistake, and asks for an attribute that no span has.
+    let spantap = listen(&lines, &["--keep", "error", "--keep", "eror", "--keep-quiet", "1s"]);
     send(spantap.socket(), [span(1, 12, 11), span(2, 22, 21), span(2, 21, 0), span(1, 13, 11)]);
     // The second is complete and quiet, so it is decided; the first has no root yet.
     sleep(Duration::from_secs(3));
@@ -182,6 +184,7 @@ fn an_error_that_comes_last_keeps_its_whole_trace_and_no_other() {
     assert_eq!(lines.traces(), BTreeMap::from([(1, vec![11, 12, 13, 14])]));
     assert!(lines.spans().iter().all(|got| got.rule() == "error" && got.weight().to_string() == "1"));
     assert!(ended.stderr.contains("--keep: 1 trace kept (4 spans), 1 dropped (3 spans)"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("    kept nothing: eror\n"), "{}", ended.stderr);
     assert_adds_up(&ended, 7);
 }
 
@@ -208,6 +211,29 @@ fn a_trace_across_three_processes_is_one_trace() {
     let spans = lines.spans();
     assert!(spans.iter().all(|got| got.trace == trace), "{spans:#?}");
     assert_eq!(spans.iter().map(|got| got.pid).collect::<BTreeSet<_>>(), pids);
+    assert_adds_up(&ended, spans.len() as u64 + 1);
+}
+
+#[test]
+fn an_error_of_a_process_that_sends_seconds_after_the_root_keeps_the_whole_trace() {
+    let lines = Lines::new();
+    let spantap = listen(&lines, &["--keep", "error"]);
+    let trace = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
+    send(spantap.socket(), [span(trace, 1, 0), span(9, 1, 0)]);
+    sleep(Duration::from_secs(3));
+    let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
+    command.env("TRACEPARENT", format!("00-{trace:032x}-{:016x}-01", 1));
+    let mut fixture = Fixture::spawn(&mut command, Some(spantap.socket()));
+    assert_eq!(fixture.run("threads 1 1"), "");
+    fixture.end();
+    send(spantap.socket(), [span(trace, 2, 1).failed()]);
+    let ended = spantap.terminate();
+    let spans = lines.spans();
+    assert!(spans.iter().all(|got| got.trace == trace), "{spans:#?}");
+    assert_eq!(spans.iter().map(|got| got.pid).collect::<BTreeSet<_>>().len(), 2, "{spans:#?}");
+    let incomplete = |got: &Got| got.attributes.contains_key("spantap.sampling.incomplete");
+    assert!(!spans.iter().any(incomplete), "{spans:#?}");
+    assert!(spans.iter().any(|got| got.span == 1) && spans.iter().any(|got| got.span == 2), "{spans:#?}");
     assert_adds_up(&ended, spans.len() as u64 + 1);
 }
 
@@ -242,7 +268,7 @@ fn at_the_end_what_waits_is_decided_with_what_is_there() {
 #[test]
 fn a_late_error_in_a_dropped_trace_keeps_the_rest_and_says_what_is_missing() {
     let lines = Lines::new();
-    let spantap = listen(&lines, &["--keep", "error"]);
+    let spantap = listen(&lines, &["--keep", "error", "--keep-quiet", "1s"]);
     send(spantap.socket(), [span(1, 1, 0), span(1, 2, 1)]);
     sleep(Duration::from_secs(3));
     send(spantap.socket(), [span(1, 3, 1), span(1, 4, 1).failed(), span(1, 5, 1)]);
@@ -312,7 +338,9 @@ fn a_rate_keeps_so_many_traces_and_their_weights_add_up_to_all() {
 fn a_recording_has_the_kept_traces_and_the_metrics_have_all_spans() {
     let (folder, metrics) = (tempfile::tempdir().unwrap(), free_address());
     let capture = folder.path().join("kept.spans");
-    let args = ["--keep", "error", "--keep", "name == \"none\"", "--metrics", &metrics.to_string()];
+    let rules = ["--keep", "error", "--keep", "name == \"none\"", "--keep-quiet", "1s"];
+    let address = metrics.to_string();
+    let args = [&rules[..], &["--metrics", &address]].concat();
     let spantap = Spantap::record(&capture, &args);
     send(spantap.socket(), [span(1, 1, 0), span(2, 2, 3), span(2, 3, 0).failed()]);
     let mut page = String::new();
@@ -351,33 +379,52 @@ fn missing(ended: &Ended) -> u64 {
     }
 }
 
+/// Decisions are in memory only, as the manual says.
+#[test]
+fn a_restart_decides_a_trace_in_flight_anew() {
+    let lines = Lines::new();
+    let args = ["--keep", "error", "--keep", "name == \"none\""];
+    let first = listen(&lines, &args);
+    send(first.socket(), [span(1, 1, 0), span(1, 2, 1), span(2, 1, 0).failed()]);
+    first.terminate();
+    assert_eq!(lines.traces(), BTreeMap::from([(2, vec![1])]));
+    let second = listen(&lines, &args);
+    send(second.socket(), [span(1, 3, 1).failed(), span(2, 2, 1)]);
+    assert_adds_up(&second.terminate(), 2);
+    assert_eq!(lines.traces(), BTreeMap::from([(1, vec![3]), (2, vec![1])]));
+    let incomplete = |got: &Got| got.attributes.contains_key("spantap.sampling.incomplete");
+    assert!(!lines.spans().iter().any(incomplete));
+}
+
 /// What a rule has dropped is not missing, whether spantap ends or is killed; what waited at a kill is.
 #[test]
 fn after_a_restart_exactly_the_spans_that_waited_at_a_kill_are_missing() {
     let spool = tempfile::tempdir().unwrap();
     let lines = Lines::new();
-    let args = ["--keep", "error", "--spool", spool.path().to_str().unwrap()];
-    let to = lines.to();
-    let args = [&["--quiet", "--to", &to], &args[..]].concat();
+    let (to, metrics) = (lines.to(), [free_address(), free_address()]);
+    let args = ["--quiet", "--to", &to, "--keep", "error", "--spool", spool.path().to_str().unwrap()];
+    let [one, other] = metrics.map(|address| address.to_string());
+    let has = |address, line: &str| get(address, "/metrics").is_some_and(|page| page.contains(line));
     let start = || {
         let mut command = Command::new(Build::Release.path(Linkage::Executable, 0));
         command.env("TRACING_USDT_FORMAT", "otlp-protobuf");
         command
     };
-    let first = Spantap::listen(&args);
+    let first = Spantap::listen(&[&args[..], &["--keep-quiet", "100ms", "--metrics", &one]].concat());
     let socket = first.socket().to_owned();
     let mut fixture = Fixture::spawn(&mut start(), Some(&socket));
     // Spans of complete traces, none with an error.
     fixture.run("burst 100");
     fixture.run("flush");
-    // All are decided, and the progress is written.
-    sleep(Duration::from_secs(3));
+    wait_until("all are decided", || has(metrics[0], "spantap_sampling_dropped_spans_total{} 100\n"));
+    // The progress is written a tenth of a second later.
+    sleep(Duration::from_secs(2));
     let killed = first.kill();
-    let second = Spantap::listen_after(killed, &args);
+    let waits = ["--keep-quiet", "1h", "--keep-wait", "1h", "--metrics", &other];
+    let second = Spantap::listen_after(killed, &[&args[..], &waits].concat());
     fixture.run("burst 50");
     fixture.run("flush");
-    sleep(Duration::from_millis(300));
-    // These have not been quiet for a second.
+    wait_until("all wait", || has(metrics[1], "spantap_sampling_waiting_spans{} 50\n"));
     let killed = second.kill();
     let third = Spantap::listen_after(killed, &args);
     fixture.run("burst 1");
@@ -459,9 +506,15 @@ fn useless_rules_get_an_error_or_a_note() {
         assert!(!success && stderr.contains(expected), "{args:?}: {stderr}");
     }
     for (args, expected) in [
-        (&["--keep", "kernel.disk > 1ms"][..], "only spans of spantap attach have the values"),
+        (
+            &["--keep", "kernel.disk > 1ms"][..],
+            "only spans of spantap attach with --kernel sched have the values",
+        ),
         (&["--keep", "ratio(1%)", "--keep", "ratio(2%)"], "'ratio(1%)' adds nothing"),
         (&["--keep", "ratio(100%)"], "keeps every trace"),
+        (&["--keep", "error", "--keep", "error and ratio(10%)"], "'error and ratio(10%)' adds nothing"),
+        (&["--keep", "error", "--keep", "not error"], "keep every trace, so nothing is dropped"),
+        (&["--keep", "not (error or root)", "--keep", "error or root"], "keep every trace"),
     ] {
         let (success, stderr) = run(args);
         assert!(success && stderr.contains(expected), "{args:?}: {stderr}");

@@ -20,3 +20,16 @@ fn the_trace_that_slept_is_kept_with_what_the_kernel_did_and_no_other() {
         assert!(ended.stderr.contains("--keep: 1 trace kept"), "{}", ended.stderr);
     });
 }
+
+#[test]
+fn without_the_scheduler_a_rule_about_the_kernel_gets_a_note() {
+    with_kernel(&[], || {
+        for kernel in ["none", "block"] {
+            let rule = "kernel.sleep > 50ms";
+            let attached = Attached::start(&["--kernel", kernel, "--keep", rule, "--quiet"]);
+            let (_, ended) = attached.end();
+            let note = "only spans of spantap attach with --kernel sched have the values";
+            assert!(ended.stderr.contains(note), "{kernel}: {}", ended.stderr);
+        }
+    });
+}

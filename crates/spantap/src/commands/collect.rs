@@ -22,7 +22,7 @@ use crate::metrics::{self, SpanMetrics};
 use crate::open::OpenSpans;
 use crate::pipeline::{Intake, Pipeline, Sampling};
 use crate::process::Programs;
-use crate::sampling::Rules;
+use crate::sampling::{Rules, Wait};
 use crate::sink::{Settings, Sinks, SpoolSettings};
 use crate::source::{End, Source, otlp};
 use crate::stats::Stats;
@@ -249,7 +249,9 @@ impl Collect {
                 );
                 let rules = Rules::new(rules)?;
                 rules.notes(source.has_kernel()).into_iter().for_each(|note| notices.say(note));
-                Some(Sampling { rules, wait: forwarding.sampling.keep_wait })
+                let wait =
+                    Wait { most: forwarding.sampling.keep_wait, quiet: forwarding.sampling.keep_quiet };
+                Some(Sampling { rules, wait })
             }
         };
         let settings = Settings { targets: forwarding.to, spool, rotation, flight: flight.clone() };

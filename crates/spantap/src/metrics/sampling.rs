@@ -30,6 +30,9 @@ pub(super) fn encode(counts: &Counts, encoder: &mut DescriptorEncoder<'_>) -> fm
     let late = [("kept", counts.late_kept), ("dropped", counts.late_dropped)];
     let help = "Spans that came after their trace was decided";
     counters(encoder, "sampling_late_spans", help, by("outcome", &late))?;
+    let unrepresented = alone(counts.unrepresented_traces);
+    let help = "Traces that a rate has refused since it last kept one, and that no weight has";
+    gauges(encoder, "sampling_unrepresented_traces", help, unrepresented)?;
     gauges(
         encoder,
         "sampling_waiting_traces",

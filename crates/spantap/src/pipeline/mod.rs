@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -29,7 +29,7 @@ use crate::flight::FlightRecorder;
 use crate::metrics::SpanMetrics;
 use crate::open::OpenSpans;
 use crate::process::{Programs, Senders};
-use crate::sampling::{Limits, Rules, Sampler};
+use crate::sampling::{Limits, Rules, Sampler, Wait};
 use crate::sink::Sinks;
 use crate::span::Summary;
 use crate::stats::Stats;
@@ -46,8 +46,8 @@ const MAX_QUEUED_BATCHES: usize = 2;
 pub struct Sampling {
     /// The rules that keep traces.
     pub rules: Rules,
-    /// The longest that a trace waits for a decision, after its first span.
-    pub wait: Duration,
+    /// How long traces wait for a decision.
+    pub wait: Wait,
 }
 
 /// The way from a source to the sinks and the view.

@@ -18,6 +18,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Roughly how many bytes of memory the process takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.resource_bytes()
+    }
+
     /// Roughly how many bytes of memory the resource takes.
     pub fn resource_bytes(&self) -> usize {
         let text = |attribute: &KeyValue| match value(attribute) {

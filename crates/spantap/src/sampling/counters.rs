@@ -27,6 +27,8 @@ pub struct Counts {
     pub late_kept: u64,
     /// Spans that came after their trace was decided, and that are dropped.
     pub late_dropped: u64,
+    /// Traces that a rate has refused since it last kept one: no weight has them yet.
+    pub unrepresented_traces: u64,
     /// Traces that wait now.
     pub waiting_traces: u64,
     /// Their spans.

@@ -7,16 +7,16 @@ use memchr::memmem;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 use prost::Message;
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, message};
+use prost::encoding::{WireType, encode_key, encode_varint, message};
 
 use super::positions::Position;
-use super::rule::Share;
+use super::rule::{Share, is_ratio};
 use super::rules::{Kept, Rules};
 use crate::encode::Chunk;
 use crate::process::Process;
 use crate::span::attributes::{attribute, find, find_text};
-use crate::span::decode_field;
 use crate::span::numbers::{ATTRIBUTES, SCOPE_SPANS, SPANS};
+use crate::span::{ALLOCATION, decode_field, next_message};
 
 /// The attributes of a kept span: the rule that kept its trace, how many traces it stands for, and whether spans of the
 /// trace that came before were dropped.
@@ -42,9 +42,9 @@ impl Origin {
         Self { process: Arc::clone(process), scope: scope.into(), position: position.cloned() }
     }
 
-    /// Roughly the memory that it takes.
+    /// Roughly the memory that it takes, without that of the process, which is shared.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.scope.len() + size_of::<Process>() + self.process.resource_bytes()
+        size_of::<Self>() + self.scope.len() + 2 * ALLOCATION
     }
 }
 
@@ -207,7 +207,7 @@ fn sampled_before(field: &[u8]) -> Option<(Vec<u8>, Before)> {
         Value::DoubleValue(weight) if weight.is_finite() && *weight >= 1.0 => *weight,
         _ => 1.0,
     };
-    let is_ratio = find_text(&span.attributes, RULE).is_some_and(|rule| rule.contains("ratio("));
+    let is_ratio = find_text(&span.attributes, RULE).is_some_and(is_ratio);
     let is_incomplete = find(&span.attributes, INCOMPLETE) == Some(&Value::BoolValue(true));
     span.attributes.retain(|of| ![RULE, WEIGHT, INCOMPLETE].contains(&&*of.key));
     let spans = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
@@ -216,7 +216,5 @@ fn sampled_before(field: &[u8]) -> Option<(Vec<u8>, Before)> {
 
 /// The message in a field.
 fn content(mut field: &[u8]) -> Option<&[u8]> {
-    decode_key(&mut field).ok()?;
-    let length = usize::try_from(decode_varint(&mut field).ok()?).ok()?;
-    field.get(..length).filter(|content| content.len() == field.len())
+    next_message(&mut field).filter(|_| field.is_empty())
 }

@@ -21,8 +21,9 @@
 //! * A rate keeps what its bucket has room for. A kept trace stands for itself and for those that were refused since the last
 //!   one. If both a ratio and a rate apply, what the ratio keeps stands for itself, and the rate for all others.
 //!
-//! So the sum of the weights is the number of traces: on average with ratios, and exactly with rates, except for those that
-//! were refused last.
+//! So the sum of the weights is the number of traces: on average with ratios, and exactly with rates, together with those that
+//! were refused since a rate last kept one (`Counts::unrepresented_traces`). A trace that a rate has refused, and that a late
+//! span revives, counts twice.
 
 mod counters;
 mod decided;
@@ -41,3 +42,4 @@ pub use counters::{Counters, Counts, OfRule};
 pub use rule::Rule;
 pub use rules::Rules;
 pub use sampler::{Limits, Sampler};
+pub use waiting::Wait;

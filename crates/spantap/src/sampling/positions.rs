@@ -36,6 +36,8 @@ pub(super) struct Positions {
     known: HashMap<u64, Known>,
     /// The number of senders at which to forget some. It grows if all of them have waiting spans.
     most: usize,
+    /// The progress of forgotten senders that is not passed on yet.
+    forgotten: Vec<Progress>,
 }
 
 #[derive(Default, Debug)]
@@ -46,36 +48,58 @@ struct Known {
     passed_on: Option<Progress>,
 }
 
+impl Known {
+    /// The progress, if it has changed since the last call.
+    fn changed(&mut self) -> Option<Progress> {
+        let latest = self.latest?;
+        let spans = latest.spans.saturating_sub(self.position.waiting());
+        let now = Progress { spans, ..latest };
+        (self.passed_on.replace(now) != Some(now)).then_some(now)
+    }
+}
+
 impl Default for Positions {
     fn default() -> Self {
-        Self { known: HashMap::new(), most: MAX_SENDERS }
+        Self { known: HashMap::new(), most: MAX_SENDERS, forgotten: Vec::new() }
     }
 }
 
 impl Positions {
     /// The position of a sender.
     pub(super) fn of(&mut self, sender: u64) -> Arc<Position> {
+        Arc::clone(&self.known(sender).position)
+    }
+
+    fn known(&mut self, sender: u64) -> &mut Known {
         if self.known.len() >= self.most && !self.known.contains_key(&sender) {
-            self.known.retain(|_, known| Arc::strong_count(&known.position) > 1);
+            let forgotten = &mut self.forgotten;
+            self.known.retain(|_, known| {
+                let waits = Arc::strong_count(&known.position) > 1;
+                if !waits {
+                    forgotten.extend(known.changed());
+                }
+                waits
+            });
             self.most = MAX_SENDERS.max(2 * self.known.len());
         }
-        Arc::clone(&self.known.entry(sender).or_default().position)
+        self.known.entry(sender).or_default()
     }
 
     /// Notes that a sender's spans up to here were taken.
     pub(super) fn take(&mut self, progress: Progress) {
-        self.known.entry(progress.sender).or_default().latest = Some(progress);
+        self.known(progress.sender).latest = Some(progress);
+    }
+
+    /// Whether so many senders were forgotten that their progress should be passed on now.
+    pub(super) fn is_full(&self) -> bool {
+        self.forgotten.len() >= MAX_SENDERS
     }
 
     /// The progress that has changed since the last call.
     pub(super) fn changed(&mut self) -> Vec<Progress> {
-        let changed = |known: &mut Known| {
-            let latest = known.latest?;
-            let spans = latest.spans.saturating_sub(known.position.waiting());
-            let now = Progress { spans, ..latest };
-            (known.passed_on.replace(now) != Some(now)).then_some(now)
-        };
-        self.known.values_mut().filter_map(changed).collect()
+        let mut changed = std::mem::take(&mut self.forgotten);
+        changed.extend(self.known.values_mut().filter_map(Known::changed));
+        changed
     }
 }
 
@@ -100,6 +124,23 @@ mod tests {
         assert_eq!(positions.changed(), [progress(7, 8)]);
         (0..2).for_each(|_| position.decide());
         assert_eq!(positions.changed(), [progress(7, 10)]);
+    }
+
+    #[test]
+    fn very_many_senders_in_one_batch_are_forgotten_once_their_progress_is_passed_on() {
+        let mut positions = Positions::default();
+        let mut passed_on = 0;
+        let first = positions.of(1);
+        for sender in 2..20_000 {
+            positions.take(progress(sender, 1));
+            assert!(positions.known.len() <= MAX_SENDERS);
+            assert!(positions.forgotten.len() < 2 * MAX_SENDERS);
+            if positions.is_full() {
+                passed_on += positions.changed().len();
+            }
+        }
+        drop(first);
+        assert_eq!(passed_on + positions.changed().len(), 20_000 - 2);
     }
 
     #[test]

@@ -66,6 +66,11 @@ impl Bucket {
     pub(super) fn refuse(&mut self) {
         self.refused += 1;
     }
+
+    /// The traces that were refused since the last one that was kept.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
 }
 
 #[cfg(test)]

@@ -67,10 +67,23 @@ impl FromStr for Rule {
                 return Err(format!("`and` binds tighter than `or`; write ({query}) and {share}"));
             }
         }
-        let on_one_line = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-        let label: String = on_one_line.take(MAX_LABEL).collect();
+        let on_one_line = || text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+        let is_long = on_one_line().nth(MAX_LABEL).is_some();
+        // A share stays, because the next spantap reads it there.
+        let end = if is_long && share != Share::All && !share_is_first {
+            format!("… and {share}")
+        } else {
+            String::new()
+        };
+        let begin = on_one_line().take(MAX_LABEL.saturating_sub(end.chars().count()));
+        let label = begin.chain(end.chars()).take(MAX_LABEL).collect();
         Ok(Self { query: parsed, share, label })
     }
+}
+
+/// Whether a rule with this label keeps a share of the traces, by their ids.
+pub(super) fn is_ratio(label: &str) -> bool {
+    parts(label).is_ok_and(|parts| matches!(parts.share, Share::Ratio(_)))
 }
 
 struct Parts<'a> {
@@ -219,6 +232,15 @@ mod tests {
     fn a_long_rule_has_a_short_label() {
         let text = format!("name == \"{}\"", "é".repeat(1_000));
         assert_eq!(text.parse::<Rule>().unwrap().label().chars().count(), MAX_LABEL);
+        for (before, after, is_a_ratio) in
+            [("", " and ratio(10%)", true), ("ratio(10%) and ", "", true), ("", " and rate(1/s)", false)]
+        {
+            let rule: Rule = format!("{before}{text}{after}").parse().unwrap();
+            assert_eq!((rule.label().chars().count(), is_ratio(rule.label())), (MAX_LABEL, is_a_ratio));
+        }
+        let long: Rule = format!("{text} and rate(1{}/s)", "0".repeat(300)).parse().unwrap();
+        assert_eq!(long.label().chars().count(), MAX_LABEL);
+        assert!(!is_ratio("name == \"ratio(1%)\""));
         assert_eq!("error\nand root".parse::<Rule>().unwrap().label(), "error and root");
     }
 }

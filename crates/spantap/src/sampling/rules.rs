@@ -49,8 +49,8 @@ impl Rules {
         let ratios = || self.0.iter().filter_map(|rule| Some((rule, ratio(rule)?)));
         for rule in self.0.iter().filter(|rule| !has_kernel && rule.asks_kernel()) {
             notes.push(format!(
-                "--keep '{}': only spans of spantap attach have the values that begin with kernel; here they are \
-                 missing, so a comparison with them is false",
+                "--keep '{}': only spans of spantap attach with --kernel sched have the values that begin with \
+                 kernel; here they are missing, so a comparison with them is false",
                 rule.label()
             ));
         }
@@ -65,6 +65,22 @@ impl Rules {
                 notes.push(format!(
                     "--keep '{label}' adds nothing: '{larger}' keeps the same traces and more"
                 ));
+            }
+        }
+        let whole = || self.0.iter().filter(|rule| rule.share == Share::All);
+        for rule in whole() {
+            let query = rule.to_string();
+            let same = |other: &&Rule| {
+                other.share != Share::All && other.query.as_ref().is_some_and(|of| of.to_string() == query)
+            };
+            for other in self.0.iter().filter(same) {
+                let (label, rule) = (other.label(), rule.label());
+                notes.push(format!("--keep '{label}' adds nothing: '{rule}' keeps the same traces and more"));
+            }
+            let not = [format!("not {query}"), format!("not ({query})")];
+            if let Some(other) = whole().find(|other| not.contains(&other.to_string())) {
+                let (label, rule) = (other.label(), rule.label());
+                notes.push(format!("--keep '{rule}' and '{label}' keep every trace, so nothing is dropped"));
             }
         }
         notes
@@ -209,6 +225,11 @@ impl Judge {
             }
         }
         Decision::Dropped
+    }
+
+    /// The traces that rates have refused and that no kept one stands for yet.
+    pub(super) fn unrepresented(&self) -> u64 {
+        self.buckets.iter().map(|(_, bucket)| bucket.refused()).sum()
     }
 
     /// A better decision, because of a span that came after the one that was made: the span is kept with a greater

@@ -8,7 +8,7 @@ use super::decided::{Decided, Memory};
 use super::kept::{Origin, Output};
 use super::positions::{Position, Positions};
 use super::rules::{Decision, Judge, Kept, Rules};
-use super::waiting::{Due, WaitingSpan, WaitingTraces};
+use super::waiting::{Due, Wait, WaitingSpan, WaitingTraces};
 use crate::encode::Chunk;
 use crate::process::{Process, Progress};
 use crate::query::Subject;
@@ -54,8 +54,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler that lets traces wait for up to `wait`.
-    pub fn new(rules: &Rules, wait: Duration, limits: Limits, counters: Arc<Counters>) -> Self {
+    /// A sampler that lets traces wait.
+    pub fn new(rules: &Rules, wait: Wait, limits: Limits, counters: Arc<Counters>) -> Self {
         let of_rule = |label: &str| OfRule { rule: label.to_owned(), ..OfRule::default() };
         let counts =
             Counts { rules: rules.iter().map(|rule| of_rule(rule.label())).collect(), ..Counts::default() };
@@ -135,6 +135,9 @@ impl Sampler {
         progress.iter().for_each(|progress| self.positions.take(*progress));
         if !progress.is_empty() {
             self.progress_due.get_or_insert(now + PROGRESS_DELAY);
+        }
+        if self.positions.is_full() {
+            self.progress_due = Some(now);
         }
         (self.process, self.origin) = (None, None);
     }
@@ -229,10 +232,12 @@ impl Sampler {
         false
     }
 
-    /// What was kept since the last call, and the progress of the senders, if it is time to pass it on. The progress is also
-    /// in the last chunk, so that a spool writes both at once.
+    /// What was kept since the last call, and the progress of the senders, if it is time to pass it on. If there are chunks, the
+    /// last one has it, so that a spool writes it with their spans. If a kill comes between several chunks, the spans of the
+    /// first of them are delivered, and counted as missing as well.
     pub fn kept(&mut self, now: Instant) -> (Vec<Chunk>, Vec<Progress>) {
         (self.counts.waiting_traces, self.counts.waiting_spans) = self.waiting.counts();
+        self.counts.unrepresented_traces = self.judge.unrepresented();
         self.counters.set(&self.counts);
         let mut chunks = self.output.take();
         if chunks.is_empty() && self.progress_due.is_none_or(|due| due > now) {

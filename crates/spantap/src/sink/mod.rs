@@ -177,7 +177,7 @@ impl Sinks {
     }
 
     /// Notes that the senders have come this far with spans that are not pushed, because they are not to be forwarded. A spool
-    /// has written it to its file when this returns.
+    /// has written it to its file when this returns, unless there is no room on the disk, which a notice says.
     pub fn advance(&self, progress: &[Progress]) {
         if !progress.is_empty() {
             self.sinks.iter().for_each(|sink| sink.queue.store.advance(progress));

@@ -60,7 +60,7 @@ impl Source {
         match self {
             Self::Socket { .. } => false,
             #[cfg(feature = "ebpf")]
-            Self::Probes(_) => true,
+            Self::Probes(probes) => probes.has_times(),
             // Another spantap, which is attached, may forward its spans to this one.
             Self::OnlyOtlp => true,
         }

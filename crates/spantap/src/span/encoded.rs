@@ -156,7 +156,7 @@ fn fields_without_spans(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads a field that is a message, and returns the message.
-fn next_message<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn next_message<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     decode_key(rest).ok()?;
     let length = usize::try_from(decode_varint(rest).ok()?).ok()?;
     let (message, after) = rest.split_at_checked(length)?;

@@ -15,7 +15,7 @@ mod status;
 mod undecoded;
 pub(crate) mod zipkin;
 
-pub(crate) use encoded::{ALLOCATION, DecodedSize, decode_field};
+pub(crate) use encoded::{ALLOCATION, DecodedSize, decode_field, next_message};
 pub use encoded::{EncodedScopes, Summary};
 pub(crate) use kernel::{KERNEL_SCOPE, is_kernel_scope};
 pub(crate) use short::short_bytes;

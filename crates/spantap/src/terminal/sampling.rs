@@ -41,6 +41,11 @@ pub(super) fn sampling(counts: &Counts) -> String {
         let space = " ".repeat(columns - width(&rule));
         let _ = writeln!(out, "    {rule}{space}  {:>12}  {:>14}", traces(of.traces), spans(of.spans));
     }
+    let nothing: Vec<String> =
+        counts.rules.iter().filter(|of| of.spans == 0).map(|of| label(&of.rule)).collect();
+    if !nothing.is_empty() && kept + counts.dropped_traces > 0 {
+        let _ = writeln!(out, "    kept nothing: {}", nothing.join(", "));
+    }
     let early = [
         (counts.waited, "had waited for --keep-wait"),
         (counts.no_room, "had to make room for others"),
@@ -60,6 +65,13 @@ pub(super) fn sampling(counts: &Counts) -> String {
             "    spans that came after the decision: {} kept, {} dropped",
             grouped(counts.late_kept),
             grouped(counts.late_dropped)
+        );
+    }
+    if counts.unrepresented_traces > 0 {
+        let _ = writeln!(
+            out,
+            "    in no weight: {} that a rate has refused since it last kept one",
+            counted(counts.unrepresented_traces, "trace", "traces")
         );
     }
     if counts.incomplete_traces > 0 {
@@ -93,12 +105,16 @@ mod tests {
              duration > 100ms \\x1b[31m  1,200 traces    12,000 spans\n"
         );
         counts = Counts { waited: 3, too_large: 1, late_dropped: 7, incomplete_traces: 1, ..counts };
-        let last: Vec<String> = sampling(&counts).lines().skip(3).map(str::to_owned).collect();
+        counts.unrepresented_traces = 12;
+        counts.rules.extend([of("eror", 0, 0), of("duration > 1s and duration < 1ms", 0, 0)]);
+        let last: Vec<String> = sampling(&counts).lines().skip(5).map(str::to_owned).collect();
         assert_eq!(
             last,
             [
+                "    kept nothing: eror, duration > 1s and duration < 1ms",
                 "    decided before they were complete: 3 had waited for --keep-wait, 1 had too many spans to wait",
                 "    spans that came after the decision: 0 kept, 7 dropped",
+                "    in no weight: 12 traces that a rate has refused since it last kept one",
                 "    incomplete: of 1 dropped trace, only what came from a late span on is kept",
             ]
         );

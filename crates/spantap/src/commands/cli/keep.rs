@@ -17,7 +17,10 @@ pub(in crate::commands) struct Keep {
     /// Each span gets the rule and its weight as attributes. The view and --metrics still have all spans.
     #[arg(long, value_name = "RULE", value_parser = rule, help_heading = FORWARDING)]
     pub(in crate::commands) keep: Vec<Rule>,
-    /// With --keep, decide about a trace this long after its first span, if it is not complete before
+    /// With --keep, wait this long for more spans of a trace that looks complete, because other processes may send some
+    #[arg(long, value_name = "DURATION", value_parser = wait, default_value = "10s", requires = "keep", help_heading = FORWARDING)]
+    pub(in crate::commands) keep_quiet: Duration,
+    /// With --keep, decide about a trace this long after its first span, if it is not complete and quiet before
     #[arg(long, value_name = "DURATION", value_parser = wait, default_value = "30s", requires = "keep", help_heading = FORWARDING)]
     pub(in crate::commands) keep_wait: Duration,
 }
@@ -55,6 +58,8 @@ mod tests {
                 "ratio(1%)",
                 "--keep-wait",
                 "5s",
+                "--keep-quiet",
+                "1s",
             ],
             &["run", "--to", "jsonl=a", "--keep", "duration > 1s and rate(1/s)", "--", "./a"],
             &["attach", "--pid", "7", "--to", "jsonl=a", "--keep", "kernel.disk > 1ms"],
@@ -64,10 +69,11 @@ mod tests {
         for args in good {
             assert!(parse(args).is_ok(), "{args:?}: {:?}", parse(args));
         }
-        let bad: [&[&str]; 5] = [
+        let bad: [&[&str]; 6] = [
             &["listen", "a.sock", "--to", "jsonl=a", "--keep", "ratio(150%)"],
             &["listen", "a.sock", "--to", "jsonl=a", "--keep-wait", "5s"],
             &["listen", "a.sock", "--to", "jsonl=a", "--keep", "error", "--keep-wait", "0s"],
+            &["listen", "a.sock", "--to", "jsonl=a", "--keep-quiet", "1s"],
             &["record", "c.spans", "a.sock", "--keep", "3"],
             &["record", "c.spans", "a.sock", "--keep-last", "5m", "--keep", "error"],
         ];

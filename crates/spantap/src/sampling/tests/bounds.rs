@@ -73,3 +73,33 @@ fn a_trace_that_never_ends_is_decided_by_time_and_remembered_while_it_gets_spans
     let counts = bench.counts();
     assert_eq!((counts.waited, counts.late_kept), (1, 600));
 }
+
+/// A process's resource is often larger than its spans, and its spans come one by one.
+#[test]
+fn what_a_process_is_counts_once_however_its_spans_come() {
+    let mut bench = Bench::new(&["error"]);
+    let attribute = |number: usize| KeyValue {
+        key: format!("k8s.attribute.{number}"),
+        value: Some(AnyValue { value: Some(Value::StringValue("x".repeat(80))) }),
+        ..KeyValue::default()
+    };
+    let resource = Resource { attributes: (0..20).map(attribute).collect(), ..Resource::default() };
+    let process = |pid| {
+        let sender = Sender { pid, uid: 0, gid: 0 };
+        Arc::new(Process { sender, service: String::new(), resource: resource.clone() })
+    };
+    bench.processes = (1..=2).map(process).collect();
+    assert!(bench.processes[0].resource_bytes() > 2_000);
+    // One large trace across both, and many small ones.
+    for number in 2..20_000_u64 {
+        let process = number as usize % 2;
+        bench.send(Sent { process, ..Sent::of(LAST, number, 1) });
+        bench.send(Sent { process, ..Sent::of(number.into(), 2, 1) });
+    }
+    bench.collect();
+    let counts = bench.counts();
+    assert_eq!((counts.too_large, counts.no_room, counts.waiting_spans), (0, 0, 39_996));
+    assert!(bench.sampler.waiting_bytes() < 20 << 20, "{}", bench.sampler.waiting_bytes());
+    bench.finish();
+    assert_eq!(bench.sampler.waiting_bytes(), 0);
+}

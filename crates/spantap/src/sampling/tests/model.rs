@@ -6,25 +6,40 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A trace to make: its spans, each with a process, whether it has failed, and after which pause it is sent.
-type Planned = Vec<(usize, bool, u16)>;
+/// A trace to make: its spans, each with a process, what the rules ask for, and after which pause it is sent.
+type Planned = Vec<(usize, Asked, u16)>;
 
-/// Rules, and what the oracle says of them: whether a trace with these random bits that has an error, and a span of process
-/// 2, must be kept.
-type Case = (&'static [&'static str], fn(u64, bool, bool) -> bool);
+/// Whether a span has failed, its milliseconds, those for which it waited for the disk, and whether it is of the tenant acme.
+type Asked = (bool, u32, u32, bool);
 
-const CASES: [Case; 6] = [
-    (&["error"], |_, error, _| error),
-    (&["ratio(30%)"], |random, _, _| is_in(random, 0.3)),
-    (&["error", "ratio(30%)"], |random, error, _| error || is_in(random, 0.3)),
-    (&["error and ratio(50%)", "ratio(10%)"], |random, error, _| {
-        is_in(random, if error { 0.5 } else { 0.1 })
+/// Rules, and what the oracle says of them: whether a trace with these random bits and these spans must be kept.
+type Case = (&'static [&'static str], fn(u64, &[Sent]) -> bool);
+
+const CASES: [Case; 10] = [
+    (&["error"], |_, spans| has_error(spans)),
+    (&["ratio(30%)"], |random, _| is_in(random, 0.3)),
+    (&["error", "ratio(30%)"], |random, spans| has_error(spans) || is_in(random, 0.3)),
+    (&["error and ratio(50%)", "ratio(10%)"], |random, spans| {
+        is_in(random, if has_error(spans) { 0.5 } else { 0.1 })
     }),
-    (&["name == \"of 2\"", "error and ratio(50%)"], |random, error, has_2| {
-        has_2 || (error && is_in(random, 0.5))
+    (&["name == \"of 2\"", "error and ratio(50%)"], |random, spans| {
+        spans.iter().any(|span| span.process == 2) || (has_error(spans) && is_in(random, 0.5))
     }),
-    (&["not error"], |_, _, _| true),
+    (&["not error"], |_, spans| spans.iter().any(|span| !span.is_error)),
+    (&["duration > 100ms"], |_, spans| spans.iter().any(|span| span.ms > 100)),
+    (&["tenant == \"acme\"", "ratio(10%)"], |random, spans| {
+        spans.iter().any(|span| span.is_of_acme) || is_in(random, 0.1)
+    }),
+    (&["kernel.disk > 10ms"], |_, spans| spans.iter().any(|span| span.disk_ms > 10)),
+    // One span must be all of it.
+    (&["duration > 100ms and kernel.disk > 10ms and tenant == \"acme\" and not error"], |_, spans| {
+        spans.iter().any(|span| span.ms > 100 && span.disk_ms > 10 && span.is_of_acme && !span.is_error)
+    }),
 ];
+
+fn has_error(spans: &[Sent]) -> bool {
+    spans.iter().any(|span| span.is_error)
+}
 
 /// The id of a trace, with other random bits for each.
 fn id(number: u128) -> u128 {
@@ -36,12 +51,18 @@ fn is_in(random: u64, share: f64) -> bool {
 }
 
 fn planned() -> impl Strategy<Value = Vec<(u64, Planned)>> {
-    let span = (0..3_usize, prop::bool::weighted(0.1), 0..100_u16);
+    // Around the limits of the rules, and seldom beyond them.
+    let ms = || prop_oneof![8 => 1..=100_u32, 1 => 101..103_u32];
+    let disk_ms = || prop_oneof![8 => 0..=10_u32, 1 => 11..13_u32];
+    // Of few, a single span has all.
+    let asked = (prop::bool::weighted(0.1), ms(), disk_ms(), prop::bool::weighted(0.1));
+    let all = (Just(false), Just(101), Just(11), Just(true));
+    let span = (0..3_usize, prop_oneof![20 => asked.boxed(), 1 => all.boxed()], 0..30_u16);
     prop::collection::vec((any::<u64>(), prop::collection::vec(span, 1..8)), 1..40)
 }
 
 proptest! {
-    /// All spans come within 30 seconds, so no trace is decided before its end.
+    /// All spans come within the ten seconds that a complete trace waits, so none is decided before its end.
     #[test]
     fn every_chosen_trace_is_kept_whole_and_no_other(
         traces in planned(),
@@ -55,20 +76,16 @@ proptest! {
         let mut expected = BTreeMap::new();
         for (number, (random, spans)) in traces.iter().enumerate() {
             let trace = u128::from(number as u64 + 1) << 64 | u128::from(*random);
-            // Roots close last, so a trace is complete with its last span. The others come in any order.
-            let turn = |place: usize| if place == 0 { 8 } else { (place as u64 ^ order) % 8 };
-            for (place, (process, is_error, pause)) in spans.iter().enumerate() {
+            // In any order: the root may come first, such as that of a process that is not the last to send.
+            let turn = |place: usize| (place as u64 ^ order) % 8;
+            let mut of_trace = Vec::new();
+            for (place, (process, (is_error, ms, disk_ms, is_of_acme), pause)) in spans.iter().copied().enumerate() {
                 let (span, parent) = (place as u64 + 1, place.div_ceil(2) as u64);
-                let sent = Sent { process: *process, trace, span, parent, is_error: *is_error };
-                all.push((turn(place), *pause, sent));
+                let sent = Sent { process, trace, span, parent, is_error, ms, disk_ms, is_of_acme };
+                of_trace.push(sent);
+                all.push((turn(place), pause, sent));
             }
-            let has_error = spans.iter().any(|(_, is_error, _)| *is_error);
-            let has_2 = spans.iter().any(|(process, ..)| *process == 2);
-            // The last case needs a span that has not failed.
-            let is_chosen = match rules {
-                ["not error"] => spans.iter().any(|(_, is_error, _)| !is_error),
-                _ => must_keep(random & ((1 << 56) - 1), has_error, has_2),
-            };
+            let is_chosen = must_keep(random & ((1 << 56) - 1), &of_trace);
             let ids = if is_chosen { (1..=spans.len() as u64).collect() } else { BTreeSet::new() };
             expected.insert(trace, ids);
         }
@@ -109,7 +126,8 @@ proptest! {
         for (place, (trace, is_root, is_error, pause, process)) in sent.iter().enumerate() {
             let trace = id(*trace);
             let span = place as u64 + 1;
-            bench.send(Sent { process: *process, trace, span, parent: u64::from(!is_root) * 77_777, is_error: *is_error });
+            let parent = u64::from(!is_root) * 77_777;
+            bench.send(Sent { process: *process, is_error: *is_error, ..Sent::of(trace, span, parent) });
             bench.collect();
             prop_assert!(bench.sampler.waiting_bytes() <= bytes);
             let counts = bench.counts();

@@ -120,6 +120,8 @@ struct State {
     senders: Senders,
     /// Whether the file `senders` lacks a part of `senders`.
     senders_changed: bool,
+    /// Whether a notice has said that they can't be written, since they last were.
+    is_senders_failure_said: bool,
 }
 
 /// A batch that the worker also has in memory: it is sent even if its segment is dropped in the meantime.
@@ -233,6 +235,7 @@ impl Spool {
             damage_reported: None,
             senders,
             senders_changed: true,
+            is_senders_failure_said: false,
         };
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / MIN_SEGMENTS);
         let position = PositionFile::open(&folder, position)?;
@@ -384,7 +387,18 @@ impl Spool {
     /// file is removed and a later removal tries again; a kill until then makes the senders unknown.
     fn save_senders(&self, state: &mut State) {
         if state.senders_changed {
-            state.senders_changed = senders::write(&self.folder, state.senders.iter()).is_err();
+            let written = senders::write(&self.folder, state.senders.iter());
+            state.senders_changed = written.is_err();
+            match written {
+                Ok(()) => state.is_senders_failure_said = false,
+                Err(cause) if !std::mem::replace(&mut state.is_senders_failure_said, true) => {
+                    self.notices.say(format!(
+                        "can't write {}: {cause}; if spantap is killed now, the next one does not count all that is missing",
+                        self.folder.join("senders").display()
+                    ));
+                }
+                Err(_) => {}
+            }
         }
     }
 

@@ -402,7 +402,6 @@ fn progress_survives_a_kill() {
     assert_eq!(senders(&Opened::open(folder.path())), [(7, 5), (8, 4)], "by the file");
 }
 
-/// Delivered segments are removed one by one, and a kill may follow each removal.
 /// Spans that a rule has dropped are not pushed, and are not missing.
 #[test]
 fn progress_without_spans_survives_a_kill() {
@@ -417,6 +416,26 @@ fn progress_without_spans_survives_a_kill() {
     assert_eq!(senders(&Opened::open(folder.path())), [(1, 10), (2, 4)]);
 }
 
+#[test]
+fn a_notice_says_once_that_progress_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    // A folder is in the way of the new file.
+    let new = folder.path().join("senders.new");
+    std::fs::create_dir(&new).unwrap();
+    let progress = |spans| Progress { sender: 1, spans, ..Progress::default() };
+    opened.spool.advance(&[progress(10)]);
+    opened.spool.advance(&[progress(11)]);
+    let notices = opened.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].contains("does not count all that is missing"), "{notices:?}");
+    std::fs::remove_dir(new).unwrap();
+    opened.spool.advance(&[progress(12)]);
+    drop(opened);
+    assert_eq!(senders(&Opened::open(folder.path())), [(1, 12)]);
+}
+
+/// Delivered segments are removed one by one, and a kill may follow each removal.
 #[test]
 fn progress_survives_the_removal_of_its_segments() {
     let folder = tempfile::tempdir().unwrap();

@@ -40,6 +40,7 @@ use load::Loaded;
 /// Probes with programs attached to them.
 pub struct Probes {
     loaded: Loaded,
+    has_times: bool,
     stopped: Arc<AtomicBool>,
 }
 
@@ -61,7 +62,17 @@ impl Probes {
     ///
     /// Rights are missing, or the kernel lacks a feature.
     pub fn attach(target: Target, kernel: &[Kernel], min: Duration, callsites: Vec<Pattern>) -> Result<Self> {
-        Ok(Self { loaded: Loaded::attach(target, kernel, min, callsites)?, stopped: Arc::default() })
+        let has_times = kernel.contains(&Kernel::Sched);
+        Ok(Self {
+            loaded: Loaded::attach(target, kernel, min, callsites)?,
+            has_times,
+            stopped: Arc::default(),
+        })
+    }
+
+    /// Whether its spans have what threads did during them.
+    pub(super) fn has_times(&self) -> bool {
+        self.has_times
     }
 
     pub(super) fn stop(&self) -> Stop {
