@@ -76,7 +76,8 @@ fn capabilities(unit: &Unit) -> Vec<String> {
 }
 
 fn confined(unit: &Unit) -> Confined {
-    for setting in ["DynamicUser", "NoNewPrivileges"] {
+    // Those after the first are implied by DynamicUser=yes, and a unit with a user of its own needs them as well.
+    for setting in ["NoNewPrivileges", "RemoveIPC", "RestrictSUIDSGID"] {
         assert_eq!(unit.value(setting), "yes");
     }
     assert_eq!(unit.value("ProtectSystem"), "strict");
@@ -85,6 +86,26 @@ fn confined(unit: &Unit) -> Confined {
     assert_eq!(ambient.is_empty(), capabilities.is_empty());
     assert!(ambient.is_empty() || ambient == [unit.value("CapabilityBoundingSet")]);
     Confined::new(USER, &capabilities.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// By `exec_directory_is_private` of systemd: it keeps a runtime directory that outlives a dynamic user in `/run/private`, which has the
+/// mode 0700. There, no program of another user would reach the socket.
+#[test]
+fn the_folder_of_the_socket_is_not_private_to_root() {
+    if !need(&["systemd-sysusers"]) {
+        return;
+    }
+    let unit = Unit::read("spantap.service");
+    assert_eq!((unit.value("RuntimeDirectoryPreserve"), mode(&unit, "RuntimeDirectoryMode")), ("yes", 0o755));
+    assert_eq!(unit.values("DynamicUser").next(), None);
+    // Its user is one that the other file makes.
+    let root = tempfile::tempdir().unwrap();
+    let mut make = Command::new("systemd-sysusers");
+    make.arg("--dry-run").arg(format!("--root={}", root.path().display()));
+    let output = make.arg(deployed("systemd/spantap.sysusers")).output().unwrap();
+    let made = format!("Creating user '{}' ", unit.value("User"));
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&made), "no {made:?}");
 }
 
 fn mode(unit: &Unit, setting: &str) -> u32 {
