@@ -33,6 +33,13 @@ fn variable(container: &Value, name: &str) -> Value {
     variables.iter().find(|variable| variable["name"] == name).unwrap()["value"].clone()
 }
 
+/// The user of a container.
+fn user(pod: &Value, container: &Value) -> u32 {
+    let of = |context: &Value| context["runAsUser"].as_u64();
+    let user = of(&container["securityContext"]).or_else(|| of(&pod["securityContext"]));
+    user.unwrap().try_into().unwrap()
+}
+
 #[test]
 fn the_sidecar_and_its_program_have_no_privileges() {
     if !need(&["python3", "kubernetes-validate"]) {
@@ -46,11 +53,15 @@ fn the_sidecar_and_its_program_have_no_privileges() {
     );
     let (spantap, app) = (&pod["initContainers"][0], &pod["containers"][0]);
     for container in [spantap, app] {
+        let mut context = container["securityContext"].as_object().unwrap().clone();
+        context.remove("runAsUser");
         let expected = json!({
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
         });
-        assert_eq!(container["securityContext"], expected);
+        assert_eq!(Value::from(context), expected);
     }
+    let users = [user(&pod, spantap), user(&pod, app)];
+    assert!(users[0] != users[1] && !users.contains(&0), "{users:?}");
     assert_eq!(spantap["restartPolicy"], "Always");
     for name in ["hostPID", "hostNetwork", "hostIPC"] {
         assert_eq!(pod[name], Value::Null);
@@ -71,8 +82,11 @@ fn the_sidecar_works_as_confined_as_its_pod_says_and_after_a_restart() {
     }
     let pod = pod(SIDECAR);
     let container = &pod["initContainers"][0];
-    let user = pod["securityContext"]["runAsUser"].as_u64().unwrap() as u32;
-    let mut confined = Confined::new(user, &[]);
+    let [user_of_spantap, user_of_app] = [container, &pod["containers"][0]].map(|of| user(&pod, of));
+    let [group, group_of_files] =
+        ["runAsGroup", "fsGroup"].map(|name| pod["securityContext"][name].as_u64().unwrap() as u32);
+    assert_eq!(group, group_of_files);
+    let mut confined = Confined::new(user_of_spantap, &[]).with_group(group);
     let (run, spool) = (confined.writable("run", 0o770), confined.writable("spool", 0o770));
     let spantap = confined.copy(&program("spantap"));
     let metrics = free_address();
@@ -93,21 +107,19 @@ fn the_sidecar_works_as_confined_as_its_pod_says_and_after_a_restart() {
     let socket = run.join("trace.sock");
     assert!(socket.exists());
 
-    // Another user of the same group, in which the folder is read-only.
+    // The program's user of the same group, for which the folder is read-only, also by way of spantap's processes.
+    let setpriv =
+        ["setpriv", "--reuid", &user_of_app.to_string(), "--regid", &group.to_string()].map(str::to_owned);
+    let root = format!("/proc/{}/root/", confined.pid(&spantap));
+    let mut look = Command::new(&setpriv[0]);
+    let looked = look.args(&setpriv[1..]).args(["--clear-groups", "ls", &root]).output().unwrap();
+    let said = String::from_utf8(looked.stderr).unwrap();
+    assert!(!looked.status.success() && said.contains("Permission denied"), "{said}");
     let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
     let fixture = confined.copy(&crate::program());
     let mut app = Command::new("unshare");
     app.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", run.to_str().unwrap()]);
-    app.args([
-        "setpriv",
-        "--reuid",
-        "64998",
-        "--regid",
-        "64998",
-        "--groups",
-        &user.to_string(),
-        "--no-new-privs",
-    ]);
+    app.args(setpriv).args(["--clear-groups", "--no-new-privs"]);
     app.args(["--bounding-set=-all", "--inh-caps=-all", "--", &fixture]);
     app.env("TRACING_USDT_FORMAT", variable(&pod["containers"][0], "TRACING_USDT_FORMAT").as_str().unwrap());
     app.env("TRACING_USDT_DELIVERY", "background");
