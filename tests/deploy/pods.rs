@@ -1,5 +1,6 @@
 //! The files for Kubernetes.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -156,14 +157,18 @@ fn the_daemon_finds_its_program_and_attaches_with_its_capabilities() {
     let names: Vec<String> =
         texts(&context["capabilities"]["add"]).iter().map(|name| name.to_lowercase()).collect();
     let mut confined = Confined::new(0, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let spool = confined.writable("spool", 0o770);
+    let (spool, run) = (confined.writable("spool", 0o770), confined.writable("run", 0o770));
     let spantap = confined.copy(&program("spantap"));
     let app = confined.copy(&crate::program());
-    let mut fixture = Fixture::spawn(
-        Command::new("setpriv").args(["--reuid", "64998", "--clear-groups", "--", &app]),
-        None,
-    );
-    let script = texts(&container["args"])[0].replace("/var/lib/spantap", spool.to_str().unwrap());
+    let start = || {
+        let mut app_of_user = Command::new("setpriv");
+        Fixture::spawn(app_of_user.args(["--reuid", "64998", "--clear-groups", "--", &app]), None)
+    };
+    let here = |script: &str| {
+        let script = script.replace("/var/lib/spantap", spool.to_str().unwrap());
+        script.replace("/run/spantap", run.to_str().unwrap()).replace("sleep 5", "sleep 0.1")
+    };
+    let script = here(&texts(&container["args"])[0]);
     // As if it were installed.
     let path =
         format!("{}:{}", Path::new(&spantap).parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -171,10 +176,27 @@ fn the_daemon_finds_its_program_and_attaches_with_its_capabilities() {
     let endpoint = format!("http://localhost:{}", backend.http.port());
     let command = [texts(&container["command"]), vec![script]].concat();
     let variables = [("APP", &*app), ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("PATH", &*path)];
+    let probe = texts(&container["livenessProbe"]["exec"]["command"]);
+    let is_alive = || {
+        let mut command = Command::new(&probe[0]);
+        command.args(probe[1..].iter().map(|arg| here(arg))).env("APP", &app).status().unwrap().success()
+    };
     confined.start(&command, "0022", &variables);
+    confined.wait_until("spantap waits", |this| this.stderr().contains("waiting for a process of "));
+    assert!(is_alive());
+    let mut fixture = start();
     confined.wait_until("spantap is attached", |this| this.stderr().contains("attached to "));
     spans_arrive(&mut fixture, &backend, "kernel.on_cpu_ns: Int(");
+    assert!(is_alive());
+
     fixture.end();
+    assert!(is_alive(), "there is no process");
+    // A new version.
+    std::fs::remove_file(&app).unwrap();
+    confined.copy(&crate::program());
+    let new = start();
+    assert!(!is_alive());
+    new.end();
     let (status, _) = confined.end(&spantap);
     assert!(status.success(), "{status}: {}", confined.stderr());
 }
@@ -200,6 +222,10 @@ fn attach_sees_all_containers_of_an_image() {
     };
     let mut containers = [start(), start()];
     let pids = containers.each_ref().map(Fixture::pid);
+    // The liveness probe of the daemon compares the inodes: the devices differ.
+    let files = pids.map(|pid| std::fs::metadata(format!("/proc/{pid}/exe")).unwrap());
+    assert_eq!(files[0].ino(), files[1].ino());
+    assert_ne!(files[0].dev(), files[1].dev());
     let spantap = Spantap::attach(&["--exe", &format!("/proc/{}/exe", pids[0]), "--quiet"]);
     containers.iter_mut().for_each(|container| _ = container.run("tree"));
     containers.into_iter().for_each(Fixture::end);
