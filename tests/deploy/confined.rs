@@ -113,17 +113,23 @@ impl Confined {
         });
     }
 
-    /// Ends the program by SIGKILL.
-    pub(crate) fn kill(&mut self, program: &str) {
+    /// Ends the program by SIGKILL, and returns its system calls.
+    pub(crate) fn kill(&mut self, program: &str) -> Calls {
         self.signal(program, Signal::SIGKILL);
+        self.calls_of(program)
     }
 
     /// Ends the program by SIGTERM, and returns the exit status and its system calls.
     pub(crate) fn end(&mut self, program: &str) -> (ExitStatus, Calls) {
         let status = self.signal(program, Signal::SIGTERM);
+        (status, self.calls_of(program))
+    }
+
+    /// The system calls of the program so far.
+    pub(crate) fn calls_of(&self, program: &str) -> Calls {
         let text = read_to_string(self.calls()).unwrap();
         let (_, calls) = text.split_once(&execution(program)).unwrap();
-        (status, Calls(calls.lines().skip(1).map(str::to_owned).collect()))
+        Calls(calls.lines().skip(1).map(str::to_owned).collect())
     }
 
     /// The process that executes this program.

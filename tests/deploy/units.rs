@@ -112,7 +112,7 @@ fn mode(unit: &Unit, setting: &str) -> u32 {
     u32::from_str_radix(unit.value(setting), 8).unwrap()
 }
 
-/// With its user, capabilities, umask, folders and system calls.
+/// With its user, capabilities, umask, folders and system calls. The backend is away at first, and spantap is killed and started again.
 #[test]
 fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
     if !need(&[&NEEDS[..], &["rotel", "systemd-analyze"]].concat()) {
@@ -129,9 +129,11 @@ fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
         ("${STATE_DIRECTORY}", state.to_str().unwrap()),
     ];
     let command = unit.command(&values);
-    let backend = Rotel::start();
+    let mut backend = Rotel::start();
+    backend.stop();
     let endpoint = format!("http://localhost:{}", backend.http.port());
-    confined.start(&command, unit.value("UMask"), &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
+    confined.start(&command, unit.value("UMask"), &variables);
     let socket = run.join("trace.sock");
     confined.wait_until("the socket is there", |_| socket.exists());
     // As the unit says: for every user.
@@ -150,8 +152,31 @@ fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
         &program,
     ]);
     other_user.env("TRACING_USDT_FORMAT", "otlp-protobuf");
+    other_user.env("TRACING_USDT_DELIVERY", "background");
     let mut fixture = Fixture::spawn(&mut other_user, Some(&socket));
-    spans_arrive(&mut fixture, &backend, "    Name           : parent");
+    let in_spool = || -> u64 {
+        // A folder for each target.
+        let folders = read_dir(&state).unwrap().map(|folder| folder.unwrap().path());
+        let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| read_dir(folder).unwrap());
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    let before = in_spool();
+    fixture.run("below 1");
+    confined.wait_until("spans are in the spool", |_| in_spool() > before);
+    confined.wait_until("it looks for the backend", |this| {
+        this.calls_of(&spantap).families().contains("AF_INET")
+    });
+    assert_allowed(&unit, &confined.kill(&spantap));
+    confined.start(&command, unit.value("UMask"), &variables);
+    backend.start_again();
+    confined.wait_until("the spans of the spool arrive", |_| {
+        backend.log().contains("    Name           : above")
+    });
+    // The program finds the new socket within a second.
+    confined.wait_until("later spans arrive", |_| {
+        fixture.run("tree");
+        backend.log().contains("    Name           : parent")
+    });
     let user = backend.log();
     assert!(user.contains("process.real_user.id: Int(64998)"), "{user}");
     fixture.end();
