@@ -135,9 +135,10 @@ fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
     confined.start(&command, unit.value("UMask"), &variables);
     let socket = run.join("trace.sock");
-    confined.wait_until("the socket is there", |_| socket.exists());
-    // As the unit says: for every user.
-    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o666);
+    // As the unit says.
+    confined.wait_until("the socket is there for every user", |_| {
+        socket.metadata().is_ok_and(|socket| socket.permissions().mode() & 0o777 == 0o666)
+    });
 
     let mut other_user = Command::new("setpriv");
     let program = confined.copy(&crate::program());
