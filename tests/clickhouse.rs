@@ -343,7 +343,16 @@ fn documented_queries_find_what_view_and_graph_say() {
         expected,
         json!([{ "waited": "save", "wait": "lock wait", "ended_by": "order", "times": 1, "ms": 2.0 }])
     );
-    assert_eq!(numbers(run("Which spans waited for which")), numbers(expected));
+    let query = "Which spans waited for which";
+    assert_eq!(numbers(run(query)), numbers(expected.clone()));
+    // Also if the span of the thread that ended the wait is in another file.
+    let lines = read_to_string(&path).unwrap();
+    let part: Vec<&str> =
+        lines.split_inclusive('\n').filter(|line| line.contains("wait") || line.contains("save")).collect();
+    let other = folder.path().join("part.jsonl");
+    write(&other, part.concat()).unwrap();
+    let found = filled(folder.path(), &other).run(&[&documented(query)]);
+    assert_eq!((part.len(), numbers(found.into())), (2, numbers(expected)));
 
     let graph: Value = serde_json::from_str(&spantap(&["graph", path.to_str().unwrap(), "--json"])).unwrap();
     let node = |at: &Value| &graph["nodes"][at.as_u64().unwrap() as usize];

@@ -511,6 +511,40 @@ fn a_signal_leaves_no_unfinished_file_behind() {
     }
 }
 
+/// The kernel does not end the first process of a pid namespace by the default action of a signal, not even by one of its own.
+#[test]
+fn a_signal_ends_export_as_the_first_process_of_a_container() {
+    if !need(&["root", "unshare"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let (out, pipe) = (folder.path().join("out"), folder.path().join("pipe"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let before = names(folder.path());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut container = Command::new("unshare");
+        container.args(["--pid", "--fork", "--kill-child", "env", "--default-signal=INT,TERM"]);
+        container.arg(program("spantap")).arg("export").arg(&path);
+        for (format, file) in [("folded", &out), ("html", &pipe)] {
+            container.args(["--to", &format!("{format}={}", file.display())]);
+        }
+        let mut container = e2e::Process(container.spawn().unwrap());
+        let new = folder.path().join("out.1.new");
+        wait_until("there is an unfinished file of process 1", || new.exists());
+        let children = format!("/proc/{0}/task/{0}/children", container.id());
+        let export = read_to_string(children).unwrap().trim().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(export), signal).unwrap();
+        let mut status = None;
+        wait_until("it has ended", || {
+            status = container.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(128 + signal as i32));
+        assert_eq!(names(folder.path()), before);
+    }
+}
+
 #[test]
 fn two_names_of_one_file_are_noticed() {
     let folder = tempfile::tempdir().unwrap();

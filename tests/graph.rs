@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{read, write};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -73,6 +74,38 @@ fn shop(folder: &Path) -> PathBuf {
     let path = folder.join("shop.jsonl");
     write(&path, lines.concat()).unwrap();
     path
+}
+
+/// strace holds the write up, and ends when that is over.
+#[test]
+fn a_signal_leaves_no_unfinished_picture_behind() {
+    if !need(&["strace"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = shop(folder.path());
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let mut held = Command::new("strace");
+    held.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=write:delay_enter=5s:when=1"]);
+    // A shell without job control starts background processes with SIGINT ignored, and tests inherit that.
+    held.args(["env", "--default-signal=INT"]).arg(program("spantap")).args(["graph", "--svg"]);
+    let mut held =
+        e2e::Process(held.arg(&path).arg("--output").arg(folder.path().join("out")).spawn().unwrap());
+    wait_until("there is an unfinished file", || names() != before);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", held.id())).unwrap();
+    let graph = nix::unistd::Pid::from_raw(children.trim().parse().unwrap());
+    nix::sys::signal::kill(graph, nix::sys::signal::Signal::SIGINT).unwrap();
+    let mut status = None;
+    wait_until("it has ended", || {
+        status = held.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().signal(), Some(nix::libc::SIGINT), "{status:?}");
+    assert_eq!(names(), before);
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(crate) const USER: u32 = 64_999;
 pub(crate) struct Confined {
     folder: tempfile::TempDir,
     user: u32,
+    group: u32,
     capabilities: Vec<String>,
     writable: Vec<PathBuf>,
     process: Option<Process>,
@@ -31,14 +32,19 @@ impl Confined {
         let folder = tempfile::tempdir().unwrap();
         set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let capabilities = capabilities.iter().map(|name| (*name).to_owned()).collect();
-        Self { folder, user, capabilities, writable: Vec::new(), process: None }
+        Self { folder, user, group: user, capabilities, writable: Vec::new(), process: None }
+    }
+
+    /// With another group than one with the number of the user.
+    pub(crate) fn with_group(self, group: u32) -> Self {
+        Self { group, ..self }
     }
 
     /// A folder of the user's, which it can write to, with this mode.
     pub(crate) fn writable(&mut self, name: &str, mode: u32) -> PathBuf {
         let path = self.folder.path().join(name);
         create_dir(&path).unwrap();
-        chown(&path, Some(self.user), Some(self.user)).unwrap();
+        chown(&path, Some(self.user), Some(self.group)).unwrap();
         set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         self.writable.push(path.clone());
         path
@@ -74,11 +80,11 @@ impl Confined {
         let folders = self.writable.iter().chain([&log]).map(|path| path.to_str().unwrap());
         let mut capabilities = "-all".to_owned();
         self.capabilities.iter().for_each(|name| capabilities += &format!(",+{name}"));
-        let user = self.user.to_string();
+        let (user, group) = (self.user.to_string(), self.group.to_string());
         let mut confined = Command::new("unshare");
         confined.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", umask]);
         confined.arg(self.calls()).arg(self.folder.path()).arg(folders.collect::<Vec<_>>().join(" "));
-        confined.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--no-new-privs"]);
+        confined.args(["setpriv", "--reuid", &user, "--regid", &group, "--clear-groups", "--no-new-privs"]);
         for set in ["bounding-set", "inh-caps", "ambient-caps"] {
             confined.arg(format!("--{set}={capabilities}"));
         }
@@ -107,25 +113,35 @@ impl Confined {
         });
     }
 
-    /// Ends the program by SIGKILL.
-    pub(crate) fn kill(&mut self, program: &str) {
+    /// Ends the program by SIGKILL, and returns its system calls.
+    pub(crate) fn kill(&mut self, program: &str) -> Calls {
         self.signal(program, Signal::SIGKILL);
+        self.calls_of(program)
     }
 
     /// Ends the program by SIGTERM, and returns the exit status and its system calls.
     pub(crate) fn end(&mut self, program: &str) -> (ExitStatus, Calls) {
         let status = self.signal(program, Signal::SIGTERM);
-        let text = read_to_string(self.calls()).unwrap();
-        let (_, calls) = text.split_once(&execution(program)).unwrap();
-        (status, Calls(calls.lines().skip(1).map(str::to_owned).collect()))
+        (status, self.calls_of(program))
     }
 
-    fn signal(&mut self, program: &str, signal: Signal) -> ExitStatus {
+    /// The system calls of the program so far.
+    pub(crate) fn calls_of(&self, program: &str) -> Calls {
+        let text = read_to_string(self.calls()).unwrap();
+        let (_, calls) = text.split_once(&execution(program)).unwrap();
+        Calls(calls.lines().skip(1).map(str::to_owned).collect())
+    }
+
+    /// The process that executes this program.
+    pub(crate) fn pid(&self, program: &str) -> i32 {
         let text = read_to_string(self.calls()).unwrap();
         // The execution does not change the pid.
         let line = text.lines().find(|line| line.contains(&execution(program))).unwrap();
-        let pid = line.split(' ').next().unwrap().parse().unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
+        line.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    fn signal(&mut self, program: &str, signal: Signal) -> ExitStatus {
+        kill(Pid::from_raw(self.pid(program)), signal).unwrap();
         let mut status = None;
         wait_until("it ends", || {
             status = self.process.as_mut().unwrap().try_wait().unwrap();

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs::read_to_string;
 use std::path::Path;
+use std::process::Command;
+
+use e2e::{need, program};
 
 use crate::deployed;
 
@@ -46,4 +49,35 @@ fn the_image_builds_spantap_with_all_that_attach_needs() {
     let copied: Vec<&str> =
         instructions.iter().filter(|(name, _)| name == "COPY").map(|(_, copy)| &**copy).collect();
     assert_eq!(copied, [". .", "--from=build /source/target/release/spantap /usr/local/bin/spantap"]);
+}
+
+/// The libraries that spantap is linked with, of the packages of Debian 12.
+#[test]
+fn the_image_has_all_libraries_of_spantap() {
+    if !need(&["btf", "readelf"]) {
+        return;
+    }
+    let output = Command::new("readelf").arg("--dynamic").arg(program("spantap")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let libraries: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .map(|line| line.split(['[', ']']).nth(1).unwrap())
+        .collect();
+    assert!(libraries.contains(&"libelf.so.1"), "without eBPF: {text}");
+    let instructions = instructions();
+    let install: Vec<&str> =
+        instructions.iter().filter(|(name, _)| name == "RUN").map(|(_, run)| &**run).collect();
+    let installed: BTreeSet<&str> = install.last().unwrap().split_whitespace().collect();
+    for library in libraries {
+        let package = match library {
+            "libelf.so.1" => "libelf1",
+            "libz.so.1" => "zlib1g",
+            // Every Debian has them.
+            "libc.so.6" | "libgcc_s.so.1" | "libm.so.6" => continue,
+            other if other.starts_with("ld-linux") => continue,
+            other => panic!("no package is known to have {other}"),
+        };
+        assert!(installed.contains(package), "{package}, for {library}: {installed:?}");
+    }
 }

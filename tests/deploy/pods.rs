@@ -1,5 +1,6 @@
 //! The files for Kubernetes.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,6 +34,13 @@ fn variable(container: &Value, name: &str) -> Value {
     variables.iter().find(|variable| variable["name"] == name).unwrap()["value"].clone()
 }
 
+/// The user of a container.
+fn user(pod: &Value, container: &Value) -> u32 {
+    let of = |context: &Value| context["runAsUser"].as_u64();
+    let user = of(&container["securityContext"]).or_else(|| of(&pod["securityContext"]));
+    user.unwrap().try_into().unwrap()
+}
+
 #[test]
 fn the_sidecar_and_its_program_have_no_privileges() {
     if !need(&["python3", "kubernetes-validate"]) {
@@ -46,11 +54,15 @@ fn the_sidecar_and_its_program_have_no_privileges() {
     );
     let (spantap, app) = (&pod["initContainers"][0], &pod["containers"][0]);
     for container in [spantap, app] {
+        let mut context = container["securityContext"].as_object().unwrap().clone();
+        context.remove("runAsUser");
         let expected = json!({
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
         });
-        assert_eq!(container["securityContext"], expected);
+        assert_eq!(Value::from(context), expected);
     }
+    let users = [user(&pod, spantap), user(&pod, app)];
+    assert!(users[0] != users[1] && !users.contains(&0), "{users:?}");
     assert_eq!(spantap["restartPolicy"], "Always");
     for name in ["hostPID", "hostNetwork", "hostIPC"] {
         assert_eq!(pod[name], Value::Null);
@@ -71,8 +83,11 @@ fn the_sidecar_works_as_confined_as_its_pod_says_and_after_a_restart() {
     }
     let pod = pod(SIDECAR);
     let container = &pod["initContainers"][0];
-    let user = pod["securityContext"]["runAsUser"].as_u64().unwrap() as u32;
-    let mut confined = Confined::new(user, &[]);
+    let [user_of_spantap, user_of_app] = [container, &pod["containers"][0]].map(|of| user(&pod, of));
+    let [group, group_of_files] =
+        ["runAsGroup", "fsGroup"].map(|name| pod["securityContext"][name].as_u64().unwrap() as u32);
+    assert_eq!(group, group_of_files);
+    let mut confined = Confined::new(user_of_spantap, &[]).with_group(group);
     let (run, spool) = (confined.writable("run", 0o770), confined.writable("spool", 0o770));
     let spantap = confined.copy(&program("spantap"));
     let metrics = free_address();
@@ -93,21 +108,19 @@ fn the_sidecar_works_as_confined_as_its_pod_says_and_after_a_restart() {
     let socket = run.join("trace.sock");
     assert!(socket.exists());
 
-    // Another user of the same group, in which the folder is read-only.
+    // The program's user of the same group, for which the folder is read-only, also by way of spantap's processes.
+    let setpriv =
+        ["setpriv", "--reuid", &user_of_app.to_string(), "--regid", &group.to_string()].map(str::to_owned);
+    let root = format!("/proc/{}/root/", confined.pid(&spantap));
+    let mut look = Command::new(&setpriv[0]);
+    let looked = look.args(&setpriv[1..]).args(["--clear-groups", "ls", &root]).output().unwrap();
+    let said = String::from_utf8(looked.stderr).unwrap();
+    assert!(!looked.status.success() && said.contains("Permission denied"), "{said}");
     let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
     let fixture = confined.copy(&crate::program());
     let mut app = Command::new("unshare");
     app.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", run.to_str().unwrap()]);
-    app.args([
-        "setpriv",
-        "--reuid",
-        "64998",
-        "--regid",
-        "64998",
-        "--groups",
-        &user.to_string(),
-        "--no-new-privs",
-    ]);
+    app.args(setpriv).args(["--clear-groups", "--no-new-privs"]);
     app.args(["--bounding-set=-all", "--inh-caps=-all", "--", &fixture]);
     app.env("TRACING_USDT_FORMAT", variable(&pod["containers"][0], "TRACING_USDT_FORMAT").as_str().unwrap());
     app.env("TRACING_USDT_DELIVERY", "background");
@@ -144,14 +157,18 @@ fn the_daemon_finds_its_program_and_attaches_with_its_capabilities() {
     let names: Vec<String> =
         texts(&context["capabilities"]["add"]).iter().map(|name| name.to_lowercase()).collect();
     let mut confined = Confined::new(0, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let spool = confined.writable("spool", 0o770);
+    let (spool, run) = (confined.writable("spool", 0o770), confined.writable("run", 0o770));
     let spantap = confined.copy(&program("spantap"));
     let app = confined.copy(&crate::program());
-    let mut fixture = Fixture::spawn(
-        Command::new("setpriv").args(["--reuid", "64998", "--clear-groups", "--", &app]),
-        None,
-    );
-    let script = texts(&container["args"])[0].replace("/var/lib/spantap", spool.to_str().unwrap());
+    let start = || {
+        let mut app_of_user = Command::new("setpriv");
+        Fixture::spawn(app_of_user.args(["--reuid", "64998", "--clear-groups", "--", &app]), None)
+    };
+    let here = |script: &str| {
+        let script = script.replace("/var/lib/spantap", spool.to_str().unwrap());
+        script.replace("/run/spantap", run.to_str().unwrap()).replace("sleep 5", "sleep 0.1")
+    };
+    let script = here(&texts(&container["args"])[0]);
     // As if it were installed.
     let path =
         format!("{}:{}", Path::new(&spantap).parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -159,10 +176,27 @@ fn the_daemon_finds_its_program_and_attaches_with_its_capabilities() {
     let endpoint = format!("http://localhost:{}", backend.http.port());
     let command = [texts(&container["command"]), vec![script]].concat();
     let variables = [("APP", &*app), ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("PATH", &*path)];
+    let probe = texts(&container["livenessProbe"]["exec"]["command"]);
+    let is_alive = || {
+        let mut command = Command::new(&probe[0]);
+        command.args(probe[1..].iter().map(|arg| here(arg))).env("APP", &app).status().unwrap().success()
+    };
     confined.start(&command, "0022", &variables);
+    confined.wait_until("spantap waits", |this| this.stderr().contains("waiting for a process of "));
+    assert!(is_alive());
+    let mut fixture = start();
     confined.wait_until("spantap is attached", |this| this.stderr().contains("attached to "));
     spans_arrive(&mut fixture, &backend, "kernel.on_cpu_ns: Int(");
+    assert!(is_alive());
+
     fixture.end();
+    assert!(is_alive(), "there is no process");
+    // A new version.
+    std::fs::remove_file(&app).unwrap();
+    confined.copy(&crate::program());
+    let new = start();
+    assert!(!is_alive());
+    new.end();
     let (status, _) = confined.end(&spantap);
     assert!(status.success(), "{status}: {}", confined.stderr());
 }
@@ -188,6 +222,10 @@ fn attach_sees_all_containers_of_an_image() {
     };
     let mut containers = [start(), start()];
     let pids = containers.each_ref().map(Fixture::pid);
+    // The liveness probe of the daemon compares the inodes: the devices differ.
+    let files = pids.map(|pid| std::fs::metadata(format!("/proc/{pid}/exe")).unwrap());
+    assert_eq!(files[0].ino(), files[1].ino());
+    assert_ne!(files[0].dev(), files[1].dev());
     let spantap = Spantap::attach(&["--exe", &format!("/proc/{}/exe", pids[0]), "--quiet"]);
     containers.iter_mut().for_each(|container| _ = container.run("tree"));
     containers.into_iter().for_each(Fixture::end);

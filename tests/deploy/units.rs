@@ -76,7 +76,8 @@ fn capabilities(unit: &Unit) -> Vec<String> {
 }
 
 fn confined(unit: &Unit) -> Confined {
-    for setting in ["DynamicUser", "NoNewPrivileges"] {
+    // Those after the first are implied by DynamicUser=yes, and a unit with a user of its own needs them as well.
+    for setting in ["NoNewPrivileges", "RemoveIPC", "RestrictSUIDSGID"] {
         assert_eq!(unit.value(setting), "yes");
     }
     assert_eq!(unit.value("ProtectSystem"), "strict");
@@ -87,11 +88,31 @@ fn confined(unit: &Unit) -> Confined {
     Confined::new(USER, &capabilities.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// By `exec_directory_is_private` of systemd: it keeps a runtime directory that outlives a dynamic user in `/run/private`, which has the
+/// mode 0700. There, no program of another user would reach the socket.
+#[test]
+fn the_folder_of_the_socket_is_not_private_to_root() {
+    if !need(&["systemd-sysusers"]) {
+        return;
+    }
+    let unit = Unit::read("spantap.service");
+    assert_eq!((unit.value("RuntimeDirectoryPreserve"), mode(&unit, "RuntimeDirectoryMode")), ("yes", 0o755));
+    assert_eq!(unit.values("DynamicUser").next(), None);
+    // Its user is one that the other file makes.
+    let root = tempfile::tempdir().unwrap();
+    let mut make = Command::new("systemd-sysusers");
+    make.arg("--dry-run").arg(format!("--root={}", root.path().display()));
+    let output = make.arg(deployed("systemd/spantap.sysusers")).output().unwrap();
+    let made = format!("Creating user '{}' ", unit.value("User"));
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&made), "no {made:?}");
+}
+
 fn mode(unit: &Unit, setting: &str) -> u32 {
     u32::from_str_radix(unit.value(setting), 8).unwrap()
 }
 
-/// With its user, capabilities, umask, folders and system calls.
+/// With its user, capabilities, umask, folders and system calls. The backend is away at first, and spantap is killed and started again.
 #[test]
 fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
     if !need(&[&NEEDS[..], &["rotel", "systemd-analyze"]].concat()) {
@@ -108,13 +129,16 @@ fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
         ("${STATE_DIRECTORY}", state.to_str().unwrap()),
     ];
     let command = unit.command(&values);
-    let backend = Rotel::start();
+    let mut backend = Rotel::start();
+    backend.stop();
     let endpoint = format!("http://localhost:{}", backend.http.port());
-    confined.start(&command, unit.value("UMask"), &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
+    confined.start(&command, unit.value("UMask"), &variables);
     let socket = run.join("trace.sock");
-    confined.wait_until("the socket is there", |_| socket.exists());
-    // As the unit says: for every user.
-    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o666);
+    // As the unit says.
+    confined.wait_until("the socket is there for every user", |_| {
+        socket.metadata().is_ok_and(|socket| socket.permissions().mode() & 0o777 == 0o666)
+    });
 
     let mut other_user = Command::new("setpriv");
     let program = confined.copy(&crate::program());
@@ -129,8 +153,31 @@ fn the_service_receives_and_forwards_spans_as_confined_as_its_unit_says() {
         &program,
     ]);
     other_user.env("TRACING_USDT_FORMAT", "otlp-protobuf");
+    other_user.env("TRACING_USDT_DELIVERY", "background");
     let mut fixture = Fixture::spawn(&mut other_user, Some(&socket));
-    spans_arrive(&mut fixture, &backend, "    Name           : parent");
+    let in_spool = || -> u64 {
+        // A folder for each target.
+        let folders = read_dir(&state).unwrap().map(|folder| folder.unwrap().path());
+        let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| read_dir(folder).unwrap());
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    let before = in_spool();
+    fixture.run("below 1");
+    confined.wait_until("spans are in the spool", |_| in_spool() > before);
+    confined.wait_until("it looks for the backend", |this| {
+        this.calls_of(&spantap).families().contains("AF_INET")
+    });
+    assert_allowed(&unit, &confined.kill(&spantap));
+    confined.start(&command, unit.value("UMask"), &variables);
+    backend.start_again();
+    confined.wait_until("the spans of the spool arrive", |_| {
+        backend.log().contains("    Name           : above")
+    });
+    // The program finds the new socket within a second.
+    confined.wait_until("later spans arrive", |_| {
+        fixture.run("tree");
+        backend.log().contains("    Name           : parent")
+    });
     let user = backend.log();
     assert!(user.contains("process.real_user.id: Int(64998)"), "{user}");
     fixture.end();

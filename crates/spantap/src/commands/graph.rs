@@ -8,7 +8,9 @@ use super::cli::Graph;
 use super::drawn::{by, is_closed, limit, replaces_its_source, report, text, write};
 use super::failed::Failed;
 use super::growing;
+use super::signals::Blocked;
 use crate::graph;
+use crate::replacement::abandon_all;
 use crate::search::Files;
 
 /// Shows who calls whom.
@@ -38,6 +40,10 @@ fn show(options: &Graph) -> Result<ExitCode> {
 }
 
 fn show_once(options: &Graph) -> Result<ExitCode> {
+    if options.output.is_some() {
+        // A picture that is not finished is removed also when a signal ends the process.
+        Blocked::ending()?.read()?.end_after(abandon_all)?;
+    }
     let files = Files::open(&options.files);
     let mut found = graph::read(&files, by(options), options.query.clone());
     limit(&mut found.graph, options);

@@ -8,8 +8,9 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -36,6 +37,9 @@ const NOT_PASSED_ON: [Signal; 7] = [
     Signal::SIGTRAP,
     Signal::SIGSYS,
 ];
+
+/// How long the end of the process waits for its clean-up.
+const LONGEST_CLEAN_UP: Duration = Duration::from_secs(5);
 
 /// Signals that are blocked in this thread and in all threads that start later. A signal that was ignored when spantap
 /// started, as `nohup` does, stays ignored, also in the programs that spantap starts.
@@ -177,7 +181,8 @@ impl Signals {
         Ok(())
     }
 
-    /// Calls `clean_up` at the first signal that asks spantap to end, from another thread, and then ends the process by this signal.
+    /// Calls `clean_up` at the first signal that asks spantap to end, from another thread, and then ends the process by this signal. A
+    /// clean-up that hangs, such as on a file system whose server is away, is not waited for any longer than [`LONGEST_CLEAN_UP`].
     ///
     /// # Errors
     ///
@@ -185,10 +190,12 @@ impl Signals {
     pub(super) fn end_after(mut self, clean_up: impl FnOnce() + Send + 'static) -> Result<()> {
         let wait = move || {
             let Some(signal) = self.wait_for_end() else { return };
-            clean_up();
+            run_for(LONGEST_CLEAN_UP, clean_up);
             // Its default ends the process: a signal that was ignored is not blocked, and so does not come here.
             let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
             let _ = raise(signal);
+            // The first process of a container is not ended by the default of a signal. Shells give this code for one that was.
+            std::process::exit(128 + signal as i32);
         };
         thread::Builder::new().name("end".into()).spawn(wait).context("can't start the thread `end`")?;
         Ok(())
@@ -283,9 +290,45 @@ pub(super) fn stop(signal: Signal) {
     let _ = set.thread_block();
 }
 
+/// Runs `work` in another thread, and waits for it for `limit` at most.
+fn run_for(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let work = move || {
+        work();
+        let _ = done.send(());
+    };
+    // Without the thread, nobody sends, and so there is nothing to wait for.
+    let _ = thread::Builder::new().name("clean-up".into()).spawn(work);
+    let _ = is_done.recv_timeout(limit);
+}
+
 /// The ignored signals as a bit mask; the lowest bit is signal 1.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_up_that_hangs_does_not_hold_up_the_end() {
+        run_for(Duration::from_millis(1), || {
+            loop {
+                thread::park();
+            }
+        });
+    }
+
+    #[test]
+    fn the_end_waits_for_the_clean_up() {
+        let (cleaned, is_clean) = mpsc::channel();
+        run_for(Duration::from_secs(60), move || {
+            thread::yield_now();
+            let _ = cleaned.send(());
+        });
+        assert_eq!(is_clean.try_recv(), Ok(()));
+    }
 }

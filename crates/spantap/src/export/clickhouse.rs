@@ -143,7 +143,8 @@ fn texts(attributes: &[KeyValue]) -> Texts<'_> {
     texts
 }
 
-/// A value as a Collector's `AsString` writes it, except for infinity and NaN, of which it makes the text of an error.
+/// A value as a Collector's `AsString` writes it, except for infinity and NaN, of which it makes the text of an error, and inside lists and
+/// maps, where Go's `json.Marshal` writes whole numbers without a fraction and some characters escaped.
 fn text(value: &AnyValue) -> String {
     match &value.value {
         // References to a table of strings exist in profiles only.
