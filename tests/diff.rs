@@ -279,6 +279,7 @@ fn json_has_what_the_document_says() {
         "compared_names": 3,
         "vanished": [],
         "too_few": [],
+        "not_judged": [],
         "crossing_traces": 0,
         "left_out_spans": 0,
         "left_out_calls": 0,
@@ -372,8 +373,17 @@ fn new_and_vanished_names_are_listed_apart() {
     let shown = stdout(&output);
     assert!(shown.contains("\nnew, only after:\n  shop: audit v2  1,000 spans, average 1."), "{shown}");
     assert!(shown.contains("\nvanished, only before:\n  shop: audit v1  1,000 spans, average "), "{shown}");
-    // A new name is no change that a condition can name.
+    // A new name is no change of a measure. It has a condition of its own.
     assert_eq!(diff(&[&before, &after, "--fail-on", "p50 > +0%"]).status.code(), Some(0));
+    for (condition, message) in
+        [("new", "shop: audit v2 is new"), ("vanished", "shop: audit v1 has vanished")]
+    {
+        let output = diff(&[&before, &after, "--fail-on", condition]);
+        assert_eq!(
+            (output.status.code(), stderr(&output)),
+            (Some(1), format!("spantap: failed: {message}\n"))
+        );
+    }
 }
 
 #[test]
@@ -395,6 +405,42 @@ fn too_few_spans_are_no_guess() {
     let some = |seed, lock_us| Run { traces: 30, ..few(seed, lock_us) };
     let [before, after] = two(folder.path(), &some(1, 0.0), &some(2, 50_000.0));
     assert_eq!(diff(&[&before, &after]).status.code(), Some(1));
+}
+
+/// A gate that passes without having looked is worse than none.
+#[test]
+fn a_condition_that_could_not_be_judged_does_not_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = |run: Run| Run { traces: 199, ..run };
+    let [before, after] = two(folder.path(), &few(Run::default()), &few(locked()));
+    let output = diff(&[&before, &after, "--fail-on", "p95 > +10%"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let expected = "spantap: p95 was judged in no name, so whether a condition of p95 is met is not known\n\
+                    spantap: not judged, because there is too little to say: p95 in 3 names, p99 in 3 names; --json lists them\n";
+    assert_eq!(stderr(&output), expected);
+    assert_eq!(diff(&[&before, &after, "--fail-on", "mean > +10%"]).status.code(), Some(1));
+    assert_eq!(diff(&[&before, &after, "--fail-on", "calls > +1"]).status.code(), Some(0));
+    let (found, _) = found(&[&before, &after]);
+    let of_first = json!({ "service": "shop", "name": "GET /orders", "measures": ["p95", "p99"] });
+    assert_eq!((found["not_judged"].as_array().unwrap().len(), &found["not_judged"][0]), (3, &of_first));
+}
+
+/// Such as that of a service that crashed at its start.
+#[test]
+fn too_few_spans_of_a_name_can_be_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let bulk = |name: &str, seed| {
+        let run = Run { seed, service: "bulk", ..Run::default() };
+        run.write(&folder.path().join(name)).to_str().unwrap().to_owned()
+    };
+    let (bulk_before, bulk_after) = (bulk("bulk1.jsonl", 3), bulk("bulk2.jsonl", 4));
+    let [before, after] = two(folder.path(), &Run::default(), &Run { seed: 2, traces: 19, ..Run::default() });
+    let more = ["--before", bulk_before.as_str(), "--after", &bulk_after];
+    let output = diff(&[&[before.as_str(), &after, "--fail-on", "too-few"][..], &more].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let expected =
+        "spantap: failed: shop: GET /orders has 1,000 spans before and 19 spans after, too few to compare\n";
+    assert!(stderr(&output).starts_with(expected), "{output:?}");
 }
 
 /// Whatever disturbed them may have disturbed them all.

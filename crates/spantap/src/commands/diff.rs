@@ -1,5 +1,6 @@
 //! `spantap diff`: compares two sides, and shows what has changed and why.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use super::cli::Diff as Options;
 use super::failed::Failed;
-use crate::diff::{Choice, Condition, Diff, Sides, compare, json, sentence, table};
+use crate::diff::{
+    Choice, Condition, Diff, Measured, Name, NamesOf, Sides, compare, json, sentence, short, table,
+};
 use crate::search::Files;
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe};
@@ -53,14 +56,16 @@ fn show(options: &Options) -> Result<ExitCode> {
         written => written.context("can't write what has changed")?,
     }
     let failures = failures(&found, &options.fail_on);
+    let unknown = unknown(&found, &options.fail_on);
+    let is_unknown = !unknown.is_empty();
     let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
     let older = before_files.older().into_iter().chain(after_files.older());
     let mut err = io::stderr().lock();
-    for line in failures.into_iter().chain(report(&found)).chain(older) {
+    for line in failures.into_iter().chain(unknown).chain(report(&found)).chain(older) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
     }
     Ok(match () {
-        () if found.is_damaged() || found.compared == 0 => Failed::EXIT_CODE.into(),
+        () if found.is_damaged() || found.compared == 0 || is_unknown => Failed::EXIT_CODE.into(),
         () if is_failure => DIFFERENT.into(),
         () => ExitCode::SUCCESS,
     })
@@ -103,14 +108,37 @@ fn words(paths: &[PathBuf]) -> String {
     safe(&paths.iter().map(word).collect::<Vec<_>>().join(" "))
 }
 
-/// A line about each change that a condition names.
+/// A line about each measure that a condition names, and of which there was too little to say in any name.
+fn unknown(found: &Diff, conditions: &[Condition]) -> Vec<String> {
+    let unknown: BTreeSet<Measured> = conditions.iter().filter_map(|of| of.not_judged(found)).collect();
+    let line = |of: Measured| {
+        format!("{0} was judged in no name, so whether a condition of {0} is met is not known", of.word())
+    };
+    unknown.into_iter().map(line).collect()
+}
+
+/// A line about each change and each name that a condition names.
 fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
     let is_named = |change| conditions.iter().any(|condition| condition.matches(change));
     let failures = found.findings.iter().flat_map(|of| {
         let named = of.all_changes().filter(|(_, change)| is_named(change));
         named.map(|(called, change)| format!("failed: {}", sentence(of, called, change)))
     });
-    failures.collect()
+    let mut failures: Vec<String> = failures.collect();
+    for of in conditions.iter().filter_map(Condition::names) {
+        let failed = |what: &str, name: &Name| format!("failed: {} {what}", short(name));
+        match of {
+            NamesOf::New => failures.extend(found.new.iter().map(|of| failed("is new", &of.name))),
+            NamesOf::Vanished => {
+                failures.extend(found.vanished.iter().map(|of| failed("has vanished", &of.name)));
+            }
+            NamesOf::TooFew => failures.extend(found.too_few.iter().map(|of| {
+                let [before, after] = of.spans.map(|spans| counted(spans, "span", "spans"));
+                failed(&format!("has {before} before and {after} after, too few to compare"), &of.name)
+            })),
+        }
+    }
+    failures
 }
 
 /// What the user has to know beside what has changed.
@@ -131,6 +159,15 @@ fn report(found: &Diff) -> Vec<String> {
     }
     if !found.too_few.is_empty() && found.compared > 0 {
         lines.push(format!("{} not compared: too few spans; --json lists them", names(found.too_few.len())));
+    }
+    let mut not_judged: BTreeMap<Measured, usize> = BTreeMap::new();
+    for measured in found.not_judged.iter().flat_map(|of| &of.measures) {
+        *not_judged.entry(*measured).or_default() += 1;
+    }
+    if !not_judged.is_empty() {
+        let all = not_judged.into_iter().map(|(of, count)| format!("{} in {}", of.word(), names(count)));
+        let all = all.collect::<Vec<_>>().join(", ");
+        lines.push(format!("not judged, because there is too little to say: {all}; --json lists them"));
     }
     if found.crossing_traces > 0 {
         let traces = counted(found.crossing_traces, "trace", "traces");

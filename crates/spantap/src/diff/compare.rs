@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cause::Reasons;
-use super::finding::{Diff, OneSided, SideOf, TooFew};
+use super::finding::{Diff, NotJudged, OneSided, SideOf, TooFew};
 use super::judge::{Judged, judge};
 use super::measured::Measured;
 use super::names::{NameId, Names};
@@ -79,6 +79,11 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
     });
     let mut too_few: Vec<TooFew> = too_few.collect();
     too_few.sort_by(|one, other| one.name.cmp(&other.name));
+    let not_judged = judged.not_judged.iter();
+    let not_judged =
+        not_judged.filter_map(|(id, of)| Some(NotJudged { name: name(*id)?, measures: of.clone() }));
+    let mut not_judged: Vec<NotJudged> = not_judged.collect();
+    not_judged.sort_by(|one, other| one.name.cmp(&other.name));
     let Judged { compared, ref new, ref vanished, .. } = judged;
     Diff {
         sides: [before, after].map(|of| SideOf { spans: of.spans, traces: of.traces }),
@@ -86,6 +91,8 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
         new: one_sided(new, after),
         vanished: one_sided(vanished, before),
         too_few,
+        not_judged,
+        judged: judged.judged.clone(),
         findings: Reasons::new(names, tallies, &judged).findings(),
         crossing_traces: 0,
         left_out_spans: before.left_out + after.left_out,

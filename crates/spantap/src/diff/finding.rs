@@ -1,5 +1,7 @@
 //! The result of a comparison.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::measured::Measured;
 use super::names::Name;
 use crate::search::Read;
@@ -19,6 +21,10 @@ pub struct Diff {
     pub vanished: Vec<OneSided>,
     /// Names of which there is too little to say.
     pub too_few: Vec<TooFew>,
+    /// The measures of compared names of which there is too little to say: a percentile takes more spans than an average.
+    pub not_judged: Vec<NotJudged>,
+    /// In how many names there was enough to say; nothing if in none.
+    pub judged: BTreeMap<Measured, usize>,
     /// Traces that were left out, because they have spans of both sides.
     pub crossing_traces: u64,
     /// Spans that were left out, because their trace was too large or there were too many names.
@@ -133,6 +139,15 @@ pub struct TooFew {
     pub name: Name,
     /// How many spans each side has.
     pub spans: [u64; 2],
+}
+
+/// What could not be judged of a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotJudged {
+    /// The name.
+    pub name: Name,
+    /// What.
+    pub measures: BTreeSet<Measured>,
 }
 
 impl Diff {

@@ -27,6 +27,10 @@ pub(super) struct Judged {
     pub(super) new: Vec<NameId>,
     pub(super) vanished: Vec<NameId>,
     pub(super) too_few: Vec<NameId>,
+    /// The measures of names in `compared` of which there is too little to say.
+    pub(super) not_judged: BTreeMap<NameId, BTreeSet<Measured>>,
+    /// In how many names there was enough to say.
+    pub(super) judged: BTreeMap<Measured, usize>,
     /// How many names have enough spans.
     pub(super) compared: usize,
 }
@@ -56,9 +60,13 @@ pub(super) fn judge(before: &Tallies, after: &Tallies) -> Judged {
             (Some(one), Some(other)) if known(before, id) && known(after, id) => {
                 let found: Vec<Change> =
                     Measured::OF_A_NAME.into_iter().filter_map(|of| difference(one, other, of)).collect();
-                match found.is_empty() {
-                    true => judged.too_few.push(id),
-                    false => judged.compared += 1,
+                if found.is_empty() {
+                    judged.too_few.push(id);
+                    continue;
+                }
+                judged.compared += 1;
+                for measured in Measured::OF_A_NAME {
+                    judged.count(id, measured, found.iter().any(|change| change.measured == measured));
                 }
                 candidates.extend(found.into_iter().map(|change| Candidate { to: To::Name(id), change }));
             }
@@ -80,7 +88,7 @@ pub(super) fn judge(before: &Tallies, after: &Tallies) -> Judged {
             }
         }
     }
-    candidates.extend(calls(before, after));
+    candidates.extend(calls(before, after, &mut judged));
     let chances: Vec<f64> = candidates.iter().map(|candidate| candidate.change.chance).collect();
     for (Candidate { to, change }, is_real) in candidates.into_iter().zip(holm(&chances, CHANCE)) {
         judged.put(to, change, is_real);
@@ -89,6 +97,13 @@ pub(super) fn judge(before: &Tallies, after: &Tallies) -> Judged {
 }
 
 impl Judged {
+    fn count(&mut self, id: NameId, measured: Measured, is_judged: bool) {
+        match is_judged {
+            true => *self.judged.entry(measured).or_default() += 1,
+            false => _ = self.not_judged.entry(id).or_default().insert(measured),
+        }
+    }
+
     fn put(&mut self, to: To, change: Change, is_real: bool) {
         let is_large = change.measured.is_large(change.before, change.after);
         match to {
@@ -128,7 +143,7 @@ fn one_sided(tally: &Tally, [before, after]: [&Tallies; 2], is_new: bool) -> Cha
 }
 
 /// How often names call others.
-fn calls(before: &Tallies, after: &Tallies) -> Vec<Candidate> {
+fn calls(before: &Tallies, after: &Tallies, judged: &mut Judged) -> Vec<Candidate> {
     let pairs: BTreeSet<(NameId, NameId)> = before.calls.keys().chain(after.calls.keys()).copied().collect();
     let candidate = |(caller, called): (NameId, NameId)| {
         let (one, other) = (before.names.get(&caller)?, after.names.get(&caller)?);
@@ -137,7 +152,9 @@ fn calls(before: &Tallies, after: &Tallies) -> Vec<Candidate> {
         }
         let pair = (caller, called);
         let (one, other) = (one.ratio_of(before.calls.get(&pair)), other.ratio_of(after.calls.get(&pair)));
-        let chance = chance(one, other, Measured::Calls.kind())?;
+        let chance = chance(one, other, Measured::Calls.kind());
+        judged.count(caller, Measured::Calls, chance.is_some());
+        let chance = chance?;
         let change = Change { measured: Measured::Calls, before: one.value(), after: other.value(), chance };
         Some(Candidate { to: To::Calls(caller, called), change })
     };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::finding::{
-    CalledMore, Cause, Change, Diff, Figures, Finding, OneSided, SideOf, TooFew, Why,
+    CalledMore, Cause, Change, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
 };
 use super::super::names::Name;
 use crate::text::write_json;
@@ -31,6 +31,7 @@ fn object(diff: &Diff) -> Value {
         "new": list(&diff.new),
         "vanished": list(&diff.vanished),
         "too_few": diff.too_few.iter().map(too_few).collect::<Vec<_>>(),
+        "not_judged": diff.not_judged.iter().map(not_judged).collect::<Vec<_>>(),
         "crossing_traces": diff.crossing_traces,
         "left_out_spans": diff.left_out_spans,
         "left_out_calls": diff.left_out_calls,
@@ -106,6 +107,11 @@ fn one_sided(OneSided { name, figures: of, trace }: &OneSided) -> Value {
 
 fn too_few(TooFew { name, spans }: &TooFew) -> Value {
     json!({ "service": name.service, "name": name.span, "spans_before": spans[0], "spans_after": spans[1] })
+}
+
+fn not_judged(NotJudged { name, measures }: &NotJudged) -> Value {
+    let words: Vec<&str> = measures.iter().map(|of| of.word()).collect();
+    json!({ "service": name.service, "name": name.span, "measures": words })
 }
 
 fn whole(ns: f64) -> i64 {

@@ -282,7 +282,8 @@ fn label(Name { service, span }: &Name) -> String {
     format!("{}: {}", or(service, "(no service)"), or(span, "(no name)"))
 }
 
-fn short(name: &Name) -> String {
+/// The name in a sentence, escaped.
+pub fn short(name: &Name) -> String {
     cut(&label(name), SHORT)
 }
 
