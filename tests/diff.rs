@@ -316,7 +316,7 @@ fn more_calls_are_a_reason_of_the_caller() {
     let [before, after] = same();
     let [before, after] = two(folder.path(), &before, &Run { queries: 4, ..after });
     let (found, code) = found(&[&before, &after]);
-    assert_eq!((outline(&found), code), (vec!["GET /orders: p50 p95 p99 mean calls sqlite".to_owned()], 1));
+    assert_eq!((outline(&found), code), (vec!["GET /orders: p50 p95 mean calls sqlite".to_owned()], 1));
     let shown = stdout(&diff(&[&before, &after]));
     assert!(shown.contains("\n  calls shop: sqlite 1.0 -> 4.0 times\n"), "{shown}");
     assert!(shown.contains(": in shop: sqlite +15."), "{shown}");

@@ -51,7 +51,8 @@ pub(in crate::commands) struct Diff {
 
 const HELP: &str = "Shows changes of at least 5 % and 20 µs that are no chance: that anything is shown although nothing has changed \
                     happens in 1 of 1,000 comparisons, if the load was the same, and what disturbed it was short compared to the \
-                    recordings. The exit code is 0 if nothing has changed, or \
+                    recordings. Runs of the same program often differ by themselves, so that one run of each side is not \
+                    enough: the manual says how many are. The exit code is 0 if nothing has changed, or \
                     with --fail-on nothing that it names; 1 if something has; and 2 if something failed, part of what was read is \
                     damaged, or there was too little to compare, or to judge what --fail-on names: p95 takes 200 spans of a \
                     name on each side, p99 1,000, and all others 20.";
