@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
-use std::fs::{read, write};
+use std::fs::{copy, read, write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -280,6 +280,7 @@ fn json_has_what_the_document_says() {
         "vanished": [],
         "too_few": [],
         "not_judged": [],
+        "uneven": [],
         "crossing_traces": 0,
         "left_out_spans": 0,
         "left_out_calls": 0,
@@ -356,6 +357,25 @@ fn more_errors_are_found_and_some_are_chance() {
     let more = run(35).write(&folder.path().join("more.jsonl"));
     let (found_more, code) = found(&[&few, more.to_str().unwrap()]);
     assert_eq!((outline(&found_more), code), (vec![], 0));
+}
+
+/// After half of the recording, every payment fails: the other half is as before.
+#[test]
+fn errors_that_begin_during_a_recording_are_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = |run: Run| Run { traces: 500, ..run };
+    let [before, after] = two(folder.path(), &Run::default(), &half(Run { seed: 2, ..Run::default() }));
+    let later = Run { seed: 3, start_ns: START_NS + 500 * STEP_NS, fails: 1, ..Run::default() };
+    let later = half(later).write(&folder.path().join("later.jsonl"));
+    let both = [before.as_str(), &after, "--after", later.to_str().unwrap()];
+    let output = diff(&[&both[..], &["--fail-on", "errors > +1pp"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let expected = "spantap: failed: shop: pay errors 0% -> 50.0% (from 0)\n\
+                    spantap: changed in a part of the time only, or unevenly: shop: pay errors 0% -> 50.0% (from 0)\n";
+    assert!(stderr(&output).starts_with(expected), "{output:?}");
+    let (found, code) = found(&both);
+    let uneven = &found["uneven"][0];
+    assert_eq!((code, &uneven["name"], &uneven["change"]["measure"]), (1, &json!("pay"), &json!("errors")));
 }
 
 #[test]
@@ -695,11 +715,13 @@ fn the_kernel_says_what_a_real_program_waits_for() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    // A copy, because other tests run the program at the same time.
+    let executable = &folder.path().join("compared");
+    copy(env!("CARGO_BIN_EXE_compared"), executable).unwrap();
     let [before, after] = [("before", "1", ""), ("after", "2", "lock")].map(|(name, seed, fault)| {
         let capture = folder.path().join(name).with_extension("spans");
-        let executable = env!("CARGO_BIN_EXE_compared");
         let mut command = Command::new(program("spantap"));
-        command.arg("record").arg(&capture).args(["--exe", executable]);
+        command.arg("record").arg(&capture).arg("--exe").arg(executable);
         let recorder = Spantap::attach_by(&mut command);
         assert!(Command::new(executable).args(["1600", seed, fault]).status().unwrap().success());
         let ended = recorder.terminate();

@@ -16,6 +16,9 @@ use crate::search::Files;
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe};
 
+/// The most lines about what has changed unevenly.
+const MOST_UNEVEN: usize = 10;
+
 /// As that of `diff` and `cmp`.
 const DIFFERENT: u8 = 1;
 
@@ -122,9 +125,12 @@ fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
     let is_named = |change| conditions.iter().any(|condition| condition.matches(change));
     let failures = found.findings.iter().flat_map(|of| {
         let named = of.all_changes().filter(|(_, change)| is_named(change));
-        named.map(|(called, change)| format!("failed: {}", sentence(of, called, change)))
+        named.map(|(called, change)| format!("failed: {}", sentence(&of.name, called, change)))
     });
-    let mut failures: Vec<String> = failures.collect();
+    // Whatever fails for a while fails.
+    let uneven = found.uneven_errors().filter(|of| is_named(&of.change));
+    let uneven = uneven.map(|of| format!("failed: {}", sentence(&of.name, None, &of.change)));
+    let mut failures: Vec<String> = failures.chain(uneven).collect();
     for of in conditions.iter().filter_map(Condition::names) {
         let failed = |what: &str, name: &Name| format!("failed: {} {what}", short(name));
         match of {
@@ -153,9 +159,17 @@ fn report(found: &Diff) -> Vec<String> {
                 "nothing to compare: no name has 20 spans on each side, spread over time, among {before} before and {after} after"
             ));
         }
-    } else if !found.is_different() {
+    } else if !found.is_different() && found.uneven.is_empty() {
         lines
             .push(format!("no change in {}, among {before} before and {after} after", names(found.compared)));
+    }
+    for of in found.uneven.iter().take(MOST_UNEVEN) {
+        let what = sentence(&of.name, of.called.as_ref(), &of.change);
+        lines.push(format!("changed in a part of the time only, or unevenly: {what}"));
+    }
+    if found.uneven.len() > MOST_UNEVEN {
+        let more = counted((found.uneven.len() - MOST_UNEVEN) as u64, "more", "more");
+        lines.push(format!("{more} changed in a part of the time only, or unevenly; --json lists them"));
     }
     if !found.too_few.is_empty() && found.compared > 0 {
         lines.push(format!("{} not compared: too few spans; --json lists them", names(found.too_few.len())));

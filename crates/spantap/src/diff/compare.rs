@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cause::Reasons;
-use super::finding::{Diff, NotJudged, OneSided, SideOf, TooFew};
+use super::finding::{Change, ChangeOf, Diff, NotJudged, OneSided, SideOf, TooFew};
 use super::judge::{Judged, judge};
 use super::measured::Measured;
 use super::names::{NameId, Names};
@@ -79,6 +79,9 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
     });
     let mut too_few: Vec<TooFew> = too_few.collect();
     too_few.sort_by(|one, other| one.name.cmp(&other.name));
+    let change_of = |(id, called, change): &(NameId, Option<NameId>, Change)| {
+        Some(ChangeOf { name: name(*id)?, called: called.and_then(name), change: *change })
+    };
     let not_judged = judged.not_judged.iter();
     let not_judged =
         not_judged.filter_map(|(id, of)| Some(NotJudged { name: name(*id)?, measures: of.clone() }));
@@ -88,6 +91,7 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
     Diff {
         sides: [before, after].map(|of| SideOf { spans: of.spans, traces: of.traces }),
         compared,
+        uneven: judged.uneven.iter().filter_map(change_of).collect(),
         new: one_sided(new, after),
         vanished: one_sided(vanished, before),
         too_few,

@@ -15,6 +15,8 @@ pub struct Diff {
     pub compared: usize,
     /// What has changed. The reasons come first, those with the most time before others; what follows from them comes last.
     pub findings: Vec<Finding>,
+    /// What has changed in a part of the time only, or too unevenly to say that it will stay so.
+    pub uneven: Vec<ChangeOf>,
     /// Names of the second side only.
     pub new: Vec<OneSided>,
     /// Names of the first side only.
@@ -141,6 +143,17 @@ pub struct TooFew {
     pub spans: [u64; 2],
 }
 
+/// A change without what it is due to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChangeOf {
+    /// The name.
+    pub name: Name,
+    /// What is called more or less often, if it is that.
+    pub called: Option<Name>,
+    /// What has changed.
+    pub change: Change,
+}
+
 /// What could not be judged of a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotJudged {
@@ -151,9 +164,15 @@ pub struct NotJudged {
 }
 
 impl Diff {
-    /// Whether something has changed.
+    /// Whether something has changed. Errors count even if they come in a part of the time only.
     pub fn is_different(&self) -> bool {
-        !(self.findings.is_empty() && self.new.is_empty() && self.vanished.is_empty())
+        let is_same = self.findings.is_empty() && self.new.is_empty() && self.vanished.is_empty();
+        !is_same || self.uneven_errors().next().is_some()
+    }
+
+    /// The errors among what has changed unevenly.
+    pub fn uneven_errors(&self) -> impl Iterator<Item = &ChangeOf> {
+        self.uneven.iter().filter(|of| of.change.measured == Measured::Errors)
     }
 
     /// Whether spans that were in the files could not be read.

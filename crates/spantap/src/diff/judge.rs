@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::Change;
 use super::measured::Measured;
 use super::names::NameId;
-use super::ratio::{BLOCKS, chance};
+use super::ratio::{BLOCKS, Ratio, chance, chance_in_a_stretch};
 use super::student::holm;
 use super::tally::{Tallies, Tally};
 
@@ -24,6 +24,8 @@ pub(super) struct Judged {
     pub(super) changes: BTreeMap<NameId, Vec<Change>>,
     /// The changes in how often a name calls another.
     pub(super) calls: BTreeMap<(NameId, NameId), Change>,
+    /// What has changed in a part of the time only, or too unevenly for a verdict, with what is called.
+    pub(super) uneven: Vec<(NameId, Option<NameId>, Change)>,
     pub(super) new: Vec<NameId>,
     pub(super) vanished: Vec<NameId>,
     pub(super) too_few: Vec<NameId>,
@@ -39,6 +41,10 @@ pub(super) struct Judged {
 struct Candidate {
     to: To,
     change: Change,
+    /// How likely a stretch of it is by chance.
+    in_a_stretch: f64,
+    /// Whether there is enough to say of all of it.
+    is_judged: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -58,17 +64,18 @@ pub(super) fn judge(before: &Tallies, after: &Tallies) -> Judged {
     for id in ids {
         match (before.names.get(&id), after.names.get(&id)) {
             (Some(one), Some(other)) if known(before, id) && known(after, id) => {
-                let found: Vec<Change> =
-                    Measured::OF_A_NAME.into_iter().filter_map(|of| difference(one, other, of)).collect();
+                let found = Measured::OF_A_NAME.into_iter().filter_map(|of| difference(id, one, other, of));
+                let found: Vec<Candidate> = found.collect();
                 if found.is_empty() {
                     judged.too_few.push(id);
                     continue;
                 }
                 judged.compared += 1;
                 for measured in Measured::OF_A_NAME {
-                    judged.count(id, measured, found.iter().any(|change| change.measured == measured));
+                    let is_of = |of: &Candidate| of.is_judged && of.change.measured == measured;
+                    judged.count(id, measured, found.iter().any(is_of));
                 }
-                candidates.extend(found.into_iter().map(|change| Candidate { to: To::Name(id), change }));
+                candidates.extend(found);
             }
             (one, other) => {
                 let is_new = known(after, id);
@@ -83,16 +90,23 @@ pub(super) fn judge(before: &Tallies, after: &Tallies) -> Judged {
                     judged.too_few.push(id);
                 } else {
                     let to = if is_new { To::New(id) } else { To::Vanished(id) };
-                    candidates.push(Candidate { to, change });
+                    candidates.push(Candidate { to, change, in_a_stretch: 1.0, is_judged: true });
                 }
             }
         }
     }
     candidates.extend(calls(before, after, &mut judged));
-    let chances: Vec<f64> = candidates.iter().map(|candidate| candidate.change.chance).collect();
-    for (Candidate { to, change }, is_real) in candidates.into_iter().zip(holm(&chances, CHANCE)) {
-        judged.put(to, change, is_real);
+    let real =
+        |chance: fn(&Candidate) -> f64| holm(&candidates.iter().map(chance).collect::<Vec<f64>>(), CHANCE);
+    let (real, uneven) = (real(|of| of.change.chance), real(|of| of.in_a_stretch));
+    let mut left = Vec::new();
+    for (candidate, (is_real, is_uneven)) in candidates.into_iter().zip(real.into_iter().zip(uneven)) {
+        judged.put(candidate.to, candidate.change, is_real);
+        if is_uneven && !is_real {
+            left.push(candidate);
+        }
     }
+    left.into_iter().for_each(|candidate| judged.put_uneven(candidate));
     judged
 }
 
@@ -115,15 +129,45 @@ impl Judged {
             To::Calls(caller, called) => _ = self.calls.insert((caller, called), change),
         }
     }
+
+    /// Beside a duration that has changed all the time, the others of the name say nothing more.
+    fn put_uneven(&mut self, Candidate { to, change, in_a_stretch, .. }: Candidate) {
+        let (id, called) = match to {
+            To::Name(id) => (id, None),
+            To::Calls(caller, called) => (caller, Some(called)),
+            To::New(_) | To::Vanished(_) => return,
+        };
+        let is_known = |of: &Change| of.measured.is_duration() && change.measured.is_duration();
+        let is_known = self.changes.get(&id).is_some_and(|of| of.iter().any(is_known));
+        if !is_known && change.measured.is_large(change.before, change.after) {
+            self.uneven.push((id, called, Change { chance: in_a_stretch, ..change }));
+        }
+    }
 }
 
-/// `None` if there are too few spans.
-fn difference(before: &Tally, after: &Tally, measured: Measured) -> Option<Change> {
+/// `None` if there is too little to say.
+fn difference(id: NameId, before: &Tally, after: &Tally, measured: Measured) -> Option<Candidate> {
     if !are_enough(before, after, measured) {
         return None;
     }
-    let chance = chance(before.ratio(measured), after.ratio(measured), measured.kind())?;
-    Some(Change { measured, before: before.value(measured), after: after.value(measured), chance })
+    let values = [before, after].map(|of| of.value(measured));
+    candidate(To::Name(id), measured, values, [before.ratio(measured), after.ratio(measured)])
+}
+
+/// `None` if there is too little to say.
+fn candidate(
+    to: To,
+    measured: Measured,
+    [before, after]: [f64; 2],
+    [one, other]: [Ratio<'_>; 2],
+) -> Option<Candidate> {
+    let found = chance(one, other, measured.kind());
+    let in_a_stretch = chance_in_a_stretch(one, other, measured.kind());
+    if found.is_none() && in_a_stretch.is_none() {
+        return None;
+    }
+    let change = Change { measured, before, after, chance: found.unwrap_or(1.0) };
+    Some(Candidate { to, change, in_a_stretch: in_a_stretch.unwrap_or(1.0), is_judged: found.is_some() })
 }
 
 fn are_enough(before: &Tally, after: &Tally, measured: Measured) -> bool {
@@ -145,18 +189,17 @@ fn one_sided(tally: &Tally, [before, after]: [&Tallies; 2], is_new: bool) -> Cha
 /// How often names call others.
 fn calls(before: &Tallies, after: &Tallies, judged: &mut Judged) -> Vec<Candidate> {
     let pairs: BTreeSet<(NameId, NameId)> = before.calls.keys().chain(after.calls.keys()).copied().collect();
-    let candidate = |(caller, called): (NameId, NameId)| {
+    let of_pair = |(caller, called): (NameId, NameId)| {
         let (one, other) = (before.names.get(&caller)?, after.names.get(&caller)?);
         if !are_enough(one, other, Measured::Calls) {
             return None;
         }
         let pair = (caller, called);
         let (one, other) = (one.ratio_of(before.calls.get(&pair)), other.ratio_of(after.calls.get(&pair)));
-        let chance = chance(one, other, Measured::Calls.kind());
-        judged.count(caller, Measured::Calls, chance.is_some());
-        let chance = chance?;
-        let change = Change { measured: Measured::Calls, before: one.value(), after: other.value(), chance };
-        Some(Candidate { to: To::Calls(caller, called), change })
+        let values = [one.value(), other.value()];
+        let found = candidate(To::Calls(caller, called), Measured::Calls, values, [one, other]);
+        judged.count(caller, Measured::Calls, found.as_ref().is_some_and(|of| of.is_judged));
+        found
     };
-    pairs.into_iter().filter_map(candidate).collect()
+    pairs.into_iter().filter_map(of_pair).collect()
 }

@@ -34,7 +34,7 @@ pub use compare::compare;
 pub use condition::{Condition, ConditionError, Names as NamesOf};
 pub use draw::{json, sentence, short, table};
 pub use finding::{
-    CalledMore, Cause, Change, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
+    CalledMore, Cause, Change, ChangeOf, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
 };
 pub use measured::Measured;
 pub use names::Name;

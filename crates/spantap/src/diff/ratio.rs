@@ -44,7 +44,7 @@ pub(super) enum Kind {
     Average,
 }
 
-impl Ratio<'_> {
+impl<'a> Ratio<'a> {
     pub(super) fn value(&self) -> f64 {
         quotient(self.of.iter().sum(), self.per.iter().sum())
     }
@@ -60,12 +60,16 @@ impl Ratio<'_> {
         blocks.map(|(of, per)| of - value * per).collect()
     }
 
-    /// Of each stretch.
-    fn stretches(&self) -> impl Iterator<Item = f64> {
+    /// The stretches that have spans.
+    fn parts(&self) -> impl Iterator<Item = Ratio<'a>> + use<'a> {
         let size = self.of.len().div_ceil(STRETCHES).max(1);
-        let sums = |list: &[f64]| list.chunks(size).map(|of| of.iter().sum()).collect::<Vec<f64>>();
-        let (of, per) = (sums(self.of), sums(self.per));
-        of.into_iter().zip(per).filter(|(_, per)| *per > 0.0).map(|(of, per)| quotient(of, per))
+        let parts = self.of.chunks(size).zip(self.per.chunks(size)).map(|(of, per)| Ratio::<'a> { of, per });
+        parts.filter(|part| part.per_all() > 0.0)
+    }
+
+    /// The ratio of each stretch.
+    fn stretches(&self) -> impl Iterator<Item = f64> + use<'a> {
+        self.parts().map(|part| part.value())
     }
 }
 
@@ -85,6 +89,33 @@ pub(super) fn chance(before: Ratio<'_>, after: Ratio<'_>, kind: Kind) -> Option<
     welch(difference, errors, least, before.per_all() + after.per_all())
 }
 
+/// The probability that a stretch of one side differs as much as one does from all of the other side by chance, in the direction
+/// in which all of both sides differ. `None` if there is too little to say, or no stretch is beyond all of the other side.
+pub(super) fn chance_in_a_stretch(before: Ratio<'_>, after: Ratio<'_>, kind: Kind) -> Option<f64> {
+    let difference = after.value() - before.value();
+    let of = |side: Ratio<'_>, other: Ratio<'_>, sign: f64| {
+        let residuals = other.residuals();
+        if residuals.len() < FEWEST_BLOCKS || side.residuals().len() < FEWEST_BLOCKS {
+            return None;
+        }
+        let error = StandardError::of(&other, &residuals)?;
+        let correlation = correlation(side.parts().map(|part| part.residuals()));
+        let is_beyond = |part: &Ratio<'_>| other.stretches().all(|of| sign * (part.value() - of) > 0.0);
+        let chance = |part: Ratio<'_>| {
+            let residuals = part.residuals();
+            let errors = [StandardError::with(&part, &residuals, correlation)?, error];
+            let least = if kind == Kind::Share { independent(&part, &other) } else { 0.0 };
+            welch(part.value() - other.value(), errors, least, part.per_all() + other.per_all())
+        };
+        side.parts().filter(is_beyond).filter_map(chance).min_by(f64::total_cmp)
+    };
+    let sign = difference.signum();
+    let both = [of(after, before, sign), of(before, after, -sign)];
+    let least = both.into_iter().flatten().min_by(f64::total_cmp)?;
+    // Each of the stretches could have been the one. (Bonferroni's correction.)
+    Some((2.0 * STRETCHES as f64 * least).min(1.0))
+}
+
 /// How far a ratio may be from what it is in the long run.
 #[derive(Clone, Copy)]
 struct StandardError {
@@ -95,8 +126,11 @@ struct StandardError {
 impl StandardError {
     /// `None` if the blocks resemble their neighbours so much that they say nothing.
     fn of(ratio: &Ratio<'_>, residuals: &[f64]) -> Option<Self> {
-        let correlation = correlation(residuals);
-        if correlation >= MOST_CORRELATED {
+        Self::with(ratio, residuals, correlation(std::iter::once(residuals.to_vec())))
+    }
+
+    fn with(ratio: &Ratio<'_>, residuals: &[f64], correlation: f64) -> Option<Self> {
+        if correlation >= MOST_CORRELATED || residuals.len() < 2 {
             return None;
         }
         let growth = (1.0 + correlation) / (1.0 - correlation);
@@ -112,6 +146,9 @@ impl StandardError {
 /// How likely such a difference is by chance. `least` is the variance of independent spans, of which there are so many.
 fn welch(difference: f64, errors: [StandardError; 2], least: f64, spans: f64) -> Option<f64> {
     let sum: f64 = errors.iter().map(|of| of.variance).sum();
+    if sum.is_nan() || difference.is_nan() {
+        return None;
+    }
     if sum.max(least) == 0.0 {
         return Some(if difference == 0.0 { 1.0 } else { 0.0 });
     }
@@ -140,13 +177,22 @@ fn do_stretches_agree(before: &Ratio<'_>, after: &Ratio<'_>) -> bool {
     most < other_least || other_most < least
 }
 
-/// How much a block resembles the one before it. Never negative: that would take blocks for more than they are.
-fn correlation(residuals: &[f64]) -> f64 {
-    let products: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
-    let squares: f64 = residuals.iter().map(|of| of * of).sum();
-    let blocks = residuals.len() as f64;
+/// How much a block resembles the one before it, in all of these stretches together. Never negative: that would take blocks for more
+/// than they are.
+fn correlation(stretches: impl Iterator<Item = Vec<f64>>) -> f64 {
+    let (mut products, mut squares, mut blocks, mut count) = (0.0, 0.0, 0.0_f64, 0.0_f64);
+    for residuals in stretches {
+        products += residuals.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>();
+        squares += residuals.iter().map(|of| of * of).sum::<f64>();
+        blocks += residuals.len() as f64;
+        count += 1.0;
+    }
+    if squares == 0.0 {
+        return 0.0;
+    }
     // The residuals add up to nothing, which makes neighbours look less alike: by (1 + 4r)/B. (Kendall and Marriott.)
-    let found = if squares > 0.0 { (products / squares + 1.0 / blocks) / (1.0 - 4.0 / blocks) } else { 0.0 };
+    let blocks = blocks / count;
+    let found = (products / squares + 1.0 / blocks) / (1.0 - 4.0 / blocks).max(0.1);
     found.clamp(0.0, MOST_CORRELATED)
 }
 

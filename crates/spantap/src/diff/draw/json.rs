@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::finding::{
-    CalledMore, Cause, Change, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
+    CalledMore, Cause, Change, ChangeOf, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
 };
 use super::super::names::Name;
 use crate::text::write_json;
@@ -28,6 +28,7 @@ fn object(diff: &Diff) -> Value {
         "after": side(diff.sides[1]),
         "compared_names": diff.compared,
         "findings": diff.findings.iter().map(finding).collect::<Vec<_>>(),
+        "uneven": diff.uneven.iter().map(change_of).collect::<Vec<_>>(),
         "new": list(&diff.new),
         "vanished": list(&diff.vanished),
         "too_few": diff.too_few.iter().map(too_few).collect::<Vec<_>>(),
@@ -71,6 +72,11 @@ fn change(change: &Change) -> Value {
         "after": change.after,
         "chance": change.chance,
     })
+}
+
+fn change_of(ChangeOf { name, called, change: of }: &ChangeOf) -> Value {
+    let called = called.as_ref().map(named);
+    json!({ "service": name.service, "name": name.span, "called": called, "change": change(of) })
 }
 
 fn called_more(CalledMore { name, change }: &CalledMore) -> Value {

@@ -197,6 +197,42 @@ fn eight_runs_that_differ_by_themselves_are_enough_for_each_side() {
     }
 }
 
+fn of_shares_in_a_stretch(before: &[f64], after: &[f64]) -> Option<f64> {
+    let per = [100.0; BLOCKS];
+    let (before, after) = (Ratio { of: before, per: &per }, Ratio { of: after, per: &per });
+    chance_in_a_stretch(before, after, Kind::Share)
+}
+
+/// Such as by a pool that is exhausted half way: then every request fails.
+#[test]
+fn what_begins_during_a_recording_is_found_in_a_stretch() {
+    let none = [0.0; BLOCKS];
+    let mut half = none;
+    half[BLOCKS / 2..].fill(100.0);
+    assert!(of_shares_in_a_stretch(&none, &half).unwrap() < 1e-6);
+    assert!(of_shares_in_a_stretch(&half, &none).unwrap() < 1e-6);
+    assert_eq!(of_shares_in_a_stretch(&none, &none), None);
+    // A few errors in a stretch are chance.
+    let mut few = none;
+    few[20] = 1.0;
+    assert!(of_shares_in_a_stretch(&none, &few).unwrap() > 0.01);
+}
+
+#[test]
+fn no_stretch_differs_by_chance() {
+    let mut random = Random(88_172_645_463_325_252);
+    let per = [1.0; BLOCKS];
+    for kept in [0.0, 0.3] {
+        let found = (0..4_000).filter(|_| {
+            let [before, after] = [0; 2].map(|_| alike(&mut random, kept, 0.1));
+            let (before, after) = (Ratio { of: &before, per: &per }, Ratio { of: &after, per: &per });
+            chance_in_a_stretch(before, after, Kind::Average).is_some_and(|chance| chance <= CHANCE)
+        });
+        let found = found.count();
+        assert!(found <= 40, "{found} with {kept}");
+    }
+}
+
 #[test]
 fn blocks_that_only_drift_say_nothing() {
     let drift: Vec<f64> = (0..32).map(|n| 1.0 + 0.1 * f64::from(n)).collect();
