@@ -522,6 +522,16 @@ fn the_exit_code_is_that_of_the_conditions() {
     assert_eq!(code(&["p95 > +40%", "p95 > +2ms", "errors > +1pp"]).0, 1);
     assert_eq!(code(&["p95 < -10%"]), (0, String::new()));
     assert_eq!(code(&["errors > +0%"]), (0, String::new()));
+    // A change that is too small to be shown is one if a condition asks for it.
+    let [one, other] = two(
+        folder.path(),
+        &Run { traces: 4_000, ..Run::default() },
+        &Run { lock_us: 150.0, traces: 4_000, ..locked() },
+    );
+    let output = diff(&[&one, &other, "--fail-on", "mean > +2%"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()), "{output:?}");
+    assert!(stderr(&output).contains("failed: shop: sqlite average "), "{output:?}");
+    assert_eq!(diff(&[&one, &other]).status.code(), Some(0));
     let (code, message) = code(&["p95 > 10%"]);
     assert_eq!(code, 2);
     assert!(

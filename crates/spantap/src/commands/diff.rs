@@ -60,11 +60,11 @@ fn show(options: &Options) -> Result<ExitCode> {
     }
     let failures = failures(&found, &options.fail_on);
     let unknown = unknown(&found, &options.fail_on);
-    let is_unknown = !unknown.is_empty();
+    let (is_unknown, has_failed) = (!unknown.is_empty(), !failures.is_empty());
     let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
     let older = before_files.older().into_iter().chain(after_files.older());
     let mut err = io::stderr().lock();
-    for line in failures.into_iter().chain(unknown).chain(report(&found)).chain(older) {
+    for line in failures.into_iter().chain(unknown).chain(report(&found, has_failed)).chain(older) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
     }
     Ok(match () {
@@ -128,9 +128,9 @@ fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
         named.map(|(called, change)| format!("failed: {}", sentence(&of.name, called, change)))
     });
     // Whatever fails for a while fails.
-    let uneven = found.uneven_errors().filter(|of| is_named(&of.change));
-    let uneven = uneven.map(|of| format!("failed: {}", sentence(&of.name, None, &of.change)));
-    let mut failures: Vec<String> = failures.chain(uneven).collect();
+    let others = found.small.iter().chain(found.uneven_errors()).filter(|of| is_named(&of.change));
+    let others = others.map(|of| format!("failed: {}", sentence(&of.name, of.called.as_ref(), &of.change)));
+    let mut failures: Vec<String> = failures.chain(others).collect();
     for of in conditions.iter().filter_map(Condition::names) {
         let failed = |what: &str, name: &Name| format!("failed: {} {what}", short(name));
         match of {
@@ -148,7 +148,7 @@ fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
 }
 
 /// What the user has to know beside what has changed.
-fn report(found: &Diff) -> Vec<String> {
+fn report(found: &Diff, has_failed: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let [before, after] = found.sides.map(|side| counted(side.spans, "span", "spans"));
     let names = |count: usize| counted(count as u64, "name", "names");
@@ -159,7 +159,7 @@ fn report(found: &Diff) -> Vec<String> {
                 "nothing to compare: no name has 20 spans on each side, spread over time, among {before} before and {after} after"
             ));
         }
-    } else if !found.is_different() && found.uneven.is_empty() {
+    } else if !found.is_different() && found.uneven.is_empty() && !has_failed {
         lines
             .push(format!("no change in {}, among {before} before and {after} after", names(found.compared)));
     }

@@ -91,6 +91,7 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
     Diff {
         sides: [before, after].map(|of| SideOf { spans: of.spans, traces: of.traces }),
         compared,
+        small: judged.small.iter().filter_map(change_of).collect(),
         uneven: judged.uneven.iter().filter_map(change_of).collect(),
         new: one_sided(new, after),
         vanished: one_sided(vanished, before),

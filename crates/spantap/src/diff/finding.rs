@@ -15,6 +15,8 @@ pub struct Diff {
     pub compared: usize,
     /// What has changed. The reasons come first, those with the most time before others; what follows from them comes last.
     pub findings: Vec<Finding>,
+    /// Changes that are no chance, but too small to be shown. A condition may ask for them.
+    pub small: Vec<ChangeOf>,
     /// What has changed in a part of the time only, or too unevenly to say that it will stay so.
     pub uneven: Vec<ChangeOf>,
     /// Names of the second side only.

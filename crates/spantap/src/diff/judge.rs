@@ -24,6 +24,8 @@ pub(super) struct Judged {
     pub(super) changes: BTreeMap<NameId, Vec<Change>>,
     /// The changes in how often a name calls another.
     pub(super) calls: BTreeMap<(NameId, NameId), Change>,
+    /// What is no chance, but too small to be shown, with what is called.
+    pub(super) small: Vec<(NameId, Option<NameId>, Change)>,
     /// What has changed in a part of the time only, or too unevenly for a verdict, with what is called.
     pub(super) uneven: Vec<(NameId, Option<NameId>, Change)>,
     pub(super) new: Vec<NameId>,
@@ -124,7 +126,9 @@ impl Judged {
             To::New(id) if is_real => self.new.push(id),
             To::Vanished(id) if is_real => self.vanished.push(id),
             To::New(id) | To::Vanished(id) => self.too_few.push(id),
-            _ if !(is_real && is_large) => {}
+            _ if !is_real => {}
+            To::Name(id) if !is_large => self.small.push((id, None, change)),
+            To::Calls(caller, called) if !is_large => self.small.push((caller, Some(called), change)),
             To::Name(id) => self.changes.entry(id).or_default().push(change),
             To::Calls(caller, called) => _ = self.calls.insert((caller, called), change),
         }

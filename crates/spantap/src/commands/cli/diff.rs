@@ -38,7 +38,7 @@ pub(in crate::commands) struct Diff {
     /// What can change: p50, p95, p99, mean and self, by a share (+10%) or a time (+5ms); calls, by a share or a number (+1);
     /// errors, by a share of what they were (+50%) or by percentage points (+1pp). For what gets less, write <: p50 < -10%. The words
     /// new, vanished and too-few are for names that only one side has, or that have too few spans to be compared. Only a
-    /// change that is no chance counts, whatever the limit.
+    /// change that is no chance counts, whatever the limit; a small one that is no chance counts too, although it is not shown.
     #[arg(long, value_name = "CONDITION", value_parser = condition)]
     pub(in crate::commands) fail_on: Vec<Condition>,
     /// Print a JSON object; the page "Traces as JSON" of the documentation describes it
