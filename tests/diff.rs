@@ -501,7 +501,7 @@ fn spans_of_too_many_names_are_counted() {
     let [before, after] = two(folder.path(), &Run::default(), &Run { names: 6_000, ..locked() });
     let output = diff(&[&before, &after]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "spantap: 4,997 names not compared: too few spans; --json lists them\n\
+    let expected = "spantap: 4,997 names not compared: too few spans, or not spread over time; --json lists them\n\
                     spantap: 1,003 spans left out: too many names, or too large a trace; --where chooses some of them\n";
     assert_eq!(stderr(&output), expected);
     assert_eq!(reasons(&found(&[&before, &after]).0), ["sqlite"]);

@@ -172,7 +172,10 @@ fn report(found: &Diff, has_failed: bool) -> Vec<String> {
         lines.push(format!("{more} changed in a part of the time only, or unevenly; --json lists them"));
     }
     if !found.too_few.is_empty() && found.compared > 0 {
-        lines.push(format!("{} not compared: too few spans; --json lists them", names(found.too_few.len())));
+        lines.push(format!(
+            "{} not compared: too few spans, or not spread over time; --json lists them",
+            names(found.too_few.len())
+        ));
     }
     let mut not_judged: BTreeMap<Measured, usize> = BTreeMap::new();
     for measured in found.not_judged.iter().flat_map(|of| &of.measures) {

@@ -180,14 +180,20 @@ fn are_enough(before: &Tally, after: &Tally, measured: Measured) -> bool {
     is_enough(before) && is_enough(after)
 }
 
-/// A name that is on one side only. If it were on both, it would be in each block of that side by chance: with the probability that
-/// a span is on that side.
+/// A name that is on one side only. The blocks of that side that have it could be any blocks of both sides: how likely is it that they
+/// all are on that side, if blocks are counted that are as large on the other side? (A hypergeometric distribution.)
 fn one_sided(tally: &Tally, [before, after]: [&Tallies; 2], is_new: bool) -> Change {
     let (this, other) = if is_new { (after, before) } else { (before, after) };
-    let share = this.spans as f64 / (this.spans + other.spans).max(1) as f64;
-    let chance = (2.0 * share.powi(tally.spread() as i32)).min(1.0);
+    let chance = chance_on_one_side(tally.spread(), other.spans as f64 / this.spans.max(1) as f64);
     let (before, after) = if is_new { (0.0, tally.count()) } else { (tally.count(), 0.0) };
     Change { measured: Measured::Calls, before, after, chance }
+}
+
+/// The probability that so many blocks are all on one side. The other side is so many times as large.
+fn chance_on_one_side(spread: u32, other: f64) -> f64 {
+    let (this, other) = (BLOCKS as f64, BLOCKS as f64 * other);
+    let next = |block: u32| (this - f64::from(block)) / (this + other - f64::from(block));
+    (2.0 * (0..spread.min(BLOCKS as u32)).map(next).product::<f64>()).min(1.0)
 }
 
 /// How often names call others.
@@ -206,4 +212,22 @@ fn calls(before: &Tallies, after: &Tallies, judged: &mut Judged) -> Vec<Candidat
         found
     };
     pairs.into_iter().filter_map(of_pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also on the longer side, however many other names there are.
+    #[test]
+    fn a_name_that_is_everywhere_on_one_side_is_new() {
+        for other in [3.0, 1.0, 0.33, 0.2] {
+            let chance = chance_on_one_side(BLOCKS as u32, other);
+            assert!(chance < CHANCE / 1_000.0, "{chance} with {other}");
+        }
+        // It could have come later.
+        assert!(chance_on_one_side(BLOCKS as u32, 0.01) > CHANCE);
+        assert!(chance_on_one_side(4, 1.0) > CHANCE);
+        assert_eq!(chance_on_one_side(0, 1.0), 1.0);
+    }
 }
