@@ -505,6 +505,18 @@ fn spans_of_too_many_names_are_counted() {
                     spantap: 1,003 spans left out: too many names, or too large a trace; --where chooses some of them\n";
     assert_eq!(stderr(&output), expected);
     assert_eq!(reasons(&found(&[&before, &after]).0), ["sqlite"]);
+
+    // Those that a query chooses are compared, also if they come last.
+    let later = Run { service: "later", start_ns: START_NS + 1000 * STEP_NS, ..locked() };
+    let [before, after] = [
+        ("later1.jsonl", Run { seed: 5, lock_us: 0.0, ..later.clone() }),
+        ("later2.jsonl", Run { seed: 6, ..later }),
+    ]
+    .map(|(name, run)| [after.clone(), run.write(&folder.path().join(name)).to_str().unwrap().to_owned()]);
+    let where_ = ["--where", "service == \"later\""];
+    let files = ["--before", &before[0], "--before", &before[1], "--after", &after[0], "--after", &after[1]];
+    let (chosen, _) = found(&[&files[..], &where_].concat());
+    assert_eq!((reasons(&chosen), &chosen["left_out_spans"]), (vec!["sqlite"], &json!(0)));
 }
 
 #[test]
