@@ -581,6 +581,28 @@ fn one_file_is_divided_at_a_time() {
     assert!(stderr(&output).contains("give two files"), "{output:?}");
 }
 
+/// Such as a loop with a root span that lives all day.
+#[test]
+fn spans_of_a_long_trace_outside_the_time_do_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let paths = two(folder.path(), &before, &after);
+    for (path, trace) in paths.iter().zip([1, 2]) {
+        // Both begin within the time, and the one after goes on.
+        let ticks = |from: u64, ns: u64| {
+            (0..200).map(move |n| {
+                span(trace, n + from, 0, "tick", START_NS + (n + from) * STEP_NS, ns + n * 1_000)
+            })
+        };
+        let spans: Vec<Value> = ticks(1, 1_000_000).chain(ticks(2_000, 1_000_000 * trace * 10)).collect();
+        let line = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] }).to_string() + "\n";
+        write(path, [read(path).unwrap(), line.into_bytes()].concat()).unwrap();
+    }
+    let within = ["--until", "2027-01-15T08:01:40Z"];
+    let (found, code) = found(&[&[paths[0].as_str(), &paths[1]][..], &within].concat());
+    assert_eq!((outline(&found), code, &found["before"]["spans"]), (vec![], 0, &json!(3_200)), "{found:#}");
+}
+
 #[test]
 fn a_side_may_have_several_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -19,10 +19,9 @@ pub fn compare(sides: Sides<'_>, choice: &Choice) -> Diff {
     let (files, surveys, crossing, beyond, read) = survey(sides, choice, &mut names);
     let thresholds = thresholds(&surveys);
     let [before, after] = surveys;
-    let query = choice.query.as_ref();
     let tallies = [
-        Tallies::of(files[0], before, &names, &thresholds, query),
-        Tallies::of(files[1], after, &names, &thresholds, query),
+        Tallies::of(files[0], before, &names, &thresholds, choice),
+        Tallies::of(files[1], after, &names, &thresholds, choice),
     ];
     let mut diff = differences(&names, &tallies);
     diff.crossing_traces = crossing;

@@ -8,6 +8,7 @@ use super::finding::Figures;
 use super::measured::Measured;
 use super::names::{NameId, Names};
 use super::ratio::{BLOCKS, Ratio};
+use super::sides::Choice;
 use super::survey::Survey;
 use crate::graph::Measure;
 use crate::query::{Query, Subject};
@@ -74,7 +75,7 @@ impl Tallies {
         survey: Survey,
         names: &Names,
         thresholds: &HashMap<NameId, [u64; 3]>,
-        query: Option<&Query>,
+        choice: &Choice,
     ) -> Self {
         let mut tallies = Self { blocks: survey.starts.blocks(), ..Self::default() };
         for (id, surveyed) in survey.names {
@@ -85,7 +86,7 @@ impl Tallies {
         }
         let accounts = finder();
         load(files, &survey.trace_ids, |trace| {
-            tallies.add(trace, &breakdowns(&trace.spans, &accounts), names, query);
+            tallies.add(trace, &breakdowns(&trace.spans, &accounts), names, choice);
             true
         });
         tallies
@@ -96,7 +97,7 @@ impl Tallies {
         trace: &Trace<EncodedSpan>,
         breakdowns: &[Option<Breakdown>],
         names: &Names,
-        query: Option<&Query>,
+        Choice { query, times_ns: (since_ns, until_ns) }: &Choice,
     ) {
         self.traces += 1;
         self.left_out += trace.left_out;
@@ -105,13 +106,18 @@ impl Tallies {
         let mut chosen = vec![false; ids.len()];
         for (place, (span, breakdown)) in trace.spans.iter().zip(breakdowns).enumerate() {
             let Some(breakdown) = breakdown else { continue };
+            // The percentiles and the blocks are those of the spans in this time; a trace may be far longer.
+            let (start_ns, end_ns) = span.times;
+            if start_ns > *until_ns || end_ns.max(start_ns) < *since_ns {
+                continue;
+            }
             self.spans += 1;
             let chooses = |query: &Query| {
                 let decoded = span.decode();
                 decoded.is_some_and(|of| query.matches(&Subject::new(&of.span, &of.process)))
             };
             let Some(tally) = ids[place].and_then(|id| self.names.get_mut(&id)) else { continue };
-            if query.is_none_or(chooses) {
+            if query.as_ref().is_none_or(chooses) {
                 chosen[place] = true;
                 tally.add(trace.id, span, breakdown);
                 tally.seen_in |= 1 << self.blocks.of(span.times.0);
