@@ -284,6 +284,7 @@ fn json_has_what_the_document_says() {
         "crossing_traces": 0,
         "left_out_spans": 0,
         "left_out_calls": 0,
+        "unread_traces": 0,
         "lost_spans": 0,
     });
     assert_eq!(found, expected);

@@ -196,6 +196,10 @@ fn report(found: &Diff, has_failed: bool) -> Vec<String> {
             "{spans} left out: too many names, or too large a trace; --where chooses some of them"
         ));
     }
+    if found.unread_traces > 0 {
+        let traces = counted(found.unread_traces, "trace", "traces");
+        lines.push(format!("{traces} could not be read again: did a file change? Compare them once more"));
+    }
     if found.left_out_calls > 0 {
         let calls = counted(found.left_out_calls, "call", "calls");
         lines.push(format!("{calls} not counted: too many pairs of names call each other"));

@@ -101,6 +101,7 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
         crossing_traces: 0,
         left_out_spans: before.left_out + after.left_out,
         left_out_calls: before.beyond + after.beyond,
+        unread_traces: before.unread + after.unread,
         read: Default::default(),
     }
 }

@@ -35,6 +35,8 @@ pub struct Diff {
     pub left_out_spans: u64,
     /// Calls that were left out, because too many names call others.
     pub left_out_calls: u64,
+    /// Traces that were found and could not be read again.
+    pub unread_traces: u64,
     /// What else the files of each side had; the second has nothing if the files are the same.
     pub read: [Read; 2],
 }
@@ -179,7 +181,7 @@ impl Diff {
 
     /// Whether spans that were in the files could not be read.
     pub fn is_damaged(&self) -> bool {
-        self.read.iter().any(Read::is_damaged)
+        self.unread_traces > 0 || self.read.iter().any(Read::is_damaged)
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Tallies {
     pub(super) traces: u64,
     /// Spans that were too many for the memory of a trace.
     pub(super) left_out: u64,
+    /// Traces that the first pass has found, and the second has not.
+    pub(super) unread: u64,
     /// Calls beyond the limit of pairs.
     pub(super) beyond: u64,
 }
@@ -85,10 +87,11 @@ impl Tallies {
             tallies.names.insert(id, Tally::new(surveyed.starts.blocks(), thresholds_ns, percentiles_ns));
         }
         let accounts = finder();
-        load(files, &survey.trace_ids, |trace| {
+        let found = load(files, &survey.trace_ids, |trace| {
             tallies.add(trace, &breakdowns(&trace.spans, &accounts), names, choice);
             true
         });
+        tallies.unread = (survey.trace_ids.len() as u64).saturating_sub(found as u64);
         tallies
     }
 
@@ -238,5 +241,19 @@ impl Tally {
     /// A trace with a span near this percentile.
     pub(super) fn trace_near(&self, percentile: usize) -> Option<u128> {
         self.near.get(percentile).copied().flatten().map(|(_, trace_id)| trace_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such as those of a file that is truncated meanwhile.
+    #[test]
+    fn traces_that_the_second_pass_does_not_find_are_counted() {
+        let survey = Survey { trace_ids: vec![1, 2], ..Survey::default() };
+        let (names, choice) = (Names::default(), Choice::default());
+        let tallies = Tallies::of(&Files::open(&[]), survey, &names, &HashMap::new(), &choice);
+        assert_eq!(tallies.unread, 2);
     }
 }

@@ -35,6 +35,7 @@ fn object(diff: &Diff) -> Value {
         "not_judged": diff.not_judged.iter().map(not_judged).collect::<Vec<_>>(),
         "crossing_traces": diff.crossing_traces,
         "left_out_spans": diff.left_out_spans,
+        "unread_traces": diff.unread_traces,
         "left_out_calls": diff.left_out_calls,
         "lost_spans": lost,
     })
