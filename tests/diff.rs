@@ -79,6 +79,8 @@ struct Run {
     fails: u64,
     /// Whether a request fails if the payment fails.
     passes_errors_on: bool,
+    /// Whether one of eight requests fails, and its payment does not.
+    fails_itself: bool,
     /// A name that only some runs have.
     extra: Option<&'static str>,
     /// How long each of 100 spans takes that all come in the first trace, in microseconds.
@@ -98,6 +100,7 @@ impl Default for Run {
             queries: 1,
             fails: u64::MAX,
             passes_errors_on: false,
+            fails_itself: false,
             extra: None,
             startup_us: 0.0,
             names: 0,
@@ -129,7 +132,8 @@ impl Run {
                 let lock_ns = if self.lock_us > 0.0 { random.near(self.lock_us) } else { 0 };
                 child("sqlite", random.near(5_000.0) + lock_ns, lock_ns, false);
             }
-            let fails = self.fails < u64::MAX && random.share() * (self.fails as f64) < 1.0;
+            let fails_itself = self.fails_itself && trace % 8 == 0;
+            let fails = self.fails < u64::MAX && random.share() * (self.fails as f64) < 1.0 && !fails_itself;
             child("pay", random.near(2_000.0), 0, fails);
             if let Some(extra) = self.extra {
                 child(extra, random.near(1_000.0), 0, false);
@@ -137,7 +141,7 @@ impl Run {
             let end = at + random.near(300.0);
             let mut root = span(trace + self.seed * 1_000_000, 1, 0, "GET /orders", start, end - start);
             root["attributes"] = account(end - start, 0);
-            if fails && self.passes_errors_on {
+            if fails && self.passes_errors_on || fails_itself {
                 root["status"] = json!({ "code": 2 });
             }
             spans.push(root);
@@ -358,6 +362,16 @@ fn more_errors_are_found_and_some_are_chance() {
     let more = run(35).write(&folder.path().join("more.jsonl"));
     let (found_more, code) = found(&[&few, more.to_str().unwrap()]);
     assert_eq!((outline(&found_more), code), (vec![], 0));
+}
+
+/// Payments fail as well, but not those of the orders that do.
+#[test]
+fn errors_of_other_requests_are_not_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] =
+        two(folder.path(), &Run::default(), &Run { seed: 2, fails: 8, fails_itself: true, ..Run::default() });
+    let (found, _) = found(&[&before, &after]);
+    assert_eq!(BTreeSet::from_iter(reasons(&found)), BTreeSet::from(["GET /orders", "pay"]), "{found:#}");
 }
 
 /// After half of the recording, every payment fails: the other half is as before.

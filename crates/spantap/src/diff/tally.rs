@@ -66,6 +66,8 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Called {
     calls: Column,
+    /// How many of them have an error, as their caller does.
+    pub(super) failed: u64,
     /// How long they took of the callers' time, together.
     pub(super) ns: f64,
 }
@@ -135,8 +137,10 @@ impl Tallies {
             match self.calls.entry((caller, called)) {
                 Entry::Vacant(_) if is_full => self.beyond += 1,
                 calls => {
-                    let calls = calls.or_insert_with(|| Called { calls: [0.0; BLOCKS], ns: 0.0 });
+                    let calls = calls.or_insert_with(|| Called { calls: [0.0; BLOCKS], failed: 0, ns: 0.0 });
                     calls.calls[block] += 1.0;
+                    let have_failed = trace.spans[call.parent].is_error && trace.spans[place].is_error;
+                    calls.failed += u64::from(have_failed);
                     calls.ns += call.in_parent_ns as f64;
                 }
             }
