@@ -136,8 +136,14 @@ impl<'a> Reasons<'a> {
     fn direction(&self, id: NameId) -> Option<f64> {
         let of = self.judged.changes.get(&id)?;
         let is_whole = |change: &&Change| change.measured.is_duration() && change.measured != Measured::Own;
-        let first = of.iter().find(is_whole)?;
-        Some((first.after - first.before).signum())
+        let sign = |change: &Change| (change.after - change.before).signum();
+        let mut whole = of.iter().filter(is_whole);
+        let first = whole.next().map(sign)?;
+        // If half of the spans got faster and a few much slower, the average decides, because it is what the causes divide.
+        match whole.all(|change| sign(change) == first) {
+            true => Some(first),
+            false => Some(self.change(id, Measured::Mean).signum()),
+        }
     }
 
     fn origin(&self, id: NameId) -> Origin {
