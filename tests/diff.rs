@@ -278,8 +278,11 @@ fn json_has_what_the_document_says() {
     let new = object.remove("new").unwrap();
     let expected = json!({
         "version": 1,
-        "before": { "spans": 3000, "traces": 1000 },
-        "after": { "spans": 4000, "traces": 1000 },
+        "before": { "spans": 3000, "traces": 1000, "lost_spans": 0 },
+        "after": { "spans": 4000, "traces": 1000, "lost_spans": 0 },
+        "failed": [],
+        "unknown": [],
+        "is_damaged": false,
         "compared_names": 3,
         "vanished": [],
         "too_few": [],
@@ -455,7 +458,11 @@ fn a_condition_that_could_not_be_judged_does_not_pass() {
     assert_eq!(stderr(&output), expected);
     assert_eq!(diff(&[&before, &after, "--fail-on", "mean > +10%"]).status.code(), Some(1));
     assert_eq!(diff(&[&before, &after, "--fail-on", "calls > +1"]).status.code(), Some(0));
-    let (found, _) = found(&[&before, &after]);
+    let conditions = ["--fail-on", "p95 > +10%", "--fail-on", "mean > +30%"];
+    let (found, _) = found(&[&[before.as_str(), &after][..], &conditions].concat());
+    assert_eq!(found["unknown"], json!(["p95"]));
+    let failed = found["failed"][0].as_str().unwrap();
+    assert!(failed.starts_with("shop: sqlite average 5."), "{failed}");
     let of_first = json!({ "service": "shop", "name": "GET /orders", "measures": ["p95", "p99"] });
     assert_eq!((found["not_judged"].as_array().unwrap().len(), &found["not_judged"][0]), (3, &of_first));
 }
@@ -803,5 +810,5 @@ fn a_million_spans_are_compared() {
     let [before, after] = two(folder.path(), &run(1, 0.0), &run(2, 1_000.0));
     let (found, code) = found(&[&before, &after]);
     assert_eq!((outline(&found)[0].as_str(), code), ("sqlite: p50 p95 p99 mean", 1));
-    assert_eq!(found["before"], json!({ "spans": 510_000, "traces": 170_000 }));
+    assert_eq!(found["before"], json!({ "spans": 510_000, "traces": 170_000, "lost_spans": 0 }));
 }

@@ -45,9 +45,13 @@ fn show(options: &Options) -> Result<ExitCode> {
         None => Sides::Files { before: &before_files, after: &after_files },
     };
     let found = compare(sides, &choice);
+    let failures = failures(&found, &options.fail_on);
+    let unknown: BTreeSet<Measured> =
+        options.fail_on.iter().filter_map(|condition| condition.not_judged(&found)).collect();
+    let (is_unknown, has_failed) = (!unknown.is_empty(), !failures.is_empty());
     let screen = Screen::new(Stream::Stdout, options.color.into());
     let shown = match options.json {
-        true => json(&found),
+        true => json(&found, &failures, &unknown),
         false => {
             table(&found, &[&before, &after].map(|paths| words(paths)), screen.columns(), screen.colour())
         }
@@ -58,13 +62,14 @@ fn show(options: &Options) -> Result<ExitCode> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         written => written.context("can't write what has changed")?,
     }
-    let failures = failures(&found, &options.fail_on);
-    let unknown = unknown(&found, &options.fail_on);
-    let (is_unknown, has_failed) = (!unknown.is_empty(), !failures.is_empty());
-    let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
+    let is_failure = if options.fail_on.is_empty() { found.is_different() } else { has_failed };
     let older = before_files.older().into_iter().chain(after_files.older());
     let mut err = io::stderr().lock();
-    for line in failures.into_iter().chain(unknown).chain(report(&found, has_failed)).chain(older) {
+    let failures = failures.into_iter().map(|failure| format!("failed: {failure}"));
+    let unknown = unknown.into_iter().map(|of| {
+        format!("{0} was judged in no name, so whether a condition of {0} is met is not known", of.word())
+    });
+    for line in failures.chain(unknown).chain(report(&found, has_failed)).chain(older) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
     }
     Ok(match () {
@@ -111,28 +116,19 @@ fn words(paths: &[PathBuf]) -> String {
     safe(&paths.iter().map(word).collect::<Vec<_>>().join(" "))
 }
 
-/// A line about each measure that a condition names, and of which there was too little to say in any name.
-fn unknown(found: &Diff, conditions: &[Condition]) -> Vec<String> {
-    let unknown: BTreeSet<Measured> = conditions.iter().filter_map(|of| of.not_judged(found)).collect();
-    let line = |of: Measured| {
-        format!("{0} was judged in no name, so whether a condition of {0} is met is not known", of.word())
-    };
-    unknown.into_iter().map(line).collect()
-}
-
-/// A line about each change and each name that a condition names.
+/// A sentence about each change and each name that a condition names.
 fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
     let is_named = |change| conditions.iter().any(|condition| condition.matches(change));
     let failures = found.findings.iter().flat_map(|of| {
         let named = of.all_changes().filter(|(_, change)| is_named(change));
-        named.map(|(called, change)| format!("failed: {}", sentence(&of.name, called, change)))
+        named.map(|(called, change)| sentence(&of.name, called, change))
     });
     // Whatever fails for a while fails.
     let others = found.small.iter().chain(found.uneven_errors()).filter(|of| is_named(&of.change));
-    let others = others.map(|of| format!("failed: {}", sentence(&of.name, of.called.as_ref(), &of.change)));
+    let others = others.map(|of| sentence(&of.name, of.called.as_ref(), &of.change));
     let mut failures: Vec<String> = failures.chain(others).collect();
     for of in conditions.iter().filter_map(Condition::names) {
-        let failed = |what: &str, name: &Name| format!("failed: {} {what}", short(name));
+        let failed = |what: &str, name: &Name| format!("{} {what}", short(name));
         match of {
             NamesOf::New => failures.extend(found.new.iter().map(|of| failed("is new", &of.name))),
             NamesOf::Vanished => {

@@ -1,31 +1,38 @@
 //! A comparison as JSON, for scripts. `docs/json.md` defines it; a change that could break a script gets a new [`VERSION`].
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::super::finding::{
     CalledMore, Cause, Change, ChangeOf, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
 };
+use super::super::measured::Measured;
 use super::super::names::Name;
 use crate::text::write_json;
 
 /// The version of the schema.
 const VERSION: u32 = 1;
 
-/// The comparison as an object, in a line.
-pub fn json(diff: &Diff) -> String {
+/// The comparison as an object, in a line. `failed` has a sentence for each change and each name that a condition names, and `unknown`
+/// the measures of conditions that could not be judged.
+pub fn json(diff: &Diff, failed: &[String], unknown: &BTreeSet<Measured>) -> String {
     let mut line = Vec::new();
     // Writing to a list doesn't fail.
-    let _ = write_json(&object(diff), &mut line);
+    let _ = write_json(&object(diff, failed, unknown), &mut line);
     String::from_utf8(line).unwrap_or_default()
 }
 
-fn object(diff: &Diff) -> Value {
+fn object(diff: &Diff, failed: &[String], unknown: &BTreeSet<Measured>) -> Value {
     let list = |of: &[OneSided]| of.iter().map(one_sided).collect::<Vec<_>>();
     let lost: u64 = diff.read.iter().map(|read| read.lost_by_senders).fold(0, u64::saturating_add);
     json!({
         "version": VERSION,
-        "before": side(diff.sides[0]),
-        "after": side(diff.sides[1]),
+        "before": side(diff, 0),
+        "after": side(diff, 1),
+        "failed": failed,
+        "unknown": unknown.iter().map(|of| of.word()).collect::<Vec<_>>(),
+        "is_damaged": diff.is_damaged(),
         "compared_names": diff.compared,
         "findings": diff.findings.iter().map(finding).collect::<Vec<_>>(),
         "uneven": diff.uneven.iter().map(change_of).collect::<Vec<_>>(),
@@ -41,8 +48,9 @@ fn object(diff: &Diff) -> Value {
     })
 }
 
-fn side(side: SideOf) -> Value {
-    json!({ "spans": side.spans, "traces": side.traces })
+fn side(diff: &Diff, side: usize) -> Value {
+    let SideOf { spans, traces } = diff.sides[side];
+    json!({ "spans": spans, "traces": traces, "lost_spans": diff.read[side].lost_by_senders })
 }
 
 fn named(name: &Name) -> Value {
