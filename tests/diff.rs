@@ -207,7 +207,7 @@ fn two_runs_of_the_same_build_and_a_file_with_itself_have_no_change() {
         assert_eq!((output.status.code(), stdout(&output)), (Some(0), String::new()));
         assert_eq!(
             stderr(&output),
-            "spantap: no change in 3 names, among 3,000 spans before and 3,000 spans after\n"
+            "spantap: no change found in 3 names, among 3,000 spans before and 3,000 spans after\n"
         );
     }
 }

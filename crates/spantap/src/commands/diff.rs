@@ -156,8 +156,10 @@ fn report(found: &Diff, has_failed: bool) -> Vec<String> {
             ));
         }
     } else if !found.is_different() && found.uneven.is_empty() && !has_failed {
-        lines
-            .push(format!("no change in {}, among {before} before and {after} after", names(found.compared)));
+        lines.push(format!(
+            "no change found in {}, among {before} before and {after} after",
+            names(found.compared)
+        ));
     }
     for of in found.uneven.iter().take(MOST_UNEVEN) {
         let what = sentence(&of.name, of.called.as_ref(), &of.change);
