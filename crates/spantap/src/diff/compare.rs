@@ -12,7 +12,7 @@ use super::survey::{Survey, Surveyed, split, whole};
 use super::tally::Tallies;
 use crate::search::{Files, Read};
 
-/// Compares two sides. The memory is that of the ids of all traces, of the percentiles and sums of at most 5,000 names, and of the
+/// Compares two sides. The memory is that of the ids of all traces, without a limit, of the percentiles and sums of at most 5,000 names, and of the
 /// spans that are gathered to traces: at most 512 MiB, with more passes if that is not enough.
 pub fn compare(sides: Sides<'_>, choice: &Choice) -> Diff {
     let mut names = Names::default();
