@@ -105,3 +105,6 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
         read: Default::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

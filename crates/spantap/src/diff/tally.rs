@@ -81,13 +81,7 @@ impl Tallies {
         thresholds: &HashMap<NameId, [u64; 3]>,
         choice: &Choice,
     ) -> Self {
-        let mut tallies = Self { blocks: survey.starts.blocks(), ..Self::default() };
-        for (id, surveyed) in survey.names {
-            let of = |percent| surveyed.measure.percentile_ns(percent);
-            let thresholds_ns = thresholds.get(&id).copied().unwrap_or_default();
-            let percentiles_ns = Measured::PERCENTS.map(of);
-            tallies.names.insert(id, Tally::new(surveyed.starts.blocks(), thresholds_ns, percentiles_ns));
-        }
+        let mut tallies = Self::new(&survey, thresholds);
         let accounts = finder();
         let found = load(files, &survey.trace_ids, |trace| {
             tallies.add(trace, &breakdowns(&trace.spans, &accounts), names, choice);
@@ -97,7 +91,20 @@ impl Tallies {
         tallies
     }
 
-    fn add(
+    /// Without any spans yet.
+    pub(super) fn new(survey: &Survey, thresholds: &HashMap<NameId, [u64; 3]>) -> Self {
+        let mut tallies = Self { blocks: survey.starts.blocks(), ..Self::default() };
+        for (id, surveyed) in &survey.names {
+            let of = |percent| surveyed.measure.percentile_ns(percent);
+            let thresholds_ns = thresholds.get(id).copied().unwrap_or_default();
+            let percentiles_ns = Measured::PERCENTS.map(of);
+            tallies.names.insert(*id, Tally::new(surveyed.starts.blocks(), thresholds_ns, percentiles_ns));
+        }
+        tallies
+    }
+
+    /// Adds the spans of a trace.
+    pub(super) fn add(
         &mut self,
         trace: &Trace<EncodedSpan>,
         breakdowns: &[Option<Breakdown>],
