@@ -797,7 +797,16 @@ fn the_kernel_says_what_a_real_program_waits_for() {
     let (found, _) = found(&[&before, &after]);
     let render = found["findings"].as_array().unwrap().iter().find(|of| of["name"] == "render");
     let causes = render.unwrap_or_else(|| panic!("{found:#}"))["causes"].as_array().unwrap();
-    // On a busy machine, threads wait for a CPU as well.
+    // On a busy machine, threads wait for a CPU as well, also in spans without a fault.
+    let is_busy = |cause: &Value| cause["cause"] == "run queue";
+    let findings = found["findings"].as_array().unwrap().iter();
+    let reasons = findings.filter(|of| of["because_of"].is_null() && !is_busy(&of["causes"][0]));
+    let reasons: Vec<&str> = reasons.map(|of| of["name"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["render"], "{found:#}");
+    // While one thread sleeps with the lock, others wait for it.
+    let waits = causes.iter().filter(|cause| !is_busy(cause)).map(|cause| cause["cause"].as_str().unwrap());
+    let first: BTreeSet<&str> = waits.take(2).collect();
+    assert_eq!(first, BTreeSet::from(["lock", "sleep"]), "{found:#}");
     let lock = causes.iter().find(|cause| cause["cause"] == "lock").unwrap_or_else(|| panic!("{found:#}"));
     assert!(lock["change_ns"].as_i64().unwrap() > 300_000, "{found:#}");
 }
