@@ -70,12 +70,12 @@ fn compare(before: &[f64], after: &[f64]) -> Vec<(f64, bool)> {
         let ((of, per), (other_of, other_per)) = (beyond(before), beyond(after));
         let ratios = (Ratio { of: &of, per: &per }, Ratio { of: &other_of, per: &other_per });
         let is_large = measured.is_large(percentile(before, share), percentile(after, share));
-        found.push((chance(ratios.0, ratios.1, Kind::Share).unwrap(), is_large));
+        found.push((chance(ratios.0, ratios.1, Kind::Share).unwrap_or(1.0), is_large));
     }
     let ((of, per), (other_of, other_per)) = (blocks(before, |of| of), blocks(after, |of| of));
     let ratios = (Ratio { of: &of, per: &per }, Ratio { of: &other_of, per: &other_per });
     let is_large = Measured::Mean.is_large(mean(before), mean(after));
-    found.push((chance(ratios.0, ratios.1, Kind::Average).unwrap(), is_large));
+    found.push((chance(ratios.0, ratios.1, Kind::Average).unwrap_or(1.0), is_large));
     found
 }
 
@@ -122,6 +122,38 @@ fn half_more_is_found_with_500_spans() {
         is_found(compare(&before, &after), (1..10).map(|_| vec![(1.0, false); 4]))
     });
     assert_eq!(found.count(), 20);
+}
+
+/// The figures of the manual. Run it with `--nocapture` to see them.
+#[test]
+#[ignore = "deep: draws 200 million durations"]
+fn the_figures_of_the_manual_are_true() {
+    let mut random = Random(88_172_645_463_325_252);
+    for (spans, factor, least) in [(10_000, 1.1, 49), (5_000, 1.1, 45), (1_000, 1.1, 2), (500, 1.5, 49)] {
+        let found = (0..50).filter(|_| {
+            let (before, after) = (random.durations(spans, 0.0, 1.0), random.durations(spans, 0.0, factor));
+            is_found(compare(&before, &after), (1..10).map(|_| vec![(1.0, false); 4]))
+        });
+        let found = found.count();
+        eprintln!("{spans} spans, {factor} times as long: found in {found} of 50");
+        assert!(found >= least, "{found}");
+    }
+    for (disturbed, most) in [(0.03, 4), (0.1, 30), (0.2, 120)] {
+        for after_too in [true, false] {
+            let alarms = (0..400).filter(|_| {
+                let mut name = || {
+                    let before = random.durations(1_000, disturbed * 1e3, 1.0);
+                    let after = random.durations(1_000, if after_too { disturbed * 1e3 } else { 0.0 }, 1.0);
+                    compare(&before, &after)
+                };
+                let first = name();
+                is_found(first, (1..10).map(|_| name()))
+            });
+            let alarms = alarms.count();
+            eprintln!("disturbed for {disturbed}, also after: {after_too}: {alarms} of 400 alarms");
+            assert!(alarms <= most, "{alarms}");
+        }
+    }
 }
 
 fn of_averages(before: &[f64], after: &[f64]) -> Option<f64> {
