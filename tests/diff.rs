@@ -462,7 +462,7 @@ fn a_condition_that_could_not_be_judged_does_not_pass() {
     let (found, _) = found(&[&[before.as_str(), &after][..], &conditions].concat());
     assert_eq!(found["unknown"], json!(["p95"]));
     let failed = found["failed"][0].as_str().unwrap();
-    assert!(failed.starts_with("shop: sqlite average 5."), "{failed}");
+    assert!(failed.starts_with("shop: sqlite average "), "{failed}");
     let of_first = json!({ "service": "shop", "name": "GET /orders", "measures": ["p95", "p99"] });
     assert_eq!((found["not_judged"].as_array().unwrap().len(), &found["not_judged"][0]), (3, &of_first));
 }
