@@ -126,7 +126,7 @@ fn half_more_is_found_with_500_spans() {
 
 /// The figures of the manual. Run it with `--nocapture` to see them.
 #[test]
-#[ignore = "deep: draws 200 million durations"]
+#[ignore = "deep: draws 50 million durations"]
 fn the_figures_of_the_manual_are_true() {
     let mut random = Random(88_172_645_463_325_252);
     for (spans, factor, least) in [(10_000, 1.1, 49), (5_000, 1.1, 45), (1_000, 1.1, 2), (500, 1.5, 49)] {
