@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
-use std::fs::{read, write};
+use std::fs::{copy, read, write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -79,6 +79,8 @@ struct Run {
     fails: u64,
     /// Whether a request fails if the payment fails.
     passes_errors_on: bool,
+    /// Whether one of eight requests fails, and its payment does not.
+    fails_itself: bool,
     /// A name that only some runs have.
     extra: Option<&'static str>,
     /// How long each of 100 spans takes that all come in the first trace, in microseconds.
@@ -98,6 +100,7 @@ impl Default for Run {
             queries: 1,
             fails: u64::MAX,
             passes_errors_on: false,
+            fails_itself: false,
             extra: None,
             startup_us: 0.0,
             names: 0,
@@ -129,7 +132,8 @@ impl Run {
                 let lock_ns = if self.lock_us > 0.0 { random.near(self.lock_us) } else { 0 };
                 child("sqlite", random.near(5_000.0) + lock_ns, lock_ns, false);
             }
-            let fails = self.fails < u64::MAX && random.share() * (self.fails as f64) < 1.0;
+            let fails_itself = self.fails_itself && trace % 8 == 0;
+            let fails = self.fails < u64::MAX && random.share() * (self.fails as f64) < 1.0 && !fails_itself;
             child("pay", random.near(2_000.0), 0, fails);
             if let Some(extra) = self.extra {
                 child(extra, random.near(1_000.0), 0, false);
@@ -137,7 +141,7 @@ impl Run {
             let end = at + random.near(300.0);
             let mut root = span(trace + self.seed * 1_000_000, 1, 0, "GET /orders", start, end - start);
             root["attributes"] = account(end - start, 0);
-            if fails && self.passes_errors_on {
+            if fails && self.passes_errors_on || fails_itself {
                 root["status"] = json!({ "code": 2 });
             }
             spans.push(root);
@@ -203,7 +207,7 @@ fn two_runs_of_the_same_build_and_a_file_with_itself_have_no_change() {
         assert_eq!((output.status.code(), stdout(&output)), (Some(0), String::new()));
         assert_eq!(
             stderr(&output),
-            "spantap: no change in 3 names, among 3,000 spans before and 3,000 spans after\n"
+            "spantap: no change found in 3 names, among 3,000 spans before and 3,000 spans after\n"
         );
     }
 }
@@ -274,14 +278,20 @@ fn json_has_what_the_document_says() {
     let new = object.remove("new").unwrap();
     let expected = json!({
         "version": 1,
-        "before": { "spans": 3000, "traces": 1000 },
-        "after": { "spans": 4000, "traces": 1000 },
+        "before": { "spans": 3000, "traces": 1000, "lost_spans": 0 },
+        "after": { "spans": 4000, "traces": 1000, "lost_spans": 0 },
+        "failed": [],
+        "unknown": [],
+        "is_damaged": false,
         "compared_names": 3,
         "vanished": [],
         "too_few": [],
+        "not_judged": [],
+        "uneven": [],
         "crossing_traces": 0,
         "left_out_spans": 0,
         "left_out_calls": 0,
+        "unread_traces": 0,
         "lost_spans": 0,
     });
     assert_eq!(found, expected);
@@ -315,7 +325,7 @@ fn more_calls_are_a_reason_of_the_caller() {
     let [before, after] = same();
     let [before, after] = two(folder.path(), &before, &Run { queries: 4, ..after });
     let (found, code) = found(&[&before, &after]);
-    assert_eq!((outline(&found), code), (vec!["GET /orders: p50 p95 p99 mean calls sqlite".to_owned()], 1));
+    assert_eq!((outline(&found), code), (vec!["GET /orders: p50 p95 mean calls sqlite".to_owned()], 1));
     let shown = stdout(&diff(&[&before, &after]));
     assert!(shown.contains("\n  calls shop: sqlite 1.0 -> 4.0 times\n"), "{shown}");
     assert!(shown.contains(": in shop: sqlite +15."), "{shown}");
@@ -357,6 +367,35 @@ fn more_errors_are_found_and_some_are_chance() {
     assert_eq!((outline(&found_more), code), (vec![], 0));
 }
 
+/// Payments fail as well, but not those of the orders that do.
+#[test]
+fn errors_of_other_requests_are_not_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] =
+        two(folder.path(), &Run::default(), &Run { seed: 2, fails: 8, fails_itself: true, ..Run::default() });
+    let (found, _) = found(&[&before, &after]);
+    assert_eq!(BTreeSet::from_iter(reasons(&found)), BTreeSet::from(["GET /orders", "pay"]), "{found:#}");
+}
+
+/// After half of the recording, every payment fails: the other half is as before.
+#[test]
+fn errors_that_begin_during_a_recording_are_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = |run: Run| Run { traces: 500, ..run };
+    let [before, after] = two(folder.path(), &Run::default(), &half(Run { seed: 2, ..Run::default() }));
+    let later = Run { seed: 3, start_ns: START_NS + 500 * STEP_NS, fails: 1, ..Run::default() };
+    let later = half(later).write(&folder.path().join("later.jsonl"));
+    let both = [before.as_str(), &after, "--after", later.to_str().unwrap()];
+    let output = diff(&[&both[..], &["--fail-on", "errors > +1pp"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let expected = "spantap: failed: shop: pay errors 0% -> 50.0% (from 0)\n\
+                    spantap: changed in a part of the time only, or unevenly: shop: pay errors 0% -> 50.0% (from 0)\n";
+    assert!(stderr(&output).starts_with(expected), "{output:?}");
+    let (found, code) = found(&both);
+    let uneven = &found["uneven"][0];
+    assert_eq!((code, &uneven["name"], &uneven["change"]["measure"]), (1, &json!("pay"), &json!("errors")));
+}
+
 #[test]
 fn new_and_vanished_names_are_listed_apart() {
     let folder = tempfile::tempdir().unwrap();
@@ -372,8 +411,17 @@ fn new_and_vanished_names_are_listed_apart() {
     let shown = stdout(&output);
     assert!(shown.contains("\nnew, only after:\n  shop: audit v2  1,000 spans, average 1."), "{shown}");
     assert!(shown.contains("\nvanished, only before:\n  shop: audit v1  1,000 spans, average "), "{shown}");
-    // A new name is no change that a condition can name.
+    // A new name is no change of a measure. It has a condition of its own.
     assert_eq!(diff(&[&before, &after, "--fail-on", "p50 > +0%"]).status.code(), Some(0));
+    for (condition, message) in
+        [("new", "shop: audit v2 is new"), ("vanished", "shop: audit v1 has vanished")]
+    {
+        let output = diff(&[&before, &after, "--fail-on", condition]);
+        assert_eq!(
+            (output.status.code(), stderr(&output)),
+            (Some(1), format!("spantap: failed: {message}\n"))
+        );
+    }
 }
 
 #[test]
@@ -395,6 +443,46 @@ fn too_few_spans_are_no_guess() {
     let some = |seed, lock_us| Run { traces: 30, ..few(seed, lock_us) };
     let [before, after] = two(folder.path(), &some(1, 0.0), &some(2, 50_000.0));
     assert_eq!(diff(&[&before, &after]).status.code(), Some(1));
+}
+
+/// A gate that passes without having looked is worse than none.
+#[test]
+fn a_condition_that_could_not_be_judged_does_not_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = |run: Run| Run { traces: 199, ..run };
+    let [before, after] = two(folder.path(), &few(Run::default()), &few(locked()));
+    let output = diff(&[&before, &after, "--fail-on", "p95 > +10%"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let expected = "spantap: p95 was judged in no name, so whether a condition of p95 is met is not known\n\
+                    spantap: not judged, because there is too little to say: p95 in 3 names, p99 in 3 names; --json lists them\n";
+    assert_eq!(stderr(&output), expected);
+    assert_eq!(diff(&[&before, &after, "--fail-on", "mean > +10%"]).status.code(), Some(1));
+    assert_eq!(diff(&[&before, &after, "--fail-on", "calls > +1"]).status.code(), Some(0));
+    let conditions = ["--fail-on", "p95 > +10%", "--fail-on", "mean > +30%"];
+    let (found, _) = found(&[&[before.as_str(), &after][..], &conditions].concat());
+    assert_eq!(found["unknown"], json!(["p95"]));
+    let failed = found["failed"][0].as_str().unwrap();
+    assert!(failed.starts_with("shop: sqlite average "), "{failed}");
+    let of_first = json!({ "service": "shop", "name": "GET /orders", "measures": ["p95", "p99"] });
+    assert_eq!((found["not_judged"].as_array().unwrap().len(), &found["not_judged"][0]), (3, &of_first));
+}
+
+/// Such as that of a service that crashed at its start.
+#[test]
+fn too_few_spans_of_a_name_can_be_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let bulk = |name: &str, seed| {
+        let run = Run { seed, service: "bulk", ..Run::default() };
+        run.write(&folder.path().join(name)).to_str().unwrap().to_owned()
+    };
+    let (bulk_before, bulk_after) = (bulk("bulk1.jsonl", 3), bulk("bulk2.jsonl", 4));
+    let [before, after] = two(folder.path(), &Run::default(), &Run { seed: 2, traces: 19, ..Run::default() });
+    let more = ["--before", bulk_before.as_str(), "--after", &bulk_after];
+    let output = diff(&[&[before.as_str(), &after, "--fail-on", "too-few"][..], &more].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let expected =
+        "spantap: failed: shop: GET /orders has 1,000 spans before and 19 spans after, too few to compare\n";
+    assert!(stderr(&output).starts_with(expected), "{output:?}");
 }
 
 /// Whatever disturbed them may have disturbed them all.
@@ -435,10 +523,22 @@ fn spans_of_too_many_names_are_counted() {
     let [before, after] = two(folder.path(), &Run::default(), &Run { names: 6_000, ..locked() });
     let output = diff(&[&before, &after]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "spantap: 4,997 names not compared: too few spans; --json lists them\n\
+    let expected = "spantap: 4,997 names not compared: too few spans, or not spread over time; --json lists them\n\
                     spantap: 1,003 spans left out: too many names, or too large a trace; --where chooses some of them\n";
     assert_eq!(stderr(&output), expected);
     assert_eq!(reasons(&found(&[&before, &after]).0), ["sqlite"]);
+
+    // Those that a query chooses are compared, also if they come last.
+    let later = Run { service: "later", start_ns: START_NS + 1000 * STEP_NS, ..locked() };
+    let [before, after] = [
+        ("later1.jsonl", Run { seed: 5, lock_us: 0.0, ..later.clone() }),
+        ("later2.jsonl", Run { seed: 6, ..later }),
+    ]
+    .map(|(name, run)| [after.clone(), run.write(&folder.path().join(name)).to_str().unwrap().to_owned()]);
+    let where_ = ["--where", "service == \"later\""];
+    let files = ["--before", &before[0], "--before", &before[1], "--after", &after[0], "--after", &after[1]];
+    let (chosen, _) = found(&[&files[..], &where_].concat());
+    assert_eq!((reasons(&chosen), &chosen["left_out_spans"]), (vec!["sqlite"], &json!(0)));
 }
 
 #[test]
@@ -456,6 +556,16 @@ fn the_exit_code_is_that_of_the_conditions() {
     assert_eq!(code(&["p95 > +40%", "p95 > +2ms", "errors > +1pp"]).0, 1);
     assert_eq!(code(&["p95 < -10%"]), (0, String::new()));
     assert_eq!(code(&["errors > +0%"]), (0, String::new()));
+    // A change that is too small to be shown is one if a condition asks for it.
+    let [one, other] = two(
+        folder.path(),
+        &Run { traces: 4_000, ..Run::default() },
+        &Run { lock_us: 150.0, traces: 4_000, ..locked() },
+    );
+    let output = diff(&[&one, &other, "--fail-on", "mean > +2%"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()), "{output:?}");
+    assert!(stderr(&output).contains("failed: shop: sqlite average "), "{output:?}");
+    assert_eq!(diff(&[&one, &other]).status.code(), Some(0));
     let (code, message) = code(&["p95 > 10%"]);
     assert_eq!(code, 2);
     assert!(
@@ -491,6 +601,28 @@ fn one_file_is_divided_at_a_time() {
     let output = diff(&[&before]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("give two files"), "{output:?}");
+}
+
+/// Such as a loop with a root span that lives all day.
+#[test]
+fn spans_of_a_long_trace_outside_the_time_do_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = same();
+    let paths = two(folder.path(), &before, &after);
+    for (path, trace) in paths.iter().zip([1, 2]) {
+        // Both begin within the time, and the one after goes on.
+        let ticks = |from: u64, ns: u64| {
+            (0..200).map(move |n| {
+                span(trace, n + from, 0, "tick", START_NS + (n + from) * STEP_NS, ns + n * 1_000)
+            })
+        };
+        let spans: Vec<Value> = ticks(1, 1_000_000).chain(ticks(2_000, 1_000_000 * trace * 10)).collect();
+        let line = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] }).to_string() + "\n";
+        write(path, [read(path).unwrap(), line.into_bytes()].concat()).unwrap();
+    }
+    let within = ["--until", "2027-01-15T08:01:40Z"];
+    let (found, code) = found(&[&[paths[0].as_str(), &paths[1]][..], &within].concat());
+    assert_eq!((outline(&found), code, &found["before"]["spans"]), (vec![], 0, &json!(3_200)), "{found:#}");
 }
 
 #[test]
@@ -649,11 +781,13 @@ fn the_kernel_says_what_a_real_program_waits_for() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    // A copy, because other tests run the program at the same time.
+    let executable = &folder.path().join("compared");
+    copy(env!("CARGO_BIN_EXE_compared"), executable).unwrap();
     let [before, after] = [("before", "1", ""), ("after", "2", "lock")].map(|(name, seed, fault)| {
         let capture = folder.path().join(name).with_extension("spans");
-        let executable = env!("CARGO_BIN_EXE_compared");
         let mut command = Command::new(program("spantap"));
-        command.arg("record").arg(&capture).args(["--exe", executable]);
+        command.arg("record").arg(&capture).arg("--exe").arg(executable);
         let recorder = Spantap::attach_by(&mut command);
         assert!(Command::new(executable).args(["1600", seed, fault]).status().unwrap().success());
         let ended = recorder.terminate();
@@ -663,7 +797,16 @@ fn the_kernel_says_what_a_real_program_waits_for() {
     let (found, _) = found(&[&before, &after]);
     let render = found["findings"].as_array().unwrap().iter().find(|of| of["name"] == "render");
     let causes = render.unwrap_or_else(|| panic!("{found:#}"))["causes"].as_array().unwrap();
-    // On a busy machine, threads wait for a CPU as well.
+    // On a busy machine, threads wait for a CPU as well, also in spans without a fault.
+    let is_busy = |cause: &Value| cause["cause"] == "run queue";
+    let findings = found["findings"].as_array().unwrap().iter();
+    let reasons = findings.filter(|of| of["because_of"].is_null() && !is_busy(&of["causes"][0]));
+    let reasons: Vec<&str> = reasons.map(|of| of["name"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["render"], "{found:#}");
+    // While one thread sleeps with the lock, others wait for it.
+    let waits = causes.iter().filter(|cause| !is_busy(cause)).map(|cause| cause["cause"].as_str().unwrap());
+    let first: BTreeSet<&str> = waits.take(2).collect();
+    assert_eq!(first, BTreeSet::from(["lock", "sleep"]), "{found:#}");
     let lock = causes.iter().find(|cause| cause["cause"] == "lock").unwrap_or_else(|| panic!("{found:#}"));
     assert!(lock["change_ns"].as_i64().unwrap() > 300_000, "{found:#}");
 }
@@ -676,5 +819,5 @@ fn a_million_spans_are_compared() {
     let [before, after] = two(folder.path(), &run(1, 0.0), &run(2, 1_000.0));
     let (found, code) = found(&[&before, &after]);
     assert_eq!((outline(&found)[0].as_str(), code), ("sqlite: p50 p95 p99 mean", 1));
-    assert_eq!(found["before"], json!({ "spans": 510_000, "traces": 170_000 }));
+    assert_eq!(found["before"], json!({ "spans": 510_000, "traces": 170_000, "lost_spans": 0 }));
 }

@@ -1,6 +1,7 @@
 //! Which spans of a capture are wanted.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::span::Summary;
 
@@ -33,18 +34,18 @@ impl Filter {
     }
 }
 
-/// The ids of traces.
+/// The ids of traces. A clone is cheap: each thread that reads has one, and there may be millions.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TraceIds {
-    ids: HashSet<u128>,
-    fingerprints: HashSet<u32>,
+    ids: Arc<HashSet<u128>>,
+    fingerprints: Arc<HashSet<u32>>,
 }
 
 impl FromIterator<u128> for TraceIds {
     fn from_iter<I: IntoIterator<Item = u128>>(ids: I) -> Self {
         let ids: HashSet<u128> = ids.into_iter().collect();
-        let fingerprints = ids.iter().copied().map(fingerprint).collect();
-        Self { ids, fingerprints }
+        let fingerprints: HashSet<u32> = ids.iter().copied().map(fingerprint).collect();
+        Self { ids: Arc::new(ids), fingerprints: Arc::new(fingerprints) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `spantap diff`: compares two sides, and shows what has changed and why.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,10 +9,15 @@ use anyhow::{Context, Result, bail};
 
 use super::cli::Diff as Options;
 use super::failed::Failed;
-use crate::diff::{Choice, Condition, Diff, Sides, compare, json, sentence, table};
+use crate::diff::{
+    Choice, Condition, Diff, Measured, Name, NamesOf, Sides, compare, json, sentence, short, table,
+};
 use crate::search::Files;
 use crate::terminal::{Screen, Stream};
 use crate::text::{counted, safe};
+
+/// The most lines about what has changed unevenly.
+const MOST_UNEVEN: usize = 10;
 
 /// As that of `diff` and `cmp`.
 const DIFFERENT: u8 = 1;
@@ -39,9 +45,13 @@ fn show(options: &Options) -> Result<ExitCode> {
         None => Sides::Files { before: &before_files, after: &after_files },
     };
     let found = compare(sides, &choice);
+    let failures = failures(&found, &options.fail_on);
+    let unknown: BTreeSet<Measured> =
+        options.fail_on.iter().filter_map(|condition| condition.not_judged(&found)).collect();
+    let (is_unknown, has_failed) = (!unknown.is_empty(), !failures.is_empty());
     let screen = Screen::new(Stream::Stdout, options.color.into());
     let shown = match options.json {
-        true => json(&found),
+        true => json(&found, &failures, &unknown),
         false => {
             table(&found, &[&before, &after].map(|paths| words(paths)), screen.columns(), screen.colour())
         }
@@ -52,15 +62,18 @@ fn show(options: &Options) -> Result<ExitCode> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         written => written.context("can't write what has changed")?,
     }
-    let failures = failures(&found, &options.fail_on);
-    let is_failure = if options.fail_on.is_empty() { found.is_different() } else { !failures.is_empty() };
+    let is_failure = if options.fail_on.is_empty() { found.is_different() } else { has_failed };
     let older = before_files.older().into_iter().chain(after_files.older());
     let mut err = io::stderr().lock();
-    for line in failures.into_iter().chain(report(&found)).chain(older) {
+    let failures = failures.into_iter().map(|failure| format!("failed: {failure}"));
+    let unknown = unknown.into_iter().map(|of| {
+        format!("{0} was judged in no name, so whether a condition of {0} is met is not known", of.word())
+    });
+    for line in failures.chain(unknown).chain(report(&found, has_failed)).chain(older) {
         let _ = writeln!(err, "spantap: {}", safe(&line));
     }
     Ok(match () {
-        () if found.is_damaged() || found.compared == 0 => Failed::EXIT_CODE.into(),
+        () if found.is_damaged() || found.compared == 0 || is_unknown => Failed::EXIT_CODE.into(),
         () if is_failure => DIFFERENT.into(),
         () => ExitCode::SUCCESS,
     })
@@ -103,18 +116,35 @@ fn words(paths: &[PathBuf]) -> String {
     safe(&paths.iter().map(word).collect::<Vec<_>>().join(" "))
 }
 
-/// A line about each change that a condition names.
+/// A sentence about each change and each name that a condition names.
 fn failures(found: &Diff, conditions: &[Condition]) -> Vec<String> {
     let is_named = |change| conditions.iter().any(|condition| condition.matches(change));
     let failures = found.findings.iter().flat_map(|of| {
         let named = of.all_changes().filter(|(_, change)| is_named(change));
-        named.map(|(called, change)| format!("failed: {}", sentence(of, called, change)))
+        named.map(|(called, change)| sentence(&of.name, called, change))
     });
-    failures.collect()
+    // Whatever fails for a while fails.
+    let others = found.small.iter().chain(found.uneven_errors()).filter(|of| is_named(&of.change));
+    let others = others.map(|of| sentence(&of.name, of.called.as_ref(), &of.change));
+    let mut failures: Vec<String> = failures.chain(others).collect();
+    for of in conditions.iter().filter_map(Condition::names) {
+        let failed = |what: &str, name: &Name| format!("{} {what}", short(name));
+        match of {
+            NamesOf::New => failures.extend(found.new.iter().map(|of| failed("is new", &of.name))),
+            NamesOf::Vanished => {
+                failures.extend(found.vanished.iter().map(|of| failed("has vanished", &of.name)));
+            }
+            NamesOf::TooFew => failures.extend(found.too_few.iter().map(|of| {
+                let [before, after] = of.spans.map(|spans| counted(spans, "span", "spans"));
+                failed(&format!("has {before} before and {after} after, too few to compare"), &of.name)
+            })),
+        }
+    }
+    failures
 }
 
 /// What the user has to know beside what has changed.
-fn report(found: &Diff) -> Vec<String> {
+fn report(found: &Diff, has_failed: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let [before, after] = found.sides.map(|side| counted(side.spans, "span", "spans"));
     let names = |count: usize| counted(count as u64, "name", "names");
@@ -125,12 +155,34 @@ fn report(found: &Diff) -> Vec<String> {
                 "nothing to compare: no name has 20 spans on each side, spread over time, among {before} before and {after} after"
             ));
         }
-    } else if !found.is_different() {
-        lines
-            .push(format!("no change in {}, among {before} before and {after} after", names(found.compared)));
+    } else if !found.is_different() && found.uneven.is_empty() && !has_failed {
+        lines.push(format!(
+            "no change found in {}, among {before} before and {after} after",
+            names(found.compared)
+        ));
+    }
+    for of in found.uneven.iter().take(MOST_UNEVEN) {
+        let what = sentence(&of.name, of.called.as_ref(), &of.change);
+        lines.push(format!("changed in a part of the time only, or unevenly: {what}"));
+    }
+    if found.uneven.len() > MOST_UNEVEN {
+        let more = counted((found.uneven.len() - MOST_UNEVEN) as u64, "more", "more");
+        lines.push(format!("{more} changed in a part of the time only, or unevenly; --json lists them"));
     }
     if !found.too_few.is_empty() && found.compared > 0 {
-        lines.push(format!("{} not compared: too few spans; --json lists them", names(found.too_few.len())));
+        lines.push(format!(
+            "{} not compared: too few spans, or not spread over time; --json lists them",
+            names(found.too_few.len())
+        ));
+    }
+    let mut not_judged: BTreeMap<Measured, usize> = BTreeMap::new();
+    for measured in found.not_judged.iter().flat_map(|of| &of.measures) {
+        *not_judged.entry(*measured).or_default() += 1;
+    }
+    if !not_judged.is_empty() {
+        let all = not_judged.into_iter().map(|(of, count)| format!("{} in {}", of.word(), names(count)));
+        let all = all.collect::<Vec<_>>().join(", ");
+        lines.push(format!("not judged, because there is too little to say: {all}; --json lists them"));
     }
     if found.crossing_traces > 0 {
         let traces = counted(found.crossing_traces, "trace", "traces");
@@ -141,6 +193,10 @@ fn report(found: &Diff) -> Vec<String> {
         lines.push(format!(
             "{spans} left out: too many names, or too large a trace; --where chooses some of them"
         ));
+    }
+    if found.unread_traces > 0 {
+        let traces = counted(found.unread_traces, "trace", "traces");
+        lines.push(format!("{traces} could not be read again: did a file change? Compare them once more"));
     }
     if found.left_out_calls > 0 {
         let calls = counted(found.left_out_calls, "call", "calls");

@@ -136,8 +136,14 @@ impl<'a> Reasons<'a> {
     fn direction(&self, id: NameId) -> Option<f64> {
         let of = self.judged.changes.get(&id)?;
         let is_whole = |change: &&Change| change.measured.is_duration() && change.measured != Measured::Own;
-        let first = of.iter().find(is_whole)?;
-        Some((first.after - first.before).signum())
+        let sign = |change: &Change| (change.after - change.before).signum();
+        let mut whole = of.iter().filter(is_whole);
+        let first = whole.next().map(sign)?;
+        // If half of the spans got faster and a few much slower, the average decides, because it is what the causes divide.
+        match whole.all(|change| sign(change) == first) {
+            true => Some(first),
+            false => Some(self.change(id, Measured::Mean).signum()),
+        }
     }
 
     fn origin(&self, id: NameId) -> Origin {
@@ -175,7 +181,8 @@ impl<'a> Reasons<'a> {
         let more = self.more_errors(id)?;
         let most = self
             .others(id)
-            .filter_map(|called| Some((self.more_errors(called)? / more, called)))
+            .filter(|called| self.more_errors(*called).is_some())
+            .map(|called| (self.more_that_fail_together(id, called) / more, called))
             .max_by(|(one, _), (other, _)| one.total_cmp(other));
         Some(
             most.filter(|(share, _)| *share >= 0.5)
@@ -188,6 +195,17 @@ impl<'a> Reasons<'a> {
         let mut of = self.judged.changes.get(&id)?.iter();
         let change = of.find(|change| change.measured == Measured::Errors)?;
         Some((change.after - change.before) * self.tally(1, id).map_or(0.0, Tally::count))
+    }
+
+    /// How many more spans of the second side have an error together with one that they call: others call it, too, and it may fail
+    /// without any consequence.
+    fn more_that_fail_together(&self, caller: NameId, called: NameId) -> f64 {
+        let share = |side: usize| {
+            let calls = self.tallies.get(side).and_then(|of| of.calls.get(&(caller, called)));
+            let spans = self.tally(side, caller).map_or(0.0, Tally::count);
+            calls.map_or(0.0, |calls| calls.failed as f64 / spans.max(1.0))
+        };
+        (share(1) - share(0)) * self.tally(1, caller).map_or(0.0, Tally::count)
     }
 
     /// The name where the reason is.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cause::Reasons;
-use super::finding::{Diff, OneSided, SideOf, TooFew};
+use super::finding::{Change, ChangeOf, Diff, NotJudged, OneSided, SideOf, TooFew};
 use super::judge::{Judged, judge};
 use super::measured::Measured;
 use super::names::{NameId, Names};
@@ -12,17 +12,16 @@ use super::survey::{Survey, Surveyed, split, whole};
 use super::tally::Tallies;
 use crate::search::{Files, Read};
 
-/// Compares two sides. The memory is that of the ids of all traces, of the percentiles and sums of at most 5,000 names, and of the
+/// Compares two sides. The memory is that of the ids of all traces, without a limit, of the percentiles and sums of at most 5,000 names, and of the
 /// spans that are gathered to traces: at most 512 MiB, with more passes if that is not enough.
 pub fn compare(sides: Sides<'_>, choice: &Choice) -> Diff {
     let mut names = Names::default();
     let (files, surveys, crossing, beyond, read) = survey(sides, choice, &mut names);
     let thresholds = thresholds(&surveys);
     let [before, after] = surveys;
-    let query = choice.query.as_ref();
     let tallies = [
-        Tallies::of(files[0], before, &names, &thresholds, query),
-        Tallies::of(files[1], after, &names, &thresholds, query),
+        Tallies::of(files[0], before, &names, &thresholds, choice),
+        Tallies::of(files[1], after, &names, &thresholds, choice),
     ];
     let mut diff = differences(&names, &tallies);
     diff.crossing_traces = crossing;
@@ -79,17 +78,33 @@ fn differences(names: &Names, tallies: &[Tallies; 2]) -> Diff {
     });
     let mut too_few: Vec<TooFew> = too_few.collect();
     too_few.sort_by(|one, other| one.name.cmp(&other.name));
+    let change_of = |(id, called, change): &(NameId, Option<NameId>, Change)| {
+        Some(ChangeOf { name: name(*id)?, called: called.and_then(name), change: *change })
+    };
+    let not_judged = judged.not_judged.iter();
+    let not_judged =
+        not_judged.filter_map(|(id, of)| Some(NotJudged { name: name(*id)?, measures: of.clone() }));
+    let mut not_judged: Vec<NotJudged> = not_judged.collect();
+    not_judged.sort_by(|one, other| one.name.cmp(&other.name));
     let Judged { compared, ref new, ref vanished, .. } = judged;
     Diff {
         sides: [before, after].map(|of| SideOf { spans: of.spans, traces: of.traces }),
         compared,
+        small: judged.small.iter().filter_map(change_of).collect(),
+        uneven: judged.uneven.iter().filter_map(change_of).collect(),
         new: one_sided(new, after),
         vanished: one_sided(vanished, before),
         too_few,
+        not_judged,
+        judged: judged.judged.clone(),
         findings: Reasons::new(names, tallies, &judged).findings(),
         crossing_traces: 0,
         left_out_spans: before.left_out + after.left_out,
         left_out_calls: before.beyond + after.beyond,
+        unread_traces: before.unread + after.unread,
         read: Default::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

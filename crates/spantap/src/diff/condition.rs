@@ -1,7 +1,7 @@
 //! What a user calls a failure, such as `p95 > +10%`.
 //!
 //! ```text
-//! condition = measure (">" "+" | "<" "-") number unit
+//! condition = measure (">" "+" | "<" "-") number unit | "new" | "vanished" | "too-few"
 //! measure   = "p50" | "p95" | "p99" | "mean" | "self" | "calls" | "errors"
 //! unit      = "%" | "ns" | "us" | "µs" | "ms" | "s"   of durations
 //!           | "%" | "pp"                              of errors: of their share, and percentage points
@@ -18,7 +18,7 @@ use winnow::error::{ErrMode, ParserError};
 use winnow::stream::{LocatingSlice, Location, Stream};
 use winnow::token::{any, take_while};
 
-use super::finding::Change;
+use super::finding::{Change, Diff};
 use super::measured::Measured;
 use crate::text::{cut, safe, width};
 
@@ -29,10 +29,23 @@ const MAX_FOUND: usize = 40;
 
 /// What a user calls a failure.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Condition {
-    measured: Measured,
-    is_growth: bool,
-    limit: Limit,
+pub struct Condition(Of);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Of {
+    Change { measured: Measured, is_growth: bool, limit: Limit },
+    Names(Names),
+}
+
+/// Names that are not compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Names {
+    /// That only the second side has.
+    New,
+    /// That only the first side has.
+    Vanished,
+    /// Of which there is too little to say.
+    TooFew,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -53,13 +66,32 @@ pub struct ConditionError {
 impl Condition {
     /// Whether the change is a failure.
     pub fn matches(&self, change: &Change) -> bool {
-        let value = match self.limit {
+        let Of::Change { measured, is_growth, limit } = self.0 else { return false };
+        let value = match limit {
             Limit::Relative(_) => change.relative(),
             Limit::Absolute(_) => change.after - change.before,
         };
-        let (Limit::Relative(limit) | Limit::Absolute(limit)) = self.limit;
-        let value = if self.is_growth { value } else { -value };
-        change.measured == self.measured && value > limit
+        let (Limit::Relative(limit) | Limit::Absolute(limit)) = limit;
+        let value = if is_growth { value } else { -value };
+        change.measured == measured && value > limit
+    }
+
+    /// The names that are a failure, if it is about those.
+    pub fn names(&self) -> Option<Names> {
+        match self.0 {
+            Of::Names(names) => Some(names),
+            Of::Change { .. } => None,
+        }
+    }
+
+    /// The measure of the condition, if there was too little to say of it in any name. Then it is not known whether it is met.
+    pub fn not_judged(&self, diff: &Diff) -> Option<Measured> {
+        let Of::Change { measured, .. } = self.0 else { return None };
+        let is_known = diff.judged.contains_key(&measured);
+        // Without any calls, none of them can have changed.
+        let is_needed =
+            measured != Measured::Calls || diff.not_judged.iter().any(|of| of.measures.contains(&measured));
+        (is_needed && !is_known).then_some(measured)
     }
 }
 
@@ -117,6 +149,12 @@ fn fail<T>(range: Range<usize>, problem: impl Into<String>) -> Parsed<T> {
 }
 
 fn condition(input: &mut Input<'_>) -> Parsed<Condition> {
+    if let Some(names) = opt(names).parse_next(input)? {
+        return match word_or_sign(input)? {
+            ("", _) => Ok(Condition(Of::Names(names))),
+            (more, range) => expected("the end; --fail-on may be repeated", more, range),
+        };
+    }
     let measured = measure(input)?;
     let (sign, range) = word_or_sign(input)?;
     let is_growth = match sign {
@@ -135,7 +173,7 @@ fn condition(input: &mut Input<'_>) -> Parsed<Condition> {
     let number = number(input)?;
     let limit = unit(measured, number, input)?;
     match word_or_sign(input)? {
-        ("", _) => Ok(Condition { measured, is_growth, limit }),
+        ("", _) => Ok(Condition(Of::Change { measured, is_growth, limit })),
         (more, range) => expected("the end; --fail-on may be repeated", more, range),
     }
 }
@@ -145,11 +183,27 @@ fn expected<T>(what: &str, found: &str, range: Range<usize>) -> Parsed<T> {
     fail(range, format!("expected {what}, found {found}"))
 }
 
+fn names(input: &mut Input<'_>) -> Parsed<Names> {
+    let (word, range) = word_or_sign(input)?;
+    let rest = if word.eq_ignore_ascii_case("too") { ["-", "few"] } else { [""; 2] };
+    for expected in rest.into_iter().filter(|of| !of.is_empty()) {
+        if !word_or_sign(input)?.0.eq_ignore_ascii_case(expected) {
+            return Err(ErrMode::Backtrack(Fault(range, String::new())));
+        }
+    }
+    match word.to_ascii_lowercase().as_str() {
+        "new" => Ok(Names::New),
+        "vanished" => Ok(Names::Vanished),
+        "too" => Ok(Names::TooFew),
+        _ => Err(ErrMode::Backtrack(Fault(range, String::new()))),
+    }
+}
+
 fn measure(input: &mut Input<'_>) -> Parsed<Measured> {
     let (word, range) = word_or_sign(input)?;
     match MEASURES.into_iter().find(|measure| measure.word().eq_ignore_ascii_case(word)) {
         Some(measure) => Ok(measure),
-        None => expected("p50, p95, p99, mean, self, calls or errors", word, range),
+        None => expected("p50, p95, p99, mean, self, calls, errors, new, vanished or too-few", word, range),
     }
 }
 
@@ -254,10 +308,27 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_compared_are_conditions() {
+        let names = |text: &str| text.parse::<Condition>().unwrap().names();
+        assert_eq!(names(" new"), Some(Names::New));
+        assert_eq!(names("Vanished "), Some(Names::Vanished));
+        assert_eq!(names("too-few"), Some(Names::TooFew));
+        assert_eq!(names("p95 > +10%"), None);
+        assert!(!matches("vanished", Measured::Calls, 1.0, 0.0));
+    }
+
+    #[test]
     fn faults_have_a_column_and_a_pointer() {
         for (text, expected) in [
-            ("", "column 1: expected p50, p95, p99, mean, self, calls or errors, found the end"),
-            ("p90 > +1%", "column 1: expected p50, p95, p99, mean, self, calls or errors, found `p90`"),
+            (
+                "",
+                "column 1: expected p50, p95, p99, mean, self, calls, errors, new, vanished or too-few, found the end",
+            ),
+            (
+                "p90 > +1%",
+                "column 1: expected p50, p95, p99, mean, self, calls, errors, new, vanished or too-few, found `p90`",
+            ),
+            ("new > +1", "column 5: expected the end; --fail-on may be repeated, found `>`"),
             ("p95 = +1%", "column 5: expected `>` for growth or `<` for the opposite, found `=`"),
             ("p95 > 10%", "column 7: expected `+`, because a change is compared, found `10`"),
             ("p95 > -10%", "column 7: what grows has a `+`; for the opposite, write `<` and `-`"),

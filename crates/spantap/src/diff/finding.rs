@@ -1,5 +1,7 @@
 //! The result of a comparison.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::measured::Measured;
 use super::names::Name;
 use crate::search::Read;
@@ -13,18 +15,28 @@ pub struct Diff {
     pub compared: usize,
     /// What has changed. The reasons come first, those with the most time before others; what follows from them comes last.
     pub findings: Vec<Finding>,
+    /// Changes that are no chance, but too small to be shown. A condition may ask for them.
+    pub small: Vec<ChangeOf>,
+    /// What has changed in a part of the time only, or too unevenly to say that it will stay so.
+    pub uneven: Vec<ChangeOf>,
     /// Names of the second side only.
     pub new: Vec<OneSided>,
     /// Names of the first side only.
     pub vanished: Vec<OneSided>,
     /// Names of which there is too little to say.
     pub too_few: Vec<TooFew>,
+    /// The measures of compared names of which there is too little to say: a percentile takes more spans than an average.
+    pub not_judged: Vec<NotJudged>,
+    /// In how many names there was enough to say; nothing if in none.
+    pub judged: BTreeMap<Measured, usize>,
     /// Traces that were left out, because they have spans of both sides.
     pub crossing_traces: u64,
     /// Spans that were left out, because their trace was too large or there were too many names.
     pub left_out_spans: u64,
     /// Calls that were left out, because too many names call others.
     pub left_out_calls: u64,
+    /// Traces that were found and could not be read again.
+    pub unread_traces: u64,
     /// What else the files of each side had; the second has nothing if the files are the same.
     pub read: [Read; 2],
 }
@@ -135,15 +147,41 @@ pub struct TooFew {
     pub spans: [u64; 2],
 }
 
+/// A change without what it is due to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChangeOf {
+    /// The name.
+    pub name: Name,
+    /// What is called more or less often, if it is that.
+    pub called: Option<Name>,
+    /// What has changed.
+    pub change: Change,
+}
+
+/// What could not be judged of a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotJudged {
+    /// The name.
+    pub name: Name,
+    /// What.
+    pub measures: BTreeSet<Measured>,
+}
+
 impl Diff {
-    /// Whether something has changed.
+    /// Whether something has changed. Errors count even if they come in a part of the time only.
     pub fn is_different(&self) -> bool {
-        !(self.findings.is_empty() && self.new.is_empty() && self.vanished.is_empty())
+        let is_same = self.findings.is_empty() && self.new.is_empty() && self.vanished.is_empty();
+        !is_same || self.uneven_errors().next().is_some()
+    }
+
+    /// The errors among what has changed unevenly.
+    pub fn uneven_errors(&self) -> impl Iterator<Item = &ChangeOf> {
+        self.uneven.iter().filter(|of| of.change.measured == Measured::Errors)
     }
 
     /// Whether spans that were in the files could not be read.
     pub fn is_damaged(&self) -> bool {
-        self.read.iter().any(Read::is_damaged)
+        self.unread_traces > 0 || self.read.iter().any(Read::is_damaged)
     }
 }
 

@@ -31,9 +31,11 @@ mod survey;
 mod tally;
 
 pub use compare::compare;
-pub use condition::{Condition, ConditionError};
-pub use draw::{json, sentence, table};
-pub use finding::{CalledMore, Cause, Change, Diff, Figures, Finding, OneSided, SideOf, TooFew, Why};
+pub use condition::{Condition, ConditionError, Names as NamesOf};
+pub use draw::{json, sentence, short, table};
+pub use finding::{
+    CalledMore, Cause, Change, ChangeOf, Diff, Figures, Finding, NotJudged, OneSided, SideOf, TooFew, Why,
+};
 pub use measured::Measured;
 pub use names::Name;
 pub use sides::{Choice, Sides};

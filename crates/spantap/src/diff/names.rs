@@ -27,10 +27,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The number of a name. `None` if there are too many.
-    pub(super) fn id(&mut self, service: &str, span: &str) -> Option<NameId> {
+    /// The number of a name. `None` if there are too many. Names that are not chosen are only called by others, and leave half of
+    /// the room to those that are.
+    pub(super) fn id(&mut self, service: &str, span: &str, is_chosen: bool) -> Option<NameId> {
         let known = self.known(service, span);
-        if known.is_some() || self.names.len() >= MOST {
+        let most = if is_chosen { MOST } else { MOST / 2 };
+        if known.is_some() || self.names.len() >= most {
             return known;
         }
         let id = self.names.len();
@@ -61,7 +63,7 @@ mod tests {
         let mut names = Names::default();
         let long = "ü".repeat(5000);
         let ids = [("a", "x"), ("a", "y"), ("b", "x"), ("a", &long), ("a", "x"), ("a", &long)]
-            .map(|(service, span)| names.id(service, span));
+            .map(|(service, span)| names.id(service, span, true));
         assert_eq!(ids, [0, 1, 2, 3, 0, 3].map(Some));
         assert_eq!(names.known("a", &long), Some(3));
         assert_eq!(names.all()[3].span.len(), 1000);
@@ -70,7 +72,15 @@ mod tests {
     #[test]
     fn names_beyond_the_limit_have_none() {
         let mut names = Names::default();
-        let given = (0..MOST + 2).filter_map(|n| names.id("a", &n.to_string())).count();
+        let given = (0..MOST + 2).filter_map(|n| names.id("a", &n.to_string(), true)).count();
         assert_eq!((given, names.all().len()), (MOST, MOST));
+    }
+
+    #[test]
+    fn chosen_names_have_room_after_many_others() {
+        let mut names = Names::default();
+        (0..MOST).for_each(|n| _ = names.id("a", &n.to_string(), false));
+        let given = (0..MOST).filter_map(|n| names.id("b", &n.to_string(), true)).count();
+        assert_eq!((given, names.all().len()), (MOST / 2, MOST));
     }
 }

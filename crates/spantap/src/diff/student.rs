@@ -1,8 +1,11 @@
 //! The distribution of a statistic if nothing has changed, and the correction for many of them.
 
-/// How likely Student's t is at least this far from zero, on both sides. The degrees of freedom are rounded down to an even number, for
+/// How likely Student's t is at least this far from zero, on both sides. The degrees of freedom are rounded down to 1 or an even number, for
 /// which there is a finite sum (Abramowitz and Stegun, 26.7.4); fewer of them make chance more likely.
 pub(super) fn two_sided(t: f64, freedom: f64) -> f64 {
+    if freedom < 2.0 {
+        return std::f64::consts::FRAC_2_PI * 1.0_f64.atan2(t.abs());
+    }
     let halves = ((freedom / 2.0).floor() as u64).clamp(1, 500);
     let freedom = 2.0 * halves as f64;
     let cos_squared = freedom / (freedom + t * t);
@@ -39,6 +42,7 @@ mod tests {
     fn tails_are_those_of_published_tables() {
         // Two-sided quantiles of Student's t, from tables.
         for (t, freedom, chance) in [
+            (12.706, 1.0, 0.05),
             (4.303, 2.0, 0.05),
             (2.228, 10.0, 0.05),
             (3.169, 10.0, 0.01),
@@ -50,6 +54,7 @@ mod tests {
         }
         assert_eq!(two_sided(0.0, 10.0), 1.0);
         assert!(two_sided(9.0, 60.0) < 1e-11);
+        assert_eq!(two_sided(0.0, 1.0), 1.0);
         // An odd number is rounded down.
         assert_eq!(two_sided(2.0, 11.9), two_sided(2.0, 10.0));
     }

@@ -42,7 +42,8 @@ pub(super) struct Surveys<const SIDES: usize> {
 /// Spans of a process.
 struct Batch {
     service: String,
-    names: Vec<String>,
+    /// With whether a span of this name is compared.
+    names: Vec<(String, bool)>,
     spans: Vec<Seen>,
 }
 
@@ -81,8 +82,8 @@ fn survey<const SIDES: usize>(
     // The side of each trace; `None` if it has spans of both.
     let mut traces: HashMap<u128, Option<usize>> = HashMap::new();
     let take = |batch: Batch| {
-        let ids: Vec<Option<NameId>> =
-            batch.names.iter().map(|name| names.id(&batch.service, name)).collect();
+        let ids = batch.names.iter().map(|(name, is_chosen)| names.id(&batch.service, name, *is_chosen));
+        let ids: Vec<Option<NameId>> = ids.collect();
         for seen in &batch.spans {
             let side = side(seen.times);
             match traces.entry(seen.trace_id) {
@@ -101,13 +102,13 @@ fn survey<const SIDES: usize>(
             }
             let Some(survey) = side.and_then(|side| sides.get_mut(side)) else { continue };
             survey.starts.add(seen.times.0);
+            if !seen.is_chosen {
+                continue;
+            }
             let Some(id) = ids.get(seen.name).copied().flatten() else {
                 beyond += 1;
                 continue;
             };
-            if !seen.is_chosen {
-                continue;
-            }
             let surveyed: &mut Surveyed = survey.names.entry(id).or_default();
             let (start, end) = seen.times;
             surveyed.measure.add(end.saturating_sub(start), seen.is_error);
@@ -135,15 +136,19 @@ impl Batch {
             }
             let chooses = |query: &Query| query.matches(&Subject::encoded(span, field, &spans.process));
             let name = *places.entry(name_of_field(field)).or_insert_with_key(|name| {
-                batch.names.push((*name).to_owned());
+                batch.names.push(((*name).to_owned(), false));
                 batch.names.len() - 1
             });
+            let is_chosen = query.is_none_or(chooses);
+            if let Some((_, has_chosen)) = batch.names.get_mut(name) {
+                *has_chosen |= is_chosen;
+            }
             batch.spans.push(Seen {
                 trace_id: span.trace_id,
                 times: span.times,
                 name,
                 is_error: span.is_error,
-                is_chosen: query.is_none_or(chooses),
+                is_chosen,
             });
         }
         batch

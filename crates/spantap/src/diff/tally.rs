@@ -8,6 +8,7 @@ use super::finding::Figures;
 use super::measured::Measured;
 use super::names::{NameId, Names};
 use super::ratio::{BLOCKS, Ratio};
+use super::sides::Choice;
 use super::survey::Survey;
 use crate::graph::Measure;
 use crate::query::{Query, Subject};
@@ -32,6 +33,8 @@ pub(super) struct Tallies {
     pub(super) traces: u64,
     /// Spans that were too many for the memory of a trace.
     pub(super) left_out: u64,
+    /// Traces that the first pass has found, and the second has not.
+    pub(super) unread: u64,
     /// Calls beyond the limit of pairs.
     pub(super) beyond: u64,
 }
@@ -63,6 +66,8 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Called {
     calls: Column,
+    /// How many of them have an error, as their caller does.
+    pub(super) failed: u64,
     /// How long they took of the callers' time, together.
     pub(super) ns: f64,
 }
@@ -74,29 +79,37 @@ impl Tallies {
         survey: Survey,
         names: &Names,
         thresholds: &HashMap<NameId, [u64; 3]>,
-        query: Option<&Query>,
+        choice: &Choice,
     ) -> Self {
-        let mut tallies = Self { blocks: survey.starts.blocks(), ..Self::default() };
-        for (id, surveyed) in survey.names {
-            let of = |percent| surveyed.measure.percentile_ns(percent);
-            let thresholds_ns = thresholds.get(&id).copied().unwrap_or_default();
-            let percentiles_ns = Measured::PERCENTS.map(of);
-            tallies.names.insert(id, Tally::new(surveyed.starts.blocks(), thresholds_ns, percentiles_ns));
-        }
+        let mut tallies = Self::new(&survey, thresholds);
         let accounts = finder();
-        load(files, &survey.trace_ids, |trace| {
-            tallies.add(trace, &breakdowns(&trace.spans, &accounts), names, query);
+        let found = load(files, &survey.trace_ids, |trace| {
+            tallies.add(trace, &breakdowns(&trace.spans, &accounts), names, choice);
             true
         });
+        tallies.unread = (survey.trace_ids.len() as u64).saturating_sub(found as u64);
         tallies
     }
 
-    fn add(
+    /// Without any spans yet.
+    pub(super) fn new(survey: &Survey, thresholds: &HashMap<NameId, [u64; 3]>) -> Self {
+        let mut tallies = Self { blocks: survey.starts.blocks(), ..Self::default() };
+        for (id, surveyed) in &survey.names {
+            let of = |percent| surveyed.measure.percentile_ns(percent);
+            let thresholds_ns = thresholds.get(id).copied().unwrap_or_default();
+            let percentiles_ns = Measured::PERCENTS.map(of);
+            tallies.names.insert(*id, Tally::new(surveyed.starts.blocks(), thresholds_ns, percentiles_ns));
+        }
+        tallies
+    }
+
+    /// Adds the spans of a trace.
+    pub(super) fn add(
         &mut self,
         trace: &Trace<EncodedSpan>,
         breakdowns: &[Option<Breakdown>],
         names: &Names,
-        query: Option<&Query>,
+        Choice { query, times_ns: (since_ns, until_ns) }: &Choice,
     ) {
         self.traces += 1;
         self.left_out += trace.left_out;
@@ -105,13 +118,18 @@ impl Tallies {
         let mut chosen = vec![false; ids.len()];
         for (place, (span, breakdown)) in trace.spans.iter().zip(breakdowns).enumerate() {
             let Some(breakdown) = breakdown else { continue };
+            // The percentiles and the blocks are those of the spans in this time; a trace may be far longer.
+            let (start_ns, end_ns) = span.times;
+            if start_ns > *until_ns || end_ns.max(start_ns) < *since_ns {
+                continue;
+            }
             self.spans += 1;
             let chooses = |query: &Query| {
                 let decoded = span.decode();
                 decoded.is_some_and(|of| query.matches(&Subject::new(&of.span, &of.process)))
             };
             let Some(tally) = ids[place].and_then(|id| self.names.get_mut(&id)) else { continue };
-            if query.is_none_or(chooses) {
+            if query.as_ref().is_none_or(chooses) {
                 chosen[place] = true;
                 tally.add(trace.id, span, breakdown);
                 tally.seen_in |= 1 << self.blocks.of(span.times.0);
@@ -126,8 +144,10 @@ impl Tallies {
             match self.calls.entry((caller, called)) {
                 Entry::Vacant(_) if is_full => self.beyond += 1,
                 calls => {
-                    let calls = calls.or_insert_with(|| Called { calls: [0.0; BLOCKS], ns: 0.0 });
+                    let calls = calls.or_insert_with(|| Called { calls: [0.0; BLOCKS], failed: 0, ns: 0.0 });
                     calls.calls[block] += 1.0;
+                    let have_failed = trace.spans[call.parent].is_error && trace.spans[place].is_error;
+                    calls.failed += u64::from(have_failed);
                     calls.ns += call.in_parent_ns as f64;
                 }
             }
@@ -232,5 +252,19 @@ impl Tally {
     /// A trace with a span near this percentile.
     pub(super) fn trace_near(&self, percentile: usize) -> Option<u128> {
         self.near.get(percentile).copied().flatten().map(|(_, trace_id)| trace_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such as those of a file that is truncated meanwhile.
+    #[test]
+    fn traces_that_the_second_pass_does_not_find_are_counted() {
+        let survey = Survey { trace_ids: vec![1, 2], ..Survey::default() };
+        let (names, choice) = (Names::default(), Choice::default());
+        let tallies = Tallies::of(&Files::open(&[]), survey, &names, &HashMap::new(), &choice);
+        assert_eq!(tallies.unread, 2);
     }
 }

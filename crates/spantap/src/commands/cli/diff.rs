@@ -36,8 +36,9 @@ pub(in crate::commands) struct Diff {
     /// Fail only for such a change, such as 'p95 > +10%'; may be repeated
     ///
     /// What can change: p50, p95, p99, mean and self, by a share (+10%) or a time (+5ms); calls, by a share or a number (+1);
-    /// errors, by a share of what they were (+50%) or by percentage points (+1pp). For what gets less, write <: p50 < -10%. Only a
-    /// change that is no chance counts, whatever the limit.
+    /// errors, by a share of what they were (+50%) or by percentage points (+1pp). For what gets less, write <: p50 < -10%. The words
+    /// new, vanished and too-few are for names that only one side has, or that have too few spans to be compared. Only a
+    /// change that is no chance counts, whatever the limit; a small one that is no chance counts too, although it is not shown.
     #[arg(long, value_name = "CONDITION", value_parser = condition)]
     pub(in crate::commands) fail_on: Vec<Condition>,
     /// Print a JSON object; the page "Traces as JSON" of the documentation describes it
@@ -50,9 +51,11 @@ pub(in crate::commands) struct Diff {
 
 const HELP: &str = "Shows changes of at least 5 % and 20 µs that are no chance: that anything is shown although nothing has changed \
                     happens in 1 of 1,000 comparisons, if the load was the same, and what disturbed it was short compared to the \
-                    recordings. The exit code is 0 if nothing has changed, or \
+                    recordings. Runs of the same program often differ by themselves, so that one run of each side is not \
+                    enough: the manual says how many are. The exit code is 0 if nothing has changed, or \
                     with --fail-on nothing that it names; 1 if something has; and 2 if something failed, part of what was read is \
-                    damaged, or there was too little to compare.";
+                    damaged, or there was too little to compare, or to judge what --fail-on names: p95 takes 200 spans of a \
+                    name on each side, p99 1,000, and all others 20.";
 
 fn where_help() -> String {
     query_help("Compare only spans that match this query")

@@ -4,4 +4,4 @@ mod json;
 mod table;
 
 pub use json::json;
-pub use table::{sentence, table};
+pub use table::{sentence, short, table};

@@ -192,10 +192,10 @@ impl Lines {
 }
 
 /// A change in words: `shop: sqlite p95 7.06 ms -> 9.16 ms (+30%)`. `called` is what is called more or less often.
-pub fn sentence(finding: &Finding, called: Option<&Name>, change: &Change) -> String {
+pub fn sentence(name: &Name, called: Option<&Name>, change: &Change) -> String {
     let (measure, [before, after, by], _) = row(change);
     let of = called.map(|name| format!(" of {}", short(name))).unwrap_or_default();
-    format!("{} {measure}{of} {} -> {} ({by})", short(&finding.name), before.trim(), after.trim())
+    format!("{} {measure}{of} {} -> {} ({by})", short(name), before.trim(), after.trim())
 }
 
 /// The own time is shown if nothing else has changed: otherwise the causes have it.
@@ -282,7 +282,8 @@ fn label(Name { service, span }: &Name) -> String {
     format!("{}: {}", or(service, "(no service)"), or(span, "(no name)"))
 }
 
-fn short(name: &Name) -> String {
+/// The name in a sentence, escaped.
+pub fn short(name: &Name) -> String {
     cut(&label(name), SHORT)
 }
 
