@@ -298,6 +298,14 @@ pub fn program(name: &str) -> PathBuf {
     let target = workspace().join("target");
     BUILT.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
+        // cargo describes the test's package in these. `ring` is built again, and with it all that uses it, each time they
+        // change: as here, and then when the next tests are built.
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(&variable);
+            }
+        }
         cargo.current_dir(workspace()).args(["build", "--quiet", "--locked", "--workspace"]);
         for bin in ["spantap", "shop", "hyper_client", "axum_server", "tonic_server", "w3c_service"] {
             cargo.args(["--bin", bin]);

@@ -2,6 +2,7 @@
 //! ended, each by its pid, and its folders are removed.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -99,10 +100,24 @@ pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
+/// cargo, with the environment that it has in a shell. `cargo run` describes xtask's own package in variables; `ring` is built
+/// again, and with it all that uses it, each time these change.
+pub(crate) fn cargo(program: impl AsRef<OsStr>) -> Command {
+    let mut cargo = Command::new(program);
+    let is_of_package = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(is_of_package)
+        .for_each(|name| _ = cargo.env_remove(name));
+    cargo
+}
+
 /// Runs `cargo build` with `arguments`, with its usual progress on stderr, and returns the executables by name.
 pub(crate) fn cargo_build(root: &Path, arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
         .args(arguments)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::process::{Started, capture};
+use crate::process::{Started, capture, cargo};
 use crate::setup;
 use crate::terminal::{Colour, Terminal};
 use crate::toolchains::{Installed, Toolchain};
@@ -82,7 +82,7 @@ impl Steps {
     ) -> Result<()> {
         self.heading(name)?;
         // Not the cargo of `CARGO`, but rustup's proxy, because a check may need another toolchain.
-        let mut cargo = Command::new("cargo");
+        let mut cargo = cargo("cargo");
         cargo.args(selector).args(args).current_dir(&self.root);
         cargo.env("RUSTDOCFLAGS", "-D warnings").envs(env.iter().copied());
         cargo.env("TRACING_USDT_SKIPS", self.reports.join(SKIPPED));
