@@ -409,6 +409,75 @@ fn a_request_that_is_too_large_is_refused_in_bounded_memory() {
     assert!(ended.stderr.contains("3 OTLP requests refused for more than 16 MiB"), "{}", ended.stderr);
 }
 
+/// An empty item of a list has two bytes in a request, and up to a hundred in memory.
+#[test]
+fn a_request_that_becomes_large_when_it_is_decoded_is_refused_in_bounded_memory() {
+    let (spantap, address) = Spantap::listen_otlp(&["--quiet"]);
+    let before = peak_memory(&spantap);
+    let field = |number: u32, content: &[u8]| {
+        let mut bytes = Vec::new();
+        prost::encoding::bytes::encode(number, &content.to_vec(), &mut bytes);
+        bytes
+    };
+    let ids = [field(1, &[7; 16]), field(2, &[7; 8])].concat();
+    let request = |spans: &[u8]| field(1, &field(2, spans));
+    let span = |content: &[u8]| field(2, &[&ids, content].concat());
+    let many = |item: &[u8]| item.repeat((6 << 20) / item.len());
+    let most = |item: &[u8]| item.repeat((15 << 20) / item.len());
+    let bodies = [
+        // Links, attributes and events of one span.
+        request(&span(&most(&[0x6a, 0]))),
+        request(&span(&many(&[0x4a, 0]))),
+        request(&span(&many(&[0x5a, 0]))),
+        // Values in a list.
+        request(&span(&field(9, &field(2, &field(5, &many(&[0x0a, 0])))))),
+        // Links of many spans.
+        request(&many(&span(&[0x6a, 0].repeat(5000)))),
+        // A resource, a scope, and a report of open spans.
+        field(1, &[field(1, &many(&[0x0a, 0])), field(2, &span(&[]))].concat()),
+        request(&[field(1, &many(&[0x1a, 0])), span(&[])].concat()),
+        [request(&span(&[])), field(1018, &field(2, &[&*ids, &many(&[0x6a, 0])].concat()))].concat(),
+        // Spans of one process each.
+        most(&request(&span(&[]))),
+        // After something that prost skips, and others don't.
+        request(&span(&[&[0xa3, 6, 0xa4, 6], &*many(&[0x6a, 0])].concat())),
+    ];
+    let mut refused = Vec::new();
+    for body in &bodies {
+        let body = gzip(body);
+        assert!(body.len() < 1 << 20, "{}", body.len());
+        let answer = post(address, TRACES, &[PROTOBUF, ("Content-Encoding", "gzip")], &body).unwrap();
+        assert_eq!(answer.status, 200);
+        refused.push(ExportTraceServiceResponse::decode(&*answer.body).unwrap().partial_success);
+    }
+    let grown = peak_memory(&spantap) - before;
+    assert!(grown < 400 << 20, "spantap grew by {} MiB", grown >> 20);
+    // A resource and a scope that can't be read are left out.
+    let is_refused: Vec<_> = refused.iter().map(Option::is_some).collect();
+    assert_eq!(is_refused, [true, true, true, true, true, false, false, true, true, true]);
+    let why = &refused[0].as_ref().unwrap().error_message;
+    assert!(why.contains("decoded, the request would take more than 128 MiB"), "{why}");
+    spantap.terminate();
+}
+
+#[test]
+#[ignore = "deep: decodes over a million events one by one"]
+fn json_that_becomes_large_when_it_is_decoded_is_refused_in_bounded_memory() {
+    let (spantap, address) = Spantap::listen_otlp(&["--quiet"]);
+    let before = peak_memory(&spantap);
+    let events = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{:032x}","spanId":"{:016x}","events":[{}{{}}]}}]}}]}}]}}"#,
+        7,
+        7,
+        "{},".repeat(5 << 20)
+    );
+    let json = [JSON, ("Content-Encoding", "gzip")];
+    assert_eq!(post(address, TRACES, &json, &gzip(events.as_bytes())).unwrap().status, 200);
+    let grown = peak_memory(&spantap) - before;
+    assert!(grown < 300 << 20, "spantap grew by {} MiB", grown >> 20);
+    spantap.terminate();
+}
+
 /// A message just below the limit, with many spans, also as a recording and for a target.
 #[test]
 fn the_largest_request_is_taken_whole() {
