@@ -18,6 +18,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use nix::sys::signal::{Signal, kill};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
@@ -457,6 +458,36 @@ fn a_request_that_becomes_large_when_it_is_decoded_is_refused_in_bounded_memory(
     assert_eq!(is_refused, [true, true, true, true, true, false, false, true, true, true]);
     let why = &refused[0].as_ref().unwrap().error_message;
     assert!(why.contains("decoded, the request would take more than 128 MiB"), "{why}");
+    spantap.terminate();
+}
+
+/// The time of a request grows with its size, and not with the square of how many processes and scopes are in it.
+#[test]
+fn a_request_of_many_processes_or_scopes_is_answered_soon() {
+    let (spantap, address) = Spantap::listen_otlp(&["--quiet"]);
+    let one = |number: u64, is_scope: bool| {
+        let mut request = otlp_request(number..number + 1);
+        let name = format!("{number}");
+        if is_scope {
+            let scope = InstrumentationScope { name, ..InstrumentationScope::default() };
+            request.resource_spans[0].scope_spans[0].scope = Some(scope);
+        } else {
+            let value = Some(AnyValue { value: Some(any_value::Value::StringValue(name)) });
+            let resource = request.resource_spans[0].resource.as_mut().unwrap();
+            resource.attributes.push(KeyValue { key: "n".to_owned(), value, ..KeyValue::default() });
+            // Not a usual span, so it is decoded.
+            request.resource_spans[0].scope_spans[0].spans[0].end_time_unix_nano = 0;
+        }
+        request.encode_to_vec()
+    };
+    for is_scope in [false, true] {
+        let body: Vec<u8> = (0..50_000).flat_map(|number| one(number, is_scope)).collect();
+        let began = Instant::now();
+        let answer = post(address, TRACES, &[PROTOBUF], &body).unwrap();
+        assert_eq!((answer.status, answer.text()), (200, String::new()));
+        // With a build for debugging, on a busy machine.
+        assert!(began.elapsed() < Duration::from_secs(25), "{is_scope}: {:?}", began.elapsed());
+    }
     spantap.terminate();
 }
 
