@@ -579,6 +579,25 @@ fn a_client_that_sends_a_byte_a_second_is_cut_off() {
     );
 }
 
+/// What was answered with success is in the spool.
+#[test]
+fn spans_are_kept_when_spantap_is_killed_after_its_answer() {
+    let (file, folder, target) =
+        (NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap(), e2e::free_address());
+    let spool = folder.path().to_str().unwrap();
+    let to = format!("otlp=http://{target}");
+    let (killed, address) = Spantap::listen_otlp(&["--quiet", "--to", &to, "--spool", spool]);
+    assert_eq!(post_spans(address, 0..20_000).unwrap().status, 200);
+    kill(killed.pid(), Signal::SIGKILL).unwrap();
+    killed.wait();
+    let receiver = Spantap::listen(&["--quiet", "--otlp", &target.to_string(), "--to", &jsonl(&file)]);
+    let (next, _) =
+        Spantap::listen_otlp(&["--quiet", "--to", &to, "--spool", spool, "--flush-timeout", "60s"]);
+    next.terminate();
+    receiver.terminate();
+    assert_once(&[&file], 20_000);
+}
+
 /// Clients send all the time, and send again what was not answered with success, while one spantap ends and the next one
 /// takes its place.
 #[test]

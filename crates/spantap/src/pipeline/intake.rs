@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
-use super::batch::{Batch, Pending};
+use super::batch::{Batch, Pending, Reply};
 use super::datagram::Datagram;
 use super::request::{Request, Taken};
 use crate::decode::{Decoded, Decoder, Faults, Found, losses};
@@ -40,6 +40,8 @@ pub struct Intake<'a> {
     /// The index in `pending` by the address of the process: a request may have any number of processes.
     by_process: HashMap<usize, usize>,
     bytes: usize,
+    /// Called when what was taken is with the sinks.
+    replies: Vec<Reply>,
     to_pass_on: SyncSender<Batch>,
     /// The receiving end is gone: its thread has panicked, and the panic continues when the thread's scope ends.
     is_closed: bool,
@@ -65,6 +67,7 @@ impl<'a> Intake<'a> {
             pending: Vec::new(),
             by_process: HashMap::new(),
             bytes: 0,
+            replies: Vec::new(),
             to_pass_on,
             is_closed: false,
         }
@@ -105,6 +108,11 @@ impl<'a> Intake<'a> {
         }
         self.grow(MIN_DATAGRAM_BYTES);
         Ok(taken)
+    }
+
+    /// Has `reply` called when everything that was taken before is with the sinks, or dropped if that can't be.
+    pub(crate) fn reply(&mut self, reply: impl FnOnce() + Send + 'static) {
+        self.replies.push(Box::new(reply));
     }
 
     /// Takes a datagram, if its user is among `allowed_uids` or that is empty.
@@ -207,9 +215,13 @@ impl<'a> Intake<'a> {
     /// Passes on what was taken. Returns false if the receiving end is gone.
     pub(crate) fn flush(&mut self) -> bool {
         self.by_process.clear();
-        let batch =
-            Batch { pending: std::mem::take(&mut self.pending), bytes: std::mem::take(&mut self.bytes) };
-        self.is_closed |= !batch.pending.is_empty() && self.to_pass_on.send(batch).is_err();
+        let batch = Batch {
+            pending: std::mem::take(&mut self.pending),
+            bytes: std::mem::take(&mut self.bytes),
+            replies: std::mem::take(&mut self.replies),
+        };
+        let is_empty = batch.pending.is_empty() && batch.replies.is_empty();
+        self.is_closed |= !is_empty && self.to_pass_on.send(batch).is_err();
         !self.is_closed
     }
 

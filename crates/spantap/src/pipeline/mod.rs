@@ -71,7 +71,13 @@ impl Pipeline {
     ) -> Result<()> {
         thread::scope(|scope| {
             let (to_pass_on, decoded) = sync_channel::<Batch>(MAX_QUEUED_BATCHES);
-            let pass_on = move || decoded.into_iter().for_each(|batch| self.pass_on(batch));
+            let pass_on = move || {
+                for mut batch in decoded {
+                    let replies = std::mem::take(&mut batch.replies);
+                    self.pass_on(batch);
+                    replies.into_iter().for_each(|reply| reply());
+                }
+            };
             let thread = thread::Builder::new().name("encode".into()).spawn_scoped(scope, pass_on);
             thread.context("can't start the thread `encode`")?;
             let senders = self.sinks.senders();
@@ -89,7 +95,7 @@ impl Pipeline {
         })
     }
 
-    fn pass_on(&self, Batch { pending, bytes }: Batch) {
+    fn pass_on(&self, Batch { pending, bytes, .. }: Batch) {
         if let Some(metrics) = &self.span_metrics {
             pending.iter().for_each(|pending| metrics.count(&pending.process.service, pending.counted()));
         }
