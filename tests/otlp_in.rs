@@ -747,6 +747,25 @@ fn requests_beyond_the_memory_are_refused_for_now() {
     assert_once(&[&file], CLIENTS);
 }
 
+/// A client may say any pid.
+#[test]
+fn a_recorded_pid_is_the_word_of_its_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("c.spans");
+    let (spantap, address) = Spantap::record_otlp(&capture, &[]);
+    let mut request = otlp_request(0..1);
+    let resource = request.resource_spans[0].resource.as_mut().unwrap();
+    for (key, id) in [("process.pid", 42), ("process.real_user.id", 0), ("process.real_group.id", 0)] {
+        let value = Some(AnyValue { value: Some(any_value::Value::IntValue(id)) });
+        resource.attributes.push(KeyValue { key: key.to_owned(), value, ..KeyValue::default() });
+    }
+    assert_eq!(post(address, TRACES, &[PROTOBUF], &request.encode_to_vec()).unwrap().status, 200);
+    assert!(spantap.terminate().status.success());
+    let output = Command::new(program("spantap")).arg("view").arg(&capture).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("shop[42?]"), "{shown} {}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn top_shows_spans_over_otlp() {
     let address = e2e::free_address();

@@ -12,7 +12,7 @@ use super::fault::{Fault, Found};
 use super::faults::Faults;
 use super::{otlp, protobuf};
 use crate::process::{Process, Sender};
-use crate::span::attributes::{attribute, count, find, find_text};
+use crate::span::attributes::{OVER_OTLP, attribute, count, find, find_text};
 
 /// The most descriptions per sender. With more, all of its descriptions are forgotten and read again.
 const MAX_OF_A_SENDER: usize = 16;
@@ -48,7 +48,7 @@ enum Origin {
     /// From the processes, and the kernel says which process sent them.
     #[default]
     Sender,
-    /// From a capture, whose resources have what the kernel reported when it was recorded.
+    /// From a capture, whose resources have what the kernel reported when it was recorded, or [`OVER_OTLP`].
     Capture,
     /// From another file. Whoever wrote it did not know the senders.
     File,
@@ -143,7 +143,12 @@ impl Known {
             }
             Origin::Capture => described_sender(&attributes),
             Origin::File => Sender::UNKNOWN,
-            Origin::Request => Sender::OVER_OTLP,
+            Origin::Request => {
+                // A recording says so, too.
+                attributes.retain(|known| known.key != OVER_OTLP);
+                attributes.push(attribute(OVER_OTLP, any_value::Value::BoolValue(true)));
+                Sender::OVER_OTLP
+            }
         };
         process(sender, attributes, dropped)
     }
@@ -232,6 +237,9 @@ fn add_what_the_kernel_reports(sender: Sender, attributes: &mut Vec<KeyValue>) {
 
 /// The sender as its attributes describe it; what they don't say is 0.
 fn described_sender(attributes: &[KeyValue]) -> Sender {
+    if find(attributes, OVER_OTLP).is_some() {
+        return Sender::OVER_OTLP;
+    }
     let id = |key| find(attributes, key).and_then(count).and_then(|id| id.try_into().ok());
     let [pid, uid, gid] = [PID, UID, GID].map(|key| id(key).unwrap_or(0));
     Sender { pid, uid, gid }
