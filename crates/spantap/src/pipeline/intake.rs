@@ -12,7 +12,9 @@ use super::datagram::Datagram;
 use super::request::{Request, Taken};
 use crate::decode::{Decoded, Decoder, Faults, Found, losses};
 use crate::open::OpenSpans;
-use crate::process::{Before, Process, Programs, Progress, Sender, Senders, SentBy, Sequence};
+#[cfg(feature = "ebpf")]
+use crate::process::Process;
+use crate::process::{Before, Programs, Progress, Sender, Senders, SentBy, Sequence};
 use crate::span::Summary;
 use crate::stats::Stats;
 use crate::text::Notices;
