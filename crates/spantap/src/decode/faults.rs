@@ -19,7 +19,7 @@ pub struct Faults {
 }
 
 /// The most memory that the spans of a request may take when they are decoded: eight times the largest
-/// request. Other requests than those that are made to be large take some three times their size.
+/// request. Only many tiny items become more than that.
 const MAX_DECODED: usize = 128 << 20;
 
 /// About the memory of a text or a list, beside its content.
