@@ -16,6 +16,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use super::cli::Common;
 use super::signals::Signals;
+use super::together;
 use crate::capture::Rotation;
 use crate::flight::{FlightRecorder, Trigger};
 use crate::metrics::{self, SpanMetrics};
@@ -272,6 +273,7 @@ impl Collect {
             bound.check_targets(sinks.stats().into_iter().map(|sink| sink.target))?;
         }
         let (running, end) = source.start()?;
+        let end = Arc::new(end);
         let (requests, stop) = bound.map(|bound| bound.start(&stats, notices)).unzip();
 
         let open = Arc::new(OpenSpans::default());
@@ -317,19 +319,13 @@ impl Collect {
             view: to_view,
         };
         let (ended, received) = oneshot::channel();
-        let to_stop = stop.clone();
+        let (to_stop, to_end) = (stop.clone(), Arc::clone(&end));
         spawn("decode", move || {
-            let take_in = |intake: &mut Intake<'_>| {
-                let result = running.run(intake, &pipeline.stats);
-                // spantap ends with a source that fails, so nothing more is taken.
-                if result.is_err() {
-                    to_stop.iter().for_each(otlp::Stop::stop);
-                }
-                result
-            };
+            let take_in = |intake: &mut Intake<'_>| running.run(intake, &pipeline.stats);
             let take_requests =
                 requests.map(|requests: otlp::Requests| |intake: &mut Intake<'_>| requests.take_in(intake));
-            let result = pipeline.run(take_in, take_requests);
+            let stop = || to_stop.iter().for_each(otlp::Stop::stop);
+            let result = together::run(&pipeline, take_in, take_requests, stop, || to_end.end());
             // Closes the channels to the view and to the sinks: what was read is now in them.
             drop(pipeline);
             let _ = ended.send(result);
@@ -383,7 +379,7 @@ struct Started {
     stats: Arc<Stats>,
     sinks: Arc<Sinks>,
     programs: Arc<Programs>,
-    end: End,
+    end: Arc<End>,
     /// Ends the server for OTLP requests, if there is one.
     requests: Option<otlp::Stop>,
     /// Completes when receiving and decoding have ended.

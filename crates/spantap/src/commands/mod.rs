@@ -1,8 +1,9 @@
 //! The commands of the program `spantap`.
 //!
 //! `cli` parses the command line. `run`, `listen` and `attach` collect: each opens its source and decides when to end;
-//! `collect` does the rest. `record` is one of the three with a capture or the flight recorder as its target, and `top` one with a
-//! full screen. `signals` reports when the user wants spantap to end. `view`, `graph` and `top` show what was recorded, `diff` compares it, and
+//! `collect` does the rest, and `together` runs OTLP requests beside the source. `record` is one of the three with a capture or the
+//! flight recorder as its target, and `top` one with a full screen. `signals` reports when the user wants spantap to end. `view`,
+//! `graph` and `top` show what was recorded, `diff` compares it, and
 //! `export` writes it for other programs; `replay` and `growing` show it at the pace at which it was or is recorded. `shown` is how a trace is
 //! written, `drawn` how a graph is, and `failed` is their exit code for errors.
 //! `probes` lists the probes of a program. `completions` prints a script for a shell, and `man` the manual pages.
@@ -26,6 +27,7 @@ mod replay;
 mod run;
 mod shown;
 mod signals;
+mod together;
 mod top;
 mod view;
 

@@ -23,6 +23,8 @@ pub enum Fault {
     BadId,
     /// Refused: an id of zeros only.
     ZeroId,
+    /// Refused: spans that would take too much memory when they are decoded.
+    TooMuch,
     /// Accepted without a member, an attribute, an event or a link that can't be read.
     LeftOut,
     /// Accepted without its parent or a link, because an id is missing or can't be read.
@@ -49,7 +51,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults, in the order of their discriminants.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Empty,
         Self::NotUtf8,
         Self::CutShort,
@@ -59,6 +61,7 @@ impl Fault {
         Self::WrongType,
         Self::BadId,
         Self::ZeroId,
+        Self::TooMuch,
         Self::LeftOut,
         Self::BadReference,
         Self::TooDeep,
@@ -89,6 +92,7 @@ impl Fault {
             Self::WrongType => "wrong_type",
             Self::BadId => "bad_id",
             Self::ZeroId => "zero_id",
+            Self::TooMuch => "too_much",
             Self::LeftOut => "left_out",
             Self::BadReference => "bad_reference",
             Self::TooDeep => "too_deep",
@@ -116,6 +120,7 @@ impl fmt::Display for Fault {
             Self::WrongType => "a member that is missing or of another type",
             Self::BadId => "an id of another length, or not hexadecimal",
             Self::ZeroId => "an id of zeros only",
+            Self::TooMuch => "more than fits into memory when it is decoded",
             Self::LeftOut => "an unreadable part of a span (left out)",
             Self::BadReference => "the id of a parent or a link that can't be read (left out)",
             Self::TooDeep => "a value that is nested too deeply (left out)",

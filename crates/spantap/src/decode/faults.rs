@@ -13,7 +13,20 @@ pub struct Faults {
     pub(super) keeps_reserved: bool,
     /// Whether the spans were decoded before, and then recorded by spantap with a checksum.
     pub(super) were_checked: bool,
+    /// The memory that decoded spans may still take, as it is estimated. `None`: a datagram has no more than 256 KiB, and a
+    /// file is the user's own.
+    room: Option<usize>,
 }
+
+/// The most memory that the spans of a request may take when they are decoded: eight times the largest
+/// request. Only many tiny items become more than that.
+const MAX_DECODED: usize = 128 << 20;
+
+/// About the memory of a text or a list, beside its content.
+pub(super) const ALLOCATION: usize = 32;
+
+/// About the memory of the spans of one process, without their content.
+pub(super) const OF_PROCESS: usize = 1024;
 
 /// 2000-01-01, in nanoseconds.
 const YEAR_2000: u64 = 946_684_800_000_000_000;
@@ -26,7 +39,7 @@ impl Faults {
 
     /// The faults of a request from the network.
     pub(super) fn of_request(now_ns: u64) -> Self {
-        Self { keeps_reserved: true, ..Self::at(now_ns) }
+        Self { keeps_reserved: true, room: Some(MAX_DECODED), ..Self::at(now_ns) }
     }
 
     /// The faults of a request that was read from a file.
@@ -57,6 +70,21 @@ impl Faults {
             _ => Fault::LeftOut,
         };
         self.note(fault, || found.detail);
+    }
+
+    /// Counts the memory of something that is to be decoded.
+    ///
+    /// # Errors
+    ///
+    /// With it, the request would take too much.
+    #[inline]
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Found> {
+        let Some(room) = &mut self.room else { return Ok(()) };
+        *room = room.checked_sub(bytes).ok_or_else(|| {
+            let detail = format!("decoded, the request would take more than {} MiB", MAX_DECODED >> 20);
+            Found::new(Fault::TooMuch, detail)
+        })?;
+        Ok(())
     }
 
     pub(super) fn has(&self, fault: Fault) -> bool {

@@ -77,7 +77,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder of what was written to a file. The kernel reports nothing of who sent it. If spantap recorded the file, its
-    /// resources have what the kernel reported then; otherwise the senders are unknown, because a process may say
+    /// resources have what the kernel reported then, or say that they came over OTLP; otherwise the senders are unknown, because a process may say
     /// anything of itself, and many have the pid 1, each in its container.
     pub(crate) fn of_file(is_capture: bool) -> Self {
         Self { processes: Processes::of_file(is_capture), shared: Shared::default() }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status, status::StatusCode};
 
 use super::fault::{Fault, Found};
-use super::faults::Faults;
+use super::faults::{ALLOCATION, Faults, OF_PROCESS};
 use super::json::{Json, members};
 use super::open::OpenReport;
 use super::place::Times;
@@ -120,7 +120,11 @@ pub(super) fn request(
         let has_unknown = has_unknown.get_or_insert(false);
         let unknown_before = json.unknown;
         json.elements(|json| {
-            match json.attempt(resource_spans)? {
+            let read = json.attempt(|json| {
+                json.faults.grow(OF_PROCESS)?;
+                resource_spans(json)
+            });
+            match read? {
                 Ok((resource, scopes)) => take(resource, scopes, &mut json.faults),
                 Err(found) => json.faults.add(found),
             }
@@ -194,7 +198,11 @@ fn add_span(json: &mut Json<'_>, spans: &mut Vec<Span>) -> Result<(), Found> {
     // Reads into the list, because spans are expensive to move.
     spans.push(Span::default());
     let Some(place) = spans.last_mut() else { return Ok(()) };
-    if let Err(found) = json.attempt(|json| span(json, place))? {
+    let read = json.attempt(|json| {
+        json.faults.grow(size_of::<Span>() + ALLOCATION)?;
+        span(json, place)
+    });
+    if let Err(found) = read? {
         spans.pop();
         json.faults.add(found);
     }
@@ -410,6 +418,7 @@ fn values<T>(json: &mut Json<'_>, read: impl Fn(&mut Json<'_>) -> Result<T, Foun
     let mut values = Vec::new();
     json.members(|json, ValuesMember::Values| {
         json.elements(|json| {
+            json.faults.grow(size_of::<T>() + ALLOCATION)?;
             values.push(read(json)?);
             Ok(())
         })

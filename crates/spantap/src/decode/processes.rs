@@ -12,7 +12,7 @@ use super::fault::{Fault, Found};
 use super::faults::Faults;
 use super::{otlp, protobuf};
 use crate::process::{Process, Sender};
-use crate::span::attributes::{attribute, count, find, find_text};
+use crate::span::attributes::{OVER_OTLP, attribute, count, find, find_text};
 
 /// The most descriptions per sender. With more, all of its descriptions are forgotten and read again.
 const MAX_OF_A_SENDER: usize = 16;
@@ -42,16 +42,13 @@ pub(super) struct Processes {
     encoded: Known,
 }
 
-/// A text or an encoded resource, and the process that it describes.
-type Described = (Box<[u8]>, Arc<Process>);
-
 /// Where descriptions of processes come from.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Origin {
     /// From the processes, and the kernel says which process sent them.
     #[default]
     Sender,
-    /// From a capture, whose resources have what the kernel reported when it was recorded.
+    /// From a capture, whose resources have what the kernel reported when it was recorded, or [`OVER_OTLP`].
     Capture,
     /// From another file. Whoever wrote it did not know the senders.
     File,
@@ -61,7 +58,10 @@ enum Origin {
 
 #[derive(Debug, Default)]
 struct Known {
-    senders: HashMap<Sender, Vec<Described>>,
+    /// By a text or an encoded resource.
+    senders: HashMap<Sender, HashMap<Arc<[u8]>, Arc<Process>>>,
+    /// The last one that was found or remembered: mostly, it is the next one, too.
+    last: Option<(Sender, Arc<[u8]>, Arc<Process>)>,
     /// The size of all texts, with their overhead.
     bytes: usize,
     /// Where the descriptions come from.
@@ -143,7 +143,12 @@ impl Known {
             }
             Origin::Capture => described_sender(&attributes),
             Origin::File => Sender::UNKNOWN,
-            Origin::Request => Sender::OVER_OTLP,
+            Origin::Request => {
+                // A recording says so, too.
+                attributes.retain(|known| known.key != OVER_OTLP);
+                attributes.push(attribute(OVER_OTLP, any_value::Value::BoolValue(true)));
+                Sender::OVER_OTLP
+            }
         };
         process(sender, attributes, dropped)
     }
@@ -162,12 +167,19 @@ impl Processes {
 impl Known {
     fn forget(&mut self, sender: Sender) {
         let known = self.senders.remove(&sender).unwrap_or_default();
-        self.bytes -= known.iter().map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
+        self.bytes -= known.keys().map(|text| OVERHEAD + text.len()).sum::<usize>();
+        self.last = None;
     }
 
-    fn find(&self, sender: Sender, text: &[u8]) -> Option<Arc<Process>> {
-        let of_sender = self.senders.get(&sender)?;
-        of_sender.iter().find(|(known, _)| **known == *text).map(|(_, process)| Arc::clone(process))
+    fn find(&mut self, sender: Sender, text: &[u8]) -> Option<Arc<Process>> {
+        if let Some((_, _, process)) =
+            self.last.as_ref().filter(|(of, known, _)| *of == sender && **known == *text)
+        {
+            return Some(Arc::clone(process));
+        }
+        let (text, process) = self.senders.get(&sender)?.get_key_value(text)?;
+        self.last = Some((sender, Arc::clone(text), Arc::clone(process)));
+        Some(Arc::clone(process))
     }
 
     fn remember(&mut self, sender: Sender, text: &[u8], process: Process) -> Arc<Process> {
@@ -180,9 +192,11 @@ impl Known {
         let of_sender = self.senders.entry(sender).or_default();
         // In a file and in requests, all have the same sender.
         if of_sender.len() >= MAX_OF_A_SENDER && self.origin == Origin::Sender {
-            self.bytes -= of_sender.drain(..).map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
+            self.bytes -= of_sender.drain().map(|(text, _)| OVERHEAD + text.len()).sum::<usize>();
         }
-        of_sender.push((text.into(), Arc::clone(&process)));
+        let text = Arc::<[u8]>::from(text);
+        of_sender.insert(Arc::clone(&text), Arc::clone(&process));
+        self.last = Some((sender, text, Arc::clone(&process)));
         process
     }
 }
@@ -223,6 +237,9 @@ fn add_what_the_kernel_reports(sender: Sender, attributes: &mut Vec<KeyValue>) {
 
 /// The sender as its attributes describe it; what they don't say is 0.
 fn described_sender(attributes: &[KeyValue]) -> Sender {
+    if find(attributes, OVER_OTLP).is_some() {
+        return Sender::OVER_OTLP;
+    }
     let id = |key| find(attributes, key).and_then(count).and_then(|id| id.try_into().ok());
     let [pid, uid, gid] = [PID, UID, GID].map(|key| id(key).unwrap_or(0));
     Sender { pid, uid, gid }

@@ -49,4 +49,9 @@ impl Pending {
 pub(super) struct Batch {
     pub(super) pending: Vec<Pending>,
     pub(super) bytes: usize,
+    /// To be called when the spans are with the sinks.
+    pub(super) replies: Vec<Reply>,
 }
+
+/// Tells a client that its spans were taken.
+pub(super) type Reply = Box<dyn FnOnce() + Send>;

@@ -1,12 +1,13 @@
 //! Takes what a source has: datagrams and OTLP requests, which are decoded here, and spans that the source made itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 
-use super::batch::{Batch, Pending};
+use super::batch::{Batch, Pending, Reply};
 use super::datagram::Datagram;
 use super::request::{Request, Taken};
 use crate::decode::{Decoded, Decoder, Faults, Found, losses};
@@ -25,6 +26,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// The least that a datagram counts, so that empty datagrams can't hold back spans that came before them.
 const MIN_DATAGRAM_BYTES: usize = 1024;
 
+/// How many scopes of a process are compared with a new one. Beyond that, a scope may occur twice, which is valid.
+const SCOPES_COMPARED: usize = 64;
+
 /// The input of a [`Pipeline`](super::Pipeline).
 pub struct Intake<'a> {
     stats: &'a Stats,
@@ -35,7 +39,11 @@ pub struct Intake<'a> {
     /// The progress of each sender.
     senders: Senders,
     pending: Vec<Pending>,
+    /// The index in `pending` by the address of the process: a request may have any number of processes.
+    by_process: HashMap<usize, usize>,
     bytes: usize,
+    /// Called when what was taken is with the sinks.
+    replies: Vec<Reply>,
     to_pass_on: SyncSender<Batch>,
     /// The receiving end is gone: its thread has panicked, and the panic continues when the thread's scope ends.
     is_closed: bool,
@@ -59,7 +67,9 @@ impl<'a> Intake<'a> {
             decoder: Decoder::default(),
             senders,
             pending: Vec::new(),
+            by_process: HashMap::new(),
             bytes: 0,
+            replies: Vec::new(),
             to_pass_on,
             is_closed: false,
         }
@@ -91,9 +101,20 @@ impl<'a> Intake<'a> {
         self.report_faults(sent_by, &decoded.faults, false);
         let taken = Taken::of(&decoded);
         _ = self.count(sent_by, &decoded);
-        pending(decoded).into_iter().for_each(|pending| self.add(pending));
-        self.grow(request.bytes.len().max(MIN_DATAGRAM_BYTES));
+        let pending = pending(decoded);
+        // Passed on as it grows, because a request may be many times a batch.
+        let bytes = request.bytes.len() / pending.len().max(1);
+        for pending in pending {
+            self.add(pending);
+            self.grow(bytes);
+        }
+        self.grow(MIN_DATAGRAM_BYTES);
         Ok(taken)
+    }
+
+    /// Has `reply` called when everything that was taken before is with the sinks, or dropped if that can't be.
+    pub(crate) fn reply(&mut self, reply: impl FnOnce() + Send + 'static) {
+        self.replies.push(Box::new(reply));
     }
 
     /// Takes a datagram, if its user is among `allowed_uids` or that is empty.
@@ -195,9 +216,14 @@ impl<'a> Intake<'a> {
 
     /// Passes on what was taken. Returns false if the receiving end is gone.
     pub(crate) fn flush(&mut self) -> bool {
-        let batch =
-            Batch { pending: std::mem::take(&mut self.pending), bytes: std::mem::take(&mut self.bytes) };
-        self.is_closed |= !batch.pending.is_empty() && self.to_pass_on.send(batch).is_err();
+        self.by_process.clear();
+        let batch = Batch {
+            pending: std::mem::take(&mut self.pending),
+            bytes: std::mem::take(&mut self.bytes),
+            replies: std::mem::take(&mut self.replies),
+        };
+        let is_empty = batch.pending.is_empty() && batch.replies.is_empty();
+        self.is_closed |= !is_empty && self.to_pass_on.send(batch).is_err();
         !self.is_closed
     }
 
@@ -269,8 +295,10 @@ impl<'a> Intake<'a> {
 
     /// Adds spans to those of the same process and scope.
     fn add(&mut self, new: Pending) {
-        let is_same = |known: &&mut Pending| Arc::ptr_eq(&known.process, &new.process);
-        let Some(known) = self.pending.iter_mut().rev().find(is_same) else {
+        let process = Arc::as_ptr(&new.process).addr();
+        let known = self.by_process.get(&process).and_then(|index| self.pending.get_mut(*index));
+        let Some(known) = known else {
+            self.by_process.insert(process, self.pending.len());
             self.pending.push(new);
             return;
         };
@@ -278,7 +306,7 @@ impl<'a> Intake<'a> {
         for scope in new.scopes {
             let is_same =
                 |known: &&mut ScopeSpans| known.scope == scope.scope && known.schema_url == scope.schema_url;
-            match known.scopes.iter_mut().rev().find(is_same) {
+            match known.scopes.iter_mut().rev().take(SCOPES_COMPARED).find(is_same) {
                 Some(same) => same.spans.extend(scope.spans),
                 None => known.scopes.push(scope),
             }

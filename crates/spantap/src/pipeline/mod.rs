@@ -109,7 +109,7 @@ impl Pipeline {
             Sampler::new(rules, *wait, Limits::default(), Arc::clone(&self.stats.sampling))
         };
         let Some(mut sampler) = self.sampling.as_ref().map(sampler) else {
-            return decoded.iter().for_each(|batch| self.pass_on(batch, None));
+            return decoded.iter().for_each(|batch| self.take(batch, None));
         };
         loop {
             let now = Instant::now();
@@ -120,7 +120,7 @@ impl Pipeline {
                 None => decoded.recv().map_err(RecvTimeoutError::from),
             };
             match next {
-                Ok(batch) => self.pass_on(batch, Some(&mut sampler)),
+                Ok(batch) => self.take(batch, Some(&mut sampler)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -139,7 +139,17 @@ impl Pipeline {
         self.sinks.advance(&progress);
     }
 
-    fn pass_on(&self, Batch { pending, bytes }: Batch, mut sampler: Option<&mut Sampler>) {
+    /// Passes a batch on, and then answers the requests that its spans came with.
+    fn take(&self, mut batch: Batch, mut sampler: Option<&mut Sampler>) {
+        let replies = std::mem::take(&mut batch.replies);
+        self.pass_on(batch, sampler.as_deref_mut());
+        if let Some(sampler) = sampler.filter(|_| !replies.is_empty()) {
+            self.push_kept(sampler, Instant::now());
+        }
+        replies.into_iter().for_each(|reply| reply());
+    }
+
+    fn pass_on(&self, Batch { pending, bytes, .. }: Batch, mut sampler: Option<&mut Sampler>) {
         if let Some(metrics) = &self.span_metrics {
             pending.iter().for_each(|pending| metrics.count(&pending.process.service, pending.counted()));
         }

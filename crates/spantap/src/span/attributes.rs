@@ -7,6 +7,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 /// the span's line.
 pub(crate) const ODD: &str = "spantap.odd";
 
+/// Of a resource that came over OTLP: what it says of its process is the client's word.
+pub(crate) const OVER_OTLP: &str = "spantap.over_otlp";
+
 /// Marks a span in a batch of the layer that began before anyone listened: its start is not known.
 pub(crate) const BEGAN_BEFORE: &str = "tracing_usdt.began_before";
 

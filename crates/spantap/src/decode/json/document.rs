@@ -6,7 +6,7 @@ use serde::de::{Deserialize, IgnoredAny};
 
 use super::member::Member;
 use crate::decode::fault::{Fault, Found};
-use crate::decode::faults::Faults;
+use crate::decode::faults::{ALLOCATION, Faults};
 use crate::decode::open::OpenReport;
 use crate::process::Sequence;
 
@@ -177,8 +177,14 @@ impl<'a> Json<'a> {
         mut read: impl FnMut(&mut Self) -> Result<T, Found>,
     ) -> Result<(), Found> {
         self.elements(|json| {
-            match json.attempt(&mut read)? {
+            let element = json.attempt(|json| {
+                json.faults.grow(size_of::<T>() + ALLOCATION)?;
+                read(json)
+            })?;
+            match element {
                 Ok(element) => list.push(element),
+                // The next one does not fit, either.
+                Err(found) if found.fault == Fault::TooMuch => return Err(found),
                 Err(found) => {
                     *dropped = dropped.saturating_add(1);
                     json.faults.leave_out(found);

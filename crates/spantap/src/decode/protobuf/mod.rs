@@ -1,12 +1,13 @@
 //! Decodes an OTLP `ExportTraceServiceRequest` in protobuf of any OpenTelemetry exporter.
 //!
 //! `fields` reads the fields of a message. Spans stay encoded if `plain` finds nothing in them that has to be changed
-//! or reported. Otherwise `typed` decodes and checks the spans of the same process one by one. `open` reads a report of open
-//! spans.
+//! or reported. Otherwise `typed` decodes and checks the spans of the same process one by one, once `size` has found that
+//! they take no more memory than a request may. `open` reads a report of open spans.
 
 mod fields;
 mod open;
 mod plain;
+mod size;
 mod typed;
 
 use std::borrow::Cow;
@@ -15,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
 use prost::Message;
 
 use super::fault::{Fault, Found};
-use super::faults::Faults;
+use super::faults::{Faults, OF_PROCESS};
 use super::open::OpenReport;
 use crate::process::Sequence;
 use crate::span::EncodedScopes;
@@ -80,7 +81,7 @@ pub(super) fn request(
 ) -> Result<(Option<Sequence>, Option<OpenReport>), Found> {
     let (mut sequence, mut open) = (None, None);
     fields::each(bytes, |number, bytes| match number {
-        RESOURCE_SPANS => match resource_spans(bytes, faults) {
+        RESOURCE_SPANS => match faults.grow(OF_PROCESS).and_then(|()| resource_spans(bytes, faults)) {
             Ok((resource, scopes)) => take(&resource, scopes, faults),
             Err(found) => faults.add(found),
         },

@@ -1,8 +1,5 @@
 //! Reads a report of open spans in protobuf.
 
-use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
-
 use super::super::fault::Found;
 use super::super::faults::Faults;
 use super::super::open::OpenReport;
@@ -16,13 +13,10 @@ pub(super) fn report(bytes: &[u8], faults: &mut Faults) -> Result<OpenReport, Fo
     while let Some((number, value)) = fields.next()? {
         match (number, value) {
             (1, Value::Fixed64(time)) => report.at_ns = time,
-            (2, Value::Bytes(bytes)) => {
-                let span = Span::decode(bytes).map_err(Found::from);
-                match span.and_then(|span| typed::checked(span, faults)) {
-                    Ok(span) => report.spans.push(span),
-                    Err(found) => faults.add(found),
-                }
-            }
+            (2, Value::Bytes(bytes)) => match typed::span(bytes, faults) {
+                Ok(span) => report.spans.push(span),
+                Err(found) => faults.add(found),
+            },
             (3, Value::Integer(threshold_ns)) => report.threshold_ns = threshold_ns,
             (4, Value::Integer(count)) => report.count = count,
             _ => {}

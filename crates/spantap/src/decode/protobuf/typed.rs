@@ -16,6 +16,7 @@ use super::super::otlp::DEEPEST;
 use super::super::place::Times;
 use super::super::value::{add_note, check_length, rename_reserved};
 use super::fields::{self, Fields, Value};
+use super::size::{self, Kind};
 use crate::span::attributes::{TOLD_BUSY, TOLD_ENTERED, attribute, value};
 use crate::span::numbers::{BUSY, ENTERED, RESOURCE, SCHEMA_URL, SCOPE, SCOPE_SPANS, SPANS};
 
@@ -46,18 +47,14 @@ fn scope_spans(bytes: &[u8], faults: &mut Faults) -> Result<ScopeSpans, Found> {
     let mut read = ScopeSpans::default();
     fields::each(bytes, |number, bytes| match number {
         // A scope that can't be read does not affect its spans.
-        SCOPE => match InstrumentationScope::decode(bytes) {
+        SCOPE => match decoded::<InstrumentationScope>(Kind::Scope, bytes, faults) {
             Ok(mut scope) => {
                 check_attributes(&mut scope.attributes, &mut scope.dropped_attributes_count, faults);
                 read.scope = Some(scope);
             }
-            Err(error) => faults.leave_out(Found::from(error).of("scope")),
+            Err(found) => faults.leave_out(found.of("scope")),
         },
-        SPANS => match Span::decode(bytes)
-            .map_err(Found::from)
-            .and_then(|span| checked(span, faults))
-            .and_then(|span| with_told_times(span, bytes))
-        {
+        SPANS => match span(bytes, faults).and_then(|span| with_told_times(span, bytes)) {
             Ok(span) => read.spans.push(span),
             Err(found) => faults.add(found),
         },
@@ -65,6 +62,18 @@ fn scope_spans(bytes: &[u8], faults: &mut Faults) -> Result<ScopeSpans, Found> {
         _ => {}
     })?;
     Ok(read)
+}
+
+/// Decodes a message, unless those of the request take too much memory with it.
+fn decoded<M: Message + Default>(kind: Kind, bytes: &[u8], faults: &mut Faults) -> Result<M, Found> {
+    faults.grow(size::decoded(kind, bytes))?;
+    Ok(M::decode(bytes)?)
+}
+
+/// Reads a span, checks it, and corrects it where that is possible.
+pub(super) fn span(bytes: &[u8], faults: &mut Faults) -> Result<Span, Found> {
+    let span = decoded(Kind::Span, bytes, faults)?;
+    checked(span, faults)
 }
 
 /// Adds what a batch of the layer tells in fields of its own.
@@ -81,13 +90,13 @@ fn with_told_times(mut span: Span, bytes: &[u8]) -> Result<Span, Found> {
 
 /// Reads a resource. Returns its attributes, and how many were dropped by the sender or here.
 pub(in super::super) fn resource(bytes: &[u8], faults: &mut Faults) -> Result<(Vec<KeyValue>, u32), Found> {
-    let Resource { mut attributes, mut dropped_attributes_count, .. } = Resource::decode(bytes)?;
+    let Resource { mut attributes, mut dropped_attributes_count, .. }: Resource =
+        decoded(Kind::Resource, bytes, faults)?;
     check_attributes(&mut attributes, &mut dropped_attributes_count, faults);
     Ok((attributes, dropped_attributes_count))
 }
 
-/// Checks a span and corrects it where that is possible.
-pub(super) fn checked(mut span: Span, faults: &mut Faults) -> Result<Span, Found> {
+fn checked(mut span: Span, faults: &mut Faults) -> Result<Span, Found> {
     id::<16>(&span.trace_id, "traceId")?;
     id::<8>(&span.span_id, "spanId")?;
     check_attributes(&mut span.attributes, &mut span.dropped_attributes_count, faults);
@@ -108,6 +117,10 @@ pub(super) fn checked(mut span: Span, faults: &mut Faults) -> Result<Span, Found
         let ids = id::<16>(&link.trace_id, "traceId").and_then(|()| id::<8>(&link.span_id, "spanId"));
         ids.map_err(|found| faults.note(Fault::BadReference, || found.of("a link").detail)).is_ok()
     });
+    if span.links.len() < links {
+        // The memory of those that were left out.
+        span.links.shrink_to_fit();
+    }
     span.dropped_links_count = span.dropped_links_count.saturating_add((links - span.links.len()) as u32);
     let times = Times {
         start: Some(span.start_time_unix_nano).filter(|start| *start > 0),

@@ -1,11 +1,11 @@
 //! Accepts connections, up to a limit, and ends them.
 //!
 //! When there are too many, the one that has had no request for longest has to leave. So a client that opens any number
-//! of connections keeps nobody else out, unless all of them have a request. Those have a time limit, and a new
-//! connection is closed at once.
+//! of connections keeps nobody else out, unless all of them have a request. Each request has a time limit, and a new
+//! connection is closed at once. A request without the right token does not count, and its connection is closed.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -44,7 +45,7 @@ impl Stop {
 /// A connection.
 struct Connection {
     use_: Mutex<Use>,
-    /// Whether it was asked to leave.
+    /// Whether another connection needs its place.
     leaves: AtomicBool,
     leave: Notify,
 }
@@ -189,10 +190,15 @@ async fn serve_requests(
     let mut ending = server.ending.clone();
     let limits = server.limits;
     let requests = Arc::clone(&connection);
-    let service = service_fn(move |request| {
-        let (server, in_request) = (Arc::clone(&server), requests.begin());
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (server, requests) = (Arc::clone(&server), Arc::clone(&requests));
+        // One without the right token does not count, so it holds no place.
+        let in_request = server.access.authorizes(request.headers()).is_ok().then(|| requests.begin());
         async move {
             let response = server.answer(request, from).await;
+            if in_request.is_none() {
+                requests.leave.notify_one();
+            }
             drop(in_request);
             Ok::<_, Infallible>(response)
         }
@@ -225,6 +231,11 @@ async fn serve_requests(
         _ = ending.wait_for(|is_ending| *is_ending) => {}
     }
     serving.as_mut().graceful_shutdown();
+    // Without a request, another connection does not wait for its place: the client may have sent half a head.
+    let has_ended = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_ready())).await;
+    if has_ended || (connection.leaves.load(Ordering::Relaxed) && connection.idle_since().is_some()) {
+        return;
+    }
     // A request that came at this moment is still answered: otherwise its client would send spans again that were taken.
     while timeout(LEAVE_TIME, &mut serving).await.is_err() && connection.idle_since().is_none() {}
 }

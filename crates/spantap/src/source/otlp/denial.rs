@@ -1,6 +1,7 @@
 //! Why a request is not taken, in the terms of HTTP and of gRPC.
 //!
-//! The OTLP specification says which answers have a client send a request again: 503 and `UNAVAILABLE` do.
+//! The OTLP specification says which answers have a client send a request again. Of those here, only 503 and `UNAVAILABLE`
+//! do: what would be refused again, such as a request on a slow line, is not to come again.
 
 use http::StatusCode;
 use tonic::Code;
@@ -29,7 +30,7 @@ impl Denial {
             Refusal::NotTraces => (StatusCode::NOT_FOUND, Code::Unimplemented),
             Refusal::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented),
             Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
-            Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
+            Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::ResourceExhausted),
             Refusal::Malformed => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
             Refusal::Busy | Refusal::Ending | Refusal::Connections | Refusal::Handshake => {
                 (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
@@ -56,5 +57,30 @@ impl Denial {
     /// Whether the client is to send the request again.
     pub(super) fn is_for_now(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the tables of the OTLP specification. `RESOURCE_EXHAUSTED` is among them with `RetryInfo` only, which goes with
+    /// [`Denial::is_for_now`].
+    #[test]
+    fn both_transports_agree_on_what_comes_again() {
+        for refusal in Refusal::ALL {
+            let denial = Denial::new(refusal, "");
+            let over_http = [429, 502, 503, 504].contains(&denial.status.as_u16());
+            let over_grpc = matches!(
+                denial.code,
+                Code::Cancelled
+                    | Code::DeadlineExceeded
+                    | Code::Aborted
+                    | Code::OutOfRange
+                    | Code::Unavailable
+                    | Code::DataLoss
+            );
+            assert_eq!((over_http, over_grpc), (denial.is_for_now(), denial.is_for_now()), "{refusal:?}");
+        }
     }
 }

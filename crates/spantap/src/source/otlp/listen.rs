@@ -64,7 +64,8 @@ fn leads_to(target: &str, address: SocketAddr) -> bool {
 }
 
 impl Bound {
-    /// Makes sure that no target, such as `otlp=http://localhost:4317`, is one of the addresses.
+    /// Checks that no target, such as `otlp=http://localhost:4317`, is one of the addresses. Finds those that name the
+    /// address or the loopback interface, and not this machine by another address or name, nor a circle of several spantaps.
     ///
     /// # Errors
     ///

@@ -14,9 +14,11 @@
 //!                what is not taken is a `denial`
 //! ```
 //!
-//! A request is answered with success once its spans are in the pipeline. One that is not taken for want of room, or
-//! because spantap ends, is answered so that the client sends it again. So no span is lost after a success, and none is
-//! taken twice, unless the client does not get the answer: then OTLP has it send the spans again.
+//! A request is answered with success once its spans are with the sinks: in the spool, if there is one. One that is not taken for want of room, or
+//! because spantap ends, is answered so that the client sends it again. None is taken twice, unless the
+//! client does not get the answer: then OTLP has it send the spans again. A request whose client left while it waited is
+//! not taken. After a success, a span is lost as others are: with spantap if it waits in memory, or when a target's queue
+//! or spool is full, which is counted.
 //!
 //! The source of each limit is in `limits`.
 

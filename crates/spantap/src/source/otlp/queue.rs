@@ -27,7 +27,7 @@ pub(super) struct Job {
     pub(super) from: IpAddr,
     /// The most bytes of the uncompressed message.
     pub(super) most: usize,
-    /// Gets the outcome once the spans have been passed on.
+    /// Gets the outcome once the spans are with the sinks. Dropped if that can't be.
     pub(super) reply: oneshot::Sender<Result<Taken, Denial>>,
 }
 
@@ -40,21 +40,13 @@ impl Requests {
     pub(crate) fn take_in(mut self, intake: &mut Intake<'_>) {
         let mut memory = Vec::new();
         while let Some(job) = self.0.blocking_recv() {
-            let mut answers = Vec::new();
             let mut bytes = 0;
             let mut next = Some(job);
             while let Some(job) = next {
-                let (reply, outcome, taken) = job.take(intake, &mut memory);
-                answers.push((reply, outcome));
-                bytes += taken;
+                bytes += job.take(intake, &mut memory);
                 next = if bytes < BYTES_AT_ONCE { self.0.try_recv().ok() } else { None };
             }
-            let is_passed_on = intake.flush();
-            for (reply, outcome) in answers {
-                // A client that left sends the spans again: it can't know that they were taken.
-                let _ = reply.send(if is_passed_on { outcome } else { Err(Denial::ending()) });
-            }
-            if !is_passed_on {
+            if !intake.flush() {
                 return;
             }
         }
@@ -62,13 +54,13 @@ impl Requests {
 }
 
 impl Job {
-    /// Returns where the outcome belongs, the outcome, and how many bytes were decoded.
-    fn take(
-        self,
-        intake: &mut Intake<'_>,
-        memory: &mut Vec<u8>,
-    ) -> (oneshot::Sender<Result<Taken, Denial>>, Result<Taken, Denial>, usize) {
+    /// Returns how many bytes were decoded.
+    fn take(self, intake: &mut Intake<'_>, memory: &mut Vec<u8>) -> usize {
         let Self { message, is_gzip, encoding, from, most, reply } = self;
+        // Its client has left, and sends the spans again.
+        if reply.is_closed() {
+            return 0;
+        }
         let bytes = match is_gzip {
             true => uncompress(&message.bytes, most, memory),
             false => Ok(&*message.bytes),
@@ -80,7 +72,14 @@ impl Job {
         });
         memory.clear();
         memory.shrink_to(KEPT_MEMORY);
-        (reply, outcome, length)
+        // The memory counts as used until then, so that clients wait when the sinks are slow.
+        let held = message.held;
+        intake.reply(move || {
+            // A client that left meanwhile sends the spans again: it can't know that they were taken.
+            let _ = reply.send(outcome);
+            drop(held);
+        });
+        length
     }
 }
 
