@@ -39,6 +39,10 @@ struct Failed {
 
 impl Errors {
     pub(super) fn look(&mut self, looked: &Looked<'_>) {
+        // The child that failed first may be missing.
+        if !looked.is_whole {
+            return;
+        }
         for (place, name) in looked.named() {
             let span = &looked.spans[place];
             // What fails because a child did is not where it began.

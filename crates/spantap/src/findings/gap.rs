@@ -40,6 +40,10 @@ pub(super) struct Gaps {
 
 impl Gaps {
     pub(super) fn look(&mut self, looked: &Looked<'_>) {
+        // A child that is missing looks like a gap.
+        if !looked.is_whole {
+            return;
+        }
         for (place, name) in looked.named() {
             if looked.children(place).next().is_none() {
                 continue;

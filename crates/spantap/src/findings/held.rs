@@ -132,7 +132,8 @@ impl Held {
             };
             let is_task = duration_ns >= LEAST_OF_TASK_NS && is_inside(MOST_BUSY_OF_TASK) == Some(false);
             self.threads.began(thread, looked.trace_id, span.times.0, is_task);
-            if duration_ns < LEAST_NS || is_inside(LEAST_BUSY) != Some(true) {
+            // A child that is missing may be what took the time.
+            if !looked.is_whole || duration_ns < LEAST_NS || is_inside(LEAST_BUSY) != Some(true) {
                 continue;
             }
             let Some((causes_ns, held_ns)) = held(looked, place, thread_id) else { continue };
@@ -233,11 +234,15 @@ fn finding(name: NameId, group: &Group, names: &Names) -> Option<FoundHeld> {
 mod tests {
     use crate::findings::made::{MS, Made, found, sentences, span, trace};
     use crate::findings::{Findings, Found};
-    use crate::trace::{breakdowns, finder};
+    use crate::trace::{Shown, breakdowns, finder};
 
     /// Requests on one thread: short ones that wait for something, one each 2 ms, and a long one now and then, which holds the thread, so
     /// that the short ones come later.
     fn on_one_thread(hold_ns: u64, change: impl Fn(u64, Made) -> Vec<Made>) -> Found {
+        shown_on_one_thread(hold_ns, Shown::Complete, change)
+    }
+
+    fn shown_on_one_thread(hold_ns: u64, shown: Shown, change: impl Fn(u64, Made) -> Vec<Made>) -> Found {
         let mut findings = Findings::default();
         let mut at = 0;
         for number in 1..=200_u64 {
@@ -253,7 +258,8 @@ mod tests {
                 at += 2 * MS;
                 vec![span(id(1), 0, "query", (at, at + MS)).number("thread.id", 3).number("busy_ns", MS / 10)]
             };
-            let trace = trace(number.into(), spans);
+            let mut trace = trace(number.into(), spans);
+            trace.shown = shown;
             findings.add(&trace, &breakdowns(&trace.spans, &finder()));
         }
         findings.found()
@@ -289,6 +295,7 @@ mod tests {
     #[test]
     fn a_span_that_others_are_not_kept_from_is_not_found() {
         let none = |what: &str, found: Found| assert_eq!(sentences(&found), [""; 0], "{what}");
+        none("spans are missing", shown_on_one_thread(50 * MS, Shown::Waited, |_, of| vec![of]));
         none("short", on_one_thread(15 * MS, |_, of| vec![of]));
         none(
             "it yields",

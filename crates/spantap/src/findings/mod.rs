@@ -5,7 +5,7 @@
 //! thresholds are at the top of these files, and in the manual. They look at a trace as `looked` has it: who the children of a span
 //! are, and what the trace waited for. `call` reads what a span says about a call, `threads` what began on a thread and when,
 //! `names` knows the services and names of spans, and how many there were over time (`over_time`). `evidence` is how often something was
-//! seen, what it cost and where.
+//! seen, what it cost and where, and `parts` which traces are not whole.
 //!
 //! [`Finding`] is the result, [`lines()`] writes it for people, and [`json()`] for scripts.
 
@@ -23,6 +23,7 @@ mod looked;
 pub(crate) mod made;
 mod names;
 mod over_time;
+mod parts;
 mod repeated;
 mod serial;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use gap::Gaps;
 use held::Held;
 use looked::Looked;
 use names::Names;
+use parts::Parts;
 use repeated::Repeated;
 use serial::Serial;
 
@@ -65,6 +67,9 @@ pub struct Findings {
     total_ns: u64,
     /// Traces that were too large.
     too_large: u64,
+    /// Traces that were not whole.
+    incomplete: u64,
+    parts: Parts,
     repeated: Repeated,
     serial: Serial,
     gaps: Gaps,
@@ -80,7 +85,9 @@ impl Findings {
             self.too_large += 1;
             return;
         }
-        let looked = Looked::new(trace, breakdowns, &mut self.names);
+        let is_whole = self.parts.is_whole(trace);
+        self.incomplete += u64::from(!is_whole);
+        let looked = Looked::new(trace, breakdowns, is_whole, &mut self.names);
         self.traces += 1;
         self.total_ns = self.total_ns.saturating_add(looked.duration_ns());
         self.repeated.look(&looked);
@@ -89,6 +96,16 @@ impl Findings {
         self.held.look(&looked);
         self.blocked.look(&looked);
         self.errors.look(&looked);
+    }
+
+    /// A trace that is not looked at.
+    pub(crate) fn skip(&mut self, trace: &Trace<EncodedSpan>) {
+        self.parts.is_whole(trace);
+    }
+
+    /// Forgets what was seen, but not which traces came in parts.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self { parts: std::mem::take(&mut self.parts), ..Self::default() };
     }
 
     /// What was found, the most important first.
@@ -139,6 +156,11 @@ impl Findings {
         if self.too_large > 0 {
             let traces = counted(self.too_large, "trace was", "traces were");
             lines.push(format!("{traces} not looked at: more than {MAX_SPANS} spans"));
+        }
+        if self.incomplete > 0 {
+            let traces = counted(self.incomplete, "trace or part of one was", "traces or parts of them were");
+            lines
+                .push(format!("{traces} not looked at for gaps, held threads and errors: spans are missing"));
         }
         if self.names.left_out() > 0 {
             let spans = counted(self.names.left_out(), "span was", "spans were");

@@ -1,8 +1,8 @@
 //! What concerns all kinds of findings. Those of each kind are tested beside it.
 
-use super::made::{MS, found, many_calls, sentences, span, trace};
+use super::made::{MS, Made, found, many_calls, sentences, span, trace};
 use super::{Findings, lines};
-use crate::trace::{breakdowns, finder};
+use crate::trace::{Shown, breakdowns, finder};
 
 #[test]
 fn what_costs_little_of_all_time_is_not_found() {
@@ -93,4 +93,53 @@ fn what_does_not_fit_is_counted() {
         vec![span(number << 16, 0, &format!("request {number}"), (at, at + MS))]
     });
     assert_eq!(found.lacks, ["150 spans were not looked at: there are more than 50 names"]);
+}
+
+/// Jobs of three steps, all that is known of a thread. If `first` is there, the first step arrives by itself, shown so. From half of
+/// the jobs on, it fails.
+fn jobs(first: Option<Shown>, left_out: u64) -> super::Found {
+    let mut findings = Findings::default();
+    for number in 1..=100 {
+        let (at, id) = (number * 100 * MS, |of: u64| number << 16 | of);
+        let end = |of: Made, is_at_fault: bool| if is_at_fault && number > 50 { of.failed("no") } else { of };
+        let step = |of: u64, name: &str, from: u64, to: u64| {
+            span(id(of), id(1), name, (at + from * MS, at + to * MS))
+        };
+        let root = end(span(id(1), 0, "job", (at, at + 60 * MS)).number("busy_ns", MS), true);
+        let one = end(step(2, "one", 0, 30), true);
+        let mut add = |spans: Vec<Made>, shown: Shown| {
+            let mut trace = trace(number.into(), spans);
+            (trace.shown, trace.left_out) = (shown, left_out);
+            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+        };
+        let mut rest = vec![root, step(3, "two", 30, 45), step(4, "three", 45, 60)];
+        match first {
+            Some(shown) => add(vec![one], shown),
+            None => rest.push(one),
+        }
+        add(rest, Shown::Complete);
+    }
+    findings.found()
+}
+
+#[test]
+fn what_is_missing_of_a_trace_is_no_gap_and_no_error() {
+    let lacks = |traces: u64| {
+        vec![format!(
+            "{traces} traces or parts of them were not looked at for gaps, held threads and errors: spans are missing"
+        )]
+    };
+    let whole = jobs(None, 0);
+    assert!(sentences(&whole)[0].starts_with("new_error: one fails"), "{:?}", sentences(&whole));
+    assert_eq!((whole.findings.len(), whole.lacks), (1, vec![]));
+    // As if nobody knew that they are parts of one trace.
+    let parts = jobs(Some(Shown::Complete), 0);
+    assert!(sentences(&parts).iter().any(|of| of.starts_with("gap: job waits")), "{:?}", sentences(&parts));
+    assert!(sentences(&parts).iter().any(|of| of.starts_with("new_error: job fails")));
+    for shown in [Shown::Waited, Shown::NoRoom, Shown::End, Shown::ProcessEnded] {
+        let parts = jobs(Some(shown), 0);
+        assert_eq!((sentences(&parts), parts.lacks), (vec![], lacks(200)), "{shown:?}");
+    }
+    let cut = jobs(None, 1);
+    assert_eq!((sentences(&cut), cut.lacks), (vec![], lacks(100)));
 }

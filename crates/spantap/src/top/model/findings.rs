@@ -83,8 +83,9 @@ impl Recent {
         }
         if self.is_forgetful && now_ns.saturating_sub(self.since_ns) >= PERIOD_NS {
             self.before = Some(self.found());
-            let before = self.before.take();
-            *self = Self { before, ..Self::new(now_ns) };
+            let (before, mut findings) = (self.before.take(), std::mem::take(&mut self.findings));
+            findings.begin_anew();
+            *self = Self { before, findings, ..Self::new(now_ns) };
         }
         let second = now_ns / SECOND_NS;
         if self.second.0 != second {
@@ -93,6 +94,7 @@ impl Recent {
         // One trace is always looked at, however large.
         if self.is_forgetful && self.second.1 >= MAX_SPANS_PER_SECOND {
             self.skipped += 1;
+            self.findings.skip(trace);
             return;
         }
         self.second.1 += trace.spans.len();
