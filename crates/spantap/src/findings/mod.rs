@@ -3,7 +3,7 @@
 //! [`Findings`] takes traces, one after the other, and keeps sums of what it has seen in bounded memory. Each kind of finding has a
 //! file that looks at a trace and says at the end what it found: `repeated`, `serial`, `gap`, `held`, `blocked` and `errors`. The
 //! thresholds are at the top of these files, and in the manual. They look at a trace as `looked` has it: who the children of a span
-//! are, and what the trace waited for. `call` reads what a span says about a call, `threads` what began on a thread and when,
+//! are, and what the trace waited for. `call` reads what a span says about a call, `shape` what its statement or URL asks for, `threads` what began on a thread and when,
 //! `names` knows the services and names of spans, and how many there were over time (`over_time`). `evidence` is how often something was
 //! seen, what it cost and where, and `parts` which traces are not whole.
 //!
@@ -26,6 +26,7 @@ mod over_time;
 mod parts;
 mod repeated;
 mod serial;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod threads;
