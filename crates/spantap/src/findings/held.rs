@@ -92,6 +92,8 @@ pub(super) struct FoundHeld {
 pub(super) struct Held {
     threads: Threads<Key>,
     groups: Groups<NameId, Group>,
+    /// Holds of which nobody knows what began on the thread meanwhile.
+    unknown: u64,
 }
 
 #[derive(Clone, Default, Debug)]
@@ -105,6 +107,10 @@ struct Group {
 
 impl Group {
     fn add(&mut self, judged: &Judged<Key>) {
+        // It proves nothing.
+        if judged.is_unknown {
+            return;
+        }
         match judged.is_refuted || !judged.is_shared {
             true => self.refuted += 1,
             false => {
@@ -139,6 +145,7 @@ impl Held {
             let Some((causes_ns, held_ns)) = held(looked, place, thread_id) else { continue };
             let hold = Hold::new((name, causes_ns), looked.trace_id, span.times, held_ns);
             if let Some(judged) = self.threads.holds(thread, hold) {
+                self.unknown += u64::from(judged.is_unknown);
                 self.groups.of(judged.hold.group.0).into_iter().for_each(|group| group.add(&judged));
             }
         }
@@ -157,6 +164,16 @@ impl Held {
     pub(super) fn examples(&self, each: &mut dyn FnMut(u128)) {
         self.groups.iter().for_each(|(_, group)| group.evidence.example(each));
         self.threads.open().for_each(|judged| each(judged.hold.trace_id));
+    }
+
+    /// There were traces in this time that nobody looks at.
+    pub(super) fn skip(&mut self, times: (u64, u64)) {
+        self.threads.skip(times);
+    }
+
+    /// How many spans seemed to hold a thread, and nobody knows what began on it meanwhile.
+    pub(super) fn unknown(&self) -> u64 {
+        self.unknown + self.threads.open().filter(|judged| judged.is_unknown).count() as u64
     }
 
     pub(super) fn left_out(&self) -> u64 {
@@ -239,10 +256,15 @@ mod tests {
     /// Requests on one thread: short ones that wait for something, one each 2 ms, and a long one now and then, which holds the thread, so
     /// that the short ones come later.
     fn on_one_thread(hold_ns: u64, change: impl Fn(u64, Made) -> Vec<Made>) -> Found {
-        shown_on_one_thread(hold_ns, Shown::Complete, change)
+        shown_on_one_thread(hold_ns, Shown::Complete, |_| false, change)
     }
 
-    fn shown_on_one_thread(hold_ns: u64, shown: Shown, change: impl Fn(u64, Made) -> Vec<Made>) -> Found {
+    fn shown_on_one_thread(
+        hold_ns: u64,
+        shown: Shown,
+        is_skipped: impl Fn(u64) -> bool,
+        change: impl Fn(u64, Made) -> Vec<Made>,
+    ) -> Found {
         let mut findings = Findings::default();
         let mut at = 0;
         for number in 1..=200_u64 {
@@ -260,7 +282,10 @@ mod tests {
             };
             let mut trace = trace(number.into(), spans);
             trace.shown = shown;
-            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+            match trace.spans[0].name() == "query" && is_skipped(number) {
+                true => findings.skip(&trace),
+                false => findings.add(&trace, &breakdowns(&trace.spans, &finder())),
+            }
         }
         findings.found()
     }
@@ -295,7 +320,12 @@ mod tests {
     #[test]
     fn a_span_that_others_are_not_kept_from_is_not_found() {
         let none = |what: &str, found: Found| assert_eq!(sentences(&found), [""; 0], "{what}");
-        none("spans are missing", shown_on_one_thread(50 * MS, Shown::Waited, |_, of| vec![of]));
+        none("spans are missing", shown_on_one_thread(50 * MS, Shown::Waited, |_| false, |_, of| vec![of]));
+        // One that is still open when the hold begins.
+        none(
+            "others were skipped",
+            shown_on_one_thread(50 * MS, Shown::Complete, |number| number % 20 == 19, |_, of| vec![of]),
+        );
         none("short", on_one_thread(15 * MS, |_, of| vec![of]));
         none(
             "it yields",
@@ -349,6 +379,27 @@ mod tests {
                 ]
             }),
         );
+        let many = |number: u64, what: &str, (from, to): (u64, u64)| {
+            span(number << 16 | 1, 0, what, (from, to)).number("thread.id", 3)
+        };
+        // As by `spawn_blocking`: others begin meanwhile, but so many do afterwards that those are forgotten.
+        let mut findings = Findings::default();
+        let mut number = 0;
+        let mut add = |what: &str, times: (u64, u64), busy_ns: u64| {
+            number += 1;
+            let trace = trace(number.into(), vec![many(number, what, times).number("busy_ns", busy_ns)]);
+            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+        };
+        for round in 0..4 {
+            let at = round * 10_000 * MS;
+            for start in (2..50).step_by(2).chain(60..1_200) {
+                add("query", (at + start * MS, at + (start + 1) * MS), MS / 10);
+            }
+            add("render", (at, at + 50 * MS), 50 * MS);
+        }
+        let unknown = findings.found();
+        none("what began meanwhile was forgotten", unknown.clone());
+        assert!(unknown.lacks[0].starts_with("4 spans that may have held a thread"), "{:?}", unknown.lacks);
         // A thread for each request: nobody else needs it.
         none(
             "no task waits on it",

@@ -102,6 +102,7 @@ impl Findings {
     /// A trace that is not looked at.
     pub(crate) fn skip(&mut self, trace: &Trace<EncodedSpan>) {
         self.parts.is_whole(trace);
+        self.held.skip(trace.times());
     }
 
     /// Forgets what was seen, but not which traces came in parts.
@@ -162,6 +163,14 @@ impl Findings {
             let traces = counted(self.incomplete, "trace or part of one was", "traces or parts of them were");
             lines
                 .push(format!("{traces} not looked at for gaps, held threads and errors: spans are missing"));
+        }
+        if self.held.unknown() > 0 {
+            let spans = counted(
+                self.held.unknown(),
+                "span that may have held a thread was",
+                "spans that may have held a thread were",
+            );
+            lines.push(format!("{spans} not judged: too much began meanwhile"));
         }
         if self.names.left_out() > 0 {
             let spans = counted(self.names.left_out(), "span was", "spans were");
