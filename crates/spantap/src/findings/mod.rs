@@ -53,8 +53,11 @@ use serial::Serial;
 /// The most findings that are shown. More are no help.
 const MAX_SHOWN: usize = 8;
 
-/// What costs less than this share of the time of all traces is not worth a look: one in so many.
+/// What costs less than this share of the time of the traces in which its span occurs is not worth a look: one in so many. Others may
+/// stay open for hours.
 const LEAST_SHARE: u64 = 100;
+/// Nor is what costs less than this in all, in nanoseconds.
+const LEAST_NS: u64 = 2_000_000;
 
 /// A larger trace is not looked at.
 const MAX_SPANS: usize = 1_000_000;
@@ -91,6 +94,8 @@ impl Findings {
         let looked = Looked::new(trace, breakdowns, is_whole, &mut self.names);
         self.traces += 1;
         self.total_ns = self.total_ns.saturating_add(looked.duration_ns());
+        let duration_ns = looked.duration_ns();
+        looked.named().for_each(|(_, name)| self.names.occurs(name, looked.trace_id, duration_ns));
         self.repeated.look(&looked);
         self.serial.look(&looked);
         self.gaps.look(&looked);
@@ -130,7 +135,10 @@ impl Findings {
         all.extend(gaps);
         all.extend(held.into_iter().map(|held| held.finding));
         all.extend(blocked);
-        all.retain(|finding| finding.cost_ns >= (self.total_ns / LEAST_SHARE).max(1));
+        all.retain(|of| {
+            let traces_ns = self.names.traces_ns(&of.service, &of.name);
+            of.cost_ns >= LEAST_NS.max(traces_ns / LEAST_SHARE)
+        });
         all.extend(self.errors.found(&self.names));
         // An error matters more than time.
         all.sort_by_key(|finding| (finding.kind != Kind::NewError, Reverse(finding.cost_ns)));

@@ -20,6 +20,9 @@ pub(super) struct Named {
     pub(super) service: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) spans: OverTime,
+    /// How long the traces take in which it occurs, and the latest one.
+    traces_ns: u64,
+    latest: Option<u128>,
 }
 
 /// The services and names.
@@ -47,7 +50,13 @@ impl Names {
                     self.ids.get_key_value(service).map_or_else(|| service.into(), |(of, _)| Arc::clone(of));
                 let name: Arc<str> = name.into();
                 let spans = OverTime::new(start_ns);
-                self.all.push(Named { service: Arc::clone(&service), name: Arc::clone(&name), spans });
+                self.all.push(Named {
+                    service: Arc::clone(&service),
+                    name: Arc::clone(&name),
+                    spans,
+                    traces_ns: 0,
+                    latest: None,
+                });
                 self.ids.entry(service).or_default().insert(name, id);
                 id
             }
@@ -58,6 +67,20 @@ impl Names {
     /// Counts a span that began at this time.
     pub(super) fn count(&mut self, id: NameId, start_ns: u64) {
         self.all[id as usize].spans.add(start_ns);
+    }
+
+    /// It occurs in a trace that takes so long.
+    pub(super) fn occurs(&mut self, id: NameId, trace_id: u128, duration_ns: u64) {
+        let named = &mut self.all[id as usize];
+        if named.latest.replace(trace_id) != Some(trace_id) {
+            named.traces_ns = named.traces_ns.saturating_add(duration_ns);
+        }
+    }
+
+    /// How long the traces take in which there is a span of this name.
+    pub(super) fn traces_ns(&self, service: &str, name: &str) -> u64 {
+        let id = self.ids.get(service).and_then(|names| names.get(name));
+        id.map_or(0, |id| self.all[*id as usize].traces_ns)
     }
 
     pub(super) fn of(&self, id: NameId) -> &Named {

@@ -5,14 +5,23 @@ use super::{Findings, lines};
 use crate::trace::{Shown, breakdowns, finder};
 
 #[test]
-fn what_costs_little_of_all_time_is_not_found() {
-    let found = found(4, 1_000_000 * MS, |number, at| {
-        if number == 1 {
-            return vec![span(1, 0, "import", (at, at + 100_000 * MS))];
-        }
-        many_calls(number, at, 20, |call, of| of.number("item", call))
-    });
-    assert_eq!(sentences(&found), [""; 0]);
+fn what_costs_little_of_the_time_of_its_traces_is_not_found() {
+    let with = |first: &dyn Fn(u64) -> Option<Vec<Made>>| {
+        let found = found(300, 1_000_000 * MS, |number, at| {
+            first(number).unwrap_or_else(|| many_calls(number, at, 20, |call, of| of.number("item", call)))
+        });
+        sentences(&found)
+    };
+    let expected = ["repeated_calls: GET /cart calls load_item 20 times one after the other, 1.00 ms each"];
+    let other = |number: u64| vec![span(number << 16, 0, "import", (0, 100_000_000 * MS))];
+    assert_eq!(with(&|number| (number == 1).then(|| other(number))), expected, "others that take long");
+    let seldom = |number: u64| vec![span(number << 16 | 1, 0, "GET /cart", (0, 22 * MS))];
+    assert_eq!(
+        with(&|number| (number > 1).then(|| seldom(number))),
+        [""; 0],
+        "in one of many of its requests"
+    );
+    assert_eq!(with(&|number| (number > 5).then(|| seldom(number))), expected, "in more of them");
 }
 
 #[test]
