@@ -62,6 +62,8 @@ const ASKED: [&str; 13] = [
 ];
 const STATEMENT: [&str; 2] = ["db.query.text", "db.statement"];
 const URL: [&str; 4] = ["url.full", "http.url", "url.path", "http.target"];
+/// The ends of statements that lock what they read.
+const LOCKS_ROWS: [&str; 4] = ["FOR UPDATE", "FOR SHARE", "FOR NO KEY UPDATE", "FOR KEY SHARE"];
 const QUERY_OF_URL: &str = "url.query";
 
 /// Starts of the keys of attributes without values of the caller.
@@ -148,17 +150,14 @@ impl Call {
         if let Some(method) = method {
             return ["GET", "HEAD"].iter().any(|read| method.eq_ignore_ascii_case(read));
         }
-        let statement = self.first_text(&[
-            "db.operation.name",
-            "db.operation",
-            "db.query.text",
-            "db.statement",
-            "db.query.summary",
-        ]);
-        let word = statement.and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+        let keys = ["db.operation.name", "db.operation", "db.query.text", "db.statement", "db.query.summary"];
+        let word = self.first_text(&keys).and_then(|text| text.split_whitespace().next()).unwrap_or_default();
         ["SELECT", "GET", "MGET", "HGET", "HGETALL", "FIND", "COUNT"].iter().any(|read| word.eq_ignore_ascii_case(read))
             // A row that is locked is for a change.
-            && !statement.is_some_and(|text| text.to_ascii_uppercase().contains("FOR UPDATE"))
+            && !keys.into_iter().filter_map(|key| self.text(key)).any(|text| {
+                let text = cut(text).to_ascii_uppercase();
+                LOCKS_ROWS.iter().any(|words| text.contains(words))
+            })
     }
 
     /// Whether what follows may depend on it for its name's sake.
