@@ -52,6 +52,8 @@ use serial::Serial;
 
 /// The most findings that are shown. More are no help.
 const MAX_SHOWN: usize = 8;
+/// So many errors of these, if there are others. In an outage, many names fail.
+const MAX_ERRORS: usize = 4;
 
 /// What costs less than this share of the time of the traces in which its span occurs is not worth a look: one in so many. Others may
 /// stay open for hours.
@@ -115,8 +117,8 @@ impl Findings {
         *self = Self { parts: std::mem::take(&mut self.parts), ..Self::default() };
     }
 
-    /// What was found, the most important first.
-    pub(crate) fn found(&self) -> Found {
+    /// All that was found, the most important first.
+    pub(crate) fn all(&self) -> Found {
         let blocked = self.blocked.found(&self.names);
         let mut held = self.held.found(&self.names);
         // Who waits for a lock holds its thread meanwhile, which is the same finding.
@@ -142,9 +144,12 @@ impl Findings {
         all.extend(self.errors.found(&self.names));
         // An error matters more than time.
         all.sort_by_key(|finding| (finding.kind != Kind::NewError, Reverse(finding.cost_ns)));
-        let more = all.len().saturating_sub(MAX_SHOWN);
-        all.truncate(MAX_SHOWN);
-        Found { findings: all, more, traces: self.traces, total_ns: self.total_ns, lacks: self.lacks() }
+        Found { findings: all, more: 0, traces: self.traces, total_ns: self.total_ns, lacks: self.lacks() }
+    }
+
+    /// The most important of what was found.
+    pub(crate) fn found(&self) -> Found {
+        self.all().at_most(MAX_SHOWN, MAX_ERRORS)
     }
 
     /// Whether a finding may point to this trace first, as far as is known now. For whoever keeps the traces of findings.

@@ -1,7 +1,7 @@
 //! What concerns all kinds of findings. Those of each kind are tested beside it.
 
 use super::made::{MS, Made, found, many_calls, sentences, span, trace};
-use super::{Findings, lines};
+use super::{Findings, Kind, lines};
 use crate::trace::{Shown, breakdowns, finder};
 
 #[test]
@@ -35,7 +35,40 @@ fn few_findings_are_shown_and_the_others_counted() {
     assert_eq!((found.findings.len(), found.more), (super::MAX_SHOWN, 20 - super::MAX_SHOWN));
     let costs: Vec<u64> = found.findings.iter().map(|finding| finding.cost_ns).collect();
     assert!(costs.is_sorted_by(|one, other| one >= other), "{costs:?}");
-    assert!(lines(&found, "spantap view a", 80, false).iter().any(|line| line == "and 12 that cost less"));
+    assert!(
+        lines(&found, "spantap view a", 80, false).iter().any(|line| line == "and 12 more; --json has all")
+    );
+}
+
+#[test]
+fn many_errors_leave_room_for_others() {
+    let with = |others: u64| {
+        let mut findings = Findings::default();
+        for number in 1..=1_200 {
+            let at = number * 1000 * MS;
+            let call = span(number << 16, 0, &format!("call {}", number % 12), (at, at + 5 * MS));
+            let mut add = |id: u64, spans: Vec<Made>| {
+                let trace = trace(id.into(), spans);
+                findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+            };
+            add(2 * number, vec![if number > 600 { call.failed("no") } else { call }]);
+            if number <= others {
+                let mut spans = many_calls(2_000 + number, at, 20, |call, of| of.number("item", call));
+                spans[0] = span((2_000 + number) << 16 | 1, 0, &format!("GET /{number}"), (at, at + 30 * MS));
+                add(2 * number + 1, spans);
+            }
+        }
+        let errors =
+            |found: &super::Found| found.findings.iter().filter(|of| of.kind == Kind::NewError).count();
+        let (shown, all) = (findings.found(), findings.all());
+        assert_eq!((errors(&all), all.findings.len(), all.more), (12, 12 + others as usize, 0));
+        assert_eq!(shown.more, all.findings.len() - shown.findings.len());
+        (errors(&shown), shown.findings.len())
+    };
+    assert_eq!(with(0), (8, 8));
+    assert_eq!(with(1), (7, 8));
+    assert_eq!(with(4), (4, 8));
+    assert_eq!(with(10), (4, 8));
 }
 
 #[test]
