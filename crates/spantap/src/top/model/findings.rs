@@ -117,10 +117,16 @@ impl Recent {
             self.look_again_at = 2 * self.examples.len().max(MANY / 2);
         }
         if bytes(self) > MAX_BYTES {
-            let shown = self.findings.found();
-            let is_shown =
-                |id: &u128| shown.findings.iter().any(|finding| finding.trace_ids.first() == Some(id));
-            self.examples.retain(|id, _| is_shown(id));
+            // Also those of findings that are not shown yet, the most important first.
+            let (mut kept, mut all) = (HashMap::new(), 0);
+            for finding in self.findings.all().findings {
+                let first = finding.trace_ids.iter().find_map(|id| self.examples.remove_entry(id));
+                if let Some((id, trace)) = first.filter(|(_, trace)| all + trace.bytes() <= MAX_BYTES / 2) {
+                    all += trace.bytes();
+                    kept.insert(id, trace);
+                }
+            }
+            self.examples = kept;
         }
     }
 
