@@ -163,7 +163,8 @@ impl Held {
 
     pub(super) fn examples(&self, each: &mut dyn FnMut(u128)) {
         self.groups.iter().for_each(|(_, group)| group.evidence.example(each));
-        self.threads.open().for_each(|judged| each(judged.hold.trace_id));
+        let open = self.threads.open().filter(|of| of.is_shared && !of.is_refuted && !of.is_unknown);
+        open.for_each(|judged| each(judged.hold.trace_id));
     }
 
     /// There were traces in this time that nobody looks at.
@@ -315,6 +316,18 @@ mod tests {
             let causes = found.findings.iter().map(|of| of.what.rsplit(": ").next().unwrap_or_default());
             assert_eq!(causes.collect::<Vec<_>>(), [words], "{state}");
         }
+    }
+
+    #[test]
+    fn gaps_that_a_held_thread_may_explain_are_counted() {
+        let found = on_one_thread(50 * MS, |number, of| {
+            let (at, id) = (number * 1000 * MS, |of: u64| number << 16 | of);
+            let waits = span(id(2), 0, "GET /", (at, at + 20 * MS)).number("busy_ns", MS);
+            vec![of, waits, span(id(3), id(2), "store", (at + 15 * MS, at + 20 * MS))]
+        });
+        assert!(sentences(&found)[0].starts_with("held_thread: render"), "{:?}", sentences(&found));
+        assert_eq!(found.findings.len(), 1);
+        assert!(found.lacks[0].starts_with("1 gap is not shown"), "{:?}", found.lacks);
     }
 
     #[test]

@@ -61,9 +61,6 @@ const LEAST_SHARE: u64 = 100;
 /// Nor is what costs less than this in all, in nanoseconds.
 const LEAST_NS: u64 = 2_000_000;
 
-/// A larger trace is not looked at.
-const MAX_SPANS: usize = 1_000_000;
-
 /// What was seen in traces so far.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -71,8 +68,6 @@ pub struct Findings {
     traces: u64,
     /// The durations of all traces.
     total_ns: u64,
-    /// Traces that were too large.
-    too_large: u64,
     /// Traces that were not whole.
     incomplete: u64,
     parts: Parts,
@@ -87,10 +82,6 @@ pub struct Findings {
 impl Findings {
     /// Looks at a trace. `breakdowns` says where the time of its spans goes.
     pub(crate) fn add(&mut self, trace: &Trace<EncodedSpan>, breakdowns: &[Option<Breakdown>]) {
-        if trace.spans.len() > MAX_SPANS {
-            self.too_large += 1;
-            return;
-        }
         let is_whole = self.parts.is_whole(trace);
         self.incomplete += u64::from(!is_whole);
         let looked = Looked::new(trace, breakdowns, is_whole, &mut self.names);
@@ -131,7 +122,9 @@ impl Findings {
             held.iter().any(|held| *held.service == *service && held.finding.cost_ns >= ns)
         };
         let mut gaps = self.gaps.found(&self.names);
+        let all_gaps = gaps.len();
         gaps.retain(|gap| !is_held(&gap.service, gap.cost_ns));
+        let hidden_gaps = all_gaps - gaps.len();
         let mut all: Vec<Finding> = self.repeated.found(&self.names);
         all.extend(self.serial.found(&self.names));
         all.extend(gaps);
@@ -144,7 +137,14 @@ impl Findings {
         all.extend(self.errors.found(&self.names));
         // An error matters more than time.
         all.sort_by_key(|finding| (finding.kind != Kind::NewError, Reverse(finding.cost_ns)));
-        Found { findings: all, more: 0, traces: self.traces, total_ns: self.total_ns, lacks: self.lacks() }
+        let mut lacks = self.lacks();
+        if hidden_gaps > 0 {
+            let gaps = counted(hidden_gaps as u64, "gap is", "gaps are");
+            lacks.push(format!(
+                "{gaps} not shown: a held thread of the same service costs more, for which tasks may wait"
+            ));
+        }
+        Found { findings: all, more: 0, traces: self.traces, total_ns: self.total_ns, lacks }
     }
 
     /// The most important of what was found.
@@ -168,10 +168,6 @@ impl Findings {
     /// What was not looked at, a line each.
     fn lacks(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.too_large > 0 {
-            let traces = counted(self.too_large, "trace was", "traces were");
-            lines.push(format!("{traces} not looked at: more than {MAX_SPANS} spans"));
-        }
         if self.incomplete > 0 {
             let traces = counted(self.incomplete, "trace or part of one was", "traces or parts of them were");
             lines

@@ -121,12 +121,9 @@ fn large_traces_are_looked_at() {
 
 #[test]
 #[ignore = "deep: makes a million spans"]
-fn a_trace_of_a_million_spans_is_looked_at_and_a_larger_one_is_counted() {
+fn a_trace_of_a_million_spans_is_looked_at() {
     let expected = ["repeated_calls: import calls insert 999999 times one after the other, 900 ns each"];
     assert_eq!(sentences(&large(1_000_000)), expected);
-    let found = large(1_000_001);
-    assert_eq!((found.findings.len(), found.traces), (0, 1));
-    assert_eq!(found.lacks, ["1 trace was not looked at: more than 1000000 spans"]);
 }
 
 #[test]
