@@ -268,7 +268,7 @@ pub(super) fn is_place_in_a_list(key: &str) -> bool {
 
 fn text_of(attribute: &KeyValue) -> Option<String> {
     Some(match value(attribute)? {
-        Value::StringValue(text) => cut(&text).to_owned(),
+        Value::StringValue(text) => cut(text).to_owned(),
         Value::IntValue(number) => number.to_string(),
         Value::BoolValue(is) => is.to_string(),
         Value::DoubleValue(number) => number.to_string(),

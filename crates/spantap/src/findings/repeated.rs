@@ -302,7 +302,8 @@ mod tests {
             calls(&|call| format!("http://a/items/{call}"), "server.address", &same),
             ["repeated_calls: GET /cart calls GET 20 times one after the other, 1.00 ms each"]
         );
-        let none: [(&str, &dyn Fn(u64) -> String, &str, &dyn Fn(u64) -> String); 6] = [
+        type Value<'a> = &'a dyn Fn(u64) -> String;
+        let none: [(&str, Value<'_>, &str, Value<'_>); 6] = [
             ("hosts", &|_| "http://a/items/1".into(), "server.address", &|call| format!("host{call}")),
             ("hosts in URLs", &|call| format!("http://10.0.0.{call}/"), "server.port", &same),
             ("other paths", &|call| format!("http://a/{}", "x".repeat(call as usize)), "server.port", &same),
