@@ -92,10 +92,6 @@ const GUARDS: [&str; 18] = [
     "migrat",
 ];
 
-/// Words in the keys of attributes that say how far a list was read: the next call needs the answer to the one before.
-const PLACES_IN_A_LIST: [&str; 9] =
-    ["page", "offset", "cursor", "after", "before", "attempt", "retr", "position", "sequence"];
-
 /// The most functions around a call that count as the call.
 const MOST_AROUND: usize = 3;
 /// How much of such a function is the call, in percent.
@@ -258,12 +254,6 @@ pub(super) fn given(span: &Span) -> impl Iterator<Item = (&str, String)> {
     };
     let given = span.attributes.iter().filter(is_given);
     given.filter_map(|attribute| Some((shortened(&attribute.key), text_of(attribute)?)))
-}
-
-/// Whether the attribute's value says how far a list was read.
-pub(super) fn is_place_in_a_list(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    PLACES_IN_A_LIST.iter().any(|word| key.contains(word))
 }
 
 fn text_of(attribute: &KeyValue) -> Option<String> {

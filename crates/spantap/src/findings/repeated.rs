@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::call::{Asked, Call, is_place_in_a_list};
+use super::call::{Asked, Call};
 use super::evidence::{Evidence, Groups};
 use super::finding::{Finding, Kind};
 use super::looked::Looked;
 use super::names::{NameId, Names, shortened};
+use super::shape::is_place_in_a_list;
 use crate::text::readable;
 
 /// The fewest calls in one span.

@@ -1,9 +1,17 @@
 //! What a statement or a URL asks for, without the values in it: two that are the same then ask for the same of something else.
 
-use super::call::is_place_in_a_list;
+/// Words in the keys of attributes that say how far a list was read: the next call needs the answer to the one before.
+const PLACES_IN_A_LIST: [&str; 9] =
+    ["page", "offset", "cursor", "after", "before", "attempt", "retr", "position", "sequence"];
 
 /// Words of statements that read a list in parts, or take the next of a queue: the next call needs the answer to the one before.
 const READS_ON: [&str; 2] = ["OFFSET", "SKIP"];
+
+/// Whether the attribute's value says how far a list was read.
+pub(super) fn is_place_in_a_list(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    PLACES_IN_A_LIST.iter().any(|word| key.contains(word))
+}
 
 /// Replaces each word with a digit in it by `#`.
 pub(super) fn without_numbers(text: &str) -> String {
