@@ -173,7 +173,7 @@ fn findings_in_json_are_as_documented() {
         "all_traces": 1,
         "all_ns": 12_000_000,
         "trace_ids": [format!("{:032x}", 7)],
-        "details": { "call": "load_item", "calls": 10, "most_calls": 10, "differ_in": ["item"] },
+        "details": { "call": "load_item", "calls": 10, "most_calls": 10, "differ_in": ["item"], "statement": null },
     });
     assert_eq!((found.len(), &found[0]), (1, &expected));
     let page =

@@ -32,7 +32,7 @@ pub(super) fn findings(options: &View) -> Result<ExitCode> {
         findings.add(trace, &breakdowns(&trace.spans, &accounts));
         true
     });
-    let found = findings.found();
+    let found = if options.json { findings.all() } else { findings.found() };
     match write(options, &found, looked_at, &screen) {
         // The reader has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),

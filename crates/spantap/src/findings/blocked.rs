@@ -41,6 +41,7 @@ pub(super) struct Blocked {
     by_age: VecDeque<u64>,
     /// Waits for a span that has not come yet, by its id.
     waits: HashMap<u64, Vec<Wait>>,
+    holders_by_age: VecDeque<u64>,
     waiting: usize,
     left_out: u64,
 }
@@ -108,11 +109,26 @@ impl Blocked {
     fn wait(&mut self, holder: u64, wait: Wait) {
         match self.starts.get(&holder).copied() {
             Some((name, start_ns)) => self.known(wait, name, start_ns),
-            None if self.waiting < MAX_WAITS => {
+            None => {
+                let waits = self.waits.entry(holder).or_default();
+                if waits.is_empty() {
+                    self.holders_by_age.push_back(holder);
+                }
+                waits.push(wait);
                 self.waiting += 1;
-                self.waits.entry(holder).or_default().push(wait);
+                self.forget_oldest();
             }
-            None => self.left_out += 1,
+        }
+    }
+
+    /// Forgets waits for spans that never came, if there are too many.
+    fn forget_oldest(&mut self) {
+        while self.waiting.max(self.holders_by_age.len()) > MAX_WAITS
+            && let Some(holder) = self.holders_by_age.pop_front()
+        {
+            let waits = self.waits.remove(&holder).map_or(0, |waits| waits.len());
+            self.waiting -= waits;
+            self.left_out += waits as u64;
         }
     }
 
@@ -184,7 +200,9 @@ impl Blocked {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::findings::Found;
+    use crate::findings::made::trace;
     use crate::findings::made::{MS, found, sentences, span};
 
     /// Requests that wait for the one before, of which the wait is a kernel span.
@@ -228,5 +246,21 @@ mod tests {
         assert_eq!(sentences(&convoy("reindex", true, true)), [""; 0], "a part of the same trace");
         // The span of the trace before began 4 ms after that trace, 1 ms after this one, and handed over work.
         assert_eq!(sentences(&convoy("producer", false, false)), [""; 0], "began later");
+    }
+
+    #[test]
+    fn waits_for_spans_that_never_come_make_room_for_others() {
+        let mut blocked = Blocked::default();
+        let wait = |from_ns: u64| Wait { name: 1, trace_id: 7, from_ns, ns: MS };
+        (0..2 * MAX_WAITS as u64).for_each(|holder| blocked.wait(1_000 + holder, wait(0)));
+        assert_eq!(
+            (blocked.waiting, blocked.waits.len(), blocked.left_out()),
+            (MAX_WAITS, MAX_WAITS, MAX_WAITS as u64)
+        );
+        // The holder comes later than who waits for it.
+        blocked.wait(42, wait(u64::MAX));
+        blocked.began(&trace(8, vec![span(42, 0, "holder", (0, MS))]).spans[0], 2);
+        let pair = blocked.pairs.get(&(1, 2)).expect("the wait");
+        assert_eq!((pair.evidence.times, pair.open, blocked.waiting), (1, 1, MAX_WAITS - 1));
     }
 }

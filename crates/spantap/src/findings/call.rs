@@ -10,10 +10,11 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::looked::Looked;
 use super::names::shortened;
+use super::shape::{has_placeholder, of_query, of_statement, of_url, place_in_a_list, reads_on};
 use crate::span::attributes::{find_text, value};
 
-/// Attributes of the layer, of spantap and of the kernel: they say nothing about the call.
-const ABOUT_THE_SPAN: [&str; 12] = [
+/// Attributes of the layer, of spantap and of the kernel, and of the connection: they say nothing about the call.
+const ABOUT_THE_SPAN: [&str; 14] = [
     "busy_ns",
     "idle_ns",
     "thread.",
@@ -26,6 +27,8 @@ const ABOUT_THE_SPAN: [&str; 12] = [
     "level",
     "target",
     "host.",
+    "network.",
+    "net.",
 ];
 
 /// Attributes that are known only after the call.
@@ -40,6 +43,32 @@ const RESULTS: [&str; 9] = [
     "error.message",
     "exception.",
 ];
+
+/// What a call asks for, in words that have no values in them.
+const ASKED: [&str; 13] = [
+    "db.collection.name",
+    "db.operation.name",
+    "db.namespace",
+    "db.sql.table",
+    "db.operation",
+    "db.name",
+    "rpc.service",
+    "rpc.method",
+    "messaging.destination.name",
+    "http.request.method",
+    "http.method",
+    "url.template",
+    "graphql.operation.name",
+];
+const STATEMENT: [&str; 2] = ["db.query.text", "db.statement"];
+const URL: [&str; 4] = ["url.full", "http.url", "url.path", "http.target"];
+/// The ends of statements that lock what they read.
+const LOCKS_ROWS: [&str; 4] = ["FOR UPDATE", "FOR SHARE", "FOR NO KEY UPDATE", "FOR KEY SHARE"];
+const QUERY_OF_URL: &str = "url.query";
+
+/// Starts of the keys of attributes without values of the caller.
+const WITHOUT_VALUES: [&str; 3] = ["db.", "server.", "peer."];
+const PARAMETERS: [&str; 2] = ["db.query.parameter", "db.operation.parameter"];
 
 /// Words for something that what follows may depend on, even if it gets nothing from it.
 const GUARDS: [&str; 18] = [
@@ -62,10 +91,6 @@ const GUARDS: [&str; 18] = [
     "ensure",
     "migrat",
 ];
-
-/// Words in the keys of attributes that say how far a list was read: the next call needs the answer to the one before.
-const PLACES_IN_A_LIST: [&str; 9] =
-    ["page", "offset", "cursor", "after", "before", "attempt", "retr", "position", "sequence"];
 
 /// The most functions around a call that count as the call.
 const MOST_AROUND: usize = 3;
@@ -121,17 +146,14 @@ impl Call {
         if let Some(method) = method {
             return ["GET", "HEAD"].iter().any(|read| method.eq_ignore_ascii_case(read));
         }
-        let statement = self.first_text(&[
-            "db.operation.name",
-            "db.operation",
-            "db.query.text",
-            "db.statement",
-            "db.query.summary",
-        ]);
-        let word = statement.and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+        let keys = ["db.operation.name", "db.operation", "db.query.text", "db.statement", "db.query.summary"];
+        let word = self.first_text(&keys).and_then(|text| text.split_whitespace().next()).unwrap_or_default();
         ["SELECT", "GET", "MGET", "HGET", "HGETALL", "FIND", "COUNT"].iter().any(|read| word.eq_ignore_ascii_case(read))
             // A row that is locked is for a change.
-            && !statement.is_some_and(|text| text.to_ascii_uppercase().contains("FOR UPDATE"))
+            && !keys.into_iter().filter_map(|key| self.text(key)).any(|text| {
+                let text = cut(text).to_ascii_uppercase();
+                LOCKS_ROWS.iter().any(|words| text.contains(words))
+            })
     }
 
     /// Whether what follows may depend on it for its name's sake.
@@ -149,6 +171,44 @@ impl Call {
             .then(|| [server, system, port.as_deref()].map(Option::unwrap_or_default).join(" "))
     }
 
+    /// What it asks for and whom.
+    pub(super) fn asked(&self) -> Asked {
+        let of = |keys: &[&'static str], shape: fn(&str) -> String| {
+            let texts = keys.iter().filter_map(|key| Some((*key, self.text(key)?)));
+            texts.map(|(key, text)| (key, shape(cut(text)))).collect::<Vec<_>>()
+        };
+        let what = [
+            of(&ASKED, str::to_owned),
+            of(&STATEMENT, of_statement),
+            of(&URL, of_url),
+            of(&[QUERY_OF_URL], of_query),
+        ];
+        Asked { what: hash(&what), peer: hash(&self.peer()) }
+    }
+
+    /// The statement, without values.
+    pub(super) fn statement(&self) -> Option<String> {
+        self.first_text(&STATEMENT).map(|text| of_statement(cut(text)))
+    }
+
+    /// The place in a list that its URL asks for.
+    pub(super) fn place_in_a_list(&self) -> String {
+        let urls = URL.iter().chain([&QUERY_OF_URL]).filter_map(|key| self.text(key));
+        urls.map(|url| place_in_a_list(cut(url))).collect()
+    }
+
+    /// Whether its statement reads the next part of a list.
+    pub(super) fn reads_on(&self) -> bool {
+        self.first_text(&STATEMENT).is_some_and(|text| reads_on(cut(text)))
+    }
+
+    /// Whether its statement got values, and no attribute may have them.
+    pub(super) fn has_values_that_are_not_recorded(&self) -> bool {
+        let starts = |key: &str, of: &[&str]| of.iter().any(|start| key.starts_with(start));
+        self.first_text(&STATEMENT).is_some_and(|text| has_placeholder(cut(text)))
+            && self.given().all(|(key, _)| starts(key, &WITHOUT_VALUES) && !starts(key, &PARAMETERS))
+    }
+
     /// The attributes that say what the call was given, and their values.
     ///
     /// Of a key that several of its spans have, the outermost.
@@ -156,6 +216,24 @@ impl Call {
         let mut seen = HashSet::new();
         self.0.iter().flat_map(given).filter(move |(key, _)| seen.insert(*key))
     }
+}
+
+/// What calls ask for and whom, each as one number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Asked {
+    pub(super) what: u64,
+    peer: u64,
+}
+
+fn hash(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The beginning of a text.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(MAX_CHARACTERS).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Whether it asks something outside of its own code.
@@ -178,15 +256,9 @@ pub(super) fn given(span: &Span) -> impl Iterator<Item = (&str, String)> {
     given.filter_map(|attribute| Some((shortened(&attribute.key), text_of(attribute)?)))
 }
 
-/// Whether the attribute's value says how far a list was read.
-pub(super) fn is_place_in_a_list(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    PLACES_IN_A_LIST.iter().any(|word| key.contains(word))
-}
-
 fn text_of(attribute: &KeyValue) -> Option<String> {
     Some(match value(attribute)? {
-        Value::StringValue(text) => text.chars().take(MAX_CHARACTERS).collect(),
+        Value::StringValue(text) => cut(text).to_owned(),
         Value::IntValue(number) => number.to_string(),
         Value::BoolValue(is) => is.to_string(),
         Value::DoubleValue(number) => number.to_string(),

@@ -3,7 +3,7 @@
 //! Some errors are rare, and come late by chance. So there is a finding only if such an error would have come before with near
 //! certainty, had it been as frequent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::evidence::{Evidence, Groups};
 use super::finding::{Finding, Kind};
 use super::looked::Looked;
 use super::names::{NameId, Names, shortened};
+use super::shape::without_numbers;
 use crate::span::attributes::find_text;
 use crate::text::{counted, grouped, local_time};
 use crate::trace::EncodedSpan;
@@ -22,12 +23,26 @@ const LEAST_BEFORE: u64 = 20;
 /// How likely it may be, at most, that it came late by chance.
 const MOST_CHANCE: f64 = 0.001;
 
-/// A name, and a message, or any message.
-type Key = (NameId, Option<u64>);
+/// The messages of a name that are told apart. Of others, only the name counts.
+const MAX_MESSAGES: usize = 32;
+
+/// A name and a message.
+type Key = (NameId, u64);
 
 /// The errors that were seen.
 #[derive(Default, Debug)]
-pub(super) struct Errors(Groups<Key, Failed>);
+pub(super) struct Errors {
+    /// By name, whatever the message. There are only so many names.
+    names: HashMap<NameId, OfName>,
+    messages: Groups<Key, Failed>,
+    left_out: u64,
+}
+
+#[derive(Default, Debug)]
+struct OfName {
+    any: Failed,
+    messages: usize,
+}
 
 #[derive(Default, Debug)]
 struct Failed {
@@ -37,8 +52,22 @@ struct Failed {
     message: String,
 }
 
+impl Failed {
+    fn add(&mut self, trace_id: u128, span: &EncodedSpan, message: &str) {
+        self.evidence.add(trace_id, span.duration_ns());
+        if self.first_ns.is_none_or(|first_ns| span.times.0 < first_ns) {
+            self.first_ns = Some(span.times.0);
+            message.clone_into(&mut self.message);
+        }
+    }
+}
+
 impl Errors {
     pub(super) fn look(&mut self, looked: &Looked<'_>) {
+        // The child that failed first may be missing.
+        if !looked.is_whole {
+            return;
+        }
         for (place, name) in looked.named() {
             let span = &looked.spans[place];
             // What fails because a child did is not where it began.
@@ -48,35 +77,40 @@ impl Errors {
             let message = message(span);
             let mut hasher = DefaultHasher::new();
             message.hash(&mut hasher);
-            for key in [(name, None), (name, Some(hasher.finish()))] {
-                let Some(failed) = self.0.of(key) else { continue };
-                failed.evidence.add(looked.trace_id, span.duration_ns());
-                if failed.first_ns.is_none_or(|first_ns| span.times.0 < first_ns) {
-                    failed.first_ns = Some(span.times.0);
-                    failed.message.clone_from(&message);
-                }
+            let key = (name, hasher.finish());
+            let of_name = self.names.entry(name).or_default();
+            of_name.any.add(looked.trace_id, span, &message);
+            let is_new = self.messages.get(&key).is_none();
+            if is_new && of_name.messages >= MAX_MESSAGES {
+                self.left_out += 1;
+                continue;
             }
+            let Some(failed) = self.messages.of(key) else { continue };
+            of_name.messages += usize::from(is_new);
+            failed.add(looked.trace_id, span, &message);
         }
     }
 
     pub(super) fn found(&self, names: &Names) -> Vec<Finding> {
-        let mut found: HashMap<Key, Finding> = HashMap::new();
-        for (key, failed) in self.0.iter() {
-            found.extend(finding(key.0, failed, names).map(|finding| (*key, finding)));
-        }
+        let any = self.names.iter().map(|(name, of)| (*name, finding(*name, &of.any, names)));
+        let of_names: HashMap<NameId, Option<Finding>> = any.collect();
         // If no span of the name failed before, that says enough. Of its messages, the first is named.
-        let any: HashSet<NameId> =
-            found.keys().filter(|(_, message)| message.is_none()).map(|(name, _)| *name).collect();
-        found.retain(|(name, message), _| message.is_none() || !any.contains(name));
-        found.into_values().collect()
+        let is_named = |name: &NameId| of_names.get(name).is_some_and(Option::is_some);
+        let of_messages = self.messages.iter().filter(|((name, _), _)| !is_named(name));
+        let of_messages = of_messages.filter_map(|((name, _), failed)| finding(*name, failed, names));
+        let mut found: Vec<Finding> = of_messages.collect();
+        found.extend(of_names.into_values().flatten());
+        found
     }
 
     pub(super) fn examples(&self, each: &mut dyn FnMut(u128)) {
-        self.0.iter().for_each(|(_, failed)| failed.evidence.example(each));
+        let any = self.names.values().map(|of| &of.any);
+        any.chain(self.messages.iter().map(|(_, failed)| failed))
+            .for_each(|failed| failed.evidence.example(each));
     }
 
     pub(super) fn left_out(&self) -> u64 {
-        self.0.left_out()
+        self.messages.left_out() + self.left_out
     }
 }
 
@@ -130,39 +164,11 @@ fn message(span: &EncodedSpan) -> String {
     without_numbers(shortened(text))
 }
 
-/// Replaces each word with a digit in it.
-fn without_numbers(text: &str) -> String {
-    let mut out = String::new();
-    for part in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
-        let word = part.trim_end_matches(|c: char| !c.is_alphanumeric());
-        if word.contains(|c: char| c.is_numeric()) {
-            out.push('#');
-            out.push_str(&part[word.len()..]);
-        } else {
-            out.push_str(part);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::findings::Found;
     use crate::findings::made::{MS, found, sentences, span};
-
-    #[test]
-    fn messages_of_other_ids_are_the_same() {
-        for (text, expected) in [
-            ("no product 17", "no product #"),
-            ("user 5cc26a1b-cdd2-64e7: card declined (402)", "user #-#-#: card declined (#)"),
-            ("out of stock", "out of stock"),
-            ("é 7é", "é #"),
-            ("", ""),
-        ] {
-            assert_eq!(without_numbers(text), expected);
-        }
-    }
 
     /// 200 requests, of which some of the second half fail.
     fn failing(first: u64, fails: impl Fn(u64) -> bool, message: impl Fn(u64) -> String) -> Found {
@@ -220,5 +226,24 @@ mod tests {
             sentences(&found)
         );
         assert_eq!(found.findings.len(), 1);
+    }
+
+    #[test]
+    fn many_messages_do_not_hide_a_name_that_fails_anew() {
+        // Texts without digits, which are all different.
+        let words =
+            |number: u64| number.to_string().bytes().map(|byte| (byte + 49) as char).collect::<String>();
+        let found = found(3_000, 100 * MS, |number, at| {
+            let name = format!("lookup {}", number % 40);
+            let mut spans = vec![span(number << 16 | 1, 0, &name, (at, at + MS)).failed(&words(number))];
+            if number % 10 == 0 {
+                let charge = span(number << 16 | 2, 0, "charge", (at, at + MS));
+                spans.push(if number > 2_000 { charge.failed("no answer") } else { charge });
+            }
+            spans
+        });
+        assert_eq!(found.findings.len(), 1, "{:?}", sentences(&found));
+        assert!(found.findings[0].what.starts_with("charge fails with \"no answer\""));
+        assert!(found.lacks[0].starts_with("2,100 observations were not counted"), "{:?}", found.lacks);
     }
 }

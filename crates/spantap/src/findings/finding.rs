@@ -86,3 +86,16 @@ pub struct Found {
     /// What was not looked at, a line each.
     pub lacks: Vec<String>,
 }
+
+impl Found {
+    /// So many of them, of which not more errors than that if there are others. Errors are first.
+    pub(super) fn at_most(mut self, most: usize, most_errors: usize) -> Self {
+        let all = self.findings.len();
+        let errors = self.findings.iter().take_while(|finding| finding.kind == Kind::NewError).count();
+        let kept_errors = errors.min(most_errors.max(most.saturating_sub(all - errors)));
+        self.findings.drain(kept_errors..errors);
+        self.findings.truncate(most);
+        self.more += all - self.findings.len();
+        self
+    }
+}

@@ -40,18 +40,19 @@ pub(super) struct Gaps {
 
 impl Gaps {
     pub(super) fn look(&mut self, looked: &Looked<'_>) {
+        // A child that is missing looks like a gap.
+        if !looked.is_whole {
+            return;
+        }
         for (place, name) in looked.named() {
             if looked.children(place).next().is_none() {
                 continue;
             }
+            let Some(mut unexplained_ns) = unexplained_ns(looked, place) else { continue };
             // There are only so many names.
             *self.spans.entry(name).or_default() += 1;
             let span = &looked.spans[place];
             let least_ns = LEAST_NS.max(span.duration_ns() / LEAST_SHARE);
-            if span.duration_ns() < least_ns {
-                continue;
-            }
-            let mut unexplained_ns = unexplained_ns(looked, place);
             if unexplained_ns < least_ns {
                 continue;
             }
@@ -130,16 +131,16 @@ impl Gaps {
     }
 }
 
-/// For how long no child was open and no thread inside, at least. 0 if that is not known.
-fn unexplained_ns(looked: &Looked<'_>, place: usize) -> u64 {
-    let Some(breakdown) = &looked.breakdowns[place] else { return 0 };
+/// For how long no child was open and no thread inside, at least. `None` if that is not known.
+fn unexplained_ns(looked: &Looked<'_>, place: usize) -> Option<u64> {
+    let breakdown = looked.breakdowns[place].as_ref()?;
     // With an account, the time on a CPU is never 0.
     if breakdown.ns(Part::Cpu) > 0 || breakdown.ns(Part::Idle) > 0 {
-        return breakdown.ns(Part::Idle);
+        return Some(breakdown.ns(Part::Idle));
     }
     let busy_ns = looked.spans[place].undecoded().attribute("busy_ns").as_ref().and_then(count);
     // It may have been busy while a child was open, or not.
-    busy_ns.map_or(0, |busy_ns| breakdown.self_ns().unwrap_or(0).saturating_sub(busy_ns))
+    busy_ns.map(|busy_ns| breakdown.self_ns().unwrap_or(0).saturating_sub(busy_ns))
 }
 
 /// The parts of the span in which no child is open: the child that ended before, the one that begins after, and the time.
@@ -196,6 +197,15 @@ mod tests {
             sentences(&found),
             ["gap: GET / waits 19.0 ms between load and store, and no span says for what"]
         );
+        assert!(found.findings[0].why.contains("in 10 of 10 such spans"), "{}", found.findings[0].why);
+    }
+
+    #[test]
+    fn spans_of_which_the_busy_time_is_not_known_do_not_count() {
+        let found = found(100, 1000 * MS, |number, at| {
+            waits(number, at, (number % 10 == 0).then_some(MS), ["load", "store"])
+        });
+        assert_eq!(found.findings.len(), 1);
         assert!(found.findings[0].why.contains("in 10 of 10 such spans"), "{}", found.findings[0].why);
     }
 

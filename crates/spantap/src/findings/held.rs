@@ -92,6 +92,8 @@ pub(super) struct FoundHeld {
 pub(super) struct Held {
     threads: Threads<Key>,
     groups: Groups<NameId, Group>,
+    /// Holds of which nobody knows what began on the thread meanwhile.
+    unknown: u64,
 }
 
 #[derive(Clone, Default, Debug)]
@@ -105,6 +107,10 @@ struct Group {
 
 impl Group {
     fn add(&mut self, judged: &Judged<Key>) {
+        // It proves nothing.
+        if judged.is_unknown {
+            return;
+        }
         match judged.is_refuted || !judged.is_shared {
             true => self.refuted += 1,
             false => {
@@ -132,12 +138,14 @@ impl Held {
             };
             let is_task = duration_ns >= LEAST_OF_TASK_NS && is_inside(MOST_BUSY_OF_TASK) == Some(false);
             self.threads.began(thread, looked.trace_id, span.times.0, is_task);
-            if duration_ns < LEAST_NS || is_inside(LEAST_BUSY) != Some(true) {
+            // A child that is missing may be what took the time.
+            if !looked.is_whole || duration_ns < LEAST_NS || is_inside(LEAST_BUSY) != Some(true) {
                 continue;
             }
             let Some((causes_ns, held_ns)) = held(looked, place, thread_id) else { continue };
             let hold = Hold::new((name, causes_ns), looked.trace_id, span.times, held_ns);
             if let Some(judged) = self.threads.holds(thread, hold) {
+                self.unknown += u64::from(judged.is_unknown);
                 self.groups.of(judged.hold.group.0).into_iter().for_each(|group| group.add(&judged));
             }
         }
@@ -155,7 +163,18 @@ impl Held {
 
     pub(super) fn examples(&self, each: &mut dyn FnMut(u128)) {
         self.groups.iter().for_each(|(_, group)| group.evidence.example(each));
-        self.threads.open().for_each(|judged| each(judged.hold.trace_id));
+        let open = self.threads.open().filter(|of| of.is_shared && !of.is_refuted && !of.is_unknown);
+        open.for_each(|judged| each(judged.hold.trace_id));
+    }
+
+    /// There were traces in this time that nobody looks at.
+    pub(super) fn skip(&mut self, times: (u64, u64)) {
+        self.threads.skip(times);
+    }
+
+    /// How many spans seemed to hold a thread, and nobody knows what began on it meanwhile.
+    pub(super) fn unknown(&self) -> u64 {
+        self.unknown + self.threads.open().filter(|judged| judged.is_unknown).count() as u64
     }
 
     pub(super) fn left_out(&self) -> u64 {
@@ -233,11 +252,20 @@ fn finding(name: NameId, group: &Group, names: &Names) -> Option<FoundHeld> {
 mod tests {
     use crate::findings::made::{MS, Made, found, sentences, span, trace};
     use crate::findings::{Findings, Found};
-    use crate::trace::{breakdowns, finder};
+    use crate::trace::{Shown, breakdowns, finder};
 
     /// Requests on one thread: short ones that wait for something, one each 2 ms, and a long one now and then, which holds the thread, so
     /// that the short ones come later.
     fn on_one_thread(hold_ns: u64, change: impl Fn(u64, Made) -> Vec<Made>) -> Found {
+        shown_on_one_thread(hold_ns, Shown::Complete, |_| false, change)
+    }
+
+    fn shown_on_one_thread(
+        hold_ns: u64,
+        shown: Shown,
+        is_skipped: impl Fn(u64) -> bool,
+        change: impl Fn(u64, Made) -> Vec<Made>,
+    ) -> Found {
         let mut findings = Findings::default();
         let mut at = 0;
         for number in 1..=200_u64 {
@@ -253,8 +281,12 @@ mod tests {
                 at += 2 * MS;
                 vec![span(id(1), 0, "query", (at, at + MS)).number("thread.id", 3).number("busy_ns", MS / 10)]
             };
-            let trace = trace(number.into(), spans);
-            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+            let mut trace = trace(number.into(), spans);
+            trace.shown = shown;
+            match trace.spans[0].name() == "query" && is_skipped(number) {
+                true => findings.skip(&trace),
+                false => findings.add(&trace, &breakdowns(&trace.spans, &finder())),
+            }
         }
         findings.found()
     }
@@ -287,8 +319,26 @@ mod tests {
     }
 
     #[test]
+    fn gaps_that_a_held_thread_may_explain_are_counted() {
+        let found = on_one_thread(50 * MS, |number, of| {
+            let id = |of: u64| number << 16 | of;
+            let waits = span(id(2), 0, "GET /", (0, 20 * MS)).number("busy_ns", MS);
+            vec![of, waits, span(id(3), id(2), "store", (15 * MS, 20 * MS))]
+        });
+        assert!(sentences(&found)[0].starts_with("held_thread: render"), "{:?}", sentences(&found));
+        assert_eq!(found.findings.len(), 1);
+        assert!(found.lacks[0].starts_with("1 gap is not shown"), "{:?}", found.lacks);
+    }
+
+    #[test]
     fn a_span_that_others_are_not_kept_from_is_not_found() {
         let none = |what: &str, found: Found| assert_eq!(sentences(&found), [""; 0], "{what}");
+        none("spans are missing", shown_on_one_thread(50 * MS, Shown::Waited, |_| false, |_, of| vec![of]));
+        // One that is still open when the hold begins.
+        none(
+            "others were skipped",
+            shown_on_one_thread(50 * MS, Shown::Complete, |number| number % 20 == 19, |_, of| vec![of]),
+        );
         none("short", on_one_thread(15 * MS, |_, of| vec![of]));
         none(
             "it yields",
@@ -342,6 +392,27 @@ mod tests {
                 ]
             }),
         );
+        let many = |number: u64, what: &str, (from, to): (u64, u64)| {
+            span(number << 16 | 1, 0, what, (from, to)).number("thread.id", 3)
+        };
+        // As by `spawn_blocking`: others begin meanwhile, but so many do afterwards that those are forgotten.
+        let mut findings = Findings::default();
+        let mut number = 0;
+        let mut add = |what: &str, times: (u64, u64), busy_ns: u64| {
+            number += 1;
+            let trace = trace(number.into(), vec![many(number, what, times).number("busy_ns", busy_ns)]);
+            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+        };
+        for round in 0..4 {
+            let at = round * 10_000 * MS;
+            for start in (2..50).step_by(2).chain(60..1_200) {
+                add("query", (at + start * MS, at + (start + 1) * MS), MS / 10);
+            }
+            add("render", (at, at + 50 * MS), 50 * MS);
+        }
+        let unknown = findings.found();
+        none("what began meanwhile was forgotten", unknown.clone());
+        assert!(unknown.lacks[0].starts_with("4 spans that may have held a thread"), "{:?}", unknown.lacks);
         // A thread for each request: nobody else needs it.
         none(
             "no task waits on it",

@@ -35,7 +35,7 @@ pub fn lines(found: &Found, open: &str, columns: usize, is_coloured: bool) -> Ve
     }
     if found.more > 0 {
         lines.push(String::new());
-        lines.push(format!("and {} that cost less", grouped(found.more as u64)));
+        lines.push(format!("and {} more; --json has all", grouped(found.more as u64)));
     }
     lines
 }

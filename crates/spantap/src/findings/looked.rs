@@ -9,6 +9,8 @@ use crate::trace::{Breakdown, EncodedSpan, Timed, Trace, path_below};
 /// A trace, with who is below whom.
 pub(super) struct Looked<'a> {
     pub(super) trace_id: u128,
+    /// Whether all of its spans are here. If not, a span may have children that nobody sees.
+    pub(super) is_whole: bool,
     pub(super) spans: &'a [EncodedSpan],
     pub(super) breakdowns: &'a [Option<Breakdown>],
     /// The name of each span of the program. `None` for kernel activity, for spans whose parents form a circle, and if there are too
@@ -25,10 +27,11 @@ pub(super) struct Looked<'a> {
 }
 
 impl<'a> Looked<'a> {
-    /// Counts the spans of the trace in `names`.
+    /// Counts the spans of the trace in `names`, if it is whole.
     pub(super) fn new(
         trace: &'a Trace<EncodedSpan>,
         breakdowns: &'a [Option<Breakdown>],
+        is_whole: bool,
         names: &mut Names,
     ) -> Self {
         let spans = &*trace.spans;
@@ -51,11 +54,15 @@ impl<'a> Looked<'a> {
         for place in &order {
             let span = &spans[*place];
             if !span.is_kernel {
-                of_spans[*place] = names.count(&span.process.service, span.name(), span.times.0);
+                of_spans[*place] = names.of_span(&span.process.service, span.name(), span.times.0);
+                if is_whole {
+                    of_spans[*place].into_iter().for_each(|name| names.count(name, span.times.0));
+                }
             }
         }
         Self {
             trace_id: trace.id,
+            is_whole,
             spans,
             breakdowns,
             names: of_spans,

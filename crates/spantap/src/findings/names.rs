@@ -20,6 +20,9 @@ pub(super) struct Named {
     pub(super) service: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) spans: OverTime,
+    /// How long the traces take in which it occurs, and the latest one.
+    traces_ns: u64,
+    latest: Option<u128>,
 }
 
 /// The services and names.
@@ -31,8 +34,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Counts a span that began at this time. `None`, and counted, if there is no room for its name.
-    pub(super) fn count(&mut self, service: &str, name: &str, start_ns: u64) -> Option<NameId> {
+    /// The number of the name of a span that began at this time. `None`, and counted, if there is no room for it.
+    pub(super) fn of_span(&mut self, service: &str, name: &str, start_ns: u64) -> Option<NameId> {
         let (service, name) = (shortened(service), shortened(name));
         let known = self.ids.get(service).and_then(|names| names.get(name)).copied();
         let id = match known {
@@ -47,13 +50,37 @@ impl Names {
                     self.ids.get_key_value(service).map_or_else(|| service.into(), |(of, _)| Arc::clone(of));
                 let name: Arc<str> = name.into();
                 let spans = OverTime::new(start_ns);
-                self.all.push(Named { service: Arc::clone(&service), name: Arc::clone(&name), spans });
+                self.all.push(Named {
+                    service: Arc::clone(&service),
+                    name: Arc::clone(&name),
+                    spans,
+                    traces_ns: 0,
+                    latest: None,
+                });
                 self.ids.entry(service).or_default().insert(name, id);
                 id
             }
         };
-        self.all[id as usize].spans.add(start_ns);
         Some(id)
+    }
+
+    /// Counts a span that began at this time.
+    pub(super) fn count(&mut self, id: NameId, start_ns: u64) {
+        self.all[id as usize].spans.add(start_ns);
+    }
+
+    /// It occurs in a trace that takes so long.
+    pub(super) fn occurs(&mut self, id: NameId, trace_id: u128, duration_ns: u64) {
+        let named = &mut self.all[id as usize];
+        if named.latest.replace(trace_id) != Some(trace_id) {
+            named.traces_ns = named.traces_ns.saturating_add(duration_ns);
+        }
+    }
+
+    /// How long the traces take in which there is a span of this name.
+    pub(super) fn traces_ns(&self, service: &str, name: &str) -> u64 {
+        let id = self.ids.get(service).and_then(|names| names.get(name));
+        id.map_or(0, |id| self.all[*id as usize].traces_ns)
     }
 
     pub(super) fn of(&self, id: NameId) -> &Named {
@@ -79,10 +106,11 @@ mod tests {
     fn names_beyond_the_limit_are_counted_and_long_ones_are_cut() {
         let mut names = Names::default();
         for number in 0..2 * MAX_NAMES {
-            assert_eq!(names.count("s", &number.to_string(), 0).is_some(), number < MAX_NAMES);
+            assert_eq!(names.of_span("s", &number.to_string(), 0).is_some(), number < MAX_NAMES);
         }
-        assert_eq!(names.count("s", "7", 0), Some(7));
-        assert_eq!((names.left_out(), names.of(7).spans.all()), (MAX_NAMES as u64, 2));
+        assert_eq!(names.of_span("s", "7", 0), Some(7));
+        names.count(7, 0);
+        assert_eq!((names.left_out(), names.of(7).spans.all()), (MAX_NAMES as u64, 1));
         assert_eq!(shortened(&"é".repeat(500)).len(), MAX_BYTES);
     }
 }

@@ -1,12 +1,16 @@
 //! N+1: a span makes many calls of one name, one after the other, that differ only in a value. One call for all would do.
+//!
+//! Calls of one name may ask for different things. So they are told apart by whom they ask, and by their statement or URL without the
+//! values in it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::call::{Call, is_place_in_a_list};
+use super::call::{Asked, Call};
 use super::evidence::{Evidence, Groups};
 use super::finding::{Finding, Kind};
 use super::looked::Looked;
-use super::names::{NameId, Names};
+use super::names::{NameId, Names, shortened};
+use super::shape::is_place_in_a_list;
 use crate::text::readable;
 
 /// The fewest calls in one span.
@@ -16,14 +20,17 @@ const LEAST_NS: u64 = 2_000_000;
 const LEAST_SHARE: u64 = 5;
 /// Of so many calls in a row, one may overlap with the one before.
 const MOST_OVERLAPS: usize = 10;
-/// The calls that are compared. More make it no surer.
+/// The calls that are compared: so many of the first and of the others. More make it no surer.
 const COMPARED: usize = 32;
 /// The most attributes in which the calls may differ.
 const MOST_DIFFERENCES: usize = 3;
 
-/// The calls that were seen, by the name of the span that makes them and their name.
+/// The name of the span that makes the calls, theirs, and what they ask for.
+type Key = (NameId, NameId, u64);
+
+/// The calls that were seen.
 #[derive(Default, Debug)]
-pub(super) struct Repeated(Groups<(NameId, NameId), Calls>);
+pub(super) struct Repeated(Groups<Key, Calls>);
 
 #[derive(Default, Debug)]
 struct Calls {
@@ -32,6 +39,15 @@ struct Calls {
     most: usize,
     /// The attributes in which they differ.
     differ: BTreeSet<String>,
+    statement: Option<String>,
+}
+
+/// What many calls have in common.
+struct Alike {
+    cost_ns: u64,
+    /// The attributes in which they differ. Empty if their values are not recorded.
+    differ: BTreeSet<String>,
+    statement: Option<String>,
 }
 
 impl Repeated {
@@ -47,21 +63,28 @@ impl Repeated {
                 }
             }
             for (name, calls) in by_name {
-                let Some((cost_ns, differ)) = repeated(looked, parent, &calls) else { continue };
-                let Some(found) = self.0.of((of_parent, name)) else { continue };
-                found.evidence.add(looked.trace_id, cost_ns);
-                found.calls += calls.len() as u64;
-                found.most = found.most.max(calls.len());
-                let room = MOST_DIFFERENCES.saturating_sub(found.differ.len());
-                found.differ.extend(differ.into_iter().take(room));
+                // Before any of them is decoded.
+                if !is_much(looked, parent, &calls) {
+                    continue;
+                }
+                for (asked, calls) in by_what_they_ask(looked, calls).unwrap_or_default() {
+                    let Some(alike) = alike(looked, parent, &calls) else { continue };
+                    let Some(found) = self.0.of((of_parent, name, asked.what)) else { continue };
+                    found.evidence.add(looked.trace_id, alike.cost_ns);
+                    found.calls += calls.len() as u64;
+                    found.most = found.most.max(calls.len());
+                    let room = MOST_DIFFERENCES.saturating_sub(found.differ.len());
+                    found.differ.extend(alike.differ.into_iter().take(room));
+                    found.statement = alike.statement.or(found.statement.take());
+                }
             }
         }
     }
 
     pub(super) fn found(&self, names: &Names) -> Vec<Finding> {
-        let finding = |(key, calls): (&(NameId, NameId), &Calls)| {
+        let finding = |(key, calls): (&Key, &Calls)| {
             let (parent, call) = (names.of(key.0), names.of(key.1));
-            let Calls { evidence, calls, most, differ } = calls;
+            let Calls { evidence, calls, most, differ, statement } = calls;
             let (average, each_ns) = (calls / evidence.times.max(1), evidence.cost_ns / (*calls).max(1));
             let times = if average == *most as u64 {
                 format!("{average} times")
@@ -79,10 +102,12 @@ impl Repeated {
                     call.name,
                     readable(each_ns)
                 ),
-                why: format!(
-                    "the calls differ only in {}, so that one call for all may do",
-                    differ.join(", ")
-                ),
+                why: if differ.is_empty() {
+                    "the statement is the same, and its values are not recorded: if they differ, one call for all may do"
+                        .to_owned()
+                } else {
+                    format!("the calls differ only in {}, so that one call for all may do", differ.join(", "))
+                },
                 cost_ns: evidence.cost_ns,
                 times: evidence.times,
                 traces: evidence.traces,
@@ -92,6 +117,7 @@ impl Repeated {
                     ("calls".to_owned(), (*calls).into()),
                     ("most_calls".to_owned(), (*most).into()),
                     ("differ_in".to_owned(), differ.into()),
+                    ("statement".to_owned(), statement.as_deref().into()),
                 ]
                 .into_iter()
                 .collect(),
@@ -109,24 +135,56 @@ impl Repeated {
     }
 }
 
-/// What the calls take together and in what they differ, if one call may do. They are in the order of their start.
-fn repeated(looked: &Looked<'_>, parent: usize, calls: &[usize]) -> Option<(u64, BTreeSet<String>)> {
-    let spans = looked.spans;
-    if calls.len() < LEAST_CALLS {
-        return None;
-    }
-    let cost_ns = calls.iter().fold(0_u64, |sum, call| sum.saturating_add(spans[*call].duration_ns()));
-    let of_parent_ns = spans[parent].duration_ns() / LEAST_SHARE;
-    let overlaps = calls.windows(2).filter(|pair| spans[pair[1]].times.0 < spans[pair[0]].times.1).count();
-    if cost_ns < LEAST_NS.max(of_parent_ns) || overlaps > calls.len() / MOST_OVERLAPS {
-        return None;
-    }
+fn cost_ns(looked: &Looked<'_>, calls: &[usize]) -> u64 {
+    calls.iter().fold(0, |sum, call| sum.saturating_add(looked.spans[*call].duration_ns()))
+}
+
+/// Whether there are so many calls, and they take so long, that they matter to the span that makes them.
+fn is_much(looked: &Looked<'_>, parent: usize, calls: &[usize]) -> bool {
+    let least_ns = LEAST_NS.max(looked.spans[parent].duration_ns() / LEAST_SHARE);
+    calls.len() >= LEAST_CALLS && cost_ns(looked, calls) >= least_ns
+}
+
+/// The calls that are compared.
+fn compared(looked: &Looked<'_>, calls: &[usize]) -> impl Iterator<Item = Option<Call>> {
+    // The first ones, because a loop may make several calls in turn, and some of all.
     let step = calls.len().div_ceil(COMPARED);
+    let some = calls.iter().skip(COMPARED).step_by(step);
+    calls.iter().take(COMPARED).chain(some).map(|call| Call::of(looked, *call))
+}
+
+/// The calls that ask for the same, in the order of their start. `None` if not all are calls.
+fn by_what_they_ask(looked: &Looked<'_>, calls: Vec<usize>) -> Option<BTreeMap<Asked, Vec<usize>>> {
+    let some: BTreeSet<Asked> =
+        compared(looked, &calls).map(|call| Some(call?.asked())).collect::<Option<_>>()?;
+    if let (1, Some(asked)) = (some.len(), some.first()) {
+        return Some([(*asked, calls)].into());
+    }
+    let mut by_asked: BTreeMap<Asked, Vec<usize>> = BTreeMap::new();
+    for place in calls {
+        by_asked.entry(Call::of(looked, place)?.asked()).or_default().push(place);
+    }
+    Some(by_asked)
+}
+
+/// What the calls have in common, if one call may do.
+fn alike(looked: &Looked<'_>, parent: usize, calls: &[usize]) -> Option<Alike> {
+    let spans = looked.spans;
+    let overlaps = calls.windows(2).filter(|pair| spans[pair[1]].times.0 < spans[pair[0]].times.1).count();
+    if !is_much(looked, parent, calls) || overlaps > calls.len() / MOST_OVERLAPS {
+        return None;
+    }
     let mut values: BTreeMap<String, (usize, HashSet<String>)> = BTreeMap::new();
-    let mut compared = 0;
-    for call in calls.iter().step_by(step) {
-        let call = Call::of(looked, *call)?;
-        compared += 1;
+    let (mut places, mut number, mut lacks_values, mut statement) = (HashSet::new(), 0, true, None);
+    for call in compared(looked, calls) {
+        let call = call?;
+        number += 1;
+        if call.reads_on() {
+            return None;
+        }
+        places.insert(call.place_in_a_list());
+        lacks_values &= call.has_values_that_are_not_recorded();
+        statement = statement.or_else(|| call.statement());
         for (key, value) in call.given() {
             let (times, values) = values.entry(key.to_owned()).or_default();
             *times += 1;
@@ -134,11 +192,17 @@ fn repeated(looked: &Looked<'_>, parent: usize, calls: &[usize]) -> Option<(u64,
         }
     }
     // Calls with other attributes are other calls, whatever their name.
-    let is_in_all = values.values().all(|(times, _)| *times == compared);
+    let is_in_all = values.values().all(|(times, _)| *times == number);
     let differ: BTreeSet<String> =
         values.into_iter().filter(|(_, (_, values))| values.len() > 1).map(|(key, _)| key).collect();
-    let is_few = (1..=MOST_DIFFERENCES).contains(&differ.len());
-    (is_in_all && is_few && !differ.iter().any(|key| is_place_in_a_list(key))).then_some((cost_ns, differ))
+    let is_few = (1..=MOST_DIFFERENCES).contains(&differ.len()) || (differ.is_empty() && lacks_values);
+    let are_parts_of_a_list = places.len() > 1 || differ.iter().any(|key| is_place_in_a_list(key));
+    let statement = statement.map(|text| shortened(&text).to_owned());
+    (is_in_all && is_few && !are_parts_of_a_list).then(|| Alike {
+        cost_ns: cost_ns(looked, calls),
+        differ,
+        statement,
+    })
 }
 
 #[cfg(test)]
@@ -157,6 +221,100 @@ mod tests {
         assert_eq!((finding.cost_ns, finding.times, finding.traces), (80 * MS, 4, 4));
         assert!(finding.why.starts_with("the calls differ only in item,"), "{}", finding.why);
         assert_eq!(found.total_ns, 4 * 22 * MS);
+    }
+
+    /// As libraries do that follow OpenTelemetry: the values are not recorded.
+    #[test]
+    fn a_statement_that_is_made_again_and_again_with_values_is_found() {
+        let calls = |text: &str, library: &str| {
+            found(4, 1000 * MS, |number, at| {
+                let mut spans = many_calls(number, at, 0, |_, of| of);
+                spans[0] = span(number << 16 | 1, 0, "GET /cart", (at, at + 30 * MS)).server();
+                spans.extend((0..20).map(|call| {
+                    let from = at + (call + 1) * MS;
+                    let made =
+                        span(number << 16 | (2 + call), number << 16 | 1, "SELECT shop", (from, from + MS));
+                    made.client().text("db.query.text", text).text(library, "postgresql")
+                }));
+                spans
+            })
+        };
+        let found = calls("SELECT * FROM items WHERE id = $1", "db.system.name");
+        assert_eq!(
+            sentences(&found),
+            ["repeated_calls: GET /cart calls SELECT shop 20 times one after the other, 1.00 ms each"]
+        );
+        let finding = &found.findings[0];
+        assert!(
+            finding.why.starts_with("the statement is the same, and its values are not"),
+            "{}",
+            finding.why
+        );
+        assert_eq!(finding.details["statement"], "SELECT * FROM items WHERE id = ?");
+        assert_eq!(sentences(&calls("SELECT * FROM items", "db.system.name")), [""; 0], "without values");
+        assert_eq!(
+            sentences(&calls("SELECT * FROM t LIMIT 9 OFFSET $1", "db.system.name")),
+            [""; 0],
+            "pages"
+        );
+        assert_eq!(sentences(&calls("SELECT * FROM items WHERE id = $1", "item")), [""; 0], "the same value");
+    }
+
+    #[test]
+    fn calls_of_one_name_that_ask_for_the_same_are_found_among_others() {
+        let found = found(4, 1000 * MS, |number, at| {
+            many_calls(number, at, 40, |call, of| {
+                let of = of.text("server.address", "db");
+                of.text(
+                    "db.statement",
+                    if call % 2 == 0 {
+                        format!("SELECT a FROM b WHERE c = {call}")
+                    } else {
+                        format!("SELECT a FROM {}", "t".repeat(call as usize))
+                    },
+                )
+            })
+        });
+        assert_eq!(
+            sentences(&found),
+            ["repeated_calls: GET /cart calls load_item 20 times one after the other, 1.00 ms each"]
+        );
+        assert!(found.findings[0].why.contains("differ only in db.statement,"), "{}", found.findings[0].why);
+    }
+
+    /// As the client layer of this project names its spans.
+    #[test]
+    fn calls_of_a_url_with_other_values_are_found_and_other_calls_are_not() {
+        let calls = |url: &dyn Fn(u64) -> String, key: &str, value: &dyn Fn(u64) -> String| {
+            let found = found(4, 1000 * MS, |number, at| {
+                let mut spans = vec![span(number << 16 | 1, 0, "GET /cart", (at, at + 30 * MS)).server()];
+                spans.extend((0..20).map(|call| {
+                    let from = at + (call + 1) * MS;
+                    let made =
+                        span(number << 16 | (2 + call), number << 16 | 1, "GET", (from, from + MS)).client();
+                    made.text("http.request.method", "GET").text("url.full", url(call)).text(key, value(call))
+                }));
+                spans
+            });
+            sentences(&found)
+        };
+        let same = |_| "a".to_owned();
+        assert_eq!(
+            calls(&|call| format!("http://a/items/{call}"), "server.address", &same),
+            ["repeated_calls: GET /cart calls GET 20 times one after the other, 1.00 ms each"]
+        );
+        type Value<'a> = &'a dyn Fn(u64) -> String;
+        let none: [(&str, Value<'_>, &str, Value<'_>); 6] = [
+            ("hosts", &|_| "http://a/items/1".into(), "server.address", &|call| format!("host{call}")),
+            ("hosts in URLs", &|call| format!("http://10.0.0.{call}/"), "server.port", &same),
+            ("other paths", &|call| format!("http://a/{}", "x".repeat(call as usize)), "server.port", &same),
+            ("pages", &|call| format!("http://a/items?page={call}"), "server.address", &same),
+            ("tables", &|_| "http://a/1".into(), "db.collection.name", &|call| format!("t{call}")),
+            ("connections", &|_| "http://a/1".into(), "network.local.port", &|call| call.to_string()),
+        ];
+        for (what, url, key, value) in none {
+            assert_eq!(calls(url, key, value), [""; 0], "{what}");
+        }
     }
 
     /// As of a function with the attribute `instrument`, which makes a query.

@@ -297,6 +297,29 @@ mod tests {
         assert_eq!(sentences(&found), [""; 0]);
     }
 
+    /// With the word of the statement in an attribute of its own, as the conventions want it.
+    #[test]
+    fn statements_that_lock_what_they_read_are_no_reads() {
+        let with = |end: &str| {
+            found(10, 1000 * MS, |number, at| {
+                let id = |of: u64| number << 16 | of;
+                let query = |of: u64, name: &str, from: u64| {
+                    let times = (at + from * MS, at + (from + 5) * MS);
+                    let made = span(id(of), id(1), name, times).client().text("server.address", name);
+                    let text = format!("SELECT a FROM b WHERE c = $1 {end}");
+                    made.text("db.operation.name", "SELECT")
+                        .text("db.query.text", text)
+                        .number("order", number)
+                };
+                let root = span(id(1), 0, "GET /orders", (at, at + 12 * MS)).number("order", number);
+                vec![root, query(2, "prices", 1), query(3, "stock", 6)]
+            })
+        };
+        assert_eq!(with("").findings.len(), 1);
+        assert_eq!(sentences(&with("FOR UPDATE")), [""; 0]);
+        assert_eq!(sentences(&with("for no key update")), [""; 0]);
+    }
+
     #[test]
     fn calls_that_ran_in_both_orders_are_found_whatever_they_are() {
         let found = found(20, 1000 * MS, |number, at| {

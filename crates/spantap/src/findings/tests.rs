@@ -1,18 +1,27 @@
 //! What concerns all kinds of findings. Those of each kind are tested beside it.
 
-use super::made::{MS, found, many_calls, sentences, span, trace};
-use super::{Findings, lines};
-use crate::trace::{breakdowns, finder};
+use super::made::{MS, Made, found, many_calls, sentences, span, trace};
+use super::{Findings, Kind, lines};
+use crate::trace::{Shown, breakdowns, finder};
 
 #[test]
-fn what_costs_little_of_all_time_is_not_found() {
-    let found = found(4, 1_000_000 * MS, |number, at| {
-        if number == 1 {
-            return vec![span(1, 0, "import", (at, at + 100_000 * MS))];
-        }
-        many_calls(number, at, 20, |call, of| of.number("item", call))
-    });
-    assert_eq!(sentences(&found), [""; 0]);
+fn what_costs_little_of_the_time_of_its_traces_is_not_found() {
+    let with = |first: &dyn Fn(u64) -> Option<Vec<Made>>| {
+        let found = found(300, 1_000_000 * MS, |number, at| {
+            first(number).unwrap_or_else(|| many_calls(number, at, 20, |call, of| of.number("item", call)))
+        });
+        sentences(&found)
+    };
+    let expected = ["repeated_calls: GET /cart calls load_item 20 times one after the other, 1.00 ms each"];
+    let other = |number: u64| vec![span(number << 16, 0, "import", (0, 100_000_000 * MS))];
+    assert_eq!(with(&|number| (number == 1).then(|| other(number))), expected, "others that take long");
+    let seldom = |number: u64| vec![span(number << 16 | 1, 0, "GET /cart", (0, 22 * MS))];
+    assert_eq!(
+        with(&|number| (number > 1).then(|| seldom(number))),
+        [""; 0],
+        "in one of many of its requests"
+    );
+    assert_eq!(with(&|number| (number > 5).then(|| seldom(number))), expected, "in more of them");
 }
 
 #[test]
@@ -26,7 +35,40 @@ fn few_findings_are_shown_and_the_others_counted() {
     assert_eq!((found.findings.len(), found.more), (super::MAX_SHOWN, 20 - super::MAX_SHOWN));
     let costs: Vec<u64> = found.findings.iter().map(|finding| finding.cost_ns).collect();
     assert!(costs.is_sorted_by(|one, other| one >= other), "{costs:?}");
-    assert!(lines(&found, "spantap view a", 80, false).iter().any(|line| line == "and 12 that cost less"));
+    assert!(
+        lines(&found, "spantap view a", 80, false).iter().any(|line| line == "and 12 more; --json has all")
+    );
+}
+
+#[test]
+fn many_errors_leave_room_for_others() {
+    let with = |others: u64| {
+        let mut findings = Findings::default();
+        for number in 1..=1_200 {
+            let at = number * 1000 * MS;
+            let call = span(number << 16, 0, &format!("call {}", number % 12), (at, at + 5 * MS));
+            let mut add = |id: u64, spans: Vec<Made>| {
+                let trace = trace(id.into(), spans);
+                findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+            };
+            add(2 * number, vec![if number > 600 { call.failed("no") } else { call }]);
+            if number <= others {
+                let mut spans = many_calls(2_000 + number, at, 20, |call, of| of.number("item", call));
+                spans[0] = span((2_000 + number) << 16 | 1, 0, &format!("GET /{number}"), (at, at + 30 * MS));
+                add(2 * number + 1, spans);
+            }
+        }
+        let errors =
+            |found: &super::Found| found.findings.iter().filter(|of| of.kind == Kind::NewError).count();
+        let (shown, all) = (findings.found(), findings.all());
+        assert_eq!((errors(&all), all.findings.len(), all.more), (12, 12 + others as usize, 0));
+        assert_eq!(shown.more, all.findings.len() - shown.findings.len());
+        (errors(&shown), shown.findings.len())
+    };
+    assert_eq!(with(0), (8, 8));
+    assert_eq!(with(1), (7, 8));
+    assert_eq!(with(4), (4, 8));
+    assert_eq!(with(10), (4, 8));
 }
 
 #[test]
@@ -79,12 +121,9 @@ fn large_traces_are_looked_at() {
 
 #[test]
 #[ignore = "deep: makes a million spans"]
-fn a_trace_of_a_million_spans_is_looked_at_and_a_larger_one_is_counted() {
+fn a_trace_of_a_million_spans_is_looked_at() {
     let expected = ["repeated_calls: import calls insert 999999 times one after the other, 900 ns each"];
     assert_eq!(sentences(&large(1_000_000)), expected);
-    let found = large(1_000_001);
-    assert_eq!((found.findings.len(), found.traces), (0, 1));
-    assert_eq!(found.lacks, ["1 trace was not looked at: more than 1000000 spans"]);
 }
 
 #[test]
@@ -93,4 +132,53 @@ fn what_does_not_fit_is_counted() {
         vec![span(number << 16, 0, &format!("request {number}"), (at, at + MS))]
     });
     assert_eq!(found.lacks, ["150 spans were not looked at: there are more than 50 names"]);
+}
+
+/// Jobs of three steps, all that is known of a thread. If `first` is there, the first step arrives by itself, shown so. From half of
+/// the jobs on, it fails.
+fn jobs(first: Option<Shown>, left_out: u64) -> super::Found {
+    let mut findings = Findings::default();
+    for number in 1..=100 {
+        let (at, id) = (number * 100 * MS, |of: u64| number << 16 | of);
+        let end = |of: Made, is_at_fault: bool| if is_at_fault && number > 50 { of.failed("no") } else { of };
+        let step = |of: u64, name: &str, from: u64, to: u64| {
+            span(id(of), id(1), name, (at + from * MS, at + to * MS))
+        };
+        let root = end(span(id(1), 0, "job", (at, at + 60 * MS)).number("busy_ns", MS), true);
+        let one = end(step(2, "one", 0, 30), true);
+        let mut add = |spans: Vec<Made>, shown: Shown| {
+            let mut trace = trace(number.into(), spans);
+            (trace.shown, trace.left_out) = (shown, left_out);
+            findings.add(&trace, &breakdowns(&trace.spans, &finder()));
+        };
+        let mut rest = vec![root, step(3, "two", 30, 45), step(4, "three", 45, 60)];
+        match first {
+            Some(shown) => add(vec![one], shown),
+            None => rest.push(one),
+        }
+        add(rest, Shown::Complete);
+    }
+    findings.found()
+}
+
+#[test]
+fn what_is_missing_of_a_trace_is_no_gap_and_no_error() {
+    let lacks = |traces: u64| {
+        vec![format!(
+            "{traces} traces or parts of them were not looked at for gaps, held threads and errors: spans are missing"
+        )]
+    };
+    let whole = jobs(None, 0);
+    assert!(sentences(&whole)[0].starts_with("new_error: one fails"), "{:?}", sentences(&whole));
+    assert_eq!((whole.findings.len(), whole.lacks), (1, vec![]));
+    // As if nobody knew that they are parts of one trace.
+    let parts = jobs(Some(Shown::Complete), 0);
+    assert!(sentences(&parts).iter().any(|of| of.starts_with("gap: job waits")), "{:?}", sentences(&parts));
+    assert!(sentences(&parts).iter().any(|of| of.starts_with("new_error: job fails")));
+    for shown in [Shown::Waited, Shown::NoRoom, Shown::End, Shown::ProcessEnded] {
+        let parts = jobs(Some(shown), 0);
+        assert_eq!((sentences(&parts), parts.lacks), (vec![], lacks(200)), "{shown:?}");
+    }
+    let cut = jobs(None, 1);
+    assert_eq!((sentences(&cut), cut.lacks), (vec![], lacks(100)));
 }

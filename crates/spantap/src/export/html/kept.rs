@@ -7,6 +7,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::escape;
+use crate::findings::{Finding, Found};
 use crate::span::is_error;
 use crate::text::{bytes, counted};
 use crate::trace::tree::{Place, Row, rows};
@@ -26,6 +27,7 @@ const MAX_IDS: usize = 5;
 
 /// A trace as the page has it.
 pub(super) struct Shown {
+    pub(super) id: u128,
     /// The object of `spantap view --json`, with the ids of its spans that are kernel activity, and of the rows of the table that
     /// its spans are in. It is escaped for a block of HTML.
     pub(super) json: Vec<u8>,
@@ -104,10 +106,26 @@ impl Kept {
         self.bytes_of_examples > 2 * MAX_BYTES
     }
 
-    /// Keeps only these of the traces that findings may show.
-    pub(super) fn keep_examples(&mut self, ids: &[u128]) {
-        self.examples.retain(|id, _| ids.contains(id));
-        self.bytes_of_examples = self.examples.values().map(|(_, shown)| shown.json.len()).sum();
+    /// Keeps the traces that these findings show first, those of the most important ones if there are too many.
+    pub(super) fn keep_examples(&mut self, found: &Found) {
+        let mut kept = BTreeMap::new();
+        self.bytes_of_examples = 0;
+        for id in self.shown_by(found) {
+            if let Some((id, (key, shown))) = self.examples.remove_entry(&id)
+                && self.bytes_of_examples + shown.json.len() <= MAX_BYTES
+            {
+                self.bytes_of_examples += shown.json.len();
+                kept.insert(id, (key, shown));
+            }
+        }
+        self.examples = kept;
+    }
+
+    /// The first of the traces of each finding that is here.
+    pub(super) fn shown_by(&self, found: &Found) -> Vec<u128> {
+        let first =
+            |finding: &Finding| finding.trace_ids.iter().find(|id| self.examples.contains_key(id)).copied();
+        found.findings.iter().filter_map(first).collect()
     }
 
     /// The traces for the page, the longest first, and how many others there were. `first` are those that findings show.
@@ -186,7 +204,11 @@ fn shown(trace: &Trace<EncodedSpan>, of_table: &BTreeSet<usize>, most: usize) ->
         let _ = escape(object.get(1..).unwrap_or_default(), &mut json);
         if json.len() <= most {
             json.shrink_to_fit();
-            return Some(Shown { json, left_out: trace.left_out + (rows.len() - kept.len()) as u64 });
+            return Some(Shown {
+                id: trace.id,
+                json,
+                left_out: trace.left_out + (rows.len() - kept.len()) as u64,
+            });
         }
         // As many as fit if all have the same size; fewer at least.
         let fewer = kept.len() * most / json.len();
@@ -242,6 +264,7 @@ mod tests {
 
     use super::*;
     use crate::export::made::{span, trace};
+    use crate::findings::Kind;
     use crate::span::attributes::attribute;
 
     fn failed(span: Span) -> Span {
@@ -353,6 +376,43 @@ mod tests {
         assert!(chosen.len() >= 12, "{}", chosen.len());
     }
 
+    /// Findings with these traces.
+    fn found(traces: &[&[u128]]) -> Found {
+        let finding = |ids: &&[u128]| Finding {
+            kind: Kind::Gap,
+            service: "".into(),
+            name: "".into(),
+            what: String::new(),
+            why: String::new(),
+            cost_ns: 1,
+            times: 1,
+            traces: 1,
+            trace_ids: ids.to_vec(),
+            details: serde_json::Map::new(),
+        };
+        Found { findings: traces.iter().map(finding).collect(), ..Found::default() }
+    }
+
+    #[test]
+    fn a_finding_shows_the_first_of_its_traces_that_is_there() {
+        let mut kept = Kept::default();
+        for id in [2, 3, 4] {
+            kept.add(&trace(id, vec![with_text(span(1, 0, 0..1), 1_000)]), &BTreeSet::new(), true);
+        }
+        let findings = found(&[&[1, 3], &[2], &[1]]);
+        assert_eq!(kept.shown_by(&findings), [3, 2]);
+        kept.keep_examples(&findings);
+        assert_eq!(kept.examples.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        // Of many, those of the first findings.
+        for id in 5..50 {
+            kept.add(&trace(id, vec![with_text(span(1, 0, 0..1), 160_000)]), &BTreeSet::new(), true);
+        }
+        let ids: Vec<[u128; 1]> = (2..50).map(|id| [id]).collect();
+        kept.keep_examples(&found(&ids.iter().map(|id| &id[..]).collect::<Vec<_>>()));
+        assert!(kept.bytes_of_examples <= MAX_BYTES && kept.examples.len() < 20);
+        assert_eq!(kept.examples.keys().next(), Some(&2));
+    }
+
     #[test]
     fn traces_of_findings_are_on_the_page_however_short_and_bounded() {
         let mut kept = Kept::default();
@@ -369,7 +429,7 @@ mod tests {
         for id in 1000..1100 {
             kept.add(&trace(id, whole(1, 100_000)), &BTreeSet::new(), true);
             if kept.has_too_many_examples() {
-                kept.keep_examples(&[id, 0xf]);
+                kept.keep_examples(&found(&[&[0xf0, 0xf], &[id]]));
             }
             assert!(kept.bytes_of_examples <= 2 * MAX_BYTES);
         }

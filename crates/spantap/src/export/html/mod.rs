@@ -10,6 +10,7 @@ mod flame;
 mod kept;
 mod names;
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
@@ -18,11 +19,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::stacks::Stacks;
-use crate::findings::{Findings, Found, sentence};
+use crate::findings::{Finding, Findings, Found, sentence};
 use crate::graph::{self, By, CallGraph, Growing};
 use crate::text::{counted, grouped, readable, safe, timestamp, write_json};
 use crate::trace::{Breakdown, EncodedSpan, Trace};
-use kept::Kept;
+use kept::{Kept, Shown};
 use names::Names;
 
 const PAGE: &str = include_str!("page.html");
@@ -70,7 +71,7 @@ impl Report {
         self.findings.add(trace, breakdowns);
         self.kept.add(trace, &rows, self.findings.may_show(trace.id));
         if self.kept.has_too_many_examples() {
-            self.kept.keep_examples(&shown_by(&self.findings.found()));
+            self.kept.keep_examples(&self.findings.all());
         }
         for span in &trace.spans {
             self.by_service.add(span);
@@ -88,7 +89,7 @@ impl Report {
         let graph = self.graph();
         let (flame, narrow) = flame::tree(stacks);
         let found = self.findings.found();
-        let (traces, left_out_traces) = self.kept.chosen(&shown_by(&found));
+        let (traces, left_out_traces) = self.kept.chosen(&self.kept.shown_by(&found));
 
         let mut lacks = lacks.to_vec();
         lacks.extend(self.kept.too_large());
@@ -129,7 +130,7 @@ impl Report {
         write!(out, "<script type=\"application/json\" id=\"data\">{{\"names\":")?;
         write_escaped(&self.names.rows(), out)?;
         write!(out, ",\"findings\":")?;
-        write_escaped(&of_findings(&found), out)?;
+        write_escaped(&of_findings(&found, &traces), out)?;
         write!(out, ",\"flame\":")?;
         write_escaped(&flame, out)?;
         write!(out, ",\"traces\":[")?;
@@ -198,15 +199,12 @@ impl Report {
     }
 }
 
-/// The trace that each finding shows.
-fn shown_by(found: &Found) -> Vec<u128> {
-    found.findings.iter().filter_map(|finding| finding.trace_ids.first().copied()).collect()
-}
-
-fn of_findings(found: &Found) -> Value {
-    let of = |finding| {
+/// The findings, each with the first of its traces that is on the page.
+fn of_findings(found: &Found, traces: &[&Shown]) -> Value {
+    let ids: HashSet<u128> = traces.iter().map(|trace| trace.id).collect();
+    let of = |finding: &Finding| {
         let [what, why, cost] = sentence(finding, found);
-        let trace = finding.trace_ids.first().map(|id| format!("{id:032x}"));
+        let trace = finding.trace_ids.iter().find(|id| ids.contains(id)).map(|id| format!("{id:032x}"));
         json!({
             "title": finding.kind.title(), "service": *finding.service, "what": what, "why": why, "cost": cost, "trace": trace,
         })

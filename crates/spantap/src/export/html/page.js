@@ -137,7 +137,7 @@ function drawFindings() {
     if (!data.traces.some(trace => trace.trace_id === finding.trace)) continue;
     put(item, 'a', 'show a trace').href = '#trace-' + finding.trace;
   }
-  if (more) put(into, 'p', 'And ' + count(more) + ' that cost less.', 'muted');
+  if (more) put(into, 'p', 'And ' + count(more) + ' more.', 'muted');
 }
 
 function drawTraces() {

@@ -18,6 +18,9 @@ const SHARE: usize = 5;
 const TRACES: usize = 9;
 const KIND: usize = 12;
 
+/// The most lines about what was not looked at.
+const MOST_LACKS: usize = 2;
+
 /// The most lines of a sentence.
 const SENTENCE_LINES: usize = 4;
 
@@ -37,7 +40,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, data: &
     frame.render_widget(Line::styled(titles.join(" "), theme.title()), Rect { height: 1, ..area });
     let last = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
     frame.render_widget(span(cut(&about(data), width), theme.dim()), last);
-    let list = Rect { y: area.y + 1, height: area.height.saturating_sub(2), ..area };
+    let lacks = found.lacks.iter().take(MOST_LACKS.min(usize::from(area.height / 4)));
+    let lacks: Vec<Line<'_>> = lacks.map(|lack| Line::styled(cut(lack, width), theme.warn())).collect();
+    let above = Rect { y: last.y.saturating_sub(lacks.len() as u16), height: lacks.len() as u16, ..area };
+    let list = Rect { y: area.y + 1, height: area.height.saturating_sub(2 + above.height), ..area };
+    frame.render_widget(Text::from(lacks), above);
     if found.findings.is_empty() {
         let words = if found.traces == 0 { "No whole trace has arrived yet." } else { "Nothing was found." };
         table::draw_empty(frame, list, words, theme);
@@ -84,7 +91,7 @@ fn details(finding: &Finding, found: &Found, is_kept: bool, width: usize, theme:
         lines.extend(wrapped.into_iter().map(|line| Line::styled(format!(" {line}"), style)));
     }
     if !is_kept {
-        lines.push(Line::styled(" Its trace was too large to be kept.", theme.warn()));
+        lines.push(Line::styled(" Its trace was not kept.", theme.warn()));
     }
     Text::from(lines)
 }
@@ -99,7 +106,7 @@ fn about(data: &Data) -> String {
         words += &format!(", and {} not looked at", grouped(data.findings.skipped));
     }
     if found.more > 0 {
-        words += &format!("; {} that cost less", counted(found.more as u64, "more finding", "more findings"));
+        words += &format!("; {}", counted(found.more as u64, "more finding", "more findings"));
     }
     words
 }

@@ -83,8 +83,9 @@ impl Recent {
         }
         if self.is_forgetful && now_ns.saturating_sub(self.since_ns) >= PERIOD_NS {
             self.before = Some(self.found());
-            let before = self.before.take();
-            *self = Self { before, ..Self::new(now_ns) };
+            let (before, mut findings) = (self.before.take(), std::mem::take(&mut self.findings));
+            findings.begin_anew();
+            *self = Self { before, findings, ..Self::new(now_ns) };
         }
         let second = now_ns / SECOND_NS;
         if self.second.0 != second {
@@ -93,6 +94,7 @@ impl Recent {
         // One trace is always looked at, however large.
         if self.is_forgetful && self.second.1 >= MAX_SPANS_PER_SECOND {
             self.skipped += 1;
+            self.findings.skip(trace);
             return;
         }
         self.second.1 += trace.spans.len();
@@ -115,10 +117,16 @@ impl Recent {
             self.look_again_at = 2 * self.examples.len().max(MANY / 2);
         }
         if bytes(self) > MAX_BYTES {
-            let shown = self.findings.found();
-            let is_shown =
-                |id: &u128| shown.findings.iter().any(|finding| finding.trace_ids.first() == Some(id));
-            self.examples.retain(|id, _| is_shown(id));
+            // Also those of findings that are not shown yet, the most important first.
+            let (mut kept, mut all) = (HashMap::new(), 0);
+            for finding in self.findings.all().findings {
+                let first = finding.trace_ids.iter().find_map(|id| self.examples.remove_entry(id));
+                if let Some((id, trace)) = first.filter(|(_, trace)| all + trace.bytes() <= MAX_BYTES / 2) {
+                    all += trace.bytes();
+                    kept.insert(id, trace);
+                }
+            }
+            self.examples = kept;
         }
     }
 
