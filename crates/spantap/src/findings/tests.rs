@@ -120,13 +120,6 @@ fn large_traces_are_looked_at() {
 }
 
 #[test]
-#[ignore = "deep: makes a million spans"]
-fn a_trace_of_a_million_spans_is_looked_at() {
-    let expected = ["repeated_calls: import calls insert 999999 times one after the other, 900 ns each"];
-    assert_eq!(sentences(&large(1_000_000)), expected);
-}
-
-#[test]
 fn what_does_not_fit_is_counted() {
     let found = found(200, 1000 * MS, |number, at| {
         vec![span(number << 16, 0, &format!("request {number}"), (at, at + MS))]
