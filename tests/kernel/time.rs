@@ -102,11 +102,14 @@ fn throttled_time_agrees_with_the_control_groups_count() {
         let (spans, _) = attached.end();
         let spinner = spans.one("spinner");
         assert!(throttled > 200_000_000, "{throttled}");
+        // The group may also be throttled when the span has ended, for most of a period of 100 ms. The thread then does not wait
+        // in the span, and the program has not measured it.
+        let in_span = throttled.min(waited);
         // It includes the wait for a CPU after the throttling, which may be long on a busy machine.
         let found = spinner.account()["throttled"];
         let margin = throttled / 20;
         assert!(
-            found + margin >= throttled && found <= throttled + waited + margin,
+            found + margin >= in_span && found <= throttled + waited + margin,
             "found {found} ns, by the group's count {throttled} ns, and {waited} ns of waiting"
         );
         assert!(spans.below(spinner, "throttled").len() >= 3, "{:#?}", spans.0);

@@ -124,11 +124,11 @@ fn half_more_is_found_with_500_spans() {
     assert_eq!(found.count(), 20);
 }
 
-/// The figures of the manual, which come from 400 tries of each: change `TRIES`, and run it with `--nocapture`, to see them. That takes
-/// minutes.
+/// The figures of the manual: change `TRIES`, and run it with `--nocapture`, to see them. In 1,000 tries, with a disturbance for a tenth
+/// of both recordings, 13 had an alarm, and 60 if it was in one of them; for a fifth, 77 and 233. A hundred tries vary by half of that.
 #[test]
 fn the_figures_of_the_manual_are_true() {
-    const TRIES: usize = 40;
+    const TRIES: usize = 100;
     let mut random = Random(88_172_645_463_325_252);
     for (spans, factor, least) in [(5_000, 1.1, TRIES * 8 / 10), (1_000, 1.1, 1)] {
         let found = (0..TRIES).filter(|_| {
@@ -139,7 +139,7 @@ fn the_figures_of_the_manual_are_true() {
         eprintln!("{spans} spans, {factor} times as long: found in {found} of {TRIES}");
         assert!(found >= least, "{found}");
     }
-    for (disturbed, most) in [(0.03, TRIES / 20), (0.1, TRIES / 6), (0.2, TRIES / 2)] {
+    for (disturbed, most) in [(0.03, TRIES / 20), (0.1, TRIES * 15 / 100), (0.2, TRIES * 2 / 5)] {
         for after_too in [true, false] {
             let alarms = (0..TRIES).filter(|_| {
                 let mut name = || {
