@@ -70,7 +70,7 @@ mod tests {
     fn a_path_is_shown_from_its_package_on() {
         for (path, expected) in [
             (
-                "/home/ada/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.40.0/src/runtime/mod.rs:12",
+                "/home/ada/.cargo/registry/src/index-1949cf8c6b5b557f/tokio-1.40.0/src/runtime/mod.rs:12",
                 "tokio-1.40.0/src/runtime/mod.rs:12",
             ),
             ("/usr/local/cargo/registry/src/mirror.example-0f/old-0.1.0/lib.rs:1", "old-0.1.0/lib.rs:1"),
@@ -83,7 +83,7 @@ mod tests {
             ("/home/ada/shop/crates/api/src/main.rs:12", "api/src/main.rs:12"),
             ("/home/ada/shop/tests/orders.rs:12", "shop/tests/orders.rs:12"),
             (
-                "C:\\Users\\ada\\.cargo\\registry\\src\\index.crates.io-1949\\mio-1.0.0\\src\\poll.rs:5",
+                "C:\\Users\\ada\\.cargo\\registry\\src\\index-1949\\mio-1.0.0\\src\\poll.rs:5",
                 "mio-1.0.0/src/poll.rs:5",
             ),
             ("C:\\shop\\src\\main.rs:5", "shop/src/main.rs:5"),
