@@ -24,6 +24,8 @@ mod finding;
 mod judge;
 mod measured;
 mod names;
+#[cfg(test)]
+mod random;
 mod ratio;
 mod sides;
 mod student;

@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::*;
 use crate::diff::Why;
+use crate::diff::random::Random;
 use crate::process::{Process, Sender};
 use crate::span::Summary;
 use crate::trace::{EncodedSpan, Shown, Trace, breakdowns, finder};
@@ -16,17 +17,7 @@ use crate::trace::{EncodedSpan, Shown, Trace, breakdowns, finder};
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const STEP_NS: u64 = 100_000_000;
 
-/// Draws numbers from 0 to 1. (Marsaglia's xorshift.)
-struct Random(u64);
-
 impl Random {
-    fn share(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
     /// Around 1 ms, with a tail.
     fn duration_ns(&mut self) -> u64 {
         let tail = if self.share() < 0.01 { self.share().max(1e-4).powf(-0.7) } else { 1.0 };

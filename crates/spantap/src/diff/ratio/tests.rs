@@ -6,22 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::diff::measured::Measured;
+use crate::diff::random::Random;
 use crate::diff::student::holm;
 
 /// As in `judge`.
 const CHANCE: f64 = 0.001;
 
-/// Draws numbers. (Marsaglia's xorshift.)
-struct Random(u64);
-
 impl Random {
-    fn share(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
     /// Of a normal distribution. (Box and Muller.)
     fn normal(&mut self) -> f64 {
         let (one, other) = (self.share().max(1e-300), self.share());
